@@ -1,0 +1,1 @@
+"""Send each prompt to the model that will do best on it, under your own constraints."""

@@ -1,0 +1,158 @@
+"""Every error of Tryage, in one tree.
+
+::
+
+    TryageError
+    ├── LibraryError (ValueError)            an expert or a library is wrong
+    ├── ScoreTableError (ValueError)         a score table is wrong: file, line, field
+    ├── GoalError (ValueError)               a goal, weight, limit or unit is wrong
+    ├── FlagError (ValueError)               a flag holds words that mean nothing
+    ├── PromptError (ValueError)             a prompt is empty or not text
+    ├── PredictorError (ValueError)          a predictor is unknown or cannot be fitted
+    │   └── NotFittedError (AttributeError)  it was used before `fit`
+    ├── EncoderError (ValueError)            an encoder is unknown or does not fit
+    ├── RouterFolderError (ValueError)       a router folder cannot be read
+    │   ├── RouterNotFoundError (FileNotFoundError)
+    │   ├── FormatVersionError               it was written by a newer Tryage
+    │   └── DamagedFileError                 a file of it was cut or changed
+    ├── ExpertError (RuntimeError)           an expert could not be loaded or run
+    │   ├── ModelNotFoundError (FileNotFoundError)
+    │   └── TaskError (ValueError)           nothing here runs this task
+    ├── DispatchError (RuntimeError)         every expert that was tried failed
+    ├── NoEligibleExpertError (LookupError)  limits exclude every expert
+    ├── OutputFolderError (FileExistsError)  the output folder holds something else
+    └── MissingExtraError (ImportError)      an optional dependency is not installed
+
+The leaves also inherit the built-in error they resemble, so code that knows nothing of
+Tryage can catch them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+class TryageError(Exception):
+    """Base of every error that Tryage raises on purpose."""
+
+
+class TryageWarning(UserWarning):
+    """Something was ignored or replaced; the message says what and why."""
+
+
+class LibraryError(TryageError, ValueError):
+    """An expert or a library is wrong."""
+
+
+class ScoreTableError(TryageError, ValueError):
+    """A score table is wrong; the message names file, line and field."""
+
+
+class GoalError(TryageError, ValueError):
+    """A goal, a weight, a limit or a unit is wrong."""
+
+
+class FlagError(TryageError, ValueError):
+    """A flag holds words that mean nothing to Tryage.
+
+    Attributes:
+        unknown: the words, as written.
+    """
+
+    def __init__(self, message: str, unknown: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.unknown = tuple(unknown)
+
+
+class PromptError(TryageError, ValueError):
+    """A prompt is empty or not text."""
+
+
+class PredictorError(TryageError, ValueError):
+    """A predictor is unknown, or cannot be fitted on the table given."""
+
+
+class NotFittedError(PredictorError, AttributeError):
+    """A predictor was asked to predict before it was fitted."""
+
+
+class EncoderError(TryageError, ValueError):
+    """An encoder is unknown, or its files do not fit together."""
+
+
+class RouterFolderError(TryageError, ValueError):
+    """A router folder cannot be read."""
+
+
+class RouterNotFoundError(RouterFolderError, FileNotFoundError):
+    """There is no router under that name or path."""
+
+
+class FormatVersionError(RouterFolderError):
+    """A router folder was written by a newer version of Tryage."""
+
+
+class DamagedFileError(RouterFolderError):
+    """A file of a router folder was cut or changed after it was saved."""
+
+
+class ExpertError(TryageError, RuntimeError):
+    """An expert could not be loaded or run."""
+
+
+class ModelNotFoundError(ExpertError, FileNotFoundError):
+    """A model folder does not exist, or a Hub model is not in the local cache."""
+
+
+class TaskError(ExpertError, ValueError):
+    """Nothing here runs the task asked for."""
+
+
+class DispatchError(TryageError, RuntimeError):
+    """Every expert that was tried failed.
+
+    Attributes:
+        tried: the attempts, in order (`tryage.dispatch.Attempt`).
+    """
+
+    def __init__(self, message: str, tried: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.tried = tuple(tried)
+
+
+class NoEligibleExpertError(TryageError, LookupError):
+    """No expert of the library may answer the prompt.
+
+    Attributes:
+        reasons: expert name → the limit or fact that excludes it.
+    """
+
+    def __init__(self, message: str, reasons: Mapping[str, str]) -> None:
+        lines = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items())
+        super().__init__(message + lines)
+        self.summary = message
+        self.reasons = dict(reasons)
+
+
+class OutputFolderError(TryageError, FileExistsError):
+    """The output folder holds something that this command did not make."""
+
+
+class MissingExtraError(TryageError, ImportError):
+    """An optional dependency is not installed; the message names the pip line."""
+
+
+def missing_extra(extra: str, what: str) -> MissingExtraError:
+    """Build the error for an absent optional dependency; raise it `from` the ImportError."""
+    return MissingExtraError(
+        f"{what} needs packages that are not installed. Install them with: "
+        f'pip install "tryage[{extra}]"'
+    )
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint such as ``" Did you mean 'size'?"``, or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,266 @@
+"""Experts and the library they form: names, models and the attributes that goals weigh."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from tryage.errors import LibraryError, did_you_mean
+from tryage.units import parse_count
+
+TEXT_GENERATION = "text-generation"
+FILL_MASK = "fill-mask"
+
+
+def _count(value: Any) -> Any:
+    return parse_count(value) if isinstance(value, str) else value
+
+
+Count = Annotated[int, BeforeValidator(_count), Field(gt=0)]
+"""A positive whole number; in files also `7.2B`, `32K`."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Price(_Record):
+    """Price of an expert's tokens.
+
+    Attributes:
+        input: price of `per` tokens read.
+        output: price of `per` tokens written.
+        per: number of tokens the prices are for.
+        currency: ISO 4217 code; only USD can be weighed against other experts.
+    """
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    per: Count = 1_000_000
+    currency: Literal["USD"] = "USD"
+
+
+class Security(_Record):
+    """Facts about an expert that bear on safety; unknown facts stay None."""
+
+    safetensors: bool | None = None
+    remote_code: bool | None = None
+    location: str | None = None
+    vendor: str | None = None
+
+
+class Endpoint(_Record):
+    """A served model: where it listens, under what name, which variable holds its key."""
+
+    url: str
+    model: str | None = None
+    key_env: str | None = None
+
+
+class Expert(_Record):
+    """One callable model with its attributes.
+
+    Attributes:
+        name: unique in its library; the name decisions speak of.
+        model: Hub id, folder relative to the library file, or identifier of a hosted model.
+        task: a Transformers pipeline task.
+        parameters: number of parameters.
+        released: date of release.
+        license: SPDX identifier, lower case as on the Hub.
+        context_length: tokens that prompt and answer may take together.
+        languages: ISO 639-1 codes.
+    """
+
+    name: str = Field(min_length=1)
+    model: str = Field(min_length=1)
+    task: str = TEXT_GENERATION
+    endpoint: Endpoint | None = None
+    parameters: Count | None = None
+    released: datetime.date | None = None
+    license: str | None = None
+    context_length: Count | None = None
+    languages: tuple[str, ...] | None = None
+    tools: bool | None = None
+    modalities: tuple[str, ...] | None = None
+    security: Security = Security()
+    price: Price | None = None
+    revision: str | None = None
+
+
+class Library(_Record):
+    """Ordered set of experts: the column order of every matrix.
+
+    Attributes:
+        name: what the library is called in reports.
+        experts: at least one; names are unique.
+        root: folder that relative model folders start from; None means the working directory.
+    """
+
+    name: str = "library"
+    experts: tuple[Expert, ...]
+    root: Path | None = Field(default=None, repr=False)
+
+    def __init__(
+        self,
+        experts: Sequence[Expert] = (),
+        *,
+        name: str = "library",
+        root: str | Path | None = None,
+    ) -> None:
+        if not experts:
+            raise LibraryError(f"library {name!r} has no experts; it needs at least one")
+        seen: set[str] = set()
+        for expert in experts:
+            if expert.name in seen:
+                raise LibraryError(
+                    f"library {name!r}: expert name {expert.name!r} occurs twice; "
+                    "names must be unique"
+                )
+            seen.add(expert.name)
+        super().__init__(name=name, experts=tuple(experts), root=root)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Library:
+        """Read a library from a YAML file.
+
+        Args:
+            path: the file; relative model folders in it start from the file's folder.
+
+        Raises:
+            LibraryError: the file is missing, is not YAML, or breaks the schema. The message
+                names the file, the expert and the key.
+        """
+        import yaml
+
+        path = Path(path)
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise LibraryError(f"library file {str(path)!r} does not exist") from error
+        except OSError as error:
+            raise LibraryError(f"library file {str(path)!r}: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            first = str(error).splitlines()[0]
+            raise LibraryError(f"{path}: not a YAML file: {first}") from error
+        return cls.from_dict(data, source=str(path), root=path.parent)
+
+    @classmethod
+    def from_dict(
+        cls, data: Any, *, source: str = "library", root: str | Path | None = None
+    ) -> Library:
+        """Build a library from the mapping that a YAML file or `router.json` holds.
+
+        Raises:
+            LibraryError: the mapping breaks the schema; `source` leads the message.
+        """
+        if not isinstance(data, dict):
+            raise LibraryError(f"{source}: expected a mapping with 'name' and 'experts'")
+        for key in data:
+            if key not in ("name", "experts"):
+                hint = did_you_mean(str(key), ("name", "experts"))
+                raise LibraryError(f"{source}: unknown key {key!r}.{hint}")
+        rows = data.get("experts")
+        if not isinstance(rows, list) or not rows:
+            raise LibraryError(f"{source}: 'experts' must be a list with at least one expert")
+        experts = [_expert(row, number, source) for number, row in enumerate(rows, 1)]
+        try:
+            return cls(experts, name=str(data.get("name", "library")), root=root)
+        except LibraryError as error:
+            raise LibraryError(f"{source}: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the mapping that `from_dict` reads: JSON types only, unset keys left out."""
+        rows = [
+            expert.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+            for expert in self.experts
+        ]
+        return {"name": self.name, "experts": rows}
+
+    def write(self, path: str | Path) -> None:
+        """Write the library as YAML; the file appears whole or not at all."""
+        import yaml
+
+        from tryage.files import write_text
+
+        write_text(Path(path), yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The experts' names, in order."""
+        return tuple(expert.name for expert in self.experts)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that occur, in order of first use."""
+        return tuple(dict.fromkeys(expert.task for expert in self.experts))
+
+    def __len__(self) -> int:
+        return len(self.experts)
+
+    def __iter__(self) -> Iterator[Expert]:  # type: ignore[override]
+        return iter(self.experts)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __getitem__(self, name: str) -> Expert:
+        return self.experts[self.index(name)]
+
+    def index(self, name: str) -> int:
+        """Return the column of an expert.
+
+        Raises:
+            LibraryError: the library has no expert of that name.
+        """
+        try:
+            return self.names.index(name)
+        except ValueError:
+            hint = did_you_mean(name, self.names) or f" It has: {', '.join(self.names[:20])}."
+            raise LibraryError(f"library {self.name!r} has no expert {name!r}.{hint}") from None
+
+    def of_task(self, task: str) -> Library:
+        """Return the library of the experts that do one task, in the same order."""
+        experts = [expert for expert in self.experts if expert.task == task]
+        return Library(experts, name=self.name, root=self.root)
+
+    def model_path(self, expert: Expert) -> Path | str:
+        """Return where the expert's model lies: a folder, or else a Hub id.
+
+        A model is a folder where one of that name exists beside the library file, or where the
+        text can only be a path (it starts with ``.``, ``/`` or ``~``, or has more than one ``/``).
+        """
+        path = Path(os.path.expanduser(expert.model))
+        folder = path if path.is_absolute() else (self.root or Path()) / path
+        only_a_path = expert.model.startswith((".", "/", "~")) or expert.model.count("/") > 1
+        return folder if only_a_path or folder.is_dir() else expert.model
+
+
+def _expert(row: Any, number: int, source: str) -> Expert:
+    if not isinstance(row, dict):
+        raise LibraryError(f"{source}: expert {number}: expected a mapping, found {row!r}")
+    label = f"expert {number} ({row['name']})" if row.get("name") else f"expert {number}"
+    try:
+        return Expert.model_validate(row)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            hint = did_you_mean(str(first["loc"][-1]), _known_keys(first["loc"][:-1]))
+            raise LibraryError(f"{source}: {label}: unknown key {where!r}.{hint}") from None
+        found = "" if first["type"] == "missing" else f", found {first['input']!r}"
+        raise LibraryError(f"{source}: {label}: {where}: {first['msg']}{found}") from None
+
+
+def _known_keys(location: tuple[Any, ...]) -> tuple[str, ...]:
+    sections: dict[str, type[BaseModel]] = {
+        "endpoint": Endpoint,
+        "security": Security,
+        "price": Price,
+    }
+    model = sections.get(str(location[-1]), Expert) if location else Expert
+    return tuple(model.model_fields)
