@@ -1,0 +1,174 @@
+"""A decision: the expert chosen for one prompt, the ranking, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tryage.goals import GOALS
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class RankedExpert:
+    """One expert's place in a ranking.
+
+    Attributes:
+        expert: its name.
+        loss: predicted loss, lower is better; None for an expert of another task.
+        std: standard deviation of the predicted loss.
+        total: loss plus weighted goals; None where not eligible.
+        values: goal → value in the goal's unit; None where not stated.
+        eligible: whether it may answer.
+        reason: why it may not, or None.
+    """
+
+    expert: str
+    loss: float | None
+    std: float | None
+    total: float | None
+    values: Mapping[str, float | None]
+    eligible: bool
+    reason: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON types; `reason` only where there is one."""
+        row: dict[str, Any] = {
+            "expert": self.expert,
+            "loss": self.loss,
+            "std": self.std,
+            "total": self.total,
+            "values": dict(self.values),
+            "eligible": self.eligible,
+        }
+        return row if self.reason is None else row | {"reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decision:
+    """Which expert a prompt goes to, and why. Arrays are in library order, (m,).
+
+    Attributes:
+        expert: name of the chosen expert.
+        task: what the prompt asks for.
+        prompt: the prompt with its flags taken off; what the expert is to be sent. It is not
+            part of `repr` or `to_dict`, so a logged decision holds no user text.
+        names: experts in library order.
+        losses: predicted loss, lower is better, NaN for experts of another task.
+        std: standard deviation of the predicted loss.
+        totals: loss plus weighted goals, inf where not eligible.
+        values: goal → value in the goal's unit, NaN where not stated.
+        reasons: expert → why it is not eligible.
+        weights: goal → λ that acted.
+        limits: limits that acted, as text.
+        flags: each directive found in the prompt, as it was understood.
+        out_of_distribution: the prompt is unlike all training prompts; `losses` are then the
+            experts' averages.
+    """
+
+    expert: str
+    task: str
+    prompt: str = field(repr=False)
+    names: tuple[str, ...] = field(repr=False)
+    losses: Array = field(repr=False)
+    std: Array = field(repr=False)
+    totals: Array = field(repr=False)
+    values: Mapping[str, Array] = field(repr=False)
+    reasons: Mapping[str, str] = field(repr=False)
+    weights: Mapping[str, float]
+    limits: tuple[str, ...]
+    flags: tuple[str, ...]
+    out_of_distribution: bool
+
+    @property
+    def predicted_loss(self) -> float:
+        """Predicted loss of the chosen expert, lower is better."""
+        return float(self.losses[self.names.index(self.expert)])
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Eligible experts, best first."""
+        return tuple(self.names[column] for column in self._columns(eligible=True))
+
+    @property
+    def ranking(self) -> tuple[RankedExpert, ...]:
+        """Every expert: the eligible by total, then the others by name."""
+        columns = [*self._columns(eligible=True), *self._columns(eligible=False)]
+        return tuple(self._ranked(column) for column in columns)
+
+    def to_dict(self, top: int | None = None) -> dict[str, Any]:
+        """Return JSON types, with the keys of ``tryage route --json``.
+
+        Args:
+            top: how many experts of the ranking to keep; None keeps all.
+        """
+        return {
+            "expert": self.expert,
+            "ranking": [ranked.to_dict() for ranked in self.ranking[:top]],
+            "weights": dict(self.weights),
+            "flags": list(self.flags),
+            "out_of_distribution": self.out_of_distribution,
+        }
+
+    def explain(self) -> str:
+        """Return the decision for a person: one line for the choice, one per expert."""
+        lines = [f"{self.expert} — {self._reason()}"]
+        if self.out_of_distribution:
+            lines.append("The prompt is unlike the training prompts: average losses were used.")
+        lines += [f"Flag: {flag}" for flag in self.flags]
+        lines += [f"Limit: {limit}" for limit in self.limits]
+        width = max(len(name) for name in self.names)
+        lines += [_line(ranked, width) for ranked in self.ranking]
+        return "\n".join(lines)
+
+    def _reason(self) -> str:
+        names = [ranked.expert for ranked in self.ranking if ranked.eligible]
+        if len(names) == 1:
+            return "the only eligible expert"
+        if not self.weights:
+            return f"lowest predicted loss of {len(names)} eligible experts"
+        weights = ", ".join(f"{goal}={weight:g}" for goal, weight in self.weights.items())
+        return f"lowest total of {len(names)} eligible experts, with weights {weights}"
+
+    def _columns(self, *, eligible: bool) -> list[int]:
+        finite = np.isfinite(self.totals)
+        if not eligible:
+            return sorted(np.flatnonzero(~finite).tolist(), key=lambda c: self.names[c])
+        chosen = self.names.index(self.expert)
+        rest = [c for c in np.flatnonzero(finite).tolist() if c != chosen]
+        return [chosen, *sorted(rest, key=lambda c: (self.totals[c], self.names[c]))]
+
+    def _ranked(self, column: int) -> RankedExpert:
+        name = self.names[column]
+        return RankedExpert(
+            expert=name,
+            loss=_number(self.losses[column]),
+            std=_number(self.std[column]),
+            total=_number(self.totals[column]),
+            values={goal: _number(values[column]) for goal, values in self.values.items()},
+            eligible=name not in self.reasons,
+            reason=self.reasons.get(name),
+        )
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _line(ranked: RankedExpert, width: int) -> str:
+    if not ranked.eligible:
+        return f"  {ranked.expert:<{width}}  not eligible: {ranked.reason}"
+    values = "  ".join(
+        f"{goal} {GOALS[goal].format(value) if value is not None else 'not stated, counts as worst'}"
+        for goal, value in ranked.values.items()
+    )
+    return (
+        f"  {ranked.expert:<{width}}  total {ranked.total:.4f}  "
+        f"loss {ranked.loss:.4f} ± {ranked.std:.4f}  {values}"
+    ).rstrip()

@@ -1,0 +1,208 @@
+"""Flags: directives in a prompt, such as ``[Flag: smallest model]``.
+
+`parse` takes the flags off a prompt and says which weights and limits they ask for. What they may
+do is the policy's business (`tryage.policy`).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+from tryage.errors import FlagError, GoalError, did_you_mean
+from tryage.goals import GOALS, check_weights
+from tryage.limits import ATTRIBUTES, Limit, parse_limit
+
+# A flag stands on one line and holds no bracket but those of a list, so that taking one off can
+# never join the text around it into another.
+_FLAG = re.compile(r"\[[ \t]*flags?[ \t]*:((?:[^\[\]\n\r]|\[[^\[\]\n\r]*\])*)\]", re.IGNORECASE)
+_SPACED = re.compile(r"[ \t]*" + _FLAG.pattern + r"[ \t]*", re.IGNORECASE)
+_PARTS = re.compile(r"[,;](?![^\[]*\])")
+_OPERATOR = re.compile(r"<=|>=|!=|=|<|>|≤|≥|\bin\s*\[", re.IGNORECASE)
+_WORD = re.compile(r"[^\s]+")
+_SHORTEST_TYPO = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What the flags of one prompt ask for.
+
+    Attributes:
+        prompt: the prompt without its flags.
+        weights: goal → λ; where flags name a goal twice, the larger.
+        limits: limits asked for.
+        echo: each directive as it was understood, for people.
+        unknown: what could not be understood, as written.
+    """
+
+    prompt: str
+    weights: Mapping[str, float] = field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
+    echo: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    def error(self) -> FlagError | None:
+        """Return the error that names the unknown words and the nearest known ones, if any."""
+        if not self.unknown:
+            return None
+        lexicon = _lexicon()
+        hints = [f"{part!r}.{did_you_mean(part.lower(), lexicon.known)}" for part in self.unknown]
+        return FlagError(
+            f"flags not understood: {' '.join(hints)} "
+            f"Known words: {', '.join(sorted(lexicon.goal_words))}; "
+            f"also goal=weight ({', '.join(GOALS)}) and limits ({', '.join(ATTRIBUTES)}).",
+            self.unknown,
+        )
+
+
+def parse(prompt: str) -> Flags:
+    """Take the flags off a prompt and read them.
+
+    Text that merely contains brackets or the word is left alone. Parsing what is left finds
+    nothing more.
+    """
+    if "[" not in prompt or "flag" not in prompt.casefold():
+        return Flags(prompt)
+    bodies = [match.group(1) for match in _FLAG.finditer(prompt)]
+    if not bodies:
+        return Flags(prompt)
+    weights: dict[str, float] = {}
+    limits: dict[Limit, None] = {}
+    echo: list[str] = []
+    unknown: list[str] = []
+    for part in _parts(bodies):
+        _read_part(part, weights, limits, echo, unknown)
+    return Flags(_SPACED.sub(_gap, prompt), weights, tuple(limits), tuple(echo), tuple(unknown))
+
+
+def _parts(bodies: list[str]) -> Iterator[str]:
+    for body in bodies:
+        parts = [part.strip() for part in _PARTS.split(body)]
+        # An empty flag is a slip worth telling, an empty part between commas is not.
+        yield from [part for part in parts if part] or [body.strip()]
+
+
+def _gap(match: re.Match[str]) -> str:
+    text, start, end = match.string, match.start(), match.end()
+    at_edge = start == 0 or end == len(text) or text[start - 1] in "\r\n" or text[end] in "\r\n"
+    return "" if at_edge else " "
+
+
+def _read_part(
+    part: str,
+    weights: dict[str, float],
+    limits: dict[Limit, None],
+    echo: list[str],
+    unknown: list[str],
+) -> None:
+    if _OPERATOR.search(part):
+        asked: Mapping[str, float] = {}
+        try:
+            asked = _assignment(part)
+            limit = None if asked else parse_limit(part)
+        except GoalError as error:
+            unknown.append(f"{part} ({error})")
+            return
+        if limit is not None:
+            limits[limit] = None
+            echo.append(str(limit))
+        said = part
+    else:
+        asked, said = _read_words(part, unknown)
+    for goal, weight in asked.items():
+        weights[goal] = max(weight, weights.get(goal, 0.0))
+        echo.append(f"{said} → {goal}={weight:g}")
+
+
+def _assignment(part: str) -> Mapping[str, float]:
+    """Read ``goal=weight``; an empty mapping means that the part is a limit."""
+    name, sign, value = part.partition("=")
+    name = name.strip().lower()
+    if not sign or name not in GOALS:
+        return {}
+    return check_weights({name: _number(name, value)})
+
+
+def _number(name: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise GoalError(f"the weight of {name} is {value.strip()!r}, not a number") from None
+
+
+def _read_words(part: str, unknown: list[str]) -> tuple[dict[str, float], str]:
+    lexicon = _lexicon()
+    asked: dict[str, float] = {}
+    said: list[str] = []
+    bad: list[str] = []
+    strong = False
+    for written in _WORD.findall(part):
+        word = lexicon.nearest(written.lower().strip(".!?:'\""))
+        if word is None:
+            bad.append(written)
+        elif word in lexicon.goal_words:
+            goal, weight = lexicon.goal_words[word]
+            weight = lexicon.superlative if strong else weight
+            asked[goal] = max(weight, asked.get(goal, 0.0))
+        strong = word in lexicon.intensifiers
+        differs = word is not None and word != written.lower()
+        said.append(f"{written} (read as {word})" if differs else written)
+    if bad:
+        unknown.extend(bad)
+    elif not asked:
+        unknown.append(part)
+    return asked, " ".join(said)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lexicon:
+    goal_words: Mapping[str, tuple[str, float]]
+    intensifiers: frozenset[str]
+    fillers: frozenset[str]
+    superlative: float
+
+    @property
+    def known(self) -> frozenset[str]:
+        return self.intensifiers | self.fillers | frozenset(self.goal_words)
+
+    def nearest(self, word: str) -> str | None:
+        """Return the known word meant: itself, or the only long one that is one edit away."""
+        if word in self.known:
+            return word
+        if len(word) < _SHORTEST_TYPO - 1:
+            return None
+        close = [k for k in self.known if len(k) >= _SHORTEST_TYPO and _one_edit_apart(word, k)]
+        return close[0] if len(close) == 1 else None
+
+
+@functools.cache
+def _lexicon() -> _Lexicon:
+    text = resources.files("tryage").joinpath("flags.json").read_text(encoding="utf-8")
+    data: dict[str, Any] = json.loads(text)
+    words = {
+        word: (goal, data["weights"][degree])
+        for goal, degrees in data["goals"].items()
+        for degree, group in degrees.items()
+        for word in group
+    }
+    return _Lexicon(
+        words,
+        frozenset(data["intensifiers"]),
+        frozenset(data["fillers"]),
+        data["weights"]["superlative"],
+    )
+
+
+def _one_edit_apart(a: str, b: str) -> bool:
+    """Tell whether one letter inserted, dropped, replaced or swapped with the next makes a of b."""
+    if abs(len(a) - len(b)) > 1:
+        return False
+    start = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(min(a, b)))
+    a, b = a[start:], b[start:]
+    swapped = len(a) > 1 and len(b) > 1 and a[:2] == b[1::-1] and a[2:] == b[2:]
+    return a[1:] == b[1:] or a[1:] == b or a == b[1:] or swapped

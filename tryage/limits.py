@@ -1,0 +1,228 @@
+"""Limits: hard conditions on an expert's attributes, parsed from text and checked by type."""
+
+from __future__ import annotations
+
+import datetime
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tryage.errors import GoalError, did_you_mean
+from tryage.library import Expert
+from tryage.units import format_count, parse_count
+
+_ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+    "=": operator.eq,
+    "!=": operator.ne,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Attribute:
+    """How one attribute is read from an expert, parsed from text and compared."""
+
+    read: Callable[[Expert], Any]
+    parse: Callable[[str], Any]
+    ordered: bool
+    what: str
+
+
+def _text(value: str) -> str:
+    value = value.strip().strip("'\"").lower()
+    if not value:
+        raise ValueError("is empty")
+    return value
+
+
+def _flag(value: str) -> bool:
+    word = _text(value)
+    if word in ("true", "yes", "on", "1"):
+        return True
+    if word in ("false", "no", "off", "0"):
+        return False
+    raise ValueError(f"{value!r} is neither true nor false")
+
+
+def _date(value: str) -> datetime.date:
+    try:
+        return datetime.date.fromisoformat(value.strip())
+    except ValueError:
+        raise ValueError(f"{value!r} is not a date such as 2024-01-31") from None
+
+
+def _lower(value: str | None) -> str | None:
+    return None if value is None else value.lower()
+
+
+def _lowers(values: tuple[str, ...] | None) -> frozenset[str] | None:
+    return None if values is None else frozenset(value.lower() for value in values)
+
+
+ATTRIBUTES: Mapping[str, _Attribute] = {
+    "parameters": _Attribute(lambda e: e.parameters, parse_count, True, "a count such as 3B"),
+    "context_length": _Attribute(
+        lambda e: e.context_length, parse_count, True, "a number of tokens such as 8192"
+    ),
+    "released": _Attribute(lambda e: e.released, _date, True, "a date such as 2024-01-31"),
+    "license": _Attribute(lambda e: _lower(e.license), _text, False, "a name"),
+    "language": _Attribute(lambda e: _lowers(e.languages), _text, False, "a language code"),
+    "modality": _Attribute(lambda e: _lowers(e.modalities), _text, False, "a modality"),
+    "location": _Attribute(lambda e: _lower(e.security.location), _text, False, "a place"),
+    "vendor": _Attribute(lambda e: _lower(e.security.vendor), _text, False, "a name"),
+    "tools": _Attribute(lambda e: e.tools, _flag, False, "true or false"),
+    "safetensors": _Attribute(lambda e: e.security.safetensors, _flag, False, "true or false"),
+    "remote_code": _Attribute(lambda e: e.security.remote_code, _flag, False, "true or false"),
+}
+"""Attribute → how a limit on it works."""
+
+ALIASES: Mapping[str, str] = {"size": "parameters", "languages": "language"}
+
+_EXPRESSION = re.compile(
+    r"\s*([A-Za-z_]+)\s*(<=|>=|!=|==|=|<|>|\bin\b|≤|≥)\s*(.*\S)\s*", re.IGNORECASE | re.DOTALL
+)
+_COMPARISON = re.compile(r"\s*(<=|>=|!=|==|=|<|>|≤|≥)?\s*(.*\S)\s*", re.DOTALL)
+_SAME = {"==": "=", "≤": "<=", "≥": ">="}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One hard condition: `attribute operator value`.
+
+    Attributes:
+        attribute: a key of `ATTRIBUTES`.
+        operator: ``<=  >=  <  >  =  !=`` or ``in``.
+        value: of the attribute's own type; a tuple for ``in``.
+    """
+
+    attribute: str
+    operator: str
+    value: Any
+
+    def __str__(self) -> str:
+        return f"{self.attribute} {self.condition}"
+
+    @property
+    def condition(self) -> str:
+        """The limit without its attribute: ``"<= 3B"``."""
+        return f"{self.operator} {_format(self.attribute, self.value)}"
+
+    def reason_against(self, expert: Expert) -> str | None:
+        """Say why the expert breaks this limit, or None where it keeps it.
+
+        Raises:
+            GoalError: the expert does not state the attribute, so nobody can tell.
+        """
+        found = ATTRIBUTES[self.attribute].read(expert)
+        if found is None:
+            raise GoalError(
+                f"the limit '{self}' cannot be checked: expert {expert.name!r} states no "
+                f"{self.attribute}. Add it to the library, or drop the limit."
+            )
+        if self._holds(found):
+            return None
+        stated = _format(self.attribute, found)
+        return f"{self.attribute} is {stated}, the limit is {self.condition}"
+
+    def _holds(self, found: Any) -> bool:
+        if isinstance(found, frozenset):
+            wanted = self.value if self.operator == "in" else (self.value,)
+            overlap = any(value in found for value in wanted)
+            return not overlap if self.operator == "!=" else overlap
+        if self.operator == "in":
+            return found in self.value
+        return _ORDER[self.operator](found, self.value)
+
+
+def parse_limit(expression: str) -> Limit:
+    """Read a limit such as ``"parameters <= 3B"`` or ``"license in [mit, apache-2.0]"``.
+
+    Raises:
+        GoalError: the text is no limit, or names no known attribute, or its value or unit does
+            not fit the attribute.
+    """
+    match = _EXPRESSION.fullmatch(expression)
+    if match is None:
+        raise GoalError(
+            f"{expression!r} is not a limit; write one as 'attribute operator value', "
+            "such as 'parameters <= 3B'"
+        )
+    attribute, sign, value = match.groups()
+    if sign.lower() == "in":
+        return _limit(attribute, "in", value, expression)
+    return _limit(attribute, _SAME.get(sign, sign), value, expression)
+
+
+def parse_limits(limits: Mapping[str, Any] | Iterable[Limit | str]) -> tuple[Limit, ...]:
+    """Read the limits of a `Goals` or a `Policy`, duplicates dropped.
+
+    Args:
+        limits: attribute → condition (``"<=3B"``, a list of allowed values, a single value), or
+            an iterable of limits and expressions.
+
+    Raises:
+        GoalError: as `parse_limit`.
+    """
+    if isinstance(limits, Mapping):
+        read = [_from_item(attribute, value) for attribute, value in limits.items()]
+    else:
+        read = [item if isinstance(item, Limit) else parse_limit(item) for item in limits]
+    return tuple(dict.fromkeys(read))
+
+
+def _from_item(attribute: str, value: Any) -> Limit:
+    expression = f"{attribute}: {value!r}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return _limit(attribute, "in", ",".join(str(item) for item in sorted(value)), expression)
+    match = _COMPARISON.fullmatch(str(value))
+    if match is None:
+        raise GoalError(f"the limit {expression} is empty")
+    sign, text = match.groups()
+    if sign is None and _known(attribute).ordered:
+        raise GoalError(
+            f"the limit {expression} says neither at most nor at least; "
+            f"write it as {attribute!r}: '<= {text}'"
+        )
+    return _limit(attribute, _SAME.get(sign, sign) if sign else "=", text, expression)
+
+
+def _limit(name: str, sign: str, text: str, expression: str) -> Limit:
+    known = _known(name)
+    attribute = ALIASES.get(name.lower(), name.lower())
+    if sign in ("<", ">", "<=", ">=") and not known.ordered:
+        raise GoalError(f"the limit {expression!r}: {attribute} has no order; use =, != or in")
+    try:
+        if sign == "in":
+            items = [item for item in text.strip().strip("[](){}").split(",") if item.strip()]
+            value: Any = tuple(known.parse(item) for item in items)
+            if not value:
+                raise ValueError("the list is empty")
+        else:
+            value = known.parse(text)
+    except ValueError as error:
+        raise GoalError(f"the limit {expression!r}: {error}; expected {known.what}") from error
+    return Limit(attribute, sign, value)
+
+
+def _known(name: str) -> _Attribute:
+    attribute = ALIASES.get(name.lower(), name.lower())
+    if attribute not in ATTRIBUTES:
+        hint = did_you_mean(attribute, ATTRIBUTES) or f" Known: {', '.join(ATTRIBUTES)}."
+        raise GoalError(f"unknown limit {name!r}.{hint}")
+    return ATTRIBUTES[attribute]
+
+
+def _format(attribute: str, value: Any) -> str:
+    if isinstance(value, tuple | frozenset):
+        items = value if isinstance(value, tuple) else sorted(value)
+        return "[" + ", ".join(_format(attribute, item) for item in items) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if attribute == "parameters":
+        return format_count(value)
+    return str(value)
