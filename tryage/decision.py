@@ -165,7 +165,7 @@ def _line(ranked: RankedExpert, width: int) -> str:
     if not ranked.eligible:
         return f"  {ranked.expert:<{width}}  not eligible: {ranked.reason}"
     values = "  ".join(
-        f"{goal} {GOALS[goal].format(value) if value is not None else 'not stated, counts as worst'}"
+        f"{goal} " + ("not stated, counts as worst" if value is None else GOALS[goal].format(value))
         for goal, value in ranked.values.items()
     )
     return (

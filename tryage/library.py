@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -92,7 +94,8 @@ class Expert(_Record):
     revision: str | None = None
 
 
-class Library(_Record):
+@dataclass(frozen=True, init=False)
+class Library:
     """Ordered set of experts: the column order of every matrix.
 
     Attributes:
@@ -101,9 +104,9 @@ class Library(_Record):
         root: folder that relative model folders start from; None means the working directory.
     """
 
-    name: str = "library"
+    name: str
     experts: tuple[Expert, ...]
-    root: Path | None = Field(default=None, repr=False)
+    root: Path | None = field(default=None, repr=False, compare=False)
 
     def __init__(
         self,
@@ -122,7 +125,9 @@ class Library(_Record):
                     "names must be unique"
                 )
             seen.add(expert.name)
-        super().__init__(name=name, experts=tuple(experts), root=root)
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "experts", tuple(experts))
+        object.__setattr__(self, "root", None if root is None else Path(root))
 
     @classmethod
     def read(cls, path: str | Path) -> Library:
@@ -189,7 +194,7 @@ class Library(_Record):
 
         write_text(Path(path), yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True))
 
-    @property
+    @functools.cached_property
     def names(self) -> tuple[str, ...]:
         """The experts' names, in order."""
         return tuple(expert.name for expert in self.experts)
@@ -202,14 +207,18 @@ class Library(_Record):
     def __len__(self) -> int:
         return len(self.experts)
 
-    def __iter__(self) -> Iterator[Expert]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Expert]:
         return iter(self.experts)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.names
+        return name in self._columns
 
     def __getitem__(self, name: str) -> Expert:
         return self.experts[self.index(name)]
+
+    @functools.cached_property
+    def _columns(self) -> dict[str, int]:
+        return {name: column for column, name in enumerate(self.names)}
 
     def index(self, name: str) -> int:
         """Return the column of an expert.
@@ -218,8 +227,8 @@ class Library(_Record):
             LibraryError: the library has no expert of that name.
         """
         try:
-            return self.names.index(name)
-        except ValueError:
+            return self._columns[name]
+        except KeyError:
             hint = did_you_mean(name, self.names) or f" It has: {', '.join(self.names[:20])}."
             raise LibraryError(f"library {self.name!r} has no expert {name!r}.{hint}") from None
 

@@ -127,7 +127,8 @@ class Objective:
             (n,) columns.
         """
         near = totals <= totals.min(axis=1, keepdims=True) + TIE
-        return np.where(near, self.tie_rank, len(self.library)).argmin(axis=1)
+        chosen: NDArray[np.intp] = np.where(near, self.tie_rank, len(self.library)).argmin(axis=1)
+        return chosen
 
     def _eligibility(self, task: str, limits: tuple[Limit, ...]) -> Eligibility:
         reasons: dict[str, str] = {}

@@ -1,0 +1,61 @@
+"""The model card of a router folder: what it chooses among, how well, and on whose data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tryage.persistence import RouterState
+from tryage.units import format_count
+
+
+def model_card(state: RouterState, *, terms: str = "") -> str:
+    """Return the Markdown of a router folder's README.md.
+
+    Args:
+        state: the router.
+        terms: paragraph on the terms of the training data; by default a line that says that the
+            card's author has not stated them.
+    """
+    facts = state.facts
+    lines = [
+        "---",
+        "library_name: tryage",
+        "tags: [tryage, routing]",
+        "---",
+        f"# {state.library.name}",
+        "",
+        f"A Tryage router over {len(state.library)} experts. Load it with "
+        "`Router.from_pretrained(FOLDER)`.",
+        "",
+        "## Experts",
+        "",
+        "| expert | task | parameters | released | licence |",
+        "|---|---|---|---|---|",
+    ]
+    for expert in state.library:
+        size = "" if expert.parameters is None else format_count(expert.parameters)
+        cells = (expert.name, expert.task, size, expert.released or "", expert.license or "")
+        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    lines += ["", "## Training", ""]
+    if "predictor" in facts:
+        lines.append(
+            f"Predictor `{facts['predictor']}` on encoder `{facts['encoder']}`, seed "
+            f"{facts['seed']}; {facts['prompts']} prompts, {facts['cells']} measured cells "
+            f"({facts['kind']}), data SHA-256 `{facts['data_sha256']}`."
+        )
+    for task, row in facts.get("validation", {}).items():
+        lines += ["", f"Cross-validated, {task}:", "", *_row_table(row)]
+    lines += ["", "## Terms of the training data", ""]
+    lines.append(terms or "Not stated. The folder holds no prompt of the training data.")
+    return "\n".join(lines) + "\n"
+
+
+def _row_table(row: dict[str, Any]) -> list[str]:
+    numbers = {key: value for key, value in row.items() if isinstance(value, float)}
+    if not numbers:
+        return ["(no figures)"]
+    return [
+        "| " + " | ".join(key.replace("_", " ") for key in numbers) + " |",
+        "|" + "---|" * len(numbers),
+        "| " + " | ".join(f"{value:.4f}" for value in numbers.values()) + " |",
+    ]

@@ -1,0 +1,216 @@
+"""Routers on disk: a folder of JSON and safetensors, versioned and checked when read.
+
+``router.json`` holds the format version, the library, the objective, each task's predictor, facts
+of the training and the SHA-256 of every other file; ``<task>.safetensors`` the predictor's arrays;
+the encoder's files lie beside. Nothing in the folder is executable, and nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from tryage.encoders import Encoder, load_encoder
+from tryage.errors import (
+    DamagedFileError,
+    FormatVersionError,
+    OutputFolderError,
+    RouterFolderError,
+    RouterNotFoundError,
+    TryageError,
+)
+from tryage.files import replacing_folder, sha256
+from tryage.library import Library
+from tryage.objective import Objective
+from tryage.predictors import PREDICTORS, Predictor
+
+FORMAT = 1
+"""Version of the folder's layout; a higher one is refused, every lower one stays readable."""
+
+INDEX = "router.json"
+
+
+@dataclass(frozen=True)
+class RouterState:
+    """Everything a router is made of, as it is saved.
+
+    Attributes:
+        library: the experts.
+        objective: goals on their fixed scales.
+        predictors: task → fitted predictor.
+        facts: where the predictors come from: table hash, counts, seed, validation.
+    """
+
+    library: Library
+    objective: Objective
+    predictors: Mapping[str, Predictor]
+    facts: Mapping[str, Any]
+
+
+def find_router(name: str | Path) -> Path:
+    """Return the folder of a router: a folder given by path, or a bundled router by name.
+
+    Raises:
+        RouterNotFoundError: there is neither; the message lists the bundled names.
+    """
+    folder = Path(os.path.expanduser(name))
+    if (folder / INDEX).is_file():
+        return folder
+    if folder.is_dir():
+        raise RouterNotFoundError(f"folder {str(name)!r} holds no {INDEX}, so it is no router")
+    bundled = bundled_routers()
+    if str(name) in bundled:
+        return bundled[str(name)]
+    raise RouterNotFoundError(
+        f"router {str(name)!r} is neither a folder nor a bundled router "
+        f"(bundled: {', '.join(bundled)})"
+    )
+
+
+def bundled_routers() -> dict[str, Path]:
+    """Return the routers that ship with the package: name → folder."""
+    root = Path(str(resources.files("tryage"))) / "pretrained"
+    return {index.parent.name: index.parent for index in sorted(root.glob(f"*/{INDEX}"))}
+
+
+def check_output(folder: Path) -> None:
+    """See that a router may be saved in a folder.
+
+    Raises:
+        OutputFolderError: it exists and holds something other than a router.
+    """
+    if folder.is_dir() and (not any(folder.iterdir()) or (folder / INDEX).is_file()):
+        return
+    if folder.exists():
+        raise OutputFolderError(
+            f"{str(folder)!r} exists and holds no router; name a new folder or an old router's"
+        )
+
+
+def save(state: RouterState, folder: Path, card: str) -> None:
+    """Write a router folder; it appears whole or not at all.
+
+    Args:
+        state: the router.
+        folder: a new folder, an empty one, or a router's, which is replaced.
+        card: the text of its README.md.
+
+    Raises:
+        OutputFolderError: the folder holds something else.
+    """
+    check_output(folder)
+    with replacing_folder(folder) as temporary:
+        index: dict[str, Any] = {
+            "format": FORMAT,
+            "tryage": version("tryage"),
+            "library": state.library.to_dict(),
+            "objective": state.objective.to_dict(),
+            "tasks": {},
+            "encoder": None,
+            "training": dict(state.facts),
+        }
+        if state.library.root is not None:
+            index["library_root"] = os.path.relpath(state.library.root, folder)
+        for task, predictor in state.predictors.items():
+            config, arrays = predictor.state()
+            file = re.sub(r"[^a-z0-9-]", "-", task.lower()) + ".safetensors"
+            safetensors.numpy.save_file(arrays, temporary / file)
+            index["tasks"][task] = {"predictor": predictor.kind, "config": config, "file": file}
+            if predictor.encoder is not None and index["encoder"] is None:
+                index["encoder"] = predictor.encoder.save(temporary)
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+        index["files"] = {
+            file.name: sha256(file)
+            for file in sorted(temporary.iterdir())
+            if file.name != "README.md"
+        }
+        index["sha256"] = _digest(index)
+        (temporary / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def load(folder: Path) -> RouterState:
+    """Read a router folder.
+
+    Raises:
+        FormatVersionError: a newer Tryage wrote it.
+        DamagedFileError: a file is missing, cut or changed; the message names it.
+    """
+    index = _read_index(folder / INDEX)
+    for name, expected in index["files"].items():
+        _check_file(folder / name, expected)
+    try:
+        return _build(index, folder)
+    except SafetensorError as error:
+        raise DamagedFileError(f"{folder}: a safetensors file cannot be read: {error}") from error
+    except TryageError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"{folder / INDEX}: {error!r} while it was read") from error
+
+
+def _build(index: Mapping[str, Any], folder: Path) -> RouterState:
+    root = index.get("library_root")
+    library = Library.from_dict(
+        index["library"],
+        source=str(folder / INDEX),
+        root=None if root is None else Path(os.path.normpath(folder / root)),
+    )
+    encoder: Encoder | None = None
+    if index["encoder"] is not None:
+        encoder = load_encoder(index["encoder"], folder)
+    predictors: dict[str, Predictor] = {}
+    for task, entry in index["tasks"].items():
+        kind = entry["predictor"]
+        if kind not in PREDICTORS:
+            raise RouterFolderError(
+                f"{folder / INDEX}: predictor {kind!r} is unknown to tryage {version('tryage')}"
+            )
+        arrays = safetensors.numpy.load_file(folder / entry["file"])
+        predictors[task] = PREDICTORS[kind].from_state(entry["config"], arrays, encoder)
+    objective = Objective.from_dict(index["objective"], library)
+    return RouterState(library, objective, predictors, index["training"])
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        found = index["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError(f"{path}: not a router's index: {error}") from error
+    if not isinstance(found, int) or found > FORMAT:
+        raise FormatVersionError(
+            f"{path}: format {found}, but tryage {version('tryage')} reads up to {FORMAT}; "
+            "upgrade tryage"
+        )
+    if index.get("sha256") != _digest(index):
+        raise DamagedFileError(f"{path}: changed or cut since it was saved; fit the router again")
+    return dict(index)
+
+
+def _check_file(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise DamagedFileError(f"{path}: missing from the router folder")
+    found = sha256(path)
+    if found != expected:
+        raise DamagedFileError(
+            f"{path}: changed or cut since it was saved (SHA-256 {found[:12]}…, "
+            f"saved {expected[:12]}…); restore it or fit the router again"
+        )
+
+
+def _digest(index: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the index without its own digest, in canonical JSON."""
+    rest = {key: value for key, value in index.items() if key != "sha256"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

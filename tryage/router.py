@@ -1,0 +1,381 @@
+"""The router: library, predictor and objective. It decides; it does not call experts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tryage import flags as flag_reader
+from tryage import persistence
+from tryage.decision import Decision
+from tryage.encoders import Encoder
+from tryage.errors import NoEligibleExpertError, PromptError
+from tryage.flags import Flags
+from tryage.goals import Goals
+from tryage.library import FILL_MASK, TEXT_GENERATION, Library
+from tryage.objective import Objective, loss_spread
+from tryage.persistence import RouterState
+from tryage.policy import Policy, Wanted
+from tryage.predictors import Predictor
+
+if TYPE_CHECKING:
+    from tryage.evaluation import Evaluation, TaskEvaluations
+    from tryage.scores import ScoreTable
+
+Array = NDArray[np.float64]
+
+MASK = "[MASK]"
+"""The neutral mark: a prompt that holds it asks for fill-mask."""
+
+
+class _Predicted(NamedTuple):
+    """Predictions over the whole library: losses and std (n, m), NaN outside the task."""
+
+    losses: Array
+    std: Array
+    ood: NDArray[np.bool_]
+
+
+class Router:
+    """Decides which expert a prompt goes to.
+
+    Deciding is pure: no network, no change of state, safe from many threads at once.
+
+    Attributes:
+        library: the experts.
+        objective: goals on the scales fixed at fitting.
+        predictors: task → fitted predictor.
+        policy: what the operator allows.
+        facts: where the predictors come from (table hash, counts, seed, validation).
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        predictors: Mapping[str, Predictor],
+        *,
+        objective: Objective,
+        policy: Policy | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.library = library
+        self.predictors = dict(predictors)
+        self.objective = _without_unmeasured(objective, self.predictors)
+        self.policy = policy or Policy()
+        self.facts = dict(facts or {})
+        self._columns = {
+            task: np.array([library.index(name) for name in predictor.experts_])
+            for task, predictor in self.predictors.items()
+        }
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{task}: {p.kind}" for task, p in self.predictors.items())
+        return f"Router({self.library.name!r}, {len(self.library)} experts, {kinds})"
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, policy: Policy | None = None) -> Router:
+        """Load a router from a folder, or a bundled one by name.
+
+        Raises:
+            RouterNotFoundError: there is no such folder or bundled router.
+            FormatVersionError: a newer Tryage wrote it.
+            DamagedFileError: a file of it is missing, cut or changed.
+        """
+        state = persistence.load(persistence.find_router(name))
+        return cls(
+            state.library,
+            state.predictors,
+            objective=state.objective,
+            policy=policy,
+            facts=state.facts,
+        )
+
+    @classmethod
+    def fit(
+        cls,
+        table: ScoreTable,
+        *,
+        library: Library,
+        predictor: str = "clusters",
+        encoder: str | Encoder = "static",
+        seed: int = 0,
+        policy: Policy | None = None,
+    ) -> Router:
+        """Fit a router on measured results, task by task.
+
+        Args:
+            table: prompts × experts; cells may be missing.
+            library: the experts; those of a task that occurs in the table must be measured.
+            predictor: a key of `tryage.predictors.PREDICTORS`.
+            encoder: ``"static"``, a sentence-transformers id or folder, or an encoder.
+            seed: makes fitting repeatable.
+            policy: what the operator allows.
+
+        Raises:
+            ScoreTableError: table and library do not name the same experts.
+            PredictorError: the predictor is unknown, or cannot be fitted on this table.
+            EncoderError: the encoder is unknown.
+        """
+        from tryage import training
+        from tryage.encoders import resolve_encoder
+        from tryage.predictors import make_predictor
+
+        make_predictor(predictor, None, seed)  # an unknown kind fails before the encoder loads
+        ready = resolve_encoder(encoder)
+        predictors: dict[str, Predictor] = {}
+        spreads: dict[str, float] = {}
+        validation: dict[str, Any] = {}
+        for task, part in table.by_task(library).items():
+            predictors[task] = training.fit_predictor(part, predictor, ready, seed)
+            spreads[task] = loss_spread(part.losses)
+            validation[task] = training.validate(part, predictor, ready, seed)
+        facts = {
+            "predictor": predictor,
+            "encoder": ready.name,
+            "seed": seed,
+            "prompts": len(table),
+            "cells": int(np.isfinite(table.losses).sum()),
+            "kind": table.kind,
+            "data_sha256": table.hash,
+            "validation": validation,
+        }
+        objective = Objective.fit(library, spreads)
+        return cls(library, predictors, objective=objective, policy=policy, facts=facts)
+
+    def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> None:
+        """Save the router as a folder of JSON and safetensors, whole or not at all.
+
+        Args:
+            folder: a new folder, an empty one, or an old router's, which is replaced.
+            card: text of the folder's README.md; by default facts and validation.
+
+        Raises:
+            OutputFolderError: the folder holds something else.
+        """
+        from tryage.cards import model_card
+
+        state = RouterState(self.library, self.objective, self.predictors, self.facts)
+        persistence.save(state, Path(folder), card or model_card(state))
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks that prompts can be routed for."""
+        return tuple(self.predictors)
+
+    def with_policy(self, policy: Policy) -> Router:
+        """Return a router that decides under another policy."""
+        return self._copy(policy=policy)
+
+    def excluding(self, reasons: Mapping[str, str]) -> Router:
+        """Return a router that never chooses some experts.
+
+        Args:
+            reasons: expert → why not; decisions give it as the reason.
+
+        Raises:
+            LibraryError: the library has no expert of that name.
+        """
+        for name in reasons:
+            self.library.index(name)
+        unavailable = {**self.objective.unavailable, **reasons}
+        return self._copy(objective=replace(self.objective, unavailable=unavailable))
+
+    def route(
+        self,
+        prompt: str,
+        *,
+        goals: Goals | None = None,
+        task: str | None = None,
+        flags: bool | Literal["warn"] = True,
+    ) -> Decision:
+        """Decide which expert a prompt goes to.
+
+        Args:
+            prompt: text; flags in it act as far as the policy lets them.
+            goals: weights and limits of this call.
+            task: a Transformers task; by default fill-mask where the prompt holds ``[MASK]``,
+                else text-generation.
+            flags: read flags and raise on unknown words (True), warn of them (``"warn"``), or
+                leave the text as it is (False).
+
+        Raises:
+            PromptError: the prompt is empty or not text.
+            FlagError: a flag holds unknown words.
+            GoalError: a limit cannot be checked.
+            NoEligibleExpertError: limits exclude every expert.
+        """
+        read = self._read(prompt, flags)
+        return self._decide([read], goals, task, flags)[0]
+
+    def route_batch(
+        self,
+        prompts: Sequence[str],
+        *,
+        goals: Goals | None = None,
+        task: str | None = None,
+        flags: bool | Literal["warn"] = True,
+    ) -> list[Decision]:
+        """Decide for many prompts in one pass; arguments and errors as `route`.
+
+        A prompt gets the expert it would get alone, unless totals differ by less than 1e-5.
+        """
+        return self._decide([self._read(prompt, flags) for prompt in prompts], goals, task, flags)
+
+    def predict(self, prompts: Sequence[str], *, task: str) -> Array:
+        """Return predicted losses over the whole library.
+
+        Args:
+            prompts: n texts, taken as they are.
+            task: one of `tasks`.
+
+        Returns:
+            float64 (n, m), lower is better; NaN for experts of another task. Prompts that are out
+            of distribution get the experts' averages.
+        """
+        return self._predict(prompts, task).losses
+
+    def evaluate(
+        self, table: ScoreTable, *, train: ScoreTable | None = None, seed: int = 0
+    ) -> Evaluation | TaskEvaluations:
+        """Compare the router's choices with measured results, beside the reference rows.
+
+        Args:
+            table: measured results the router was not fitted on.
+            train: the table it was fitted on; some reference rows are fitted on it.
+            seed: of the bootstrap.
+
+        Returns:
+            An `Evaluation`, or one per task where the table has several.
+
+        Raises:
+            ScoreTableError: table and library do not name the same experts.
+        """
+        from tryage import evaluation
+
+        wanted = self.policy.combine(None, None)
+        trains = train.by_task(self.library) if train is not None else {}
+        found = {}
+        for task, part in table.by_task(self.library).items():
+            columns = [self.library.index(name) for name in part.experts]
+            predicted = self._predict(part.prompts, task)
+            totals = self._totals(predicted.losses, task, wanted)
+            choices = self.objective.choose(totals)
+            column_of = np.full(len(self.library), -1)
+            column_of[columns] = np.arange(len(columns))
+            found[task] = evaluation.evaluate(
+                part,
+                column_of[choices],
+                predicted=predicted.losses[:, columns],
+                predicted_std=predicted.std[:, columns],
+                penalties=self.objective.penalties(wanted.weights, task)[columns],
+                train=trains.get(task),
+                encoder=self.predictors[task].encoder,
+                seed=seed,
+            )
+        return evaluation.of_tasks(found)
+
+    def _copy(self, **changes: Any) -> Router:
+        kept = {"objective": self.objective, "policy": self.policy, "facts": self.facts}
+        return Router(self.library, self.predictors, **(kept | changes))
+
+    def _read(self, prompt: str, flags: bool | Literal["warn"]) -> Flags:
+        if not isinstance(prompt, str):
+            raise PromptError(f"a prompt is text, found {type(prompt).__name__}")
+        read = flag_reader.parse(prompt) if flags else Flags(prompt)
+        if not read.prompt.strip():
+            what = "the prompt is empty" if not prompt.strip() else "the prompt holds only flags"
+            raise PromptError(f"{what}; there is nothing to route")
+        return read
+
+    def _decide(
+        self,
+        reads: Sequence[Flags],
+        goals: Goals | None,
+        task: str | None,
+        flags: bool | Literal["warn"],
+    ) -> list[Decision]:
+        unknown: Literal["error", "warn"] = "warn" if flags == "warn" else "error"
+        wanted = [
+            self.policy.combine(goals, read if flags else None, unknown=unknown) for read in reads
+        ]
+        tasks = [_task(read.prompt, task) for read in reads]
+        decisions: list[Decision | None] = [None] * len(reads)
+        for name in dict.fromkeys(tasks):
+            rows = [row for row, asked in enumerate(tasks) if asked == name]
+            predicted = self._predict([reads[row].prompt for row in rows], name)
+            for place, row in enumerate(rows):
+                losses, std = predicted.losses[place], predicted.std[place]
+                ood = bool(predicted.ood[place])
+                decisions[row] = self._decision(reads[row], wanted[row], name, losses, std, ood)
+        return [decision for decision in decisions if decision is not None]
+
+    def _decision(
+        self, read: Flags, wanted: Wanted, task: str, losses: Array, std: Array, ood: bool
+    ) -> Decision:
+        totals = self._totals(losses[None, :], task, wanted)
+        chosen = int(self.objective.choose(totals)[0])
+        return Decision(
+            expert=self.library.experts[chosen].name,
+            task=task,
+            prompt=read.prompt,
+            names=self.library.names,
+            losses=losses,
+            std=std,
+            totals=totals[0],
+            values=self.objective.values,
+            reasons=self.objective.eligibility(task, wanted.limits).reasons,
+            weights=wanted.weights,
+            limits=tuple(str(limit) for limit in wanted.limits),
+            flags=wanted.flags,
+            out_of_distribution=ood,
+        )
+
+    def _totals(self, losses: Array, task: str, wanted: Wanted) -> Array:
+        """Return the totals (n, m) of losses (n, m), inf where not eligible."""
+        eligible = self.objective.eligibility(task, wanted.limits)
+        if not eligible.mask.any():
+            raise NoEligibleExpertError(
+                f"no expert of library {self.library.name!r} may answer:", eligible.reasons
+            )
+        totals = losses
+        if wanted.weights:
+            totals = losses + self.objective.penalties(wanted.weights, task)
+        return np.where(eligible.mask, totals, np.inf)
+
+    def _predict(self, prompts: Sequence[str], task: str) -> _Predicted:
+        predictor = self.predictors.get(task)
+        shape = (len(prompts), len(self.library))
+        if predictor is None:
+            nothing = np.full(shape, np.nan)
+            return _Predicted(nothing, nothing, np.zeros(len(prompts), dtype=bool))
+        prediction = predictor.predict(prompts)
+        mean, std = prediction.mean["loss"], prediction.std["loss"]
+        if prediction.ood.any():
+            mean = np.where(prediction.ood[:, None], predictor.average_loss_, mean)
+        columns = self._columns[task]
+        if columns.size == len(self.library):
+            return _Predicted(np.asarray(mean, dtype=np.float64), std, prediction.ood)
+        losses, wide = np.full(shape, np.nan), np.full(shape, np.nan)
+        losses[:, columns], wide[:, columns] = mean, std
+        return _Predicted(losses, wide, prediction.ood)
+
+
+def _without_unmeasured(objective: Objective, predictors: Mapping[str, Predictor]) -> Objective:
+    """Make experts of a task that nothing was measured on unavailable, with that reason."""
+    reasons = {
+        expert.name: f"nothing was measured on its task {expert.task}"
+        for expert in objective.library
+        if expert.task not in predictors
+    }
+    if not reasons:
+        return objective
+    return replace(objective, unavailable={**objective.unavailable, **reasons})
+
+
+def _task(prompt: str, task: str | None) -> str:
+    return task or (FILL_MASK if MASK in prompt else TEXT_GENERATION)
