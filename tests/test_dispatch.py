@@ -1,0 +1,285 @@
+"""Dispatch: fail-over in order, never after the first chunk, cancellation untouched."""
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+
+from tryage.decision import Decision
+from tryage.dispatch import (
+    adispatch,
+    adispatch_stream,
+    describe_error,
+    dispatch,
+    dispatch_stream,
+    record,
+)
+from tryage.errors import DispatchError, ExpertError
+
+
+def decide(*order: str, excluded: tuple[str, ...] = ()) -> Decision:
+    names = (*order, *excluded)
+    losses = np.arange(len(names), dtype=float)
+    totals = np.where(np.isin(names, excluded), np.inf, losses)
+    return Decision(
+        expert=order[0],
+        task="text-generation",
+        prompt="text",
+        names=names,
+        losses=losses,
+        std=np.zeros(len(names)),
+        totals=totals,
+        values={},
+        reasons=dict.fromkeys(excluded, "a limit"),
+        weights={},
+        limits=(),
+        flags=(),
+        out_of_distribution=False,
+    )
+
+
+class Script:
+    """Experts that raise what is scripted and else answer with their name."""
+
+    def __init__(self, **faults: BaseException) -> None:
+        self.faults = faults
+        self.called: list[str] = []
+        self.closed: list[str] = []
+
+    def call(self, name: str) -> str:
+        self.called.append(name)
+        if name in self.faults:
+            raise self.faults[name]
+        return f"answer of {name}"
+
+    async def acall(self, name: str) -> str:
+        await asyncio.sleep(0)
+        return self.call(name)
+
+    def stream(self, name: str):
+        try:
+            yield self.call(name)
+            yield "more"
+            if (late := self.faults.get(f"late_{name}")) is not None:
+                raise late
+            yield "end"
+        finally:
+            self.closed.append(name)
+
+    async def astream(self, name: str):
+        for chunk in self.stream(name):
+            yield chunk
+
+
+def test_the_first_of_the_order_answers():
+    script = Script()
+    outcome = dispatch(decide("a", "b"), script.call)
+    assert (outcome.value, outcome.answered_by) == ("answer of a", "a")
+    assert [(a.expert, a.error) for a in outcome.tried] == [("a", None)]
+    assert outcome.seconds >= outcome.tried[0].seconds >= 0
+
+
+def test_fails_over_in_order_and_records_it():
+    script = Script(a=ValueError("no"), b=TimeoutError())
+    outcome = dispatch(decide("a", "b", "c"), script.call)
+    assert outcome.answered_by == "c"
+    assert [(a.expert, a.error) for a in outcome.tried] == [
+        ("a", "ValueError: no"),
+        ("b", "TimeoutError"),
+        ("c", None),
+    ]
+
+
+def test_experts_that_are_not_eligible_are_never_called():
+    script = Script(a=ValueError("no"))
+    with pytest.raises(DispatchError, match="the one expert tried failed"):
+        dispatch(decide("a", excluded=("b",)), script.call)
+    assert script.called == ["a"]
+
+
+def test_all_down_lists_what_was_tried_and_keeps_the_cause():
+    last = ConnectionError("refused")
+    script = Script(a=ValueError("no"), b=last)
+    with pytest.raises(DispatchError, match="each of the 2 experts") as caught:
+        dispatch(decide("a", "b"), script.call)
+    assert caught.value.__cause__ is last
+    assert [a.expert for a in caught.value.tried] == ["a", "b"]
+    assert "a: ValueError: no" in str(caught.value)
+
+
+def test_max_attempts_bounds_the_walk():
+    script = Script(a=ValueError(), b=ValueError())
+    with pytest.raises(DispatchError):
+        dispatch(decide("a", "b", "c"), script.call, max_attempts=2)
+    assert script.called == ["a", "b"]
+    with pytest.raises(ValueError, match="max_attempts is 0"):
+        dispatch(decide("a"), script.call, max_attempts=0)
+
+
+def test_only_declared_errors_fail_over():
+    script = Script(a=KeyError("bug"))
+    with pytest.raises(KeyError, match="bug"):
+        dispatch(decide("a", "b"), script.call, errors=(TimeoutError,))
+    assert script.called == ["a"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), asyncio.CancelledError(), SystemExit()])
+def test_cancellation_passes_even_where_every_error_may_fail_over(error):
+    script = Script(a=error)
+    with pytest.raises(type(error)):
+        dispatch(decide("a", "b"), script.call, errors=(BaseException,))
+    with pytest.raises(type(error)):
+        next(dispatch_stream(decide("a", "b"), script.stream, errors=(BaseException,)))
+    assert script.called == ["a", "a"]
+
+
+async def test_async_fails_over_and_reports_all_down():
+    outcome = await adispatch(decide("a", "b"), Script(a=ValueError("no")).acall)
+    assert outcome.answered_by == "b"
+    with pytest.raises(DispatchError):
+        await adispatch(decide("a", "b"), Script(a=ValueError(), b=ValueError()).acall)
+    with pytest.raises(KeyError):
+        await adispatch(decide("a"), Script(a=KeyError()).acall, errors=(TimeoutError,))
+
+
+async def test_a_cancelled_task_calls_no_other_expert():
+    called = []
+
+    async def hang(name: str) -> str:
+        called.append(name)
+        await asyncio.sleep(3600)
+        return name
+
+    task = asyncio.create_task(adispatch(decide("a", "b"), hang, errors=(BaseException,)))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert called == ["a"]
+
+
+def test_stream_fails_over_before_the_first_chunk():
+    script = Script(a=ValueError("no"))
+    stream = dispatch_stream(decide("a", "b"), script.stream)
+    assert script.called == []
+    assert stream.answered_by is None
+    assert next(stream) == "answer of b"
+    assert stream.answered_by == "b"
+    assert list(stream) == ["more", "end"]
+    assert [(a.expert, a.error) for a in stream.tried] == [("a", "ValueError: no"), ("b", None)]
+    assert script.closed == ["a", "b"]
+
+
+def test_stream_never_fails_over_after_the_first_chunk():
+    script = Script(late_a=ConnectionError("cut"))
+    stream = dispatch_stream(decide("a", "b"), script.stream)
+    assert [next(stream), next(stream)] == ["answer of a", "more"]
+    with pytest.raises(ConnectionError, match="cut"):
+        next(stream)
+    assert script.called == ["a"]
+    assert [(a.expert, a.error) for a in stream.tried] == [("a", "ConnectionError: cut")]
+
+
+def test_an_empty_stream_is_a_failure():
+    stream = dispatch_stream(decide("a", "b"), lambda name: [] if name == "a" else [name])
+    assert list(stream) == ["b"]
+    assert stream.tried[0].error == "ExpertError: the stream of a ended without a chunk"
+    with pytest.raises(ExpertError, match="without a chunk"):
+        next(dispatch_stream(decide("a"), lambda name: [], errors=(TimeoutError,)))
+
+
+def test_stream_all_down():
+    script = Script(a=ValueError(), b=ValueError())
+    stream = dispatch_stream(decide("a", "b"), script.stream)
+    with pytest.raises(DispatchError):
+        next(stream)
+    assert list(stream) == []
+    assert script.called == ["a", "b"]
+
+
+def test_closing_a_stream_closes_the_expert_s():
+    script = Script()
+    stream = dispatch_stream(decide("a", "b"), script.stream, errors=(BaseException,))
+    next(stream)
+    stream.close()
+    assert (script.called, script.closed) == (["a"], ["a"])
+    assert stream.tried[0].error is None
+
+
+async def test_async_stream():
+    script = Script(a=ValueError("no"))
+    stream = adispatch_stream(decide("a", "b"), script.astream)
+    assert [chunk async for chunk in stream] == ["answer of b", "more", "end"]
+    assert stream.answered_by == "b"
+    script = Script(late_a=ConnectionError("cut"))
+    stream = adispatch_stream(decide("a", "b"), script.astream)
+    with pytest.raises(ConnectionError):
+        [chunk async for chunk in stream]
+    assert (script.called, stream.tried[0].error) == (["a"], "ConnectionError: cut")
+
+
+async def test_async_stream_of_a_coroutine_that_returns_an_iterator():
+    script = Script(a=ValueError())
+
+    async def opened(name: str):
+        if name == "b":
+            raise ValueError
+        return script.astream(name)
+
+    stream = adispatch_stream(decide("a", "b", "c"), opened)
+    assert await anext(stream) == "answer of c"
+    await stream.aclose()
+    assert [a.expert for a in stream.tried] == ["a", "b", "c"]
+
+
+async def test_async_stream_cancelled_before_its_first_chunk():
+    called = []
+
+    async def hang(name: str):
+        called.append(name)
+        await asyncio.sleep(3600)
+        yield name
+
+    stream = adispatch_stream(decide("a", "b"), hang, errors=(BaseException,))
+    task = asyncio.create_task(anext(stream))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert called == ["a"]
+
+
+def test_the_record_joins_decision_and_dispatch():
+    decision = decide("a", "b")
+    joined = record(decision, dispatch(decision, Script(a=ValueError("no")).call))
+    told = json.loads(json.dumps(joined.to_dict(top=1)))
+    assert set(told) == {*decision.to_dict(), "tried", "answered_by"}
+    assert (told["expert"], told["answered_by"]) == ("a", "b")
+    assert [set(attempt) for attempt in told["tried"]] == [{"expert", "error", "seconds"}] * 2
+    assert joined.prompt == "text"
+    assert joined.order == ("a", "b")
+    assert joined.explain().endswith("Tried: a failed with ValueError: no\nAnswered by b")
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("first\nsecond", "ValueError: first"),
+        ("", "ValueError"),
+        (
+            "Incorrect API key provided: sk-proj-abc123. Find",
+            "ValueError: Incorrect API key provided: *** Find",
+        ),
+        ("header Authorization: Bearer abc.def", "ValueError: header Authorization: Bearer ***"),
+        ("https://me:pw@host/x?api_key=123&y=1", "ValueError: https://***@host/x?api_key=***&y=1"),
+        ("token hf_abcdefghij refused", "ValueError: token *** refused"),
+        ("the token limit is 512", "ValueError: the token limit is 512"),
+    ],
+)
+def test_error_texts_hold_one_line_and_no_secret(message, expected):
+    assert describe_error(ValueError(message)) == expected
+
+
+def test_error_texts_are_cut():
+    assert len(describe_error(ValueError("x" * 1000))) == 200
