@@ -1,1 +1,36 @@
-"""Send each prompt to the model that will do best on it, under your own constraints."""
+"""Send each prompt to the model that will do best on it, under your own constraints.
+
+A `Router` decides: its predictor estimates every expert's loss on a prompt, and its objective
+weighs that against your goals and limits. The adapters `langchain_tryage` and
+`llama_index_tryage` put it into the chain you already have.
+"""
+
+from importlib.metadata import version
+
+from tryage.decision import Decision, RankedExpert
+from tryage.errors import TryageError, TryageWarning
+from tryage.goals import Goals
+from tryage.library import Endpoint, Expert, Library, Price, Security
+from tryage.limits import Limit
+from tryage.policy import Policy
+from tryage.router import Router
+from tryage.scores import ScoreTable
+
+__version__ = version("tryage")
+
+__all__ = [
+    "Decision",
+    "Endpoint",
+    "Expert",
+    "Goals",
+    "Library",
+    "Limit",
+    "Policy",
+    "Price",
+    "RankedExpert",
+    "Router",
+    "ScoreTable",
+    "Security",
+    "TryageError",
+    "TryageWarning",
+]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -24,7 +24,6 @@ _FLAG = re.compile(r"\[[ \t]*flags?[ \t]*:((?:[^\[\]\n\r]|\[[^\[\]\n\r]*\])*)\]"
 _SPACED = re.compile(r"[ \t]*" + _FLAG.pattern + r"[ \t]*", re.IGNORECASE)
 _PARTS = re.compile(r"[,;](?![^\[]*\])")
 _OPERATOR = re.compile(r"<=|>=|!=|=|<|>|≤|≥|\bin\s*\[", re.IGNORECASE)
-_WORD = re.compile(r"[^\s]+")
 _SHORTEST_TYPO = 5
 
 
@@ -71,20 +70,16 @@ def parse(prompt: str) -> Flags:
     bodies = [match.group(1) for match in _FLAG.finditer(prompt)]
     if not bodies:
         return Flags(prompt)
-    weights: dict[str, float] = {}
-    limits: dict[Limit, None] = {}
-    echo: list[str] = []
-    unknown: list[str] = []
-    for part in _parts(bodies):
-        _read_part(part, weights, limits, echo, unknown)
-    return Flags(_SPACED.sub(_gap, prompt), weights, tuple(limits), tuple(echo), tuple(unknown))
-
-
-def _parts(bodies: list[str]) -> Iterator[str]:
+    reading = _Reading()
     for body in bodies:
-        parts = [part.strip() for part in _PARTS.split(body)]
-        # An empty flag is a slip worth telling, an empty part between commas is not.
-        yield from [part for part in parts if part] or [body.strip()]
+        reading.read(body)
+    return Flags(
+        prompt=_SPACED.sub(_gap, prompt),
+        weights=reading.weights,
+        limits=tuple(reading.limits),
+        echo=tuple(reading.echo),
+        unknown=tuple(reading.unknown),
+    )
 
 
 def _gap(match: re.Match[str]) -> str:
@@ -93,30 +88,60 @@ def _gap(match: re.Match[str]) -> str:
     return "" if at_edge else " "
 
 
-def _read_part(
-    part: str,
-    weights: dict[str, float],
-    limits: dict[Limit, None],
-    echo: list[str],
-    unknown: list[str],
-) -> None:
-    if _OPERATOR.search(part):
-        asked: Mapping[str, float] = {}
+@dataclass(slots=True)
+class _Reading:
+    """What the flags read so far ask for."""
+
+    weights: dict[str, float] = field(default_factory=dict)
+    limits: dict[Limit, None] = field(default_factory=dict)
+    echo: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+    def read(self, body: str) -> None:
+        """Read one flag; one that asks for nothing is a slip, so it counts as unknown."""
+        before = len(self.echo) + len(self.unknown)
+        for part in _PARTS.split(body):
+            if _OPERATOR.search(part):
+                self._expression(part.strip())
+            else:
+                self._words(part)
+        if len(self.echo) + len(self.unknown) == before:
+            self.unknown.append(body.strip())
+
+    def _expression(self, part: str) -> None:
         try:
             asked = _assignment(part)
             limit = None if asked else parse_limit(part)
         except GoalError as error:
-            unknown.append(f"{part} ({error})")
+            self.unknown.append(f"{part} ({error})")
             return
+        self._ask(asked, part)
         if limit is not None:
-            limits[limit] = None
-            echo.append(str(limit))
-        said = part
-    else:
-        asked, said = _read_words(part, unknown)
-    for goal, weight in asked.items():
-        weights[goal] = max(weight, weights.get(goal, 0.0))
-        echo.append(f"{said} → {goal}={weight:g}")
+            self.limits[limit] = None
+            self.echo.append(str(limit))
+
+    def _words(self, part: str) -> None:
+        lexicon = _lexicon()
+        asked: dict[str, float] = {}
+        said: list[str] = []
+        strong = False
+        for written in part.split():
+            word = lexicon.nearest(written.lower().strip(".!?:'\""))
+            if word is None:
+                self.unknown.append(written)
+            elif word in lexicon.goal_words:
+                goal, weight = lexicon.goal_words[word]
+                weight = lexicon.superlative if strong else weight
+                asked[goal] = max(weight, asked.get(goal, 0.0))
+            strong = word in lexicon.intensifiers
+            differs = word is not None and word != written.lower()
+            said.append(f"{written} (read as {word})" if differs else written)
+        self._ask(asked, " ".join(said))
+
+    def _ask(self, asked: Mapping[str, float], said: str) -> None:
+        for goal, weight in asked.items():
+            self.weights[goal] = max(weight, self.weights.get(goal, 0.0))
+            self.echo.append(f"{said} → {goal}={weight:g}")
 
 
 def _assignment(part: str) -> Mapping[str, float]:
@@ -133,30 +158,6 @@ def _number(name: str, value: str) -> float:
         return float(value)
     except ValueError:
         raise GoalError(f"the weight of {name} is {value.strip()!r}, not a number") from None
-
-
-def _read_words(part: str, unknown: list[str]) -> tuple[dict[str, float], str]:
-    lexicon = _lexicon()
-    asked: dict[str, float] = {}
-    said: list[str] = []
-    bad: list[str] = []
-    strong = False
-    for written in _WORD.findall(part):
-        word = lexicon.nearest(written.lower().strip(".!?:'\""))
-        if word is None:
-            bad.append(written)
-        elif word in lexicon.goal_words:
-            goal, weight = lexicon.goal_words[word]
-            weight = lexicon.superlative if strong else weight
-            asked[goal] = max(weight, asked.get(goal, 0.0))
-        strong = word in lexicon.intensifiers
-        differs = word is not None and word != written.lower()
-        said.append(f"{written} (read as {word})" if differs else written)
-    if bad:
-        unknown.extend(bad)
-    elif not asked:
-        unknown.append(part)
-    return asked, " ".join(said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,9 +67,9 @@ class Objective:
     scales: Mapping[str, Scale]
     spreads: Mapping[str, float]
     unavailable: Mapping[str, str] = field(default_factory=dict)
-    values: Mapping[str, Array] = field(init=False, repr=False)
-    scaled: Mapping[str, Array] = field(init=False, repr=False)
-    tie_rank: NDArray[np.int64] = field(init=False, repr=False)
+    values: Mapping[str, Array] = field(init=False, repr=False, compare=False)
+    scaled: Mapping[str, Array] = field(init=False, repr=False, compare=False)
+    tie_rank: NDArray[np.int64] = field(init=False, repr=False, compare=False)
     _known: dict[tuple[str, tuple[Limit, ...]], Eligibility] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )

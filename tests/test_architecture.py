@@ -1,0 +1,131 @@
+"""The folder tree is the design: data flows one way, and the core cannot see its integrations."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+ORDER = (
+    "errors",
+    "units",
+    "files",
+    "library",
+    "limits",
+    "goals",
+    "flags",
+    "policy",
+    "prompts",
+    "scores",
+    "encoders",
+    "predictors",
+    "objective",
+    "decision",
+    "evaluation",
+    "training",
+    "persistence",
+    "cards",
+    "router",
+    "dispatch",
+    "runtime",
+    "labeling",
+    "binding",
+    "quickstart",
+    "cli",
+)
+"""The rooms of the core; each may import only from those before it."""
+
+DATA_ONLY = {"pretrained"}
+
+
+def top_level_imports(path):
+    """Yield the modules a file imports when it is imported itself."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def all_imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def rooms():
+    for path in sorted((ROOT / "tryage").rglob("*.py")):
+        room = path.relative_to(ROOT / "tryage").parts[0].removesuffix(".py")
+        yield room, path
+
+
+def test_every_room_of_the_core_is_in_the_order():
+    found = {room for room, _ in rooms()} - {"__init__"} - DATA_ONLY
+    assert found == set(ORDER)
+
+
+@pytest.mark.parametrize(
+    ("room", "path"), [pytest.param(*pair, id=str(pair[1].relative_to(ROOT))) for pair in rooms()]
+)
+def test_a_room_imports_only_from_those_before_it(room, path):
+    if room == "__init__":
+        return
+    allowed = set(ORDER[: ORDER.index(room) + 1])
+    for name in top_level_imports(path):
+        parts = name.split(".")
+        if parts[0] == "tryage" and len(parts) > 1 and parts[1] in ORDER:
+            assert parts[1] in allowed, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_only_the_quickstart_knows_the_adapters_and_only_inside_functions():
+    for room, path in rooms():
+        frameworks = {
+            name.split(".")[0]
+            for name in all_imports(path)
+            if name.startswith(("langchain", "llama_index"))
+        }
+        if room == "quickstart":
+            top = {name.split(".")[0] for name in top_level_imports(path)}
+            assert not frameworks & top, path
+        else:
+            assert not frameworks, path
+
+
+@pytest.mark.parametrize(
+    ("package", "other"),
+    [("langchain_tryage", "llama_index"), ("llama_index_tryage", "langchain")],
+)
+def test_an_adapter_never_imports_the_other_framework(package, other):
+    for path in (ROOT / package).rglob("*.py"):
+        assert not [name for name in all_imports(path) if name.startswith(other)], path
+
+
+def test_importing_and_deciding_load_neither_torch_nor_a_framework():
+    code = """
+import json, sys
+import tryage
+after_import = sorted(sys.modules)
+tryage.Router.from_pretrained("open7").route("What is 17 * 3? [Flag: smallest model]")
+print(json.dumps([after_import, sorted(sys.modules)]))
+"""
+    run = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    heavy = {"torch", "transformers", "sentence_transformers", "langchain_core", "llama_index"}
+    for modules in json.loads(done.stdout):
+        assert not heavy & set(modules)
+
+
+@pytest.mark.parametrize("package", ["tryage", "langchain_tryage", "llama_index_tryage"])
+def test_public_names_are_a_sorted_list_that_exists(package):
+    module = __import__(package)
+    assert list(module.__all__) == sorted(module.__all__)
+    for name in module.__all__:
+        assert getattr(module, name).__doc__, name
+    assert (ROOT / package / "py.typed").is_file()

@@ -1,0 +1,97 @@
+import pytest
+import yaml
+
+from tryage import Expert, Library
+from tryage.errors import LibraryError
+from tryage.units import format_count, parse_count
+
+
+def write(path, data):
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+def expert(**changes):
+    return {"name": "a", "model": "org/a"} | changes
+
+
+def test_a_library_reads_back_as_it_was_written(tmp_path):
+    library = Library(
+        [
+            Expert(
+                name="a",
+                model="org/a",
+                parameters="7.24B",
+                released="2024-01-31",
+                languages=["en"],
+                security={"vendor": "x", "safetensors": True},
+                price={"input": 0.5, "output": 1.5},
+            ),
+            Expert(name="b", model="./b", task="fill-mask"),
+        ],
+        name="two",
+    )
+    library.write(tmp_path / "library.yaml")
+    read = Library.read(tmp_path / "library.yaml")
+    assert read == library
+    assert read.root == tmp_path
+    assert read["a"].parameters == 7_240_000_000
+    assert read.tasks == ("text-generation", "fill-mask")
+    assert read.of_task("fill-mask").names == ("b",)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"experts": [expert(modle="x")]}, r"expert 1 \(a\): unknown key 'modle'.*'model'"),
+        ({"experts": [expert(security={"vender": "x"})]}, "security.vender.*'vendor'"),
+        ({"experts": [expert(), expert()]}, "'a' occurs twice"),
+        ({"experts": []}, "at least one expert"),
+        ({"experts": [{"name": "a"}]}, "model: Field required"),
+        ({"experts": [expert(parameters="7X")]}, "units K, M, B, T"),
+        ({"experts": [expert(parameters=-1)]}, "parameters.*-1"),
+        ({"experts": [expert(released="soon")]}, "released"),
+        ({"experts": [expert()], "expert": []}, "unknown key 'expert'.*'experts'"),
+        (["a"], "expected a mapping"),
+    ],
+)
+def test_a_wrong_library_names_file_expert_and_key(tmp_path, data, told):
+    path = write(tmp_path / "wrong.yaml", data)
+    with pytest.raises(LibraryError, match=told) as caught:
+        Library.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_missing_or_no_yaml(tmp_path):
+    with pytest.raises(LibraryError, match="does not exist"):
+        Library.read(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    with pytest.raises(LibraryError, match="not a YAML file"):
+        Library.read(tmp_path / "bad.yaml")
+
+
+def test_a_folder_beside_the_file_is_a_model_and_anything_else_a_hub_id(tmp_path):
+    (tmp_path / "models" / "a").mkdir(parents=True)
+    library = Library([Expert(name="a", model="models/a")], root=tmp_path)
+    where = {
+        "models/a": tmp_path / "models" / "a",
+        "org/model": "org/model",
+        "./gone": tmp_path / "gone",
+        "a/b/c": tmp_path / "a/b/c",
+    }
+    for model, expected in where.items():
+        assert library.model_path(Expert(name="x", model=model)) == expected
+
+
+def test_an_unknown_name_gets_a_hint():
+    with pytest.raises(LibraryError, match="Did you mean 'mistral'"):
+        Library([Expert(name="mistral", model="m")]).index("mistrl")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("7.24B", 7_240_000_000), ("350m", 350_000_000), ("8,192", 8192), ("32K", 32_000)],
+)
+def test_counts(text, count):
+    assert parse_count(text) == count
+    assert parse_count(format_count(parse_count(text))) == pytest.approx(count, rel=0.01)

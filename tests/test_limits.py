@@ -1,0 +1,89 @@
+import datetime
+
+import pytest
+
+from tryage import Expert, Goals, Security
+from tryage.errors import GoalError
+from tryage.limits import parse_limit, parse_limits
+
+EXPERT = Expert(
+    name="e",
+    model="org/e",
+    parameters=7_240_000_000,
+    released=datetime.date(2024, 3, 1),
+    license="Apache-2.0",
+    context_length=8192,
+    languages=("en", "de"),
+    tools=False,
+    security=Security(location="local", vendor="Meta", safetensors=True),
+)
+
+
+@pytest.mark.parametrize(
+    ("limit", "holds"),
+    [
+        ("parameters <= 3B", False),
+        ("size<=8B", True),
+        ("parameters > 7B", True),
+        ("released >= 2024-01-01", True),
+        ("released < 2024-01-01", False),
+        ("license in [mit, apache-2.0]", True),
+        ("license = mit", False),
+        ("context_length >= 8K", True),
+        ("language = de", True),
+        ("language != de", False),
+        ("language in [fr, it]", False),
+        ("location = local", True),
+        ("vendor != meta", False),
+        ("tools = yes", False),
+        ("safetensors = true", True),
+    ],
+)
+def test_limits_hold_or_give_their_reason(limit, holds):
+    reason = parse_limit(limit).reason_against(EXPERT)
+    assert (reason is None) is holds
+
+
+def test_the_reason_holds_both_values():
+    reason = parse_limit("parameters<=3B").reason_against(EXPERT)
+    assert reason == "parameters is 7.24B, the limit is <= 3B"
+
+
+def test_an_attribute_that_is_not_stated_is_an_error():
+    with pytest.raises(GoalError, match=r"'bare' states no parameters"):
+        parse_limit("parameters <= 3B").reason_against(Expert(name="bare", model="m"))
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"parameters": "3B"}, "at most nor at least"),
+        ({"parameters": "<= 3 apples"}, "units K, M, B, T"),
+        ({"paramters": "<= 3B"}, "Did you mean 'parameters'"),
+        ({"released": ">= 2024"}, "a date such as"),
+        ({"license": "<= mit"}, "has no order"),
+        ({"license": []}, "empty"),
+        ({"tools": "maybe"}, "neither true nor false"),
+        (["no limit"], "is not a limit"),
+    ],
+)
+def test_limits_that_cannot_be_read(limits, told):
+    with pytest.raises(GoalError, match=told):
+        parse_limits(limits)
+
+
+def test_a_limit_reads_back_from_its_own_text():
+    for text in ("parameters <= 3B", "license in [mit, apache-2.0]", "tools = true"):
+        limit = parse_limit(text)
+        assert str(limit) == text
+        assert parse_limit(str(limit)) == limit
+
+
+def test_goals_take_limits_in_every_form_and_drop_duplicates():
+    goals = Goals(limits={"size": "<=3B", "license": ["mit", "apache-2.0"], "tools": True})
+    assert [str(limit) for limit in goals.limits] == [
+        "parameters <= 3B",
+        "license in [apache-2.0, mit]",
+        "tools = true",
+    ]
+    assert len(Goals(limits=["size<=3B", "parameters<=3B"]).limits) == 1

@@ -1,0 +1,59 @@
+import pytest
+
+from tryage import Goals, Policy, TryageWarning, flags
+from tryage.errors import FlagError, GoalError
+from tryage.limits import parse_limit
+
+
+def combine(policy=None, *, goals=None, prompt=None):
+    read = None if prompt is None else flags.parse(prompt)
+    return (policy or Policy()).combine(goals, read)
+
+
+def test_the_larger_of_default_and_flag_acts_up_to_the_maximum():
+    policy = Policy(weights={"size": 0.5}, max_weights={"size": 0.8})
+    assert combine(policy).weights == {"size": 0.5}
+    assert combine(policy, prompt="x [Flag: small]").weights == {"size": 0.5}
+    assert combine(policy, prompt="x [Flag: smallest]").weights == {"size": 0.8}
+
+
+def test_the_call_names_a_goal_and_has_its_way():
+    policy = Policy(weights={"size": 0.5, "recency": 0.2})
+    wanted = combine(policy, goals=Goals(size=0), prompt="x [Flag: smallest, newest]")
+    assert wanted.weights == {"recency": 1.0}
+
+
+def test_limits_of_all_sources_hold_together():
+    wanted = combine(
+        Policy(limits={"parameters": "<=7B"}),
+        goals=Goals(limits={"license": ["mit"]}),
+        prompt="x [Flag: parameters<=100B]",
+    )
+    expected = ("parameters <= 7B", "license in [mit]", "parameters <= 100B")
+    assert wanted.limits == tuple(parse_limit(text) for text in expected)
+
+
+def test_flags_touch_only_what_the_policy_lets_them():
+    wanted = combine(Policy(flags=["size"]), prompt="x [Flag: smallest, newest, tools=yes]")
+    assert wanted.weights == {"size": 1.0}
+    assert wanted.limits == ()
+    assert "recency: not allowed by the policy" in wanted.flags
+    assert "tools: not allowed by the policy" in wanted.flags
+
+
+def test_unknown_flags_are_an_error_or_a_warning_as_the_policy_says():
+    read = flags.parse("x [Flag: fluffy]")
+    with pytest.raises(FlagError, match="fluffy"):
+        Policy().combine(None, read)
+    with pytest.warns(TryageWarning, match="fluffy"):
+        Policy(unknown_flags="warn").combine(None, read)
+    with pytest.raises(FlagError):
+        Policy(unknown_flags="error").combine(None, read, unknown="warn")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"flags": ["sise"]}, {"weights": {"size": -1}}, {"unknown_flags": "ignore"}]
+)
+def test_a_wrong_policy_is_refused(wrong):
+    with pytest.raises(GoalError):
+        Policy(**wrong)

@@ -1,0 +1,140 @@
+"""Commands that learn: label, fit, evaluate, quickstart."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from tryage.cli.shared import AsJson, Download, guarded, print_json, progress_bars, say, stderr
+from tryage.router import Router
+
+
+@guarded
+def label(
+    library: Annotated[Path, typer.Option(help="The library's YAML file.")],
+    prompts: Annotated[Path, typer.Option(help="JSONL of prompts.")],
+    out: Annotated[Path, typer.Option(help="Folder of the score table; resumed if it is there.")],
+    mask_share: Annotated[
+        float, typer.Option(min=0.01, max=0.9, help="Share of words hidden from masked experts.")
+    ] = 0.15,
+    download: Download = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure every expert of a library on every prompt, in bits per byte.
+
+    Example: tryage label --library library.yaml --prompts prompts.jsonl --out scores/
+    """
+    from tryage.labeling import label as measure
+    from tryage.library import Library
+
+    read = Library.read(library)
+    with progress_bars() as progress:
+        bars: dict[str, Any] = {}
+
+        def advance(expert: str, done: int, total: int) -> None:
+            if expert not in bars:
+                bars[expert] = progress.add_task(expert, total=total)
+            progress.update(bars[expert], completed=done, total=total)
+
+        summary = measure(
+            read, prompts, out, mask_share=mask_share, download=download, progress=advance
+        )
+    if as_json:
+        print_json(summary.to_dict())
+    else:
+        say(str(summary))
+
+
+@guarded
+def fit(
+    scores: Annotated[Path, typer.Argument(help="The score table.")],
+    library: Annotated[Path, typer.Option(help="The library's YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder of the router.")],
+    predictor: Annotated[str, typer.Option(help="Kind of predictor.")] = "clusters",
+    encoder: Annotated[
+        str, typer.Option(help="static, or a sentence-transformers id or folder.")
+    ] = "static",
+    seed: Annotated[int, typer.Option(min=0, help="Makes fitting repeatable.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a router on a score table.
+
+    Example: tryage fit scores.jsonl --library library.yaml --out my-router
+    """
+    from tryage.library import Library
+    from tryage.persistence import check_output
+    from tryage.scores import ScoreTable
+
+    start = time.perf_counter()
+    check_output(out)
+    with stderr().status("fitting"):
+        fitted = Router.fit(
+            ScoreTable.read(scores),
+            library=Library.read(library),
+            predictor=predictor,
+            encoder=encoder,
+            seed=seed,
+        )
+        fitted.save_pretrained(out)
+    seconds = time.perf_counter() - start
+    validation = fitted.facts["validation"]
+    if len(validation) == 1:
+        (validation,) = validation.values()
+    else:
+        validation = {"tasks": validation}
+    if as_json:
+        print_json({"predictor": predictor, "validation": validation, "seconds": seconds})
+        return
+    say(f"{fitted!r} saved in {out} after {seconds:.1f} s")
+    for task, row in fitted.facts["validation"].items():
+        figures = ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
+        say(f"{task}, cross-validated: {figures}")
+
+
+@guarded
+def evaluate(
+    router: Annotated[str, typer.Argument(help="A router folder, or a bundled name.")],
+    scores: Annotated[Path, typer.Argument(help="A score table the router was not fitted on.")],
+    train: Annotated[
+        Path | None, typer.Option(help="The table it was fitted on, for the fitted references.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a router's choices with measured results.
+
+    Example: tryage evaluate my-router test.jsonl --train scores.jsonl
+    """
+    from tryage.scores import ScoreTable
+
+    loaded = Router.from_pretrained(router)
+    table = ScoreTable.read(scores)
+    known = None if train is None else ScoreTable.read(train)
+    with stderr().status("evaluating"):
+        report = loaded.evaluate(table, train=known, seed=seed)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        say(report.table())
+
+
+@guarded
+def quickstart(
+    out: Annotated[
+        Path | None, typer.Option(help="Keep everything here instead of in the cache.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a small library on this machine, measure it, fit a router and use it.
+
+    Example: tryage quickstart --out quickstart
+    """
+    from tryage.quickstart import run as start
+
+    result = start(out, console=Console(stderr=as_json))
+    if as_json:
+        print_json(result)

@@ -1,0 +1,122 @@
+"""What the commands share: options, output, progress bars, and errors as one clear line."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+
+from tryage.errors import DispatchError, GoalError, NoEligibleExpertError, TryageError
+from tryage.goals import Goals
+from tryage.limits import parse_limits
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+P = ParamSpec("P")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+RouterName = Annotated[
+    str, typer.Option("--router", metavar="NAME", help="A router folder, or a bundled name.")
+]
+GoalOptions = Annotated[
+    list[str] | None,
+    typer.Option("--goal", metavar="GOAL=WEIGHT", help="Weight of a goal, e.g. size=0.3."),
+]
+LimitOptions = Annotated[
+    list[str] | None,
+    typer.Option("--limit", metavar="LIMIT", help="A limit, e.g. 'parameters<=3B'."),
+]
+TaskName = Annotated[
+    str | None, typer.Option("--task", help="A Transformers task, instead of the prompt's own.")
+]
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch models that are not in the local cache.")
+]
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn errors on purpose into one line and an exit code: 2 the user's, 1 anything else."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except DispatchError as error:
+            _fail(str(error), 1)
+        except NoEligibleExpertError as error:
+            _fail(str(error), 2)
+        except TryageError as error:
+            _fail(" ".join(str(error).split()), 2)
+        except OSError as error:
+            _fail(str(error), 1)
+        except KeyboardInterrupt:
+            _fail("interrupted; what is finished is kept", 130)
+
+    return run
+
+
+def _fail(message: str, code: int) -> None:
+    stderr().print(f"error: {message}", soft_wrap=True, markup=False, highlight=False, style="red")
+    raise typer.Exit(code)
+
+
+def stderr() -> Console:
+    """Return a console on standard error."""
+    return Console(stderr=True)
+
+
+def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning in one line on standard error."""
+    stderr().print(f"warning: {message}", soft_wrap=True, markup=False, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print plain text on standard output."""
+    Console().print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def print_json(data: Any) -> None:
+    """Print one JSON object on one line of standard output."""
+    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Yield progress bars on standard error."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr()) as progress:
+        yield progress
+
+
+def read_goals(goals: list[str] | None, limits: list[str] | None) -> Goals | None:
+    """Read the values of ``--goal`` and ``--limit``; None where there are neither."""
+    if not goals and not limits:
+        return None
+    weights: dict[str, float] = {}
+    for item in goals or []:
+        name, _, value = item.partition("=")
+        try:
+            weights[name.strip()] = float(value)
+        except ValueError:
+            raise GoalError(f"--goal {item!r}: write it as GOAL=WEIGHT, e.g. size=0.3") from None
+    return Goals(limits=parse_limits(limits or []), **weights)
