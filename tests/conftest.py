@@ -264,3 +264,70 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data: {folder} is not a folder; set TRYAGE_DATA")
     return folder
+
+
+KINDS = ("code", "prose")
+"""Kinds of made-up text, and the groups of the made-up score table."""
+
+TABLE_EXPERTS: tuple[dict[str, Any], ...] = (
+    {"name": "coder", "model": "org/coder", "parameters": "7B", "released": "2024-01-01"},
+    {"name": "writer", "model": "org/writer", "parameters": "1B", "released": "2024-06-01"},
+    {"name": "giant", "model": "org/giant", "parameters": "70B", "released": "2025-01-01"},
+)
+"""coder is best on code, writer on prose, giant is second on both."""
+
+TABLE_LOSSES = {"code": (0.1, 0.9, 0.2), "prose": (0.9, 0.1, 0.2)}
+
+
+def table_rows(n: int, seed: int) -> list[dict[str, Any]]:
+    """Lines of a score table, `n` prompts of each kind."""
+    rng = random.Random(seed)
+    names = [expert["name"] for expert in TABLE_EXPERTS]
+    rows = []
+    for kind in KINDS:
+        for text in texts(kind, n, seed):
+            losses = [loss + rng.uniform(-0.05, 0.05) for loss in TABLE_LOSSES[kind]]
+            rows.append(
+                {"prompt": text, "group": kind, "losses": dict(zip(names, losses, strict=True))}
+            )
+    return rows
+
+
+@pytest.fixture(scope="session")
+def table_library() -> Any:
+    """The library of the made-up score table."""
+    from tryage import Library
+
+    return Library.from_dict({"name": "made-up", "experts": list(TABLE_EXPERTS)})
+
+
+@pytest.fixture(scope="session")
+def table() -> Any:
+    """A made-up score table of 120 prompts and three experts."""
+    from tryage import ScoreTable
+
+    return ScoreTable.from_rows(table_rows(60, seed=3))
+
+
+@pytest.fixture(scope="session")
+def held_out_table() -> Any:
+    """40 prompts of the same kinds that `table` does not hold."""
+    from tryage import ScoreTable
+
+    return ScoreTable.from_rows(table_rows(20, seed=4))
+
+
+@pytest.fixture(scope="session")
+def router(table: Any, table_library: Any) -> Any:
+    """A router fitted on `table`."""
+    from tryage import Router
+
+    return Router.fit(table, library=table_library)
+
+
+@pytest.fixture(scope="session")
+def open7() -> Any:
+    """The bundled router over seven open language models."""
+    from tryage import Router
+
+    return Router.from_pretrained("open7")
