@@ -215,7 +215,7 @@ def tiny_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         from safetensors import safe_open
 
         with safe_open(root / "models" / name / "model.safetensors", "np") as file:
-            count = sum(_size(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+            count = sum(_size(file.get_slice(key).get_shape()) for key in file.keys())
         rows.append(
             {
                 "name": name,

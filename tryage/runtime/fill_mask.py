@@ -1,0 +1,143 @@
+"""Filling `[MASK]` marks with a local masked language model."""
+
+from __future__ import annotations
+
+import functools
+import re
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from tryage.errors import ExpertError, PromptError
+from tryage.library import FILL_MASK, Expert
+from tryage.runtime.answers import Answer
+from tryage.runtime.base import Pipeline, check_prompt
+from tryage.runtime.streams import run_cancellable
+from tryage.runtime.windows import frame, windows
+
+MASK = "[MASK]"
+"""The neutral mark for a hidden word, whatever the expert's own mask token is."""
+
+_CANDIDATES = 50
+"""Likeliest tokens looked at for one that can stand as a word."""
+
+
+class FillMaskPipeline(Pipeline):
+    """Fills the marks of a prompt, each with the likeliest token that can stand there.
+
+    All marks are filled in one pass, each seeing the others as hidden. A prompt longer than the
+    model's context is read in consecutive windows; nothing is left out.
+    """
+
+    task: ClassVar[str] = FILL_MASK
+
+    def __init__(self, expert: Expert, pipe: Any) -> None:
+        super().__init__(expert, pipe)
+        self.prefix, self.suffix = frame(self.tokenizer)
+        if self.window < 1:
+            raise ExpertError(
+                f"expert {expert.name!r}: a context of {self.context} tokens leaves no room for "
+                f"text beside {len(self.prefix) + len(self.suffix)} special tokens"
+            )
+
+    @property
+    def window(self) -> int:
+        """Tokens of text that the model reads at once, beside its special tokens."""
+        return self.context - len(self.prefix) - len(self.suffix)
+
+    def fill(self, prompt: str) -> Answer:
+        """Return the prompt with every `[MASK]` replaced by a word.
+
+        Raises:
+            PromptError: the prompt is empty or holds no `[MASK]`.
+            ExpertError: the model failed.
+        """
+        return self._fill(prompt, threading.Event())
+
+    async def afill(self, prompt: str) -> Answer:
+        """Fill the prompt's marks in a thread; the event loop stays free."""
+        return await run_cancellable(functools.partial(self._fill, prompt))
+
+    run, arun = fill, afill
+
+    def _fill(self, prompt: str, cancel: threading.Event) -> Answer:
+        started = time.perf_counter()
+        if MASK not in check_prompt(prompt):
+            raise PromptError(f"a fill-mask prompt must hold {MASK} where a word is missing")
+        # The expert's own mask token, if the text holds it, is read as a mark by its tokenizer.
+        marks = list(re.finditer(f"{re.escape(MASK)}|{re.escape(self.mask_token)}", prompt))
+        ids = self.encode(prompt.replace(MASK, self.mask_token))
+        try:
+            with self.turn(cancel):
+                guesses = list(self._guess(ids))
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise self.failure(error) from error
+        if len(guesses) != len(marks):
+            raise ExpertError(
+                f"expert {self.expert.name!r}: {len(marks)} marks in the prompt became "
+                f"{len(guesses)} mask tokens; its tokenizer does not keep {self.mask_token!r} whole"
+            )
+        return Answer(
+            text=self._filled(prompt, marks, guesses),
+            prompt_tokens=len(ids) + len(self.prefix) + len(self.suffix),
+            completion_tokens=len(marks),
+            seconds=time.perf_counter() - started,
+        )
+
+    @property
+    def mask_token(self) -> str:
+        """The expert's own mask token.
+
+        Raises:
+            ExpertError: its tokenizer has none.
+        """
+        token = self.tokenizer.mask_token
+        if token is None:
+            raise ExpertError(
+                f"expert {self.expert.name!r}: its tokenizer has no mask token, so it cannot do "
+                f"{self.task}; correct 'task' in the library"
+            )
+        return str(token)
+
+    def _guess(self, ids: list[int]) -> Iterator[list[str]]:
+        """For each mask token, yield the text of the likeliest tokens, best first."""
+        import torch
+
+        mask = self.tokenizer.mask_token_id
+        for start, end in windows(len(ids), self.window):
+            if mask not in ids[start:end]:
+                continue
+            row = [*self.prefix, *ids[start:end], *self.suffix]
+            inputs = torch.tensor([row], device=self.model.device)  # (1, window)
+            logits = self.model(inputs, attention_mask=torch.ones_like(inputs)).logits[0]
+            logits = logits[inputs[0] == mask].float()  # (masks, vocabulary)
+            special = [i for i in self.tokenizer.all_special_ids if i < logits.shape[-1]]
+            logits[:, special] = float("-inf")
+            for row_best in logits.topk(min(_CANDIDATES, logits.shape[-1])).indices.tolist():
+                yield [self._token_text(token) for token in row_best]
+
+    def _token_text(self, token: int) -> str:
+        text: str = self.tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        piece = self.tokenizer.convert_ids_to_tokens(token)
+        # A decoder drops the space that a piece begins with; the prompt's own space stands for it.
+        return " " + text if isinstance(piece, str) and piece.startswith("▁") else text
+
+    def _filled(self, prompt: str, marks: list[re.Match[str]], guesses: list[list[str]]) -> str:
+        text, end = "", 0
+        for mark, guess in zip(marks, guesses, strict=True):
+            text += prompt[end : mark.start()]
+            text += _fitting(guess, before=text[-1:])
+            end = mark.end()
+        return text + prompt[end:]
+
+
+def _fitting(guesses: list[str], before: str) -> str:
+    """Return the first guess that can stand behind the character `before`, spaced once."""
+    inside = before.isalnum()
+    for guess in guesses:
+        # WordPiece writes a piece that continues a word as "##ing".
+        word = guess[2:] if inside and guess.startswith("##") else guess
+        if word.strip() and not word.startswith("##") and "\ufffd" not in word:
+            return word if before and not before.isspace() else word.lstrip()
+    return guesses[0].strip()

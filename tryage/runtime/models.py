@@ -1,0 +1,206 @@
+"""Where an expert's model lies, and how it is brought into memory."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tryage.errors import ExpertError, ModelNotFoundError, TaskError, missing_extra
+from tryage.library import FILL_MASK, TEXT_GENERATION, Expert, Library
+
+MODEL_CLASSES = {TEXT_GENERATION: "AutoModelForCausalLM", FILL_MASK: "AutoModelForMaskedLM"}
+"""Task → the class of Transformers that loads a model for it."""
+
+WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+"""What is fetched from the Hub: weights as safetensors only, no code, no pickles."""
+
+UNBOUNDED = 1 << 20
+"""Context, in tokens, of a model that states none."""
+
+_loading = threading.RLock()
+
+
+def check_runnable(expert: Expert) -> None:
+    """Refuse an expert that no pipeline here can run.
+
+    Raises:
+        TaskError: the runtime does not know the expert's task.
+        ExpertError: the expert is served by an endpoint.
+    """
+    if expert.endpoint is not None:
+        raise ExpertError(
+            f"expert {expert.name!r} is served at an endpoint ({expert.endpoint.url}); the runtime "
+            "runs local Hugging Face models. Pass a callable for it in experts={...}."
+        )
+    if expert.task not in MODEL_CLASSES:
+        raise TaskError(
+            f"expert {expert.name!r}: the runtime does not know the task {expert.task!r}; it runs "
+            f"{' and '.join(MODEL_CLASSES)}. Pass a callable for it in experts={{...}}."
+        )
+
+
+def locate(library: Library, expert: Expert, *, download: bool) -> Path:
+    """Return the local folder of an expert's model, fetching it only if `download` is set.
+
+    Raises:
+        ModelNotFoundError: the folder does not exist or holds no model, or the Hub model is not
+            in the local cache.
+    """
+    where = library.model_path(expert)
+    folder = where if isinstance(where, Path) else _hub_folder(expert, where, download)
+    if not folder.is_dir():
+        raise ModelNotFoundError(
+            f"expert {expert.name!r}: model folder {str(folder)!r} does not exist; "
+            "correct 'model' in the library, or put the model there"
+        )
+    if not (folder / "config.json").is_file():
+        raise ModelNotFoundError(
+            f"expert {expert.name!r}: {str(folder)!r} holds no config.json, so it is not a model "
+            "folder; save the model there with save_pretrained"
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise ModelNotFoundError(
+            f"expert {expert.name!r}: {str(folder)!r} holds no .safetensors weights; other formats "
+            "can run code when loaded and are refused. Save the model with save_pretrained."
+        )
+    return folder
+
+
+def _hub_folder(expert: Expert, model_id: str, download: bool) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+        )
+    except ImportError as error:
+        raise missing_extra("hf", f"running expert {expert.name!r}") from error
+    at = f"{model_id!r} at revision {expert.revision}" if expert.revision else f"{model_id!r}"
+    fetch = functools.partial(
+        snapshot_download, revision=expert.revision, allow_patterns=list(WANTED_FILES)
+    )
+    try:
+        folder = Path(fetch(model_id, local_files_only=True))
+        if any(folder.glob("*.safetensors")):
+            return folder
+    except LocalEntryNotFoundError:
+        pass
+    except HFValidationError as error:
+        raise ModelNotFoundError(
+            f"expert {expert.name!r}: {model_id!r} is neither a folder nor a Hub id: {error}"
+        ) from error
+    if not download:
+        raise ModelNotFoundError(
+            f"expert {expert.name!r}: model {at} ({_size(expert)}) is neither a folder nor in the "
+            "local cache; fetch it with download=True (--download)"
+        )
+    try:
+        return Path(fetch(model_id))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelNotFoundError(
+            f"expert {expert.name!r}: model {at} could not be fetched: {reason}"
+        ) from error
+
+
+def _size(expert: Expert) -> str:
+    if expert.parameters is None:
+        return "size not known to the library"
+    return f"about {expert.parameters * 2 / 1e9:.2g} GB for {expert.parameters:,} parameters"
+
+
+def load_pipeline(expert: Expert, folder: Path, *, device: str, dtype: str) -> Any:
+    """Load a `transformers.Pipeline` from a folder: safetensors only, no code from the folder.
+
+    Raises:
+        ExpertError: the files do not make a working model for the task; says why.
+        MissingExtraError: torch or transformers is not installed.
+    """
+    try:
+        import torch
+        import transformers
+        from safetensors import SafetensorError
+    except ImportError as error:
+        raise missing_extra("hf", f"running expert {expert.name!r}") from error
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    local = {"trust_remote_code": False, "local_files_only": True}
+    model_class = getattr(transformers, MODEL_CLASSES[expert.task])
+    try:
+        with _quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **local)
+            model, info = model_class.from_pretrained(
+                str(folder), use_safetensors=True, dtype=dtype, output_loading_info=True, **local
+            )
+            _check_whole(expert, folder, info)
+            return transformers.pipeline(
+                expert.task, model=model.eval(), tokenizer=tokenizer, device=device
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
+        if isinstance(error, ExpertError):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ExpertError(
+            f"expert {expert.name!r}: {str(folder)!r} could not be loaded for {expert.task}: "
+            f"{reason}"
+        ) from error
+
+
+def _check_whole(expert: Expert, folder: Path, info: Any) -> None:
+    """Refuse weights that lack a layer: Transformers would fill it with random numbers."""
+    missing = sorted(info["missing_keys"])
+    if missing:
+        named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise ExpertError(
+            f"expert {expert.name!r}: the weights in {str(folder)!r} lack {len(missing)} tensors "
+            f"that {expert.task} needs ({named}); use a checkpoint trained for this task"
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Transformers' notes and progress bars off the terminal while one model loads."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
+    from transformers.utils import logging
+
+    with _loading:
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        no_hub_bars = are_progress_bars_disabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    logging.enable_progress_bar()
+                if no_hub_bars:
+                    disable_progress_bars()
+
+
+def context_length(expert: Expert, model: Any, tokenizer: Any) -> int:
+    """Return how many tokens the model takes at most: the smallest limit that anything states."""
+    limits = [UNBOUNDED]
+    if expert.context_length:
+        limits.append(expert.context_length)
+    # Tokenizers that state no limit carry an astronomically large one.
+    limits.append(int(min(tokenizer.model_max_length, UNBOUNDED)))
+    stated = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if stated:
+        limits.append(int(stated))
+    for name, module in model.named_modules():
+        # Models of RoBERTa's family count positions from behind the padding index.
+        if (
+            name.endswith("position_embeddings")
+            and getattr(module, "padding_idx", None) is not None
+        ):
+            limits.append(int(module.num_embeddings) - int(module.padding_idx) - 1)
+    return min(limits)
