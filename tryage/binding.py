@@ -7,12 +7,26 @@ experts are given, and decides. What a callable is, is the adapter's business.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar
 
 from tryage.decision import Decision
-from tryage.errors import LibraryError, did_you_mean
+from tryage.dispatch import (
+    AsyncStream,
+    DispatchedDecision,
+    Errors,
+    Outcome,
+    Stream,
+    adispatch,
+    adispatch_batch,
+    adispatch_stream,
+    dispatch,
+    dispatch_batch,
+    dispatch_stream,
+    record,
+)
+from tryage.errors import LibraryError, PromptError, did_you_mean
 from tryage.goals import Goals
 from tryage.library import Expert, Library
 from tryage.persistence import find_router
@@ -23,8 +37,20 @@ if TYPE_CHECKING:
     from tryage.runtime import Runtime
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+FlagsFrom = str | Callable[[Any], str] | None
+"""Where the user's own text stands: `LAST_MESSAGE`, a dict key, or a function of the input."""
+
+LAST_MESSAGE = "last_message"
+"""The last message of the user, or the text itself where the input is a string."""
 
 NO_CALLABLE = "no callable was given for it"
+
+
+class _Options(TypedDict):
+    max_attempts: int | None
+    errors: Errors
 
 
 class Binding(Generic[T]):
@@ -38,6 +64,10 @@ class Binding(Generic[T]):
         aliases: name in `experts` → name in the library.
         policy: replaces the router's policy.
         factory: makes a callable of one expert of the library.
+        goals: weights and limits of every decision.
+        task: a Transformers task, or None to see it from the text.
+        max_attempts: how many experts to try at most; None tries every eligible one.
+        errors: exceptions on which the next expert is tried; others are raised at once.
 
     Raises:
         RouterNotFoundError: there is no such folder or bundled router.
@@ -53,15 +83,25 @@ class Binding(Generic[T]):
         aliases: Mapping[str, str] | None = None,
         policy: Policy | None = None,
         factory: Callable[[Runtime, Expert], T] | None = None,
+        goals: Goals | None = None,
+        task: str | None = None,
+        max_attempts: int | None = None,
+        errors: Errors = (Exception,),
     ) -> None:
+        if max_attempts is not None and max_attempts < 1:
+            raise ValueError(f"max_attempts is {max_attempts}; it is at least 1, or None for all")
         self._source = router if isinstance(router, Router) else find_router(router)
         self._given = experts
         self._aliases = dict(aliases or {})
         self._policy = policy
         self._factory = factory
+        self._goals = goals
+        self._task = task
+        self._options: _Options = {"max_attempts": max_attempts, "errors": errors}
         self._lock = threading.Lock()
         self._router: Router | None = None
         self._experts: dict[str, T] = {}
+        self._alone: dict[str, Router] = {}
         if isinstance(router, Router):
             self.load()
 
@@ -86,43 +126,141 @@ class Binding(Generic[T]):
     @property
     def experts(self) -> Mapping[str, T]:
         """Library name → callable."""
-        self.load()
+        if self._router is None:
+            self.load()
         return self._experts
 
-    def decide(
-        self,
-        text: str,
-        *,
-        goals: Goals | None = None,
-        task: str | None = None,
-        flags: bool = False,
-    ) -> Decision:
+    def decide(self, text: str, *, flags: bool = False, only: str | None = None) -> Decision:
         """Decide for one text.
 
         Args:
             text: what the router reads.
-            goals: weights and limits of this call.
-            task: a Transformers task, or None to see it from the text.
             flags: whether the text is the user's own, so that its flags act. Unknown flags warn,
                 unless the policy makes them an error.
+            only: the one expert that may answer; limits hold for it all the same.
 
         Raises:
             PromptError, FlagError, GoalError, NoEligibleExpertError: as `Router.route`.
+            LibraryError: there is no expert `only`.
         """
         mode: Literal["warn", False] = "warn" if flags else False
-        return self.router.route(text, goals=goals, task=task, flags=mode)
+        router = self.router if only is None else self._router_of(only)
+        return router.route(text, goals=self._goals, task=self._task, flags=mode)
 
-    def decide_batch(
-        self,
-        texts: Sequence[str],
-        *,
-        goals: Goals | None = None,
-        task: str | None = None,
-        flags: bool = False,
-    ) -> list[Decision]:
+    def decide_batch(self, texts: Sequence[str], *, flags: bool = False) -> list[Decision]:
         """Decide for many texts in one pass; arguments and errors as `decide`."""
         mode: Literal["warn", False] = "warn" if flags else False
-        return self.router.route_batch(texts, goals=goals, task=task, flags=mode)
+        return self.router.route_batch(texts, goals=self._goals, task=self._task, flags=mode)
+
+    def dispatch(
+        self, decision: Decision, call: Callable[[str, T], R]
+    ) -> tuple[R, DispatchedDecision]:
+        """Call the chosen expert, and the next one if it fails.
+
+        Args:
+            decision: what `decide` returned.
+            call: name and callable of an expert → answer.
+
+        Returns:
+            The answer, and the decision with the record of the calls.
+
+        Raises:
+            DispatchError: every expert tried failed.
+        """
+        outcome = dispatch(
+            decision,
+            lambda name: call(name, self.experts[name]),
+            **self._options,
+        )
+        return outcome.value, record(decision, outcome)
+
+    async def adispatch(
+        self, decision: Decision, call: Callable[[str, T], Awaitable[R]]
+    ) -> tuple[R, DispatchedDecision]:
+        """Do what `dispatch` does, with a call that is awaited."""
+        outcome = await adispatch(
+            decision,
+            lambda name: call(name, self.experts[name]),
+            **self._options,
+        )
+        return outcome.value, record(decision, outcome)
+
+    def stream(self, decision: Decision, call: Callable[[str, T], Iterable[R]]) -> Stream[R]:
+        """Stream from the chosen expert; another takes over only before the first chunk."""
+        return dispatch_stream(
+            decision,
+            lambda name: call(name, self.experts[name]),
+            **self._options,
+        )
+
+    def astream(
+        self,
+        decision: Decision,
+        call: Callable[[str, T], AsyncIterator[R] | Awaitable[AsyncIterator[R]]],
+    ) -> AsyncStream[R]:
+        """Do what `stream` does, with asynchronous iterators or coroutines that return one."""
+        return adispatch_stream(
+            decision,
+            lambda name: call(name, self.experts[name]),
+            **self._options,
+        )
+
+    def dispatch_batch(
+        self,
+        decisions: Sequence[Decision],
+        call: Callable[[str, T, list[int]], Sequence[R | BaseException]],
+        *,
+        run: Callable[..., Iterable[Any]] = map,
+    ) -> list[tuple[R, DispatchedDecision] | BaseException]:
+        """Dispatch many decisions, grouped by expert.
+
+        Args:
+            decisions: n decisions.
+            call: name and callable of an expert, and its rows → an answer or an error for each.
+            run: as `map`; an executor's `map` runs the experts side by side.
+
+        Returns:
+            n answers with their decisions, in order; for a row that failed its error.
+        """
+        outcomes = dispatch_batch(
+            decisions,
+            lambda name, rows: call(name, self.experts[name], rows),
+            **self._options,
+            run=run,
+        )
+        return [_joined(*pair) for pair in zip(decisions, outcomes, strict=True)]
+
+    async def adispatch_batch(
+        self,
+        decisions: Sequence[Decision],
+        call: Callable[[str, T, list[int]], Awaitable[Sequence[R | BaseException]]],
+        *,
+        at_once: bool = True,
+    ) -> list[tuple[R, DispatchedDecision] | BaseException]:
+        """Do what `dispatch_batch` does, with a call that is awaited.
+
+        Args:
+            decisions: n decisions.
+            call: name and callable of an expert, and its rows → awaitable of answers or errors.
+            at_once: whether the experts run side by side.
+        """
+        outcomes = await adispatch_batch(
+            decisions,
+            lambda name, rows: call(name, self.experts[name], rows),
+            **self._options,
+            at_once=at_once,
+        )
+        return [_joined(*pair) for pair in zip(decisions, outcomes, strict=True)]
+
+    def _router_of(self, given: str) -> Router:
+        name = self._aliases.get(given, given)
+        if name not in self.experts:
+            raise unknown_expert(given, [*self.experts, *self._aliases])
+        if name not in self._alone:
+            others = (other for other in self.experts if other != name)
+            reasons = dict.fromkeys(others, f"the call asks for {name}")
+            self._alone[name] = self.router.excluding(reasons)
+        return self._alone[name]
 
     def _bind(self, library: Library) -> dict[str, T]:
         if self._given is None:
@@ -156,3 +294,49 @@ def unknown_expert(name: str, known: Iterable[str]) -> LibraryError:
     known = tuple(known)
     hint = did_you_mean(name, known) or f" Known: {', '.join(known)}."
     return LibraryError(f"there is no expert {name!r}.{hint}")
+
+
+def _joined(
+    decision: Decision, outcome: Outcome[R] | BaseException
+) -> tuple[R, DispatchedDecision] | BaseException:
+    if isinstance(outcome, BaseException):
+        return outcome
+    return outcome.value, record(decision, outcome)
+
+
+def own_text(read: Callable[[Any], str], given: Any) -> str:
+    """Return the user's own text, as the operator's function reads it from an input.
+
+    Raises:
+        PromptError: the function failed on this input, or did not return text.
+    """
+    try:
+        text = read(given)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise PromptError(f"flags_from could not read the user's text: {told}") from error
+    if not isinstance(text, str):
+        raise PromptError(f"flags_from returned {type(text).__name__}; it returns the user's text")
+    return text
+
+
+def replace_last(text: str, old: str, new: str) -> str | None:
+    """Replace the last occurrence of `old`; None where there is none.
+
+    Templates put what they retrieved before the question, so the last one is the user's.
+    """
+    before, found, after = text.rpartition(old)
+    return f"{before}{new}{after}" if found else None
+
+
+def check_arguments(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse names that a class does not take; pydantic would drop them silently.
+
+    Raises:
+        TypeError: as for any unknown keyword argument, with the nearest known one.
+    """
+    known = tuple(known)
+    for name in given:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise TypeError(f"{owner} got an unexpected keyword argument {name!r}.{hint}")

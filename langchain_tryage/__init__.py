@@ -1,0 +1,1 @@
+"""Tryage for LangChain."""

@@ -1,0 +1,101 @@
+"""A batch of inputs: decided in one pass, dispatched grouped by expert, returned in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import ContextThreadPoolExecutor
+
+from tryage import Decision, TryageError
+from tryage.binding import Binding
+from tryage.dispatch import DispatchedDecision
+
+Expert = Runnable[Any, Any]
+Child = Callable[[RunnableConfig, Any, Decision, str], RunnableConfig]
+Answer = tuple[Any, DispatchedDecision] | BaseException
+
+
+class Plan(NamedTuple):
+    """What was decided, and the input for the expert, without the user's flags."""
+
+    decision: Decision
+    input: Any
+
+
+class Batch:
+    """The inputs that could be decided on, and their places among all.
+
+    Args:
+        plans: a plan or an error for each input.
+        run_managers: of the run of each input.
+        configs: of each input.
+        child: makes the config of an expert's run.
+    """
+
+    def __init__(
+        self,
+        plans: Sequence[Plan | TryageError],
+        run_managers: Sequence[Any],
+        configs: Sequence[RunnableConfig],
+        child: Child,
+    ) -> None:
+        self._all = plans
+        self._places = [place for place, plan in enumerate(plans) if isinstance(plan, Plan)]
+        self._plans = [plan for plan in plans if isinstance(plan, Plan)]
+        self._decisions = [plan.decision for plan in self._plans]
+        self._run_managers = run_managers
+        self._configs = configs
+        self._child = child
+
+    def dispatch(self, binding: Binding[Expert], kwargs: Mapping[str, Any]) -> list[Answer]:
+        """Call the experts; what fails goes on to its next expert."""
+
+        def call(name: str, expert: Expert, rows: list[int]) -> list[Any]:
+            given = [self._plans[row].input for row in rows]
+            return expert.batch(given, self._children(name, rows), return_exceptions=True, **kwargs)
+
+        if not self._at_once:
+            return binding.dispatch_batch(self._decisions, call)
+        with ContextThreadPoolExecutor(max_workers=len(self._decisions)) as executor:
+            return binding.dispatch_batch(self._decisions, call, run=executor.map)
+
+    async def adispatch(self, binding: Binding[Expert], kwargs: Mapping[str, Any]) -> list[Answer]:
+        """Do what `dispatch` does, without blocking."""
+
+        async def call(name: str, expert: Expert, rows: list[int]) -> list[Any]:
+            given = [self._plans[row].input for row in rows]
+            return await expert.abatch(
+                given, self._children(name, rows), return_exceptions=True, **kwargs
+            )
+
+        return await binding.adispatch_batch(self._decisions, call, at_once=self._at_once)
+
+    def in_order(
+        self, answers: Sequence[Answer], output: Callable[[Any, DispatchedDecision], Any]
+    ) -> list[Any]:
+        """Return an output or an error for each input."""
+        outputs: list[Any] = list(self._all)
+        for place, answer in zip(self._places, answers, strict=True):
+            failed = isinstance(answer, BaseException)
+            outputs[place] = answer if failed else output(*answer)
+        return outputs
+
+    @property
+    def _at_once(self) -> bool:
+        """Whether experts may run side by side without breaking `max_concurrency`.
+
+        Each expert keeps the bound for itself, so together they keep it only where it is no
+        smaller than the batch.
+        """
+        bound = self._configs[0].get("max_concurrency")
+        experts = {decision.expert for decision in self._decisions}
+        return len(experts) > 1 and (bound is None or bound >= len(self._plans))
+
+    def _children(self, name: str, rows: list[int]) -> list[RunnableConfig]:
+        places = [self._places[row] for row in rows]
+        return [
+            self._child(self._configs[place], self._run_managers[place], decision, name)
+            for place, decision in zip(places, [self._decisions[row] for row in rows], strict=True)
+        ]

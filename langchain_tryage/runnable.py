@@ -1,0 +1,333 @@
+"""`TryageRouter`: a runnable that sends each input to the expert a router chooses."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
+from pathlib import Path
+from typing import Any, Union
+
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import AddableDict, Runnable, RunnableConfig, RunnableSerializable
+from langchain_core.runnables.base import coerce_to_runnable
+from langchain_core.runnables.config import patch_config, run_in_executor
+from langchain_core.runnables.graph import Graph, Node
+from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
+from pydantic import ConfigDict, PrivateAttr
+
+from langchain_tryage.batching import Batch, Plan
+from langchain_tryage.messages import TOP, TextSource, annotate
+from tryage import Decision, Goals, Policy, Router, TryageError
+from tryage.binding import Binding, FlagsFrom, check_arguments
+from tryage.dispatch import DispatchedDecision, Errors, record
+
+Expert = Runnable[Any, Any]
+
+
+class TryageRouter(RunnableSerializable[Any, Any]):
+    """Sends each input to the expert that a router chooses, and to the next one if it fails.
+
+    The output is the expert's. A message carries the decision in
+    ``response_metadata["tryage"]``; the expert's run has the tag ``expert:<name>``.
+
+    Attributes:
+        router: a router, a router folder or the name of a bundled router.
+        experts: expert name → runnable, function or dict of these; None runs the library's own
+            Hugging Face pipelines as chat models.
+        aliases: name in `experts` → name in the router's library.
+        policy: replaces the router's policy.
+        goals: weights and limits of every call.
+        task: a Transformers task, or None to see it from the text.
+        key: for inputs that are dicts, the key of the text, prompt or messages to route.
+        flags_from: where the user's own text stands, whose flags act and are taken off:
+            ``"last_message"``, a dict key, or a function of the input. None leaves flags alone.
+        with_decision: yield ``{"output", "decision"}``; the decision also tells what was tried.
+        max_attempts: how many experts to try at most; None tries every eligible one.
+        errors: exceptions on which the next expert is tried; others are raised at once.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    router: Any
+    experts: Any = None
+    aliases: Any = None
+    policy: Any = None
+    goals: Any = None
+    task: str | None = None
+    key: str | None = None
+    flags_from: Any = None
+    with_decision: bool = False
+    max_attempts: int | None = None
+    errors: Any = (Exception,)
+
+    _binding: Binding[Expert] = PrivateAttr()
+    _source: TextSource = PrivateAttr()
+
+    def __init__(
+        self,
+        router: Router | str | Path,
+        experts: Mapping[str, Any] | None = None,
+        *,
+        aliases: Mapping[str, str] | None = None,
+        policy: Policy | None = None,
+        goals: Goals | None = None,
+        task: str | None = None,
+        max_attempts: int | None = None,
+        errors: Errors = (Exception,),
+        key: str | None = None,
+        flags_from: FlagsFrom = None,
+        **kwargs: Any,
+    ) -> None:
+        check_arguments("TryageRouter", kwargs, type(self).model_fields)
+        if experts is not None:
+            experts = {name: coerce_to_runnable(expert) for name, expert in experts.items()}
+        options: dict[str, Any] = {
+            "aliases": aliases,
+            "policy": policy,
+            "goals": goals,
+            "task": task,
+            "max_attempts": max_attempts,
+            "errors": errors,
+        }
+        # Made before pydantic validates, which would wrap the errors of Tryage in its own.
+        source = TextSource(key, flags_from)
+        binding = Binding[Expert](router, experts, factory=_pipeline, **options)
+        given: dict[str, Any] = {
+            "router": router,
+            "experts": experts,
+            "key": key,
+            "flags_from": flags_from,
+        }
+        super().__init__(**given, **options, **kwargs)
+        self._source = source
+        self._binding = binding
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Name router and experts; what the experts hold is not for logs."""
+        yield "router", self.router
+        yield "experts", list(self.experts) if self.experts else None
+
+    def load(self) -> Router:
+        """Load the router now instead of at first use."""
+        return self._binding.load()
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Send one input to the chosen expert; `kwargs` reach it."""
+        return self._call_with_config(self._invoke, input, config, **kwargs)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Send one input to the chosen expert; `kwargs` reach it."""
+        return await self._acall_with_config(self._ainvoke, input, config, **kwargs)
+
+    def batch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Decide for all inputs in one pass, then call each expert once with all of its own."""
+        return self._batch_with_config(
+            self._batch, inputs, config, return_exceptions=return_exceptions, **kwargs
+        )
+
+    async def abatch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Decide for all inputs in one pass, then call each expert once with all of its own."""
+        return await self._abatch_with_config(
+            self._abatch, inputs, config, return_exceptions=return_exceptions, **kwargs
+        )
+
+    def stream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[Any]:
+        """Stream from the chosen expert; another takes over only before the first chunk."""
+        yield from self._transform_stream_with_config(iter([input]), self._stream, config, **kwargs)
+
+    async def astream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        """Stream from the chosen expert; another takes over only before the first chunk."""
+        chunks = self._atransform_stream_with_config(_once(input), self._astream, config, **kwargs)
+        async for chunk in chunks:
+            yield chunk
+
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """Return the graph with one branch per expert, labelled with its name."""
+        graph = Graph()
+        start = graph.add_node(self.get_input_schema(config))
+        node = graph.add_node(self)
+        end = graph.add_node(self.get_output_schema(config))
+        graph.add_edge(start, node)
+        for name, expert in self._runnables().items():
+            _add_branch(graph, node, end, name, expert)
+        return graph
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """What the experts let a config set."""
+        experts = self._runnables().values()
+        return get_unique_config_specs(spec for expert in experts for spec in expert.config_specs)
+
+    @property
+    def InputType(self) -> Any:
+        """What the experts take."""
+        return _type(self._runnables().values(), "InputType")
+
+    @property
+    def OutputType(self) -> Any:
+        """What the experts return, or a dict that holds it and the decision."""
+        if self.with_decision:
+            return dict[str, Any]
+        return _type(self._runnables().values(), "OutputType")
+
+    def _runnables(self) -> Mapping[str, Expert]:
+        """Return the experts under their given names, without loading the router for that."""
+        given: Mapping[str, Expert] | None = self.experts
+        return self._binding.experts if given is None else given
+
+    def _plan(self, given: Any) -> Plan:
+        text, own = self._source.read(given)
+        return self._planned(given, text, self._binding.decide(text, flags=own))
+
+    def _planned(self, given: Any, text: str, decision: Decision) -> Plan:
+        if decision.prompt != text:
+            given = self._source.strip(given, decision)
+        return Plan(decision, given)
+
+    def _plans(self, inputs: Sequence[Any]) -> list[Plan | TryageError]:
+        """Decide in one pass; an input that cannot be decided on does not spoil the others."""
+        try:
+            read = [self._source.read(given) for given in inputs]
+            if len({own for _, own in read}) > 1:
+                return [self._plan_or_error(given) for given in inputs]
+            decisions = self._binding.decide_batch([text for text, _ in read], flags=read[0][1])
+            plans = zip(inputs, read, decisions, strict=True)
+            return [self._planned(given, text, decided) for given, (text, _), decided in plans]
+        except TryageError:
+            return [self._plan_or_error(given) for given in inputs]
+
+    def _plan_or_error(self, given: Any) -> Plan | TryageError:
+        try:
+            return self._plan(given)
+        except TryageError as error:
+            return error
+
+    def _child(
+        self, config: RunnableConfig, run_manager: Any, decision: Decision, name: str
+    ) -> RunnableConfig:
+        """Return the config of an expert's run."""
+        child = patch_config(config, callbacks=run_manager.get_child(tag=f"expert:{name}"))
+        child["metadata"] = {**child.get("metadata", {}), "tryage": decision.to_dict(top=TOP)}
+        return child
+
+    def _output(self, value: Any, decision: DispatchedDecision) -> Any:
+        told = annotate(value, decision) if isinstance(value, BaseMessage) else value
+        return {"output": told, "decision": decision} if self.with_decision else told
+
+    def _chunk(self, value: Any, decision: DispatchedDecision | None) -> Any:
+        """Return a chunk of the output; the first one, which brings a decision, carries it."""
+        if decision is not None and isinstance(value, BaseMessage):
+            value = annotate(value, decision)
+        if not self.with_decision:
+            return value
+        told = {} if decision is None else {"decision": decision}
+        return AddableDict(told | {"output": value})
+
+    def _invoke(self, given: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any) -> Any:
+        decision, given = self._plan(given)
+
+        def call(name: str, expert: Expert) -> Any:
+            return expert.invoke(given, self._child(config, run_manager, decision, name), **kwargs)
+
+        return self._output(*self._binding.dispatch(decision, call))
+
+    async def _ainvoke(
+        self, given: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any
+    ) -> Any:
+        decision, given = await run_in_executor(None, self._plan, given)
+
+        async def call(name: str, expert: Expert) -> Any:
+            child = self._child(config, run_manager, decision, name)
+            return await expert.ainvoke(given, child, **kwargs)
+
+        return self._output(*await self._binding.adispatch(decision, call))
+
+    def _stream(
+        self, inputs: Iterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
+    ) -> Iterator[Any]:
+        decision, given = self._plan(next(inputs))
+
+        def call(name: str, expert: Expert) -> Iterator[Any]:
+            return expert.stream(given, self._child(config, run_manager, decision, name), **kwargs)
+
+        with closing(self._binding.stream(decision, call)) as stream:
+            told = False
+            for chunk in stream:
+                yield self._chunk(chunk, None if told else record(decision, stream))
+                told = True
+
+    async def _astream(
+        self, inputs: AsyncIterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        decision, given = await run_in_executor(None, self._plan, await anext(inputs))
+
+        def call(name: str, expert: Expert) -> AsyncIterator[Any]:
+            child = self._child(config, run_manager, decision, name)
+            return expert.astream(given, child, **kwargs)
+
+        async with aclosing(self._binding.astream(decision, call)) as stream:
+            told = False
+            async for chunk in stream:
+                yield self._chunk(chunk, None if told else record(decision, stream))
+                told = True
+
+    def _batch(
+        self, inputs: list[Any], run_manager: list[Any], config: list[RunnableConfig], **kwargs: Any
+    ) -> list[Any]:
+        batch = Batch(self._plans(inputs), run_manager, config, self._child)
+        answers = batch.dispatch(self._binding, kwargs)
+        return batch.in_order(answers, self._output)
+
+    async def _abatch(
+        self, inputs: list[Any], run_manager: list[Any], config: list[RunnableConfig], **kwargs: Any
+    ) -> list[Any]:
+        plans = await run_in_executor(None, self._plans, inputs)
+        batch = Batch(plans, run_manager, config, self._child)
+        answers = await batch.adispatch(self._binding, kwargs)
+        return batch.in_order(answers, self._output)
+
+
+def _pipeline(runtime: Any, expert: Any) -> Expert:
+    from langchain_tryage.pipelines import ChatTryagePipeline
+
+    return ChatTryagePipeline(runtime=runtime, expert=expert.name)
+
+
+async def _once(value: Any) -> AsyncIterator[Any]:
+    yield value
+
+
+def _type(experts: Iterable[Expert], attribute: str) -> Any:
+    try:
+        types = {getattr(expert, attribute) for expert in experts}
+    except TypeError:  # LangChain's way to say that a runnable does not tell its type
+        return Any
+    return Any if Any in types else Union[tuple(types)]  # noqa: UP007
+
+
+def _add_branch(graph: Graph, node: Node, end: Node, name: str, expert: Expert) -> None:
+    branch = expert.get_graph()
+    branch.trim_first_node()
+    branch.trim_last_node()
+    first, last = graph.extend(branch) if branch else (None, None)
+    graph.add_edge(node, first or end, data=name, conditional=True)
+    if last is not None:
+        graph.add_edge(last, end)

@@ -1,0 +1,113 @@
+"""What a dispatch tells: attempts, the outcome, and both joined with the decision."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import Any, Generic, Protocol, TypeVar
+
+from tryage.decision import Decision
+
+T = TypeVar("T")
+
+_LONGEST_ERROR = 200
+_SECRETS = re.compile(
+    r"(?P<key>\b(?:api[-_ ]?key|access[-_ ]?token|token|secret|password|authorization)\b"
+    r"[\"']?(?:\s+provided)?\s*[:=]\s*[\"']?(?:bearer\s+)?|\bbearer\s+|://)"
+    r"(?P<value>(?<=://)[^\s/@]+(?=@)|(?<!://)[^\s\"',;&]+)"
+    r"|\b(?:sk|pk|rk|hf|gsk|ghp|xox[abps])[-_][\w-]{6,}|\bAIza[\w-]{10,}",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call of one expert.
+
+    Attributes:
+        expert: its name.
+        error: type and first line of what it raised, without secrets; None where it answered.
+        seconds: until it answered or failed; in a stream that went well, until its first chunk.
+    """
+
+    expert: str
+    error: str | None
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON types."""
+        return {"expert": self.expert, "error": self.error, "seconds": self.seconds}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T]):
+    """What a dispatch led to.
+
+    Attributes:
+        value: what the expert's call returned.
+        answered_by: name of the expert that answered.
+        tried: every call, in order; the last is the one that answered.
+        seconds: of the whole dispatch.
+    """
+
+    value: T
+    answered_by: str
+    tried: tuple[Attempt, ...]
+    seconds: float
+
+
+class Dispatch(Protocol):
+    """What `Outcome`, `Stream` and `AsyncStream` tell about the calls that were made."""
+
+    @property
+    def answered_by(self) -> str | None:
+        """Name of the expert that answered, None where none has yet."""
+
+    @property
+    def tried(self) -> tuple[Attempt, ...]:
+        """Every call, in order."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DispatchedDecision(Decision):
+    """A decision with the record of its dispatch.
+
+    Attributes:
+        tried: every call, in order.
+        answered_by: the expert that answered; `expert` stays the decision's own choice.
+    """
+
+    tried: tuple[Attempt, ...]
+    answered_by: str | None
+
+    def to_dict(self, top: int | None = None) -> dict[str, Any]:
+        """Return JSON types: the decision's keys, `tried` and `answered_by`."""
+        # dataclass(slots=True) builds the class anew, which a bare super() does not survive.
+        return Decision.to_dict(self, top) | {
+            "tried": [attempt.to_dict() for attempt in self.tried],
+            "answered_by": self.answered_by,
+        }
+
+    def explain(self) -> str:
+        """Return the decision for a person, with the calls that failed."""
+        failed = [f"Tried: {a.expert} failed with {a.error}" for a in self.tried if a.error]
+        answered = [f"Answered by {self.answered_by}"] if failed and self.answered_by else []
+        return "\n".join([Decision.explain(self), *failed, *answered])
+
+
+def record(decision: Decision, dispatched: Dispatch) -> DispatchedDecision:
+    """Join a decision and what came of it."""
+    known = {field.name: getattr(decision, field.name) for field in fields(Decision)}
+    return DispatchedDecision(**known, tried=dispatched.tried, answered_by=dispatched.answered_by)
+
+
+def describe_error(error: BaseException) -> str:
+    """Return type and first line of an error, at most 200 characters, secrets masked.
+
+    Decisions carry this text into logs and traces, where a key that a client's message repeats
+    must not follow.
+    """
+    line = str(error).strip().partition("\n")[0]
+    line = _SECRETS.sub(lambda match: f"{match['key'] or ''}***", line)
+    name = type(error).__name__
+    return (f"{name}: {line}" if line else name)[:_LONGEST_ERROR]
