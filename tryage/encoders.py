@@ -205,7 +205,10 @@ class SentenceEncoder:
     @property
     def dim(self) -> int:
         """Length of a vector; loads the model."""
-        return int(self._network.get_embedding_dimension())
+        network = self._network
+        renamed = hasattr(network, "get_embedding_dimension")
+        older = "get_sentence_embedding_dimension"
+        return int(getattr(network, "get_embedding_dimension" if renamed else older)())
 
     @functools.cached_property
     def _network(self) -> Any:

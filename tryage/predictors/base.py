@@ -17,6 +17,9 @@ from tryage.scores import ScoreTable
 
 LOSS = "loss"
 
+LARGEST_LOSS = 1e100
+"""Squares of larger losses overflow."""
+
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]
 State = tuple[dict[str, Any], dict[str, NDArray[Any]]]
@@ -86,7 +89,7 @@ def training_losses(n_prompts: int, table: ScoreTable) -> Floats:
 
     Raises:
         PredictorError: there are no prompts or experts, prompts and table do not match, a
-            loss is infinite, or an expert was never measured.
+            loss is too large, or an expert was never measured.
     """
     losses = np.asarray(table.losses, dtype=np.float64)
     if n_prompts != len(losses):
@@ -98,9 +101,13 @@ def training_losses(n_prompts: int, table: ScoreTable) -> Floats:
             f"nothing to fit on: {n_prompts} prompts and {len(table.experts)} experts; "
             "give at least one of each"
         )
-    if np.isinf(losses).any():
-        name = table.experts[int(np.argwhere(np.isinf(losses))[0, 1])]
-        raise PredictorError(f"expert {name!r} has an infinite loss; losses must be finite")
+    beyond = np.argwhere(np.abs(losses) > LARGEST_LOSS)
+    if len(beyond):
+        row, column = beyond[0]
+        raise PredictorError(
+            f"expert {table.experts[column]!r} has the loss {losses[row, column]:g} on prompt "
+            f"{row + 1}; losses up to {LARGEST_LOSS:g} can be learned from"
+        )
     never = np.isnan(losses).all(axis=0)
     if never.any():
         names = ", ".join(repr(table.experts[column]) for column in np.flatnonzero(never)[:20])

@@ -1,0 +1,206 @@
+"""What is particular to one kind of predictor."""
+
+import numpy as np
+import pytest
+
+from tryage.errors import PredictorError
+from tryage.predictors import (
+    BestSinglePredictor,
+    ClustersPredictor,
+    LinearPredictor,
+    NearestPredictor,
+    RandomPredictor,
+)
+from tryage.predictors.base import NoveltyTest
+from tryage.predictors.kmeans import spherical_kmeans, unit_rows
+from tryage.scores import ScoreTable
+
+
+class Lookup:
+    """An encoder whose prompts are numbers: the row of a matrix."""
+
+    name = "lookup"
+
+    def __init__(self, vectors):
+        self.vectors = np.asarray(vectors, dtype=np.float32)
+        self.dim = self.vectors.shape[1]
+
+    def encode(self, prompts):
+        return self.vectors[[int(prompt) for prompt in prompts]]
+
+
+def table_of(losses):
+    losses = np.asarray(losses, dtype=float)
+    n, m = losses.shape
+    names = tuple(str(i) for i in range(n))
+    nothing = (None,) * n
+    return ScoreTable(
+        names, names, nothing, nothing, nothing, tuple(f"e{j}" for j in range(m)), losses
+    )
+
+
+def directions(n, dim, seed=0):
+    rng = np.random.default_rng(seed)
+    return unit_rows(rng.normal(size=(n, dim)).astype(np.float32))
+
+
+def rows(n):
+    return [str(row) for row in range(n)]
+
+
+def fit(cls, vectors, losses, **settings):
+    table = table_of(losses)
+    return cls(Lookup(vectors), **settings).fit(table.prompts, table)
+
+
+def two_camps(n=200):
+    """Vectors near two opposite poles, and which pole."""
+    rng = np.random.default_rng(0)
+    camp = np.arange(n) % 2
+    centre = np.array([[1.0, 0, 0], [-1.0, 0, 0]])[camp]
+    vectors = unit_rows((centre + 0.05 * rng.normal(size=(n, 3))).astype(np.float32))
+    return vectors, camp
+
+
+def test_kmeans_finds_the_camps():
+    vectors, camp = two_camps()
+    centres = spherical_kmeans(vectors, 2, np.random.default_rng(0))
+    assigned = (vectors @ centres.T).argmax(axis=1)
+    assert len({*zip(assigned, camp, strict=True)}) == 2
+    np.testing.assert_allclose(np.linalg.norm(centres, axis=1), 1.0, atol=1e-6)
+
+
+def test_kmeans_gives_no_more_centres_than_distinct_vectors():
+    vectors = np.repeat(directions(3, 4), 10, axis=0)
+    assert len(spherical_kmeans(vectors, 8, np.random.default_rng(0))) == 3
+    assert len(spherical_kmeans(np.zeros((5, 4), np.float32), 3, np.random.default_rng(0))) == 1
+
+
+def test_clusters_predict_the_means_of_the_camps():
+    vectors, camp = two_camps()
+    losses = np.where(camp[:, None] == [0, 1], 0.1, 0.9)
+    predictor = fit(ClustersPredictor, vectors, losses, k=2)
+    prediction = predictor.predict(["0", "1"])
+    np.testing.assert_allclose(prediction.mean["loss"], [[0.1, 0.9], [0.9, 0.1]], atol=0.01)
+
+
+def test_clusters_shrink_cells_with_few_labels_towards_the_average():
+    vectors, camp = two_camps()
+    rng = np.random.default_rng(1)
+    losses = np.where(camp == 0, 0.3, 0.7)[:, None] + rng.normal(0, 0.3, (200, 1)).clip(-0.3, 0.3)
+    losses[(camp == 1) & (np.arange(200) > 1)] = np.nan
+    losses[1] = 1.0
+    predictor = fit(ClustersPredictor, vectors, losses, k=2)
+    few, many = predictor.predict(["1", "0"]).mean["loss"][:, 0]
+    assert predictor.average_loss_[0] < few < 1.0
+    assert many == pytest.approx(0.3, abs=0.1)
+
+
+def test_clusters_know_less_where_labels_are_few():
+    vectors, camp = two_camps()
+    losses = np.random.default_rng(2).random((200, 1)) + camp[:, None]
+    losses[(camp == 1) & (np.arange(200) > 20)] = np.nan
+    std = fit(ClustersPredictor, vectors, losses, k=2).predict(["1", "0"]).std["loss"][:, 0]
+    assert std[0] > 1.5 * std[1]
+
+
+def test_standard_errors_fall_with_the_number_of_prompts():
+    for cls in (ClustersPredictor, NearestPredictor, LinearPredictor, BestSinglePredictor):
+        errors = []
+        for n in (60, 6000):
+            losses = np.random.default_rng(3).random((n, 2))
+            settings = {"k": n // 10} if cls is NearestPredictor else {}
+            predictor = fit(cls, directions(n, 4), losses, **settings)
+            errors.append(predictor.predict(["0", "1", "2"]))
+        small, large = (prediction.std["loss"].mean() for prediction in errors)
+        assert large < small / 2, cls.kind
+
+
+def test_intervals_of_cell_means_cover_the_truth():
+    rng = np.random.default_rng(4)
+    vectors, camp = two_camps(400)
+    inside = []
+    for _ in range(60):
+        losses = (rng.random((400, 2)) < np.where(camp[:, None] == 0, 0.3, 0.6)).astype(float)
+        prediction = fit(ClustersPredictor, vectors, losses, k=2).predict(["0", "1"])
+        error = np.abs(prediction.mean["loss"] - [[0.3, 0.3], [0.6, 0.6]])
+        inside.append(error < 1.645 * prediction.std["loss"])
+    assert 0.8 < np.mean(inside) < 0.98
+
+
+def test_nearest_averages_the_k_nearest():
+    vectors = unit_rows(np.array([[1, t] for t in np.linspace(0, 1, 40)], dtype=np.float32))
+    losses = np.linspace(0, 1, 40)[:, None]
+    predictor = fit(NearestPredictor, vectors, losses, k=3)
+    average = losses.mean()
+    expected = (losses[:3].sum() + average) / 4  # three neighbours and the average's one vote
+    assert predictor.predict(["0"]).mean["loss"][0, 0] == pytest.approx(expected, abs=0.02)
+
+
+def test_nearest_counts_all_of_equal_distance():
+    vectors = np.repeat(directions(1, 4), 10, axis=0)
+    losses = np.arange(10)[:, None] / 10
+    predictor = fit(NearestPredictor, vectors, losses, k=2)
+    assert predictor.predict(["0"]).mean["loss"][0, 0] == pytest.approx(0.45)
+
+
+def test_linear_finds_a_linear_law():
+    vectors = directions(400, 5)
+    weights = np.random.default_rng(5).normal(size=(5, 3)) * 0.1
+    losses = 1.0 + vectors @ weights
+    predictor = fit(LinearPredictor, vectors[:300], losses[:300])
+    predictor.encoder = Lookup(vectors)
+    mean = predictor.predict(rows(400)[300:]).mean["loss"]
+    np.testing.assert_allclose(mean, losses[300:], atol=0.02)
+
+
+def test_linear_penalises_what_is_noise():
+    losses = np.random.default_rng(6).random((200, 2))
+    predictor = fit(LinearPredictor, directions(200, 50), losses)
+    assert predictor.penalty_ >= 10.0
+    assert predictor.predict(rows(200)).mean["loss"].std() < 0.1
+
+
+def test_linear_fits_each_expert_on_its_own_prompts():
+    vectors = directions(300, 4)
+    losses = 1.0 + vectors @ np.random.default_rng(7).normal(size=(4, 2)) * 0.1
+    holes = losses.copy()
+    holes[::3, 1] = np.nan
+    whole = fit(LinearPredictor, vectors, losses).predict(rows(300)).mean["loss"]
+    part = fit(LinearPredictor, vectors, holes).predict(rows(300)).mean["loss"]
+    # Apart by what keeping within the losses measured takes off the ends.
+    np.testing.assert_allclose(part, whole, atol=0.03)
+    assert np.abs(part - whole).mean() < 1e-3
+
+
+def test_best_single_has_the_standard_error_of_a_mean():
+    losses = np.array([[0.0, 1.0], [1.0, np.nan], [0.0, 1.0], [1.0, 1.0]])
+    prediction = fit(BestSinglePredictor, np.zeros((4, 1)), losses).predict(["x"])
+    np.testing.assert_allclose(prediction.mean["loss"], [[0.5, 1.0]])
+    np.testing.assert_allclose(prediction.std["loss"], [[0.25, 0.0]])
+
+
+def test_random_spreads_its_choices_evenly():
+    predictor = fit(RandomPredictor, np.zeros((4, 1)), [[0.1, 0.2, 0.3, 0.4]] * 4)
+    chosen = predictor.predict([f"prompt {i}" for i in range(4000)]).mean["loss"].argmin(axis=1)
+    np.testing.assert_allclose(np.bincount(chosen) / 4000, 0.25, atol=0.03)
+
+
+def test_random_depends_on_the_seed():
+    losses = [[0.1, 0.2, 0.3, 0.4]] * 4
+    first, second = (fit(RandomPredictor, np.zeros((4, 1)), losses, seed=s) for s in (0, 1))
+    assert (first.predict(["a"]).mean["loss"] != second.predict(["a"]).mean["loss"]).all()
+
+
+def test_the_novelty_test_flags_one_per_cent_of_its_own_kind():
+    vectors = directions(8000, 16)
+    flagged = NoveltyTest.fit(vectors[:4000]).flag(vectors[4000:]).mean()
+    assert 0.002 < flagged < 0.025
+
+
+def test_vectors_of_another_encoder_are_refused():
+    from tryage.encoders import StaticEncoder
+
+    config, arrays = fit(ClustersPredictor, directions(20, 3), np.ones((20, 2))).state()
+    with pytest.raises(PredictorError, match="length 3"):
+        ClustersPredictor.from_state(config, arrays, StaticEncoder.bundled())

@@ -1,0 +1,219 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+from tryage.encoders import (
+    HEAD_CHARACTERS,
+    TAIL_CHARACTERS,
+    Encoder,
+    SentenceEncoder,
+    StaticEncoder,
+    load_encoder,
+    prepare,
+    resolve_encoder,
+)
+from tryage.errors import EncoderError, PromptError
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "green", "blue", "##s", "7"]
+ODD = [
+    "",
+    " ",
+    "\x00\x01\x02",
+    "\ud800",
+    "a\udfffb",
+    "日本語のテスト",
+    "Привет, мир",
+    "👩‍🚀" * 50,
+    "\u202e",
+]
+
+
+def small_encoder(seed=0, dim=6):
+    tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    rng = np.random.default_rng(seed)
+    vectors = rng.integers(-127, 128, (len(WORDS), dim), dtype=np.int8)
+    return StaticEncoder(tokenizer, vectors, rng.random(len(WORDS)) + 0.1, name="small")
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return StaticEncoder.bundled()
+
+
+def test_rows_have_unit_length_and_the_right_shape(bundled):
+    vectors = bundled.encode(["def f(x): return x", "How many apples are left?"])
+    assert vectors.shape == (2, bundled.dim)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-6)
+
+
+def test_no_prompts_give_no_rows(bundled):
+    assert bundled.encode([]).shape == (0, bundled.dim)
+
+
+def test_like_is_nearer_than_unlike(bundled):
+    code, other_code, chinese, question = bundled.encode(
+        [
+            "def add(a, b):\n    return a + b",
+            "for i in range(10):\n    print(i)",
+            "变压器温度最高的部分是哪里",
+            "Maria has 5 apples and buys 3 more. How many apples does she have?",
+        ]
+    )
+    assert code @ other_code > max(code @ chinese, code @ question)
+
+
+def test_a_vector_is_the_weighted_sum_of_its_tokens():
+    encoder = small_encoder()
+    red, blue = encoder._table[WORDS.index("red")], encoder._table[WORDS.index("blue")]
+    total = 2 * red + blue
+    expected = total / np.linalg.norm(total)
+    np.testing.assert_allclose(encoder.encode(["Red blue RED"])[0], expected, atol=1e-6)
+
+
+def test_marks_of_the_tokenizer_are_silent(bundled):
+    plain = bundled.encode(["The capital of France is a city"])
+    np.testing.assert_array_equal(
+        plain, bundled.encode(["[CLS] The capital [MASK] of France [MASK] is a city [SEP]"])
+    )
+    assert not bundled.encode(["[MASK]"]).any()
+
+
+@pytest.mark.parametrize("prompt", ODD)
+def test_odd_text_gives_a_finite_vector(bundled, prompt):
+    vector = bundled.encode([prompt])[0]
+    assert np.isfinite(vector).all()
+    assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5) or not vector.any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(max_size=80), min_size=1, max_size=6))
+def test_a_prompt_has_the_same_vector_alone_and_in_a_batch(prompts):
+    encoder = StaticEncoder.bundled()
+    together = encoder.encode(prompts)
+    alone = np.concatenate([encoder.encode([prompt]) for prompt in prompts])
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_a_long_prompt_keeps_its_beginning_and_its_end(bundled):
+    head, tail = "x" * HEAD_CHARACTERS, "y" * TAIL_CHARACTERS
+    assert prepare(head + tail) == head + tail
+    assert prepare(head + "z" * 1_000_000 + tail) == f"{head} {tail}"
+
+
+@pytest.mark.parametrize("bad", [b"bytes", None, 3])
+def test_what_is_not_text_is_refused(bundled, bad):
+    with pytest.raises(PromptError, match=type(bad).__name__):
+        bundled.encode(["fine", bad])
+
+
+def test_a_single_str_is_refused(bundled):
+    with pytest.raises(PromptError, match="list"):
+        bundled.encode("one prompt")
+
+
+def test_the_bundled_encoder_is_small_and_loaded_once(bundled):
+    assert StaticEncoder.bundled() is bundled
+    assert resolve_encoder("static") is bundled
+    assert isinstance(bundled, Encoder)
+
+
+def test_saved_is_loaded_the_same(tmp_path, bundled):
+    for encoder in (small_encoder(), bundled):
+        folder = tmp_path / encoder.name
+        config = json.loads(json.dumps(encoder.save(folder)))
+        again = load_encoder(config, folder)
+        prompts = ["red greens 7", "blue"]
+        np.testing.assert_array_equal(again.encode(prompts), encoder.encode(prompts))
+        assert (again.name, again.dim) == (encoder.name, encoder.dim)
+        assert resolve_encoder(folder).dim == encoder.dim
+
+
+def test_a_cut_file_is_named(tmp_path):
+    small_encoder().save(tmp_path)
+    path = tmp_path / "encoder.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(EncoderError, match=r"encoder\.safetensors"):
+        StaticEncoder.load(tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    small_encoder().save(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(EncoderError, match=r"tokenizer\.json"):
+        StaticEncoder.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"version": "1.0"}'])
+def test_a_tokenizer_that_is_none_is_named(tmp_path, text):
+    small_encoder().save(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(EncoderError, match=r"tokenizer\.json"):
+        StaticEncoder.load(tmp_path)
+
+
+def test_files_of_two_encoders_do_not_go_together(tmp_path, bundled):
+    small_encoder().save(tmp_path / "a")
+    bundled.save(tmp_path / "b")
+    (tmp_path / "a" / "tokenizer.json").replace(tmp_path / "b" / "tokenizer.json")
+    with pytest.raises(EncoderError, match="10 tokens"):
+        StaticEncoder.load(tmp_path / "b")
+
+
+@pytest.mark.parametrize("name", ["statik", "no/such/folder/anywhere", "./nowhere"])
+def test_an_unknown_name_is_refused(name):
+    with pytest.raises(EncoderError, match="unknown encoder"):
+        resolve_encoder(name)
+
+
+def test_a_near_miss_gets_a_hint():
+    with pytest.raises(EncoderError, match="Did you mean 'static'"):
+        resolve_encoder("statik")
+
+
+def test_something_else_is_refused():
+    with pytest.raises(EncoderError, match="int"):
+        resolve_encoder(3)
+
+
+def test_an_unknown_stored_kind_is_refused(tmp_path):
+    with pytest.raises(EncoderError, match="telepathy"):
+        load_encoder({"kind": "telepathy"}, tmp_path)
+
+
+def test_a_sentence_encoder_is_not_loaded_before_use(tmp_path):
+    encoder = resolve_encoder("nobody/no-such-model")
+    assert isinstance(encoder, SentenceEncoder)
+    config = encoder.save(tmp_path)
+    assert config == {"kind": "sentence", "model": "nobody/no-such-model"}
+    assert load_encoder(config, tmp_path).name == "nobody/no-such-model"
+
+
+def test_a_model_that_is_nowhere_is_named_with_the_way_out():
+    pytest.importorskip("sentence_transformers")
+    with pytest.raises(EncoderError, match="download=True"):
+        SentenceEncoder("nobody/no-such-model").encode(["a"])
+
+
+def test_a_sentence_transformers_folder_is_an_encoder(tmp_path, tiny_masked):
+    models_of = pytest.importorskip("sentence_transformers.models")
+    from sentence_transformers import SentenceTransformer
+
+    word = models_of.Transformer(str(tiny_masked), max_seq_length=32)
+    size = json.loads((tiny_masked / "config.json").read_text())["hidden_size"]
+    pooling = models_of.Pooling(size)
+    SentenceTransformer(modules=[word, pooling], device="cpu").save(str(tmp_path / "model"))
+    encoder = resolve_encoder(tmp_path / "model")
+    vectors = encoder.encode(["the river", *ODD])
+    assert vectors.shape == (1 + len(ODD), encoder.dim)
+    assert np.isfinite(vectors).all()
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-4)
+    again = load_encoder(encoder.save(tmp_path), tmp_path)
+    np.testing.assert_allclose(again.encode(["the river"])[0], vectors[0], atol=1e-4)
+    assert encoder.encode([]).shape == (0, encoder.dim)
