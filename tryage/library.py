@@ -18,6 +18,14 @@ from tryage.units import parse_count
 TEXT_GENERATION = "text-generation"
 FILL_MASK = "fill-mask"
 
+MASK = "[MASK]"
+"""The neutral mark: a prompt that holds it asks for fill-mask, whatever an expert's own mark."""
+
+
+def asked_task(prompt: str) -> str:
+    """Return the task that a prompt asks for where nobody names one."""
+    return FILL_MASK if MASK in prompt else TEXT_GENERATION
+
 
 def _count(value: Any) -> Any:
     return parse_count(value) if isinstance(value, str) else value

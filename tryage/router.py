@@ -17,7 +17,7 @@ from tryage.encoders import Encoder
 from tryage.errors import NoEligibleExpertError, PromptError
 from tryage.flags import Flags
 from tryage.goals import Goals
-from tryage.library import FILL_MASK, TEXT_GENERATION, Library
+from tryage.library import Library, asked_task
 from tryage.objective import Objective, loss_spread
 from tryage.persistence import RouterState
 from tryage.policy import Policy, Wanted
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from tryage.scores import ScoreTable
 
 Array = NDArray[np.float64]
-
-MASK = "[MASK]"
-"""The neutral mark: a prompt that holds it asks for fill-mask."""
 
 
 class _Predicted(NamedTuple):
@@ -303,7 +300,7 @@ class Router:
         wanted = [
             self.policy.combine(goals, read if flags else None, unknown=unknown) for read in reads
         ]
-        tasks = [_task(read.prompt, task) for read in reads]
+        tasks = [task or asked_task(read.prompt) for read in reads]
         decisions: list[Decision | None] = [None] * len(reads)
         for name in dict.fromkeys(tasks):
             rows = [row for row, asked in enumerate(tasks) if asked == name]
@@ -375,7 +372,3 @@ def _without_unmeasured(objective: Objective, predictors: Mapping[str, Predictor
     if not reasons:
         return objective
     return replace(objective, unavailable={**objective.unavailable, **reasons})
-
-
-def _task(prompt: str, task: str | None) -> str:
-    return task or (FILL_MASK if MASK in prompt else TEXT_GENERATION)

@@ -66,7 +66,7 @@ def _route_file(
     from tryage.files import replacing
     from tryage.prompts import read_prompts
 
-    records = read_prompts(source)
+    records = list(read_prompts(source))
     decisions = router.route_batch([r.prompt for r in records], goals=goals, task=task)
     lines = [
         json.dumps({"id": record.id, **decision.to_dict()}, ensure_ascii=False) + "\n"

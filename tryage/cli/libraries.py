@@ -46,12 +46,18 @@ def check(
 
     Example: tryage library check library.yaml
     """
+    from tryage.errors import ExpertError
     from tryage.library import Library
-    from tryage.runtime import check as problem_of
+    from tryage.runtime import Runtime
 
     read = Library.read(library)
-    problems = {expert.name: problem_of(read, expert) for expert in read}
-    bad = {name: str(problem) for name, problem in problems.items() if problem is not None}
+    runtime = Runtime(read)
+    bad: dict[str, str] = {}
+    for name in read.names:
+        try:
+            runtime.check(name)
+        except ExpertError as error:
+            bad[name] = str(error)
     if as_json:
         print_json({"experts": len(read), "problems": bad})
     else:

@@ -1,0 +1,130 @@
+"""Prompts that a user hands in: a JSONL file, or texts and mappings, read and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tryage.errors import PromptError
+
+Prompts = str | Path | Iterable[str | Mapping[str, Any]]
+"""A JSONL file, or the prompts themselves: texts, or mappings with the keys of such a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRecord:
+    """One prompt as it was handed in.
+
+    Attributes:
+        prompt: its text, never empty.
+        id: as given, else a hash of the prompt and its occurrence number.
+        where: file and line, or number, for error messages.
+        group: group of the prompt, or None.
+        task: the task it is meant for, or None.
+        reference: the answer it is measured against, or None.
+    """
+
+    prompt: str
+    id: str
+    where: str
+    group: str | None = None
+    task: str | None = None
+    reference: str | None = None
+
+
+def prompt_id(prompt: str, occurrence: int) -> str:
+    """Return the id of a prompt that names none: a hash of it and its occurrence number, from 1."""
+    digest = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{digest[:16]}-{occurrence}"
+
+
+def read_prompts(prompts: Prompts) -> Iterator[PromptRecord]:
+    """Yield the prompts of a JSONL file of ``{"prompt", "id"?, "group"?, "task"?, "reference"?}``.
+
+    Args:
+        prompts: the file, or an iterable of such mappings or of texts.
+
+    Raises:
+        PromptError: a prompt is wrong; the message says where (file and line) and in which field.
+    """
+    occurrences: dict[str, int] = {}
+    for where, entry in _entries(prompts):
+        try:
+            yield _record(entry, where, occurrences)
+        except PromptError as error:
+            raise PromptError(f"{where}: {error}") from error
+
+
+def _entries(prompts: Prompts) -> Iterator[tuple[str, Any]]:
+    if not isinstance(prompts, str | Path):
+        for number, entry in enumerate(prompts, 1):
+            yield f"prompt {number}", entry
+        return
+    path = Path(prompts)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise PromptError(f"prompts file {str(path)!r} does not exist") from error
+    except OSError as error:
+        raise PromptError(f"prompts file {str(path)!r}: {error.strerror}") from error
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            entry = json.loads(line)
+        except UnicodeDecodeError as error:
+            raise PromptError(f"{where}: not UTF-8 (byte {error.start + 1})") from error
+        except json.JSONDecodeError as error:
+            raise PromptError(f"{where}: not JSON: {error.msg} (column {error.colno})") from error
+        yield where, entry
+
+
+def _record(entry: Any, where: str, occurrences: dict[str, int]) -> PromptRecord:
+    if isinstance(entry, str):
+        entry = {"prompt": entry}
+    if not isinstance(entry, Mapping):
+        raise PromptError(f'expected an object such as {{"prompt": "..."}}, found {short(entry)}')
+    prompt = _text(entry, "prompt")
+    if prompt is None:
+        raise PromptError("prompt: is missing or empty")
+    occurrences[prompt] = occurrences.get(prompt, 0) + 1
+    return PromptRecord(
+        prompt=prompt,
+        id=_id(entry.get("id")) or prompt_id(prompt, occurrences[prompt]),
+        where=where,
+        group=_text(entry, "group"),
+        task=_text(entry, "task"),
+        reference=_text(entry, "reference"),
+    )
+
+
+def _text(entry: Mapping[str, Any], key: str) -> str | None:
+    value = entry.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise PromptError(f"{key}: expected text, found {short(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(f"{key}: holds half a character (at {error.start + 1})") from error
+    return value if value.strip() else None
+
+
+def _id(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise PromptError(f"id: expected text or a whole number, found {short(value)}")
+    return str(value)
+
+
+def short(value: Any) -> str:
+    """Return a value as error messages show it: never more than 60 characters of it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
