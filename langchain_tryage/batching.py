@@ -78,8 +78,10 @@ class Batch:
         """Return an output or an error for each input."""
         outputs: list[Any] = list(self._all)
         for place, answer in zip(self._places, answers, strict=True):
-            failed = isinstance(answer, BaseException)
-            outputs[place] = answer if failed else output(*answer)
+            if isinstance(answer, BaseException):
+                outputs[place] = answer
+            else:
+                outputs[place] = output(*answer)
         return outputs
 
     @property

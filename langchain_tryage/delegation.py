@@ -8,7 +8,7 @@ streams, where the model's public method holds the rate limiter, it is acquired 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk, BaseMessage
@@ -95,5 +95,4 @@ def _as_chunk(result: ChatResult) -> ChatGenerationChunk:
     generation: ChatGeneration = result.generations[0]
     fields = generation.message.model_dump(exclude={"type"})
     message = AIMessageChunk(**fields, chunk_position="last")
-    info = cast("dict[str, Any] | None", generation.generation_info)
-    return ChatGenerationChunk(message=message, generation_info=info)
+    return ChatGenerationChunk(message=message, generation_info=generation.generation_info)

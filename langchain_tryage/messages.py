@@ -53,7 +53,7 @@ class TextSource:
         part = self._part(given)
         if isinstance(part, str):
             return part, self.flags_from is not None
-        message = _routed_message(_messages(part))
+        message = routed_message(_messages(part))
         return str(message.text), self.flags_from is not None and isinstance(message, HumanMessage)
 
     def strip(self, given: Any, decision: Decision) -> Any:
@@ -108,7 +108,7 @@ def annotate(message: M, decision: Decision) -> M:
 
 def strip_messages(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     """Return the messages with the flags of the last human one taken off."""
-    routed = _routed_message(messages)
+    routed = routed_message(messages)
     return [_strip_message(m) if m is routed else m for m in messages]
 
 
@@ -125,7 +125,7 @@ def _messages(part: Any) -> Sequence[BaseMessage]:
     )
 
 
-def _routed_message(messages: Sequence[BaseMessage]) -> BaseMessage:
+def routed_message(messages: Sequence[BaseMessage]) -> BaseMessage:
     """Return the last human message, or the last of all where there is none."""
     if not messages:
         raise PromptError("the list of messages is empty; there is nothing to route")

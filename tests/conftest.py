@@ -331,3 +331,20 @@ def open7() -> Any:
     from tryage import Router
 
     return Router.from_pretrained("open7")
+
+
+@pytest.fixture(scope="session")
+def tiny_router(tiny_library: Path, tiny_texts: dict[str, list[str]]) -> Any:
+    """A router over the four tiny models: two tasks, a code and a prose expert for each."""
+    from tryage import Library, Router, ScoreTable
+
+    rows = []
+    for kind, prompts in tiny_texts.items():
+        losses = {name: 0.2 if name.startswith(kind) else 0.9 for name, *_ in EXPERTS}
+        for text in prompts:
+            word = text.split()[3]
+            marked = text.replace(word, "[MASK]", 1)
+            for task, prompt in (("text-generation", text), ("fill-mask", marked)):
+                of_task = {name: losses[name] for name, *_, of, _ in EXPERTS if of == task}
+                rows.append({"prompt": prompt, "task": task, "losses": of_task})
+    return Router.fit(ScoreTable.from_rows(rows), library=Library.read(tiny_library))

@@ -1,0 +1,332 @@
+"""LangChain models over one local Hugging Face pipeline of `tryage.runtime`.
+
+`ChatTryagePipeline` is what `TryageRouter` and `ChatTryage` run where no experts are given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
+from pathlib import Path
+from typing import Any, Self
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, BaseLLM
+from langchain_core.language_models.base import BaseLanguageModel, LangSmithParams
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import (
+    ChatGeneration,
+    ChatGenerationChunk,
+    ChatResult,
+    Generation,
+    GenerationChunk,
+    LLMResult,
+)
+from pydantic import ConfigDict
+
+from langchain_tryage.messages import routed_message
+from tryage import Expert, Library
+from tryage.binding import check_arguments
+from tryage.errors import PromptError
+from tryage.runtime import Answer, FillMaskPipeline, Runtime, TextGenerationPipeline
+
+_ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
+_OPTIONS = ("chat", "max_new_tokens", "max_tokens", "seed", "stream", "temperature")
+
+Pipeline = TextGenerationPipeline | FillMaskPipeline
+Prompt = str | list[dict[str, str]]
+
+
+class _LocalModel(BaseLanguageModel[Any]):
+    """What both models share: the pipeline, and the options of a call."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    runtime: Runtime
+    expert: str
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    seed: int | None = None
+
+    @classmethod
+    def from_model(
+        cls,
+        model: str | Path,
+        *,
+        task: str = "text-generation",
+        device: str = "cpu",
+        download: bool = False,
+        **options: Any,
+    ) -> Self:
+        """Make the model of one folder or Hub id, without a library.
+
+        Args:
+            model: a folder that `save_pretrained` wrote, or a Hub id.
+            task: ``"text-generation"`` or ``"fill-mask"``.
+            device: where the model runs, as `tryage.runtime.Runtime` takes it.
+            download: whether a Hub model that is not in the local cache may be fetched.
+            **options: the other fields.
+        """
+        expert = Expert(name=Path(model).name, model=str(model), task=task)
+        runtime = Runtime(Library([expert]), device=device, download=download)
+        return cls(runtime=runtime, expert=expert.name, **options)
+
+    @property
+    def _llm_type(self) -> str:
+        return "tryage-pipeline"
+
+    @property
+    def _model_name(self) -> str:
+        return self.runtime.library[self.expert].model
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        own = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
+        return {"model": self._model_name, "expert": self.expert, "seed": self.seed, **own}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params: LangSmithParams = super()._get_ls_params(stop=stop, **kwargs)
+        params["ls_provider"] = "huggingface"
+        params["ls_model_name"] = kwargs.get("model", self._model_name)
+        options = self._options(stop, {k: v for k, v in kwargs.items() if k in _OPTIONS})
+        params["ls_max_tokens"] = options["max_new_tokens"]
+        params["ls_temperature"] = options["temperature"]
+        return params
+
+    def _options(self, stop: Sequence[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of a call; what a pipeline cannot honour is refused, not dropped."""
+        check_arguments(type(self).__name__, kwargs, _OPTIONS)
+        most = kwargs.get("max_new_tokens", kwargs.get("max_tokens", self.max_new_tokens))
+        return {
+            "max_new_tokens": most,
+            "temperature": kwargs.get("temperature", self.temperature),
+            "seed": kwargs.get("seed", self.seed),
+            "chat": kwargs.get("chat"),
+            "stop": tuple(stop or ()),
+        }
+
+    def _answer(self, prompt: Prompt, stop: list[str] | None, kwargs: dict[str, Any]) -> Answer:
+        options = self._options(stop, kwargs)
+        pipeline = self.runtime.load(self.expert)
+        if isinstance(pipeline, FillMaskPipeline):
+            return pipeline.fill(_marked(prompt))
+        return pipeline.generate(prompt, **options)
+
+    async def _aanswer(
+        self, prompt: Prompt, stop: list[str] | None, kwargs: dict[str, Any]
+    ) -> Answer:
+        options = self._options(stop, kwargs)
+        pipeline = await asyncio.to_thread(self.runtime.load, self.expert)
+        if isinstance(pipeline, FillMaskPipeline):
+            return await pipeline.afill(_marked(prompt))
+        return await pipeline.agenerate(prompt, **options)
+
+    def _pieces(
+        self, prompt: Prompt, stop: list[str] | None, kwargs: dict[str, Any]
+    ) -> Generator[str | Answer, None, None]:
+        """Yield the pieces of an answer, and at last the answer itself."""
+        options = self._options(stop, kwargs)
+        pipeline = self.runtime.load(self.expert)
+        if isinstance(pipeline, FillMaskPipeline):
+            answer = pipeline.fill(_marked(prompt))
+            yield from (answer.text, answer)
+            return
+        with closing(pipeline.stream(prompt, **options)) as stream:
+            yield from stream
+            if stream.answer is not None:
+                yield stream.answer
+
+    async def _apieces(
+        self, prompt: Prompt, stop: list[str] | None, kwargs: dict[str, Any]
+    ) -> AsyncGenerator[str | Answer, None]:
+        """Yield the pieces of an answer, and at last the answer itself."""
+        options = self._options(stop, kwargs)
+        pipeline = await asyncio.to_thread(self.runtime.load, self.expert)
+        if isinstance(pipeline, FillMaskPipeline):
+            answer = await pipeline.afill(_marked(prompt))
+            yield answer.text
+            yield answer
+            return
+        async with aclosing(pipeline.astream(prompt, **options)) as stream:
+            async for piece in stream:
+                yield piece
+            if stream.answer is not None:
+                yield stream.answer
+
+    def _facts(self, answer: Answer) -> dict[str, Any]:
+        facts = {"model_name": self._model_name, "finish_reason": answer.finish_reason}
+        return facts | ({"truncated": True} if answer.truncated else {})
+
+
+class ChatTryagePipeline(_LocalModel, BaseChatModel):
+    """A chat model over one local Hugging Face pipeline.
+
+    Text generation goes through the model's chat template, if its tokenizer has one; fill-mask
+    answers with the last human message, its ``[MASK]`` marks filled. Calls of one pipeline wait
+    for each other; the event loop stays free.
+
+    Attributes:
+        runtime: loads the pipeline at first use.
+        expert: name in the runtime's library.
+        max_new_tokens: tokens to write at most; `max_tokens` in a call says the same.
+        temperature: 0 takes the likeliest token each time.
+        seed: makes a sampled answer repeatable.
+    """
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return self._result(self._answer(self._prompt(messages), stop, kwargs))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return self._result(await self._aanswer(self._prompt(messages), stop, kwargs))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        with closing(self._pieces(self._prompt(messages), stop, kwargs)) as pieces:
+            for piece in pieces:
+                yield self._chunk(piece)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async with aclosing(self._apieces(self._prompt(messages), stop, kwargs)) as pieces:
+            async for piece in pieces:
+                yield self._chunk(piece)
+
+    def _prompt(self, messages: Sequence[BaseMessage]) -> Prompt:
+        if self.runtime.library[self.expert].task == FillMaskPipeline.task:
+            return _text(routed_message(messages))
+        return [
+            {"role": _ROLES.get(message.type, message.type), "content": _text(message)}
+            for message in messages
+        ]
+
+    def _result(self, answer: Answer) -> ChatResult:
+        message = AIMessage(
+            content=answer.text,
+            response_metadata=self._facts(answer),
+            usage_metadata=_usage(answer),
+        )
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _chunk(self, piece: str | Answer) -> ChatGenerationChunk:
+        if isinstance(piece, str):
+            return ChatGenerationChunk(message=AIMessageChunk(content=piece))
+        last = AIMessageChunk(
+            content="",
+            response_metadata=self._facts(piece),
+            usage_metadata=_usage(piece),
+            chunk_position="last",
+        )
+        return ChatGenerationChunk(message=last)
+
+
+class TryagePipeline(_LocalModel, BaseLLM):
+    """A text model over one local Hugging Face pipeline: text in, the answer alone out.
+
+    Attributes:
+        runtime: loads the pipeline at first use.
+        expert: name in the runtime's library.
+        max_new_tokens: tokens to write at most; `max_tokens` in a call says the same.
+        temperature: 0 takes the likeliest token each time.
+        seed: makes a sampled answer repeatable.
+    """
+
+    def _generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        return self._result([self._answer(prompt, stop, kwargs) for prompt in prompts])
+
+    async def _agenerate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        return self._result([await self._aanswer(prompt, stop, kwargs) for prompt in prompts])
+
+    def _stream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[GenerationChunk]:
+        with closing(self._pieces(prompt, stop, kwargs)) as pieces:
+            for piece in pieces:
+                yield self._chunk(piece)
+
+    async def _astream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[GenerationChunk]:
+        async with aclosing(self._apieces(prompt, stop, kwargs)) as pieces:
+            async for piece in pieces:
+                yield self._chunk(piece)
+
+    def _result(self, answers: Sequence[Answer]) -> LLMResult:
+        read = sum(answer.prompt_tokens for answer in answers)
+        written = sum(answer.completion_tokens for answer in answers)
+        usage = {"prompt_tokens": read, "completion_tokens": written}
+        return LLMResult(
+            generations=[
+                [Generation(text=answer.text, generation_info=self._facts(answer))]
+                for answer in answers
+            ],
+            llm_output={
+                "token_usage": usage | {"total_tokens": read + written},
+                "model_name": self._model_name,
+            },
+        )
+
+    def _chunk(self, piece: str | Answer) -> GenerationChunk:
+        if isinstance(piece, str):
+            return GenerationChunk(text=piece)
+        return GenerationChunk(text="", generation_info=self._facts(piece))
+
+
+def _text(message: BaseMessage) -> str:
+    blocks = message.content if isinstance(message.content, list) else []
+    for block in blocks:
+        if isinstance(block, dict) and block.get("type") != "text":
+            raise PromptError(f"a local pipeline reads text, not a block of {block.get('type')!r}")
+    return str(message.text)
+
+
+def _marked(prompt: Prompt) -> str:
+    return prompt if isinstance(prompt, str) else prompt[-1]["content"]
+
+
+def _usage(answer: Answer) -> UsageMetadata:
+    read, written = answer.prompt_tokens, answer.completion_tokens
+    return UsageMetadata(input_tokens=read, output_tokens=written, total_tokens=read + written)
