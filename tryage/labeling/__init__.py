@@ -1,0 +1,16 @@
+"""Run experts over prompts and measure their losses in bits per byte."""
+
+from tryage.labeling.engine import LabelSummary, label
+from tryage.labeling.losses import Measurement, measure
+from tryage.labeling.store import LabelStore
+from tryage.labeling.words import MaskedText, mask_words
+
+__all__ = [
+    "LabelStore",
+    "LabelSummary",
+    "MaskedText",
+    "Measurement",
+    "label",
+    "mask_words",
+    "measure",
+]

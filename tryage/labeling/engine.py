@@ -1,0 +1,207 @@
+"""`label`: every expert over every prompt, each model loaded once, nothing measured twice."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tryage.errors import ExpertError, missing_extra
+from tryage.labeling.losses import BATCH_TOKENS, MASK_SHARE, Measurement, measure_rows
+from tryage.labeling.prompts import Prompts, Row, read_rows
+from tryage.labeling.store import Cell, LabelStore
+from tryage.labeling.tokens import MAX_WINDOW
+from tryage.library import Expert, Library
+from tryage.runtime import Runtime
+
+Progress = Callable[[str, int, int], None]
+"""Told the expert's name, how many of its cells are done, and how many it has."""
+
+_BLOCK = 512
+"""Rows that are sorted by length together: enough to pad little, few enough to keep in memory."""
+
+_SECONDS_UNWRITTEN = 30.0
+"""Work that a crash may cost at most, roughly."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSummary:
+    """What a run of `label` did.
+
+    Attributes:
+        cells: cells asked for: measured + failed + reused.
+        measured: cells measured by this run.
+        failed: cells that could not be measured; the store says why, the next run tries again.
+        reused: cells that an earlier run had measured.
+        seconds: wall time.
+        reasons: why cells failed, with counts, the most frequent first.
+    """
+
+    cells: int
+    measured: int
+    failed: int
+    reused: int
+    seconds: float
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object that ``tryage label --json`` prints."""
+        names = ("cells", "measured", "failed", "reused", "seconds")
+        return {name: getattr(self, name) for name in names}
+
+
+def label(
+    library: Library,
+    prompts: Prompts,
+    out: str | Path,
+    *,
+    mask_share: float = MASK_SHARE,
+    max_window: int = MAX_WINDOW,
+    batch_tokens: int = BATCH_TOKENS,
+    device: str = "cpu",
+    dtype: str = "auto",
+    download: bool = False,
+    progress: Progress | None = None,
+) -> LabelSummary:
+    """Measure the loss of every expert on every prompt, in bits per byte (lower is better).
+
+    Text-generation experts are scored on the reference given the prompt, or on the prompt itself;
+    fill-mask experts on the words that are hidden from all of them alike. A prompt that names no
+    task is measured by both kinds. The folder can be read with `ScoreTable.read`; a later call
+    measures what is missing there or failed.
+
+    Args:
+        library: the experts.
+        prompts: a JSONL file of ``{"prompt", "id"?, "group"?, "task"?, "reference"?}``, or an
+            iterable of such mappings or of texts.
+        out: folder to fill or to go on with.
+        mask_share: part of the words to hide in a text for fill-mask experts; at least one word.
+        max_window: tokens read at once at most; longer texts are read in consecutive windows.
+        batch_tokens: tokens, padding included, that go through a model at once.
+        device: where models run, as for `Runtime`.
+        dtype: their number type, as for `Runtime`.
+        download: whether Hub models that are not in the local cache may be fetched.
+        progress: called after every batch.
+
+    Raises:
+        PromptError: a prompt is wrong; names file, line and field.
+        ModelNotFoundError, TaskError, ExpertError: an expert cannot be run at all. Nothing is
+            written then.
+        OutputFolderError: `out` holds something else, or was measured in another way.
+        MissingExtraError: torch, transformers or pyarrow is not installed.
+    """
+    started = time.perf_counter()
+    rows = read_rows(prompts, library.tasks, mask_share=mask_share)
+    runtime = Runtime(library, device=device, dtype=dtype, download=download)
+    _check_extra()
+    for expert in library:
+        runtime.check(expert.name)
+    store = LabelStore(Path(out))
+    store.open(library, {"mask_share": mask_share, "max_window": max_window})
+    done = store.measured(rows)
+    counts: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for expert in library:
+        own = [row for row in rows if row.task == expert.task]
+        todo = [row for row in own if (row.task, row.id, expert.name) not in done]
+        finished = len(own) - len(todo)
+        counts["cells"] += len(own)
+        counts["reused"] += finished
+        _tell(progress, expert, finished, len(own))
+        batches = _measured(runtime, expert, todo, store, max_window, batch_tokens)
+        # Closing writes what was measured, also where the caller interrupts.
+        with contextlib.closing(batches):
+            for found in batches:
+                failed = [m.error for m in found if m.error is not None]
+                reasons.update(failed)
+                counts["failed"] += len(failed)
+                counts["measured"] += len(found) - len(failed)
+                finished += len(found)
+                _tell(progress, expert, finished, len(own))
+    return LabelSummary(
+        cells=counts["cells"],
+        measured=counts["measured"],
+        failed=counts["failed"],
+        reused=counts["reused"],
+        seconds=time.perf_counter() - started,
+        reasons=dict(reasons.most_common()),
+    )
+
+
+def _tell(progress: Progress | None, expert: Expert, done: int, total: int) -> None:
+    if progress is not None:
+        progress(expert.name, done, total)
+
+
+def _check_extra() -> None:
+    for package in ("pyarrow", "torch", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            raise missing_extra("hf", "measuring experts")
+
+
+def _measured(
+    runtime: Runtime,
+    expert: Expert,
+    rows: Sequence[Row],
+    store: LabelStore,
+    max_window: int,
+    batch_tokens: int,
+) -> Generator[list[Measurement], None, None]:
+    """Measure one expert's rows and store them; its model leaves memory at the end."""
+    if not rows:
+        return
+    try:
+        pipeline = runtime.load(expert.name)
+    except ExpertError as error:
+        failed = Measurement(float("nan"), str(error))
+        store.append([Cell(row, expert.name, failed) for row in rows])
+        yield [failed] * len(rows)
+        return
+    try:
+        for start in range(0, len(rows), _BLOCK):
+            block = rows[start : start + _BLOCK]
+            with _Writer(store, expert.name, block) as writer:
+                for numbers, found in measure_rows(
+                    pipeline, block, max_window=max_window, batch_tokens=batch_tokens
+                ):
+                    writer.add(numbers, found)
+                    yield found
+    finally:
+        runtime.unload(expert.name)
+
+
+class _Writer:
+    """Gathers the cells of one block and writes them now and then, and when the block ends.
+
+    It also writes when the run is interrupted: what was measured is kept.
+    """
+
+    def __init__(self, store: LabelStore, expert: str, block: Sequence[Row]) -> None:
+        self._store = store
+        self._expert = expert
+        self._block = block
+        self._cells: dict[int, Measurement] = {}
+        self._since = time.monotonic()
+
+    def add(self, numbers: Sequence[int], found: Sequence[Measurement]) -> None:
+        self._cells.update(zip(numbers, found, strict=True))
+        if time.monotonic() - self._since > _SECONDS_UNWRITTEN:
+            self.write()
+
+    def write(self) -> None:
+        # In the order of the prompts, so that a table read back keeps it.
+        cells = [Cell(self._block[i], self._expert, self._cells[i]) for i in sorted(self._cells)]
+        self._cells = {}
+        self._store.append(cells)
+        self._since = time.monotonic()
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.write()

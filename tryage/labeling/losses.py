@@ -1,0 +1,253 @@
+"""Losses in bits per byte: what a text costs an expert, whatever its tokenizer.
+
+A model that gives the scored tokens probabilities p_1 … p_k needs ``Σ -log2 p_i`` bits to write
+the text down; divided by the text's UTF-8 bytes, that compares models whose tokenizers cut the
+text differently. Text that a tokenizer cannot express costs 8 bits per byte on top. A tokenizer
+that drops case or accents is not charged for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tryage.errors import ExpertError
+from tryage.labeling.prompts import Row, read_rows
+from tryage.labeling.tokens import MAX_WINDOW, Encoded, Pipeline, Window, encode_row
+from tryage.runtime import FillMaskPipeline
+
+BATCH_TOKENS = 4096
+"""Tokens, padding included, that go through a model at once by default."""
+
+MASK_SHARE = 0.15
+"""Part of the words that are hidden by default."""
+
+_MAX_LOGITS = 1 << 27
+"""Outputs of one batch at most: half a gigabyte, however large the vocabulary."""
+
+_ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What one expert does on one row.
+
+    Attributes:
+        loss: bits per byte of the scored text, lower is better; NaN if it could not be measured.
+        error: why it could not be measured; None if it was.
+        truncated: whether the beginning of the prompt did not fit the context of a scored
+            reference. Scored text is never cut.
+        token_loss: mean cross-entropy of the scored tokens in nats, lower is better: the paper's
+            loss, not comparable between tokenizers.
+        token_accuracy: share of the scored tokens that the model finds likeliest, 0 to 1.
+    """
+
+    loss: float
+    error: str | None = None
+    truncated: bool = False
+    token_loss: float = math.nan
+    token_accuracy: float = math.nan
+
+
+def measure(
+    pipeline: Pipeline,
+    prompts: Iterable[str | Mapping[str, Any]],
+    *,
+    mask_share: float = MASK_SHARE,
+    max_window: int = MAX_WINDOW,
+    batch_tokens: int = BATCH_TOKENS,
+) -> list[Measurement]:
+    """Measure one loaded expert on prompts, in memory.
+
+    Args:
+        pipeline: a pipeline of `tryage.runtime`.
+        prompts: texts, or mappings with ``prompt`` and optionally ``reference``. For a fill-mask
+            expert a prompt with `[MASK]` needs its text without marks as reference; in any other
+            text a share of the words is hidden.
+        mask_share: part of the words to hide.
+        max_window: tokens read at once at most.
+        batch_tokens: tokens, padding included, that go through the model at once.
+
+    Returns:
+        One measurement per prompt, in order.
+
+    Raises:
+        PromptError: a prompt is wrong; says which and why.
+    """
+    rows = read_rows(prompts, (pipeline.task,), mask_share=mask_share)
+    found: dict[int, Measurement] = {}
+    for numbers, measured in measure_rows(
+        pipeline, rows, max_window=max_window, batch_tokens=batch_tokens
+    ):
+        found.update(zip(numbers, measured, strict=True))
+    return [found[i] for i in range(len(rows))]
+
+
+def measure_rows(
+    pipeline: Pipeline, rows: Sequence[Row], *, max_window: int, batch_tokens: int
+) -> Iterator[tuple[list[int], list[Measurement]]]:
+    """Measure rows batch by batch, rows of like length together.
+
+    Args:
+        pipeline: the expert.
+        rows: rows of the expert's task.
+        max_window: tokens read at once at most.
+        batch_tokens: tokens, padding included, that go through the model at once.
+
+    Yields:
+        The numbers of the rows that are done, and their measurements. A row that fails does not
+        keep the others from being measured.
+    """
+    encoded: dict[int, Encoded] = {}
+    for i, row in enumerate(rows):
+        try:
+            encoded[i] = encode_row(pipeline, row, max_window=max_window)
+        except FAULTS as error:
+            yield [i], [_failed(error)]
+    vocabulary = int(pipeline.model.config.get_text_config().vocab_size)
+    limit = min(batch_tokens, _MAX_LOGITS // vocabulary)
+    for batch in _packed(encoded, limit):
+        part = [encoded[i] for i in batch]
+        try:
+            yield batch, _measure_batch(pipeline, part, limit)
+        except FAULTS:
+            # One row may be at fault, or memory short for all of them: each gets its own chance.
+            yield batch, [_measure_alone(pipeline, item) for item in part]
+
+
+def _measure_alone(pipeline: Pipeline, item: Encoded) -> Measurement:
+    try:
+        return _measure_batch(pipeline, [item], 1)[0]
+    except FAULTS as error:
+        return _failed(error)
+
+
+def _packed(encoded: Mapping[int, Encoded], limit: int) -> Iterator[list[int]]:
+    """Put rows of like length together, `limit` tokens with padding at most if a row allows it."""
+
+    def longest(i: int) -> int:
+        return max((len(window.ids) for window in encoded[i].windows), default=0)
+
+    batch: list[int] = []
+    count = 0
+    # The longest first: if memory is short, that shows at once.
+    for i in sorted(encoded, key=longest, reverse=True):
+        more = len(encoded[i].windows)
+        if batch and (count + more) * longest(batch[0]) > limit:
+            yield batch
+            batch, count = [], 0
+        batch.append(i)
+        count += more
+    if batch:
+        yield batch
+
+
+def _measure_batch(pipeline: Pipeline, part: Sequence[Encoded], limit: int) -> list[Measurement]:
+    windows = sorted(
+        ((window, i) for i, item in enumerate(part) for window in item.windows),
+        key=lambda pair: len(pair[0].ids),
+        reverse=True,
+    )
+    bits = [item.bits for item in part]
+    nats, right, count = [0.0] * len(part), [0] * len(part), [0] * len(part)
+    start = 0
+    while start < len(windows):
+        size = max(1, limit // len(windows[start][0].ids))
+        chunk = windows[start : start + size]
+        for (window, i), (cost, hits) in zip(
+            chunk, _forward(pipeline, [window for window, _ in chunk]), strict=True
+        ):
+            bits[i] += cost / math.log(2)
+            nats[i] += cost
+            right[i] += hits
+            count[i] += len(window.wanted)
+        start += size
+    return [_measurement(item, bits[i], nats[i], right[i], count[i]) for i, item in enumerate(part)]
+
+
+def _measurement(item: Encoded, bits: float, nats: float, right: int, count: int) -> Measurement:
+    if not math.isfinite(bits):
+        return Measurement(math.nan, "the model's output is not a number")
+    return Measurement(
+        # Rounding may leave a certain prediction a hair below nothing.
+        loss=max(0.0, bits / item.size),
+        truncated=item.truncated,
+        token_loss=nats / count if count else math.nan,
+        token_accuracy=right / count if count else math.nan,
+    )
+
+
+def _forward(pipeline: Pipeline, windows: Sequence[Window]) -> list[tuple[float, int]]:
+    """Return the cost of each window's wanted tokens, in nats, and how many were likeliest."""
+    import torch
+
+    length = max(len(window.ids) for window in windows)
+    pad = pipeline.tokenizer.pad_token_id or 0
+    device = pipeline.model.device
+    ids = torch.full((len(windows), length), pad)  # (windows, tokens)
+    seen = torch.zeros_like(ids)
+    for i, window in enumerate(windows):
+        ids[i, : len(window.ids)] = torch.tensor(window.ids)
+        seen[i, : len(window.ids)] = 1
+    rows = torch.tensor([i for i, window in enumerate(windows) for _ in window.at]).long()
+    at = torch.tensor([place for window in windows for place in window.at]).long()
+    wanted = torch.tensor([token for window in windows for token in window.wanted]).long()
+    options = {} if isinstance(pipeline, FillMaskPipeline) else {"use_cache": False}
+    with pipeline.turn():
+        logits = pipeline.model(ids.to(device), attention_mask=seen.to(device), **options).logits
+        costs, hits = _costs(logits, rows.to(device), at.to(device), wanted.to(device))
+    sizes = [len(window.at) for window in windows]
+    return [
+        (float(cost.sum()), int(hit.sum()))
+        for cost, hit in zip(costs.split(sizes), hits.split(sizes), strict=True)
+    ]
+
+
+def _costs(logits: Any, rows: Any, at: Any, wanted: Any) -> tuple[Any, Any]:
+    """Cross-entropy at chosen places, in parts, because float32 logits are large.
+
+    Args:
+        logits: (windows, tokens, vocabulary).
+        rows: (targets,) the window of each target.
+        at: (targets,) its position in the window.
+        wanted: (targets,) the token that should stand there.
+
+    Returns:
+        (targets,) cost in nats as float64, and whether the token was the likeliest.
+    """
+    import torch
+
+    costs, hits = [], []
+    for part in range(0, len(rows), _ROWS_AT_ONCE):
+        now = slice(part, part + _ROWS_AT_ONCE)
+        some = logits[rows[now], at[now]].float()  # (targets, vocabulary)
+        own = some.gather(1, wanted[now, None])[:, 0]
+        costs.append((some.logsumexp(dim=-1) - own).double())
+        hits.append(some.argmax(dim=-1) == wanted[now])
+    if not costs:
+        return torch.zeros(0), torch.zeros(0)
+    return torch.cat(costs).cpu(), torch.cat(hits).cpu()
+
+
+FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""Ways in which a model fails on a row. What the user or the system ends is not among them."""
+
+
+def _failed(error: BaseException) -> Measurement:
+    if isinstance(error, ExpertError):
+        return Measurement(math.nan, str(error))
+    text = str(error).strip()
+    reason = f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+    return Measurement(math.nan, reason)

@@ -1,0 +1,221 @@
+"""Texts become windows of tokens, with the tokens that are to be predicted and from where."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from tryage.errors import ExpertError
+from tryage.labeling.prompts import Row
+from tryage.labeling.words import MaskedText
+from tryage.runtime import FillMaskPipeline, TextGenerationPipeline
+from tryage.runtime.windows import windows
+
+Pipeline = FillMaskPipeline | TextGenerationPipeline
+
+MAX_WINDOW = 2048
+"""Tokens read at once at most, by default: what bounds memory for experts of long contexts."""
+
+_BITS_PER_BYTE = 8.0
+"""What a byte costs that the tokenizer cannot express: it is written out."""
+
+
+@dataclass(slots=True)
+class Window:
+    """Tokens for one pass of the model.
+
+    Attributes:
+        ids: the tokens that it reads.
+        at: positions whose output predicts something.
+        wanted: the token that should be predicted at each of them.
+    """
+
+    ids: list[int]
+    at: list[int]
+    wanted: list[int]
+
+
+@dataclass(slots=True)
+class Encoded:
+    """One row as an expert reads it.
+
+    Attributes:
+        windows: consecutive windows; together they predict every scored token once.
+        size: length of the scored text in UTF-8 bytes.
+        bits: cost, in bits, of what the tokenizer cannot express.
+        truncated: whether the beginning of a prompt was left out of the context. Scored text is
+            never left out.
+    """
+
+    windows: list[Window]
+    size: int
+    bits: float = 0.0
+    truncated: bool = False
+
+
+@dataclass(slots=True)
+class _Tokens:
+    ids: list[int] = field(default_factory=list)
+    offsets: list[tuple[int, int]] | None = None
+
+
+def encode_row(pipeline: Pipeline, row: Row, *, max_window: int = MAX_WINDOW) -> Encoded:
+    """Cut a row into windows that the expert can read.
+
+    Raises:
+        ExpertError: nothing of the row can be measured by this expert; says why.
+    """
+    if isinstance(pipeline, FillMaskPipeline):
+        if row.masked is None or not row.masked.spans:
+            raise ExpertError("the text has no word to hide")
+        return _encode_masked(pipeline, row.masked, max_window)
+    return _encode_causal(pipeline, row, max_window)
+
+
+def _encode_causal(pipeline: TextGenerationPipeline, row: Row, max_window: int) -> Encoded:
+    size = min(pipeline.context, max_window)
+    start = [] if pipeline.start_token is None else [pipeline.start_token]
+    context, text, scored = start, row.prompt, row.prompt
+    if row.reference is not None:
+        context, text = _asked(pipeline, row.prompt, row.reference)
+        scored = row.reference
+    tokens = _tokenize(pipeline, text)
+    n = len(tokens.ids)
+    if not n:
+        raise ExpertError("the tokenizer leaves nothing of the text to score")
+    kept = _keep_end(context, size - min(n, size // 2), start)
+    # The first window also holds the question; the others go on from the start token.
+    first = 0 if row.reference is None else min(n, size - len(kept))
+    cuts = [(0, first)] if first else []
+    cuts += [(first + a, first + b) for a, b in windows(n - first, size - len(start))]
+    made = []
+    bits = _unknown_bits(pipeline, tokens, text, 0, len(text))
+    for low, high in cuts:
+        before = kept if low == 0 else start
+        ids = before + tokens.ids[low:high]
+        if not before:
+            # Nothing comes before the first token, so every token is as likely as any other.
+            bits += math.log2(len(pipeline.tokenizer))
+        at = list(range(max(len(before), 1) - 1, len(ids) - 1))
+        made.append(Window(ids, at, [ids[position + 1] for position in at]))
+    return Encoded(made, len(scored.encode()), bits, truncated=len(kept) < len(context))
+
+
+def _asked(pipeline: TextGenerationPipeline, prompt: str, answer: str) -> tuple[list[int], str]:
+    """Return the tokens that the answer follows, and the answer as it follows them."""
+    if pipeline.tokenizer.chat_template is not None:
+        return pipeline.prompt_ids(prompt), answer
+    # Most tokenizers join a word with the space before it; split off, the space would be a token
+    # that models rarely see. So space between the two goes with the answer.
+    asked = prompt.rstrip()
+    return pipeline.prompt_ids(asked), prompt[len(asked) :] + answer
+
+
+def _keep_end(context: list[int], room: int, start: list[int]) -> list[int]:
+    if len(context) <= room:
+        return context
+    head = start if start and context[: len(start)] == start and room > len(start) else []
+    return head + context[len(context) - (room - len(head)) :]
+
+
+def _encode_masked(pipeline: FillMaskPipeline, masked: MaskedText, max_window: int) -> Encoded:
+    tokens, ranges, bits = _in_context(pipeline, masked) or _in_pieces(pipeline, masked)
+    mask = pipeline.tokenizer.mask_token_id
+    hidden = {i for low, high in ranges for i in range(low, high)}
+    room = min(pipeline.window, max_window - (pipeline.context - pipeline.window))
+    made = []
+    for start, end in windows(len(tokens), room, ranges):
+        places = [i for i in range(start, end) if i in hidden]
+        if places:
+            shown = [mask if i in hidden else tokens[i] for i in range(start, end)]
+            at = [i - start + len(pipeline.prefix) for i in places]
+            ids = [*pipeline.prefix, *shown, *pipeline.suffix]
+            made.append(Window(ids, at, [tokens[i] for i in places]))
+    return Encoded(made, masked.hidden_bytes, bits)
+
+
+_Hidden = tuple[list[int], list[tuple[int, int]], float]
+"""Tokens of the whole text, the range of each hidden word, the cost of what has no token."""
+
+
+def _in_context(pipeline: FillMaskPipeline, masked: MaskedText) -> _Hidden | None:
+    """Tokenize the text as a whole, if every hidden word begins and ends where a token does."""
+    tokens = _tokenize(pipeline, masked.text)
+    if tokens.offsets is None:
+        return None
+    ranges, bits, at = [], 0.0, 0
+    for start, end in masked.spans:
+        while at < len(tokens.ids) and tokens.offsets[at][1] <= start:
+            at += 1
+        low = at
+        while at < len(tokens.ids) and tokens.offsets[at][0] < end:
+            at += 1
+        if low == at:
+            return None
+        first, last = tokens.offsets[low][0], tokens.offsets[at - 1][1]
+        # A token may carry the space before its word, and nothing else from outside.
+        if masked.text[first:start].strip() or last > end or first > start:
+            return None
+        ranges.append((low, at))
+        bits += _unknown_bits(pipeline, tokens, masked.text, start, end)
+    return tokens.ids, ranges, bits
+
+
+def _in_pieces(pipeline: FillMaskPipeline, masked: MaskedText) -> _Hidden:
+    """Tokenize each hidden word alone, and what stands between them, so that no token is shared."""
+    ids: list[int] = []
+    ranges, bits, done = [], 0.0, 0
+    for start, end in masked.spans:
+        # The space before a word goes with it, as it would in the running text.
+        begin = start - 1 if start > done and masked.text[start - 1] == " " else start
+        ids += _tokenize(pipeline, masked.text[done:begin]).ids
+        piece = masked.text[begin:end]
+        word = _tokenize(pipeline, piece)
+        bits += _unknown_bits(pipeline, word, piece, start - begin, end - begin)
+        blank = _leading_blanks(pipeline, word.ids)
+        ids += word.ids[:blank]
+        ranges.append((len(ids), len(ids) + len(word.ids) - blank))
+        ids += word.ids[blank:]
+        done = end
+    ids += _tokenize(pipeline, masked.text[done:]).ids
+    return ids, ranges, bits
+
+
+def _leading_blanks(pipeline: Pipeline, ids: list[int]) -> int:
+    """Count the tokens before a word that hold nothing but the space before it."""
+    count = 0
+    for token in ids[:-1]:
+        if str(pipeline.tokenizer.convert_ids_to_tokens(token)).strip("▁Ġ "):
+            break
+        count += 1
+    return count
+
+
+def _tokenize(pipeline: Pipeline, text: str) -> _Tokens:
+    if not pipeline.tokenizer.is_fast:
+        return _Tokens(pipeline.encode(text), None)
+    encoded = pipeline.tokenizer(
+        text,
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    return _Tokens(encoded["input_ids"], encoded["offset_mapping"])
+
+
+def _unknown_bits(pipeline: Pipeline, tokens: _Tokens, text: str, start: int, end: int) -> float:
+    """Cost of writing out what stands behind unknown tokens in ``text[start:end]``.
+
+    One token that stands for any unknown text would otherwise make unreadable text look easy.
+    """
+    unknown = pipeline.tokenizer.unk_token_id
+    if unknown is None or unknown not in tokens.ids:
+        return _BITS_PER_BYTE * len(text[start:end].encode()) if not tokens.ids else 0.0
+    if tokens.offsets is None:
+        return _BITS_PER_BYTE * len(text[start:end].encode())
+    size = 0
+    for token, (low, high) in zip(tokens.ids, tokens.offsets, strict=True):
+        if token == unknown:
+            size += len(text[max(low, start) : min(high, end)].encode())
+    return _BITS_PER_BYTE * size
