@@ -1,0 +1,254 @@
+"""Lines become a `ScoreTable`; every bad one is named by place and field."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tryage.errors import ScoreTableError
+from tryage.prompts import prompt_id, short
+from tryage.scores.fields import (
+    FIELDS,
+    PROMPT_KEYS,
+    SCORE,
+    TARGETS,
+    TEXT_FIELDS,
+    Field,
+    Kind,
+    measure_of,
+)
+from tryage.scores.table import Array, ScoreTable
+
+_KNOWN_KEYS = frozenset(PROMPT_KEYS) | {field.key for field in FIELDS.values()}
+
+
+@dataclass
+class _Cells:
+    """The measured cells of one field, with the line that each came from."""
+
+    rows: list[int] = field(default_factory=list)
+    columns: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+
+
+class TableBuilder:
+    """Collects prompts and cells, then checks the numbers all at once.
+
+    Args:
+        source: what error messages call the place that the lines came from.
+        unit: what they call one entry of it: "line" or "row".
+    """
+
+    def __init__(self, source: str, *, unit: str = "line") -> None:
+        self.source = source
+        self.unit = unit
+        self._parts = [(0, source)]
+        self.kind: Kind | None = None
+        self._kind_line = 0
+        self._columns: dict[str, int] = {}
+        self._prompts: list[str] = []
+        self._texts: dict[str, list[str | None]] = {name: [] for name in TEXT_FIELDS}
+        self._ids: list[str] = []
+        self._seen: dict[tuple[str | None, str], int] = {}
+        self._occurrences: dict[str, int] = {}
+        self._extras: list[Mapping[str, Any]] = []
+        self._cells = {name: _Cells() for name in FIELDS}
+
+    def start_part(self, source: str, offset: int) -> None:
+        """From here on line `offset` + 1 is the first of another file."""
+        self._parts.append((offset, source))
+
+    def place(self, line: int, seen_from: int | None = None) -> str:
+        """Where a line stands: file and number, or the number alone within the same file."""
+        offset, source = self._part(line)
+        number = f"{self.unit} {line - offset}"
+        same = seen_from is not None and self._part(seen_from) == (offset, source)
+        return number if same else f"{source}, {number}"
+
+    def _part(self, line: int) -> tuple[int, str]:
+        return self._parts[bisect.bisect_left(self._parts, line, key=lambda part: part[0]) - 1]
+
+    def error(self, line: int, name: str, problem: str) -> ScoreTableError:
+        """The error for one field of one line."""
+        return ScoreTableError(f"{self.place(line)}: {name}: {problem}")
+
+    def add_line(self, line: int, entry: Mapping[str, Any]) -> None:
+        """Take one JSONL line: a prompt with what was measured on it.
+
+        Args:
+            line: its number in the source, from 1.
+            entry: the decoded object.
+
+        Raises:
+            ScoreTableError: it is no object, or one of its fields is wrong.
+        """
+        if not isinstance(entry, Mapping):
+            raise self.error(line, "line", f"{short(entry)} is not an object {{...}}")
+        scores, losses = "scores" in entry, "losses" in entry
+        if scores and losses:
+            raise self.error(line, "scores", "given next to 'losses'; keep one of the two")
+        if not scores and not losses:
+            raise self.error(line, "scores", "missing, and so is 'losses'; give one of the two")
+        self.set_kind(line, "scores" if scores else "losses")
+        extras = {key: entry[key] for key in entry if key not in _KNOWN_KEYS}
+        row = self.add_prompt(line, entry, extras)
+        for target in FIELDS.values():
+            if target.key in entry:
+                self._add_mapping(line, row, target, entry[target.key])
+
+    def set_kind(self, line: int, kind: Kind) -> None:
+        """Note whether this line holds scores or losses; all lines must agree."""
+        if self.kind is None:
+            self.kind, self._kind_line = kind, line
+        elif kind != self.kind:
+            raise self.error(
+                line,
+                kind,
+                f"{self.place(self._kind_line, line)} has {self.kind!r}; use the same everywhere",
+            )
+
+    def add_prompt(
+        self, line: int, entry: Mapping[str, Any], extras: Mapping[str, Any] | None = None
+    ) -> int:
+        """Take a prompt and its texts.
+
+        Args:
+            line: the number of its line.
+            entry: mapping with `prompt` and, optionally, `id`, `group`, `task`, `reference`.
+            extras: unknown keys of the line, kept as they are.
+
+        Returns:
+            The row of the prompt in the table.
+        """
+        prompt = entry.get("prompt")
+        if not isinstance(prompt, str):
+            found = f"{short(prompt)} is not text" if "prompt" in entry else "missing"
+            raise self.error(line, "prompt", f"{found}; give the prompt as a string")
+        if not prompt or prompt.isspace():
+            raise self.error(line, "prompt", f"{short(prompt)} is empty; take the line out")
+        texts = {name: self._text(line, entry, name) for name in TEXT_FIELDS}
+        name = self._id(line, entry, prompt)
+        first = self._seen.setdefault((texts["task"], name), line)
+        if first != line:
+            raise self.error(
+                line,
+                "id",
+                f"{name!r} stands on {self.place(first, line)} too; make ids unique within a task",
+            )
+        self._ids.append(name)
+        self._prompts.append(prompt)
+        for key, text in texts.items():
+            self._texts[key].append(text)
+        self._extras.append(extras or {})
+        return len(self._prompts) - 1
+
+    def column(self, line: int, expert: Any) -> int:
+        """The column of an expert; a new one for a name not seen before."""
+        if not isinstance(expert, str) or not expert:
+            raise self.error(line, "expert", f"{short(expert)} is not a name; give a string")
+        return self._columns.setdefault(expert, len(self._columns))
+
+    def add_cell(self, line: int, row: int, target: Field, expert: str, value: Any) -> None:
+        """Take one measured number; whether it is in range is checked at the end."""
+        cells = self._cells[target.name]
+        cells.values.append(value if type(value) is float else self._number(line, target, value))
+        cells.columns.append(self.column(line, expert))
+        cells.rows.append(row)
+        cells.lines.append(line)
+
+    def table(self) -> ScoreTable:
+        """Check the numbers and build the table.
+
+        Raises:
+            ScoreTableError: no prompts, or a number outside its range.
+        """
+        if not self._prompts or self.kind is None:
+            raise ScoreTableError(
+                f"{self.source} holds no prompts; give at least one {self.unit} with a prompt"
+            )
+        measure = measure_of(self.kind)
+        losses = self._matrix(measure)
+        targets = {t.name: self._matrix(t) for t in TARGETS if self._cells[t.name].rows}
+        return ScoreTable(
+            prompts=tuple(self._prompts),
+            ids=tuple(self._ids),
+            groups=tuple(self._texts["group"]),
+            tasks=tuple(self._texts["task"]),
+            references=tuple(self._texts["reference"]),
+            experts=tuple(self._columns),
+            losses=1.0 - losses if measure is SCORE else losses,
+            kind=self.kind,
+            targets=targets,
+            extras=tuple(self._extras) if any(self._extras) else (),
+        )
+
+    def _add_mapping(self, line: int, row: int, target: Field, values: Any) -> None:
+        """Take the numbers of one key of a JSONL line."""
+        if not isinstance(values, Mapping):
+            raise self.error(
+                line, target.key, f'{short(values)} is not an object {{"expert": number}}'
+            )
+        for expert, value in values.items():
+            self.add_cell(line, row, target, expert, value)
+
+    def _matrix(self, target: Field) -> Array:
+        """The cells of one field as a matrix, NaN where none; every cell in range."""
+        cells = self._cells[target.name]
+        values = np.asarray(cells.values, dtype=np.float64)
+        wrong = ~(np.isfinite(values) & (values >= target.low) & (values <= target.high))
+        if wrong.any():
+            self._refuse(target, cells, int(wrong.argmax()))
+        matrix = np.full((len(self._prompts), len(self._columns)), np.nan)
+        # Adding zero turns a negative zero into a plain one.
+        matrix[cells.rows, cells.columns] = values + 0.0
+        return matrix
+
+    def _refuse(self, target: Field, cells: _Cells, position: int) -> None:
+        value = cells.values[position]
+        expert = list(self._columns)[cells.columns[position]]
+        if math.isnan(value):
+            problem = "NaN is not a measurement; leave the expert out where nothing was measured"
+        else:
+            problem = f"{value:g} is outside {target.interval}; {target.advice}"
+        name = target.key if self.unit == "line" else target.name
+        raise self.error(cells.lines[position], name, f"expert {expert!r}: {problem}")
+
+    def _number(self, line: int, target: Field, value: Any) -> float:
+        """A number that is no float as a float; text, null and booleans are refused."""
+        if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+            try:
+                return float(value)
+            except OverflowError:
+                return math.inf if value > 0 else -math.inf
+        if value is None:
+            problem = "null is not a measurement; leave the expert out where nothing was measured"
+        else:
+            problem = f"{short(value)} is not a number"
+        raise self.error(line, target.key, problem)
+
+    def _text(self, line: int, entry: Mapping[str, Any], name: str) -> str | None:
+        value = entry.get(name)
+        if value is None or value == "":
+            return None
+        if not isinstance(value, str):
+            raise self.error(line, name, f"{short(value)} is not text; write it as a string")
+        return value
+
+    def _id(self, line: int, entry: Mapping[str, Any], prompt: str) -> str:
+        """The id given, else a hash of the prompt and the number of its occurrence."""
+        value = entry.get("id")
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if value is not None and value != "":
+            if not isinstance(value, str):
+                raise self.error(line, "id", f"{short(value)} is neither text nor a whole number")
+            return value
+        occurrence = self._occurrences.get(prompt, 0) + 1
+        self._occurrences[prompt] = occurrence
+        return prompt_id(prompt, occurrence)

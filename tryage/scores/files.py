@@ -1,0 +1,302 @@
+"""Score tables in files: JSONL (plain or gzipped), CSV, Parquet, and label folders."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tryage.errors import ScoreTableError, missing_extra
+from tryage.files import replacing
+from tryage.prompts import short
+from tryage.scores.building import TableBuilder
+from tryage.scores.fields import FIELDS, TARGETS, TEXT_FIELDS, measure_of
+from tryage.scores.longform import (
+    LongFormBuilder,
+    long_form_columns,
+    long_form_rows,
+    measured_values,
+)
+from tryage.scores.table import ScoreTable
+
+if TYPE_CHECKING:
+    import pyarrow
+
+FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
+LABEL_FILE = "label.json"
+
+
+def read_table(path: Path) -> ScoreTable:
+    """Read a score table from a file or a label folder; see `ScoreTable.read`."""
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.exists():
+        raise ScoreTableError(f"score table {str(path)!r} does not exist")
+    readers: dict[str, Callable[[Path], ScoreTable]] = {
+        ".jsonl": _read_jsonl,
+        ".jsonl.gz": _read_jsonl,
+        ".csv": _read_csv,
+        ".parquet": lambda file: _read_parquet([file], str(file)),
+    }
+    reader = readers[_format(path)]
+    try:
+        return reader(path)
+    except OSError as error:
+        raise ScoreTableError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def write_table(table: ScoreTable, path: Path) -> None:
+    """Write a score table to a file, whole or not at all; see `ScoreTable.write`."""
+    writers: dict[str, Callable[[ScoreTable, Path], None]] = {
+        ".jsonl": lambda table, file: _write_bytes(file, _jsonl(table)),
+        ".jsonl.gz": lambda table, file: _write_bytes(file, gzip.compress(_jsonl(table), mtime=0)),
+        ".csv": lambda table, file: _write_bytes(file, _csv(table)),
+        ".parquet": _write_parquet,
+    }
+    writer = writers[_format(path)]
+    if not len(table):
+        raise ScoreTableError(f"{path}: the table has no prompts; nothing was written")
+    try:
+        with replacing(path) as temporary:
+            writer(table, temporary)
+    except UnicodeEncodeError as error:
+        raise ScoreTableError(
+            f"{path}: {short(error.object)} holds half of a surrogate pair, which only .jsonl keeps"
+        ) from error
+    except (TypeError, RecursionError) as error:
+        raise ScoreTableError(f"{path}: an unknown key holds no JSON value: {error}") from error
+
+
+def _format(path: Path) -> str:
+    """The ending of a file that says its format."""
+    for ending in FORMATS:
+        if path.name.lower().endswith(ending):
+            return ending
+    raise ScoreTableError(
+        f"{path}: unknown kind of score table; known endings are {', '.join(FORMATS)}, "
+        "or the folder that tryage label wrote"
+    )
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+# JSONL
+
+
+def _read_jsonl(path: Path) -> ScoreTable:
+    data = path.read_bytes()
+    if path.name.lower().endswith(".gz"):
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ScoreTableError(f"{path}: damaged gzip file: {error}; write it again") from error
+    builder = TableBuilder(str(path))
+    for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not raw.strip():
+            continue
+        try:
+            entry = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_repeats)
+        except UnicodeDecodeError as error:
+            raise builder.error(number, "line", f"not UTF-8 (byte {error.start + 1})") from error
+        except json.JSONDecodeError as error:
+            problem = f"not JSON: {error.msg} at character {error.pos + 1}"
+            raise builder.error(number, "line", problem) from error
+        except _RepeatedKeyError as error:
+            raise builder.error(number, error.key, "stands twice; keep one") from error
+        except (RecursionError, ValueError) as error:
+            raise builder.error(number, "line", f"not JSON that can be read: {error}") from error
+        builder.add_line(number, entry)
+    return builder.table()
+
+
+class _RepeatedKeyError(ValueError):
+    """A JSON object holds the same key twice, of which `json` would drop one."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entry = dict(pairs)
+    if len(entry) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _RepeatedKeyError(next(key for key in keys if keys.count(key) > 1))
+    return entry
+
+
+def _jsonl(table: ScoreTable) -> bytes:
+    return b"".join(_json_lines(table))
+
+
+def _json_lines(table: ScoreTable) -> Iterator[bytes]:
+    """One line per prompt: the known keys, then the unknown ones as they were read."""
+    numbers = {measure_of(table.kind).key: measured_values(table)}
+    numbers |= {
+        field.key: table.targets[field.name] for field in TARGETS if field.name in table.targets
+    }
+    rows = {key: values.tolist() for key, values in numbers.items()}
+    required = measure_of(table.kind).key
+    for row, prompt in enumerate(table.prompts):
+        texts = (table.groups[row], table.tasks[row], table.references[row])
+        entry: dict[str, Any] = {"id": table.ids[row], "prompt": prompt}
+        entry |= {k: v for k, v in zip(TEXT_FIELDS, texts, strict=True) if v is not None}
+        for key, values in rows.items():
+            cells = {
+                expert: value
+                for expert, value in zip(table.experts, values[row], strict=True)
+                if value == value
+            }
+            if cells or key == required:
+                entry[key] = cells
+        if table.extras:
+            entry |= table.extras[row]
+        yield _json(entry).encode("utf-8") + b"\n"
+
+
+def _json(entry: dict[str, Any]) -> str:
+    text = json.dumps(entry, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(entry)  # halves of surrogate pairs survive as escapes
+    return text
+
+
+# CSV
+
+
+def _read_csv(path: Path) -> ScoreTable:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ScoreTableError(f"{path}, line {line}: line: not UTF-8; save it as UTF-8") from error
+    limit = csv.field_size_limit(
+        min(sys.maxsize, 2**31 - 1)
+    )  # prompts may pass the 128 KiB default
+    try:
+        return _parse_csv(path, csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        raise ScoreTableError(f"{path}: not CSV: {error}") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _parse_csv(path: Path, reader: Any) -> ScoreTable:
+    header: list[str] = next(reader, [])
+    builder = LongFormBuilder(str(path), unit="line", columns=header)
+    line = reader.line_num + 1
+    for values in reader:
+        if values:
+            if len(values) != len(header):
+                problem = f"{len(values)} values for {len(header)} columns; quote commas in texts"
+                raise builder.builder.error(line, "line", problem)
+            entry = dict(zip(header, values, strict=True))
+            builder.add_row(line, {k: _csv_value(k, v) for k, v in entry.items()})
+        line = reader.line_num + 1
+    return builder.table()
+
+
+def _csv_value(column: str, text: str) -> str | float | None:
+    """An empty cell is None; a number where the column holds numbers, else the text."""
+    if not text:
+        return None
+    if column not in FIELDS:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _csv(table: ScoreTable) -> bytes:
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(long_form_columns(table))
+    writer.writerows(long_form_rows(table))
+    return file.getvalue().encode("utf-8")
+
+
+# Parquet and label folders
+
+
+def _pyarrow(what: str) -> Any:
+    """The `pyarrow` package with its Parquet module loaded."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise missing_extra("hf", what) from error
+    return pyarrow
+
+
+def _read_folder(folder: Path) -> ScoreTable:
+    """The table of a label folder: all its shards, failed cells left out."""
+    if not (folder / LABEL_FILE).is_file():
+        raise ScoreTableError(
+            f"{str(folder)!r} is a folder without {LABEL_FILE}: tryage label did not write it; "
+            f"give that folder, or a file ({', '.join(FORMATS)})"
+        )
+    shards = sorted(
+        path for path in folder.rglob("*.parquet") if not path.name.startswith((".", "_"))
+    )
+    if not shards:
+        raise ScoreTableError(
+            f"{str(folder)!r} holds no measured cells yet; run tryage label again"
+        )
+    return _read_parquet(shards, str(folder), repeats=True)
+
+
+def _read_parquet(paths: list[Path], source: str, *, repeats: bool = False) -> ScoreTable:
+    arrow = _pyarrow("reading Parquet")
+    builder: LongFormBuilder | None = None
+    rows = 0
+    for path in paths:
+        try:
+            table = arrow.parquet.ParquetFile(path).read()
+        except (arrow.ArrowException, OSError) as error:
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ScoreTableError(f"{path}: not a whole Parquet file: {first}") from error
+        name, columns = str(path), table.column_names
+        if builder is None:
+            builder = LongFormBuilder(name, unit="row", columns=columns, repeats=repeats)
+        else:
+            builder.start_part(name, columns, rows)
+        rows = table.num_rows
+        _add_arrow_rows(builder, table)
+    if builder is None:
+        raise ScoreTableError(f"{source} holds no prompts")
+    return builder.table()
+
+
+def _add_arrow_rows(builder: LongFormBuilder, table: pyarrow.Table) -> None:
+    wanted = [
+        name
+        for name in table.column_names
+        if name in FIELDS
+        or name in TEXT_FIELDS
+        or name in ("prompt_id", "prompt", "expert", "error", "extras")
+    ]
+    columns = [table.column(name).to_pylist() for name in wanted]
+    for number, values in enumerate(zip(*columns, strict=True), start=1):
+        builder.add_row(number, dict(zip(wanted, values, strict=True)))
+
+
+def _write_parquet(table: ScoreTable, path: Path) -> None:
+    arrow = _pyarrow("writing Parquet")
+    names = long_form_columns(table)
+    columns = zip(*long_form_rows(table), strict=True)
+    arrays = {}
+    for name, values in zip(names, columns, strict=True):
+        kind = arrow.float64() if name in FIELDS else arrow.string()
+        arrays[name] = arrow.array(values, type=kind)
+    arrow.parquet.write_table(arrow.table(arrays), path)

@@ -1,0 +1,280 @@
+"""`ScoreTable`: prompts by experts, losses where measured, NaN elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tryage.errors import ScoreTableError, did_you_mean
+from tryage.library import Library, asked_task
+from tryage.scores.fields import TARGETS, Kind
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """Measured results of every expert on every prompt; where a cell was not measured, NaN.
+
+    Scores become losses at the border (`loss = 1 - score`) and are losses everywhere inside.
+    The arrays are read-only copies.
+
+    Attributes:
+        prompts: the n prompts.
+        ids: one name per prompt, unique within a task.
+        groups: group of each prompt, or None.
+        tasks: task of each prompt, or None where the table does not say.
+        references: reference answer of each prompt, or None.
+        experts: the m experts, in column order (read from a file: order of first appearance).
+        losses: shape (n, m), no unit for scores, else the table's own; lower is better; NaN is
+            not measured.
+        kind: "scores" if the table was measured in scores, "losses" otherwise.
+        targets: other measured numbers, each of shape (n, m), NaN where not measured: "cost"
+            (USD), "response_chars" (characters), "readability" (grade), "latency" (seconds),
+            "probability" (0 to 1).
+        extras: unknown keys of each prompt's line, kept and ignored; empty where there are none.
+    """
+
+    prompts: tuple[str, ...]
+    ids: tuple[str, ...]
+    groups: tuple[str | None, ...]
+    tasks: tuple[str | None, ...]
+    references: tuple[str | None, ...]
+    experts: tuple[str, ...]
+    losses: Array = field(repr=False)
+    kind: Kind = "losses"
+    targets: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    extras: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        n, m = len(self.prompts), len(self.experts)
+        for name in ("ids", "groups", "tasks", "references"):
+            if len(getattr(self, name)) != n:
+                raise ScoreTableError(
+                    f"{name}: {len(getattr(self, name))} entries for {n} prompts; give one each"
+                )
+        if len(set(self.experts)) != m:
+            twice = sorted({name for name in self.experts if self.experts.count(name) > 1})
+            raise ScoreTableError(f"experts: {', '.join(twice)} named twice; name each once")
+        known = [target.name for target in TARGETS]
+        for name in self.targets:
+            if name not in known:
+                raise ScoreTableError(
+                    f"unknown target {name!r}; known are {', '.join(known)}."
+                    + did_you_mean(name, known)
+                )
+        losses = _read_only(self.losses, (n, m), "losses")
+        largest = 1.0 if self.kind == "scores" else np.finfo(np.float64).max
+        wrong = (losses < 0) | (losses > largest)
+        if wrong.any():
+            raise ScoreTableError(
+                f"losses: {losses[wrong][0]:g} is outside [0, {largest:g}], the range of a table "
+                f"of {self.kind}"
+            )
+        object.__setattr__(self, "losses", losses)
+        targets = {name: _read_only(v, (n, m), name) for name, v in self.targets.items()}
+        object.__setattr__(self, "targets", targets)
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @classmethod
+    def read(cls, path: str | Path) -> ScoreTable:
+        """Read a score table from a file, or from the folder that `tryage label` wrote.
+
+        Args:
+            path: a `.jsonl`, `.jsonl.gz`, `.csv` or `.parquet` file, or a label folder.
+
+        Returns:
+            The table, its columns in order of first appearance.
+
+        Raises:
+            ScoreTableError: a bad line, named by file, line and field; an unknown kind of file.
+            MissingExtraError: Parquet without pyarrow.
+        """
+        from tryage.scores.files import read_table
+
+        return read_table(Path(path))
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Mapping[str, Any]], *, source: str = "rows") -> ScoreTable:
+        """Make a table from dicts of the JSONL format.
+
+        Args:
+            rows: one mapping per prompt, with the keys of a JSONL line.
+            source: what error messages call the place the rows came from.
+
+        Returns:
+            The table.
+
+        Raises:
+            ScoreTableError: a bad row, named by source, number (from 1) and field.
+        """
+        from tryage.scores.building import TableBuilder
+
+        builder = TableBuilder(source, unit="row")
+        for number, row in enumerate(rows, start=1):
+            builder.add_line(number, row)
+        return builder.table()
+
+    def write(self, path: str | Path) -> None:
+        """Write the table to a file, whole or not at all.
+
+        Args:
+            path: its ending says the format: `.jsonl`, `.jsonl.gz`, `.csv` or `.parquet`.
+
+        Raises:
+            ScoreTableError: an unknown ending, or text that the format cannot hold.
+            MissingExtraError: Parquet without pyarrow.
+        """
+        from tryage.scores.files import write_table
+
+        write_table(self, Path(path))
+
+    def select(self, rows: ArrayLike) -> ScoreTable:
+        """The table of some prompts, in the order asked for.
+
+        Args:
+            rows: indices, or a boolean mask over the prompts.
+
+        Returns:
+            A new table with the same experts.
+        """
+        index = np.asarray(rows)
+        index = np.flatnonzero(index) if index.dtype == np.bool_ else index.astype(np.intp)
+        chosen = index.tolist()
+        return replace(
+            self,
+            prompts=tuple(self.prompts[i] for i in chosen),
+            ids=tuple(self.ids[i] for i in chosen),
+            groups=tuple(self.groups[i] for i in chosen),
+            tasks=tuple(self.tasks[i] for i in chosen),
+            references=tuple(self.references[i] for i in chosen),
+            losses=self.losses[index],
+            targets={name: values[index] for name, values in self.targets.items()},
+            extras=tuple(self.extras[i] for i in chosen) if self.extras else (),
+        )
+
+    def reorder(self, experts: Sequence[str]) -> ScoreTable:
+        """The table of these experts, in this column order.
+
+        Args:
+            experts: names of experts of the table; those left out are dropped.
+
+        Returns:
+            A new table with the same prompts.
+
+        Raises:
+            ScoreTableError: an expert that the table lacks.
+        """
+        columns = {name: i for i, name in enumerate(self.experts)}
+        for name in experts:
+            if name not in columns:
+                raise ScoreTableError(
+                    f"expert {name!r} is not in the table, which holds {', '.join(self.experts)}."
+                    + did_you_mean(name, self.experts)
+                )
+        index = np.array([columns[name] for name in experts], dtype=np.intp)
+        return replace(
+            self,
+            experts=tuple(experts),
+            losses=self.losses[:, index],
+            targets={name: values[:, index] for name, values in self.targets.items()},
+        )
+
+    def by_task(self, library: Library) -> dict[str, ScoreTable]:
+        """Split into one table per task, its columns the library's experts of that task.
+
+        A prompt that names no task gets the library's only task; where the library has several,
+        fill-mask if it holds `[MASK]`, else text-generation.
+
+        Args:
+            library: the experts, their tasks and their order.
+
+        Returns:
+            The tables by task, in the order in which the tasks first occur.
+
+        Raises:
+            ScoreTableError: a measured expert that the library lacks or knows under another task,
+                an expert whose task occurs but who has no measured cell, a task without experts.
+        """
+        self._check_known(library)
+        only = library.tasks[0] if len(library.tasks) == 1 else None
+        tasks = [
+            task or only or asked_task(prompt)
+            for task, prompt in zip(self.tasks, self.prompts, strict=True)
+        ]
+        rows_of: dict[str, list[int]] = {}
+        for row, task in enumerate(tasks):
+            rows_of.setdefault(task, []).append(row)
+        return {task: self._of_task(library, task, rows) for task, rows in rows_of.items()}
+
+    def _check_known(self, library: Library) -> None:
+        """Refuse measured experts that the library lacks."""
+        known = frozenset(library.names)
+        unknown = [name for name in self.experts if name not in known]
+        if unknown:
+            raise ScoreTableError(
+                f"the table measures {', '.join(map(repr, unknown))}, which the library "
+                f"{library.name!r} lacks; add {'them' if len(unknown) > 1 else 'it'} to the "
+                f"library or take the column out." + did_you_mean(unknown[0], library.names)
+            )
+
+    def _of_task(self, library: Library, task: str, rows: list[int]) -> ScoreTable:
+        """The rows of one task with the columns of its experts."""
+        names = tuple(expert.name for expert in library if expert.task == task)
+        if not names:
+            raise ScoreTableError(
+                f"{len(rows)} prompts are of task {task!r} (the first: id {self.ids[rows[0]]!r}), "
+                f"of which the library {library.name!r} has no expert; it has tasks "
+                f"{', '.join(library.tasks)}"
+            )
+        part = replace(self.select(rows), tasks=(task,) * len(rows))
+        measured = ~np.isnan(part.losses)
+        expected = frozenset(names)
+        counts = dict(zip(self.experts, measured.sum(axis=0).tolist(), strict=True))
+        for column, name in enumerate(self.experts):
+            if counts[name] and name not in expected:
+                first = part.ids[int(measured[:, column].argmax())]
+                raise ScoreTableError(
+                    f"expert {name!r} is measured on prompt id {first!r} of task {task!r}, but the "
+                    f"library gives it task {library[name].task!r}; correct one of them"
+                )
+        unmeasured = [name for name in names if not counts.get(name)]
+        if unmeasured:
+            raise ScoreTableError(
+                f"no cell of task {task!r} is measured for {', '.join(map(repr, unmeasured))} of "
+                f"the library {library.name!r}; measure them (tryage label) or take them out"
+            )
+        return part.reorder(names)
+
+    @property
+    def hash(self) -> str:
+        """The contents as a SHA-256 in hex: texts, order, numbers; not the unknown keys."""
+        digest = hashlib.sha256()
+        texts = (self.prompts, self.ids, self.groups, self.tasks, self.references, self.experts)
+        for text in [self.kind, *(entry for part in texts for entry in part)]:
+            coded = b"-" if text is None else text.encode("utf-8", "surrogatepass")
+            digest.update(b"%d:%d:" % (text is None, len(coded)) + coded)
+        for name, values in [("loss", self.losses), *sorted(self.targets.items())]:
+            # One bit pattern for every NaN and one for zero, so that equal tables hash alike.
+            plain = np.where(np.isnan(values), np.nan, values + 0.0).astype("<f8")
+            digest.update(name.encode() + plain.tobytes())
+        return digest.hexdigest()
+
+
+def _read_only(values: ArrayLike, shape: tuple[int, int], name: str) -> Array:
+    """A float64 copy that nobody can write to; ScoreTableError for another shape."""
+    array = np.array(values, dtype=np.float64, order="C")
+    if array.shape != shape:
+        raise ScoreTableError(
+            f"{name}: shape {array.shape}, expected {shape}: a row per prompt, a column per expert"
+        )
+    array.setflags(write=False)
+    return array
