@@ -1,0 +1,107 @@
+"""Models over local pipelines: text and chat, both tasks, streams that end when closed."""
+
+import asyncio
+import threading
+
+import pytest
+from langchain_core.messages import HumanMessage, SystemMessage
+
+from langchain_tryage.pipelines import ChatTryagePipeline, TryagePipeline
+from tryage import Library
+from tryage.errors import ModelNotFoundError, PromptError
+from tryage.runtime import Runtime
+
+TEXT = "The quiet river follows the"
+MARKED = "The quiet [MASK] follows the garden."
+
+
+@pytest.fixture(scope="session")
+def runtime(tiny_library):
+    return Runtime(Library.read(tiny_library))
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left():
+    before = {t for t in threading.enumerate() if t.name.startswith("tryage-stream")}
+    yield
+    after = {t for t in threading.enumerate() if t.name.startswith("tryage-stream")}
+    assert after <= before
+
+
+async def test_text_model(runtime):
+    model = TryagePipeline(runtime=runtime, expert="prose-gpt", max_new_tokens=6)
+    text = model.invoke(TEXT)
+    assert text
+    assert not text.startswith(TEXT)
+    assert await model.ainvoke(TEXT) == text
+    assert "".join(model.stream(TEXT)) == text
+    assert "".join([piece async for piece in model.astream(TEXT)]) == text
+    result = model.generate([TEXT, TEXT])
+    usage = result.llm_output["token_usage"]
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    assert usage["completion_tokens"] == 12
+    assert result.llm_output["model_name"].endswith("prose-gpt")
+
+
+async def test_text_model_fills_masks(runtime):
+    model = TryagePipeline(runtime=runtime, expert="prose-bert")
+    text = model.invoke(MARKED)
+    assert "[MASK]" not in text
+    assert text.startswith("The quiet ")
+    assert "".join(model.stream(MARKED)) == text
+    assert await model.ainvoke(MARKED) == text
+    assert "".join([piece async for piece in model.astream(MARKED)]) == text
+
+
+async def test_chat_model(runtime):
+    model = ChatTryagePipeline(runtime=runtime, expert="prose-gpt")
+    message = model.invoke(TEXT, max_tokens=6)
+    assert message.usage_metadata["output_tokens"] <= 6
+    assert message.response_metadata["finish_reason"] in ("stop", "length")
+    assert message.response_metadata["model_name"].endswith("prose-gpt")
+    assert (await model.ainvoke(TEXT, max_tokens=6)).content == message.content
+    chunks = [chunk async for chunk in model.astream(TEXT, max_tokens=6)]
+    whole = sum(chunks[1:], chunks[0])
+    assert whole.content == message.content
+    assert whole.usage_metadata == message.usage_metadata
+    cut = model.invoke(TEXT, stop=[message.content[3:6]])
+    assert cut.content == message.content[:3]
+
+
+async def test_chat_model_fills_the_last_human_message(runtime):
+    model = ChatTryagePipeline(runtime=runtime, expert="prose-bert")
+    messages = [SystemMessage("Fill."), HumanMessage(MARKED)]
+    message = model.invoke(messages)
+    assert message.content.startswith("The quiet ")
+    assert (await model.ainvoke(messages)).content == message.content
+    chunks = list(model.stream(messages))
+    assert [chunk.content for chunk in chunks] == [message.content, ""]
+
+
+def test_one_model_without_a_library(tiny_causal, tmp_path):
+    model = ChatTryagePipeline.from_model(tiny_causal, max_new_tokens=3)
+    assert model.invoke("def alpha").usage_metadata["output_tokens"] <= 3
+    absent = TryagePipeline.from_model(tmp_path / "absent")
+    with pytest.raises(ModelNotFoundError, match="absent"):
+        absent.invoke("text")
+
+
+def test_what_a_pipeline_cannot_do_is_refused(runtime):
+    model = ChatTryagePipeline(runtime=runtime, expert="prose-gpt")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'tools'"):
+        model.invoke(TEXT, tools=[])
+    image = {"type": "image_url", "image_url": {"url": "u"}}
+    with pytest.raises(PromptError, match="image_url"):
+        model.invoke([HumanMessage([{"type": "text", "text": TEXT}, image])])
+
+
+async def test_a_closed_stream_ends_the_generation(runtime):
+    model = ChatTryagePipeline(runtime=runtime, expert="prose-gpt", max_new_tokens=100)
+    chunks = model.stream(TEXT)
+    next(chunks)
+    chunks.close()
+    achunks = model.astream(TEXT)
+    await anext(achunks)
+    await achunks.aclose()
+    await asyncio.sleep(0)
+    assert model.invoke(TEXT, max_tokens=2).content
