@@ -1,0 +1,183 @@
+import asyncio
+import concurrent.futures
+
+import pytest
+
+from tryage import Library
+from tryage.errors import ExpertError, PromptError
+from tryage.runtime import Runtime, TextGenerationPipeline
+
+TEMPLATE = (
+    "{% for m in messages %}<s>{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<s>assistant: {% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def runtime(tiny_library) -> Runtime:
+    return Runtime(Library.read(tiny_library))
+
+
+@pytest.fixture
+def code(runtime) -> TextGenerationPipeline:
+    return runtime.load("code-gpt")
+
+
+def test_only_the_answer_comes_back_with_its_counts(code) -> None:
+    prompt = "def alpha_count("
+    answer = code.generate(prompt, max_new_tokens=20)
+    assert answer.text
+    assert not answer.text.startswith(prompt)
+    assert answer.prompt_tokens == len(code.tokenizer(prompt)["input_ids"])
+    assert 1 <= answer.completion_tokens <= 20
+    assert answer.seconds > 0
+    assert not answer.truncated
+
+
+def test_it_writes_what_the_model_itself_writes(code) -> None:
+    ids = code.tokenizer("def total_", return_tensors="pt")
+    own = code.model.generate(**ids, max_new_tokens=25, do_sample=False, pad_token_id=1)
+    text = code.tokenizer.decode(own[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert code.generate("def total_", max_new_tokens=25).text == text
+
+
+def test_reasons_to_finish(code) -> None:
+    assert code.generate("def alpha", max_new_tokens=3).finish_reason == "length"
+    whole = code.generate("def alpha", max_new_tokens=100)
+    assert whole.finish_reason == "stop"
+    stopped = code.generate("def alpha", max_new_tokens=100, stop=["\n"])
+    assert stopped.finish_reason == "stop"
+    assert stopped.text == whole.text.split("\n")[0]
+    assert code.generate("def alpha", max_new_tokens=100, stop="\n").text == stopped.text
+
+
+def test_a_seed_repeats_a_sample_and_leaves_the_global_generator_alone(code) -> None:
+    import torch
+
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    options = {"temperature": 1.5, "max_new_tokens": 30}
+    one = code.generate("def ", seed=1, **options)
+    assert torch.rand(1) == expected
+    assert code.generate("def ", seed=1, **options).text == one.text
+    others = {code.generate("def ", seed=seed, **options).text for seed in range(2, 6)}
+    assert len(others | {one.text}) > 1
+    assert isinstance(code.generate("def ", **options).text, str)
+
+
+def test_samples_follow_the_model(code) -> None:
+    """First tokens drawn at temperature 1 are distributed as the model says."""
+    import torch
+
+    ids = code.tokenizer("def ", return_tensors="pt")
+    with torch.no_grad():
+        p = code.model(**ids).logits[0, -1].softmax(-1)
+    best = code.tokenizer.decode([int(p.argmax())])
+    n = 300
+    hits = sum(
+        code.generate("def ", max_new_tokens=1, temperature=1.0, seed=s).text == best
+        for s in range(n)
+    )
+    assert hits / n == pytest.approx(float(p.max()), abs=0.12)
+
+
+def test_a_long_prompt_keeps_its_end_and_says_so(code) -> None:
+    long = "def alpha(beta):\n    return beta\n" * 40
+    answer = code.generate(long, max_new_tokens=10)
+    assert answer.truncated
+    assert answer.prompt_tokens == code.context - 10
+    kept = code.tokenizer.decode(code.tokenizer(long, verbose=False)["input_ids"][-118:])
+    assert answer.text == code.generate(kept, max_new_tokens=10).text
+
+
+def test_more_tokens_asked_for_than_the_context_holds(code) -> None:
+    answer = code.generate("def alpha(", max_new_tokens=10_000)
+    assert answer.completion_tokens < code.context
+    assert answer.prompt_tokens == 1
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n", [], [{"role": "user"}], 7])
+def test_a_prompt_that_says_nothing_is_refused(code, prompt) -> None:
+    with pytest.raises(PromptError):
+        code.generate(prompt)
+
+
+def test_options_out_of_range_are_refused(code) -> None:
+    with pytest.raises(ValueError, match="max_new_tokens"):
+        code.generate("def", max_new_tokens=0)
+    with pytest.raises(ValueError, match="temperature"):
+        code.generate("def", temperature=-1)
+
+
+def test_chat_templates_are_used_where_there_is_one(tiny_library) -> None:
+    pipeline = Runtime(Library.read(tiny_library)).load("code-gpt")
+    messages = [{"role": "user", "content": "def"}]
+    assert pipeline.prompt_ids(messages) == pipeline.prompt_ids("def")
+    pair = [{"role": "system", "content": "Be brief."}, *messages]
+    plain = pipeline.tokenizer.decode(pipeline.prompt_ids(pair))
+    assert plain == "System: Be brief.\nUser: def\nAssistant:"
+    pipeline.tokenizer.chat_template = TEMPLATE
+    templated = pipeline.tokenizer.decode(pipeline.prompt_ids("def"))
+    assert templated == "<s>user: def\n<s>assistant: "
+    assert pipeline.prompt_ids("def", chat=False) == pipeline.encode("def")
+    prefill = [*messages, {"role": "assistant", "content": "Sure"}]
+    assert pipeline.tokenizer.decode(pipeline.prompt_ids(prefill)).endswith("assistant: Sure")
+    assert pipeline.generate("def", max_new_tokens=5).prompt_tokens == len(
+        pipeline.prompt_ids("def")
+    )
+
+
+def test_calls_from_many_threads_give_what_one_gives(runtime) -> None:
+    prompts = ["def alpha", "def total_item(", "    return ", "if value"] * 4
+    alone = [runtime.run("code-gpt", prompt, max_new_tokens=8).text for prompt in prompts]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        together = pool.map(lambda p: runtime.run("code-gpt", p, max_new_tokens=8).text, prompts)
+        assert list(together) == alone
+
+
+async def test_async_calls_leave_the_event_loop_free(code) -> None:
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            await asyncio.sleep(0.001)
+            beats += 1
+
+    heart = asyncio.create_task(beat())
+    answer = await code.agenerate("def alpha", max_new_tokens=60)
+    heart.cancel()
+    assert beats > 2
+    assert answer.text == code.generate("def alpha", max_new_tokens=60).text
+
+
+async def test_a_cancelled_call_ends_its_generation(code, monkeypatch) -> None:
+    steps = 0
+    forward = code.model.forward
+
+    def counted(*args, **kwargs):
+        nonlocal steps
+        steps += 1
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(code.model, "forward", counted)
+    monkeypatch.setattr(code, "_end_tokens", lambda: {code.tokenizer.pad_token_id})
+    call = asyncio.create_task(code.agenerate("def", max_new_tokens=120))
+    while steps < 3:
+        await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert steps < 120
+    assert not code._lock.locked()
+
+
+def test_a_failing_model_is_a_named_error(code, monkeypatch) -> None:
+    def broken(*_, **__):
+        raise RuntimeError("no memory left\nmore detail")
+
+    monkeypatch.setattr(code.model, "forward", broken)
+    with pytest.raises(ExpertError, match=r"'code-gpt' failed: no memory left$") as caught:
+        code.generate("def")
+    assert isinstance(caught.value.__cause__, RuntimeError)
