@@ -43,11 +43,13 @@ class TableBuilder:
     Args:
         source: what error messages call the place that the lines came from.
         unit: what they call one entry of it: "line" or "row".
+        long_form: whether messages name numbers by their column ("score"), not key ("scores").
     """
 
-    def __init__(self, source: str, *, unit: str = "line") -> None:
+    def __init__(self, source: str, *, unit: str = "line", long_form: bool = False) -> None:
         self.source = source
         self.unit = unit
+        self._long_form = long_form
         self._parts = [(0, source)]
         self.kind: Kind | None = None
         self._kind_line = 0
@@ -157,8 +159,9 @@ class TableBuilder:
     def add_cell(self, line: int, row: int, target: Field, expert: str, value: Any) -> None:
         """Take one measured number; whether it is in range is checked at the end."""
         cells = self._cells[target.name]
-        cells.values.append(value if type(value) is float else self._number(line, target, value))
         cells.columns.append(self.column(line, expert))
+        exact = type(value) is float
+        cells.values.append(value if exact else self._number(line, target, expert, value))
         cells.rows.append(row)
         cells.lines.append(line)
 
@@ -216,10 +219,14 @@ class TableBuilder:
             problem = "NaN is not a measurement; leave the expert out where nothing was measured"
         else:
             problem = f"{value:g} is outside {target.interval}; {target.advice}"
-        name = target.key if self.unit == "line" else target.name
+        name = self.name_of(target)
         raise self.error(cells.lines[position], name, f"expert {expert!r}: {problem}")
 
-    def _number(self, line: int, target: Field, value: Any) -> float:
+    def name_of(self, target: Field) -> str:
+        """What the file calls a field."""
+        return target.name if self._long_form else target.key
+
+    def _number(self, line: int, target: Field, expert: str, value: Any) -> float:
         """A number that is no float as a float; text, null and booleans are refused."""
         if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
             try:
@@ -230,7 +237,7 @@ class TableBuilder:
             problem = "null is not a measurement; leave the expert out where nothing was measured"
         else:
             problem = f"{short(value)} is not a number"
-        raise self.error(line, target.key, problem)
+        raise self.error(line, self.name_of(target), f"expert {expert!r}: {problem}")
 
     def _text(self, line: int, entry: Mapping[str, Any], name: str) -> str | None:
         value = entry.get(name)

@@ -220,7 +220,7 @@ def _csv_value(column: str, text: str) -> str | float | None:
 
 def _csv(table: ScoreTable) -> bytes:
     file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(file)
     writer.writerow(long_form_columns(table))
     writer.writerows(long_form_rows(table))
     return file.getvalue().encode("utf-8")

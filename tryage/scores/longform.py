@@ -29,7 +29,7 @@ class LongFormBuilder:
     def __init__(
         self, source: str, *, unit: str, columns: Iterable[str], repeats: bool = False
     ) -> None:
-        self.builder = TableBuilder(source, unit=unit)
+        self.builder = TableBuilder(source, unit=unit, long_form=True)
         self._offset = 0
         self._repeats = repeats
         self._rows: dict[tuple[str | None, str], int] = {}
