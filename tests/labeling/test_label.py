@@ -1,0 +1,233 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tryage import Expert, Library, ScoreTable
+from tryage.errors import ExpertError, ModelNotFoundError, OutputFolderError, PromptError, TaskError
+from tryage.labeling import engine, label, measure
+from tryage.labeling.store import LabelStore
+from tryage.runtime import Runtime
+
+pytest.importorskip("pyarrow")
+
+
+@pytest.fixture(scope="module")
+def library(tiny_library) -> Library:
+    return Library.read(tiny_library)
+
+
+@pytest.fixture(scope="module")
+def prompts(tiny_texts) -> list[dict[str, str]]:
+    return [
+        {"prompt": text, "id": f"{kind}-{i}", "group": kind}
+        for kind in ("code", "prose")
+        for i, text in enumerate(tiny_texts[kind][:6])
+    ]
+
+
+def test_the_folder_reads_as_a_score_table(library, prompts, tmp_path) -> None:
+    steps: list[tuple[str, int, int]] = []
+    summary = label(
+        library,
+        prompts,
+        tmp_path / "out",
+        mask_share=0.3,
+        progress=lambda *step: steps.append(step),
+    )
+    assert summary.to_dict() == {
+        "cells": 48,
+        "measured": 48,
+        "failed": 0,
+        "reused": 0,
+        "seconds": summary.seconds,
+    }
+    assert list(dict.fromkeys(step[0] for step in steps)) == list(library.names)
+    assert [step for step in steps if step[0] == "code-gpt"][-1] == ("code-gpt", 12, 12)
+    tables = ScoreTable.read(tmp_path / "out").by_task(library)
+    assert set(tables) == {"text-generation", "fill-mask"}
+    runtime = Runtime(library)
+    for task, table in tables.items():
+        assert table.ids == tuple(prompt["id"] for prompt in prompts)
+        assert table.groups == ("code",) * 6 + ("prose",) * 6
+        for column, name in enumerate(table.experts):
+            alone = measure(runtime.load(name), [p["prompt"] for p in prompts], mask_share=0.3)
+            np.testing.assert_allclose(
+                table.losses[:, column], [one.loss for one in alone], atol=1e-4
+            )
+        marks = ["[MASK]" in prompt for prompt in table.prompts]
+        assert all(marks) if task == "fill-mask" else not any(marks)
+
+
+def test_files_give_what_mappings_give(library, prompts, tmp_path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n".join(map(json.dumps, prompts)))
+    for out, given in (("a", prompts), ("b", path)):
+        label(library, given, tmp_path / out)
+    one, other = (ScoreTable.read(tmp_path / out) for out in "ab")
+    assert one.hash == other.hash
+
+
+def test_a_second_run_measures_only_what_is_new(library, prompts, tmp_path, monkeypatch) -> None:
+    out = tmp_path / "out"
+    label(library, prompts[:8], out)
+    shards = {shard: shard.read_bytes() for shard in LabelStore(out).shards()}
+    more = label(library, prompts, out)
+    assert (more.measured, more.reused) == (16, 32)
+    assert shards.items() <= {s: s.read_bytes() for s in LabelStore(out).shards()}.items()
+    monkeypatch.setattr(Runtime, "load", lambda *_: pytest.fail("nothing was to be loaded"))
+    again = label(library, prompts, out)
+    assert (again.measured, again.reused) == (0, 48)
+
+
+def test_an_interrupted_run_keeps_what_it_measured(library, prompts, tmp_path) -> None:
+    def stop(expert: str, done: int, total: int) -> None:
+        if expert == "prose-gpt" and done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        label(library, prompts, tmp_path / "out", progress=stop, batch_tokens=256)
+    rest = label(library, prompts, tmp_path / "out", batch_tokens=256)
+    assert rest.reused > 12
+    assert rest.measured == 48 - rest.reused
+    label(library, prompts, tmp_path / "whole", batch_tokens=256)
+    one, other = (ScoreTable.read(tmp_path / out) for out in ("out", "whole"))
+    np.testing.assert_allclose(one.losses, other.losses, atol=1e-4)
+
+
+def test_work_is_written_now_and_then(library, prompts, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(engine, "_SECONDS_UNWRITTEN", -1.0)
+    label(library, prompts, tmp_path / "out", batch_tokens=200)
+    assert len(LabelStore(tmp_path / "out").shards()) > 4
+    assert np.isfinite(ScoreTable.read(tmp_path / "out").by_task(library)["fill-mask"].losses).all()
+
+
+def test_failed_cells_say_why_and_are_tried_again(library, prompts, tmp_path, monkeypatch) -> None:
+    load = Runtime.load
+
+    def broken(self, name):
+        if name == "code-gpt":
+            raise ExpertError("expert 'code-gpt': out of memory")
+        return load(self, name)
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(Runtime, "load", broken)
+    summary = label(library, prompts, out)
+    assert (summary.measured, summary.failed) == (36, 12)
+    assert summary.reasons == {"expert 'code-gpt': out of memory": 12}
+    assert "code-gpt" not in ScoreTable.read(out).experts
+    monkeypatch.undo()
+    again = label(library, prompts, out)
+    assert (again.measured, again.reused, again.failed) == (12, 36, 0)
+    assert np.isfinite(ScoreTable.read(out).by_task(library)["text-generation"].losses).all()
+
+
+def test_a_text_without_words_fails_for_masked_experts_alone(library, tmp_path) -> None:
+    summary = label(library, ["+++ ---", "the old river"], tmp_path / "out")
+    assert (summary.measured, summary.failed) == (6, 2)
+    assert summary.reasons == {"the text has no word to hide": 2}
+    assert len(ScoreTable.read(tmp_path / "out")) == 4
+
+
+def test_shards_say_what_was_cut_and_the_papers_loss(library, tmp_path) -> None:
+    import pyarrow.parquet as parquet
+
+    long = {"prompt": "def alpha(beta):\n" * 60, "reference": "x", "task": "text-generation"}
+    label(library, [long, {"prompt": "def", "task": "text-generation"}], tmp_path / "out")
+    cells = [
+        cell
+        for shard in LabelStore(tmp_path / "out").shards()
+        for cell in parquet.read_table(shard).to_pylist()
+    ]
+    assert [cell["truncated"] for cell in cells] == [True, False, True, False]
+    assert all(cell["error"] is None for cell in cells)
+    assert all(0 <= cell["token_accuracy"] <= 1 and cell["token_loss"] > 0 for cell in cells)
+
+
+def test_nothing_is_written_where_an_expert_cannot_run(library, prompts, tmp_path) -> None:
+    gone = Expert(name="gone", model="./nowhere")
+    odd = library["code-gpt"].model_copy(update={"name": "odd", "task": "summarization"})
+    for expert, error in ((gone, ModelNotFoundError), (odd, TaskError)):
+        with pytest.raises(error):
+            label(Library([*library.experts, expert], root=library.root), prompts, tmp_path / "out")
+    with pytest.raises(PromptError, match="prompt 1"):
+        label(library, [""], tmp_path / "out")
+    with pytest.raises(ValueError, match="share"):
+        label(library, prompts, tmp_path / "out", mask_share=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_something_else_is_refused(library, prompts, tmp_path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(OutputFolderError, match="something else made it"):
+        label(library, prompts, tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+    with pytest.raises(OutputFolderError, match="is a file"):
+        label(library, prompts, tmp_path / "mine" / "notes.txt")
+    (tmp_path / "empty").mkdir()
+    assert label(library, prompts[:1], tmp_path / "empty").measured == 4
+
+
+def test_other_measurements_are_not_mixed_in(library, prompts, tmp_path) -> None:
+    out = tmp_path / "out"
+    label(library, prompts[:2], out)
+    with pytest.raises(OutputFolderError, match=r"setting mask_share = 0\.15, now it is 0\.5"):
+        label(library, prompts, out, mask_share=0.5)
+    other = [
+        expert.model_copy(update={"model": "models/prose-gpt"})
+        if expert.name == "code-gpt"
+        else expert
+        for expert in library
+    ]
+    with pytest.raises(OutputFolderError, match="expert code-gpt"):
+        label(Library(other, root=library.root), prompts, out)
+    changed = [{**prompts[0], "prompt": "def another():"}]
+    with pytest.raises(PromptError, match=r"'code-0'.*another text"):
+        label(library, changed, out)
+
+
+def test_a_library_may_grow_and_shrink(library, prompts, tmp_path) -> None:
+    out = tmp_path / "out"
+    assert label(library.of_task("fill-mask"), prompts, out).cells == 24
+    assert label(library, prompts, out).reused == 24
+    assert label(library.of_task("text-generation"), prompts, out).reused == 24
+    assert set(json.loads((out / "label.json").read_text())["experts"]) == set(library.names)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 2, "experts": {}, "settings": {}}'])
+def test_a_label_file_that_is_damaged_or_newer(library, prompts, tmp_path, text) -> None:
+    (tmp_path / "label.json").write_text(text)
+    with pytest.raises(OutputFolderError, match=r"label\.json"):
+        label(library, prompts, tmp_path)
+
+
+def test_a_model_is_in_memory_once_and_no_longer_than_needed(
+    library, prompts, tmp_path, monkeypatch
+) -> None:
+    events: list[str] = []
+    load, unload = Runtime.load, Runtime.unload
+    monkeypatch.setattr(Runtime, "load", lambda s, n: (events.append(f"+{n}"), load(s, n))[1])
+    monkeypatch.setattr(Runtime, "unload", lambda s, n: (events.append(f"-{n}"), unload(s, n))[1])
+    label(library, prompts, tmp_path / "out", batch_tokens=128)
+    assert events == [f"{sign}{name}" for name in library.names for sign in "+-"]
+
+
+def test_a_killed_run_leaves_whole_shards(library, prompts, tmp_path, monkeypatch) -> None:
+    """A process that dies while writing leaves a file that no reader takes for a shard."""
+    import pyarrow.parquet as parquet
+
+    out = tmp_path / "out"
+    label(library, prompts[:2], out)
+    whole = LabelStore(out).shards()[0]
+    half = out / f".{whole.name}.x1y2"
+    half.write_bytes(whole.read_bytes()[:100])
+    assert label(library, prompts[:2], out).reused == 8
+    assert len(ScoreTable.read(out)) == 4
+    monkeypatch.setattr(parquet, "write_table", lambda *_, **__: (_ for _ in ()).throw(OSError(28)))
+    before = sorted(path.name for path in out.iterdir())
+    with pytest.raises(OSError, match="28"):
+        label(library, prompts, out)
+    assert sorted(path.name for path in out.iterdir()) == before
+    shutil.rmtree(out)

@@ -1,0 +1,168 @@
+"""Losses against the arithmetic done by hand, one model call per text."""
+
+import math
+
+import pytest
+
+from tryage import Library
+from tryage.errors import PromptError
+from tryage.labeling import mask_words, measure
+from tryage.runtime import Runtime
+from tryage.runtime.windows import windows
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def runtime(tiny_library) -> Runtime:
+    return Runtime(Library.read(tiny_library))
+
+
+def test_a_causal_loss_is_the_bits_of_the_text_over_its_bytes(runtime, tiny_texts) -> None:
+    pipeline = runtime.load("code-gpt")
+    text = tiny_texts["code"][0]
+    ids = torch.tensor([[pipeline.start_token, *pipeline.encode(text)]])
+    with torch.no_grad():
+        logp = pipeline.model(ids).logits[0, :-1].log_softmax(-1)
+    nats = -logp.gather(1, ids[0, 1:, None]).sum()
+    (found,) = measure(pipeline, [text])
+    assert found.loss == pytest.approx(float(nats) / math.log(2) / len(text.encode()), abs=1e-5)
+    assert found.token_loss == pytest.approx(float(nats) / (ids.shape[1] - 1), abs=1e-5)
+    right = (logp.argmax(-1) == ids[0, 1:]).float().mean()
+    assert found.token_accuracy == pytest.approx(float(right))
+
+
+def test_a_reference_is_scored_given_the_prompt(runtime) -> None:
+    pipeline = runtime.load("code-gpt")
+    prompt, reference = "def alpha_count(index, count=7):", "\n    if index > count:\n"
+    ids = torch.tensor([pipeline.encode(prompt) + pipeline.encode(reference)])
+    n = len(pipeline.encode(reference))
+    with torch.no_grad():
+        logp = pipeline.model(ids).logits[0, -n - 1 : -1].log_softmax(-1)
+    nats = -logp.gather(1, ids[0, -n:, None]).sum()
+    (found,) = measure(pipeline, [{"prompt": prompt, "reference": reference}])
+    expected = float(nats) / math.log(2) / len(reference.encode())
+    assert found.loss == pytest.approx(expected, abs=1e-5)
+    assert found.loss < measure(pipeline, [reference])[0].loss
+
+
+def test_a_masked_loss_is_the_bits_of_the_hidden_words_over_their_bytes(runtime) -> None:
+    import transformers
+
+    pipeline = runtime.load("prose-bert")
+    text = "The quiet river follows the garden."
+    masked = mask_words(text, share=0.15)
+    ((start, end),) = masked.spans
+    tokens = pipeline.tokenizer(text[start:end], add_special_tokens=False)["input_ids"]
+    shown = masked.prompt.replace("[MASK]", "[MASK]" * len(tokens))
+    inputs = pipeline.tokenizer(shown, return_tensors="pt")
+    with torch.no_grad():
+        logp = pipeline.model(**inputs).logits[0].log_softmax(-1)
+    places = (inputs["input_ids"][0] == pipeline.tokenizer.mask_token_id).nonzero()[:, 0]
+    nats = -sum(float(logp[place, token]) for place, token in zip(places, tokens, strict=True))
+    (found,) = measure(pipeline, [text], mask_share=0.15)
+    assert found.loss == pytest.approx(nats / math.log(2) / (end - start), abs=1e-5)
+    if len(tokens) == 1:
+        own = transformers.pipeline(
+            "fill-mask", model=pipeline.model, tokenizer=pipeline.tokenizer, device="cpu"
+        )
+        (best,) = own(masked.prompt, targets=text[start:end], top_k=1)
+        assert found.token_loss == pytest.approx(-math.log(best["score"]), abs=1e-4)
+
+
+@pytest.mark.parametrize("expert", ["code-gpt", "prose-gpt", "code-bert", "prose-bert"])
+def test_batches_change_nothing(runtime, tiny_texts, expert) -> None:
+    pipeline = runtime.load(expert)
+    texts = [*tiny_texts["code"], *tiny_texts["prose"], " ".join(tiny_texts["prose"]), "x"]
+    texts += [{"prompt": f"{tiny_texts['code'][0]}{i}", "reference": "old"} for i in range(3)]
+    if pipeline.task == "fill-mask":
+        texts = texts[:-3]
+    together = measure(pipeline, texts, mask_share=0.3)
+    for text, found in zip(texts, together, strict=True):
+        for options in ({}, {"batch_tokens": 1}):
+            (alone,) = measure(pipeline, [text], mask_share=0.3, **options)
+            assert found.loss == pytest.approx(alone.loss, abs=1e-4)
+            assert found.token_accuracy == pytest.approx(alone.token_accuracy)
+    order = list(reversed(texts))
+    for one, other in zip(measure(pipeline, order, mask_share=0.3), together[::-1], strict=True):
+        assert one.loss == pytest.approx(other.loss, abs=1e-4)
+
+
+def test_experts_win_on_their_own_domain(runtime, tiny_texts) -> None:
+    for kind in ("gpt", "bert"):
+        for domain, other in (("code", "prose"), ("prose", "code")):
+            own = measure(runtime.load(f"{domain}-{kind}"), tiny_texts[domain], mask_share=0.3)
+            far = measure(runtime.load(f"{other}-{kind}"), tiny_texts[domain], mask_share=0.3)
+            assert all(a.loss < b.loss for a, b in zip(own, far, strict=True))
+            assert sum(a.loss for a in own) / len(own) < 2
+
+
+def test_a_long_text_is_measured_to_its_end(runtime, tiny_texts) -> None:
+    pipeline = runtime.load("code-gpt")
+    long = "".join(tiny_texts["code"])
+    ids = pipeline.encode(long)
+    assert len(ids) > 5 * pipeline.context
+    nats = 0.0
+    for start, end in windows(len(ids), pipeline.context - 1):
+        row = torch.tensor([[pipeline.start_token, *ids[start:end]]])
+        with torch.no_grad():
+            logp = pipeline.model(row).logits[0, :-1].log_softmax(-1)
+        nats -= float(logp.gather(1, row[0, 1:, None]).sum())
+    (found,) = measure(pipeline, [long])
+    assert found.loss == pytest.approx(nats / math.log(2) / len(long.encode()), abs=1e-4)
+    assert not found.truncated
+
+
+@pytest.mark.parametrize("expert", ["prose-gpt", "prose-bert"])
+def test_the_last_words_of_a_long_text_count(runtime, tiny_texts, expert) -> None:
+    pipeline = runtime.load(expert)
+    long = " ".join(tiny_texts["prose"])
+    assert len(pipeline.encode(long)) > 3 * pipeline.context
+    plain, odd = measure(pipeline, [long, long + " zqxj" * 200], mask_share=0.3)
+    assert plain.loss < odd.loss
+
+
+def test_a_prompt_that_does_not_fit_is_cut_and_says_so(runtime) -> None:
+    pipeline = runtime.load("code-gpt")
+    long = {"prompt": "def alpha(beta):\n    return beta\n" * 40, "reference": "def"}
+    (found,) = measure(pipeline, [long])
+    assert found.truncated
+    assert math.isfinite(found.loss)
+
+
+def test_one_bad_row_does_not_spoil_the_others(runtime, monkeypatch) -> None:
+    pipeline = runtime.load("code-gpt")
+    forward = pipeline.model.forward
+    poison = pipeline.encode("Z")[0]
+
+    def refuses(ids, *args, **kwargs):
+        if (ids == poison).any():
+            raise RuntimeError("poisoned\nwith detail")
+        return forward(ids, *args, **kwargs)
+
+    monkeypatch.setattr(pipeline.model, "forward", refuses)
+    good, bad, other = measure(pipeline, ["def alpha", "def Zeta", "return x"])
+    assert bad.error == "RuntimeError: poisoned"
+    assert math.isnan(bad.loss)
+    assert good.error is other.error is None
+
+
+def test_an_output_that_is_not_a_number_is_a_failure(runtime, monkeypatch) -> None:
+    pipeline = runtime.load("prose-bert")
+    forward = pipeline.model.forward
+
+    def broken(*args, **kwargs):
+        output = forward(*args, **kwargs)
+        output.logits = output.logits * float("nan")
+        return output
+
+    monkeypatch.setattr(pipeline.model, "forward", broken)
+    (found,) = measure(pipeline, ["the old river"])
+    assert found.error == "the model's output is not a number"
+
+
+def test_prompts_are_checked(runtime) -> None:
+    with pytest.raises(PromptError, match="prompt 2: prompt: is missing or empty"):
+        measure(runtime.load("code-gpt"), ["fine", " "])
+    with pytest.raises(PromptError, match="no expert of the library does 'fill-mask'"):
+        measure(runtime.load("code-gpt"), [{"prompt": "a [MASK]", "reference": "a b"}])

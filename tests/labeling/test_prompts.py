@@ -1,0 +1,99 @@
+import json
+
+import pytest
+
+from tryage.errors import PromptError
+from tryage.labeling.prompts import read_rows
+from tryage.labeling.words import mask_words
+
+BOTH = ("text-generation", "fill-mask")
+TEXT = "The old river follows the garden."
+
+
+def rows_of(entry, tasks=BOTH, share=0.3):
+    return read_rows([entry], tasks, mask_share=share)
+
+
+def test_a_plain_prompt_is_measured_by_both_kinds() -> None:
+    generation, masked = rows_of({"prompt": TEXT, "id": "a", "group": "prose"})
+    assert (generation.id, generation.task, generation.prompt) == ("a", "text-generation", TEXT)
+    assert generation.reference is None
+    assert (masked.id, masked.task, masked.group) == ("a", "fill-mask", "prose")
+    assert masked.prompt == mask_words(TEXT, share=0.3).prompt
+    assert masked.reference == TEXT
+
+
+def test_only_tasks_of_the_library_give_rows() -> None:
+    assert [row.task for row in rows_of(TEXT, ("fill-mask",))] == ["fill-mask"]
+    assert [row.task for row in rows_of(TEXT, ("text-generation",))] == ["text-generation"]
+
+
+def test_a_named_task_gives_one_row() -> None:
+    (row,) = rows_of({"prompt": "2+2=", "reference": "4", "task": "text-generation"})
+    assert row.reference == "4"
+    (row,) = rows_of({"prompt": TEXT, "task": "fill-mask"})
+    assert "[MASK]" in row.prompt
+
+
+def test_a_prompt_with_marks_is_a_fill_mask_prompt() -> None:
+    (row,) = rows_of({"prompt": "The [MASK] river", "reference": "The old river"})
+    assert row.task == "fill-mask"
+    assert row.masked.spans == ((4, 7),)
+
+
+def test_marks_made_here_are_found_again_exactly() -> None:
+    text = "a b a b a b a b a b"
+    masked = mask_words(text, share=0.5)
+    (row,) = rows_of({"prompt": masked.prompt, "reference": text}, share=0.5)
+    assert row.masked == masked
+
+
+def test_prompts_without_id_are_named_as_in_score_tables() -> None:
+    from tryage import ScoreTable
+
+    rows = read_rows([TEXT, TEXT], ("text-generation",), mask_share=0.3)
+    table = ScoreTable.from_rows([{"prompt": TEXT, "losses": {"x": 1.0}}] * 2)
+    assert tuple(row.id for row in rows) == table.ids
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"prompt": ""}', "line 2: prompt: is missing or empty"),
+        ('{"id": "x"}', "line 2: prompt: is missing or empty"),
+        ('{"prompt": 3}', "line 2: prompt: expected text, found 3"),
+        ('{"prompt": "x", "group": []}', r"line 2: group: expected text, found \[\]"),
+        ('{"prompt": "x", "id": 1.5}', "line 2: id: expected text or a whole number, found 1.5"),
+        ('{"prompt": "x", "id": "first"}', "line 2: id: 'first' was used by .*line 1"),
+        ('{"prompt": "x", "task": "summarization"}', "line 2: task: no expert .* 'summarization'"),
+        ('{"prompt": "a [MASK]"}', "line 2: reference: missing"),
+        ('{"prompt": "a [MASK]", "reference": "b c"}', "line 2: reference: .*not the prompt"),
+        ('{"prompt": "\\ud800"}', "line 2: prompt: holds half a character"),
+        ('["prompt"]', "line 2: expected an object"),
+        ('{"prompt": ', "line 2: not JSON"),
+        (b'{"prompt": "\xff"}', r"line 2: not UTF-8 \(byte 13\)"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, line, message) -> None:
+    path = tmp_path / "prompts.jsonl"
+    data = line if isinstance(line, bytes) else line.encode()
+    path.write_bytes(b'{"prompt": "fine", "id": "first"}\n' + data + b"\n")
+    with pytest.raises(PromptError, match=message) as caught:
+        read_rows(path, BOTH, mask_share=0.15)
+    assert str(path) in str(caught.value)
+
+
+def test_files_and_mappings_read_alike(tmp_path) -> None:
+    entries = [{"prompt": TEXT, "group": ""}, {"prompt": TEXT, "id": 7, "reference": None}]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\ufeff" + "\n\n".join(map(json.dumps, entries)), encoding="utf-8")
+    assert read_rows(str(path), BOTH, mask_share=0.2) == read_rows(entries, BOTH, mask_share=0.2)
+
+
+def test_no_prompts(tmp_path) -> None:
+    with pytest.raises(PromptError, match="no prompts"):
+        read_rows([], BOTH, mask_share=0.2)
+    with pytest.raises(PromptError, match="does not exist"):
+        read_rows(tmp_path / "none.jsonl", BOTH, mask_share=0.2)
+    with pytest.raises(PromptError, match="directory"):
+        read_rows(tmp_path, BOTH, mask_share=0.2)

@@ -1,0 +1,195 @@
+"""Tokens of the hidden words: exact, for tokenizers of three kinds."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tryage import Library
+from tryage.errors import ExpertError
+from tryage.labeling.prompts import Row, read_rows
+from tryage.labeling.tokens import _in_context, _in_pieces, encode_row
+from tryage.labeling.words import mask_words
+from tryage.runtime import FillMaskPipeline, Runtime
+
+TEXTS = [
+    "The quiet river follows the garden, and the garden leaves a bright letter.",
+    "def alpha_count(index, count=72):\n    if index > count:\n        return index - count\n",
+    "It's (old)early,\nand-the  teacher's letter: 'winter'.",
+    "naïve café 東京 x²",
+]
+
+
+@pytest.fixture(scope="module")
+def runtime(tiny_library) -> Runtime:
+    return Runtime(Library.read(tiny_library))
+
+
+@pytest.fixture(scope="module")
+def unigram(tiny_library, tmp_path_factory) -> FillMaskPipeline:
+    """A masked expert (untrained) with the Unigram tokenizer of a causal one."""
+    import transformers
+
+    folder = tmp_path_factory.mktemp("unigram")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        tiny_library.parent / "models" / "prose-gpt"
+    )
+    config = transformers.RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=130,
+        pad_token_id=1,
+    )
+    transformers.RobertaForMaskedLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    from tryage import Expert
+
+    expert = Expert(name="unigram", model=str(folder), task="fill-mask")
+    return Runtime(Library([expert])).load("unigram")
+
+
+@pytest.fixture(params=["code-bert", "prose-bert", "unigram"])
+def masked_expert(request, runtime, unigram) -> FillMaskPipeline:
+    return unigram if request.param == "unigram" else runtime.load(request.param)
+
+
+def row_of(text: str, share: float = 0.3) -> Row:
+    return read_rows([text], ("fill-mask",), mask_share=share)[0]
+
+
+def spelled(pipeline: FillMaskPipeline, ids: list[int]) -> str:
+    """What tokens stand for, without the marks that tokenizers put at word borders."""
+    text = pipeline.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    return text.replace(" ", "").replace("##", "")
+
+
+@pytest.mark.parametrize("text", TEXTS[:3])
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+def test_hidden_tokens_spell_the_hidden_words(masked_expert, text, share) -> None:
+    masked = mask_words(text, share=share)
+    for found in (_in_context(masked_expert, masked), _in_pieces(masked_expert, masked)):
+        if found is None:
+            continue
+        ids, ranges, _ = found
+        unknown = masked_expert.tokenizer.unk_token_id
+        for (start, end), (low, high) in zip(masked.spans, ranges, strict=True):
+            assert high > low
+            if unknown not in ids[low:high]:
+                word = text[start:end].replace(" ", "")
+                assert spelled(masked_expert, ids[low:high]) == word
+
+
+def test_plain_text_is_tokenized_as_a_whole(masked_expert) -> None:
+    """The usual case: the words' tokens are those of the running text."""
+    masked = mask_words(TEXTS[0], share=0.4)
+    found = _in_context(masked_expert, masked)
+    assert found is not None
+    assert found[0] == masked_expert.tokenizer(TEXTS[0], add_special_tokens=False)["input_ids"]
+
+
+def test_a_token_that_reaches_over_the_edge_of_a_word_is_cut_there(runtime) -> None:
+    from tokenizers import AddedToken
+
+    pipeline = Runtime(runtime.library).load("prose-bert")
+    pipeline.tokenizer.add_tokens([AddedToken("old),", single_word=False)])
+    masked = mask_words("the (old), river", share=1.0)
+    assert _in_context(pipeline, masked) is None
+    ids, ranges, _ = _in_pieces(pipeline, masked)
+    assert [spelled(pipeline, ids[low:high]) for low, high in ranges] == ["the", "old", "river"]
+
+
+def test_every_expert_hides_the_same_words(runtime, unigram) -> None:
+    row = row_of(TEXTS[0])
+    sizes = set()
+    for pipeline in (runtime.load("code-bert"), runtime.load("prose-bert"), unigram):
+        encoded = encode_row(pipeline, row)
+        (window,) = encoded.windows
+        shown = [token for token in window.ids if token != pipeline.tokenizer.mask_token_id]
+        text = spelled(pipeline, shown)
+        for start, end in row.masked.spans:
+            hidden = TEXTS[0][start:end]
+            if TEXTS[0].count(hidden) == 1 and len(hidden) > 4:
+                assert hidden not in text
+        assert len(window.wanted) == window.ids.count(pipeline.tokenizer.mask_token_id)
+        sizes.add(encoded.size)
+    assert sizes == {row.masked.hidden_bytes}
+
+
+@given(
+    text=st.text("abz ,.(\n'é東", min_size=1, max_size=300).filter(lambda t: t.strip()),
+    share=st.floats(0.05, 1),
+)
+def test_windows_predict_every_hidden_token_once(runtime, text, share) -> None:
+    pipeline = runtime.load("code-bert")
+    row = row_of(text, share)
+    if not row.masked.spans:
+        with pytest.raises(ExpertError, match="no word to hide"):
+            encode_row(pipeline, row)
+        return
+    whole = encode_row(pipeline, row, max_window=10_000)
+    cut = encode_row(pipeline, row, max_window=16)
+    assert all(len(window.ids) <= 16 for window in cut.windows)
+    joined = [token for window in cut.windows for token in window.wanted]
+    assert joined == [token for window in whole.windows for token in window.wanted]
+    for window in cut.windows:
+        mask = pipeline.tokenizer.mask_token_id
+        assert [i for i, token in enumerate(window.ids) if token == mask] == window.at
+
+
+@given(text=st.text("ab ,\né", min_size=1, max_size=300).filter(lambda t: t.strip()))
+def test_causal_windows_predict_every_token_once(runtime, text) -> None:
+    pipeline = runtime.load("code-gpt")
+    encoded = encode_row(pipeline, Row("1", text, "text-generation"), max_window=16)
+    joined = [token for window in encoded.windows for token in window.wanted]
+    assert joined == pipeline.encode(text)
+    assert encoded.size == len(text.encode())
+    for window in encoded.windows:
+        assert len(window.ids) <= 16
+        assert window.ids[0] == pipeline.start_token
+        assert [window.ids[i + 1] for i in window.at] == window.wanted
+
+
+@given(
+    prompt=st.text("ab \n", min_size=1, max_size=200).filter(lambda t: t.strip()),
+    reference=st.text("ab \n", min_size=1, max_size=200).filter(lambda t: t.strip()),
+)
+def test_a_reference_is_scored_whole_whatever_the_prompts_length(
+    runtime, prompt, reference
+) -> None:
+    pipeline = runtime.load("code-gpt")
+    row = Row("1", prompt, "text-generation", reference=reference)
+    encoded = encode_row(pipeline, row, max_window=24)
+    joined = [token for window in encoded.windows for token in window.wanted]
+    assert (prompt + reference).endswith(pipeline.tokenizer.decode(joined))
+    assert pipeline.tokenizer.decode(joined).endswith(reference)
+    assert encoded.size == len(reference.encode())
+    assert all(len(window.ids) <= 24 for window in encoded.windows)
+    first = encoded.windows[0]
+    shown = pipeline.tokenizer.decode(first.ids[: len(first.ids) - len(first.wanted)])
+    assert prompt.rstrip().endswith(shown)
+    assert encoded.truncated == (shown != prompt.rstrip())
+
+
+def test_text_that_a_tokenizer_cannot_express_is_written_out(runtime) -> None:
+    pipeline = runtime.load("prose-bert")
+    encoded = encode_row(pipeline, row_of("the 東 river", share=1.0))
+    assert pipeline.tokenizer.unk_token_id in encoded.windows[0].wanted
+    assert encoded.bits == 8 * len("東".encode())
+    llama = runtime.load("prose-gpt")
+    encoded = encode_row(llama, Row("1", "the 東 river", "text-generation"))
+    assert encoded.bits == 8 * len("東".encode())
+    assert encode_row(llama, Row("1", "the river", "text-generation")).bits == 0
+
+
+def test_without_a_start_token_the_first_token_costs_a_free_choice(runtime, monkeypatch) -> None:
+    import math
+
+    pipeline = runtime.load("code-gpt")
+    row = Row("1", "ab ab ab", "text-generation")
+    with_start = encode_row(pipeline, row)
+    monkeypatch.setattr(type(pipeline), "start_token", None)
+    without = encode_row(pipeline, row)
+    assert without.bits == pytest.approx(math.log2(len(pipeline.tokenizer)))
+    assert without.windows[0].wanted == with_start.windows[0].wanted[1:]
