@@ -16,6 +16,7 @@ from tryage.encoders import (
     prepare,
     resolve_encoder,
 )
+from tryage.encoders.surface import FEATURES, surface_features
 from tryage.errors import EncoderError, PromptError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "green", "blue", "##s", "7"]
@@ -77,12 +78,46 @@ def test_a_vector_is_the_weighted_sum_of_its_tokens():
     np.testing.assert_allclose(encoder.encode(["Red blue RED"])[0], expected, atol=1e-6)
 
 
-def test_marks_of_the_tokenizer_are_silent(bundled):
+def test_marks_that_hide_words_are_silent(bundled):
     plain = bundled.encode(["The capital of France is a city"])
     np.testing.assert_array_equal(
-        plain, bundled.encode(["[CLS] The capital [MASK] of France [MASK] is a city [SEP]"])
+        plain, bundled.encode(["The capital [MASK] of France [MASK] is a city [MASK]"])
     )
     assert not bundled.encode(["[MASK]"]).any()
+
+
+def test_how_a_prompt_looks_counts_beside_its_words(bundled):
+    assert bundled.dim == bundled._table.shape[1] + len(FEATURES)
+    question, text = bundled.encode(["the sum of two and three?", "the sum of two and three"])
+    assert question @ text < 0.99
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Ab12", {"capitals": 0.25, "digits": 0.5}),
+        ("a\n b\n", {"line_breaks": 0.5}),
+        ("x = y + 1", {"symbols": 0.4, "digits": 0.2}),
+        ("Why?", {"capitals": 0.25, "punctuation": 0.25, "ends_with_question_mark": 1}),
+        ("所以：\n", {"non_ascii": 0.9, "line_breaks": 0.1, "ends_with_colon": 1}),
+        ("[MASK] is. [MASK]", {"punctuation": 1 / 3, "ends_with_full_stop": 1}),
+        ("", {}),
+        (" \t ", {}),
+    ],
+)
+def test_surface_features(text, expected):
+    found = surface_features(text)
+    found[:6] **= 2
+    assert dict(zip(FEATURES, found, strict=True)) == pytest.approx(
+        dict.fromkeys(FEATURES, 0.0) | expected
+    )
+
+
+@pytest.mark.parametrize("scales", [np.ones((3, 4)), np.zeros((3, len(FEATURES)))])
+def test_scales_of_other_features_are_refused(scales):
+    small = small_encoder()
+    with pytest.raises(EncoderError, match="surface"):
+        StaticEncoder(small._tokenizer, small._vectors, small._weights, surface=scales)
 
 
 @pytest.mark.parametrize("prompt", ODD)

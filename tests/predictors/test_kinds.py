@@ -11,8 +11,8 @@ from tryage.predictors import (
     NearestPredictor,
     RandomPredictor,
 )
-from tryage.predictors.base import NoveltyTest
 from tryage.predictors.kmeans import spherical_kmeans, unit_rows
+from tryage.predictors.novelty import NoveltyTest
 from tryage.scores import ScoreTable
 
 

@@ -1,0 +1,70 @@
+"""Prompt → vector: the bundled static encoder, and any sentence-transformers model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tryage.encoders.base import HEAD_CHARACTERS, TAIL_CHARACTERS, Encoder, prepare
+from tryage.encoders.sentence import SentenceEncoder
+from tryage.encoders.static import VECTORS_FILE, StaticEncoder
+from tryage.errors import EncoderError, did_you_mean
+
+__all__ = [
+    "HEAD_CHARACTERS",
+    "TAIL_CHARACTERS",
+    "Encoder",
+    "SentenceEncoder",
+    "StaticEncoder",
+    "load_encoder",
+    "prepare",
+    "resolve_encoder",
+]
+
+
+def resolve_encoder(encoder: str | Path | Encoder) -> Encoder:
+    """Return the encoder that a name stands for.
+
+    Args:
+        encoder: "static" (the bundled one), the folder of a static encoder, the folder or Hub
+            id of a sentence-transformers model, or an encoder, which is returned as it is.
+
+    Raises:
+        EncoderError: the name is none of these.
+    """
+    if not isinstance(encoder, str | Path):
+        if isinstance(encoder, Encoder):
+            return encoder
+        raise EncoderError(f"expected an encoder or its name, found {type(encoder).__name__}")
+    if encoder == "static":
+        return StaticEncoder.bundled()
+    folder = Path(encoder)
+    if folder.is_dir():
+        static = (folder / VECTORS_FILE).is_file()
+        return StaticEncoder.load(folder) if static else SentenceEncoder(folder)
+    if str(encoder).count("/") != 1 or str(encoder).startswith((".", "/", "~")):
+        hint = did_you_mean(str(encoder), ("static",))
+        raise EncoderError(
+            f"unknown encoder {str(encoder)!r}: it is not 'static', not a folder and not a Hub "
+            f"id such as 'sentence-transformers/all-MiniLM-L6-v2'.{hint}"
+        )
+    return SentenceEncoder(encoder)
+
+
+def load_encoder(config: Mapping[str, Any], folder: str | Path) -> Encoder:
+    """Load the encoder that `Encoder.save` wrote into a folder.
+
+    Args:
+        config: what `save` returned.
+        folder: where it wrote its files.
+
+    Raises:
+        EncoderError: the kind is unknown, or a file is missing or damaged.
+    """
+    kind = config.get("kind")
+    if kind == "static":
+        return StaticEncoder.load(folder, name=str(config.get("name", "static")))
+    if kind == "sentence" and "model" in config:
+        return SentenceEncoder(config["model"], revision=config.get("revision"))
+    raise EncoderError(f"unknown encoder kind {kind!r}; this version knows 'static', 'sentence'")

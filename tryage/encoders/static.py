@@ -1,0 +1,175 @@
+"""The static encoder: token vectors and surface features; no torch, no download."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from safetensors.numpy import save as to_bytes
+from tokenizers import Tokenizer
+
+from tryage.encoders.base import HEAD_CHARACTERS, TAIL_CHARACTERS, prepare_all
+from tryage.encoders.surface import FEATURES, surface_vector
+from tryage.errors import EncoderError
+
+TOKENIZER_FILE = "tokenizer.json"
+VECTORS_FILE = "encoder.safetensors"
+CONFIG_FILE = "encoder.json"
+
+_SILENT_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
+
+
+class StaticEncoder:
+    """One vector and one weight per token, and what the prompt looks like.
+
+    A prompt's vector is the weighted sum of its tokens' vectors at unit length, followed by its
+    surface features, the whole at unit length again. A prompt without any token has the zero
+    vector. Needs neither torch nor a download.
+
+    Args:
+        tokenizer: splits a prompt into token ids.
+        vectors: int8, shape (n_tokens, dim), one direction per token.
+        weights: float, shape (n_tokens,), what a token's vector is multiplied by.
+        surface: shape (3, 9): mean, deviation and weight of each feature of
+            `tryage.encoders.surface.FEATURES`; None leaves them out.
+        name: what the encoder is called in reports.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        vectors: NDArray[np.int8],
+        weights: NDArray[np.floating[Any]],
+        *,
+        surface: NDArray[np.float32] | None = None,
+        name: str = "static",
+    ) -> None:
+        size = tokenizer.get_vocab_size()
+        if vectors.ndim != 2 or len(vectors) != size or weights.shape != (size,):
+            raise EncoderError(
+                f"encoder {name!r}: the tokenizer knows {size} tokens, but vectors have shape "
+                f"{vectors.shape} and weights {weights.shape}; the files do not belong together"
+            )
+        if surface is not None and surface.shape != (3, len(FEATURES)):
+            raise EncoderError(
+                f"encoder {name!r}: surface has shape {surface.shape}, but this version knows "
+                f"{len(FEATURES)} features and needs (3, {len(FEATURES)})"
+            )
+        if surface is not None and not (surface[1] > 0).all():
+            raise EncoderError(f"encoder {name!r}: a surface feature has no deviation above zero")
+        self.name = name
+        self._surface = surface
+        self._tokenizer = tokenizer
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._vectors = vectors
+        self._weights = weights
+        self._table = vectors.astype(np.float32) * weights.astype(np.float32)[:, None]
+        silent = (tokenizer.token_to_id(token) for token in _SILENT_TOKENS)
+        self._table[[token for token in silent if token is not None]] = 0.0
+
+    @classmethod
+    def bundled(cls) -> StaticEncoder:
+        """Return the encoder that ships with Tryage; loaded once per process."""
+        return _bundled()
+
+    @classmethod
+    def load(cls, folder: str | Path, *, name: str | None = None) -> StaticEncoder:
+        """Load an encoder that `save` wrote.
+
+        Raises:
+            EncoderError: a file is missing, cut, or belongs to another encoder.
+        """
+        folder = Path(folder)
+        tokenizer_path, vectors_path = folder / TOKENIZER_FILE, folder / VECTORS_FILE
+        for path in (tokenizer_path, vectors_path):
+            if not path.is_file():
+                raise EncoderError(f"encoder folder {str(folder)!r} has no file {path.name!r}")
+        try:
+            arrays = load_file(vectors_path)
+        except (SafetensorError, OSError) as error:
+            raise EncoderError(f"{vectors_path}: not a whole safetensors file: {error}") from error
+        if not {"vectors", "weights"} <= arrays.keys():
+            raise EncoderError(f"{vectors_path}: needs 'vectors' and 'weights', has {list(arrays)}")
+        tokenizer = _read_tokenizer(tokenizer_path)
+        if name is None:
+            name = str(_read_config(folder).get("name", folder.name))
+        surface = arrays.get("surface")
+        return cls(tokenizer, arrays["vectors"], arrays["weights"], surface=surface, name=name)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self._table.shape[1]) + (0 if self._surface is None else len(FEATURES))
+
+    def encode(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Return one vector per prompt, shape (n_prompts, dim), of unit length or all zero.
+
+        A prompt's vector does not depend on the other prompts of the batch, to the last bit.
+
+        Raises:
+            PromptError: `prompts` is a single str, or holds something that is not text.
+        """
+        texts = prepare_all(prompts)
+        found = np.zeros((len(texts), self.dim), dtype=np.float32)
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        for text, encoding, row in zip(texts, encodings, found, strict=True):
+            total = self._table.take(encoding.ids, axis=0).sum(axis=0)
+            length = math.sqrt(total @ total)
+            if length == 0.0:
+                continue
+            np.divide(total, length, out=row[: len(total)])
+            if self._surface is not None:
+                row[len(total) :] = surface_vector(text, self._surface)
+                row /= math.sqrt(row @ row)
+        return found
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write tokenizer and vectors into a folder; return the configuration."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TOKENIZER_FILE).write_text(self._tokenizer.to_str(), encoding="utf-8")
+        arrays = {"vectors": self._vectors, "weights": self._weights}
+        if self._surface is not None:
+            arrays["surface"] = self._surface
+        whole = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+        (folder / VECTORS_FILE).write_bytes(to_bytes(whole))
+        return {
+            "kind": "static",
+            "name": self.name,
+            "dim": self.dim,
+            "cut": {"head": HEAD_CHARACTERS, "tail": TAIL_CHARACTERS},
+        }
+
+    def __repr__(self) -> str:
+        return f"StaticEncoder(name={self.name!r}, dim={self.dim})"
+
+
+@functools.cache
+def _bundled() -> StaticEncoder:
+    return StaticEncoder.load(Path(__file__).parents[1] / "pretrained" / "static")
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises nothing more precise
+        raise EncoderError(f"{path}: not a tokenizer file: {error}") from error
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise EncoderError(f"{path}: not a JSON file: {error}") from error
+    return config if isinstance(config, dict) else {}
