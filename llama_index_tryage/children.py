@@ -1,0 +1,45 @@
+"""Experts that report to the router's callbacks as well as to their own."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.llms import LLM
+
+
+class _Child(NamedTuple):
+    fields: dict[str, Any]
+    manager: CallbackManager
+    llm: LLM
+
+
+class Children:
+    """Makes copies of experts that report to another callback manager too.
+
+    The user's object is never changed. A copy is kept while neither the expert's fields nor the
+    managers change, so that clients an expert opens at first use are opened once.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Child] = {}
+
+    def get(self, name: str, expert: LLM, manager: CallbackManager) -> LLM:
+        """Return the expert itself where it reports to all of `manager`'s handlers, else a copy."""
+        own = expert.callback_manager.handlers
+        missing = [handler for handler in manager.handlers if handler not in own]
+        if not missing:
+            return expert
+        kept = self._kept.get(name)
+        fields = dict(expert.__dict__)
+        if kept is not None and kept.manager is manager and _same(kept.fields, fields):
+            return kept.llm
+        # The manager itself where it can be: it knows which trace is open.
+        joined = CallbackManager([*own, *missing]) if own else manager
+        llm = expert.model_copy(update={"callback_manager": joined})
+        self._kept[name] = _Child(fields, manager, llm)
+        return llm
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(one[key] is other[key] for key in one)

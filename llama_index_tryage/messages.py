@@ -1,0 +1,136 @@
+"""Which text of a call is routed, how flags are taken off it, and where the decision is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    CompletionResponse,
+    MessageRole,
+    TextBlock,
+)
+
+from tryage import Decision
+from tryage.binding import LAST_MESSAGE, FlagsFrom, own_text, replace_last
+from tryage.errors import PromptError
+from tryage.flags import parse
+
+R = TypeVar("R", ChatResponse, CompletionResponse)
+Given = str | Sequence[ChatMessage]
+Change = Callable[[str], str | None]
+
+TOP = 5
+"""Experts of the ranking that metadata carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextSource:
+    """Finds the routed text of a prompt or of messages.
+
+    Attributes:
+        flags_from: where the user's own text stands: ``"last_message"`` or a function of the
+            prompt or the messages. That text is then what is routed, and its flags act. None:
+            flags are off.
+    """
+
+    flags_from: FlagsFrom = None
+
+    def __post_init__(self) -> None:
+        named = self.flags_from
+        if isinstance(named, str) and named != LAST_MESSAGE:
+            raise ValueError(f"flags_from is {named!r}; prompts and messages have no such key")
+
+    def read(self, given: Given) -> tuple[str, bool]:
+        """Return the text to route, and whether its flags act.
+
+        Raises:
+            PromptError: there is no such text.
+        """
+        if callable(self.flags_from):
+            return own_text(self.flags_from, given), True
+        if isinstance(given, str):
+            return given, self.flags_from is not None
+        message = routed_message(given)
+        users = message.role == MessageRole.USER
+        return message.content or "", self.flags_from is not None and users
+
+    def strip(self, given: Given, decision: Decision) -> Any:
+        """Return `given` without the flags that `decision` read; `given` itself stays as it is.
+
+        Raises:
+            PromptError: the text that a function read is not part of `given`.
+        """
+        if not callable(self.flags_from):
+            if isinstance(given, str):
+                return decision.prompt
+            routed = routed_message(given)
+            return [_strip_message(m) if m is routed else m for m in given]
+        text = own_text(self.flags_from, given)
+        if text == decision.prompt:
+            return given
+        stripped = _rewrite(given, lambda found: replace_last(found, text, decision.prompt))
+        if stripped is None:
+            raise PromptError(
+                "flags were found in the text that flags_from returned, but the input does not "
+                "hold that text, so they cannot be taken off; return it word for word"
+            )
+        return stripped
+
+
+def annotate(response: R, told: dict[str, Any]) -> R:
+    """Return a copy of a response that carries the decision.
+
+    A copy, because the expert may keep the response. Not on its message: that goes into chat
+    histories, and clients send a message's additional arguments on to their service.
+    """
+    return response.model_copy(
+        update={"additional_kwargs": {**response.additional_kwargs, "tryage": told}}
+    )
+
+
+def routed_message(messages: Sequence[ChatMessage]) -> ChatMessage:
+    """Return the last message of the user, or the last of all where there is none."""
+    if not messages:
+        raise PromptError("the list of messages is empty; there is nothing to route")
+    users = (message for message in reversed(messages) if message.role == MessageRole.USER)
+    return next(users, messages[-1])
+
+
+def _strip_message(message: ChatMessage) -> ChatMessage:
+    if message.role != MessageRole.USER:
+        return message
+    blocks = [
+        block.model_copy(update={"text": parse(block.text).prompt})
+        if isinstance(block, TextBlock)
+        else block
+        for block in message.blocks
+    ]
+    return message.model_copy(update={"blocks": blocks})
+
+
+def _rewrite(given: Given, change: Change) -> Any | None:
+    """Return a copy of `given` with its last text that `change` accepts changed, else None."""
+    if isinstance(given, str):
+        return change(given)
+    for place in reversed(range(len(given))):
+        blocks = _rewrite_blocks(given[place].blocks, change)
+        if blocks is not None:
+            messages = list(given)
+            messages[place] = given[place].model_copy(update={"blocks": blocks})
+            return messages
+    return None
+
+
+def _rewrite_blocks(blocks: Sequence[Any], change: Change) -> list[Any] | None:
+    for place in reversed(range(len(blocks))):
+        block = blocks[place]
+        text = change(block.text) if isinstance(block, TextBlock) else None
+        if text is not None:
+            rewritten = list(blocks)
+            rewritten[place] = block.model_copy(update={"text": text})
+            return rewritten
+    return None

@@ -1,0 +1,283 @@
+"""A LlamaIndex LLM over one local Hugging Face pipeline of `tryage.runtime`.
+
+This is what `TryageLLM` runs where no experts are given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import aclosing, closing
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+    MessageRole,
+    TextBlock,
+)
+from llama_index.core.bridge.pydantic import Field
+from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
+from llama_index.core.llms import LLM
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+
+from llama_index_tryage.messages import routed_message
+from tryage import Expert, Library
+from tryage.binding import check_arguments
+from tryage.errors import ModelNotFoundError, PromptError
+from tryage.runtime import Answer, FillMaskPipeline, Runtime
+from tryage.runtime.models import locate
+
+R = TypeVar("R", ChatResponse, CompletionResponse)
+Prompt = str | list[dict[str, str]]
+
+_OPTIONS = ("chat", "max_new_tokens", "max_tokens", "seed", "stop", "temperature")
+
+
+class TryagePipeline(LLM):
+    """An LLM over one local Hugging Face pipeline.
+
+    Text generation goes through the model's chat template, if its tokenizer has one; fill-mask
+    answers with the prompt or the user's last message, its ``[MASK]`` marks filled. Calls of one
+    pipeline wait for each other; the event loop stays free.
+
+    Attributes:
+        runtime: loads the pipeline at first use.
+        expert: name in the runtime's library.
+        max_new_tokens: tokens to write at most; `max_tokens` in a call says the same.
+        temperature: 0 takes the likeliest token each time.
+        seed: makes a sampled answer repeatable.
+    """
+
+    runtime: Runtime = Field(exclude=True)
+    expert: str
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    seed: int | None = None
+
+    @classmethod
+    def from_model(
+        cls,
+        model: str | Path,
+        *,
+        task: str = "text-generation",
+        device: str = "cpu",
+        download: bool = False,
+        **options: Any,
+    ) -> Self:
+        """Make the LLM of one folder or Hub id, without a library.
+
+        Args:
+            model: a folder that `save_pretrained` wrote, or a Hub id.
+            task: ``"text-generation"`` or ``"fill-mask"``.
+            device: where the model runs, as `tryage.runtime.Runtime` takes it.
+            download: whether a Hub model that is not in the local cache may be fetched.
+            **options: the other fields.
+        """
+        expert = Expert(name=Path(model).name, model=str(model), task=task)
+        runtime = Runtime(Library([expert]), device=device, download=download)
+        return cls(runtime=runtime, expert=expert.name, **options)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which LlamaIndex knows this class."""
+        return "TryagePipeline"
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """Window and name, read from the library or the model's folder; nothing is loaded."""
+        return LLMMetadata(
+            context_window=self._context_window(),
+            num_output=self.max_new_tokens,
+            is_chat_model=True,
+            model_name=self._record.model,
+        )
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer messages."""
+        return _chat(self._answer(self._prompt(messages), kwargs))
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer a prompt."""
+        return _completion(self._answer(prompt, kwargs))
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer messages."""
+        return _chat(await self._aanswer(self._prompt(messages), kwargs))
+
+    @llm_completion_callback()
+    async def acomplete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponse:
+        """Answer a prompt."""
+        return _completion(await self._aanswer(prompt, kwargs))
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Answer messages piece by piece."""
+        return self._pieces(self._prompt(messages), kwargs, _chat_piece)
+
+    @llm_completion_callback()
+    def stream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseGen:
+        """Answer a prompt piece by piece."""
+        return self._pieces(prompt, kwargs, _completion_piece)
+
+    @llm_chat_callback()
+    async def astream_chat(
+        self, messages: Sequence[ChatMessage], **kwargs: Any
+    ) -> ChatResponseAsyncGen:
+        """Answer messages piece by piece."""
+        return self._apieces(self._prompt(messages), kwargs, _chat_piece)
+
+    @llm_completion_callback()
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseAsyncGen:
+        """Answer a prompt piece by piece."""
+        return self._apieces(prompt, kwargs, _completion_piece)
+
+    @property
+    def _record(self) -> Expert:
+        return self.runtime.library[self.expert]
+
+    def _context_window(self) -> int:
+        record = self._record
+        if record.context_length is not None:
+            return record.context_length
+        try:
+            folder = locate(self.runtime.library, record, download=False)
+        except ModelNotFoundError:
+            return DEFAULT_CONTEXT_WINDOW
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = config.get("text_config", config)
+        stated = config.get("max_position_embeddings", config.get("n_positions"))
+        return int(stated) if stated else DEFAULT_CONTEXT_WINDOW
+
+    def _prompt(self, messages: Sequence[ChatMessage]) -> Prompt:
+        for message in messages:
+            for block in message.blocks:
+                if not isinstance(block, TextBlock):
+                    raise PromptError(
+                        f"a local pipeline reads text, not a block of {block.block_type!r}"
+                    )
+        if self._record.task == FillMaskPipeline.task:
+            return routed_message(messages).content or ""
+        return [{"role": m.role.value, "content": m.content or ""} for m in messages]
+
+    def _options(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of a call; what a pipeline cannot honour is refused, not dropped."""
+        check_arguments("TryagePipeline", kwargs, _OPTIONS)
+        return {
+            "max_new_tokens": kwargs.get(
+                "max_new_tokens", kwargs.get("max_tokens", self.max_new_tokens)
+            ),
+            "temperature": kwargs.get("temperature", self.temperature),
+            "seed": kwargs.get("seed", self.seed),
+            "chat": kwargs.get("chat"),
+            "stop": kwargs.get("stop") or (),
+        }
+
+    def _answer(self, prompt: Prompt, kwargs: Mapping[str, Any]) -> _Told:
+        options = self._options(kwargs)
+        pipeline = self.runtime.load(self.expert)
+        if isinstance(pipeline, FillMaskPipeline):
+            return self._told(pipeline.fill(_marked(prompt)))
+        return self._told(pipeline.generate(prompt, **options))
+
+    async def _aanswer(self, prompt: Prompt, kwargs: Mapping[str, Any]) -> _Told:
+        options = self._options(kwargs)
+        pipeline = await asyncio.to_thread(self.runtime.load, self.expert)
+        if isinstance(pipeline, FillMaskPipeline):
+            return self._told(await pipeline.afill(_marked(prompt)))
+        return self._told(await pipeline.agenerate(prompt, **options))
+
+    def _pieces(
+        self, prompt: Prompt, kwargs: Mapping[str, Any], make: Callable[[_Told], R]
+    ) -> Generator[R, None, None]:
+        options = self._options(kwargs)
+        pipeline = self.runtime.load(self.expert)
+        if isinstance(pipeline, FillMaskPipeline):
+            told = self._told(pipeline.fill(_marked(prompt)))
+            yield make(told._replace(delta=told.text))
+            return
+        text = ""
+        with closing(pipeline.stream(prompt, **options)) as stream:
+            for piece in stream:
+                text += piece
+                yield make(_Told(text, piece))
+            if stream.answer is not None:
+                yield make(self._told(stream.answer))
+
+    async def _apieces(
+        self, prompt: Prompt, kwargs: Mapping[str, Any], make: Callable[[_Told], R]
+    ) -> AsyncGenerator[R, None]:
+        options = self._options(kwargs)
+        pipeline = await asyncio.to_thread(self.runtime.load, self.expert)
+        if isinstance(pipeline, FillMaskPipeline):
+            told = self._told(await pipeline.afill(_marked(prompt)))
+            yield make(told._replace(delta=told.text))
+            return
+        text = ""
+        async with aclosing(pipeline.astream(prompt, **options)) as stream:
+            async for piece in stream:
+                text += piece
+                yield make(_Told(text, piece))
+            if stream.answer is not None:
+                yield make(self._told(stream.answer))
+
+    def _told(self, answer: Answer) -> _Told:
+        read, written = answer.prompt_tokens, answer.completion_tokens
+        usage = {
+            "prompt_tokens": read,
+            "completion_tokens": written,
+            "total_tokens": read + written,
+        }
+        facts = {
+            "model": self._record.model,
+            "finish_reason": answer.finish_reason,
+            "truncated": answer.truncated,
+            "usage": usage,
+        }
+        return _Told(answer.text, "", facts)
+
+
+class _Told(NamedTuple):
+    """A whole answer with its facts, or an answer so far with its newest piece."""
+
+    text: str
+    delta: str
+    raw: dict[str, Any] | None = None
+
+
+def _chat(told: _Told) -> ChatResponse:
+    message = ChatMessage(told.text, role=MessageRole.ASSISTANT)
+    return ChatResponse(message=message, raw=told.raw)
+
+
+def _completion(told: _Told) -> CompletionResponse:
+    return CompletionResponse(text=told.text, raw=told.raw)
+
+
+def _chat_piece(told: _Told) -> ChatResponse:
+    return _chat(told).model_copy(update={"delta": told.delta})
+
+
+def _completion_piece(told: _Told) -> CompletionResponse:
+    return _completion(told).model_copy(update={"delta": told.delta})
+
+
+def _marked(prompt: Prompt) -> str:
+    return prompt if isinstance(prompt, str) else prompt[-1]["content"]
