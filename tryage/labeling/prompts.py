@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tryage.errors import PromptError
 from tryage.labeling.words import MaskedText, align, mask_words
-from tryage.library import FILL_MASK, TEXT_GENERATION
-from tryage.runtime.fill_mask import MASK
-
-Prompts = str | Path | Iterable[str | Mapping[str, Any]]
-"""A JSONL file, or the prompts themselves: texts, or mappings with the keys of such a line."""
+from tryage.library import FILL_MASK, MASK, TEXT_GENERATION
+from tryage.prompts import PromptRecord, Prompts, read_prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +52,15 @@ def read_rows(prompts: Prompts, tasks: Iterable[str], *, mask_share: float) -> l
     known = tuple(tasks)
     rows: list[Row] = []
     seen: dict[tuple[str, str], str] = {}
-    occurrences: dict[str, int] = {}
-    for where, entry in _entries(prompts):
+    for record in read_prompts(prompts):
         try:
-            made = _rows(entry, known, occurrences, mask_share)
+            made = _rows(record, known, mask_share)
         except PromptError as error:
-            raise PromptError(f"{where}: {error}") from error
+            raise PromptError(f"{record.where}: {error}") from error
         for row in made:
-            first = seen.setdefault((row.task, row.id), where)
-            if first != where:
-                raise PromptError(f"{where}: id: {row.id!r} was used by {first} already")
+            first = seen.setdefault((row.task, row.id), record.where)
+            if first != record.where:
+                raise PromptError(f"{record.where}: id: {row.id!r} was used by {first} already")
         rows += made
     if not rows:
         source = str(prompts) if isinstance(prompts, str | Path) else "prompts"
@@ -75,44 +68,8 @@ def read_rows(prompts: Prompts, tasks: Iterable[str], *, mask_share: float) -> l
     return rows
 
 
-def _entries(prompts: Prompts) -> Iterator[tuple[str, Any]]:
-    if not isinstance(prompts, str | Path):
-        for number, entry in enumerate(prompts, 1):
-            yield f"prompt {number}", entry
-        return
-    path = Path(prompts)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise PromptError(f"prompts file {str(path)!r} does not exist") from error
-    except OSError as error:
-        raise PromptError(f"prompts file {str(path)!r}: {error.strerror}") from error
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            entry = json.loads(line)
-        except UnicodeDecodeError as error:
-            raise PromptError(f"{where}: not UTF-8 (byte {error.start + 1})") from error
-        except json.JSONDecodeError as error:
-            raise PromptError(f"{where}: not JSON: {error.msg} (column {error.colno})") from error
-        yield where, entry
-
-
-def _rows(
-    entry: Any, tasks: tuple[str, ...], occurrences: dict[str, int], mask_share: float
-) -> list[Row]:
-    if isinstance(entry, str):
-        entry = {"prompt": entry}
-    if not isinstance(entry, Mapping):
-        raise PromptError(f'expected an object such as {{"prompt": "..."}}, found {short(entry)}')
-    prompt = _text(entry, "prompt")
-    if prompt is None:
-        raise PromptError("prompt: is missing or empty")
-    group, task = _text(entry, "group"), _text(entry, "task")
-    reference = _text(entry, "reference")
-    name = _id(entry.get("id"), prompt, occurrences)
+def _rows(record: PromptRecord, tasks: tuple[str, ...], mask_share: float) -> list[Row]:
+    name, prompt, group, task = record.id, record.prompt, record.group, record.task
     if task is None and MASK in prompt:
         task = FILL_MASK
     if task is not None and task not in tasks:
@@ -121,9 +78,9 @@ def _rows(
         )
     rows = []
     if task in (None, TEXT_GENERATION) and TEXT_GENERATION in tasks:
-        rows.append(Row(name, prompt, TEXT_GENERATION, group, reference))
+        rows.append(Row(name, prompt, TEXT_GENERATION, group, record.reference))
     if task in (None, FILL_MASK) and FILL_MASK in tasks:
-        given = reference if task == FILL_MASK else None
+        given = record.reference if task == FILL_MASK else None
         rows.append(_masked_row(name, prompt, group, given, mask_share))
     return rows
 
@@ -144,32 +101,3 @@ def _masked_row(
             except PromptError as error:
                 raise PromptError(f"reference: {error}") from error
     return Row(name, masked.prompt, FILL_MASK, group, masked.text, masked)
-
-
-def _text(entry: Mapping[str, Any], key: str) -> str | None:
-    value = entry.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise PromptError(f"{key}: expected text, found {short(value)}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise PromptError(f"{key}: holds half a character (at {error.start + 1})") from error
-    return value if value.strip() else None
-
-
-def _id(value: Any, prompt: str, occurrences: dict[str, int]) -> str:
-    if value is None:
-        # As score tables name prompts without id.
-        occurrences[prompt] = occurrences.get(prompt, 0) + 1
-        return f"{hashlib.sha256(prompt.encode()).hexdigest()[:16]}-{occurrences[prompt]}"
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise PromptError(f"id: expected text or a whole number, found {short(value)}")
-    return str(value)
-
-
-def short(value: Any) -> str:
-    """A value as error messages show it: never more than 60 characters of it."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,13 +1,12 @@
 """Local Hugging Face models as experts: loaded on first use, run in this process."""
 
 from tryage.runtime.answers import Answer
-from tryage.runtime.fill_mask import MASK, FillMaskPipeline
+from tryage.runtime.fill_mask import FillMaskPipeline
 from tryage.runtime.generation import TextGenerationPipeline
 from tryage.runtime.runtime import PIPELINES, Runtime
 from tryage.runtime.streams import AsyncTextStream, TextStream
 
 __all__ = [
-    "MASK",
     "PIPELINES",
     "Answer",
     "AsyncTextStream",

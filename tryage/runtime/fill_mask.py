@@ -10,14 +10,11 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from tryage.errors import ExpertError, PromptError
-from tryage.library import FILL_MASK, Expert
+from tryage.library import FILL_MASK, MASK, Expert
 from tryage.runtime.answers import Answer
 from tryage.runtime.base import Pipeline, check_prompt
 from tryage.runtime.streams import run_cancellable
 from tryage.runtime.windows import frame, windows
-
-MASK = "[MASK]"
-"""The neutral mark for a hidden word, whatever the expert's own mask token is."""
 
 _CANDIDATES = 50
 """Likeliest tokens looked at for one that can stand as a word."""
