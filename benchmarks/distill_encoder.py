@@ -19,16 +19,15 @@ out-of-distribution tests use.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import logging
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from data import data_folder, read_jsonl
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -42,23 +41,6 @@ TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 BUNDLED = Path(__file__).parents[1] / "tryage" / "pretrained" / "static"
 TEACHER_CHARACTERS = 1200
 """Longest text the teacher reads: about the 256 tokens after which MiniLM stops anyway."""
-
-
-def data_folder() -> Path:
-    """Return the folder of the benchmark data: TRYAGE_DATA, else ../shared/data."""
-    named = os.environ.get("TRYAGE_DATA")
-    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
-    if not folder.is_dir():
-        raise SystemExit(f"no data folder at {folder}; name one with TRYAGE_DATA")
-    return folder
-
-
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSON-lines file, gzipped or not."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
 
 
 def excerpts(
@@ -271,11 +253,11 @@ prompt's vector is the weighted sum of its tokens, at unit length, beside its we
 Prompts longer than 10,000 characters are cut to their first 8,000 and last 2,000.
 
 Distilled from [{teacher}](https://huggingface.co/{teacher}) (Apache-2.0),
-whose WordPiece tokenizer it keeps, by `benchmarks/distill_encoder.py`: {texts} texts, excerpts of the
-domains {domains}, and the training prompts of open7.
+whose WordPiece tokenizer it keeps, by `benchmarks/distill_encoder.py`: {texts} texts, excerpts
+of the domains {domains}, and the training prompts of open7.
 {tokens_seen} of {tokens} tokens occurred in them; the others keep the teacher's own direction. On
-held-out texts its vectors (without the features) have a mean cosine of {held_out_cosine} to the teacher's
-embeddings on their first {dim} principal axes.
+held-out texts its vectors (without the features) have a mean cosine of {held_out_cosine} to the
+teacher's embeddings on their first {dim} principal axes.
 
 The texts belong to their authors and are not part of this folder. English above all: the
 tokenizer knows few words of other languages, and reads Chinese one character at a time.

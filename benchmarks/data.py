@@ -1,0 +1,27 @@
+"""Where the benchmarks' data lies, and how to read it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def data_folder() -> Path:
+    """Return the folder of the benchmark data: TRYAGE_DATA, else ../shared/data."""
+    named = os.environ.get("TRYAGE_DATA")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        raise SystemExit(f"no data folder at {folder}; name one with TRYAGE_DATA")
+    return folder
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSON-lines file, gzipped or not."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
