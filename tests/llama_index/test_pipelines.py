@@ -1,0 +1,100 @@
+"""The LLM over a local pipeline: both tasks, all eight ways, streams that end when closed."""
+
+import threading
+
+import pytest
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
+
+from llama_index_tryage.pipelines import TryagePipeline
+from tryage import Library
+from tryage.errors import ModelNotFoundError, PromptError
+from tryage.runtime import Runtime
+
+TEXT = "The quiet river follows the"
+MARKED = "The quiet [MASK] follows the garden."
+
+
+@pytest.fixture(scope="session")
+def runtime(tiny_library):
+    return Runtime(Library.read(tiny_library))
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left():
+    yield
+    assert not [t for t in threading.enumerate() if t.name.startswith("tryage-stream")]
+
+
+async def every_way(llm, text, **kwargs):
+    """The last response of each way."""
+    messages = [ChatMessage(text)]
+    return [
+        llm.complete(text, **kwargs).text,
+        llm.chat(messages, **kwargs).message.content,
+        list(llm.stream_complete(text, **kwargs))[-1].text,
+        list(llm.stream_chat(messages, **kwargs))[-1].message.content,
+        (await llm.acomplete(text, **kwargs)).text,
+        (await llm.achat(messages, **kwargs)).message.content,
+        [r async for r in await llm.astream_complete(text, **kwargs)][-1].text,
+        [r async for r in await llm.astream_chat(messages, **kwargs)][-1].message.content,
+    ]
+
+
+async def test_every_way_gives_the_same_answer(runtime):
+    llm = TryagePipeline(runtime=runtime, expert="prose-gpt", max_new_tokens=6)
+    (text,) = set(await every_way(llm, TEXT))
+    assert text
+    assert not text.startswith(TEXT)
+    (filled,) = set(await every_way(TryagePipeline(runtime=runtime, expert="prose-bert"), MARKED))
+    assert filled.startswith("The quiet ")
+    assert "[MASK]" not in filled
+
+
+def test_streams_piece_by_piece_and_tells_usage_last(runtime):
+    llm = TryagePipeline(runtime=runtime, expert="prose-gpt", max_new_tokens=6)
+    responses = list(llm.stream_complete(TEXT))
+    assert "".join(response.delta for response in responses) == responses[-1].text
+    assert responses[-1].raw["usage"]["completion_tokens"] <= 6
+    assert responses[-1].raw["finish_reason"] in ("stop", "length")
+
+
+def test_options_of_a_call(runtime):
+    llm = TryagePipeline(runtime=runtime, expert="prose-gpt")
+    text = llm.complete(TEXT, max_tokens=6).text
+    assert llm.complete(TEXT, max_tokens=6, stop=[text[3:6]]).text == text[:3]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'tools'"):
+        llm.complete(TEXT, tools=[])
+    image = ImageBlock(url="https://example.org/a.png")
+    with pytest.raises(PromptError, match="not a block of 'image'"):
+        llm.chat([ChatMessage(blocks=[TextBlock(text=TEXT), image])])
+
+
+def test_metadata_loads_nothing(tiny_library, tmp_path):
+    runtime = Runtime(Library.read(tiny_library))
+    windows = [
+        TryagePipeline(runtime=runtime, expert=name).metadata.context_window
+        for name in ("code-gpt", "prose-gpt")
+    ]
+    assert windows == [128, 128]
+    assert not runtime._pipelines
+    absent = TryagePipeline.from_model(tmp_path / "absent")
+    assert absent.metadata.context_window == 3900
+    with pytest.raises(ModelNotFoundError, match="absent"):
+        absent.complete("text")
+
+
+def test_callbacks_count_its_tokens(runtime):
+    counter = TokenCountingHandler(tokenizer=str.split)
+    manager = CallbackManager([counter])
+    llm = TryagePipeline(runtime=runtime, expert="prose-gpt", callback_manager=manager)
+    usage = llm.complete(TEXT, max_tokens=4).raw["usage"]
+    assert counter.total_llm_token_count == usage["total_tokens"]
+
+
+async def test_a_closed_stream_ends_the_generation(runtime):
+    llm = TryagePipeline(runtime=runtime, expert="prose-gpt", max_new_tokens=100)
+    stream = llm.stream_complete(TEXT)
+    next(stream)
+    stream.close()
+    assert llm.complete(TEXT, max_tokens=2).text
