@@ -128,9 +128,9 @@ class Router:
         spreads: dict[str, float] = {}
         validation: dict[str, Any] = {}
         for task, part in table.by_task(library).items():
-            predictors[task] = training.fit_predictor(part, predictor, ready, seed)
+            fitted = training.fit_and_validate(part, predictor, ready, seed)
+            predictors[task], validation[task] = fitted
             spreads[task] = loss_spread(part.losses)
-            validation[task] = training.validate(part, predictor, ready, seed)
         facts = {
             "predictor": predictor,
             "encoder": ready.name,
@@ -268,7 +268,6 @@ class Router:
                 part,
                 column_of[choices],
                 predicted=predicted.losses[:, columns],
-                predicted_std=predicted.std[:, columns],
                 penalties=self.objective.penalties(wanted.weights, task)[columns],
                 train=trains.get(task),
                 encoder=self.predictors[task].encoder,

@@ -1,0 +1,11 @@
+"""How good choices are, beside the reference rows: arrays and figures, never the router.
+
+Room by room: `metrics` turns choices into figures per prompt and into means, `intervals` draws
+the bootstrap, `references` makes the choices of the reference rows, `reliability` judges the
+predicted losses, `evaluate` puts one task's table together and `report` prints it.
+"""
+
+from tryage.evaluation.evaluate import evaluate, row_of
+from tryage.evaluation.report import Evaluation, Row, TaskEvaluations, of_tasks
+
+__all__ = ["Evaluation", "Row", "TaskEvaluations", "evaluate", "of_tasks", "row_of"]

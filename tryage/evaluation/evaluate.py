@@ -1,0 +1,199 @@
+"""One task's table, a router's choices on it, and everything they are compared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tryage.encoders import Encoder
+from tryage.errors import ScoreTableError
+from tryage.evaluation import references
+from tryage.evaluation.intervals import Interval, bootstrap_intervals
+from tryage.evaluation.metrics import (
+    Array,
+    Indices,
+    Measured,
+    Outcomes,
+    group_means,
+    macro_mean,
+    measured_cells,
+    outcomes,
+    random_outcomes,
+)
+from tryage.evaluation.reliability import prediction_quality
+from tryage.evaluation.report import REFERENCES, Evaluation, Row
+from tryage.scores import ScoreTable
+
+PAIRED = ("group_best", "clusters", "best_single")
+"""The reference rows that the router is compared with prompt by prompt."""
+
+
+def evaluate(
+    table: ScoreTable,
+    choices: ArrayLike,
+    *,
+    predicted: ArrayLike | None = None,
+    penalties: ArrayLike | None = None,
+    train: ScoreTable | None = None,
+    encoder: Encoder | None = None,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> Evaluation:
+    """Judge choices on a table of measured results, beside the reference rows.
+
+    Everything is computed over measured cells; prompts without any are left out. Regret, hits and
+    the references go by the realised objective, which is the measured loss plus the penalties;
+    scores, losses and paired differences are the measured ones.
+
+    Args:
+        table: one task's table, n prompts and m experts.
+        choices: (n,) column of the expert chosen for each prompt; negative where there is none.
+        predicted: (n, m) predicted losses, lower is better; None leaves `prediction` out.
+        penalties: what the goals add to each loss, in units of loss: (m,) or (n, m).
+        train: the table the router was fitted on, with the same experts; the rows `clusters`,
+            `nearest` and `shuffled_labels` are fitted on it, None without.
+        encoder: what those rows see prompts through; None means the bundled static encoder.
+        seed: makes intervals and reference rows reproducible.
+        resamples: bootstrap resamples; 0 gives no intervals.
+
+    Returns:
+        The figures of the router and of the reference rows.
+
+    Raises:
+        ScoreTableError: arrays that do not fit the table, nothing measured, or a training table
+            that lacks an expert.
+    """
+    cells, rows = measured_cells(table, penalties)
+    ways = {"router": outcomes(cells, _choices(table, choices)[rows])}
+    chosen = {
+        "oracle": references.oracle(cells),
+        "best_single": references.best_single(cells),
+    }
+    if cells.grouped:
+        chosen["group_best"] = references.group_best(cells)
+    if train is not None:
+        prompts = [table.prompts[row] for row in rows.tolist()]
+        chosen |= references.fitted_choices(
+            cells, prompts, train.reorder(table.experts), encoder, seed=seed
+        )
+    ways |= {name: outcomes(cells, columns) for name, columns in chosen.items()}
+    ways["random"] = random_outcomes(cells)
+    made, paired = _rows(cells, ways, seed=seed, resamples=resamples)
+    return Evaluation(
+        kind=table.kind,
+        prompts=len(rows),
+        groups=_groups(cells, ways["router"]),
+        router=made["router"],
+        references={name: made.get(name) for name in REFERENCES},
+        paired=paired,
+        prediction=None if predicted is None else _prediction(cells, table, predicted, rows),
+    )
+
+
+def row_of(
+    table: ScoreTable,
+    choices: ArrayLike,
+    *,
+    penalties: ArrayLike | None = None,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> Row:
+    """The row of one way of choosing, without references; see `evaluate` for the arguments."""
+    cells, rows = measured_cells(table, penalties)
+    ways = {"router": outcomes(cells, _choices(table, choices)[rows])}
+    return _rows(cells, ways, seed=seed, resamples=resamples)[0]["router"]
+
+
+def _choices(table: ScoreTable, choices: ArrayLike) -> Indices:
+    """The choices as columns of the table, checked."""
+    columns = np.asarray(choices)
+    n, m = table.losses.shape
+    if columns.shape != (n,) or not np.issubdtype(columns.dtype, np.integer):
+        raise ScoreTableError(
+            f"choices of shape {columns.shape} and type {columns.dtype} for {n} prompts; give one "
+            "column number per prompt"
+        )
+    if (columns >= m).any():
+        raise ScoreTableError(f"choice {columns.max()} of a table with {m} experts; count from 0")
+    return columns.astype(np.intp)
+
+
+def _rows(
+    cells: Measured, ways: Mapping[str, Outcomes], *, seed: int, resamples: int
+) -> tuple[dict[str, Row], dict[str, Row | None]]:
+    """The rows and the paired differences, all intervals from the same resamples."""
+    differences = {
+        name: ways[name].loss - ways["router"].loss if name in ways else None for name in PAIRED
+    }
+    figures = [figure for way in ways.values() for figure in (_value(cells, way), way.regret)]
+    pairs = [difference for difference in differences.values() if difference is not None]
+    intervals = bootstrap_intervals([*figures, *pairs], cells, resamples=resamples, seed=seed)
+    found = iter(intervals)
+    rows = {name: _row(cells, way, next(found), next(found)) for name, way in ways.items()}
+    paired: dict[str, Row | None] = {}
+    for name, difference in differences.items():
+        paired[name] = None
+        if difference is not None:
+            mean, interval = plain(macro_mean(difference, cells)), next(found)
+            paired[name] = {"difference": mean, "ci95": interval and list(interval)}
+    return rows, paired
+
+
+def _value(cells: Measured, way: Outcomes) -> Array:
+    return 1.0 - way.loss if cells.scored else way.loss
+
+
+def _row(
+    cells: Measured, way: Outcomes, value_ci95: Interval | None, regret_ci95: Interval | None
+) -> Row:
+    name = "score" if cells.scored else "loss"
+    row: Row = {
+        name: plain(macro_mean(_value(cells, way), cells)),
+        f"{name}_ci95": value_ci95 and list(value_ci95),
+        "regret": plain(macro_mean(way.regret, cells)),
+        "regret_ci95": regret_ci95 and list(regret_ci95),
+        "selection_accuracy": plain(macro_mean(way.hit, cells)),
+        "strict_selection_accuracy": plain(macro_mean(way.strict, cells)),
+        "measured": plain(macro_mean(way.measured, cells)),
+    }
+    if way.cost is not None:
+        row["mean_cost"] = plain(macro_mean(way.cost, cells))
+    return row
+
+
+def _groups(cells: Measured, router: Outcomes) -> dict[str, Row]:
+    """The router's figures on each group; empty where the table has no groups."""
+    if not cells.grouped:
+        return {}
+    counts = np.bincount(cells.groups, minlength=len(cells.names))
+    figures = {
+        "score" if cells.scored else "loss": _value(cells, router),
+        "regret": router.regret,
+        "selection_accuracy": router.hit,
+    }
+    means = {
+        name: group_means(values, cells.groups, len(cells.names))
+        for name, values in figures.items()
+    }
+    return {
+        group: {"prompts": int(counts[number])}
+        | {name: plain(values[number]) for name, values in means.items()}
+        for number, group in enumerate(cells.names)
+    }
+
+
+def _prediction(cells: Measured, table: ScoreTable, predicted: ArrayLike, rows: Indices) -> Row:
+    losses = np.asarray(predicted, dtype=np.float64)
+    if losses.shape != table.losses.shape:
+        raise ScoreTableError(
+            f"predicted losses of shape {losses.shape} for a table of shape {table.losses.shape}"
+        )
+    return {name: plain(value) for name, value in prediction_quality(cells, losses[rows]).items()}
+
+
+def plain(value: float) -> float | None:
+    """A figure as JSON holds it: None for one that cannot be given."""
+    return None if math.isnan(value) else float(value)

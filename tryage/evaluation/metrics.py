@@ -1,0 +1,216 @@
+"""Choices become figures per prompt, and figures become means over groups of the group's mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tryage.errors import ScoreTableError
+from tryage.scores import ScoreTable
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+TIE = 1e-9
+"""Objectives closer than this are equally good."""
+
+NO_GROUP = "(no group)"
+"""What prompts without group are gathered under where others have one."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on n prompts under m experts, ready to judge choices by.
+
+    Attributes:
+        losses: (n, m), lower is better, NaN where not measured; every row has a measured cell.
+        penalties: (n, m) what goals add to each loss, in units of loss.
+        objective: (n, m) loss plus penalty, NaN where not measured.
+        costs: (n, m) USD per prompt, NaN where not measured; None where no cost was.
+        groups: (n,) group of each prompt, as a position in `names`.
+        names: names of the groups; one, of all prompts, where the table has none.
+        grouped: whether the table has groups.
+        ranks: (m,) place of each expert by name, which settles ties whatever the column order.
+        scored: whether the losses are 1 - score.
+    """
+
+    losses: Array
+    penalties: Array
+    objective: Array
+    costs: Array | None
+    groups: Indices
+    names: tuple[str, ...]
+    grouped: bool
+    ranks: Indices
+    scored: bool
+
+    @property
+    def is_best(self) -> NDArray[np.bool_]:
+        """(n, m) whether a cell is among the best measured of its prompt; ties within 1e-9."""
+        lowest = np.nanmin(self.objective, axis=1, keepdims=True)
+        best: NDArray[np.bool_] = self.objective <= lowest + TIE
+        return best
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What one way of choosing brings on each of n prompts; NaN where it was not measured.
+
+    Attributes:
+        loss: (n,) measured loss of the choice, lower is better.
+        regret: (n,) its objective minus the oracle's, in units of loss, 0 and above.
+        hit: (n,) 1 where the choice is among the measured best, 0 where it is not.
+        strict: (n,) the same, NaN on prompts with several best.
+        cost: (n,) USD of the choice; None where the table holds no costs.
+        measured: (n,) share of the choice that was measured: 1 or 0 for a single choice.
+    """
+
+    loss: Array
+    regret: Array
+    hit: Array
+    strict: Array
+    cost: Array | None
+    measured: Array
+
+
+def measured_cells(table: ScoreTable, penalties: ArrayLike | None) -> tuple[Measured, Indices]:
+    """Prepare a table for judging choices.
+
+    Args:
+        table: one task's table.
+        penalties: what goals add to each loss, in units of loss: (m,), (n, m) or None.
+
+    Returns:
+        The measured cells, and the rows of the table that have any, shape (n,).
+
+    Raises:
+        ScoreTableError: nothing is measured, or the penalties do not fit the table.
+    """
+    rows = np.flatnonzero(~np.isnan(table.losses).all(axis=1))
+    if not len(rows):
+        raise ScoreTableError("the table holds no measured cell; there is nothing to evaluate")
+    added = np.zeros(1) if penalties is None else np.asarray(penalties, dtype=np.float64)
+    try:
+        added = np.broadcast_to(added, table.losses.shape)
+    except ValueError:
+        raise ScoreTableError(
+            f"penalties of shape {added.shape} do not fit a table of shape {table.losses.shape}; "
+            "give one per expert, or one per prompt and expert"
+        ) from None
+    if not np.isfinite(added).all():
+        raise ScoreTableError("penalties must be finite numbers; leave ineligible experts out")
+    losses = table.losses[rows]
+    costs = table.targets.get("cost")
+    names = [table.groups[row] or NO_GROUP for row in rows.tolist()]
+    grouped = any(table.groups)
+    order = tuple(dict.fromkeys(names))
+    position = {name: number for number, name in enumerate(order)}
+    ranks = np.argsort(np.argsort(np.array(table.experts)))
+    cells = Measured(
+        losses=losses,
+        penalties=added[rows],
+        objective=losses + added[rows],
+        costs=None if costs is None else costs[rows],
+        groups=np.array([position[name] for name in names], dtype=np.intp),
+        names=order,
+        grouped=grouped,
+        ranks=ranks,
+        scored=table.kind == "scores",
+    )
+    return cells, rows
+
+
+def outcomes(cells: Measured, choices: Indices) -> Outcomes:
+    """What choosing one expert per prompt brings.
+
+    Args:
+        cells: the measured cells.
+        choices: (n,) column of the chosen expert; a negative one counts as not measured.
+
+    Returns:
+        The figures per prompt.
+    """
+    row = np.arange(len(choices))
+    chosen = np.where(choices < 0, 0, choices)
+
+    def pick(values: Array) -> Array:
+        return np.where(choices < 0, np.nan, values[row, chosen])
+
+    loss, objective = pick(cells.losses), pick(cells.objective)
+    best = cells.is_best
+    measured = ~np.isnan(loss)
+    hit = np.where(measured, best[row, chosen], np.nan)
+    return Outcomes(
+        loss=loss,
+        regret=objective - np.nanmin(cells.objective, axis=1),
+        hit=hit,
+        strict=np.where(best.sum(axis=1) == 1, hit, np.nan),
+        cost=None if cells.costs is None else np.where(measured, pick(cells.costs), np.nan),
+        measured=measured.astype(np.float64),
+    )
+
+
+def random_outcomes(cells: Measured) -> Outcomes:
+    """What choosing uniformly among the measured experts brings: exact expectations, no sample.
+
+    Args:
+        cells: the measured cells.
+
+    Returns:
+        The figures per prompt; `measured` is the share of experts that were.
+    """
+    measured = ~np.isnan(cells.losses)
+    best = cells.is_best
+    hit = best.sum(axis=1) / measured.sum(axis=1)
+    lowest = np.nanmin(cells.objective, axis=1)
+    return Outcomes(
+        loss=mean_over(cells.losses),
+        regret=np.maximum(mean_over(cells.objective - lowest[:, None]), 0.0),
+        hit=hit,
+        strict=np.where(best.sum(axis=1) == 1, hit, np.nan),
+        cost=None if cells.costs is None else mean_over(np.where(measured, cells.costs, np.nan)),
+        measured=measured.mean(axis=1),
+    )
+
+
+def mean_over(values: Array, axis: int = 1) -> Array:
+    """The mean of what is not NaN along an axis; NaN where all of it is."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=axis)
+    total = np.where(known, values, 0.0).sum(axis=axis)
+    mean: Array = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean
+
+
+def group_means(values: Array, groups: Indices, n_groups: int) -> Array:
+    """The mean of each group, over what is not NaN.
+
+    Args:
+        values: (n,) figures per prompt.
+        groups: (n,) group of each prompt.
+        n_groups: number of groups.
+
+    Returns:
+        (n_groups,) means; NaN where a group has none.
+    """
+    known = ~np.isnan(values)
+    total = np.bincount(groups[known], weights=values[known], minlength=n_groups)
+    count = np.bincount(groups[known], minlength=n_groups)
+    means: Array = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return means
+
+
+def macro_mean(values: Array, cells: Measured) -> float:
+    """The mean over groups of the group's mean; groups without a figure are left out.
+
+    Args:
+        values: (n,) figures per prompt, NaN where there is none.
+        cells: the prompts' groups.
+
+    Returns:
+        The mean; NaN where no prompt has a figure.
+    """
+    means = group_means(values, cells.groups, len(cells.names))
+    return float(mean_over(means, axis=0))

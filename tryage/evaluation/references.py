@@ -1,0 +1,110 @@
+"""The choices of the reference rows: whom a router must beat, and whom it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tryage.encoders import Encoder, StaticEncoder
+from tryage.evaluation.metrics import TIE, Array, Indices, Measured, group_means, mean_over
+from tryage.predictors import ClustersPredictor, NearestPredictor, Prediction
+from tryage.scores import ScoreTable
+
+
+def lowest(values: Array, ranks: Indices) -> Indices:
+    """The column of the lowest value of each row; ties within 1e-9 go to the first name.
+
+    Args:
+        values: (n, m), NaN counts as infinitely high.
+        ranks: (m,) place of each expert by name.
+
+    Returns:
+        (n,) columns.
+    """
+    known = np.where(np.isnan(values), np.inf, values)
+    tied = known <= known.min(axis=1, keepdims=True) + TIE
+    return first_name(tied, ranks)
+
+
+def first_name(tied: NDArray[np.bool_], ranks: Indices) -> Indices:
+    """The column that comes first by name among those tied in each row; shape (n,)."""
+    columns: Indices = np.where(tied, ranks, len(ranks)).argmin(axis=1)
+    return columns
+
+
+def oracle(cells: Measured) -> Indices:
+    """The best measured expert of each prompt; ties go to the cheaper, then to the first name."""
+    objective = np.where(np.isnan(cells.objective), np.inf, cells.objective)
+    tied = objective == objective.min(axis=1, keepdims=True)
+    if cells.costs is not None:
+        costs = np.where(tied & ~np.isnan(cells.costs), cells.costs, np.inf)
+        tied &= costs <= costs.min(axis=1, keepdims=True)
+    return first_name(tied, cells.ranks)
+
+
+def group_best(cells: Measured) -> Indices:
+    """For each group the expert with the lowest mean objective on it: needs the group's label."""
+    means = _means_by_group(cells)
+    return lowest(means, cells.ranks)[cells.groups]
+
+
+def best_single(cells: Measured) -> Indices:
+    """The one expert with the lowest objective, mean over groups of the group's mean."""
+    means = mean_over(_means_by_group(cells), axis=0)
+    return np.repeat(lowest(means[None, :], cells.ranks), len(cells.losses))
+
+
+def _means_by_group(cells: Measured) -> Array:
+    """Mean objective of each expert on each group, shape (groups, m), NaN where not measured."""
+    columns = [group_means(column, cells.groups, len(cells.names)) for column in cells.objective.T]
+    return np.stack(columns, axis=1)
+
+
+def fitted_choices(
+    cells: Measured,
+    prompts: Sequence[str],
+    train: ScoreTable,
+    encoder: Encoder | None,
+    *,
+    seed: int,
+) -> dict[str, Indices]:
+    """The choices of the rows that learn from the training table.
+
+    `shuffled_labels` is `clusters` with the training prompts' losses dealt out at random: what is
+    left when prompts say nothing about losses.
+
+    Args:
+        cells: the measured cells: penalties and order of experts.
+        prompts: the n prompts to choose for.
+        train: the training table, its columns those of the evaluated table.
+        encoder: turns prompts into vectors; None means the bundled static one.
+        seed: makes fits and shuffling reproducible.
+
+    Returns:
+        (n,) columns for "clusters", "nearest" and "shuffled_labels".
+    """
+    encoder = encoder or StaticEncoder.bundled()
+    known, asked = encoder.encode(train.prompts), encoder.encode(prompts)
+    dealt = np.random.default_rng([seed, 2]).permutation(len(train))
+    shuffled = replace(train, losses=train.losses[dealt])
+    predictors = {
+        "clusters": ClustersPredictor(encoder, seed=seed).fit_vectors(known, train),
+        "nearest": NearestPredictor(encoder, seed=seed).fit_vectors(known, train),
+        "shuffled_labels": ClustersPredictor(encoder, seed=seed).fit_vectors(known, shuffled),
+    }
+    return {
+        name: lowest(
+            expected_losses(fitted.predict_vectors(asked), fitted.average_loss_) + cells.penalties,
+            cells.ranks,
+        )
+        for name, fitted in predictors.items()
+    }
+
+
+def expected_losses(prediction: Prediction, average: Array) -> Array:
+    """Predicted losses, (n, m), with the averages where a prompt is out of distribution."""
+    losses: Array = np.where(prediction.ood[:, None], average, prediction.mean["loss"])
+    return losses

@@ -1,0 +1,196 @@
+"""What an evaluation found: as an object for machines, as a table for people."""
+
+from __future__ import annotations
+
+import copy
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tryage.scores.fields import Kind
+
+Row = dict[str, Any]
+"""Figures by name: numbers, intervals as [low, high], None where a figure cannot be given."""
+
+REFERENCES = (
+    "oracle",
+    "group_best",
+    "best_single",
+    "clusters",
+    "nearest",
+    "random",
+    "shuffled_labels",
+)
+"""The reference rows, in the order of every table."""
+
+WIDTH = 100
+"""Characters of a line of the caption."""
+
+BOUNDS = ("oracle", "group_best", "best_single")
+FITTED = ("clusters", "nearest", "shuffled_labels")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A router's choices on one task's table, beside the reference rows.
+
+    Attributes:
+        kind: "scores" or "losses": whether rows hold `score` (0 to 1, higher is better) or
+            `loss` (the table's unit, lower is better).
+        prompts: number of prompts with a measured cell.
+        groups: the router's figures on each group; empty where the table has no groups.
+        router: the router's row.
+        references: the rows it is compared with; None for one that cannot be made.
+        paired: mean of the router's score minus the reference's (of the reference's loss minus
+            the router's), with its interval: positive where the router is better.
+        prediction: agreement of predicted with measured losses; None without predictions.
+    """
+
+    kind: Kind
+    prompts: int
+    groups: Mapping[str, Row]
+    router: Row
+    references: Mapping[str, Row | None]
+    paired: Mapping[str, Row | None]
+    prediction: Row | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that `tryage evaluate --json` prints for one task."""
+        return copy.deepcopy(
+            {
+                "prompts": self.prompts,
+                "groups": dict(self.groups),
+                "router": self.router,
+                "references": dict(self.references),
+                "paired": dict(self.paired),
+                "prediction": self.prediction,
+            }
+        )
+
+    def table(self) -> str:
+        """The rows as plain text, with a caption that says what they are."""
+        body = _aligned([self._header(), *self._lines()])
+        caption = [part for line in self._caption() for part in textwrap.wrap(line, WIDTH)]
+        return "\n".join([*body, "", *caption])
+
+    @property
+    def _measure(self) -> str:
+        return "score" if self.kind == "scores" else "loss"
+
+    @property
+    def _rows(self) -> dict[str, Row]:
+        """The rows there are: upper bounds first, then the router, then what it should beat."""
+        bounds = {name: self.references.get(name) for name in BOUNDS}
+        rest = {name: row for name, row in self.references.items() if name not in BOUNDS}
+        rows = {**bounds, "router": self.router, **rest}
+        return {name: row for name, row in rows.items() if row is not None}
+
+    def _extra(self) -> tuple[bool, bool]:
+        """Whether the table needs a column for costs, and one for shares measured."""
+        costs = "mean_cost" in self.router
+        return costs, any((row["measured"] or 0.0) < 1.0 for row in self._rows.values())
+
+    def _header(self) -> list[str]:
+        costs, shares = self._extra()
+        unit = " %" if self.kind == "scores" else ""
+        header = ["", f"{self._measure}{unit}", "95 %", "regret", "95 %", "selected %", "strict %"]
+        return header + ["USD/1000"] * costs + ["measured %"] * shares
+
+    def _lines(self) -> list[list[str]]:
+        costs, shares = self._extra()
+        lines = []
+        for name, row in self._rows.items():
+            mark = " *" if name in BOUNDS else ""
+            line = [name.replace("_", " ") + mark]
+            for figure in (self._measure, "regret"):
+                line += [self._number(row[figure]), self._interval(row[f"{figure}_ci95"])]
+            line += [
+                _percent(row["selection_accuracy"]),
+                _percent(row["strict_selection_accuracy"]),
+            ]
+            if costs:
+                cost = row["mean_cost"]
+                line.append("-" if cost is None else f"{1000 * cost:.3g}")
+            if shares:
+                line.append(_percent(row["measured"]))
+            lines.append(line)
+        return lines
+
+    def _number(self, value: float | None) -> str:
+        if value is None:
+            return "-"
+        return f"{100 * value:.2f}" if self.kind == "scores" else f"{value:.4f}"
+
+    def _interval(self, interval: list[float] | None) -> str:
+        if interval is None:
+            return "-"
+        return f"[{', '.join(map(self._number, interval))}]"
+
+    def _caption(self) -> list[str]:
+        over = f"mean over {len(self.groups)} groups" if self.groups else "no groups"
+        better = "higher is better" if self.kind == "scores" else "lower is better"
+        lines = [
+            f"{self.prompts} prompts, {over}; {self._measure}: {better}; regret: distance to the "
+            "oracle, lower is better; intervals: bootstrap over prompts.",
+            "* chosen on this very table with the results known: upper bounds, not routers.",
+        ]
+        if any(self.references.get(name) for name in FITTED):
+            lines.append("clusters, nearest and shuffled labels are fitted on the training table.")
+        else:
+            lines.append(
+                "clusters, nearest and shuffled labels need the training table: --train, or "
+                "train= in Python."
+            )
+        for name, pair in self.paired.items():
+            if pair is not None and pair["difference"] is not None:
+                lines.append(
+                    f"router against {name.replace('_', ' ')}: {self._signed(pair['difference'])} "
+                    f"{self._interval(pair['ci95'])} (paired, positive: the router is better)"
+                )
+        return lines
+
+    def _signed(self, value: float) -> str:
+        return ("+" if value >= 0 else "") + self._number(value)
+
+
+@dataclass(frozen=True)
+class TaskEvaluations:
+    """The evaluations of a table with several tasks.
+
+    Attributes:
+        tasks: task → its evaluation.
+    """
+
+    tasks: Mapping[str, Evaluation]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that `tryage evaluate --json` prints for several tasks."""
+        return {"tasks": {task: found.to_dict() for task, found in self.tasks.items()}}
+
+    def table(self) -> str:
+        """One table per task, under its name."""
+        return "\n\n".join(f"{task}\n\n{found.table()}" for task, found in self.tasks.items())
+
+
+def of_tasks(found: Mapping[str, Evaluation]) -> Evaluation | TaskEvaluations:
+    """The evaluation itself where there is one task, else one per task."""
+    if len(found) == 1:
+        return next(iter(found.values()))
+    return TaskEvaluations(dict(found))
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _aligned(lines: list[list[str]]) -> list[str]:
+    """Cells padded to columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if number == 0 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
