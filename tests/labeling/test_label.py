@@ -1,11 +1,19 @@
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 
 from tryage import Expert, Library, ScoreTable
-from tryage.errors import ExpertError, ModelNotFoundError, OutputFolderError, PromptError, TaskError
+from tryage.errors import (
+    ExpertError,
+    MissingExtraError,
+    ModelNotFoundError,
+    OutputFolderError,
+    PromptError,
+    TaskError,
+)
 from tryage.labeling import engine, label, measure
 from tryage.labeling.store import LabelStore
 from tryage.runtime import Runtime
@@ -116,6 +124,7 @@ def test_failed_cells_say_why_and_are_tried_again(library, prompts, tmp_path, mo
     summary = label(library, prompts, out)
     assert (summary.measured, summary.failed) == (36, 12)
     assert summary.reasons == {"expert 'code-gpt': out of memory": 12}
+    assert "36 measured, 12 failed, 0 reused\n  12 failed: expert 'code-gpt'" in str(summary)
     assert "code-gpt" not in ScoreTable.read(out).experts
     monkeypatch.undo()
     again = label(library, prompts, out)
@@ -155,6 +164,16 @@ def test_nothing_is_written_where_an_expert_cannot_run(library, prompts, tmp_pat
         label(library, [""], tmp_path / "out")
     with pytest.raises(ValueError, match="share"):
         label(library, prompts, tmp_path / "out", mask_share=2)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers", "pyarrow"])
+def test_a_missing_extra_names_the_pip_line(
+    library, prompts, tmp_path, monkeypatch, package
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=r'pip install "tryage\[hf\]"'):
+        label(library, prompts, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

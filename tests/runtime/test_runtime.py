@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from tryage import Expert, Library
-from tryage.errors import ExpertError, LibraryError, ModelNotFoundError, TaskError
+from tryage.errors import (
+    ExpertError,
+    LibraryError,
+    MissingExtraError,
+    ModelNotFoundError,
+    TaskError,
+)
 from tryage.library import Endpoint
 from tryage.runtime import Runtime
 
@@ -190,3 +196,25 @@ def test_loading_gives_the_settings_of_transformers_back(tiny_library) -> None:
     finally:
         if not before[1]:
             logging.disable_progress_bar()
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_a_missing_extra_names_the_pip_line(tiny_library, monkeypatch, package) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=r'pip install "tryage\[hf\]"'):
+        Runtime(Library.read(tiny_library)).load("code-gpt")
+
+
+def test_importing_and_checking_load_no_framework(tiny_library) -> None:
+    program = """
+import sys
+import tryage.labeling
+from tryage import Library
+from tryage.runtime import Runtime
+runtime = Runtime(Library.read(sys.argv[1]))
+runtime.check("code-gpt")
+print([name for name in ("torch", "transformers", "pyarrow") if name in sys.modules])
+"""
+    command = [sys.executable, "-c", program, str(tiny_library)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"

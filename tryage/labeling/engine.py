@@ -13,10 +13,11 @@ from typing import Any
 
 from tryage.errors import ExpertError, missing_extra
 from tryage.labeling.losses import BATCH_TOKENS, MASK_SHARE, Measurement, measure_rows
-from tryage.labeling.prompts import Prompts, Row, read_rows
+from tryage.labeling.prompts import Row, read_rows
 from tryage.labeling.store import Cell, LabelStore
 from tryage.labeling.tokens import MAX_WINDOW
 from tryage.library import Expert, Library
+from tryage.prompts import Prompts
 from tryage.runtime import Runtime
 
 Progress = Callable[[str, int, int], None]
@@ -53,6 +54,15 @@ class LabelSummary:
         """Return the object that ``tryage label --json`` prints."""
         names = ("cells", "measured", "failed", "reused", "seconds")
         return {name: getattr(self, name) for name in names}
+
+    def __str__(self) -> str:
+        """What happened, for a person: one line, and one for each reason of a failure."""
+        lines = [
+            f"{self.cells} cells in {self.seconds:.1f} s: {self.measured} measured, "
+            f"{self.failed} failed, {self.reused} reused"
+        ]
+        lines += [f"  {count} failed: {reason}" for reason, count in self.reasons.items()]
+        return "\n".join(lines)
 
 
 def label(

@@ -18,7 +18,7 @@ from tryage.labeling.prompts import Row, read_rows
 from tryage.labeling.tokens import MAX_WINDOW, Encoded, Pipeline, Window, encode_row
 from tryage.runtime import FillMaskPipeline
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 2048
 """Tokens, padding included, that go through a model at once by default."""
 
 MASK_SHARE = 0.15

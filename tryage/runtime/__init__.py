@@ -3,11 +3,10 @@
 from tryage.runtime.answers import Answer
 from tryage.runtime.fill_mask import FillMaskPipeline
 from tryage.runtime.generation import TextGenerationPipeline
-from tryage.runtime.runtime import PIPELINES, Runtime
+from tryage.runtime.runtime import Runtime
 from tryage.runtime.streams import AsyncTextStream, TextStream
 
 __all__ = [
-    "PIPELINES",
     "Answer",
     "AsyncTextStream",
     "FillMaskPipeline",

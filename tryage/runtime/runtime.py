@@ -12,7 +12,7 @@ from tryage.runtime.fill_mask import FillMaskPipeline
 from tryage.runtime.generation import Prompt, TextGenerationPipeline
 from tryage.runtime.models import check_runnable, load_pipeline, locate
 
-PIPELINES: dict[str, type[TextGenerationPipeline] | type[FillMaskPipeline]] = {
+_PIPELINES: dict[str, type[TextGenerationPipeline] | type[FillMaskPipeline]] = {
     kind.task: kind for kind in (TextGenerationPipeline, FillMaskPipeline)
 }
 """Task → the pipeline that does it."""
@@ -72,7 +72,7 @@ class Runtime:
         check_runnable(expert)
         folder = locate(self.library, expert, download=self.download)
         pipe = load_pipeline(expert, folder, device=self.device, dtype=self.dtype)
-        return PIPELINES[expert.task](expert, pipe)
+        return _PIPELINES[expert.task](expert, pipe)
 
     def unload(self, name: str) -> None:
         """Forget an expert's pipeline; its memory is free once no call uses it."""
