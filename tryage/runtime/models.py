@@ -34,8 +34,8 @@ def check_runnable(expert: Expert) -> None:
     """
     if expert.endpoint is not None:
         raise ExpertError(
-            f"expert {expert.name!r} is served at an endpoint ({expert.endpoint.url}); the runtime "
-            "runs local Hugging Face models. Pass a callable for it in experts={...}."
+            f"expert {expert.name!r} is served at an endpoint; the runtime runs local Hugging Face "
+            "models. Pass a callable for it in experts={...}."
         )
     if expert.task not in MODEL_CLASSES:
         raise TaskError(
