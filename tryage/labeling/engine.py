@@ -106,11 +106,11 @@ def label(
         MissingExtraError: torch, transformers or pyarrow is not installed.
     """
     started = time.perf_counter()
-    rows = read_rows(prompts, library.tasks, mask_share=mask_share)
     runtime = Runtime(library, device=device, dtype=dtype, download=download)
     _check_extra()
     for expert in library:
         runtime.check(expert.name)
+    rows = read_rows(prompts, library.tasks, mask_share=mask_share)
     store = LabelStore(Path(out))
     store.open(library, {"mask_share": mask_share, "max_window": max_window})
     done = store.measured(rows)

@@ -24,7 +24,8 @@ class NearestPredictor(VectorPredictor):
     Args:
         encoder: turns prompts into vectors.
         seed: drives the out-of-distribution test.
-        k: neighbours; at most as many as there are training prompts.
+        k: neighbours; at most a tenth of the training prompts, so that a small table still
+            tells its prompts apart.
     """
 
     kind: ClassVar[str] = "nearest"
@@ -48,7 +49,7 @@ class NearestPredictor(VectorPredictor):
     def _predict(self, vectors: Vectors) -> tuple[Floats, Floats]:
         mean = np.empty((len(vectors), len(self.experts_)))
         std = np.empty_like(mean)
-        k = min(self.k, len(self.vectors_))
+        k = max(1, min(self.k, len(self.vectors_) // 10))
         for row, vector in enumerate(vectors):
             similarity = self.vectors_ @ vector  # (n_training,)
             edge = np.partition(similarity, -k)[-k]

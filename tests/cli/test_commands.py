@@ -1,0 +1,162 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tryage import Router
+from tryage.cli import app
+
+runner = CliRunner()
+CODE = "def buffer_item(index, item=3):\n    if index > item:\n        return index - item\n"
+PROSE = "The old teacher watches the garden, and the garden answers a quiet letter."
+
+
+def call(*args):
+    done = runner.invoke(app, [str(arg) for arg in args])
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def call_json(*args):
+    return json.loads(call(*args, "--json").stdout)
+
+
+@pytest.fixture
+def files(tmp_path, table, held_out_table, table_library):
+    table_library.write(tmp_path / "library.yaml")
+    table.write(tmp_path / "train.jsonl")
+    held_out_table.write(tmp_path / "test.csv")
+    return tmp_path
+
+
+@pytest.fixture
+def fitted(files):
+    library = files / "library.yaml"
+    told = call_json("fit", files / "train.jsonl", "--library", library, "--out", files / "r")
+    return files / "r", told
+
+
+def test_fit_route_and_evaluate(files, fitted):
+    folder, told = fitted
+    assert set(told) == {"predictor", "validation", "seconds"}
+    assert told["predictor"] == "clusters"
+    assert told["validation"]["selection_accuracy"] > 0.9
+
+    decision = call_json("route", f"{PROSE} [Flag: small]", "--router", folder)
+    assert decision == Router.from_pretrained(folder).route(f"{PROSE} [Flag: small]").to_dict()
+
+    report = call_json("evaluate", folder, files / "test.csv", "--train", files / "train.jsonl")
+    assert set(report) == {"prompts", "groups", "router", "references", "paired", "prediction"}
+    references = {"oracle", "group_best", "best_single", "clusters", "nearest", "random"}
+    assert set(report["references"]) == references | {"shuffled_labels"}
+    assert None not in report["references"].values()
+    assert set(report["paired"]) == {"group_best", "clusters", "best_single"}
+    for row in (report["router"], *report["references"].values()):
+        named = {"regret", "regret_ci95", "selection_accuracy", "strict_selection_accuracy"}
+        assert named | {"loss", "loss_ci95"} <= set(row)
+
+    without = call_json("evaluate", folder, files / "test.csv")["references"]
+    assert [without[name] for name in ("clusters", "nearest", "shuffled_labels")] == [None] * 3
+
+
+def test_the_same_for_people(files, fitted):
+    folder, _ = fitted
+    assert "writer" in call("route", PROSE, "--router", folder).stdout
+    table = call("evaluate", folder, files / "test.csv").stdout
+    assert "oracle" in table
+    assert "upper bound" in table
+    assert "made-up" in call("library", "show", files / "library.yaml", "--json").stdout
+    assert "giant" in call("library", "show", files / "library.yaml").stdout
+
+
+def test_goals_and_limits_reach_the_decision(fitted):
+    folder, _ = fitted
+    args = ("route", PROSE, "--router", folder, "--goal", "recency=3", "--limit", "size<=10B")
+    decision = call_json(*args)
+    assert decision["weights"] == {"recency": 3}
+    assert {row["expert"] for row in decision["ranking"] if not row["eligible"]} == {"giant"}
+
+
+def test_a_file_of_prompts(files, fitted):
+    folder, _ = fitted
+    lines = [{"prompt": PROSE, "id": "first"}, {"prompt": CODE}]
+    (files / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    args = ("route", "--input", files / "p.jsonl", "--router", folder)
+    done = call(*args, "--output", files / "d.jsonl")
+    assert "50.0%" in done.stderr
+    decisions = [json.loads(line) for line in (files / "d.jsonl").read_text().splitlines()]
+    assert [d["expert"] for d in decisions] == ["writer", "coder"]
+    assert decisions[0]["id"] == "first"
+    assert call(*args).stdout == (files / "d.jsonl").read_text()
+
+
+def test_flags():
+    told = call_json("flags", "Sum this up. [Flag: smallest model, parameters<=3B, shiny]")
+    assert told == {
+        "prompt": "Sum this up.",
+        "weights": {"size": 1.0},
+        "limits": {"parameters": "<= 3B"},
+        "unknown": ["shiny"],
+    }
+    assert "unknown: shiny" in call("flags", "x [Flag: shiny]").stdout
+
+
+def test_label_fit_and_run_on_real_models(tiny_library, tiny_texts, tmp_path):
+    prompts = [{"prompt": text, "group": kind} for kind in tiny_texts for text in tiny_texts[kind]]
+    path, scores, folder = tmp_path / "p.jsonl", tmp_path / "scores", tmp_path / "r"
+    path.write_text("".join(json.dumps(line) + "\n" for line in prompts))
+    label = ("label", "--library", tiny_library, "--prompts", path, "--out", scores)
+    first = call_json(*label)
+    assert set(first) == {"cells", "measured", "failed", "reused", "seconds"}
+    assert (first["measured"], first["failed"]) == (first["cells"], 0) == (4 * len(prompts), 0)
+    assert call_json(*label)["reused"] == first["cells"]
+
+    call("fit", scores, "--library", tiny_library, "--out", folder)
+    told = call_json("run", prompts[0]["prompt"], "--router", folder, "--max-new-tokens", 8)
+    assert {"answer", "tried", "seconds", "answered_by", "expert", "ranking"} <= set(told)
+    assert told["tried"][-1] == {
+        "expert": told["answered_by"],
+        "error": None,
+        "seconds": told["tried"][-1]["seconds"],
+    }
+    masked = call_json("run", "The quiet [MASK] follows the old garden.", "--router", folder)
+    assert masked["answered_by"] in ("code-bert", "prose-bert")
+    assert "[MASK]" not in masked["answer"]
+    assert call("library", "check", tiny_library).stdout.count("ok") == 4
+
+
+def test_run_falls_over_to_the_next_expert(tiny_library, tiny_texts, tmp_path, table):
+    library = yaml.safe_load(tiny_library.read_text())
+    library["experts"] = library["experts"][:2]
+    for expert in library["experts"]:
+        expert["model"] = str(tiny_library.parent / expert["model"])
+    library["experts"][0]["model"] = str(tmp_path / "gone")
+    (tmp_path / "library.yaml").write_text(yaml.safe_dump(library))
+    rows = [{"prompt": f"p {i}", "losses": {"code-gpt": 0.1, "prose-gpt": 0.9}} for i in range(4)]
+    scores = tmp_path / "s.jsonl"
+    scores.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fit = ("fit", scores, "--library", tmp_path / "library.yaml", "--out", tmp_path / "r")
+    call(*fit, "--predictor", "best-single")
+    told = call_json("run", "The old teacher", "--router", tmp_path / "r")
+    assert (told["expert"], told["answered_by"]) == ("code-gpt", "prose-gpt")
+    assert "gone" in told["tried"][0]["error"]
+    assert told["tried"][1]["error"] is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["quickstart", "route", "run", "label", "fit", "evaluate", "flags", "library show"],
+)
+def test_every_command_has_help_with_an_example(command):
+    assert f"Example: tryage {command}" in call(*command.split(), "--help").stdout
+
+
+def test_standard_output_holds_the_json_alone(fitted):
+    folder, _ = fitted
+    command = [sys.executable, "-m", "tryage", "route", PROSE, "--router", str(folder), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["expert"] == "writer"
+    assert done.stderr == ""

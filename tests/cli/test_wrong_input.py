@@ -1,0 +1,175 @@
+"""Every wrong input ends with exit code 2, one clear line, and nothing half written."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tryage.cli import app
+
+runner = CliRunner()
+
+
+def refused(*args, told, lines=1):
+    done = runner.invoke(app, [str(arg) for arg in args])
+    assert done.exit_code == 2, done.output
+    assert done.stdout == ""
+    message = done.stderr.strip().splitlines()
+    assert len(message) == lines, done.stderr
+    assert message[0].startswith("error: ")
+    for part in told:
+        assert str(part) in done.stderr, done.stderr
+
+
+@pytest.fixture
+def library(tmp_path):
+    data = {"experts": [{"name": "a", "model": "org/a"}, {"name": "b", "model": "org/b"}]}
+    path = tmp_path / "library.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+@pytest.fixture
+def saved(router, tmp_path):
+    router.save_pretrained(tmp_path / "router")
+    return tmp_path / "router"
+
+
+def table(path, *rows):
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
+    return path
+
+
+def row(prompt="p", **scores):
+    return {"prompt": prompt, "scores": scores}
+
+
+@pytest.mark.parametrize(
+    ("experts", "told"),
+    [
+        ([{"name": "a", "model": "m", "modle": "x"}], ["modle", "Did you mean 'model'"]),
+        ([{"name": "a", "model": "m"}, {"name": "a", "model": "n"}], ["'a' occurs twice"]),
+    ],
+)
+def test_a_wrong_library(tmp_path, experts, told):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump({"experts": experts}))
+    scores = table(tmp_path / "s.jsonl", row(a=1, b=0))
+    out = tmp_path / "out"
+    refused("fit", scores, "--library", path, "--out", out, told=[path, *told])
+    refused("library", "show", path, told=[path, *told])
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ("{not json", ["s.jsonl", "2"]),
+        (row(a=1.5, b=0), ["s.jsonl", "2", "scores", "1.5"]),
+        ({"prompt": "p", "scores": {"a": None}}, ["s.jsonl", "2", "scores"]),
+        ('{"prompt": "p", "scores": {"a": NaN}}', ["s.jsonl", "2", "scores"]),
+        ({"scores": {"a": 1}}, ["s.jsonl", "2", "prompt"]),
+        (row("", a=1), ["s.jsonl", "2", "prompt"]),
+        ({"prompt": "p", "losses": {"a": 1}}, ["s.jsonl", "2", "losses"]),
+    ],
+)
+def test_a_score_table_with_a_bad_line(tmp_path, library, bad, told):
+    scores, out = table(tmp_path / "s.jsonl", row(a=1, b=0), bad), tmp_path / "out"
+    refused("fit", scores, "--library", library, "--out", out, told=told)
+    assert not out.exists()
+
+
+def test_a_negative_loss(tmp_path, library):
+    scores = table(tmp_path / "s.jsonl", {"prompt": "p", "losses": {"a": -1, "b": 0}})
+    told = ["s.jsonl", "1", "losses", "-1"]
+    refused("fit", scores, "--library", library, "--out", tmp_path / "out", told=told)
+
+
+def test_experts_that_do_not_match(tmp_path, library):
+    out = tmp_path / "out"
+    unknown = table(tmp_path / "unknown.jsonl", row(a=1, b=0, c=1))
+    refused("fit", unknown, "--library", library, "--out", out, told=["'c'"])
+    unmeasured = table(tmp_path / "unmeasured.jsonl", row(a=1))
+    refused("fit", unmeasured, "--library", library, "--out", out, told=["'b'"])
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["  "], ["the prompt is empty"]),
+        (["hi", "--goal", "sise=1"], ["unknown goal 'sise'", "'size'"]),
+        (["hi", "--goal", "size=-1"], ["-1"]),
+        (["hi", "--goal", "size"], ["GOAL=WEIGHT"]),
+        (["hi", "--limit", "paramters<=3B"], ["unknown limit 'paramters'", "'parameters'"]),
+        (["hi", "--limit", "parameters<=3 kg"], ["units K, M, B, T"]),
+        (["hi [Flag: fluffy]"], ["'fluffy'"]),
+    ],
+)
+def test_wrong_words_and_numbers(saved, args, told):
+    refused("route", *args, "--router", saved, told=told)
+
+
+def test_a_limit_that_nobody_meets_lists_every_expert(saved):
+    refused("route", "hi", "--router", saved, "--limit", "size<=1K", told=["giant: "], lines=4)
+
+
+@pytest.mark.parametrize(("kind", "told"), [("cluster", "'clusters'"), ("auto", "clusters")])
+def test_an_unknown_predictor(tmp_path, library, kind, told):
+    scores, out = table(tmp_path / "s.jsonl", row(a=1, b=0)), tmp_path / "out"
+    refused("fit", scores, "--library", library, "--predictor", kind, "--out", out, told=[told])
+    assert not out.exists()
+
+
+def test_an_output_folder_that_holds_something_else(tmp_path, library):
+    scores, out = table(tmp_path / "s.jsonl", row(a=1, b=0)), tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    refused("fit", scores, "--library", library, "--out", out, told=["out"])
+    assert (out / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_router_that_is_missing_newer_or_damaged(tmp_path, saved):
+    refused("route", "hi", "--router", tmp_path / "none", told=["none", "open7"])
+    index = json.loads((saved / "router.json").read_text())
+    newer = shutil.copytree(saved, tmp_path / "newer")
+    (newer / "router.json").write_text(json.dumps(index | {"format": 2}))
+    refused("route", "hi", "--router", newer, told=["format 2", "upgrade"])
+    arrays = next(saved.glob("*.safetensors"))
+    arrays.write_bytes(arrays.read_bytes()[:-1])
+    refused("route", "hi", "--router", saved, told=[arrays.name])
+
+
+def test_a_model_folder_that_does_not_exist(tmp_path, saved, table_library):
+    path, prompts = tmp_path / "library.yaml", table(tmp_path / "p.jsonl", {"prompt": "hi"})
+    path.write_text(yaml.safe_dump({"experts": [{"name": "a", "model": "./gone"}]}))
+    out = tmp_path / "scores"
+    refused("label", "--library", path, "--prompts", prompts, "--out", out, told=["gone"])
+    checked = runner.invoke(app, ["library", "check", str(path)])
+    assert checked.exit_code == 2
+    assert "gone" in checked.stdout
+
+
+def test_a_task_that_the_runtime_does_not_know(tmp_path):
+    path, prompts = tmp_path / "library.yaml", table(tmp_path / "p.jsonl", {"prompt": "hi"})
+    experts = [{"name": "a", "model": "./m", "task": "image-to-text"}]
+    path.write_text(yaml.safe_dump({"experts": experts}))
+    told = ["image-to-text", "text-generation", "fill-mask"]
+    out = tmp_path / "scores"
+    refused("label", "--library", path, "--prompts", prompts, "--out", out, told=told)
+
+
+def test_a_missing_extra_names_the_pip_line(tmp_path, saved, monkeypatch):
+    import sys
+
+    for name in ("torch", "transformers"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in [n for n in sys.modules if n.startswith(("tryage.runtime", "tryage.labeling"))]:
+        monkeypatch.delitem(sys.modules, name)
+    path, prompts = tmp_path / "library.yaml", table(tmp_path / "p.jsonl", {"prompt": "hi"})
+    (tmp_path / "m").mkdir()
+    path.write_text(yaml.safe_dump({"experts": [{"name": "a", "model": "./m"}]}))
+    args = ("label", "--library", path, "--prompts", prompts, "--out", tmp_path / "scores")
+    refused(*args, told=['pip install "tryage[hf]"'])

@@ -1,0 +1,103 @@
+"""What is documented is executed: blocks of README.md and docs/, and every example."""
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+NOT_RUN_HERE = {
+    # They set up the environment that these tests run in.
+    "make quickstart",
+    "make test",
+    'pip install ".[langchain]"',
+    'pip install ".[llama-index]"',
+    'pip install ".[hf]"',
+    "pip install .",
+}
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def blocks(language):
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8") if page.exists() else ""
+        found = list(BLOCK.finditer(text))
+        for match, after in zip(found, [*found[1:], None], strict=True):
+            if match.group(1) != language:
+                continue
+            line = text[: match.start()].count("\n") + 2
+            told = after.group(2) if after is not None and after.group(1) == "text" else None
+            name = f"{page.relative_to(ROOT)}:{line}"
+            yield pytest.param(match.group(2), told, id=name)
+
+
+def environment():
+    bin_folder = str(Path(sys.executable).parent)
+    return os.environ | {"PATH": bin_folder + os.pathsep + os.environ["PATH"], "COLUMNS": "100"}
+
+
+@pytest.mark.parametrize(("code", "told"), blocks("python"))
+def test_python_blocks_run_and_print_what_stands_below_them(code, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "block", "exec"), {"__name__": "block"})
+    if told is not None:
+        assert printed.getvalue().rstrip() == told.rstrip()
+
+
+def commands(block):
+    """Yield each command of a console block with the output that stands below it."""
+    command, told = None, []
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            if command is not None:
+                yield command, "\n".join(told)
+            command, told = line[2:], []
+        else:
+            told.append(line)
+    if command is not None:
+        yield command, "\n".join(told)
+
+
+@pytest.mark.parametrize(("block", "_told"), blocks("console"))
+def test_console_blocks_print_what_stands_below_each_command(block, _told, tmp_path):
+    for command, told in commands(block):
+        plain = command.partition("  #")[0].strip()
+        if plain in NOT_RUN_HERE or plain.startswith(".venv/bin/"):
+            continue
+        done = subprocess.run(
+            shlex.split(plain),
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment(),
+            check=True,
+        )
+        assert done.stdout.rstrip() == told.rstrip()
+
+
+@pytest.mark.parametrize("example", [pytest.param(path, id=path.name) for path in EXAMPLES])
+def test_examples_run(example, tmp_path):
+    if example.name == "01_quickstart.py":
+        pytest.skip("make quickstart runs it; it trains models for two minutes")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(example)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment(),
+        check=True,
+    )
+    assert done.stdout.strip()
+    assert len(example.read_text().splitlines()) < 60

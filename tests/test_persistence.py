@@ -1,0 +1,126 @@
+import json
+
+import numpy as np
+import pytest
+
+from tryage import Router
+from tryage.errors import (
+    DamagedFileError,
+    FormatVersionError,
+    OutputFolderError,
+    RouterNotFoundError,
+)
+from tryage.persistence import bundled_routers
+
+PROMPTS = ["def value(index): return index", "The quiet river leaves the village.", "日本"]
+
+
+@pytest.fixture
+def folder(router, tmp_path):
+    router.save_pretrained(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def test_a_saved_router_decides_identically(router, folder):
+    again = Router.from_pretrained(folder)
+    for before, after in zip(router.route_batch(PROMPTS), again.route_batch(PROMPTS), strict=True):
+        assert before.to_dict() == after.to_dict()
+        np.testing.assert_array_equal(before.totals, after.totals)
+    assert again.facts == router.facts
+    assert again.library == router.library
+
+
+def test_the_folder_holds_json_safetensors_and_a_card(folder):
+    suffixes = {path.suffix for path in folder.iterdir()}
+    assert suffixes == {".json", ".safetensors", ".md"}
+    card = (folder / "README.md").read_text()
+    assert "coder" in card
+    assert "SHA-256" in card
+
+
+@pytest.mark.parametrize("kind", ["nearest", "linear", "best-single", "random"])
+def test_every_predictor_is_saved_whole(table, table_library, tmp_path, kind):
+    router = Router.fit(table, library=table_library, predictor=kind)
+    router.save_pretrained(tmp_path / "r")
+    again = Router.from_pretrained(tmp_path / "r")
+    for prompt in PROMPTS:
+        assert router.route(prompt).to_dict() == again.route(prompt).to_dict()
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".md")
+
+
+def test_a_changed_file_is_refused_by_name(folder):
+    for name in names(folder):
+        original = (folder / name).read_bytes()
+        changed = bytearray(original)
+        changed[len(changed) // 2] ^= 1
+        (folder / name).write_bytes(changed)
+        with pytest.raises(DamagedFileError, match=name):
+            Router.from_pretrained(folder)
+        (folder / name).write_bytes(original)
+    Router.from_pretrained(folder)
+
+
+def test_a_cut_or_missing_file_is_refused_by_name(folder):
+    for name in names(folder):
+        original = (folder / name).read_bytes()
+        (folder / name).write_bytes(original[: len(original) // 2])
+        with pytest.raises(DamagedFileError, match=name):
+            Router.from_pretrained(folder)
+        if name != "router.json":
+            (folder / name).unlink()
+            with pytest.raises(DamagedFileError, match=name):
+                Router.from_pretrained(folder)
+        (folder / name).write_bytes(original)
+
+
+def test_a_newer_format_says_to_upgrade(folder):
+    index = json.loads((folder / "router.json").read_text())
+    (folder / "router.json").write_text(json.dumps(index | {"format": 99}))
+    with pytest.raises(FormatVersionError, match=r"format 99.*reads up to 1.*upgrade"):
+        Router.from_pretrained(folder)
+
+
+def test_what_is_not_there_is_named_with_the_bundled_routers(tmp_path):
+    with pytest.raises(RouterNotFoundError, match="open7"):
+        Router.from_pretrained("open8")
+    with pytest.raises(RouterNotFoundError, match=r"holds no router\.json"):
+        Router.from_pretrained(tmp_path)
+
+
+def test_saving_replaces_a_router_and_nothing_else(router, folder, tmp_path):
+    router.save_pretrained(folder)
+    Router.from_pretrained(folder)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputFolderError, match="mine"):
+        router.save_pretrained(tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_nothing_is_left_behind_when_saving_fails(router, tmp_path, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        router.save_pretrained(tmp_path / "r")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_library_root_moves_with_the_folder(table, table_library, tmp_path):
+    from tryage import Library
+
+    (tmp_path / "a").mkdir()
+    library = Library(table_library.experts, root=tmp_path / "a")
+    Router.fit(table, library=library).save_pretrained(tmp_path / "a" / "router")
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert Router.from_pretrained(tmp_path / "b" / "router").library.root == tmp_path / "b"
+
+
+def test_bundled_routers_load_and_decide():
+    for name in bundled_routers():
+        router = Router.from_pretrained(name)
+        assert router.route("What is 17 * 3?").expert in router.library

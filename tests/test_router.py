@@ -1,0 +1,257 @@
+import json
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tryage import Goals, Library, Policy, Router, ScoreTable, TryageWarning
+from tryage.errors import (
+    FlagError,
+    GoalError,
+    LibraryError,
+    NoEligibleExpertError,
+    PredictorError,
+    PromptError,
+    ScoreTableError,
+)
+
+CODE = "def buffer_item(index, item=3):\n    if index > item:\n        return index - item\n"
+PROSE = "The old teacher watches the garden, and the garden answers a quiet letter."
+
+
+def test_prompts_go_to_the_expert_that_does_best_on_their_kind(router):
+    assert router.route(CODE).expert == "coder"
+    assert router.route(PROSE).expert == "writer"
+
+
+def test_a_decision_tells_everything_and_holds_no_prompt(router):
+    decision = router.route(f"{PROSE} [Flag: small model]")
+    data = decision.to_dict()
+    assert set(data) == {"expert", "ranking", "weights", "flags", "out_of_distribution"}
+    assert data["weights"] == {"size": 0.3}
+    assert data["flags"] == ["small model → size=0.3"]
+    first = data["ranking"][0]
+    assert first["expert"] == decision.expert == decision.order[0] == "writer"
+    assert first["values"] == {"size": 1e9, "recency": 214.0}
+    assert first["total"] == pytest.approx(first["loss"])
+    assert first["loss"] == pytest.approx(decision.predicted_loss)
+    assert json.loads(json.dumps(data)) == data
+    assert len(decision.to_dict(top=1)["ranking"]) == 1
+    assert "teacher" not in repr(decision) + json.dumps(data)
+    assert decision.prompt == PROSE
+    assert "writer" in decision.explain()
+
+
+def test_goals_flags_and_limits_steer(router):
+    assert router.route(CODE, goals=Goals(size=3)).expert == "writer"
+    assert router.route(f"{CODE} [Flag: newest]").expert == "giant"
+    limited = router.route(CODE, goals=Goals(limits={"parameters": "<=3B"}))
+    assert limited.expert == "writer"
+    assert limited.reasons["giant"] == "parameters is 70B, the limit is <= 3B"
+    assert [r.expert for r in limited.ranking] == ["writer", "coder", "giant"]
+    assert [r.eligible for r in limited.ranking] == [True, False, False]
+
+
+def test_a_policy_holds_against_the_prompt(router):
+    policy = Policy(limits={"parameters": "<=10B"}, flags=["size"])
+    strict = router.with_policy(policy)
+    decision = strict.route(f"{CODE} [Flag: parameters<=100B, newest]")
+    assert decision.expert == "coder"
+    assert "giant" in decision.reasons
+    assert router.route(CODE).reasons == {}
+
+
+def test_no_eligible_expert_lists_each_with_its_limit(router):
+    with pytest.raises(NoEligibleExpertError) as caught:
+        router.route(CODE, goals=Goals(limits={"parameters": "<=10M"}))
+    assert set(caught.value.reasons) == {"coder", "writer", "giant"}
+    assert "giant: parameters is 70B, the limit is <= 10M" in str(caught.value)
+
+
+def test_a_mask_asks_for_fill_mask_and_other_tasks_are_not_eligible(router):
+    with pytest.raises(NoEligibleExpertError, match="the prompt asks for fill-mask"):
+        router.route("The [MASK] teacher watches the garden.")
+    with pytest.raises(NoEligibleExpertError, match="asks for summarization"):
+        router.route(PROSE, task="summarization")
+
+
+@pytest.mark.parametrize("prompt", ["", " \n\t", "[Flag: smallest]"])
+def test_an_empty_prompt_is_refused(router, prompt):
+    with pytest.raises(PromptError):
+        router.route(prompt)
+
+
+def test_a_prompt_that_is_no_text_is_refused(router):
+    with pytest.raises(PromptError, match="found int"):
+        router.route(7)
+
+
+def test_unknown_flags_are_an_error_a_warning_or_text(router):
+    prompt = f"{PROSE} [Flag: fluffy]"
+    with pytest.raises(FlagError, match="fluffy"):
+        router.route(prompt)
+    with pytest.warns(TryageWarning, match="fluffy"):
+        assert router.route(prompt, flags="warn").prompt == PROSE
+    assert router.route(prompt, flags=False).prompt == prompt
+
+
+def test_far_prompts_fall_back_to_the_best_on_average(router):
+    far = router.route("量子力学中的波函数坍缩是什么？ " * 3)
+    assert far.out_of_distribution
+    average = router.predictors["text-generation"].average_loss_
+    np.testing.assert_allclose(far.losses, average)
+    assert far.expert == router.library.names[int(np.argmin(average))] == "giant"
+    assert "unlike the training prompts" in far.explain()
+    assert not router.route(PROSE).out_of_distribution
+
+
+AWKWARD = ["\x00\x01", "\ud800 lone surrogate", "日本語のテキスト", "🙂" * 50, "a" * 200_000, "?"]
+
+
+@pytest.mark.parametrize("prompt", AWKWARD)
+def test_awkward_prompts_get_a_finite_decision(router, prompt):
+    decision = router.route(prompt)
+    assert decision.expert in router.library
+    assert np.isfinite(decision.losses).all()
+
+
+words = st.text(min_size=1, max_size=80).filter(lambda text: text.strip())
+
+
+@given(st.lists(words, min_size=1, max_size=6))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_prompt_in_any_batch_gets_the_expert_it_gets_alone(router, prompts):
+    batch = router.route_batch(prompts, flags=False)
+    for prompt, decision in zip(prompts, batch, strict=True):
+        alone = router.route(prompt, flags=False)
+        np.testing.assert_allclose(decision.losses, alone.losses, atol=1e-4)
+        best = np.sort(alone.totals)[:2]
+        if best[1] - best[0] > 1e-5:
+            assert decision.expert == alone.expert
+
+
+def test_an_empty_batch(router):
+    assert router.route_batch([]) == []
+
+
+def test_fifty_threads_decide_alike(router):
+    expected = [router.route(CODE).expert, router.route(PROSE).expert]
+    found: list[list[str]] = []
+
+    def decide():
+        found.append([router.route(CODE).expert, router.route(PROSE).expert])
+
+    threads = [threading.Thread(target=decide) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 50
+
+
+def test_excluding_gives_the_reason_and_leaves_the_router_alone(router):
+    without = router.excluding({"coder": "it is down"})
+    assert without.route(CODE).expert != "coder"
+    assert without.route(CODE).reasons == {"coder": "it is down"}
+    assert router.route(CODE).expert == "coder"
+    with pytest.raises(LibraryError, match="Did you mean 'coder'"):
+        router.excluding({"codr": "x"})
+
+
+def test_a_router_of_two_tasks_serves_both():
+    library = Library.from_dict(
+        {
+            "experts": [
+                {"name": "say-a", "model": "a"},
+                {"name": "fill-a", "model": "b", "task": "fill-mask"},
+                {"name": "fill-b", "model": "c", "task": "fill-mask"},
+            ]
+        }
+    )
+    rows = [
+        {"prompt": f"Say {i}", "losses": {"say-a": 1.0 + i}}
+        if i % 2
+        else {"prompt": f"The [MASK] {i}", "losses": {"fill-a": 2.0, "fill-b": 1.0}}
+        for i in range(20)
+    ]
+    both = Router.fit(ScoreTable.from_rows(rows), library=library, predictor="best-single")
+    assert both.route("Say it").expert == "say-a"
+    masked = both.route("The [MASK] is")
+    assert masked.expert == "fill-b"
+    assert masked.to_dict()["ranking"][-1] == {
+        "expert": "say-a",
+        "loss": None,
+        "std": None,
+        "total": None,
+        "values": {},
+        "eligible": False,
+        "reason": "its task is text-generation, the prompt asks for fill-mask",
+    }
+    [only] = both.route_batch(["A [MASK]"])
+    assert only.expert == "fill-b"
+    report = both.evaluate(ScoreTable.from_rows(rows)).to_dict()
+    assert set(report["tasks"]) == {"text-generation", "fill-mask"}
+
+
+def test_experts_of_a_task_that_nothing_was_measured_on_are_not_eligible():
+    library = Library.from_dict(
+        {
+            "experts": [
+                {"name": "a", "model": "a"},
+                {"name": "m", "model": "m", "task": "fill-mask"},
+            ]
+        }
+    )
+    table = ScoreTable.from_rows([{"prompt": "x", "losses": {"a": 1.0}}])
+    router = Router.fit(table, library=library, predictor="best-single")
+    with pytest.raises(NoEligibleExpertError, match="nothing was measured on its task fill-mask"):
+        router.route("The [MASK]")
+
+
+@pytest.mark.parametrize("kind", ["clusters", "nearest", "linear", "best-single", "random"])
+def test_every_predictor_decides(table, table_library, kind):
+    router = Router.fit(table, library=table_library, predictor=kind)
+    decision = router.route(CODE)
+    assert np.isfinite(decision.losses).all()
+    assert set(router.facts["validation"]) == {"text-generation"}
+    if kind in ("clusters", "nearest", "linear"):
+        assert decision.expert == "coder"
+
+
+def test_unknown_predictors_are_named(table, table_library):
+    with pytest.raises(PredictorError, match="Did you mean 'clusters'"):
+        Router.fit(table, library=table_library, predictor="cluster")
+    with pytest.raises(PredictorError, match="clusters"):
+        Router.fit(table, library=table_library, predictor="auto")
+
+
+def test_table_and_library_must_name_the_same_experts(table, table_library):
+    fewer = Library([e for e in table_library if e.name != "giant"])
+    with pytest.raises(ScoreTableError, match="giant"):
+        Router.fit(table, library=fewer)
+    more = Library.from_dict(
+        {"experts": [*table_library.to_dict()["experts"], {"name": "new", "model": "n"}]}
+    )
+    with pytest.raises(ScoreTableError, match="new"):
+        Router.fit(table, library=more)
+
+
+def test_a_limit_that_cannot_be_checked_is_an_error(router):
+    with pytest.raises(GoalError, match="'coder' states no license"):
+        router.route(CODE, goals=Goals(limits={"license": ["mit"]}))
+
+
+def test_evaluation_sees_what_the_router_gains(router, table, held_out_table):
+    report = router.evaluate(held_out_table, train=table).to_dict()
+    assert report["router"]["selection_accuracy"] > 0.95
+    assert report["router"]["regret"] < report["references"]["best_single"]["regret"] / 4
+    assert report["references"]["oracle"]["regret"] == 0
+    assert set(report["groups"]) == {"code", "prose"}
+
+
+def test_an_evaluated_policy_pays_for_its_goals(router, held_out_table):
+    small = router.with_policy(Policy(weights={"size": 5.0})).evaluate(held_out_table).to_dict()
+    assert small["router"]["loss"] > router.evaluate(held_out_table).to_dict()["router"]["loss"]
+    assert small["router"]["regret"] == pytest.approx(0, abs=1e-9)
