@@ -166,7 +166,13 @@ class Router:
 
     def with_policy(self, policy: Policy) -> Router:
         """Return a router that decides under another policy."""
-        return self._copy(policy=policy)
+        return Router(
+            self.library,
+            self.predictors,
+            objective=self.objective,
+            policy=policy,
+            facts=self.facts,
+        )
 
     def excluding(self, reasons: Mapping[str, str]) -> Router:
         """Return a router that never chooses some experts.
@@ -180,7 +186,13 @@ class Router:
         for name in reasons:
             self.library.index(name)
         unavailable = {**self.objective.unavailable, **reasons}
-        return self._copy(objective=replace(self.objective, unavailable=unavailable))
+        return Router(
+            self.library,
+            self.predictors,
+            objective=replace(self.objective, unavailable=unavailable),
+            policy=self.policy,
+            facts=self.facts,
+        )
 
     def route(
         self,
@@ -274,10 +286,6 @@ class Router:
                 seed=seed,
             )
         return evaluation.of_tasks(found)
-
-    def _copy(self, **changes: Any) -> Router:
-        kept = {"objective": self.objective, "policy": self.policy, "facts": self.facts}
-        return Router(self.library, self.predictors, **(kept | changes))
 
     def _read(self, prompt: str, flags: bool | Literal["warn"]) -> Flags:
         if not isinstance(prompt, str):
