@@ -25,3 +25,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     with opener(path, "rt", encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)
+
+
+BEGIN, END = "<!-- routing: begin -->", "<!-- routing: end -->"
+"""Marks between which `benchmarks/routing.py` writes its table."""
