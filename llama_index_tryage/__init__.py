@@ -1,6 +1,13 @@
 """Tryage in LlamaIndex: an LLM and a selector that send each prompt to the best expert."""
 
-from llama_index_tryage.llm import TryageLLM
-from llama_index_tryage.selector import TryageSelector
+from tryage.errors import missing_extra
+
+try:
+    from llama_index_tryage.llm import TryageLLM
+    from llama_index_tryage.selector import TryageSelector
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "llama_index":
+        raise
+    raise missing_extra("llama-index", "llama_index_tryage") from error
 
 __all__ = ["TryageLLM", "TryageSelector"]

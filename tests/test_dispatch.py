@@ -9,13 +9,15 @@ import pytest
 from tryage.decision import Decision
 from tryage.dispatch import (
     adispatch,
+    adispatch_batch,
     adispatch_stream,
     describe_error,
     dispatch,
+    dispatch_batch,
     dispatch_stream,
     record,
 )
-from tryage.errors import DispatchError, ExpertError
+from tryage.errors import DispatchError, ExpertError, MissingExtraError
 
 
 def decide(*order: str, excluded: tuple[str, ...] = ()) -> Decision:
@@ -124,7 +126,10 @@ def test_only_declared_errors_fail_over():
     assert script.called == ["a"]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), asyncio.CancelledError(), SystemExit()])
+@pytest.mark.parametrize(
+    "error",
+    [KeyboardInterrupt(), asyncio.CancelledError(), SystemExit(), MissingExtraError("install it")],
+)
 def test_cancellation_passes_even_where_every_error_may_fail_over(error):
     script = Script(a=error)
     with pytest.raises(type(error)):
@@ -283,3 +288,69 @@ def test_error_texts_hold_one_line_and_no_secret(message, expected):
 
 def test_error_texts_are_cut():
     assert len(describe_error(ValueError("x" * 1000))) == 200
+
+
+def test_a_batch_is_grouped_and_fails_over_row_by_row():
+    calls = []
+
+    def call(name, rows):
+        calls.append((name, rows))
+        return [ValueError("no") if name == "a" and row == 2 else f"{name}{row}" for row in rows]
+
+    decisions = [decide("a", "b"), decide("b", "a"), decide("a", "b")]
+    outcomes = dispatch_batch(decisions, call)
+    assert [(o.value, o.answered_by) for o in outcomes] == [("a0", "a"), ("b1", "b"), ("b2", "b")]
+    assert calls == [("a", [0, 2]), ("b", [1]), ("b", [2])]
+    assert [a.error for a in outcomes[2].tried] == ["ValueError: no", None]
+    assert dispatch_batch([], call) == []
+
+
+def test_a_batch_keeps_the_error_of_each_row():
+    def call(name, rows):
+        if name == "a":
+            raise ValueError("a is down")
+        return [KeyError(row) for row in rows]
+
+    decisions = [decide("a"), decide("b", "a")]
+    down, bug = dispatch_batch(decisions, call, errors=(ValueError,))
+    assert isinstance(down, DispatchError)
+    assert str(down.__cause__) == "a is down"
+    assert isinstance(bug, KeyError)
+
+    def broken(name, rows):
+        raise KeyError(name)
+
+    with pytest.raises(KeyError):
+        dispatch_batch(decisions, broken, errors=(ValueError,))
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_async_batches(at_once):
+    running, peak = 0, 0
+
+    async def call(name, rows):
+        nonlocal running, peak
+        running += 1
+        peak = max(peak, running)
+        await asyncio.sleep(0)
+        running -= 1
+        if name == "a":
+            raise ValueError("no")
+        return [f"{name}{row}" for row in rows]
+
+    decisions = [decide("a", "b"), decide("b"), decide("c")]
+    outcomes = await adispatch_batch(decisions, call, at_once=at_once)
+    assert [o.value for o in outcomes] == ["b0", "b1", "c2"]
+    assert peak == (3 if at_once else 1)
+
+    async def broken(name, rows):
+        if name == "b":
+            raise KeyError(name)
+        await asyncio.sleep(0)
+        ended.append(name)
+        return rows
+
+    ended = []
+    with pytest.raises(KeyError):
+        await adispatch_batch(decisions, broken, errors=(ValueError,), at_once=True)
+    assert ended == ["a", "c"]

@@ -180,7 +180,8 @@ async def test_batch_fails_over_item_by_item(router, kit):
 
     experts = named() | {"coder": RunnableLambda(picky)}
     runnable = TryageRouter(router, experts, with_decision=True)
-    given = [kit.code, "def f(x):\n    return x\n", kit.prose]
+    other = "def item_value(index, value=7):\n    if index > value:\n        return index - value\n"
+    given = [kit.code, other, kit.prose]
     for outputs in (runnable.batch(given), await runnable.abatch(given)):
         answered = [output["decision"].answered_by for output in outputs]
         assert answered == ["giant", "coder", "writer"]

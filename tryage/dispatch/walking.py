@@ -9,13 +9,19 @@ from typing import TypeVar
 
 from tryage.decision import Decision
 from tryage.dispatch.records import Attempt, Outcome, describe_error
-from tryage.errors import DispatchError
+from tryage.errors import DispatchError, MissingExtraError
 
 T = TypeVar("T")
 Errors = tuple[type[BaseException], ...]
 
-PASSING: Errors = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
-"""What is never a failure of an expert: someone wants the whole call to end."""
+PASSING: Errors = (
+    asyncio.CancelledError,
+    GeneratorExit,
+    KeyboardInterrupt,
+    SystemExit,
+    MissingExtraError,
+)
+"""What is never a failure of one expert: the caller wants to end, or nothing here can run any."""
 
 
 def dispatch(

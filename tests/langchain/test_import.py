@@ -1,0 +1,19 @@
+"""Without its framework the adapter names the pip line."""
+
+import subprocess
+import sys
+
+CODE = """
+import sys
+sys.modules["langchain_core"] = None
+try:
+    import langchain_tryage
+except ImportError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_missing_extra_is_named():
+    told = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    assert told.stdout.startswith("MissingExtraError")
+    assert 'pip install "tryage[langchain]"' in told.stdout
