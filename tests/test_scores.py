@@ -116,7 +116,9 @@ def rows(draw, kind=None):
 
 
 @pytest.mark.parametrize("ending", FORMATS)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(entries=rows())
 def test_written_and_read_again_a_table_is_identical(tmp_path, ending, entries):
     table = ScoreTable.from_rows(entries)
@@ -132,7 +134,7 @@ def test_written_and_read_again_a_table_is_identical(tmp_path, ending, entries):
     assert same(table.reorder(measured), again)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(entries=rows(), data=st.data())
 def test_selecting_and_reordering_move_cells_and_change_none(entries, data):
     table = ScoreTable.from_rows(entries)

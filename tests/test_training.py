@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+
+from tryage.encoders import StaticEncoder
+from tryage.errors import PredictorError
+from tryage.predictors import PREDICTORS
+from tryage.scores import ScoreTable
+from tryage.training import (
+    CachedEncoder,
+    fit_and_validate,
+    fit_predictor,
+    split_folds,
+    validate,
+)
+
+
+class CountingEncoder:
+    """The bundled encoder, counting the prompts it reads."""
+
+    name = "counting"
+    dim = StaticEncoder.bundled().dim
+
+    def __init__(self):
+        self.read = 0
+
+    def encode(self, prompts):
+        self.read += len(prompts)
+        return StaticEncoder.bundled().encode(prompts)
+
+    def save(self, folder):
+        return {"kind": "counting"}
+
+
+TEXTS = ("def f(x): return x + {}", "The court of appeal dismissed claim {}", "Bake for {} minutes")
+
+
+def table(n=90, *, texts=TEXTS, seed=0):
+    """Each kind of prompt has an expert that is good on it and bad on the others."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number in range(n):
+        kind = number % len(texts)
+        losses = {
+            f"expert {j}": rng.uniform(0, 0.3) + (j != kind) + 0.05 * j for j in range(len(texts))
+        }
+        prompt = texts[kind].format(number)
+        rows.append({"prompt": prompt, "group": f"group {kind}", "losses": losses})
+    return ScoreTable.from_rows(rows)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return StaticEncoder.bundled()
+
+
+@pytest.mark.parametrize("kind", sorted(PREDICTORS))
+def test_every_kind_is_fitted_and_validated_reproducibly(kind, encoder):
+    data = table()
+    predictor = fit_predictor(data, kind, encoder, 0)
+    assert predictor.predict(data.prompts).mean["loss"].shape == (90, 3)
+    row = validate(data, kind, encoder, 0)
+    assert row == validate(data, kind, encoder, 0)
+    assert row["measured"] == 1.0
+    assert row["regret_ci95"][0] <= row["regret"] <= row["regret_ci95"][1]
+    looks = kind in ("clusters", "linear", "nearest")
+    assert (row["selection_accuracy"] > 0.9) == looks
+
+
+def test_validation_holds_out_what_it_judges(encoder):
+    """With losses that nothing can foretell, no kind does better than chance."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"prompt": f"What is {i} times {i + 1}?", "losses": {"a": x, "b": 1 - x}}
+        for i, x in enumerate(rng.integers(0, 2, 300).astype(float).tolist())
+    ]
+    for kind in ("clusters", "linear", "nearest"):
+        assert validate(ScoreTable.from_rows(rows), kind, encoder, 0)["loss"] > 0.4
+
+
+def test_each_prompt_is_encoded_once_for_the_fit_and_all_folds():
+    counting = CountingEncoder()
+    data = table()
+    predictor, row = fit_and_validate(data, "clusters", counting, 0)
+    assert counting.read == len(data)
+    assert predictor.encoder is counting
+    alone = fit_predictor(data, "clusters", counting, 0)
+    expected = alone.predict(data.prompts).mean["loss"]
+    np.testing.assert_array_equal(predictor.predict(data.prompts).mean["loss"], expected)
+    assert row == validate(data, "clusters", counting, 0)
+
+
+def test_kinds_that_do_not_look_at_prompts_encode_none():
+    counting = CountingEncoder()
+    fit_and_validate(table(), "best-single", counting, 0)
+    assert counting.read == 0
+    assert fit_and_validate(table(), "best-single", None, 0)[1]["measured"] == 1.0
+
+
+def test_a_cached_encoder_is_the_encoder_behind_it(encoder, tmp_path):
+    cached = CachedEncoder(encoder, ["one", "two", "one"])
+    assert (cached.name, cached.dim) == (encoder.name, encoder.dim)
+    for prompts in (["two", "one"], ["two", "three"], []):
+        np.testing.assert_array_equal(cached.encode(prompts), encoder.encode(prompts))
+    assert cached.save(tmp_path / "a") == encoder.save(tmp_path / "b")
+
+
+def test_folds_share_every_group_evenly_and_keep_equal_prompts_together():
+    data = table(60)
+    twice = ScoreTable.from_rows(
+        [
+            {"prompt": prompt, "group": group, "losses": {"a": 1.0}}
+            for prompt, group in zip(data.prompts * 2, data.groups * 2, strict=True)
+        ]
+    )
+    fold_of = split_folds(twice, 5, seed=0)
+    assert np.bincount(fold_of).tolist() == [24] * 5
+    np.testing.assert_array_equal(fold_of[:60], fold_of[60:])
+    for group in set(twice.groups):
+        member = np.array(twice.groups) == group
+        assert np.bincount(fold_of[member]).tolist() == [8] * 5
+    assert (split_folds(twice, 5, seed=1) != fold_of).any()
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_fewer_prompts_than_folds_are_held_out_one_by_one(encoder, n):
+    assert sorted(split_folds(table(n), 5, seed=0)) == list(range(n))
+    assert validate(table(n), "clusters", encoder, 0)["measured"] == 1.0
+
+
+def test_with_a_single_prompt_nothing_can_be_held_out(encoder):
+    data = table(1)
+    assert fit_predictor(data, "clusters", encoder, 0).experts_ == data.experts
+    row = validate(data, "clusters", encoder, 0)
+    assert row["loss"] is row["regret"] is None
+    assert row["measured"] == 0.0
+
+
+def test_an_expert_that_only_the_held_out_fold_measures_is_not_chosen_there(encoder):
+    rows = [{"prompt": f"prompt {i}", "losses": {"a": 1.0}} for i in range(10)]
+    rows[3]["losses"]["rare"] = 0.0
+    row = validate(ScoreTable.from_rows(rows), "clusters", encoder, 0)
+    assert row["measured"] < 1.0
+    assert row["loss"] == 1.0
+
+
+def test_a_fold_that_leaves_nothing_measured_to_learn_from_is_left_out(encoder):
+    rows = [{"prompt": "only one", "losses": {"a": 1.0}}, {"prompt": "nothing", "losses": {}}]
+    row = validate(ScoreTable.from_rows(rows), "clusters", encoder, 0)
+    assert row["measured"] == 0.0
+
+
+def test_an_unknown_kind_is_named():
+    with pytest.raises(PredictorError, match="unknown predictor 'cluster'"):
+        fit_predictor(table(3), "cluster", None, 0)
