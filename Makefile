@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: quickstart test lint types wheel clean
+.PHONY: quickstart test lint types wheel bench-routing clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -21,6 +21,10 @@ types: $(READY)
 
 wheel: $(READY)
 	bash .ci/wheel
+
+# Needs the benchmark data: TRYAGE_DATA, else ../shared/data.
+bench-routing: $(READY)
+	$(BIN)/python benchmarks/routing.py
 
 # Everything the checkout needs, in a virtual environment of its own. The stamp is written last, so
 # an interrupted install is taken up again.

@@ -1,0 +1,81 @@
+"""What ships in the wheel: small, whole, and as good as its card says."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tryage
+from tryage import Router, ScoreTable
+from tryage.encoders import StaticEncoder
+
+PRETRAINED = Path(tryage.__file__).parent / "pretrained"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+PROMPTS = [
+    (
+        "meta-math/MetaMath-Mistral-7B",
+        "Ana has 12 pens and buys 7 more. How many pens has she now?",
+    ),
+    ("cognitivecomputations/dolphin-2.9-llama3-8b", 'def add(a, b):\n    """Add two numbers."""\n'),
+    (
+        "meta-llama/Meta-Llama-3-8B",
+        "下列哪一项是哺乳动物？\nA. 鲸\nB. 鲨鱼\nC. 海龟\nD. 企鹅\n答案：",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def router():
+    return Router.from_pretrained("open7")
+
+
+@pytest.fixture(scope="module")
+def results():
+    return json.loads((BENCHMARKS / "results" / "routing.json").read_text(encoding="utf-8"))
+
+
+def test_what_ships_is_small():
+    sizes = {
+        folder.name: sum(file.stat().st_size for file in folder.iterdir())
+        for folder in PRETRAINED.iterdir()
+        if folder.is_dir()
+    }
+    assert set(sizes) >= {"static", "open7"}
+    assert sizes["static"] < 2.7e6
+    assert sizes["open7"] < 2.7e6
+    assert sum(sizes.values()) < 6e6
+
+
+@pytest.mark.parametrize(("expert", "prompt"), PROMPTS)
+def test_open7_knows_the_kind_of_prompt(router, expert, prompt):
+    assert router.route(prompt).expert == expert
+
+
+def test_open7_has_the_facts_that_goals_weigh(router):
+    for expert in router.library:
+        assert None not in (expert.parameters, expert.released, expert.license)
+        assert expert.context_length
+        assert expert.security.vendor
+
+
+def test_open7_carries_the_bundled_encoder(router):
+    prompts = [prompt for _, prompt in PROMPTS]
+    own = router.predictors["text-generation"].encoder.encode(prompts)
+    assert (own == StaticEncoder.bundled().encode(prompts)).all()
+
+
+def test_the_card_holds_the_table_of_the_results(results, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import routing
+
+    card = (PRETRAINED / "open7" / "README.md").read_text(encoding="utf-8")
+    assert f"{routing.BEGIN}\n{routing.table(results)}\n{routing.END}" in card
+
+
+def test_open7_does_what_its_card_says(router, results, data_dir):
+    table = ScoreTable.read(data_dir / "routing" / "open7_test.jsonl.gz")
+    measured = router.evaluate(table).to_dict()["router"]
+    claimed = results["test"]["open7_test"]["router"]
+    assert measured["score"] == pytest.approx(claimed["score"], abs=1e-3)
+    assert measured["score"] > 0.582
