@@ -157,7 +157,6 @@ def test_linear_finds_a_linear_law():
 def test_linear_penalises_what_is_noise():
     losses = np.random.default_rng(6).random((200, 2))
     predictor = fit(LinearPredictor, directions(200, 50), losses)
-    assert predictor.penalty_ >= 10.0
     assert predictor.predict(rows(200)).mean["loss"].std() < 0.1
 
 

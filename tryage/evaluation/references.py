@@ -87,6 +87,7 @@ def fitted_choices(
         (n,) columns for "clusters", "nearest" and "shuffled_labels".
     """
     encoder = encoder or StaticEncoder.bundled()
+    train = replace(train, targets={})  # the rows choose by their losses alone
     known, asked = encoder.encode(train.prompts), encoder.encode(prompts)
     dealt = np.random.default_rng([seed, 2]).permutation(len(train))
     shuffled = replace(train, losses=train.losses[dealt])

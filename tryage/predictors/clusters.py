@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.encoders import Encoder
-from tryage.predictors.base import LOSS, Floats, VectorPredictor, Vectors
+from tryage.predictors.base import Floats, Targets, VectorPredictor, Vectors
 from tryage.predictors.kmeans import spherical_kmeans
 
 _SOFTNESS = 0.01
@@ -36,6 +36,7 @@ class ClustersPredictor(VectorPredictor):
     """
 
     kind: ClassVar[str] = "clusters"
+    TARGET_ARRAYS: ClassVar[tuple[str, ...]] = ("shifts", "errors")
 
     def __init__(
         self, encoder: Encoder | None = None, *, seed: int = 0, k: int = 10, clusterings: int = 5
@@ -44,35 +45,41 @@ class ClustersPredictor(VectorPredictor):
         self.k = k
         self.clusterings = clusterings
 
-    def _fit(self, vectors: Vectors, losses: Floats) -> None:
+    def _fit_space(self, vectors: Vectors, losses: Floats) -> None:
         k = max(1, min(self.k, len(vectors) // 10))
         found = [
             spherical_kmeans(vectors, k, np.random.default_rng([self.seed, 0, number]))
             for number in range(self.clusterings)
         ]
-        residuals = losses - self.average_loss_
-        cells, errors = zip(
-            *(
-                _cell_means((vectors @ centres.T).argmax(axis=1), residuals, len(centres))
-                for centres in found
-            ),
-            strict=True,
-        )
         self.sizes_ = np.array([len(centres) for centres in found])
-        self._keep(np.concatenate(found), np.concatenate(cells), np.concatenate(errors))
+        self.centres_ = np.concatenate(found)
 
-    def _keep(self, centres: Vectors, shifts: Floats, errors: Floats) -> None:
-        """Keep all clusterings on end: centres (cells, dim), shifts and errors (cells, n_experts).
+    def _fit_target(self, vectors: Vectors, values: Floats) -> Targets:
+        """Return what is known of each cell, all clusterings on end, each (cells, n_experts).
 
         Shifts are cell means minus the expert's average; errors are their standard errors.
         """
-        self.centres_ = centres
-        self.shifts_ = shifts
-        self.errors_ = errors
-        self._moments = np.hstack([shifts, np.square(shifts) + np.square(errors)])
+        residuals = values - np.nanmean(values, axis=0)
+        borders = np.cumsum(self.sizes_)[:-1]
+        shifts, errors = zip(
+            *(
+                _cell_means((vectors @ centres.T).argmax(axis=1), residuals, len(centres))
+                for centres in np.split(self.centres_, borders)
+            ),
+            strict=True,
+        )
+        return {"shifts": np.concatenate(shifts), "errors": np.concatenate(errors)}
+
+    def _prepare(self) -> None:
+        # One product with all targets' moments on end serves every target.
+        parts = []
+        for arrays in self.fitted_.values():
+            shifts, errors = arrays["shifts"], arrays["errors"]
+            parts += [shifts, np.square(shifts) + np.square(errors)]
+        self._moments = np.hstack(parts)  # (cells, targets * 2 * n_experts)
         self._starts = np.concatenate([[0], np.cumsum(self.sizes_)[:-1]])
 
-    def _predict(self, vectors: Vectors) -> tuple[Floats, Floats]:
+    def _predict(self, vectors: Vectors) -> tuple[Targets, Targets]:
         similarity = (vectors @ self.centres_.T).astype(np.float64)  # (n, cells)
         nearest = np.maximum.reduceat(similarity, self._starts, axis=1)
         similarity -= nearest.repeat(self.sizes_, axis=1)
@@ -80,10 +87,14 @@ class ClustersPredictor(VectorPredictor):
         total = np.add.reduceat(weight, self._starts, axis=1) * len(self.sizes_)
         weight /= total.repeat(self.sizes_, axis=1)
         moments = weight @ self._moments
-        n_experts = len(self.experts_)
-        shift, square = moments[:, :n_experts], moments[:, n_experts:]
-        variance = np.maximum(square - np.square(shift), 0.0)
-        return self.average_loss_ + shift, np.sqrt(variance)
+        mean, std = {}, {}
+        m = len(self.experts_)
+        for number, target in enumerate(self.targets_):
+            start = 2 * m * number
+            shift, square = moments[:, start : start + m], moments[:, start + m : start + 2 * m]
+            mean[target] = self.averages_[target] + shift
+            std[target] = np.sqrt(np.maximum(square - np.square(shift), 0.0))
+        return mean, std
 
     @classmethod
     def _settings(cls, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,21 +104,11 @@ class ClustersPredictor(VectorPredictor):
         return {"k": self.k, "clusterings": self.clusterings, "sizes": self.sizes_.tolist()}
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        own: dict[str, NDArray[Any]] = {
-            "centres": self.centres_,
-            f"{LOSS}.shifts": self.shifts_,
-            f"{LOSS}.errors": self.errors_,
-        }
-        return super()._arrays() | own
+        return super()._arrays() | {"centres": self.centres_}
 
-    def _restore(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        super()._restore(config, arrays)
+    def _restore_space(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         self.sizes_ = np.array(config["sizes"], dtype=np.int64)
-        self._keep(
-            np.asarray(arrays["centres"], dtype=np.float32),
-            np.asarray(arrays[f"{LOSS}.shifts"], dtype=np.float64),
-            np.asarray(arrays[f"{LOSS}.errors"], dtype=np.float64),
-        )
+        self.centres_ = np.asarray(arrays["centres"], dtype=np.float32)
 
 
 def _cell_means(assigned: NDArray[Any], residuals: Floats, k: int) -> tuple[Floats, Floats]:
@@ -115,7 +116,7 @@ def _cell_means(assigned: NDArray[Any], residuals: Floats, k: int) -> tuple[Floa
 
     Args:
         assigned: cluster of each prompt, shape (n,).
-        residuals: loss minus the expert's average, (n, n_experts), NaN where not measured.
+        residuals: value minus the expert's average, (n, n_experts), NaN where not measured.
         k: number of clusters.
 
     Returns:
