@@ -46,7 +46,7 @@ def environment():
     return os.environ | {"PATH": bin_folder + os.pathsep + os.environ["PATH"], "COLUMNS": "100"}
 
 
-@pytest.mark.parametrize(("code", "told"), blocks("python"))
+@pytest.mark.parametrize(("code", "told"), list(blocks("python")))
 def test_python_blocks_run_and_print_what_stands_below_them(code, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     printed = io.StringIO()
@@ -70,7 +70,7 @@ def commands(block):
         yield command, "\n".join(told)
 
 
-@pytest.mark.parametrize(("block", "_told"), blocks("console"))
+@pytest.mark.parametrize(("block", "_told"), list(blocks("console")))
 def test_console_blocks_print_what_stands_below_each_command(block, _told, tmp_path):
     for command, told in commands(block):
         plain = command.partition("  #")[0].strip()

@@ -104,10 +104,17 @@ def test_nothing_is_left_behind_when_saving_fails(router, tmp_path, monkeypatch)
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    monkeypatch.setattr("safetensors.numpy.save", full)
     with pytest.raises(OSError, match="No space left"):
         router.save_pretrained(tmp_path / "r")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_get_the_modes_that_the_umask_gives(router, tmp_path):
+    (tmp_path / "plain").write_text("")
+    router.save_pretrained(tmp_path / "r")
+    expected = (tmp_path / "plain").stat().st_mode
+    assert {path.stat().st_mode for path in (tmp_path / "r").iterdir()} == {expected}
 
 
 def test_the_library_root_moves_with_the_folder(table, table_library, tmp_path):

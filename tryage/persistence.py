@@ -125,7 +125,8 @@ def save(state: RouterState, folder: Path, card: str) -> None:
         for task, predictor in state.predictors.items():
             config, arrays = predictor.state()
             file = re.sub(r"[^a-z0-9-]", "-", task.lower()) + ".safetensors"
-            safetensors.numpy.save_file(arrays, temporary / file)
+            # Written by hand, because save_file makes files that only their owner can read.
+            (temporary / file).write_bytes(safetensors.numpy.save(arrays))
             index["tasks"][task] = {"predictor": predictor.kind, "config": config, "file": file}
             if predictor.encoder is not None and index["encoder"] is None:
                 index["encoder"] = predictor.encoder.save(temporary)
