@@ -5,7 +5,8 @@
     python benchmarks/train_routers.py            # writes tryage/pretrained/NAME for every name
 
 The texts of the tables are not written anywhere; a router keeps cluster centres and cell means,
-and shares the bundled encoder. `benchmarks/routing.py` measures the result and puts its table into the model card.
+and shares the bundled encoder. `benchmarks/routing.py` measures the result and puts its table into
+the model card.
 """
 
 from __future__ import annotations
