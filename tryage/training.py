@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,7 @@ def _choose(
     """Columns of `train` chosen for some prompts by a predictor fitted on it, shape (n,)."""
     measured = np.flatnonzero(~np.isnan(train.losses).all(axis=0))
     part = train.reorder([train.experts[column] for column in measured.tolist()])
+    part = replace(part, targets={})  # no goals are weighed in, so the loss alone decides
     fitted = fit_predictor(part, kind, encoder, seed)
     predicted: Array = expected_losses(fitted.predict(prompts), fitted.average_loss_)
     ranks = np.argsort(np.argsort(np.array(part.experts)))
