@@ -16,6 +16,7 @@ from tryage.dispatch import (
     AsyncStream,
     DispatchedDecision,
     Errors,
+    Latencies,
     Outcome,
     Stream,
     adispatch,
@@ -69,6 +70,10 @@ class Binding(Generic[T]):
         max_attempts: how many experts to try at most; None tries every eligible one.
         errors: exceptions on which the next expert is tried; others are raised at once.
 
+    Attributes:
+        latencies: what calls took of late, which the goal latency looks at. Streams and batches
+            do not tell what one answer takes, so they are left out.
+
     Raises:
         RouterNotFoundError: there is no such folder or bundled router.
         LibraryError: `experts` or `aliases` name an expert that the library lacks. With a router
@@ -98,6 +103,7 @@ class Binding(Generic[T]):
         self._goals = goals
         self._task = task
         self._options: _Options = {"max_attempts": max_attempts, "errors": errors}
+        self.latencies = Latencies()
         self._lock = threading.Lock()
         self._router: Router | None = None
         self._experts: dict[str, T] = {}
@@ -145,12 +151,16 @@ class Binding(Generic[T]):
         """
         mode: Literal["warn", False] = "warn" if flags else False
         router = self.router if only is None else self._router_of(only)
-        return router.route(text, goals=self._goals, task=self._task, flags=mode)
+        observed = self.latencies.snapshot()
+        return router.route(text, goals=self._goals, task=self._task, flags=mode, observed=observed)
 
     def decide_batch(self, texts: Sequence[str], *, flags: bool = False) -> list[Decision]:
         """Decide for many texts in one pass; arguments and errors as `decide`."""
         mode: Literal["warn", False] = "warn" if flags else False
-        return self.router.route_batch(texts, goals=self._goals, task=self._task, flags=mode)
+        observed = self.latencies.snapshot()
+        return self.router.route_batch(
+            texts, goals=self._goals, task=self._task, flags=mode, observed=observed
+        )
 
     def dispatch(
         self, decision: Decision, call: Callable[[str, T], R]
@@ -172,6 +182,7 @@ class Binding(Generic[T]):
             lambda name: call(name, self.experts[name]),
             **self._options,
         )
+        self.latencies.observe(outcome.tried)
         return outcome.value, record(decision, outcome)
 
     async def adispatch(
@@ -183,6 +194,7 @@ class Binding(Generic[T]):
             lambda name: call(name, self.experts[name]),
             **self._options,
         )
+        self.latencies.observe(outcome.tried)
         return outcome.value, record(decision, outcome)
 
     def stream(self, decision: Decision, call: Callable[[str, T], Iterable[R]]) -> Stream[R]:
