@@ -31,6 +31,8 @@ V = TypeVar("V")
 TIE = 1e-9
 """Totals closer than this are equal; the cheaper expert wins, then the first name."""
 
+_LARGEST = float(np.finfo(np.float64).max)
+
 _MOST_KEPT = 256
 """Users can write limits, and hand in goals, so the memory of them is bounded."""
 
@@ -221,7 +223,10 @@ class Objective:
         eligible = self.eligibility(task, wanted.limits)
         totals = losses
         if wanted.weights:
-            totals = losses + self.penalties(wanted, task, facts, values)
+            # Sums that overflow stay finite: only the mask below says who is not eligible.
+            with np.errstate(over="ignore", invalid="ignore"):
+                totals = losses + self.penalties(wanted, task, facts, values)
+            totals = np.nan_to_num(totals, copy=False, nan=_LARGEST, posinf=_LARGEST)
         out = excluded_by_prompt(self.library, eligible.mask, wanted, facts, values)
         if out is None and not eligible.reasons:
             return totals
@@ -262,7 +267,7 @@ class Objective:
         """Return the column of the lowest total of every row, ties by price and then name.
 
         Args:
-            totals: (n, m), inf where an expert is not eligible.
+            totals: (n, m), inf where an expert is not eligible, finite elsewhere.
 
         Returns:
             (n,) columns; -1 where nobody is eligible.
@@ -299,7 +304,10 @@ class Objective:
 
     def _of_library(self, goal: Goal) -> tuple[Array, Array]:
         values = checked_values(goal, self.library, self.facts())
-        return values, goal.scaled(values, self._scale(goal))
+        scaled = goal.scaled(values, self._scale(goal))
+        for shared in (values, scaled):  # decisions hand them out
+            shared.setflags(write=False)
+        return values, scaled
 
     def _scale(self, goal: Goal) -> Scale:
         """Return the stored scale of a built-in goal, else one that the library fixes."""
