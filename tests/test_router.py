@@ -252,6 +252,15 @@ def test_evaluation_sees_what_the_router_gains(router, table, held_out_table):
     assert set(report["groups"]) == {"code", "prose"}
 
 
+def test_what_the_policy_excludes_is_no_choice_for_the_references(router, held_out_table):
+    limited = router.with_policy(Policy(limits={"parameters": "<=10B"}))
+    rows = limited.evaluate(held_out_table).to_dict()["references"]
+    free = router.evaluate(held_out_table).to_dict()["references"]
+    assert rows["best_single"]["loss"] > free["best_single"]["loss"]
+    with pytest.raises(NoEligibleExpertError):
+        router.with_policy(Policy(limits={"parameters": "<=1K"})).evaluate(held_out_table)
+
+
 def test_an_evaluated_policy_pays_for_its_goals(router, held_out_table):
     small = router.with_policy(Policy(weights={"size": 5.0})).evaluate(held_out_table).to_dict()
     assert small["router"]["loss"] > router.evaluate(held_out_table).to_dict()["router"]["loss"]
