@@ -32,8 +32,8 @@ def show(
     table = Table("expert", "task", "model", "parameters", "released", "license")
     for expert in read:
         size = "" if expert.parameters is None else format_count(expert.parameters)
-        released, license = str(expert.released or ""), expert.license or ""
-        table.add_row(expert.name, expert.task, expert.model, size, released, licence)
+        released, terms = str(expert.released or ""), expert.license or ""
+        table.add_row(expert.name, expert.task, expert.model, size, released, terms)
     Console().print(table)
 
 
