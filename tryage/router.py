@@ -303,6 +303,7 @@ class Router:
                 column_of[choices],
                 predicted=predicted.losses[:, columns],
                 penalties=penalties[..., columns],
+                ranks=self.objective.tie_rank[columns],
                 train=None if train_part is None else train_part.reorder(eligible),
                 encoder=self.predictors[task].encoder,
                 seed=seed,
