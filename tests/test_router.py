@@ -194,6 +194,9 @@ def test_a_router_of_two_tasks_serves_both():
     assert only.expert == "fill-b"
     report = both.evaluate(ScoreTable.from_rows(rows)).to_dict()
     assert set(report["tasks"]) == {"text-generation", "fill-mask"}
+    for task in report["tasks"].values():
+        assert task["references"]["oracle"]["regret"] == 0
+        assert task["references"]["oracle"]["selection_accuracy"] == 1
 
 
 def test_experts_of_a_task_that_nothing_was_measured_on_are_not_eligible():
