@@ -183,6 +183,15 @@ def test_paths_that_cannot_be_written(tmp_path, saved):
     refused(*args, tmp_path, told=[tmp_path])
 
 
+def test_an_encoder_that_is_not_in_the_cache_names_the_switch(tmp_path, library):
+    pytest.importorskip("sentence_transformers")
+    scores = table(tmp_path / "s.jsonl", *[row(f"p{i}", a=1, b=0) for i in range(20)])
+    fit = ("fit", scores, "--library", library, "--out", tmp_path / "r", "--encoder", "me/none")
+    refused(*fit, told=["'me/none'", "--download"])
+    refused(*fit, "--download", told=["'me/none' could not be fetched"])
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_task_that_the_runtime_does_not_know(tmp_path):
     path, prompts = tmp_path / "library.yaml", table(tmp_path / "p.jsonl", {"prompt": "hi"})
     experts = [{"name": "a", "model": "./m", "task": "image-to-text"}]

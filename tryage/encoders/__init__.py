@@ -24,12 +24,13 @@ __all__ = [
 ]
 
 
-def resolve_encoder(encoder: str | Path | Encoder) -> Encoder:
+def resolve_encoder(encoder: str | Path | Encoder, *, download: bool = False) -> Encoder:
     """Return the encoder that a name stands for.
 
     Args:
         encoder: "static" (the bundled one), the folder of a static encoder, the folder or Hub
             id of a sentence-transformers model, or an encoder, which is returned as it is.
+        download: whether a Hub model that is not in the local cache may be fetched.
 
     Raises:
         EncoderError: the name is none of these.
@@ -50,7 +51,7 @@ def resolve_encoder(encoder: str | Path | Encoder) -> Encoder:
             f"unknown encoder {str(encoder)!r}: it is not 'static', not a folder and not a Hub "
             f"id such as 'sentence-transformers/all-MiniLM-L6-v2'.{hint}"
         )
-    return SentenceEncoder(encoder)
+    return SentenceEncoder(encoder, download=download)
 
 
 def load_encoder(config: Mapping[str, Any], folder: str | Path) -> Encoder:
