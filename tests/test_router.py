@@ -166,21 +166,21 @@ def test_a_router_of_two_tasks_serves_both():
         {
             "experts": [
                 {"name": "say-a", "model": "a"},
-                {"name": "fill-a", "model": "b", "task": "fill-mask"},
-                {"name": "fill-b", "model": "c", "task": "fill-mask"},
+                {"name": "write-a", "model": "b", "task": "fill-mask"},
+                {"name": "write-b", "model": "c", "task": "fill-mask"},
             ]
         }
     )
     rows = [
         {"prompt": f"Say {i}", "losses": {"say-a": 1.0 + i}}
         if i % 2
-        else {"prompt": f"The [MASK] {i}", "losses": {"fill-a": 2.0, "fill-b": 1.0}}
+        else {"prompt": f"The [MASK] {i}", "losses": {"write-a": 2.0, "write-b": 1.0}}
         for i in range(20)
     ]
     both = Router.fit(ScoreTable.from_rows(rows), library=library, predictor="best-single")
     assert both.route("Say it").expert == "say-a"
     masked = both.route("The [MASK] is")
-    assert masked.expert == "fill-b"
+    assert masked.expert == "write-b"
     assert masked.to_dict()["ranking"][-1] == {
         "expert": "say-a",
         "loss": None,
@@ -191,7 +191,7 @@ def test_a_router_of_two_tasks_serves_both():
         "reason": "its task is text-generation, the prompt asks for fill-mask",
     }
     [only] = both.route_batch(["A [MASK]"])
-    assert only.expert == "fill-b"
+    assert only.expert == "write-b"
     report = both.evaluate(ScoreTable.from_rows(rows)).to_dict()
     assert set(report["tasks"]) == {"text-generation", "fill-mask"}
     for task in report["tasks"].values():
