@@ -110,9 +110,8 @@ def measured_cells(
     grouped = any(table.groups)
     order = tuple(dict.fromkeys(names))
     position = {name: number for number, name in enumerate(order)}
-    # Places from 0 to m - 1, whatever numbers were given.
-    order_of = np.array(table.experts) if ranks is None else np.asarray(ranks)
-    places = np.argsort(np.argsort(order_of))
+    if ranks is None:
+        ranks = np.argsort(np.argsort(np.array(table.experts)))
     cells = Measured(
         losses=losses,
         penalties=added[rows],
@@ -121,7 +120,7 @@ def measured_cells(
         groups=np.array([position[name] for name in names], dtype=np.intp),
         names=order,
         grouped=grouped,
-        ranks=places,
+        ranks=np.asarray(ranks),
         scored=table.kind == "scores",
     )
     return cells, rows
