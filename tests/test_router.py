@@ -223,8 +223,14 @@ def test_every_predictor_decides(table, table_library, kind):
 def test_unknown_predictors_are_named(table, table_library):
     with pytest.raises(PredictorError, match="Did you mean 'clusters'"):
         Router.fit(table, library=table_library, predictor="cluster")
-    with pytest.raises(PredictorError, match="clusters"):
-        Router.fit(table, library=table_library, predictor="auto")
+
+
+def test_the_default_predictor_is_the_one_that_auto_chooses(table, table_library):
+    router = Router.fit(table, library=table_library)
+    (choice,) = router.facts["choice"].values()
+    (predictor,) = router.predictors.values()
+    assert router.facts["predictor"] == "auto"
+    assert choice["chosen"].startswith(predictor.kind)
 
 
 def test_table_and_library_must_name_the_same_experts(table, table_library):

@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
@@ -127,8 +128,10 @@ def save(state: RouterState, folder: Path, card: str, *, share_encoder: bool = F
         for task, predictor in state.predictors.items():
             config, arrays = predictor.state()
             file = re.sub(r"[^a-z0-9-]", "-", task.lower()) + ".safetensors"
+            # safetensors writes an array's memory as it lies, whatever its strides say.
+            whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
             # Written by hand, because save_file makes files that only their owner can read.
-            (temporary / file).write_bytes(safetensors.numpy.save(arrays))
+            (temporary / file).write_bytes(safetensors.numpy.save(whole))
             index["tasks"][task] = {"predictor": predictor.kind, "config": config, "file": file}
             if predictor.encoder is not None and index["encoder"] is None:
                 shared = share_encoder and predictor.encoder is StaticEncoder.bundled()

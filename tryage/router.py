@@ -98,7 +98,7 @@ class Router:
         table: ScoreTable,
         *,
         library: Library,
-        predictor: str = "clusters",
+        predictor: str = "auto",
         encoder: str | Encoder = "static",
         seed: int = 0,
         policy: Policy | None = None,
@@ -108,7 +108,7 @@ class Router:
         Args:
             table: prompts × experts; cells may be missing.
             library: the experts; those of a task that occurs in the table must be measured.
-            predictor: a key of `tryage.predictors.PREDICTORS`.
+            predictor: "auto", or a key of `tryage.predictors.PREDICTORS`.
             encoder: ``"static"``, a sentence-transformers id or folder, or an encoder.
             seed: makes fitting repeatable.
             policy: what the operator allows.
@@ -120,16 +120,18 @@ class Router:
         """
         from tryage import training
         from tryage.encoders import resolve_encoder
-        from tryage.predictors import make_predictor
 
-        make_predictor(predictor, None, seed)  # an unknown kind fails before the encoder loads
+        training.check_kind(predictor)  # an unknown kind fails before the encoder loads
         ready = resolve_encoder(encoder)
         predictors: dict[str, Predictor] = {}
         spreads: dict[str, float] = {}
         validation: dict[str, Any] = {}
+        choices: dict[str, Any] = {}
         for task, part in table.by_task(library).items():
             fitted = training.fit_and_validate(part, predictor, ready, seed)
-            predictors[task], validation[task] = fitted
+            predictors[task], validation[task] = fitted.predictor, fitted.validation
+            if fitted.choice is not None:
+                choices[task] = fitted.choice
             spreads[task] = loss_spread(part.losses)
         facts = {
             "predictor": predictor,
@@ -141,6 +143,8 @@ class Router:
             "data_sha256": table.hash,
             "validation": validation,
         }
+        if choices:
+            facts["choice"] = choices
         objective = Objective.fit(library, spreads)
         return cls(library, predictors, objective=objective, policy=policy, facts=facts)
 

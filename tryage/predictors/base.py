@@ -146,6 +146,9 @@ class FittedPredictor(abc.ABC):
     """
 
     kind: ClassVar[str]
+    slow: ClassVar[bool] = False
+    """Whether a fit takes minutes, because the kind trains a network of its own on the texts."""
+
     experts_: tuple[str, ...]
     targets_: tuple[str, ...]
     averages_: Targets
