@@ -14,10 +14,10 @@ from tryage import flags as flag_reader
 from tryage import persistence
 from tryage.decision import Decision
 from tryage.encoders import Encoder
-from tryage.errors import NoEligibleExpertError, PromptError
+from tryage.errors import NoEligibleExpertError, PredictorError, PromptError
 from tryage.flags import Flags
 from tryage.goals import Goals
-from tryage.library import Library, asked_task
+from tryage.library import Expert, Library, asked_task
 from tryage.objective import Objective, loss_spread
 from tryage.persistence import RouterState
 from tryage.policy import Policy, Wanted
@@ -196,6 +196,62 @@ class Router:
             objective=replace(self.objective, unavailable=unavailable),
             policy=self.policy,
             facts=self.facts,
+        )
+
+    def add_expert(self, expert: Expert, probes: ScoreTable) -> Router:
+        """Return a router that knows one more expert; the others are not fitted again.
+
+        Args:
+            expert: the new expert, of a task that the router knows.
+            probes: its measured results on prompts like those the router was fitted on; a few
+                hundred do. Scales of goals stay as they are.
+
+        Raises:
+            LibraryError: the library has an expert of that name.
+            ScoreTableError: the probes do not measure the expert.
+            PredictorError: nothing is known of its task, or the probes lack a target.
+        """
+        library = Library(
+            (*self.library.experts, expert), name=self.library.name, root=self.library.root
+        )
+        predictor = self.predictors.get(expert.task)
+        if predictor is None:
+            raise PredictorError(
+                f"expert {expert.name!r} is of task {expert.task!r}, but the router was fitted on "
+                f"{', '.join(self.predictors)}; fit one for that task"
+            )
+        column = probes.reorder([expert.name])
+        column = column.select(~np.isnan(column.losses[:, 0]))
+        grown = predictor.with_expert(column.prompts, column)
+        return self._changed(library, {**self.predictors, expert.task: grown})
+
+    def without(self, name: str) -> Router:
+        """Return a router that does not know an expert; the others are not fitted again.
+
+        Raises:
+            LibraryError: the library has no expert of that name, or no other.
+        """
+        gone = self.library[name]
+        rest = tuple(expert for expert in self.library if expert.name != name)
+        library = Library(rest, name=self.library.name, root=self.library.root)
+        predictors = dict(self.predictors)
+        known = predictors.get(gone.task)
+        if known is not None and len(known.experts_) > 1:
+            predictors[gone.task] = known.without_expert(name)
+        elif known is not None:
+            del predictors[gone.task]
+        return self._changed(library, predictors)
+
+    def _changed(self, library: Library, predictors: Mapping[str, Predictor]) -> Router:
+        """Return a router over another library, on the same scales."""
+        kept = {n: why for n, why in self.objective.unavailable.items() if n in library}
+        facts = self.facts | {"experts_since": list(library.names)}
+        return Router(
+            library,
+            predictors,
+            objective=replace(self.objective, library=library, unavailable=kept),
+            policy=self.policy,
+            facts=facts,
         )
 
     def route(
