@@ -27,6 +27,7 @@ ORDER = (
     "objective",
     "decision",
     "forecast",
+    "budgets",
     "evaluation",
     "training",
     "persistence",

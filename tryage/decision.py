@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tryage.goals import GOALS, Goal
+from tryage.goals import Goal, find_goal
 
 Array = NDArray[np.float64]
 
@@ -155,7 +155,7 @@ class Decision:
     def _written(self, name: str, value: float | None) -> str:
         if value is None:
             return "not stated, counts as worst"
-        goal = self.goals.get(name) or GOALS.get(name)
+        goal = self.goals.get(name) or find_goal(name)
         return f"{value:.4g}" if goal is None else goal.format(value)
 
     def _columns(self, *, eligible: bool) -> list[int]:

@@ -25,6 +25,7 @@ from tryage.policy import Policy, Wanted
 from tryage.predictors import Predictor
 
 if TYPE_CHECKING:
+    from tryage.budgets import Calibration
     from tryage.evaluation import Evaluation, TaskEvaluations
     from tryage.scores import ScoreTable
 
@@ -288,6 +289,55 @@ class Router:
                 seed=seed,
             )
         return evaluation.of_tasks(found)
+
+    def calibrate(
+        self,
+        prompts: Sequence[str],
+        *budgets: str,
+        goals: Goals | None = None,
+        task: str | None = None,
+        seed: int = 0,
+    ) -> Calibration:
+        """Find weights with which the router meets budgets on prompts like these.
+
+        Args:
+            prompts: past prompts, taken as they are (flags in them do not act).
+            budgets: ``"mean cost <= 0.40 USD per 1000 prompts"``, ``"score >= 95% of best"``
+                (the best single expert by predicted mean), ``"share(NAME) <= 20%"``; several hold
+                together.
+            goals: weights and limits that hold besides.
+            task: what the prompts ask for; by default what each asks for itself.
+            seed: of the bootstrap.
+
+        Returns:
+            Goals with the weights found, and what they attain; where a budget cannot be met, the
+            nearest attainable.
+
+        Raises:
+            GoalError: a budget cannot be read, or speaks of what is not known.
+            PromptError: there is no prompt, or prompts ask for several tasks.
+        """
+        from tryage import budgets as budget_room
+
+        for prompt in prompts:
+            self._read(prompt, False)
+        tasks = {task} if task else {asked_task(prompt) for prompt in prompts}
+        if len(tasks) != 1:
+            told = "there are no prompts" if not tasks else f"prompts ask for {', '.join(tasks)}"
+            raise PromptError(f"{told}; calibrate on prompts of one task")
+        asked = tasks.pop()
+        predicted = self.forecast(prompts, task=asked)
+        return budget_room.calibrate(
+            self.objective,
+            predicted,
+            asked,
+            self.policy.combine(goals, None),
+            self._facts(prompts, predicted),
+            budgets,
+            goals=goals or Goals(),
+            scored=self.facts.get("kind") == "scores",
+            seed=seed,
+        )
 
     def _read(self, prompt: str, flags: bool | Literal["warn"]) -> Flags:
         if not isinstance(prompt, str):
