@@ -14,10 +14,10 @@ from tryage import flags as flag_reader
 from tryage import persistence
 from tryage.decision import Decision
 from tryage.encoders import Encoder
-from tryage.errors import NoEligibleExpertError, PromptError
+from tryage.errors import NoEligibleExpertError, PromptError, ScoreTableError
 from tryage.flags import Flags
 from tryage.forecast import Forecast, forecast, measured_over
-from tryage.goals import Facts, Goals
+from tryage.goals import Facts, Goals, check_weights
 from tryage.library import Library, asked_task
 from tryage.objective import Objective, loss_spread
 from tryage.persistence import RouterState
@@ -27,6 +27,7 @@ from tryage.predictors import Predictor
 if TYPE_CHECKING:
     from tryage.budgets import Calibration
     from tryage.evaluation import Evaluation, TaskEvaluations
+    from tryage.evaluation.pareto import Front
     from tryage.scores import ScoreTable
 
 Array = NDArray[np.float64]
@@ -289,6 +290,42 @@ class Router:
                 seed=seed,
             )
         return evaluation.of_tasks(found)
+
+    def pareto(self, table: ScoreTable, *goals: str) -> Front:
+        """Sweep the weights of goals over measured results; see `tryage.evaluation.pareto`.
+
+        Args:
+            table: measured results of one task that the router was not fitted on.
+            goals: one goal or two, such as ``"cost"``.
+
+        Raises:
+            GoalError: a goal is unknown or cannot be computed.
+            ScoreTableError: table and library do not fit, several tasks, or nothing measured.
+        """
+        from tryage.evaluation.pareto import pareto
+
+        parts = table.by_task(self.library)
+        if len(parts) != 1:
+            raise ScoreTableError(f"the table has the tasks {', '.join(parts)}; give one of them")
+        ((task, part),) = parts.items()
+        columns = [self.library.index(name) for name in part.experts]
+        wanted = self.policy.combine(None, None)
+        base = {name: w for name, w in wanted.weights.items() if name not in goals}
+        alone = [replace(wanted, weights=check_weights({g: 1.0}, wanted.goals)) for g in goals]
+        predicted = self.forecast(part.prompts, task=task)
+        guessed = self._facts(part.prompts, predicted)
+        measured = self._facts(part.prompts, measured_over(predicted, part, columns))
+        objective = self.objective
+        totals = objective.totals(predicted.losses, task, replace(wanted, weights=base), guessed)
+        values = [objective.goal_values(wanted.goal(name), measured) for name in goals]
+        return pareto(
+            part,
+            goals,
+            predicted=totals[:, columns],
+            penalties=[objective.penalties(w, task, guessed)[..., columns] for w in alone],
+            values=[found[..., columns] for found in values],
+            realised=[objective.penalties(w, task, measured)[..., columns] for w in alone],
+        )
 
     def calibrate(
         self,

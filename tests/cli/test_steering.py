@@ -57,3 +57,15 @@ def test_the_summary_of_a_file_compares_with_each_expert(files):
     assert rows["giant"] == ["0.0%", "-", "-", rows["giant"][3], "0.9"]
     assert rows["routed"][2] == "0.15"
     assert told[-1].startswith("2 prompts.")
+
+
+def test_pareto(files):
+    args = ("pareto", files / "r", files / "scores.jsonl", "--goal", "cost")
+    told = json.loads(call(*args, "--json", "--png", files / "front.png").stdout)
+    assert {"goal", "points", "aiq", "hypervolume", "references"} <= set(told)
+    assert set(told["references"]) == {"zero_router", "oracle"}
+    assert (files / "front.png").read_bytes().startswith(b"\x89PNG")
+    assert "AIQ" in call(*args).stdout
+    both = call(*args, "--goal", "size", "--png", files / "both.png", code=2)
+    assert "a picture shows one goal" in both.stderr
+    assert not (files / "both.png").exists()

@@ -32,6 +32,7 @@ _COMMANDS: Mapping[typer.Typer, tuple[Callable[..., None], ...]] = {
         learning.fit,
         learning.evaluate,
         steering.calibrate,
+        steering.pareto,
         deciding.flags,
     ),
     library: (libraries.show, libraries.check),
