@@ -15,6 +15,7 @@ ORDER = (
     "units",
     "files",
     "library",
+    "sources",
     "limits",
     "goals",
     "flags",

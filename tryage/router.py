@@ -22,7 +22,7 @@ from tryage.library import Library, asked_task
 from tryage.objective import Objective, loss_spread
 from tryage.persistence import RouterState
 from tryage.policy import Policy, Wanted
-from tryage.predictors import Predictor
+from tryage.predictors import Predictor, UnmeasuredPredictor
 
 if TYPE_CHECKING:
     from tryage.budgets import Calibration
@@ -134,6 +134,36 @@ class Router:
         }
         objective = Objective.fit(library, spreads, **training.scale_facts(table, library))
         return cls(library, predictors, objective=objective, policy=policy, facts=facts)
+
+    @classmethod
+    def from_library(cls, library: Library, *, policy: Policy | None = None) -> Router:
+        """Return a router for a library of which nothing is measured yet.
+
+        It decides by goals and limits alone, the cheaper first and then by name where they leave
+        several, and its decisions say so: their losses are not known.
+        """
+        predictors: dict[str, Predictor] = {
+            task: UnmeasuredPredictor().learn_names(library.of_task(task).names)
+            for task in library.tasks
+        }
+        objective = Objective.fit(library, dict.fromkeys(library.tasks, 1.0))
+        return cls(library, predictors, objective=objective, policy=policy)
+
+    def without(self, *names: str) -> Router:
+        """Return a router whose library lacks some experts; nothing is fitted again.
+
+        Raises:
+            LibraryError: there is no expert of that name, or none is left.
+        """
+        library = self.library.without(*names)
+        gone = {n: reason for n, reason in self.objective.unavailable.items() if n in library}
+        return Router(
+            library,
+            self.predictors,
+            objective=replace(self.objective, library=library, unavailable=gone),
+            policy=self.policy,
+            facts=self.facts,
+        )
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> None:
         """Save the router as a folder of JSON and safetensors, whole or not at all.
@@ -438,6 +468,7 @@ class Router:
             flags=wanted.flags,
             out_of_distribution=bool(predicted.ood[place]),
             goals=wanted.goals,
+            measured=predicted.measured,
         )
 
     def _facts(

@@ -35,7 +35,7 @@ _COMMANDS: Mapping[typer.Typer, tuple[Callable[..., None], ...]] = {
         steering.pareto,
         deciding.flags,
     ),
-    library: (libraries.show, libraries.check),
+    library: (libraries.show, libraries.check, libraries.from_hub),
 }
 for _group, _commands in _COMMANDS.items():
     for _command in _commands:

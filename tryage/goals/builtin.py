@@ -227,6 +227,8 @@ _FACTS: Mapping[str, Any] = {
     "license": lambda e: e.license,
     "location": lambda e: e.security.location,
     "vendor": lambda e: e.security.vendor,
+    "pickle": lambda e: e.security.pickle,
+    "scan": lambda e: e.security.scan,
 }
 
 

@@ -9,9 +9,11 @@ from tryage.predictors.baselines import BestSinglePredictor, RandomPredictor
 from tryage.predictors.clusters import ClustersPredictor
 from tryage.predictors.linear import LinearPredictor
 from tryage.predictors.nearest import NearestPredictor
+from tryage.predictors.unmeasured import UnmeasuredPredictor
 
 __all__ = [
     "PREDICTORS",
+    "STORED",
     "BestSinglePredictor",
     "ClustersPredictor",
     "FittedPredictor",
@@ -20,6 +22,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "RandomPredictor",
+    "UnmeasuredPredictor",
     "make_predictor",
 ]
 
@@ -34,6 +37,12 @@ PREDICTORS: dict[str, type[FittedPredictor]] = {
     )
 }
 """Kind → class."""
+
+STORED: dict[str, type[FittedPredictor]] = {
+    **PREDICTORS,
+    UnmeasuredPredictor.kind: UnmeasuredPredictor,
+}
+"""Kind → class, of all that a router folder may hold."""
 
 
 def make_predictor(kind: str, encoder: Encoder | None, seed: int = 0) -> FittedPredictor:
