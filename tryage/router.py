@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tryage.scores import ScoreTable
 
 Array = NDArray[np.float64]
+FlagMode = bool | Literal["warn"] | Flags
 
 
 class Router:
@@ -221,7 +222,7 @@ class Router:
         *,
         goals: Goals | None = None,
         task: str | None = None,
-        flags: bool | Literal["warn"] = True,
+        flags: FlagMode = True,
         observed: Mapping[str, float] | None = None,
     ) -> Decision:
         """Decide which expert a prompt goes to.
@@ -232,7 +233,8 @@ class Router:
             task: a Transformers task; by default fill-mask where the prompt holds ``[MASK]``,
                 else text-generation.
             flags: read flags and raise on unknown words (True), warn of them (``"warn"``), or
-                leave the text as it is (False).
+                leave the text as it is (False). `Flags` that were read elsewhere, off the user's
+                own text, act like those of a prompt; unknown words in them warn.
             observed: expert → seconds that its calls took of late, a snapshot such as
                 `tryage.dispatch.Latencies` gives; the goal latency looks at it.
 
@@ -251,7 +253,7 @@ class Router:
         *,
         goals: Goals | None = None,
         task: str | None = None,
-        flags: bool | Literal["warn"] = True,
+        flags: FlagMode = True,
         observed: Mapping[str, float] | None = None,
     ) -> list[Decision]:
         """Decide for many prompts in one pass; arguments and errors as `route`.
@@ -406,10 +408,13 @@ class Router:
             seed=seed,
         )
 
-    def _read(self, prompt: str, flags: bool | Literal["warn"]) -> Flags:
+    def _read(self, prompt: str, flags: FlagMode) -> Flags:
         if not isinstance(prompt, str):
             raise PromptError(f"a prompt is text, found {type(prompt).__name__}")
-        read = flag_reader.parse(prompt) if flags else Flags(prompt)
+        if isinstance(flags, Flags):
+            read = replace(flags, prompt=prompt)
+        else:
+            read = flag_reader.parse(prompt) if flags else Flags(prompt)
         if not read.prompt.strip():
             what = "the prompt is empty" if not prompt.strip() else "the prompt holds only flags"
             raise PromptError(f"{what}; there is nothing to route")
@@ -420,12 +425,14 @@ class Router:
         reads: Sequence[Flags],
         goals: Goals | None,
         task: str | None,
-        flags: bool | Literal["warn"],
+        flags: FlagMode,
         observed: Mapping[str, float] | None,
     ) -> list[Decision]:
-        unknown: Literal["error", "warn"] = "warn" if flags == "warn" else "error"
+        warns = flags == "warn" or isinstance(flags, Flags)
+        unknown: Literal["error", "warn"] = "warn" if warns else "error"
         wanted = [
-            self.policy.combine(goals, read if flags else None, unknown=unknown) for read in reads
+            self.policy.combine(goals, read if flags is not False else None, unknown=unknown)
+            for read in reads
         ]
         tasks = [task or asked_task(read.prompt) for read in reads]
         decisions: list[Decision | None] = [None] * len(reads)
