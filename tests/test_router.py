@@ -166,21 +166,21 @@ def test_a_router_of_two_tasks_serves_both():
         {
             "experts": [
                 {"name": "say-a", "model": "a"},
-                {"name": "fill-a", "model": "b", "task": "fill-mask"},
-                {"name": "fill-b", "model": "c", "task": "fill-mask"},
+                {"name": "write-a", "model": "b", "task": "fill-mask"},
+                {"name": "write-b", "model": "c", "task": "fill-mask"},
             ]
         }
     )
     rows = [
         {"prompt": f"Say {i}", "losses": {"say-a": 1.0 + i}}
         if i % 2
-        else {"prompt": f"The [MASK] {i}", "losses": {"fill-a": 2.0, "fill-b": 1.0}}
+        else {"prompt": f"The [MASK] {i}", "losses": {"write-a": 2.0, "write-b": 1.0}}
         for i in range(20)
     ]
     both = Router.fit(ScoreTable.from_rows(rows), library=library, predictor="best-single")
     assert both.route("Say it").expert == "say-a"
     masked = both.route("The [MASK] is")
-    assert masked.expert == "fill-b"
+    assert masked.expert == "write-b"
     assert masked.to_dict()["ranking"][-1] == {
         "expert": "say-a",
         "loss": None,
@@ -191,9 +191,12 @@ def test_a_router_of_two_tasks_serves_both():
         "reason": "its task is text-generation, the prompt asks for fill-mask",
     }
     [only] = both.route_batch(["A [MASK]"])
-    assert only.expert == "fill-b"
+    assert only.expert == "write-b"
     report = both.evaluate(ScoreTable.from_rows(rows)).to_dict()
     assert set(report["tasks"]) == {"text-generation", "fill-mask"}
+    for task in report["tasks"].values():
+        assert task["references"]["oracle"]["regret"] == 0
+        assert task["references"]["oracle"]["selection_accuracy"] == 1
 
 
 def test_experts_of_a_task_that_nothing_was_measured_on_are_not_eligible():
@@ -250,6 +253,15 @@ def test_evaluation_sees_what_the_router_gains(router, table, held_out_table):
     assert report["router"]["regret"] < report["references"]["best_single"]["regret"] / 4
     assert report["references"]["oracle"]["regret"] == 0
     assert set(report["groups"]) == {"code", "prose"}
+
+
+def test_what_the_policy_excludes_is_no_choice_for_the_references(router, held_out_table):
+    limited = router.with_policy(Policy(limits={"parameters": "<=10B"}))
+    rows = limited.evaluate(held_out_table).to_dict()["references"]
+    free = router.evaluate(held_out_table).to_dict()["references"]
+    assert rows["best_single"]["loss"] > free["best_single"]["loss"]
+    with pytest.raises(NoEligibleExpertError):
+        router.with_policy(Policy(limits={"parameters": "<=1K"})).evaluate(held_out_table)
 
 
 def test_an_evaluated_policy_pays_for_its_goals(router, held_out_table):

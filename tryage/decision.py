@@ -167,12 +167,14 @@ class Decision:
         return f"{value:.4g}" if goal is None else goal.format(value)
 
     def _columns(self, *, eligible: bool) -> list[int]:
-        finite = np.isfinite(self.totals)
+        columns = [c for c, name in enumerate(self.names) if (name in self.reasons) != eligible]
         if not eligible:
-            return sorted(np.flatnonzero(~finite).tolist(), key=lambda c: self.names[c])
-        chosen = self.names.index(self.expert)
-        rest = [c for c in np.flatnonzero(finite).tolist() if c != chosen]
-        return [chosen, *sorted(rest, key=lambda c: (self.totals[c], self.names[c]))]
+            return sorted(columns, key=lambda c: self.names[c])
+        # First the expert that was chosen: the next may be as good within rounding.
+        return sorted(
+            columns,
+            key=lambda c: (self.names[c] != self.expert, self.totals[c], self.names[c]),
+        )
 
     def _ranked(self, column: int) -> RankedExpert:
         name = self.names[column]

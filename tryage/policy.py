@@ -108,7 +108,7 @@ class Policy:
         echo: tuple[str, ...] = ()
         if flags is not None:
             self._tell(flags, self.unknown_flags or unknown)
-            echo = flags.echo
+            echo = flags.echo + tuple(f"{words}: not understood" for words in flags.unknown)
             named = {*flags.weights, *(limit.attribute for limit in flags.limits)}
             refused = sorted(name for name in named if not self._allows(name))
             echo += tuple(f"{name}: not allowed by the policy" for name in refused)

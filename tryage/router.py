@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from tryage import flags as flag_reader
 from tryage import persistence
 from tryage.decision import Decision
 from tryage.encoders import Encoder
-from tryage.errors import NoEligibleExpertError, PromptError, ScoreTableError
+from tryage.errors import NoEligibleExpertError, PromptError, ScoreTableError, TryageWarning
 from tryage.flags import Flags
 from tryage.forecast import Forecast, forecast, measured_over
 from tryage.goals import Facts, Goals, check_weights
@@ -169,6 +170,9 @@ class Router:
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> None:
         """Save the router as a folder of JSON and safetensors, whole or not at all.
 
+        What the operator allows is not part of it: hand the policy to `from_pretrained` again, and
+        exclude experts again; a warning says so where there is either.
+
         Args:
             folder: a new folder, an empty one, or an old router's, which is replaced.
             card: text of the folder's README.md; by default facts and validation.
@@ -178,6 +182,14 @@ class Router:
         """
         from tryage.cards import model_card
 
+        measured = (n for n in self.objective.unavailable if self.library[n].task in self.tasks)
+        if self.policy != Policy() or any(measured):
+            warnings.warn(
+                f"{folder}: saved without the router's policy and exclusions; pass policy= to "
+                "from_pretrained and call excluding again",
+                TryageWarning,
+                stacklevel=2,
+            )
         state = RouterState(self.library, self.objective, self.predictors, self.facts)
         persistence.save(state, Path(folder), card or model_card(state))
 
@@ -285,6 +297,8 @@ class Router:
     ) -> Evaluation | TaskEvaluations:
         """Compare the router's choices with measured results, beside the reference rows.
 
+        The policy holds for all of them: an expert that it excludes is nobody's choice.
+
         Args:
             table: measured results the router was not fitted on.
             train: the table it was fitted on; some reference rows are fitted on it.
@@ -302,12 +316,18 @@ class Router:
         trains = train.by_task(self.library) if train is not None else {}
         found = {}
         for task, part in table.by_task(self.library).items():
-            columns = [self.library.index(name) for name in part.experts]
+            reasons = self.objective.eligibility(task, wanted.limits).reasons
+            eligible = [name for name in part.experts if name not in reasons]
+            if not eligible:
+                raise NoEligibleExpertError(f"no expert may answer prompts of {task}:", reasons)
+            part, train_part = part.reorder(eligible), trains.get(task)
+            columns = [self.library.index(name) for name in eligible]
             predicted = self.forecast(part.prompts, task=task)
             facts = self._facts(part.prompts, predicted)
-            choices = self.objective.choose(
-                self.objective.totals(predicted.losses, task, wanted, facts)
-            )
+            totals = self.objective.totals(predicted.losses, task, wanted, facts)
+            choices = self.objective.choose(totals)
+            # What the prompt itself excludes is no choice for the reference rows either.
+            part = replace(part, losses=np.where(np.isinf(totals[:, columns]), np.nan, part.losses))
             column_of = np.full(len(self.library) + 1, -1)
             column_of[columns] = np.arange(len(columns))
             realised = self._facts(part.prompts, measured_over(predicted, part, columns))
@@ -317,7 +337,8 @@ class Router:
                 column_of[choices],
                 predicted=predicted.losses[:, columns],
                 penalties=penalties[..., columns],
-                train=trains.get(task),
+                ranks=self.objective.tie_rank[columns],
+                train=None if train_part is None else train_part.reorder(eligible),
                 encoder=self.predictors[task].encoder,
                 seed=seed,
             )

@@ -15,7 +15,7 @@ from tryage.predictors import PREDICTORS, make_predictor
 from tryage.scores import ScoreTable
 
 KINDS = sorted(PREDICTORS)
-SEEING = ["clusters", "linear", "nearest"]
+SEEING = ["clusters", "hybrid", "linear", "nearest"]
 ODD = ["\x00\x01", "\ud800", "日本語のテスト", "Привет", "👩‍🚀" * 40, "x" * 50_000, " "]
 
 FRUIT = [

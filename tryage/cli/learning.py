@@ -59,12 +59,14 @@ def fit(
         str, typer.Option(help="static, or a sentence-transformers id or folder.")
     ] = "static",
     seed: Annotated[int, typer.Option(min=0, help="Makes fitting repeatable.")] = 0,
+    download: Download = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit a router on a score table.
 
     Example: tryage fit scores.jsonl --library library.yaml --out my-router
     """
+    from tryage.encoders import resolve_encoder
     from tryage.library import Library
     from tryage.persistence import check_output
     from tryage.scores import ScoreTable
@@ -76,7 +78,7 @@ def fit(
             ScoreTable.read(scores),
             library=Library.read(library),
             predictor=predictor,
-            encoder=encoder,
+            encoder=resolve_encoder(encoder, download=download),
             seed=seed,
         )
         fitted.save_pretrained(out)

@@ -8,7 +8,7 @@ from typing import Any
 
 from tryage.encoders.base import HEAD_CHARACTERS, TAIL_CHARACTERS, Encoder, prepare
 from tryage.encoders.sentence import SentenceEncoder
-from tryage.encoders.static import VECTORS_FILE, StaticEncoder
+from tryage.encoders.static import VECTORS_FILE, StaticEncoder, bundled_digest
 from tryage.errors import EncoderError, did_you_mean
 
 __all__ = [
@@ -17,18 +17,20 @@ __all__ = [
     "Encoder",
     "SentenceEncoder",
     "StaticEncoder",
+    "bundled_digest",
     "load_encoder",
     "prepare",
     "resolve_encoder",
 ]
 
 
-def resolve_encoder(encoder: str | Path | Encoder) -> Encoder:
+def resolve_encoder(encoder: str | Path | Encoder, *, download: bool = False) -> Encoder:
     """Return the encoder that a name stands for.
 
     Args:
         encoder: "static" (the bundled one), the folder of a static encoder, the folder or Hub
             id of a sentence-transformers model, or an encoder, which is returned as it is.
+        download: whether a Hub model that is not in the local cache may be fetched.
 
     Raises:
         EncoderError: the name is none of these.
@@ -49,11 +51,11 @@ def resolve_encoder(encoder: str | Path | Encoder) -> Encoder:
             f"unknown encoder {str(encoder)!r}: it is not 'static', not a folder and not a Hub "
             f"id such as 'sentence-transformers/all-MiniLM-L6-v2'.{hint}"
         )
-    return SentenceEncoder(encoder)
+    return SentenceEncoder(encoder, download=download)
 
 
 def load_encoder(config: Mapping[str, Any], folder: str | Path) -> Encoder:
-    """Load the encoder that `Encoder.save` wrote into a folder.
+    """Load the encoder that `Encoder.save` wrote into a folder, or that the folder names.
 
     Args:
         config: what `save` returned.
@@ -65,6 +67,10 @@ def load_encoder(config: Mapping[str, Any], folder: str | Path) -> Encoder:
     kind = config.get("kind")
     if kind == "static":
         return StaticEncoder.load(folder, name=str(config.get("name", "static")))
+    if kind == "bundled" and "sha256" in config:
+        return StaticEncoder.bundled_as(str(config["sha256"]))
     if kind == "sentence" and "model" in config:
         return SentenceEncoder(config["model"], revision=config.get("revision"))
-    raise EncoderError(f"unknown encoder kind {kind!r}; this version knows 'static', 'sentence'")
+    raise EncoderError(
+        f"unknown encoder kind {kind!r}; this version knows 'static', 'bundled', 'sentence'"
+    )

@@ -51,7 +51,7 @@ class Goals:
         object.__setattr__(self, "custom", own)
 
     def __hash__(self) -> int:
-        return hash((tuple(self.weights.items()), self.limits))
+        return hash((frozenset(self.weights.items()), self.limits))
 
     def to_dict(self) -> dict[str, Any]:
         """Return weights and limits as JSON types."""

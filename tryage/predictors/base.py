@@ -272,7 +272,7 @@ class VectorPredictor(FittedPredictor):
         self.novelty_ = NoveltyTest.fit(vectors, seed=self.seed)
         self._fit_space(vectors, measured[LOSS])
         self.fitted_ = {
-            name: self._fit_target(vectors, values) for name, values in measured.items()
+            name: self._fit_target(name, vectors, values) for name, values in measured.items()
         }
         self._prepare()
         return self
@@ -330,7 +330,7 @@ class VectorPredictor(FittedPredictor):
         """Learn what all targets share from vectors (n, dim) and losses (n, n_experts)."""
 
     @abc.abstractmethod
-    def _fit_target(self, vectors: Vectors, values: Floats) -> Targets:
+    def _fit_target(self, target: str, vectors: Vectors, values: Floats) -> Targets:
         """Learn one target from its values (n, n_experts), NaN where not measured."""
 
     def _restore_space(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:

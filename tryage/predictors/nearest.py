@@ -38,7 +38,7 @@ class NearestPredictor(VectorPredictor):
     def _fit_space(self, vectors: Vectors, losses: Floats) -> None:
         self.vectors_ = np.ascontiguousarray(vectors, dtype=np.float32)
 
-    def _fit_target(self, vectors: Vectors, values: Floats) -> Targets:
+    def _fit_target(self, target: str, vectors: Vectors, values: Floats) -> Targets:
         """Return values minus averages, NaN where not measured, (n, n_experts)."""
         return {"residuals": values - np.nanmean(values, axis=0)}
 
