@@ -117,7 +117,7 @@ def test_a_limit_that_nobody_meets_lists_every_expert(saved):
     refused("route", "hi", "--router", saved, "--limit", "size<=1K", told=["giant: "], lines=4)
 
 
-@pytest.mark.parametrize(("kind", "told"), [("cluster", "'clusters'"), ("auto", "clusters")])
+@pytest.mark.parametrize(("kind", "told"), [("cluster", "'clusters'"), ("aut", "'auto'")])
 def test_an_unknown_predictor(tmp_path, library, kind, told):
     scores, out = table(tmp_path / "s.jsonl", row(a=1, b=0)), tmp_path / "out"
     refused("fit", scores, "--library", library, "--predictor", kind, "--out", out, told=[told])

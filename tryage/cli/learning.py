@@ -54,7 +54,7 @@ def fit(
     scores: Annotated[Path, typer.Argument(help="The score table.")],
     library: Annotated[Path, typer.Option(help="The library's YAML file.")],
     out: Annotated[Path, typer.Option(help="Folder of the router.")],
-    predictor: Annotated[str, typer.Option(help="Kind of predictor.")] = "clusters",
+    predictor: Annotated[str, typer.Option(help="Kind of predictor; auto chooses.")] = "auto",
     encoder: Annotated[
         str, typer.Option(help="static, or a sentence-transformers id or folder.")
     ] = "static",
@@ -92,6 +92,8 @@ def fit(
         print_json({"predictor": predictor, "validation": validation, "seconds": seconds})
         return
     say(f"{fitted!r} saved in {out} after {seconds:.1f} s")
+    for task, choice in fitted.facts.get("choice", {}).items():
+        say(f"{task}: auto chose {choice['chosen']}")
     for task, row in fitted.facts["validation"].items():
         figures = ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
         say(f"{task}, cross-validated: {figures}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tryage.encoders.base import HEAD_CHARACTERS, TAIL_CHARACTERS, Encoder, prepare
+from tryage.encoders.cached import CachedEncoder
 from tryage.encoders.sentence import SentenceEncoder
 from tryage.encoders.static import VECTORS_FILE, StaticEncoder, bundled_digest
 from tryage.errors import EncoderError, did_you_mean
@@ -14,6 +15,7 @@ from tryage.errors import EncoderError, did_you_mean
 __all__ = [
     "HEAD_CHARACTERS",
     "TAIL_CHARACTERS",
+    "CachedEncoder",
     "Encoder",
     "SentenceEncoder",
     "StaticEncoder",

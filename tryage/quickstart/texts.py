@@ -35,12 +35,12 @@ _SPACES = re.compile(r"\s+")
 
 @dataclass(frozen=True)
 class Source:
-    """One source file's text after paragraphs seen elsewhere are taken out.
+    r"""One source file's text after paragraphs seen elsewhere are taken out.
 
     Attributes:
         domain: One of `DOMAINS`.
         name: Where the text is from, relative to the installation.
-        text: The text, with ``\\n`` line ends.
+        text: The text, with ``\n`` line ends.
     """
 
     domain: str
