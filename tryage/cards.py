@@ -37,7 +37,7 @@ def model_card(state: RouterState, *, terms: str = "") -> str:
         cells = (expert.name, expert.task, size, expert.released or "", expert.license or "")
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     lines += ["", "## Training", ""]
-    if not facts:
+    if not facts.get("validation") and "predictor" not in facts:
         lines.append("Nothing was measured: it decides by goals and limits alone.")
     if "predictor" in facts:
         lines.append(

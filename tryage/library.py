@@ -257,17 +257,6 @@ class Library:
                 changes[expert.name] = "removed: the router was fitted with it"
         return changes
 
-    def without(self, *names: str) -> Library:
-        """Return the library without some experts.
-
-        Raises:
-            LibraryError: there is no expert of that name, or none is left.
-        """
-        for name in names:
-            self.index(name)
-        rest = [expert for expert in self.experts if expert.name not in names]
-        return Library(rest, name=self.name, root=self.root)
-
     @classmethod
     def from_dict(
         cls, data: Any, *, source: str = "library", root: str | Path | None = None

@@ -255,7 +255,10 @@ class Router:
         Raises:
             LibraryError: the library has no expert of that name, or none is left.
         """
-        library = self.library.without(*names)
+        for name in names:
+            self.library.index(name)
+        rest = [expert for expert in self.library if expert.name not in names]
+        library = Library(rest, name=self.library.name, root=self.library.root)
         predictors = dict(self.predictors)
         for name in names:
             task = self.library[name].task

@@ -1,6 +1,6 @@
 """What both adapters share: a router bound to callables, and what is read of their inputs."""
 
-from tryage.binding.bound import Binding, flag_mode, passing_on
+from tryage.binding.bound import Binding
 from tryage.binding.fields import BOUND, Bound
 from tryage.binding.inputs import (
     LAST_MESSAGE,
@@ -11,6 +11,7 @@ from tryage.binding.inputs import (
     own_text,
     strip_own,
 )
+from tryage.binding.passing import flag_mode, passing_on
 
 __all__ = [
     "BOUND",

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tryage.errors import PredictorError
 from tryage.predictors.base import LOSS, FittedPredictor, Prediction, Targets
 from tryage.scores import ScoreTable
 
@@ -38,14 +39,25 @@ class UnmeasuredPredictor(FittedPredictor):
         zeros = np.zeros((len(prompts), len(self.experts_)))
         return Prediction({LOSS: zeros}, {LOSS: zeros}, np.zeros(len(prompts), dtype=bool))
 
+    def with_expert(self, prompts: Sequence[str], table: ScoreTable) -> Self:
+        """Refuse: one measured expert among unmeasured ones would only look good or bad.
+
+        Raises:
+            PredictorError: always.
+        """
+        raise PredictorError(
+            "nothing is measured of this library yet; measure all its experts and fit a router, "
+            "or add the expert to the library"
+        )
+
+    def _join(self, prompts: Sequence[str], measured: Targets) -> None:
+        """Do nothing: nobody joins."""
+
+    def _keep_columns(self, columns: list[int]) -> None:
+        """Do nothing: names and averages are kept by the caller."""
+
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {}
 
     def _restore(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Do nothing: the names are restored already."""
-
-    def _join(self, prompts: Sequence[str], measured: Targets) -> None:
-        """Do nothing: the name is known already, and losses stay 0 for all."""
-
-    def _keep_columns(self, columns: list[int]) -> None:
-        """Do nothing: names are all it knows."""
