@@ -38,7 +38,7 @@ def blocks(language):
     for page in PAGES:
         text = page.read_text(encoding="utf-8") if page.exists() else ""
         found = list(BLOCK.finditer(text))
-        for match, after in zip(found, [*found[1:], None], strict=True):
+        for match, after in zip(found, [*found[1:], None], strict=False):
             if match.group(1) != language:
                 continue
             line = text[: match.start()].count("\n") + 2

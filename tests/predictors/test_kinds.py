@@ -271,3 +271,26 @@ def test_vectors_of_another_encoder_are_refused():
     config, arrays = fit(ClustersPredictor, directions(20, 3), np.ones((20, 2))).state()
     with pytest.raises(PredictorError, match="length 3"):
         ClustersPredictor.from_state(config, arrays, StaticEncoder.bundled())
+
+
+def test_a_newcomer_of_few_probes_is_not_believed_for_its_luck():
+    """Four experts alike, and a fifth like them: twenty lucky answers must not send it prompts."""
+    rng = np.random.default_rng(12)
+    vectors, camp = two_camps(400)
+    chance = np.where(camp[:, None] == 0, 0.3, 0.6) + 0.02 * np.arange(4)
+    predictor = fit(ClustersPredictor, vectors, (rng.random((400, 4)) < chance).astype(float), k=2)
+    lucky = table_of((rng.random((20, 1)) < 0.05).astype(float))
+    probes = ScoreTable(
+        lucky.prompts,
+        lucky.ids,
+        lucky.groups,
+        lucky.tasks,
+        lucky.references,
+        ("new",),
+        lucky.losses,
+    )
+    grown = predictor.with_expert(probes.prompts, probes)
+    easy, hard = grown.predict(["0", "1"]).mean["loss"]
+    assert easy[-1] > 0.15
+    assert hard[-1] > easy[-1] + 0.15
+    assert grown.average_loss_[-1] > lucky.losses.mean()

@@ -250,8 +250,10 @@ class FittedPredictor(abc.ABC):
         grown = copy.copy(self)
         grown.experts_ = (*self.experts_, table.experts[0])
         grown.averages_ = {
-            target: np.append(self.averages_[target], np.nanmean(values))
-            for target, values in measured.items()
+            target: np.append(self.averages_[target], _newcomers_average(values, known))
+            for (target, values), known in zip(
+                measured.items(), self.averages_.values(), strict=True
+            )
         }
         grown._join(prompts, measured)
         return grown
@@ -370,7 +372,7 @@ class VectorPredictor(FittedPredictor):
         vectors = self._encode(prompts)
         grown = {}
         for target, own in self.fitted_.items():
-            new = self._fit_target(target, vectors, measured[target])
+            new = self._fit_newcomer(target, vectors, measured[target])
             grown[target] = {
                 name: array
                 if name in self.SHARED_ARRAYS
@@ -379,6 +381,10 @@ class VectorPredictor(FittedPredictor):
             }
         self.fitted_ = grown
         self._prepare()
+
+    def _fit_newcomer(self, target: str, vectors: Vectors, values: Floats) -> Targets:
+        """Learn one target of a new expert from its values on probes (n, 1)."""
+        return self._fit_target(target, vectors, values)
 
     def _keep_columns(self, columns: list[int]) -> None:
         self.fitted_ = {
@@ -447,3 +453,19 @@ class VectorPredictor(FittedPredictor):
 
 def _of_targets(arrays: Mapping[str, NDArray[Any]], name: str, targets: Sequence[str]) -> Targets:
     return {t: np.asarray(arrays[f"{t}.{name}"], dtype=np.float64) for t in targets}
+
+
+def _newcomers_average(values: Floats, known: Floats) -> float:
+    """Return a new expert's average, shrunk towards those of the known experts.
+
+    A few probes leave an average so uncertain that the newcomer would often be chosen for its
+    luck; how much the known experts differ tells how much of it to believe.
+    """
+    measured = values[~np.isnan(values)]
+    average = float(measured.mean())
+    spread = float(known.var(ddof=1)) if len(known) > 2 else 0.0
+    if spread == 0.0:
+        return average
+    believed = spread / (spread + float(measured.var()) / len(measured))
+    middle = float(known.mean())
+    return middle + believed * (average - middle)

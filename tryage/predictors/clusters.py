@@ -93,6 +93,39 @@ class ClustersPredictor(VectorPredictor):
         )
         return {"shifts": np.concatenate(shifts), "errors": np.concatenate(errors)}
 
+    def _fit_newcomer(self, target: str, vectors: Vectors, values: Floats) -> Targets:
+        """Shrink a new expert's cells towards what the cell adds to the known experts' losses.
+
+        What is hard for the others is likely hard for the newcomer; how much the known experts
+        differ from that tells how much of its own deviation to believe.
+        """
+        found = self._fit_target(target, vectors, values)
+        known = self.fitted_[target]["shifts"]
+        common = known.mean(axis=1, keepdims=True)  # (cells, 1)
+        between = float(np.square(known - common).mean())
+        if between == 0.0:
+            return found
+        measured = ~np.isnan(values)
+        residuals = np.where(measured, values - np.nanmean(values), 0.0)
+        shifts, errors = [], []
+        for part, centres in zip(
+            np.split(common, np.cumsum(self.sizes_)[:-1]),
+            np.split(self.centres_, np.cumsum(self.sizes_)[:-1]),
+            strict=True,
+        ):
+            assigned = (vectors @ centres.T).argmax(axis=1)
+            member = (assigned == np.arange(len(centres))[:, None]).astype(np.float64)
+            counts = member @ measured
+            sums = member @ residuals
+            inside = np.square(residuals).sum() - (np.square(sums) / np.maximum(counts, 1.0)).sum()
+            freedom = float(measured.sum() - (counts > 0).sum())
+            # One label a cell says nothing of the scatter within cells.
+            noise = float(inside) / freedom if freedom > 0 else float(np.square(residuals).mean())
+            believed = np.maximum(counts + max(noise, 0.0) / between, 1e-12)
+            shifts.append(part + (sums - counts * part) / believed)
+            errors.append(np.sqrt(max(noise, 0.0) / believed))
+        return found | {"shifts": np.concatenate(shifts), "errors": np.concatenate(errors)}
+
     def _prepare(self) -> None:
         # One product with all targets' moments on end serves every target.
         parts = []
