@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,20 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import ensure_config, run_in_executor
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import run_in_executor
+from langchain_core.runnables.utils import ConfigurableFieldSpec
+from langchain_core.tools import BaseTool
 from pydantic import PrivateAttr
 
+from langchain_tryage.annotating import annotated_chunk, annotated_result, told
+from langchain_tryage.asking import GOALS_SPEC, asked_goals, keep, last_answerer
 from langchain_tryage.delegation import ChatExpert
-from langchain_tryage.messages import TOP, TextSource, annotate
+from langchain_tryage.messages import TextFrom, TextSource
+from langchain_tryage.tools import Needs, NeutralTool, common_profile
 from tryage import Decision, Goals, Policy, Router
-from tryage.binding import Binding, FlagsFrom, check_arguments
-from tryage.dispatch import DispatchedDecision, Errors, record
+from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom, check_arguments
+from tryage.dispatch import Errors, record
 
 _STANDARD = ("api_key", "max_retries", "max_tokens", "stop", "streaming", "temperature", "timeout")
 """Arguments that every chat model takes; here they are the experts' own business."""
@@ -34,18 +39,26 @@ class ChatTryage(BaseChatModel):
 
     To callbacks this is one run of one chat model: tokens count once and stream once. The message
     carries the decision in ``response_metadata["tryage"]``, the run the tag ``expert:<name>``.
-    ``invoke(..., model="name")`` forces an expert.
+    ``invoke(..., model="name")`` forces an expert, ``invoke(..., tryage=Goals(...))`` or
+    ``config={"configurable": {"tryage_goals": ...}}`` add goals and limits to one call. An expert
+    that cannot do what a call needs (tools, images) is not eligible for it.
 
     Attributes:
         router: a router, a router folder or the name of a bundled router.
-        experts: expert name → chat model, or a chat model with bound arguments; None runs the
-            library's own Hugging Face pipelines.
+        experts: expert name → chat model, a chat model with bound arguments, or a
+            ``"provider:model"`` string, made by LangChain's `init_chat_model` at first use; None
+            runs the library's own Hugging Face pipelines.
         aliases: name in `experts` → name in the router's library.
         policy: replaces the router's policy.
         goals: weights and limits of every call.
         task: a Transformers task, or None to see it from the text.
         flags_from: where the user's own text stands, whose flags act and are taken off:
             ``"last_message"`` or a function of the messages. None leaves flags alone.
+        text_from: which messages are routed: ``"last_message"`` of the user,
+            ``"system_and_last"``, or a number k: the last k of user and model.
+        sticky: True stays with the expert that answered last in the conversation while it is
+            eligible, which keeps its vendor's prefix cache warm; what that costs is its total
+            above the lowest, as the ranking shows. A number is the most it may cost.
         max_attempts: how many experts to try at most; None tries every eligible one.
         errors: exceptions on which the next expert is tried; others are raised at once.
         cache: off; the experts' own caches work.
@@ -58,6 +71,8 @@ class ChatTryage(BaseChatModel):
     goals: Any = None
     task: str | None = None
     flags_from: Any = None
+    text_from: Any = LAST_MESSAGE
+    sticky: bool | float = False
     max_attempts: int | None = None
     errors: Any = (Exception,)
 
@@ -76,6 +91,8 @@ class ChatTryage(BaseChatModel):
         max_attempts: int | None = None,
         errors: Errors = (Exception,),
         flags_from: FlagsFrom = None,
+        text_from: TextFrom = LAST_MESSAGE,
+        sticky: bool | float = False,
         **kwargs: Any,
     ) -> None:
         check_arguments("ChatTryage", kwargs, [*type(self).model_fields, *_STANDARD])
@@ -89,13 +106,19 @@ class ChatTryage(BaseChatModel):
             "max_attempts": max_attempts,
             "errors": errors,
         }
-        models = experts and {name: ChatExpert.of(name, given) for name, given in experts.items()}
+        models = experts and {name: ChatExpert(name, given) for name, given in experts.items()}
         # Made before pydantic validates, which would wrap the errors of Tryage in its own.
+        source = TextSource(flags_from=flags_from, text_from=text_from)
         binding = Binding[ChatExpert](router, models, factory=_pipeline, **options)
-        options |= {"router": router, "experts": experts, "flags_from": flags_from}
+        options |= {"router": router, "experts": experts, "sticky": sticky}
+        options |= {"flags_from": flags_from, "text_from": text_from}
         super().__init__(**options, **({"cache": False} | kwargs))
-        self._source = TextSource(flags_from=flags_from)
+        self._source = source
         self._binding = binding
+        if isinstance(router, Router) and experts is None:
+            self._set_profile(binding.experts.values())
+        elif models and not any(isinstance(given, str) for given in (experts or {}).values()):
+            self._set_profile(models.values())
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Name router and experts; what the experts hold is not for logs."""
@@ -103,8 +126,15 @@ class ChatTryage(BaseChatModel):
         yield "experts", list(self.experts) if self.experts else None
 
     def load(self) -> Router:
-        """Load the router now instead of at first use."""
-        return self._binding.load()
+        """Load the router now instead of at first use, and make the models given as strings."""
+        router = self._binding.load()
+        self._set_profile(self._binding.experts.values())
+        return router
+
+    def _set_profile(self, experts: Iterable[ChatExpert]) -> None:
+        """Say what every expert can do, unless the caller said it."""
+        if self.profile is None:
+            self.profile = common_profile([expert.model.profile for expert in experts])
 
     @property
     def _llm_type(self) -> str:
@@ -120,10 +150,30 @@ class ChatTryage(BaseChatModel):
         router = self.router
         return router.library.name if isinstance(router, Router) else str(router)
 
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """The goals of a call."""
+        return [GOALS_SPEC]
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | dict[str, Any] | bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Bind tools; the expert chosen for a call converts them by its own `bind_tools`.
+
+        Experts that cannot take tools are not eligible for such a call.
+        """
+        if tool_choice is not None:
+            kwargs["tool_choice"] = tool_choice
+        return self.bind(tools=[NeutralTool.of(tool) for tool in tools], **kwargs)
+
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         """Tell tracers the model that was chosen; before a decision, the router's name."""
         decision = kwargs.pop("tryage", None)
-        if decision is None:
+        if not isinstance(decision, Decision):
             params = super()._get_ls_params(stop=stop, **kwargs)
             params.setdefault("ls_model_name", self._label)
             return params
@@ -161,8 +211,8 @@ class ChatTryage(BaseChatModel):
         """Answer with the chosen expert; ``model="name"`` forces one."""
         # Decided before the run opens, so that its tags and metadata name the expert.
         messages = self._convert_input(input).to_messages()
-        messages, decision = self._take(messages, kwargs)
-        config = _told(config, decision)
+        messages, decision = self._take(messages, kwargs, config)
+        config = told(config, decision)
         return super().invoke(messages, config, stop=stop, tryage=decision, **kwargs)
 
     async def ainvoke(
@@ -175,8 +225,8 @@ class ChatTryage(BaseChatModel):
     ) -> AIMessage:
         """Answer with the chosen expert; ``model="name"`` forces one."""
         messages = self._convert_input(input).to_messages()
-        messages, decision = await run_in_executor(None, self._take, messages, kwargs)
-        config = _told(config, decision)
+        messages, decision = await run_in_executor(None, self._take, messages, kwargs, config)
+        config = told(config, decision)
         return await super().ainvoke(messages, config, stop=stop, tryage=decision, **kwargs)
 
     def stream(
@@ -189,8 +239,8 @@ class ChatTryage(BaseChatModel):
     ) -> Iterator[AIMessageChunk]:
         """Stream from the chosen expert; another takes over only before the first chunk."""
         messages = self._convert_input(input).to_messages()
-        messages, decision = self._take(messages, kwargs)
-        config = _told(config, decision)
+        messages, decision = self._take(messages, kwargs, config)
+        config = told(config, decision)
         yield from super().stream(messages, config, stop=stop, tryage=decision, **kwargs)
 
     async def astream(
@@ -203,28 +253,50 @@ class ChatTryage(BaseChatModel):
     ) -> AsyncIterator[AIMessageChunk]:
         """Stream from the chosen expert; another takes over only before the first chunk."""
         messages = self._convert_input(input).to_messages()
-        messages, decision = await run_in_executor(None, self._take, messages, kwargs)
-        config = _told(config, decision)
+        messages, decision = await run_in_executor(None, self._take, messages, kwargs, config)
+        config = told(config, decision)
         chunks = super().astream(messages, config, stop=stop, tryage=decision, **kwargs)
         async for chunk in chunks:
             yield chunk
 
     def _take(
-        self, messages: list[BaseMessage], kwargs: dict[str, Any]
+        self,
+        messages: list[BaseMessage],
+        kwargs: dict[str, Any],
+        config: RunnableConfig | None = None,
     ) -> tuple[list[BaseMessage], Decision]:
         """Return the messages for the expert and the decision, made here if it is not given.
 
         The arguments that are not the expert's, `tryage` and `model`, leave `kwargs`.
         """
-        decision = kwargs.pop("tryage", None)
+        given = kwargs.pop("tryage", None)
         only = kwargs.pop("model", None)
-        if decision is not None:
-            return messages, decision
+        if isinstance(given, Decision):
+            return messages, given
         text, own = self._source.read(messages)
-        decision = self._binding.decide(text, flags=own, only=only)
+        decision = self._binding.decide(
+            text,
+            flags=own,
+            only=only,
+            goals=asked_goals(given, config),
+            without=self._unable(Needs.of(messages, kwargs)),
+        )
         if decision.prompt != text:
             messages = self._source.strip(messages, decision)
+        if only is None:
+            decision = keep(decision, last_answerer(messages), self.sticky)
         return messages, decision
+
+    def _unable(self, needs: Needs) -> dict[str, str]:
+        """Return the experts that cannot do what a call needs, with the reason."""
+        if not needs:
+            return {}
+        library = self._binding.router.library
+        against = {
+            name: needs.reason_against(expert.model, library[name])
+            for name, expert in self._binding.experts.items()
+        }
+        return {name: reason for name, reason in against.items() if reason is not None}
 
     def _generate(
         self,
@@ -238,7 +310,7 @@ class ChatTryage(BaseChatModel):
         def call(_name: str, expert: ChatExpert) -> ChatResult:
             return expert.generate(messages, stop, kwargs)
 
-        return _annotated(*self._binding.dispatch(decision, call))
+        return annotated_result(*self._binding.dispatch(decision, call))
 
     async def _agenerate(
         self,
@@ -252,7 +324,7 @@ class ChatTryage(BaseChatModel):
         async def call(_name: str, expert: ChatExpert) -> ChatResult:
             return await expert.agenerate(messages, stop, kwargs)
 
-        return _annotated(*await self._binding.adispatch(decision, call))
+        return annotated_result(*await self._binding.adispatch(decision, call))
 
     def _stream(
         self,
@@ -269,7 +341,7 @@ class ChatTryage(BaseChatModel):
         with closing(self._binding.stream(decision, call)) as stream:
             told = False
             for chunk in stream:
-                yield chunk if told else _annotated_chunk(chunk, record(decision, stream))
+                yield chunk if told else annotated_chunk(chunk, record(decision, stream))
                 told = True
 
     async def _astream(
@@ -287,35 +359,11 @@ class ChatTryage(BaseChatModel):
         async with aclosing(self._binding.astream(decision, call)) as stream:
             told = False
             async for chunk in stream:
-                yield chunk if told else _annotated_chunk(chunk, record(decision, stream))
+                yield chunk if told else annotated_chunk(chunk, record(decision, stream))
                 told = True
-
-
-def _told(config: RunnableConfig | None, decision: Decision) -> RunnableConfig:
-    """Return the config of the run that is about to open, which names the chosen expert."""
-    config = ensure_config(config)
-    tag = f"expert:{decision.expert}"
-    tags = config.get("tags") or []
-    config["tags"] = tags if tag in tags else [*tags, tag]
-    config["metadata"] = {**(config.get("metadata") or {}), "tryage": decision.to_dict(top=TOP)}
-    return config
-
-
-def _annotated(result: ChatResult, decision: DispatchedDecision) -> ChatResult:
-    generations = [
-        generation.model_copy(update={"message": annotate(generation.message, decision)})
-        for generation in result.generations
-    ]
-    return ChatResult(generations=generations, llm_output=result.llm_output)
-
-
-def _annotated_chunk(
-    chunk: ChatGenerationChunk, decision: DispatchedDecision
-) -> ChatGenerationChunk:
-    return chunk.model_copy(update={"message": annotate(chunk.message, decision)})
 
 
 def _pipeline(runtime: Any, expert: Any) -> ChatExpert:
     from langchain_tryage.pipelines import ChatTryagePipeline
 
-    return ChatExpert(ChatTryagePipeline(runtime=runtime, expert=expert.name), {})
+    return ChatExpert(expert.name, ChatTryagePipeline(runtime=runtime, expert=expert.name))

@@ -15,8 +15,9 @@ from langchain_core.runnables.graph import Graph, Node
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
 from pydantic import ConfigDict, PrivateAttr
 
+from langchain_tryage.annotating import TOP, annotate
 from langchain_tryage.batching import Batch, Plan
-from langchain_tryage.messages import TOP, TextSource, annotate
+from langchain_tryage.messages import TextSource
 from tryage import Decision, Goals, Policy, Router, TryageError
 from tryage.binding import Binding, FlagsFrom, check_arguments
 from tryage.dispatch import DispatchedDecision, Errors, record

@@ -42,10 +42,12 @@ R = TypeVar("R")
 FlagsFrom = str | Callable[[Any], str] | None
 """Where the user's own text stands: `LAST_MESSAGE`, a dict key, or a function of the input."""
 
-LAST_MESSAGE = "last_message"
+LAST_MESSAGE: Literal["last_message"] = "last_message"
 """The last message of the user, or the text itself where the input is a string."""
 
 NO_CALLABLE = "no callable was given for it"
+
+_MOST_NARROWED = 64
 
 
 class _Options(TypedDict):
@@ -101,9 +103,18 @@ class Binding(Generic[T]):
         self._lock = threading.Lock()
         self._router: Router | None = None
         self._experts: dict[str, T] = {}
-        self._alone: dict[str, Router] = {}
+        self._narrowed: dict[frozenset[tuple[str, str]], Router] = {}
         if isinstance(router, Router):
             self.load()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what the constructor was given; the rest is made again at first use."""
+        kept = {**self.__dict__, "_router": None, "_experts": {}, "_narrowed": {}}
+        del kept["_lock"]
+        return kept
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
     def load(self) -> Router:
         """Load the router, once; safe from many threads."""
@@ -130,7 +141,15 @@ class Binding(Generic[T]):
             self.load()
         return self._experts
 
-    def decide(self, text: str, *, flags: bool = False, only: str | None = None) -> Decision:
+    def decide(
+        self,
+        text: str,
+        *,
+        flags: bool = False,
+        only: str | None = None,
+        goals: Goals | None = None,
+        without: Mapping[str, str] | None = None,
+    ) -> Decision:
         """Decide for one text.
 
         Args:
@@ -138,19 +157,32 @@ class Binding(Generic[T]):
             flags: whether the text is the user's own, so that its flags act. Unknown flags warn,
                 unless the policy makes them an error.
             only: the one expert that may answer; limits hold for it all the same.
+            goals: of this call, joined with those of every decision.
+            without: expert → why it cannot answer this call.
 
         Raises:
             PromptError, FlagError, GoalError, NoEligibleExpertError: as `Router.route`.
             LibraryError: there is no expert `only`.
         """
         mode: Literal["warn", False] = "warn" if flags else False
-        router = self.router if only is None else self._router_of(only)
-        return router.route(text, goals=self._goals, task=self._task, flags=mode)
+        router = self._router_for(only, without or {})
+        wanted = joined_goals(self._goals, goals)
+        return router.route(text, goals=wanted, task=self._task, flags=mode)
 
-    def decide_batch(self, texts: Sequence[str], *, flags: bool = False) -> list[Decision]:
+    def decide_batch(
+        self,
+        texts: Sequence[str],
+        *,
+        flags: bool = False,
+        only: str | None = None,
+        goals: Goals | None = None,
+        without: Mapping[str, str] | None = None,
+    ) -> list[Decision]:
         """Decide for many texts in one pass; arguments and errors as `decide`."""
         mode: Literal["warn", False] = "warn" if flags else False
-        return self.router.route_batch(texts, goals=self._goals, task=self._task, flags=mode)
+        router = self._router_for(only, without or {})
+        wanted = joined_goals(self._goals, goals)
+        return router.route_batch(texts, goals=wanted, task=self._task, flags=mode)
 
     def dispatch(
         self, decision: Decision, call: Callable[[str, T], R]
@@ -252,15 +284,26 @@ class Binding(Generic[T]):
         )
         return [_joined(*pair) for pair in zip(decisions, outcomes, strict=True)]
 
-    def _router_of(self, given: str) -> Router:
-        name = self._aliases.get(given, given)
-        if name not in self.experts:
-            raise unknown_expert(given, [*self.experts, *self._aliases])
-        if name not in self._alone:
+    def _router_for(self, only: str | None, without: Mapping[str, str]) -> Router:
+        """Return the router for calls that some experts cannot answer."""
+        reasons = dict(without)
+        if only is not None:
+            name = self._aliases.get(only, only)
+            if name not in self.experts:
+                raise unknown_expert(only, [*self.experts, *self._aliases])
             others = (other for other in self.experts if other != name)
-            reasons = dict.fromkeys(others, f"the call asks for {name}")
-            self._alone[name] = self.router.excluding(reasons)
-        return self._alone[name]
+            reasons |= dict.fromkeys(others, f"the call asks for {name}")
+        if not reasons:
+            return self.router
+        key = frozenset(reasons.items())
+        router = self._narrowed.get(key)
+        if router is None:
+            router = self.router.excluding(reasons)
+            # Calls differ in what they need, so the memory of it is bounded.
+            if len(self._narrowed) >= _MOST_NARROWED:
+                self._narrowed.clear()
+            self._narrowed[key] = router
+        return router
 
     def _bind(self, library: Library) -> dict[str, T]:
         if self._given is None:
@@ -287,6 +330,13 @@ class Binding(Generic[T]):
             raise LibraryError("experts is needed: there is nothing to make them of")
         runtime = Runtime(library)
         return {expert.name: self._factory(runtime, expert) for expert in library}
+
+
+def joined_goals(own: Goals | None, given: Goals | None) -> Goals | None:
+    """Join two sets of goals: a weight is the second's where it names one, limits all hold."""
+    if own is None or given is None:
+        return given if own is None else own
+    return Goals(limits=(*own.limits, *given.limits), **{**own.weights, **given.weights})
 
 
 def unknown_expert(name: str, known: Iterable[str]) -> LibraryError:

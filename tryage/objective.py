@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -80,6 +80,10 @@ class Objective:
         object.__setattr__(self, "values", MappingProxyType(values))
         object.__setattr__(self, "scaled", MappingProxyType(scaled))
         object.__setattr__(self, "tie_rank", _tie_rank(self.library))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what it was made of; the views of its mappings cannot be."""
+        return type(self), tuple(getattr(self, f.name) for f in fields(self) if f.init)
 
     @classmethod
     def fit(cls, library: Library, spreads: Mapping[str, float]) -> Objective:
