@@ -1,13 +1,15 @@
-"""Tryage in LangChain: a runnable and a chat model that send each prompt to the best expert."""
+"""Tryage in LangChain: runnables and models that send each prompt to the best expert."""
 
 from tryage.errors import missing_extra
 
 try:
     from langchain_tryage.chat_models import ChatTryage
+    from langchain_tryage.llms import TryageLLM
     from langchain_tryage.runnable import TryageRouter
+    from langchain_tryage.selector import TryageSelector
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "langchain_core":
         raise
     raise missing_extra("langchain", "langchain_tryage") from error
 
-__all__ = ["ChatTryage", "TryageRouter"]
+__all__ = ["ChatTryage", "TryageLLM", "TryageRouter", "TryageSelector"]

@@ -16,10 +16,11 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_con
 from pydantic import ConfigDict, PrivateAttr
 
 from langchain_tryage.annotating import TOP, annotate
+from langchain_tryage.asking import GOALS_SPEC, asked_goals
 from langchain_tryage.batching import Batch, Plan
-from langchain_tryage.messages import TextSource
+from langchain_tryage.messages import TextFrom, TextSource
 from tryage import Decision, Goals, Policy, Router, TryageError
-from tryage.binding import Binding, FlagsFrom, check_arguments
+from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom, check_arguments
 from tryage.dispatch import DispatchedDecision, Errors, record
 
 Expert = Runnable[Any, Any]
@@ -42,6 +43,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
         key: for inputs that are dicts, the key of the text, prompt or messages to route.
         flags_from: where the user's own text stands, whose flags act and are taken off:
             ``"last_message"``, a dict key, or a function of the input. None leaves flags alone.
+        text_from: which messages are routed, as in `ChatTryage`.
         with_decision: yield ``{"output", "decision"}``; the decision also tells what was tried.
         max_attempts: how many experts to try at most; None tries every eligible one.
         errors: exceptions on which the next expert is tried; others are raised at once.
@@ -57,6 +59,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
     task: str | None = None
     key: str | None = None
     flags_from: Any = None
+    text_from: Any = LAST_MESSAGE
     with_decision: bool = False
     max_attempts: int | None = None
     errors: Any = (Exception,)
@@ -77,6 +80,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
         errors: Errors = (Exception,),
         key: str | None = None,
         flags_from: FlagsFrom = None,
+        text_from: TextFrom = LAST_MESSAGE,
         **kwargs: Any,
     ) -> None:
         check_arguments("TryageRouter", kwargs, type(self).model_fields)
@@ -91,13 +95,14 @@ class TryageRouter(RunnableSerializable[Any, Any]):
             "errors": errors,
         }
         # Made before pydantic validates, which would wrap the errors of Tryage in its own.
-        source = TextSource(key, flags_from)
+        source = TextSource(key, flags_from, text_from)
         binding = Binding[Expert](router, experts, factory=_pipeline, **options)
         given: dict[str, Any] = {
             "router": router,
             "experts": experts,
             "key": key,
             "flags_from": flags_from,
+            "text_from": text_from,
         }
         super().__init__(**given, **options, **kwargs)
         self._source = source
@@ -173,9 +178,10 @@ class TryageRouter(RunnableSerializable[Any, Any]):
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
-        """What the experts let a config set."""
+        """What the experts let a config set, and the goals of a call."""
         experts = self._runnables().values()
-        return get_unique_config_specs(spec for expert in experts for spec in expert.config_specs)
+        of_experts = (spec for expert in experts for spec in expert.config_specs)
+        return get_unique_config_specs([*of_experts, GOALS_SPEC])
 
     @property
     def InputType(self) -> Any:
@@ -194,30 +200,35 @@ class TryageRouter(RunnableSerializable[Any, Any]):
         given: Mapping[str, Expert] | None = self.experts
         return self._binding.experts if given is None else given
 
-    def _plan(self, given: Any) -> Plan:
+    def _plan(self, given: Any, config: RunnableConfig) -> Plan:
         text, own = self._source.read(given)
-        return self._planned(given, text, self._binding.decide(text, flags=own))
+        goals = asked_goals(None, config)
+        return self._planned(given, text, self._binding.decide(text, flags=own, goals=goals))
 
     def _planned(self, given: Any, text: str, decision: Decision) -> Plan:
         if decision.prompt != text:
             given = self._source.strip(given, decision)
         return Plan(decision, given)
 
-    def _plans(self, inputs: Sequence[Any]) -> list[Plan | TryageError]:
+    def _plans(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig]
+    ) -> list[Plan | TryageError]:
         """Decide in one pass; an input that cannot be decided on does not spoil the others."""
         try:
             read = [self._source.read(given) for given in inputs]
-            if len({own for _, own in read}) > 1:
-                return [self._plan_or_error(given) for given in inputs]
-            decisions = self._binding.decide_batch([text for text, _ in read], flags=read[0][1])
-            plans = zip(inputs, read, decisions, strict=True)
-            return [self._planned(given, text, decided) for given, (text, _), decided in plans]
+            goals = [asked_goals(None, config) for config in configs]
+            if len({own for _, own in read}) == 1 and all(one == goals[0] for one in goals):
+                texts = [text for text, _ in read]
+                decisions = self._binding.decide_batch(texts, flags=read[0][1], goals=goals[0])
+                plans = zip(inputs, texts, decisions, strict=True)
+                return [self._planned(*plan) for plan in plans]
         except TryageError:
-            return [self._plan_or_error(given) for given in inputs]
+            pass  # found again below, by the input that it belongs to
+        return [self._plan_or_error(*pair) for pair in zip(inputs, configs, strict=True)]
 
-    def _plan_or_error(self, given: Any) -> Plan | TryageError:
+    def _plan_or_error(self, given: Any, config: RunnableConfig) -> Plan | TryageError:
         try:
-            return self._plan(given)
+            return self._plan(given, config)
         except TryageError as error:
             return error
 
@@ -243,7 +254,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
         return AddableDict(told | {"output": value})
 
     def _invoke(self, given: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any) -> Any:
-        decision, given = self._plan(given)
+        decision, given = self._plan(given, config)
 
         def call(name: str, expert: Expert) -> Any:
             return expert.invoke(given, self._child(config, run_manager, decision, name), **kwargs)
@@ -253,7 +264,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
     async def _ainvoke(
         self, given: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Any:
-        decision, given = await run_in_executor(None, self._plan, given)
+        decision, given = await run_in_executor(None, self._plan, given, config)
 
         async def call(name: str, expert: Expert) -> Any:
             child = self._child(config, run_manager, decision, name)
@@ -264,7 +275,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
     def _stream(
         self, inputs: Iterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Iterator[Any]:
-        decision, given = self._plan(next(inputs))
+        decision, given = self._plan(next(inputs), config)
 
         def call(name: str, expert: Expert) -> Iterator[Any]:
             return expert.stream(given, self._child(config, run_manager, decision, name), **kwargs)
@@ -278,7 +289,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
     async def _astream(
         self, inputs: AsyncIterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        decision, given = await run_in_executor(None, self._plan, await anext(inputs))
+        decision, given = await run_in_executor(None, self._plan, await anext(inputs), config)
 
         def call(name: str, expert: Expert) -> AsyncIterator[Any]:
             child = self._child(config, run_manager, decision, name)
@@ -293,14 +304,14 @@ class TryageRouter(RunnableSerializable[Any, Any]):
     def _batch(
         self, inputs: list[Any], run_manager: list[Any], config: list[RunnableConfig], **kwargs: Any
     ) -> list[Any]:
-        batch = Batch(self._plans(inputs), run_manager, config, self._child)
+        batch = Batch(self._plans(inputs, config), run_manager, config, self._child)
         answers = batch.dispatch(self._binding, kwargs)
         return batch.in_order(answers, self._output)
 
     async def _abatch(
         self, inputs: list[Any], run_manager: list[Any], config: list[RunnableConfig], **kwargs: Any
     ) -> list[Any]:
-        plans = await run_in_executor(None, self._plans, inputs)
+        plans = await run_in_executor(None, self._plans, inputs, config)
         batch = Batch(plans, run_manager, config, self._child)
         answers = await batch.adispatch(self._binding, kwargs)
         return batch.in_order(answers, self._output)
