@@ -1,5 +1,7 @@
 """Tryage in LangChain: runnables and models that send each prompt to the best expert."""
 
+from typing import TYPE_CHECKING, Any
+
 from tryage.errors import missing_extra
 
 try:
@@ -12,4 +14,20 @@ except ModuleNotFoundError as error:
         raise
     raise missing_extra("langchain", "langchain_tryage") from error
 
-__all__ = ["ChatTryage", "TryageLLM", "TryageRouter", "TryageSelector"]
+if TYPE_CHECKING:
+    from langchain_tryage.middleware import TryageMiddleware
+
+__all__ = ["ChatTryage", "TryageLLM", "TryageMiddleware", "TryageRouter", "TryageSelector"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the agent middleware when it is asked for: it alone needs `langchain` itself."""
+    if name != "TryageMiddleware":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from langchain_tryage.middleware import TryageMiddleware
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("langchain", "langgraph"):
+            raise
+        raise missing_extra("langchain", "TryageMiddleware") from error
+    return TryageMiddleware

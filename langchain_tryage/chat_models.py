@@ -25,7 +25,7 @@ from langchain_tryage.annotating import annotated_chunk, annotated_result, told
 from langchain_tryage.asking import GOALS_SPEC, asked_goals, keep, last_answerer
 from langchain_tryage.delegation import ChatExpert
 from langchain_tryage.messages import TextFrom, TextSource
-from langchain_tryage.tools import Needs, NeutralTool, common_profile
+from langchain_tryage.tools import Needs, NeutralTool, common_profile, unable
 from tryage import Decision, Goals, Policy, Router
 from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom, check_arguments
 from tryage.dispatch import Errors, record
@@ -279,24 +279,13 @@ class ChatTryage(BaseChatModel):
             flags=own,
             only=only,
             goals=asked_goals(given, config),
-            without=self._unable(Needs.of(messages, kwargs)),
+            without=unable(Needs.of(messages, kwargs), self._binding),
         )
         if decision.prompt != text:
             messages = self._source.strip(messages, decision)
         if only is None:
             decision = keep(decision, last_answerer(messages), self.sticky)
         return messages, decision
-
-    def _unable(self, needs: Needs) -> dict[str, str]:
-        """Return the experts that cannot do what a call needs, with the reason."""
-        if not needs:
-            return {}
-        library = self._binding.router.library
-        against = {
-            name: needs.reason_against(expert.model, library[name])
-            for name, expert in self._binding.experts.items()
-        }
-        return {name: reason for name, reason in against.items() if reason is not None}
 
     def _generate(
         self,

@@ -12,6 +12,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from tryage import Expert
+from tryage.binding import Binding
 
 _INPUTS = {
     "image": "image",
@@ -109,6 +110,18 @@ class Needs:
             if not unstated or profile.get(f"{kind}_inputs") is False:
                 return f"the call holds {kind} content, which it does not read"
         return None
+
+
+def unable(needs: Needs, binding: Binding[Any]) -> dict[str, str]:
+    """Return the experts that cannot do what a call needs, each with the reason."""
+    if not needs:
+        return {}
+    library = binding.router.library
+    against = {
+        name: needs.reason_against(expert.model, library[name])
+        for name, expert in binding.experts.items()
+    }
+    return {name: reason for name, reason in against.items() if reason is not None}
 
 
 def common_profile(profiles: Sequence[ModelProfile | None]) -> ModelProfile | None:
