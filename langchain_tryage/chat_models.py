@@ -255,9 +255,10 @@ class ChatTryage(BaseChatModel):
         messages = self._convert_input(input).to_messages()
         messages, decision = await run_in_executor(None, self._take, messages, kwargs, config)
         config = told(config, decision)
-        chunks = super().astream(messages, config, stop=stop, tryage=decision, **kwargs)
-        async for chunk in chunks:
-            yield chunk
+        chunks: Any = super().astream(messages, config, stop=stop, tryage=decision, **kwargs)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
     def _take(
         self,

@@ -213,8 +213,10 @@ class TryageLLM(BaseLLM):
         value = self._convert_input(input)
         prompt, chosen = await run_in_executor(None, self._take, value, kwargs, config)
         config = told(config, chosen.decision)
-        async for chunk in super().astream(prompt, config, stop=stop, tryage=chosen, **kwargs):
-            yield chunk
+        chunks: Any = super().astream(prompt, config, stop=stop, tryage=chosen, **kwargs)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
     def batch(
         self,

@@ -161,9 +161,12 @@ class TryageRouter(RunnableSerializable[Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """Stream from the chosen expert; another takes over only before the first chunk."""
-        chunks = self._atransform_stream_with_config(_once(input), self._astream, config, **kwargs)
-        async for chunk in chunks:
-            yield chunk
+        chunks: Any = self._atransform_stream_with_config(
+            _once(input), self._astream, config, **kwargs
+        )
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
         """Return the graph with one branch per expert, labelled with its name."""
