@@ -1,4 +1,4 @@
-"""Send each prompt to the model that will do best on it, under your own constraints.
+"""Send each prompt to the model that will do best on it, under your own limits and goals.
 
 A `Router` decides: its predictor estimates every expert's loss on a prompt, and its objective
 weighs that against your goals and limits. The adapters `langchain_tryage` and
@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from tryage.decision import Decision, RankedExpert
 from tryage.errors import TryageError, TryageWarning
-from tryage.goals import Goals
+from tryage.goals import Goal, Goals
 from tryage.library import Endpoint, Expert, Library, Price, Security
 from tryage.limits import Limit
 from tryage.policy import Policy
@@ -22,6 +22,7 @@ __all__ = [
     "Decision",
     "Endpoint",
     "Expert",
+    "Goal",
     "Goals",
     "Library",
     "Limit",

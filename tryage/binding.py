@@ -16,6 +16,7 @@ from tryage.dispatch import (
     AsyncStream,
     DispatchedDecision,
     Errors,
+    Latencies,
     Outcome,
     Stream,
     adispatch,
@@ -71,6 +72,10 @@ class Binding(Generic[T]):
         max_attempts: how many experts to try at most; None tries every eligible one.
         errors: exceptions on which the next expert is tried; others are raised at once.
 
+    Attributes:
+        latencies: what calls took of late, which the goal latency looks at. Streams and batches
+            do not tell what one answer takes, so they are left out.
+
     Raises:
         RouterNotFoundError: there is no such folder or bundled router.
         LibraryError: `experts` or `aliases` name an expert that the library lacks. With a router
@@ -100,6 +105,7 @@ class Binding(Generic[T]):
         self._goals = goals
         self._task = task
         self._options: _Options = {"max_attempts": max_attempts, "errors": errors}
+        self.latencies = Latencies()
         self._lock = threading.Lock()
         self._router: Router | None = None
         self._experts: dict[str, T] = {}
@@ -110,11 +116,11 @@ class Binding(Generic[T]):
     def __getstate__(self) -> dict[str, Any]:
         """Return what the constructor was given; the rest is made again at first use."""
         kept = {**self.__dict__, "_router": None, "_experts": {}, "_narrowed": {}}
-        del kept["_lock"]
+        del kept["_lock"], kept["latencies"]
         return kept
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
+        self.__dict__.update(state, _lock=threading.Lock(), latencies=Latencies())
 
     def load(self) -> Router:
         """Load the router, once; safe from many threads."""
@@ -167,7 +173,8 @@ class Binding(Generic[T]):
         mode: Literal["warn", False] = "warn" if flags else False
         router = self._router_for(only, without or {})
         wanted = joined_goals(self._goals, goals)
-        return router.route(text, goals=wanted, task=self._task, flags=mode)
+        observed = self.latencies.snapshot()
+        return router.route(text, goals=wanted, task=self._task, flags=mode, observed=observed)
 
     def decide_batch(
         self,
@@ -182,7 +189,10 @@ class Binding(Generic[T]):
         mode: Literal["warn", False] = "warn" if flags else False
         router = self._router_for(only, without or {})
         wanted = joined_goals(self._goals, goals)
-        return router.route_batch(texts, goals=wanted, task=self._task, flags=mode)
+        observed = self.latencies.snapshot()
+        return router.route_batch(
+            texts, goals=wanted, task=self._task, flags=mode, observed=observed
+        )
 
     def dispatch(
         self, decision: Decision, call: Callable[[str, T], R]
@@ -204,6 +214,7 @@ class Binding(Generic[T]):
             lambda name: call(name, self.experts[name]),
             **self._options,
         )
+        self.latencies.observe(outcome.tried)
         return outcome.value, record(decision, outcome)
 
     async def adispatch(
@@ -215,6 +226,7 @@ class Binding(Generic[T]):
             lambda name: call(name, self.experts[name]),
             **self._options,
         )
+        self.latencies.observe(outcome.tried)
         return outcome.value, record(decision, outcome)
 
     def stream(self, decision: Decision, call: Callable[[str, T], Iterable[R]]) -> Stream[R]:
@@ -336,7 +348,10 @@ def joined_goals(own: Goals | None, given: Goals | None) -> Goals | None:
     """Join two sets of goals: a weight is the second's where it names one, limits all hold."""
     if own is None or given is None:
         return given if own is None else own
-    return Goals(limits=(*own.limits, *given.limits), **{**own.weights, **given.weights})
+    custom = {**own.custom, **given.custom}
+    weights = {**own.weights, **given.weights}
+    named = {name: weight for name, weight in weights.items() if name not in custom}
+    return Goals(limits=(*own.limits, *given.limits), custom=tuple(custom.values()), **named)
 
 
 def unknown_expert(name: str, known: Iterable[str]) -> LibraryError:

@@ -29,7 +29,7 @@ def model_card(state: RouterState, *, terms: str = "") -> str:
         "",
         "## Experts",
         "",
-        "| expert | task | parameters | released | licence |",
+        "| expert | task | parameters | released | license |",
         "|---|---|---|---|---|",
     ]
     for expert in state.library:
