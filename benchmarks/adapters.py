@@ -14,13 +14,16 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import Runnable, RunnableLambda
 
 from langchain_tryage import ChatTryage, TryageRouter
 from tryage import Router
@@ -47,19 +50,33 @@ class NoOp(BaseChatModel):
     def _llm_type(self) -> str:
         return "no-op"
 
-    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
         return ChatResult(generations=[ChatGeneration(message=AIMessage(content="yes"))])
 
 
 class Slow(NoOp):
     """Answers after 100 ms."""
 
-    async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
         await asyncio.sleep(SLEEP)
         return self._generate(messages)
 
 
-def median_seconds(calls: dict, rounds: int, given) -> dict[str, float]:
+def median_seconds(
+    calls: dict[str, Callable[[Any], Any]], rounds: int, given: Callable[[int], Any]
+) -> dict[str, float]:
     """Time every call once a round, in turns; the median of each."""
     seconds = {name: [] for name in calls}
     for number in range(rounds):
@@ -71,7 +88,7 @@ def median_seconds(calls: dict, rounds: int, given) -> dict[str, float]:
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-async def concurrent(model, count: int) -> float:
+async def concurrent(model: Runnable[Any, Any], count: int) -> float:
     """Seconds until `count` calls at once have all been answered."""
     texts = prompts(count)
     started = time.perf_counter()
@@ -79,7 +96,7 @@ async def concurrent(model, count: int) -> float:
     return time.perf_counter() - started
 
 
-async def ratios(models: dict) -> dict[str, dict[str, float]]:
+async def ratios(models: dict[str, Runnable[Any, Any]]) -> dict[str, dict[str, float]]:
     """Of each model, 50 calls at once against one call: medians of five."""
     told = {}
     for name, model in models.items():
@@ -90,7 +107,7 @@ async def ratios(models: dict) -> dict[str, dict[str, float]]:
     return told
 
 
-def measure() -> dict:
+def measure() -> dict[str, Any]:
     """Return all figures."""
     router = Router.from_pretrained("open7")
     model = NoOp()

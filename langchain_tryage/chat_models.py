@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
@@ -16,7 +16,6 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import run_in_executor
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 from langchain_core.tools import BaseTool
 from pydantic import PrivateAttr
@@ -25,10 +24,19 @@ from langchain_tryage.annotating import annotated_chunk, annotated_result, told
 from langchain_tryage.asking import GOALS_SPEC, asked_goals, keep, last_answerer
 from langchain_tryage.delegation import ChatExpert
 from langchain_tryage.messages import TextFrom, TextSource
+from langchain_tryage.off_loop import off_loop
 from langchain_tryage.tools import Needs, NeutralTool, common_profile, unable
-from tryage import Decision, Goals, Policy, Router
+from tryage import Decision, Goals, Policy, Router, TryageError
 from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom, check_arguments
 from tryage.dispatch import Errors, record
+
+
+class _Planned(NamedTuple):
+    """An input of a batch that is decided on: messages for the expert, and the decision."""
+
+    messages: list[BaseMessage]
+    decision: Decision
+
 
 _STANDARD = ("api_key", "max_retries", "max_tokens", "stop", "streaming", "temperature", "timeout")
 """Arguments that every chat model takes; here they are the experts' own business."""
@@ -210,8 +218,7 @@ class ChatTryage(BaseChatModel):
     ) -> AIMessage:
         """Answer with the chosen expert; ``model="name"`` forces one."""
         # Decided before the run opens, so that its tags and metadata name the expert.
-        messages = self._convert_input(input).to_messages()
-        messages, decision = self._take(messages, kwargs, config)
+        messages, decision = self._plan(input, kwargs, config)
         config = told(config, decision)
         return super().invoke(messages, config, stop=stop, tryage=decision, **kwargs)
 
@@ -224,8 +231,7 @@ class ChatTryage(BaseChatModel):
         **kwargs: Any,
     ) -> AIMessage:
         """Answer with the chosen expert; ``model="name"`` forces one."""
-        messages = self._convert_input(input).to_messages()
-        messages, decision = await run_in_executor(None, self._take, messages, kwargs, config)
+        messages, decision = await off_loop(self._plan, input, kwargs, config)
         config = told(config, decision)
         return await super().ainvoke(messages, config, stop=stop, tryage=decision, **kwargs)
 
@@ -238,8 +244,7 @@ class ChatTryage(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
         """Stream from the chosen expert; another takes over only before the first chunk."""
-        messages = self._convert_input(input).to_messages()
-        messages, decision = self._take(messages, kwargs, config)
+        messages, decision = self._plan(input, kwargs, config)
         config = told(config, decision)
         yield from super().stream(messages, config, stop=stop, tryage=decision, **kwargs)
 
@@ -252,13 +257,73 @@ class ChatTryage(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
         """Stream from the chosen expert; another takes over only before the first chunk."""
-        messages = self._convert_input(input).to_messages()
-        messages, decision = await run_in_executor(None, self._take, messages, kwargs, config)
+        messages, decision = await off_loop(self._plan, input, kwargs, config)
         config = told(config, decision)
         chunks: Any = super().astream(messages, config, stop=stop, tryage=decision, **kwargs)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Decide for all inputs in one pass; each is then a run of its own."""
+        planned: Any = self._planned(inputs, config, kwargs)
+        return super().batch(planned, config, return_exceptions=return_exceptions, **kwargs)
+
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Decide for all inputs in one pass; each is then a run of its own."""
+        planned: Any = await off_loop(self._planned, inputs, config, kwargs)
+        return await super().abatch(planned, config, return_exceptions=return_exceptions, **kwargs)
+
+    def _planned(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None,
+        kwargs: Mapping[str, Any],
+    ) -> Sequence[LanguageModelInput | _Planned]:
+        """Decide in one pass where all inputs ask for the same; else each decides for itself."""
+        if not inputs or isinstance(config, list) or isinstance(kwargs.get("tryage"), Decision):
+            return inputs
+        try:
+            batch = [self._convert_input(given).to_messages() for given in inputs]
+            read = [self._source.read(messages) for messages in batch]
+            needs = [Needs.of(messages, kwargs) for messages in batch]
+            if len({*zip((own for _, own in read), needs, strict=True)}) > 1:
+                return inputs
+            decisions = self._binding.decide_batch(
+                [text for text, _ in read],
+                flags=read[0][1],
+                only=kwargs.get("model"),
+                goals=asked_goals(kwargs.get("tryage"), config),
+                without=unable(needs[0], self._binding),
+            )
+        except (TryageError, ValueError):
+            return inputs  # each input raises its own error in its own run
+        texts = [text for text, _ in read]
+        told = zip(batch, texts, decisions, strict=True)
+        return [_Planned(*self._settled(*plan, only=kwargs.get("model"))) for plan in told]
+
+    def _plan(
+        self, given: Any, kwargs: dict[str, Any], config: RunnableConfig | None
+    ) -> tuple[list[BaseMessage], Decision]:
+        if isinstance(given, _Planned):
+            kwargs.pop("tryage", None)
+            kwargs.pop("model", None)
+            return given.messages, given.decision
+        return self._take(self._convert_input(given).to_messages(), kwargs, config)
 
     def _take(
         self,
@@ -282,9 +347,15 @@ class ChatTryage(BaseChatModel):
             goals=asked_goals(given, config),
             without=unable(Needs.of(messages, kwargs), self._binding),
         )
+        return self._settled(messages, text, decision, only=only)
+
+    def _settled(
+        self, messages: list[BaseMessage], text: str, decision: Decision, *, only: str | None
+    ) -> tuple[list[BaseMessage], Decision]:
+        """Take the flags off the messages, and stay with an expert where that is wanted."""
         if decision.prompt != text:
             messages = self._source.strip(messages, decision)
-        if only is None:
+        if only is None and self.sticky is not False:
             decision = keep(decision, last_answerer(messages), self.sticky)
         return messages, decision
 
@@ -309,7 +380,7 @@ class ChatTryage(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        messages, decision = await run_in_executor(None, self._take, messages, kwargs)
+        messages, decision = await off_loop(self._take, messages, kwargs)
 
         async def call(_name: str, expert: ChatExpert) -> ChatResult:
             return await expert.agenerate(messages, stop, kwargs)
@@ -341,7 +412,7 @@ class ChatTryage(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        messages, decision = await run_in_executor(None, self._take, messages, kwargs)
+        messages, decision = await off_loop(self._take, messages, kwargs)
 
         def call(_name: str, expert: ChatExpert) -> AsyncIterator[ChatGenerationChunk]:
             return expert.astream(messages, stop, kwargs)

@@ -13,13 +13,13 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.prompt_values import PromptValue, StringPromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import run_in_executor
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 from pydantic import PrivateAttr
 
 from langchain_tryage.annotating import TOP, told
 from langchain_tryage.asking import GOALS_SPEC, asked_goals
 from langchain_tryage.messages import TextFrom, TextSource
+from langchain_tryage.off_loop import off_loop
 from langchain_tryage.text_delegation import TextExpert
 from tryage import Decision, Goals, Policy, Router
 from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom, check_arguments
@@ -184,7 +184,7 @@ class TryageLLM(BaseLLM):
     ) -> str:
         """Answer with the chosen expert; ``model="name"`` forces one."""
         value = self._convert_input(input)
-        prompt, chosen = await run_in_executor(None, self._take, value, kwargs, config)
+        prompt, chosen = await off_loop(self._take, value, kwargs, config)
         config = told(config, chosen.decision)
         return await super().ainvoke(prompt, config, stop=stop, tryage=chosen, **kwargs)
 
@@ -211,7 +211,7 @@ class TryageLLM(BaseLLM):
     ) -> AsyncIterator[str]:
         """Stream from the chosen expert; another takes over only before the first chunk."""
         value = self._convert_input(input)
-        prompt, chosen = await run_in_executor(None, self._take, value, kwargs, config)
+        prompt, chosen = await off_loop(self._take, value, kwargs, config)
         config = told(config, chosen.decision)
         chunks: Any = super().astream(prompt, config, stop=stop, tryage=chosen, **kwargs)
         async with aclosing(chunks):
@@ -291,7 +291,7 @@ class TryageLLM(BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        texts, decisions = await run_in_executor(None, self._plans, prompts, kwargs)
+        texts, decisions = await off_loop(self._plans, prompts, kwargs)
 
         async def call(_name: str, expert: TextExpert, rows: list[int]) -> list[LLMResult]:
             return _by_row(await expert.agenerate([texts[row] for row in rows], stop, kwargs))
@@ -327,7 +327,7 @@ class TryageLLM(BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        text, decision = await run_in_executor(None, self._taken, prompt, kwargs)
+        text, decision = await off_loop(self._taken, prompt, kwargs)
 
         def call(_name: str, expert: TextExpert) -> AsyncIterator[GenerationChunk]:
             return expert.astream(text, stop, kwargs)

@@ -20,7 +20,6 @@ from langchain.agents.middleware.types import (
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.runnables.config import run_in_executor
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 
@@ -29,6 +28,7 @@ from langchain_tryage.asking import asked_goals, keep
 from langchain_tryage.cache_markers import without_foreign_markers
 from langchain_tryage.delegation import ChatExpert
 from langchain_tryage.messages import TextFrom, TextSource
+from langchain_tryage.off_loop import off_loop
 from langchain_tryage.tools import Needs, NeutralTool, unable
 from tryage import Decision, Goals, Policy, Router
 from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom
@@ -139,7 +139,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         handler: Callable[[ModelRequest[Any]], Awaitable[Response]],
     ) -> ExtendedModelResponse[Any]:
         """Call the agent's model with the chosen expert in its place."""
-        request, decision = await run_in_executor(None, self._decide, request)
+        request, decision = await off_loop(self._decide, request)
 
         async def call(name: str, expert: ChatExpert) -> _Result:
             attempt = _Attempt(request, name, expert, decision)

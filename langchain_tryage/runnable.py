@@ -10,7 +10,7 @@ from typing import Any, Union
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import AddableDict, Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.base import coerce_to_runnable
-from langchain_core.runnables.config import patch_config, run_in_executor
+from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.graph import Graph, Node
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
 from pydantic import ConfigDict, PrivateAttr
@@ -19,6 +19,7 @@ from langchain_tryage.annotating import TOP, annotate
 from langchain_tryage.asking import GOALS_SPEC, asked_goals
 from langchain_tryage.batching import Batch, Plan
 from langchain_tryage.messages import TextFrom, TextSource
+from langchain_tryage.off_loop import off_loop
 from tryage import Decision, Goals, Policy, Router, TryageError
 from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom, check_arguments
 from tryage.dispatch import DispatchedDecision, Errors, record
@@ -267,7 +268,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
     async def _ainvoke(
         self, given: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Any:
-        decision, given = await run_in_executor(None, self._plan, given, config)
+        decision, given = await off_loop(self._plan, given, config)
 
         async def call(name: str, expert: Expert) -> Any:
             child = self._child(config, run_manager, decision, name)
@@ -292,7 +293,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
     async def _astream(
         self, inputs: AsyncIterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        decision, given = await run_in_executor(None, self._plan, await anext(inputs), config)
+        decision, given = await off_loop(self._plan, await anext(inputs), config)
 
         def call(name: str, expert: Expert) -> AsyncIterator[Any]:
             child = self._child(config, run_manager, decision, name)
@@ -314,7 +315,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
     async def _abatch(
         self, inputs: list[Any], run_manager: list[Any], config: list[RunnableConfig], **kwargs: Any
     ) -> list[Any]:
-        plans = await run_in_executor(None, self._plans, inputs, config)
+        plans = await off_loop(self._plans, inputs, config)
         batch = Batch(plans, run_manager, config, self._child)
         answers = await batch.adispatch(self._binding, kwargs)
         return batch.in_order(answers, self._output)

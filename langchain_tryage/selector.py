@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
-from langchain_core.runnables.config import run_in_executor
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 from pydantic import ConfigDict, PrivateAttr
 
 from langchain_tryage.asking import GOALS_SPEC, asked_goals
 from langchain_tryage.messages import TextFrom, TextSource
+from langchain_tryage.off_loop import off_loop
 from tryage import Decision, Goals, Policy, Router, TryageError
 from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom, check_arguments
 
@@ -151,7 +151,7 @@ class TryageSelector(RunnableSerializable[LanguageModelInput, Any]):
     async def _adecide(
         self, given: Any, run_manager: Any, config: RunnableConfig, tryage: Any = None
     ) -> Any:
-        return await run_in_executor(None, self._decide, given, run_manager, config, tryage)
+        return await off_loop(self._decide, given, run_manager, config, tryage)
 
     def _decide_batch(
         self,
@@ -178,7 +178,7 @@ class TryageSelector(RunnableSerializable[LanguageModelInput, Any]):
         config: list[RunnableConfig],
         tryage: Any = None,
     ) -> list[Any]:
-        return await run_in_executor(None, self._decide_batch, inputs, run_manager, config, tryage)
+        return await off_loop(self._decide_batch, inputs, run_manager, config, tryage)
 
     def _or_error(self, given: Any, config: RunnableConfig, tryage: Any) -> Any:
         try:
