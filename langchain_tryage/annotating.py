@@ -18,10 +18,18 @@ TOP = 5
 """Experts of the ranking that metadata carries."""
 
 
-def told(config: RunnableConfig | None, decision: Decision) -> RunnableConfig:
-    """Return the config of the run that is about to open, which names the chosen expert."""
+def told(
+    config: RunnableConfig | None, decision: Decision, expert: str | None = None
+) -> RunnableConfig:
+    """Return the config of the run that is about to open, which names an expert.
+
+    Args:
+        config: of the caller, or None for that of the run around it.
+        decision: goes into the metadata.
+        expert: the one to name; None means the chosen one.
+    """
     config = ensure_config(config)
-    tag = f"expert:{decision.expert}"
+    tag = f"expert:{expert or decision.expert}"
     tags = config.get("tags") or []
     config["tags"] = tags if tag in tags else [*tags, tag]
     config["metadata"] = {**(config.get("metadata") or {}), "tryage": decision.to_dict(top=TOP)}

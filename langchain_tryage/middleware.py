@@ -5,7 +5,8 @@ The only module here that needs `langchain` itself.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
@@ -20,10 +21,11 @@ from langchain.agents.middleware.types import (
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 
-from langchain_tryage.annotating import TOP, annotate
+from langchain_tryage.annotating import TOP, annotate, told
 from langchain_tryage.asking import asked_goals, keep
 from langchain_tryage.cache_markers import without_foreign_markers
 from langchain_tryage.delegation import ChatExpert
@@ -125,7 +127,8 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         def call(name: str, expert: ChatExpert) -> _Result:
             attempt = _Attempt(request, name, expert, decision)
             try:
-                return handler(attempt.request)
+                with attempt.named():
+                    return handler(attempt.request)
             except Exception as error:
                 if not attempt.ends(error):
                     raise
@@ -144,7 +147,8 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         async def call(name: str, expert: ChatExpert) -> _Result:
             attempt = _Attempt(request, name, expert, decision)
             try:
-                return await handler(attempt.request)
+                with attempt.named():
+                    return await handler(attempt.request)
             except Exception as error:
                 if not attempt.ends(error):
                     raise
@@ -167,9 +171,9 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         if decision.prompt != text:
             stripped = self._source.strip(messages, decision)[len(system) :]
             request = request.override(messages=stripped)
-        told: Any = request.state.get("tryage") or {}
+        before: Any = request.state.get("tryage") or {}
         if self._choose == "run":
-            decision = keep(decision, told.get("answered_by"), True)
+            decision = keep(decision, before.get("answered_by"), True)
         return request, decision
 
 
@@ -189,17 +193,22 @@ class _Attempt:
         self, request: ModelRequest[Any], name: str, expert: ChatExpert, decision: Decision
     ) -> None:
         self._watcher = _Watcher()
-        own = expert.model
-        model = own.model_copy(
-            update={
-                "callbacks": _with_handler(own.callbacks, self._watcher),
-                "tags": [*(own.tags or []), f"expert:{name}"],
-                "metadata": {**(own.metadata or {}), "tryage": decision.to_dict(top=TOP)},
-            }
-        )
-        request = without_foreign_markers(request, own)
+        self._name = name
+        self._decision = decision
+        request = without_foreign_markers(request, expert.model)
         settings = {**request.model_settings, **expert.kwargs}
-        self.request = request.override(model=model, model_settings=settings)
+        self.request = request.override(model=expert.model, model_settings=settings)
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Let the model's run, which the agent opens without a config, name the expert."""
+        config = told(None, self._decision, self._name)
+        config["callbacks"] = _with_handler(config.get("callbacks"), self._watcher)
+        token = var_child_runnable_config.set(config)
+        try:
+            yield
+        finally:
+            var_child_runnable_config.reset(token)
 
     def ends(self, error: Exception) -> bool:
         """Say whether an error ends the call, whoever else could answer.
@@ -223,7 +232,7 @@ def _with_handler(callbacks: Any, handler: BaseCallbackHandler) -> Any:
     if callbacks is None or isinstance(callbacks, list):
         return [*(callbacks or []), handler]
     manager = callbacks.copy()
-    manager.add_handler(handler, inherit=False)
+    manager.add_handler(handler, inherit=True)
     return manager
 
 
@@ -240,9 +249,9 @@ def _response(result: _Result, decision: DispatchedDecision) -> ExtendedModelRes
         annotate(message, decision) if isinstance(message, AIMessage) else message
         for message in result.result
     ]
-    told = ModelResponse(result=messages, structured_response=result.structured_response)
+    answer = ModelResponse(result=messages, structured_response=result.structured_response)
     command: Command[Any] = Command(update={"tryage": decision.to_dict(top=TOP)})
-    return ExtendedModelResponse(model_response=told, command=command)
+    return ExtendedModelResponse(model_response=answer, command=command)
 
 
 def _pipeline(runtime: Any, expert: Any) -> ChatExpert:
