@@ -27,7 +27,7 @@ from langchain_tryage.messages import TextFrom, TextSource
 from langchain_tryage.off_loop import off_loop
 from langchain_tryage.tools import Needs, NeutralTool, common_profile, unable
 from tryage import Decision, Goals, Policy, Router, TryageError
-from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom, check_arguments
+from tryage.binding import LAST_MESSAGE, Binding, Bound, FlagsFrom, check_arguments
 from tryage.dispatch import Errors, record
 
 
@@ -84,8 +84,7 @@ class ChatTryage(BaseChatModel):
     max_attempts: int | None = None
     errors: Any = (Exception,)
 
-    _binding: Binding[ChatExpert] = PrivateAttr()
-    _source: TextSource = PrivateAttr()
+    _bound: Bound[ChatExpert] | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -106,27 +105,49 @@ class ChatTryage(BaseChatModel):
         check_arguments("ChatTryage", kwargs, [*type(self).model_fields, *_STANDARD])
         if isinstance(flags_from, str) and flags_from != "last_message":
             raise ValueError(f"flags_from is {flags_from!r}; messages have no such key")
-        options: dict[str, Any] = {
+        fields: dict[str, Any] = {
+            "router": router,
+            "experts": experts,
             "aliases": aliases,
             "policy": policy,
             "goals": goals,
             "task": task,
             "max_attempts": max_attempts,
             "errors": errors,
+            "flags_from": flags_from,
+            "text_from": text_from,
+            "sticky": sticky,
         }
-        models = experts and {name: ChatExpert(name, given) for name, given in experts.items()}
-        # Made before pydantic validates, which would wrap the errors of Tryage in its own.
-        source = TextSource(flags_from=flags_from, text_from=text_from)
-        binding = Binding[ChatExpert](router, models, factory=_pipeline, **options)
-        options |= {"router": router, "experts": experts, "sticky": sticky}
-        options |= {"flags_from": flags_from, "text_from": text_from}
-        super().__init__(**options, **({"cache": False} | kwargs))
-        self._source = source
-        self._binding = binding
-        if isinstance(router, Router) and experts is None:
-            self._set_profile(binding.experts.values())
-        elif models and not any(isinstance(given, str) for given in (experts or {}).values()):
-            self._set_profile(models.values())
+        super().__init__(**fields, **({"cache": False} | kwargs))
+        # What cannot work is told here, not at the first call.
+        _ = self._source, self._binding
+        given = (experts or {}).values()
+        if isinstance(router, Router) and not any(isinstance(model, str) for model in given):
+            self._set_profile()
+
+    @property
+    def _binding(self) -> Binding[ChatExpert]:
+        """The binding of the fields as they are now."""
+        self._bound = Bound.of(self, self._bound, self._bind)
+        return self._bound.binding
+
+    def _bind(self) -> Binding[ChatExpert]:
+        given = self.experts
+        return Binding(
+            self.router,
+            given and {name: ChatExpert(name, model) for name, model in given.items()},
+            aliases=self.aliases,
+            policy=self.policy,
+            factory=_pipeline,
+            goals=self.goals,
+            task=self.task,
+            max_attempts=self.max_attempts,
+            errors=self.errors,
+        )
+
+    @property
+    def _source(self) -> TextSource:
+        return TextSource(flags_from=self.flags_from, text_from=self.text_from)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Name router and experts; what the experts hold is not for logs."""
@@ -136,12 +157,13 @@ class ChatTryage(BaseChatModel):
     def load(self) -> Router:
         """Load the router now instead of at first use, and make the models given as strings."""
         router = self._binding.load()
-        self._set_profile(self._binding.experts.values())
+        self._set_profile()
         return router
 
-    def _set_profile(self, experts: Iterable[ChatExpert]) -> None:
+    def _set_profile(self) -> None:
         """Say what every expert can do, unless the caller said it."""
         if self.profile is None:
+            experts = self._binding.experts.values()
             self.profile = common_profile([expert.model.profile for expert in experts])
 
     @property
@@ -198,15 +220,37 @@ class ChatTryage(BaseChatModel):
         return super()._get_invocation_params(stop=stop, **kwargs)
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        """Return a cache key that tells routers and experts apart."""
-        kwargs.pop("tryage", None)
+        """Return a cache key that tells routers, experts and decisions apart."""
+        decision: Decision | None = kwargs.pop("tryage", None)
         experts = [
             (name, expert.kwargs, expert.model._get_llm_string(stop=stop, **kwargs))
             for name, expert in self._binding.experts.items()
         ]
         data = self._binding.router.facts.get("data_sha256")
-        wanted = (self.goals, self._binding.router.policy, self.task, self.flags_from)
-        return repr((self._label, data, wanted, experts))
+        decided = decision and (decision.order, decision.weights, decision.limits, decision.flags)
+        return repr((self._label, data, decided, experts))
+
+    def _generate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        # `generate` comes here without a decision, which is part of the cache key.
+        messages, decision = self._take(messages, kwargs)
+        return super()._generate_with_cache(messages, stop, run_manager, tryage=decision, **kwargs)
+
+    async def _agenerate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        if not isinstance(kwargs.get("tryage"), Decision):
+            messages, kwargs["tryage"] = await off_loop(self._take, messages, kwargs)
+        return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
 
     def invoke(
         self,
@@ -312,8 +356,7 @@ class ChatTryage(BaseChatModel):
             )
         except (TryageError, ValueError):
             return inputs  # each input raises its own error in its own run
-        texts = [text for text, _ in read]
-        told = zip(batch, texts, decisions, strict=True)
+        told = zip(batch, decisions, strict=True)
         return [_Planned(*self._settled(*plan, only=kwargs.get("model"))) for plan in told]
 
     def _plan(
@@ -347,14 +390,20 @@ class ChatTryage(BaseChatModel):
             goals=asked_goals(given, config),
             without=unable(Needs.of(messages, kwargs), self._binding),
         )
-        return self._settled(messages, text, decision, only=only)
+        return self._settled(messages, decision, only=only)
+
+    async def _ataken(
+        self, messages: list[BaseMessage], kwargs: dict[str, Any]
+    ) -> tuple[list[BaseMessage], Decision]:
+        if isinstance(kwargs.get("tryage"), Decision):
+            return self._take(messages, kwargs)
+        return await off_loop(self._take, messages, kwargs)
 
     def _settled(
-        self, messages: list[BaseMessage], text: str, decision: Decision, *, only: str | None
+        self, messages: list[BaseMessage], decision: Decision, *, only: str | None
     ) -> tuple[list[BaseMessage], Decision]:
         """Take the flags off the messages, and stay with an expert where that is wanted."""
-        if decision.prompt != text:
-            messages = self._source.strip(messages, decision)
+        messages = list(self._source.strip(messages, decision))
         if only is None and self.sticky is not False:
             decision = keep(decision, last_answerer(messages), self.sticky)
         return messages, decision
@@ -380,7 +429,7 @@ class ChatTryage(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        messages, decision = await off_loop(self._take, messages, kwargs)
+        messages, decision = await self._ataken(messages, kwargs)
 
         async def call(_name: str, expert: ChatExpert) -> ChatResult:
             return await expert.agenerate(messages, stop, kwargs)
@@ -412,7 +461,7 @@ class ChatTryage(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        messages, decision = await off_loop(self._take, messages, kwargs)
+        messages, decision = await self._ataken(messages, kwargs)
 
         def call(_name: str, expert: ChatExpert) -> AsyncIterator[ChatGenerationChunk]:
             return expert.astream(messages, stop, kwargs)

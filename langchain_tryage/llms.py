@@ -254,8 +254,7 @@ class TryageLLM(BaseLLM):
         text, own = self._source.read(value)
         goals = asked_goals(given, config)
         decision = self._binding.decide(text, flags=own, only=only, goals=goals)
-        if decision.prompt != text:
-            value = self._source.strip(value, decision)
+        value = self._source.strip(value, decision)
         return value.to_string(), _Chosen.of(decision)
 
     def _taken(self, prompt: str, kwargs: dict[str, Any]) -> tuple[str, Decision]:

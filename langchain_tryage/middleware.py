@@ -168,9 +168,9 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
             goals=asked_goals(None, None),
             without=unable(needs, self._binding),
         )
-        if decision.prompt != text:
-            stripped = self._source.strip(messages, decision)[len(system) :]
-            request = request.override(messages=stripped)
+        stripped = self._source.strip(messages, decision)
+        if stripped is not messages:
+            request = request.override(messages=list(stripped)[len(system) :])
         before: Any = request.state.get("tryage") or {}
         if self._choose == "run":
             decision = keep(decision, before.get("answered_by"), True)

@@ -308,19 +308,33 @@ def test_every_kind_of_pickle_is_refused(dense_model, suffix):
 def test_a_folder_that_cannot_be_loaded_tells_the_true_cause(dense_model):
     path = dense_model / "modules.json"
     modules = json.loads(path.read_text())
-    for kind, cause in (
-        ("sentence_transformers.no_such_room.Dense", "no_such_room"),
-        ("evilmod.M", "evilmod.M"),
-    ):
-        modules[2]["type"] = kind
-        path.write_text(json.dumps(modules))
-        with pytest.raises(EncoderError, match=cause) as caught:
-            SentenceEncoder(dense_model).encode(["the river"])
-        assert str(dense_model) in str(caught.value)
-        assert "cache" not in str(caught.value)
+    modules[2]["type"] = "sentence_transformers.no_such_room.Dense"
+    path.write_text(json.dumps(modules))
+    with pytest.raises(EncoderError, match=r"ModuleNotFoundError.*no_such_room") as caught:
+        SentenceEncoder(dense_model).encode(["the river"])
+    assert str(dense_model) in str(caught.value)
+    assert "cache" not in str(caught.value)
     path.write_text("{")
     with pytest.raises(EncoderError, match="JSONDecodeError"):
         SentenceEncoder(dense_model).encode(["the river"])
+
+
+def test_a_class_that_a_model_names_is_not_imported(dense_model, tmp_path, monkeypatch):
+    (tmp_path / "evilmod.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass M: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = dense_model / "modules.json"
+    modules = json.loads(path.read_text())
+    whole = path.read_text()
+    modules[2]["type"] = "evilmod.M"
+    path.write_text(json.dumps(modules))
+    with pytest.raises(EncoderError, match=r"modules\.json' asks for the class 'evilmod\.M'"):
+        SentenceEncoder(dense_model).encode(["the river"])
+    path.write_text(whole)
+    router = dense_model / "2_Dense" / "router_config.json"
+    router.write_text(json.dumps({"types": {"a": "evilmod.M"}}))
+    with pytest.raises(EncoderError, match=r"router_config\.json' asks for the class 'evilmod\.M'"):
+        SentenceEncoder(dense_model).encode(["the river"])
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_sentence_transformers_folder_is_an_encoder(tmp_path, tiny_masked):

@@ -98,7 +98,8 @@ def json_lines(data: bytes) -> Iterator[tuple[int, Any]]:
         except _RepeatedKeyError as error:
             raise JsonLineError(number, "stands twice; keep one", error.args[0]) from error
         except (RecursionError, ValueError) as error:
-            raise JsonLineError(number, f"not JSON that can be read: {error}") from error
+            reason = str(error).split(";")[0]  # the rest is advice to who writes Python
+            raise JsonLineError(number, f"not JSON that can be read: {reason}") from error
         yield number, value
 
 

@@ -43,7 +43,7 @@ def fitted(files):
 def test_fit_route_and_evaluate(files, fitted):
     folder, told = fitted
     assert set(told) == {"predictor", "validation", "seconds"}
-    assert told["predictor"] == "clusters"
+    assert told["predictor"] == "auto"
     assert told["validation"]["selection_accuracy"] > 0.9
 
     decision = call_json("route", f"{PROSE} [Flag: small]", "--router", folder)

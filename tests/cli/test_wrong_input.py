@@ -117,7 +117,7 @@ def test_a_limit_that_nobody_meets_lists_every_expert(saved):
     refused("route", "hi", "--router", saved, "--limit", "size<=1K", told=["giant: "], lines=4)
 
 
-@pytest.mark.parametrize(("kind", "told"), [("cluster", "'clusters'"), ("auto", "clusters")])
+@pytest.mark.parametrize(("kind", "told"), [("cluster", "'clusters'"), ("aut", "'auto'")])
 def test_an_unknown_predictor(tmp_path, library, kind, told):
     scores, out = table(tmp_path / "s.jsonl", row(a=1, b=0)), tmp_path / "out"
     refused("fit", scores, "--library", library, "--predictor", kind, "--out", out, told=[told])
@@ -181,6 +181,15 @@ def test_paths_that_cannot_be_written(tmp_path, saved):
     args = ("route", "--input", prompts, "--router", saved, "--output")
     refused(*args, prompts / "x", told=["p.jsonl"])
     refused(*args, tmp_path, told=[tmp_path])
+
+
+def test_an_encoder_that_is_not_in_the_cache_names_the_switch(tmp_path, library):
+    pytest.importorskip("sentence_transformers")
+    scores = table(tmp_path / "s.jsonl", *[row(f"p{i}", a=1, b=0) for i in range(20)])
+    fit = ("fit", scores, "--library", library, "--out", tmp_path / "r", "--encoder", "me/none")
+    refused(*fit, told=["'me/none'", "--download"])
+    refused(*fit, "--download", told=["'me/none' could not be fetched"])
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_task_that_the_runtime_does_not_know(tmp_path):

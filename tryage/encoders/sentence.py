@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from tryage.errors import EncoderError, missing_extra
 class SentenceEncoder:
     """A sentence-transformers model, loaded at first use (extra `hf`).
 
-    Weights are read as safetensors only; a model with a module of pickled weights is refused.
+    Weights are read as safetensors only; a model with a module of pickled weights, or with a
+    module that is not sentence-transformers' own, is refused.
 
     Args:
         model: Hub id or folder.
@@ -61,6 +63,7 @@ class SentenceEncoder:
             raise missing_extra("hf", f"the encoder {self.model!r}") from error
         folder = self._folder()
         _refuse_pickles(folder, self.model)
+        _refuse_code(folder, self.model)
         try:
             return SentenceTransformer(
                 str(folder),
@@ -170,3 +173,29 @@ def _refuse_pickles(folder: Path, model: str) -> None:
                 "SentenceTransformer.save(folder, safe_serialization=True), or delete the file "
                 "if no module needs it"
             )
+
+
+def _refuse_code(folder: Path, model: str) -> None:
+    """Refuse modules from elsewhere: importing a class that a file names runs code it chose.
+
+    Older versions of sentence-transformers import what a local folder asks for.
+    """
+    for path, kind in _module_classes(folder):
+        if not str(kind).startswith("sentence_transformers."):
+            raise EncoderError(
+                f"encoder {model!r}: {str(path)!r} asks for the class {kind!r}, which is not one "
+                "of sentence-transformers; code that a model names is not run. Use another model"
+            )
+
+
+def _module_classes(folder: Path) -> Iterator[tuple[Path, object]]:
+    """Every class that the files of a model name as a module, with the file."""
+    for path in (folder / "modules.json", *sorted(folder.rglob("*config.json"))):
+        try:
+            data = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            continue  # missing or no JSON: loading tells, if it matters
+        if path.name == "modules.json" and isinstance(data, list):
+            yield from ((path, entry.get("type")) for entry in data if isinstance(entry, dict))
+        elif isinstance(data, dict) and isinstance(data.get("types"), dict):
+            yield from ((path, kind) for kind in data["types"].values())

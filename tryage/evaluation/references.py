@@ -31,7 +31,8 @@ def lowest(values: Array, ranks: Indices) -> Indices:
 
 def first_ranked(tied: NDArray[np.bool_], ranks: Indices) -> Indices:
     """The column that comes first by rank among those tied in each row; shape (n,)."""
-    columns: Indices = np.where(tied, ranks, len(ranks)).argmin(axis=1)
+    # The ranks of one task's experts are those of the whole library: not 0 to m - 1.
+    columns: Indices = np.where(tied, ranks, ranks.max() + 1).argmin(axis=1)
     return columns
 
 

@@ -260,7 +260,7 @@ def _columns(shard: Path, names: Sequence[str]) -> list[list[Any]]:
         table = parquet.ParquetFile(shard).read(columns=list(names))
         return [table.column(name).to_pylist() for name in names]
     except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise OutputFolderError(
             f"{shard}: not a whole shard: {reason}; delete this file, and its cells are measured "
             "again, or give a new folder"
