@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: quickstart test lint types wheel bench-routing bench-speed clean
+.PHONY: quickstart test lint types wheel bench-routing bench-speed bench-adapters clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -29,6 +29,10 @@ bench-routing: $(READY)
 # On a machine that does nothing else: ratios hold anywhere, 95th percentiles do not.
 bench-speed: $(READY)
 	$(BIN)/python benchmarks/speed.py
+
+# What the adapters cost; each half writes its own results.
+bench-adapters: $(READY)
+	$(BIN)/python benchmarks/adapters.py
 
 # Everything the checkout needs, in a virtual environment of its own. The stamp is written last, so
 # an interrupted install is taken up again.

@@ -8,87 +8,137 @@ streams, where the model's public method holds the rate limiter, it is acquired 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableBinding
 
+from langchain_tryage.tools import originals
+from tryage.dispatch import describe_error
+from tryage.errors import ExpertError, MissingExtraError, missing_extra
+
 _TRACING = ("ls_structured_output_format", "structured_output_format")
 
 
-class ChatExpert(NamedTuple):
-    """A chat model, and the call arguments bound to it."""
+class ChatExpert:
+    """A chat model, and the call arguments bound to it.
 
-    model: BaseChatModel
-    kwargs: Mapping[str, Any]
+    Args:
+        name: what errors call it.
+        given: a chat model, one with bound arguments, or a ``"provider:model"`` string, of which
+            the model is made when it is first needed.
 
-    @classmethod
-    def of(cls, name: str, given: Any) -> ChatExpert:
-        """Unwrap a chat model, or one with bound arguments.
+    Raises:
+        TypeError: it is something else, or carries a config, which a call inside an open run
+            cannot honour.
+    """
+
+    def __init__(self, name: str, given: Any) -> None:
+        self.name = name
+        self._model: BaseChatModel | str
+        self.kwargs: dict[str, Any] = {}
+        if isinstance(given, str):
+            self._model = given
+        else:
+            self._model, self.kwargs = _unwrap(name, given)
+
+    @cached_property
+    def model(self) -> BaseChatModel:
+        """The chat model.
 
         Raises:
-            TypeError: it is something else, or carries a config, which a call inside an open run
-                cannot honour.
+            ExpertError: LangChain could not make it of its ``"provider:model"`` string.
+            MissingExtraError: a package that it needs is not installed.
         """
-        kwargs: dict[str, Any] = {}
-        model = given
-        while isinstance(model, RunnableBinding) and not isinstance(model, BaseChatModel):
-            if any(model.config.values()) or model.config_factories:
-                raise TypeError(
-                    f"expert {name!r} carries a config; ChatTryage calls experts inside its own "
-                    "run. Pass the config to ChatTryage, or use TryageRouter"
-                )
-            kwargs = {**model.kwargs, **kwargs}
-            model = model.bound
-        if not isinstance(model, BaseChatModel):
-            raise TypeError(
-                f"expert {name!r} is a {type(given).__name__}; ChatTryage takes chat models, "
-                "TryageRouter takes any runnable"
-            )
-        return cls(model, {key: kwargs[key] for key in kwargs if key not in _TRACING})
+        model = self._model
+        return _made(self.name, model) if isinstance(model, str) else model
 
     def generate(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> ChatResult:
         """Answer, through the model's cache and rate limiter."""
-        return self.model._generate_with_cache(messages, **self._arguments(stop, kwargs))
+        model, arguments = self._call(stop, kwargs)
+        return model._generate_with_cache(messages, **arguments)
 
     async def agenerate(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> ChatResult:
         """Answer, through the model's cache and rate limiter."""
-        return await self.model._agenerate_with_cache(messages, **self._arguments(stop, kwargs))
+        model, arguments = self._call(stop, kwargs)
+        return await model._agenerate_with_cache(messages, **arguments)
 
     def stream(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> Iterator[ChatGenerationChunk]:
         """Stream; a model that cannot answers in one chunk."""
-        arguments = self._arguments(stop, kwargs)
-        if not self.model._should_stream(async_api=False, **{**arguments, "stream": True}):
-            yield _as_chunk(self.generate(messages, stop, kwargs))
+        model, arguments = self._call(stop, kwargs)
+        if not model._should_stream(async_api=False, **{**arguments, "stream": True}):
+            yield _as_chunk(model._generate_with_cache(messages, **arguments))
             return
-        if self.model.rate_limiter is not None:
-            self.model.rate_limiter.acquire(blocking=True)
-        yield from self.model._stream(messages, **arguments)
+        if model.rate_limiter is not None:
+            model.rate_limiter.acquire(blocking=True)
+        yield from model._stream(messages, **arguments)
 
     async def astream(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> AsyncIterator[ChatGenerationChunk]:
         """Stream; a model that cannot answers in one chunk."""
-        arguments = self._arguments(stop, kwargs)
-        if not self.model._should_stream(async_api=True, **{**arguments, "stream": True}):
-            yield _as_chunk(await self.agenerate(messages, stop, kwargs))
+        model, arguments = self._call(stop, kwargs)
+        if not model._should_stream(async_api=True, **{**arguments, "stream": True}):
+            yield _as_chunk(await model._agenerate_with_cache(messages, **arguments))
             return
-        if self.model.rate_limiter is not None:
-            await self.model.rate_limiter.aacquire(blocking=True)
-        async for chunk in self.model._astream(messages, **arguments):
+        if model.rate_limiter is not None:
+            await model.rate_limiter.aacquire(blocking=True)
+        async for chunk in model._astream(messages, **arguments):
             yield chunk
 
-    def _arguments(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        arguments = {**self.kwargs, **kwargs}
-        return arguments if stop is None else {**arguments, "stop": stop}
+    def _call(
+        self, stop: list[str] | None, kwargs: Mapping[str, Any]
+    ) -> tuple[BaseChatModel, dict[str, Any]]:
+        """Return the model and the arguments of a call, its tools converted by the model itself."""
+        model, asked = self.model, dict(kwargs)
+        tools = asked.pop("tools", None)
+        if tools or (tools is not None and "response_format" in asked):
+            model, asked = _unwrap(self.name, model.bind_tools(originals(tools), **asked))
+        arguments = {**self.kwargs, **asked}
+        return model, arguments if stop is None else {**arguments, "stop": stop}
+
+
+def _unwrap(name: str, given: Any) -> tuple[BaseChatModel, dict[str, Any]]:
+    kwargs: dict[str, Any] = {}
+    model = given
+    while isinstance(model, RunnableBinding) and not isinstance(model, BaseChatModel):
+        if any(model.config.values()) or model.config_factories:
+            raise TypeError(
+                f"expert {name!r} carries a config; ChatTryage calls experts inside its own "
+                "run. Pass the config to ChatTryage, or use TryageRouter"
+            )
+        kwargs = {**model.kwargs, **kwargs}
+        model = model.bound
+    if not isinstance(model, BaseChatModel):
+        raise TypeError(
+            f"expert {name!r} is a {type(given).__name__}; ChatTryage takes chat models, "
+            "TryageRouter takes any runnable"
+        )
+    return model, {key: kwargs[key] for key in kwargs if key not in _TRACING}
+
+
+def _made(name: str, model: str) -> BaseChatModel:
+    try:
+        from langchain.chat_models import init_chat_model
+    except ImportError as error:
+        raise missing_extra("langchain", f"expert {name!r}, given as {model!r},") from error
+    told = f"expert {name!r}: LangChain cannot make a chat model of {model!r}"
+    try:
+        return init_chat_model(model)
+    except ImportError as error:
+        raise MissingExtraError(f"{told}: {error}") from error
+    # Every vendor's client raises errors of its own, e.g. for an absent key.
+    except Exception as error:
+        raise ExpertError(f"{told}: {describe_error(error)}") from error
 
 
 def _as_chunk(result: ChatResult) -> ChatGenerationChunk:

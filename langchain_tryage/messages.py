@@ -1,20 +1,29 @@
-"""Which text of an input is routed, how flags are taken off it, and where the decision is told."""
+"""Which text of an input is routed, and how flags are taken off it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal
 
-from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    convert_to_messages,
+)
 from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPromptValue
 
 from tryage import Decision
-from tryage.binding import LAST_MESSAGE, TOP, Change, FlagsFrom, own_text, strip_own
+from tryage.binding import LAST_MESSAGE, Change, FlagsFrom, own_text, strip_own
 from tryage.errors import PromptError, did_you_mean
 from tryage.flags import parse
 
-M = TypeVar("M", bound=BaseMessage)
+TextFrom = Literal["last_message", "system_and_last"] | int
+"""Which messages are routed: the user's last one, the system's and it, or the last k with it."""
+
+SYSTEM_AND_LAST: Literal["system_and_last"] = "system_and_last"
 
 _TOLD_OF_MESSAGES = (AttributeError, KeyError, NotImplementedError, TypeError, ValueError)
 """What LangChain raises where it cannot make messages of something."""
@@ -28,6 +37,9 @@ class TextSource:
         key: for dicts, the key of what is routed.
         flags_from: where the user's own text stands: ``"last_message"``, a dict key, or a function
             of the input. That text is then what is routed, and its flags act. None: flags are off.
+        text_from: which messages are routed: ``"last_message"`` of the user,
+            ``"system_and_last"``, or a number k: the last k of user and model, up to the user's
+            last.
 
     Among messages the flags of the last one of the user act. Those of earlier ones acted when
     they were the last; they are taken off too, so that they reach no expert.
@@ -35,8 +47,22 @@ class TextSource:
 
     key: str | None = None
     flags_from: FlagsFrom = None
+    text_from: TextFrom = LAST_MESSAGE
 
     def __post_init__(self) -> None:
+        wanted = self.text_from
+        if wanted not in (LAST_MESSAGE, SYSTEM_AND_LAST) and not (
+            isinstance(wanted, int) and wanted >= 1
+        ):
+            raise ValueError(
+                f"text_from is {wanted!r}; it is {LAST_MESSAGE!r}, {SYSTEM_AND_LAST!r} or a number "
+                "of messages"
+            )
+        if callable(self.flags_from) and wanted != LAST_MESSAGE:
+            raise ValueError(
+                f"text_from={wanted!r} has no say where flags_from is a function: the text that it "
+                "returns is the one that is routed"
+            )
         named = self.flags_from
         if self.key and isinstance(named, str) and named not in (LAST_MESSAGE, self.key):
             raise ValueError(
@@ -55,8 +81,13 @@ class TextSource:
         part = self._part(given)
         if isinstance(part, str):
             return part, self.flags_from is not None
-        message = routed_message(_messages(part))
-        return _text(message), self.flags_from is not None and isinstance(message, HumanMessage)
+        messages = _messages(part)
+        message = routed_message(messages)
+        own = self.flags_from is not None and isinstance(message, HumanMessage)
+        before = self._before(messages, message)
+        # The flags of other messages are not this call's: routing does not see them.
+        texts = [parse(text).prompt for text in before] if own else before
+        return "\n\n".join([*texts, _text(message)]), own
 
     def strip(self, given: Any, decision: Decision) -> Any:
         """Return the input without the user's flags; the input itself stays as it is.
@@ -79,6 +110,17 @@ class TextSource:
         key = self._key
         return stripped if key is None else {**given, key: stripped}
 
+    def _before(self, messages: Sequence[BaseMessage], routed: BaseMessage) -> list[str]:
+        """Return the texts that are routed together with the routed message."""
+        wanted = self.text_from
+        if wanted == LAST_MESSAGE:
+            return []
+        place = next(i for i, message in enumerate(messages) if message is routed)
+        kinds = (HumanMessage, AIMessage) if isinstance(wanted, int) else (SystemMessage,)
+        told = [_text(m) for m in messages[:place] if isinstance(m, kinds)]
+        told = [text for text in told if text.strip()]
+        return told[max(0, len(told) - wanted + 1) :] if isinstance(wanted, int) else told
+
     @property
     def _key(self) -> str | None:
         named = self.flags_from
@@ -97,15 +139,6 @@ class TextSource:
             hint = did_you_mean(key, map(str, given)) or f" It has: {found}."
             raise PromptError(f"the input has no key {key!r}.{hint}")
         return given[key]
-
-
-def annotate(message: M, decision: Decision) -> M:
-    """Return a copy of a message that carries the decision.
-
-    A copy, because the expert's cache may hold the message itself.
-    """
-    told = {**message.response_metadata, "tryage": decision.to_dict(top=TOP)}
-    return message.model_copy(update={"response_metadata": told})
 
 
 def strip_messages(messages: Sequence[BaseMessage]) -> Sequence[BaseMessage]:

@@ -14,6 +14,7 @@ from typing import Any, Self
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, BaseLLM
 from langchain_core.language_models.base import BaseLanguageModel, LangSmithParams
+from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import (
@@ -174,6 +175,22 @@ class ChatTryagePipeline(_LocalModel, BaseChatModel):
         temperature: 0 takes the likeliest token each time.
         seed: makes a sampled answer repeatable.
     """
+
+    def _resolve_model_profile(self) -> ModelProfile:
+        profile = ModelProfile(
+            text_inputs=True,
+            image_inputs=False,
+            audio_inputs=False,
+            video_inputs=False,
+            pdf_inputs=False,
+            text_outputs=True,
+            tool_calling=False,
+            structured_output=False,
+        )
+        most = self.runtime.library[self.expert].context_length
+        if most is not None:
+            profile["max_input_tokens"] = most
+        return profile
 
     def _generate(
         self,

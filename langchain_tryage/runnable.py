@@ -10,15 +10,18 @@ from typing import Any, Union
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import AddableDict, Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.base import coerce_to_runnable
-from langchain_core.runnables.config import patch_config, run_in_executor
+from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.graph import Graph, Node
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
 from pydantic import ConfigDict, PrivateAttr
 
+from langchain_tryage.annotating import annotate
+from langchain_tryage.asking import GOALS_SPEC, asked_goals
 from langchain_tryage.batching import Batch, Plan
-from langchain_tryage.messages import TextSource, annotate
+from langchain_tryage.messages import TextFrom, TextSource
+from langchain_tryage.off_loop import off_loop
 from tryage import Decision, Goals, Policy, Router
-from tryage.binding import TOP, Binding, Bound, FlagsFrom, check_arguments
+from tryage.binding import LAST_MESSAGE, TOP, Binding, Bound, FlagsFrom, check_arguments
 from tryage.dispatch import DispatchedDecision, Errors, record
 
 Expert = Runnable[Any, Any]
@@ -44,6 +47,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
         key: for inputs that are dicts, the key of the text, prompt or messages to route.
         flags_from: where the user's own text stands, whose flags act and are taken off:
             ``"last_message"``, a dict key, or a function of the input. None leaves flags alone.
+        text_from: which messages are routed, as in `ChatTryage`.
         with_decision: yield ``{"output", "decision"}``; the decision also tells what was tried.
         max_attempts: how many experts to try at most; None tries every eligible one.
         errors: exceptions on which the next expert is tried; others are raised at once.
@@ -59,6 +63,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
     task: str | None = None
     key: str | None = None
     flags_from: Any = None
+    text_from: Any = LAST_MESSAGE
     with_decision: bool = False
     max_attempts: int | None = None
     errors: Any = (Exception,)
@@ -78,6 +83,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
         errors: Errors = (Exception,),
         key: str | None = None,
         flags_from: FlagsFrom = None,
+        text_from: TextFrom = LAST_MESSAGE,
         **kwargs: Any,
     ) -> None:
         check_arguments("TryageRouter", kwargs, type(self).model_fields)
@@ -92,6 +98,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
             "errors": errors,
             "key": key,
             "flags_from": flags_from,
+            "text_from": text_from,
         }
         super().__init__(**fields, **kwargs)
         # What cannot work is told here, not at the first call.
@@ -118,7 +125,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
 
     @property
     def _source(self) -> TextSource:
-        return TextSource(self.key, self.flags_from)
+        return TextSource(self.key, self.flags_from, self.text_from)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Name router and experts; what the experts hold is not for logs."""
@@ -173,9 +180,12 @@ class TryageRouter(RunnableSerializable[Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """Stream from the chosen expert; another takes over only before the first chunk."""
-        chunks = self._atransform_stream_with_config(_once(input), self._astream, config, **kwargs)
-        async for chunk in chunks:
-            yield chunk
+        chunks: Any = self._atransform_stream_with_config(
+            _once(input), self._astream, config, **kwargs
+        )
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
         """Return the graph with one branch per expert, labelled with its name."""
@@ -190,9 +200,10 @@ class TryageRouter(RunnableSerializable[Any, Any]):
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
-        """What the experts let a config set."""
+        """What the experts let a config set, and the goals of a call."""
         experts = self._runnables().values()
-        return get_unique_config_specs(spec for expert in experts for spec in expert.config_specs)
+        of_experts = (spec for expert in experts for spec in expert.config_specs)
+        return get_unique_config_specs([*of_experts, GOALS_SPEC])
 
     @property
     def InputType(self) -> Any:
@@ -211,28 +222,32 @@ class TryageRouter(RunnableSerializable[Any, Any]):
         given = _runnables(self.experts)
         return self._binding.experts if given is None else given
 
-    def _plan(self, given: Any) -> Plan:
+    def _plan(self, given: Any, config: RunnableConfig) -> Plan:
         text, own = self._source.read(given)
-        return self._planned(given, self._binding.decide(text, flags=own))
+        goals = asked_goals(None, config)
+        return self._planned(given, self._binding.decide(text, flags=own, goals=goals))
 
     def _planned(self, given: Any, decision: Decision) -> Plan:
         return Plan(decision, self._source.strip(given, decision))
 
-    def _plans(self, inputs: Sequence[Any]) -> list[Plan | Exception]:
+    def _plans(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig]
+    ) -> list[Plan | Exception]:
         """Decide in one pass; an input that cannot be decided on does not spoil the others."""
         try:
             read = [self._source.read(given) for given in inputs]
-            if len({own for _, own in read}) > 1:
-                return [self._plan_or_error(given) for given in inputs]
-            decisions = self._binding.decide_batch([text for text, _ in read], flags=read[0][1])
-            plans = zip(inputs, decisions, strict=True)
-            return [self._planned(given, decision) for given, decision in plans]
+            goals = [asked_goals(None, config) for config in configs]
+            if len({own for _, own in read}) == 1 and all(one == goals[0] for one in goals):
+                texts = [text for text, _ in read]
+                decisions = self._binding.decide_batch(texts, flags=read[0][1], goals=goals[0])
+                return [self._planned(*plan) for plan in zip(inputs, decisions, strict=True)]
         except _ANY_ERROR:
-            return [self._plan_or_error(given) for given in inputs]
+            pass  # found again below, by the input that it belongs to
+        return [self._plan_or_error(*pair) for pair in zip(inputs, configs, strict=True)]
 
-    def _plan_or_error(self, given: Any) -> Plan | Exception:
+    def _plan_or_error(self, given: Any, config: RunnableConfig) -> Plan | Exception:
         try:
-            return self._plan(given)
+            return self._plan(given, config)
         except _ANY_ERROR as error:
             return error
 
@@ -258,7 +273,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
         return AddableDict(told | {"output": value})
 
     def _invoke(self, given: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any) -> Any:
-        decision, given = self._plan(given)
+        decision, given = self._plan(given, config)
 
         def call(name: str, expert: Expert) -> Any:
             return expert.invoke(given, self._child(config, run_manager, decision, name), **kwargs)
@@ -268,7 +283,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
     async def _ainvoke(
         self, given: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Any:
-        decision, given = await run_in_executor(None, self._plan, given)
+        decision, given = await off_loop(self._plan, given, config)
 
         async def call(name: str, expert: Expert) -> Any:
             child = self._child(config, run_manager, decision, name)
@@ -279,7 +294,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
     def _stream(
         self, inputs: Iterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Iterator[Any]:
-        decision, given = self._plan(next(inputs))
+        decision, given = self._plan(next(inputs), config)
 
         def call(name: str, expert: Expert) -> Iterator[Any]:
             return expert.stream(given, self._child(config, run_manager, decision, name), **kwargs)
@@ -293,7 +308,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
     async def _astream(
         self, inputs: AsyncIterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        decision, given = await run_in_executor(None, self._plan, await anext(inputs))
+        decision, given = await off_loop(self._plan, await anext(inputs), config)
 
         def call(name: str, expert: Expert) -> AsyncIterator[Any]:
             child = self._child(config, run_manager, decision, name)
@@ -308,14 +323,14 @@ class TryageRouter(RunnableSerializable[Any, Any]):
     def _batch(
         self, inputs: list[Any], run_manager: list[Any], config: list[RunnableConfig], **kwargs: Any
     ) -> list[Any]:
-        batch = Batch(self._plans(inputs), run_manager, config, self._child)
+        batch = Batch(self._plans(inputs, config), run_manager, config, self._child)
         answers = batch.dispatch(self._binding, kwargs)
         return batch.in_order(answers, self._output)
 
     async def _abatch(
         self, inputs: list[Any], run_manager: list[Any], config: list[RunnableConfig], **kwargs: Any
     ) -> list[Any]:
-        plans = await run_in_executor(None, self._plans, inputs)
+        plans = await off_loop(self._plans, inputs, config)
         batch = Batch(plans, run_manager, config, self._child)
         answers = await batch.adispatch(self._binding, kwargs)
         return batch.in_order(answers, self._output)

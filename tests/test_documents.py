@@ -56,7 +56,26 @@ def environment():
     return os.environ | {"PATH": bin_folder + os.pathsep + os.environ["PATH"], "COLUMNS": "100"}
 
 
-@pytest.mark.parametrize(("code", "told"), list(blocks("python")))
+PYTHON = [block for block in blocks("python") if not block.id.startswith("docs")]
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=page.name) for page in PAGES[1:]])
+def test_pages_of_the_docs_run_from_top_to_bottom(page, tmp_path, monkeypatch):
+    """Their blocks build on each other, as one reads them."""
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "block"}
+    for block in blocks("python"):
+        if not block.id.startswith(f"docs/{page.name}:"):
+            continue
+        code, told = block.values
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, block.id, "exec"), names)
+        if told is not None:
+            assert printed.getvalue().rstrip() == told.rstrip(), block.id
+
+
+@pytest.mark.parametrize(("code", "told"), PYTHON)
 def test_python_blocks_run_and_print_what_stands_below_them(code, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     printed = io.StringIO()

@@ -111,8 +111,12 @@ class Decision:
     @property
     def ranking(self) -> tuple[RankedExpert, ...]:
         """Every expert: the eligible by total, then the others by name."""
+        return self._top(None)
+
+    def _top(self, top: int | None) -> tuple[RankedExpert, ...]:
+        """Return the first of the ranking; a library of thousands has many more."""
         columns = [*self._columns(eligible=True), *self._columns(eligible=False)]
-        return tuple(self._ranked(column) for column in columns)
+        return tuple(self._ranked(column) for column in columns[:top])
 
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
         """Return JSON types, with the keys of ``tryage route --json``.
@@ -122,7 +126,7 @@ class Decision:
         """
         return {
             "expert": self.expert,
-            "ranking": [ranked.to_dict() for ranked in self.ranking[:top]],
+            "ranking": [ranked.to_dict() for ranked in self._top(top)],
             "weights": dict(self.weights),
             "flags": list(self.flags),
             "out_of_distribution": self.out_of_distribution,

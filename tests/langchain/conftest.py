@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import re
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import PrivateAttr
+
+_SKIPS = pytest.StashKey[dict[str, set[str]]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Note which of LangChain's standard tests are skipped."""
+    report = yield
+    if item.path.name == "test_standard.py" and item.cls is not None and report.skipped:
+        skips = item.config.stash.setdefault(_SKIPS, {})
+        skips.setdefault(item.cls.__name__, set()).add(item.originalname)
+    return report
+
+
+@pytest.fixture
+def standard_skips(request):
+    """Class of standard tests → names of those that were skipped."""
+    return request.config.stash.get(_SKIPS, {})
+
 
 CODE = "def alpha_count(total, count=3):\n    if total > count:\n        return total - count\n"
 PROSE = "The quiet river follows the garden, and the garden watches a small village."
@@ -81,6 +103,84 @@ class Streaming(Whole):
             yield chunk
 
 
+def _wanted(tools, choice, text):
+    """The tool to call, if any: the one chosen, else the one whose name the text speaks of."""
+    by_name = {tool["function"]["name"]: tool["function"] for tool in tools}
+    if choice in by_name:
+        return by_name[choice]
+    for name, tool in by_name.items():
+        if any(word in text.lower() for word in name.split("_") if len(word) > 3):
+            return tool
+    return next(iter(by_name.values())) if choice == "any" else None
+
+
+def _argument(schema, text):
+    number = re.search(r"-?\d+", text)
+    if schema.get("type") in ("integer", "number"):
+        return int(number.group()) if number else 0
+    quoted = re.search(r"['\"](.+?)['\"]", text)
+    return quoted.group(1) if quoted else text
+
+
+class _Calls:
+    """Tools: what is called, and with which arguments, is read from the messages."""
+
+    def bind_tools(self, tools, *, tool_choice=None, **kwargs):
+        chosen = {} if tool_choice is None else {"tool_choice": tool_choice}
+        return self.bind(tools=[convert_to_openai_tool(t) for t in tools], **chosen, **kwargs)
+
+    def _tool_calls(self, messages, kwargs):
+        choice, tools = kwargs.get("tool_choice"), kwargs.get("tools") or []
+        if isinstance(messages[-1], ToolMessage) and choice is None:
+            return []
+        text = next(m.text for m in reversed(messages) if isinstance(m, HumanMessage))
+        tool = _wanted(tools, choice, text)
+        if tool is None:
+            return []
+        properties = tool.get("parameters", {}).get("properties", {})
+        args = {name: _argument(schema, text) for name, schema in properties.items()}
+        call_id = f"{self.label}-{len(self._calls)}"
+        return [{"name": tool["name"], "args": args, "id": call_id, "type": "tool_call"}]
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        result = super()._generate(messages, stop, **kwargs)
+        calls = self._tool_calls(messages, kwargs)
+        if calls:
+            message = result.generations[0].message
+            message = AIMessage(content="", tool_calls=calls, **_kept(message))
+            result = ChatResult(generations=[ChatGeneration(message=message)])
+        return result
+
+
+class CallingWhole(_Calls, Whole):
+    """Calls tools; cannot stream."""
+
+
+class Calling(_Calls, Streaming):
+    """Calls tools, and streams the arguments in two pieces."""
+
+    def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+        calls = self._tool_calls(messages, kwargs)
+        if not calls:
+            yield from super()._stream(messages, stop, **kwargs)
+            return
+        args = json.dumps(calls[0]["args"], ensure_ascii=False)
+        facts = self._facts(self._text(messages, stop, kwargs))
+        name = {"name": calls[0]["name"], "id": calls[0]["id"]}
+        pieces = [(name, args[:3], {}), ({"name": None, "id": None}, args[3:], facts)]
+        for begun, piece, told in pieces:
+            call = {**begun, "args": piece, "index": 0, "type": "tool_call_chunk"}
+            message = AIMessageChunk(content="", tool_call_chunks=[call], **told)
+            yield ChatGenerationChunk(message=message)
+
+
+def _kept(message):
+    return {
+        "response_metadata": message.response_metadata,
+        "usage_metadata": message.usage_metadata,
+    }
+
+
 class Recorder(BaseCallbackHandler):
     """Keeps what callbacks are told."""
 
@@ -122,6 +222,8 @@ def kit():
         prose=PROSE,
         experts=experts,
         Whole=Whole,
+        Calling=Calling,
+        CallingWhole=CallingWhole,
         Streaming=Streaming,
         Recorder=Recorder,
     )

@@ -668,7 +668,7 @@ def test_schemas_and_config_specs_are_the_experts(router):
         template=ConfigurableField("template")
     )
     runnable = TryageRouter(router, {"coder": prompt, "writer": length})
-    assert [spec.id for spec in runnable.config_specs] == ["template"]
+    assert [spec.id for spec in runnable.config_specs] == ["template", "tryage_goals"]
 
 
 def test_repr_holds_names_only(router, kit):

@@ -1,6 +1,6 @@
 """What both adapters share: a router bound to callables, and what is read of their inputs."""
 
-from tryage.binding.bound import Binding
+from tryage.binding.bound import Binding, joined_goals
 from tryage.binding.fields import BOUND, Bound
 from tryage.binding.inputs import (
     LAST_MESSAGE,
@@ -23,6 +23,7 @@ __all__ = [
     "FlagsFrom",
     "check_arguments",
     "flag_mode",
+    "joined_goals",
     "own_text",
     "passing_on",
     "strip_own",

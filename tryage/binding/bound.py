@@ -46,6 +46,8 @@ R = TypeVar("R")
 
 NO_CALLABLE = "no callable was given for it"
 
+_MOST_NARROWED = 64
+
 _CONTROL_FLOW = (
     ("langgraph.errors", "GraphBubbleUp"),
     ("workflows.runtime.types.results", "WaitingForEvent"),
@@ -121,11 +123,11 @@ class Binding(Generic[T]):
         self._lock = threading.Lock()
         self._router: Router | None = None
         self._experts: dict[str, T] = {}
-        self._alone: dict[str, Router] = {}
+        self._narrowed: dict[frozenset[tuple[str, str]], Router] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what was given; locks and loaded pipelines cannot be pickled."""
-        loaded = ("_lock", "_router", "_experts", "_alone")
+        loaded = ("_lock", "_router", "_experts", "_narrowed")
         return {name: value for name, value in self.__dict__.items() if name not in loaded}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -158,7 +160,15 @@ class Binding(Generic[T]):
             self.load()
         return self._experts
 
-    def decide(self, text: str, *, flags: bool = False, only: str | None = None) -> Decision:
+    def decide(
+        self,
+        text: str,
+        *,
+        flags: bool = False,
+        only: str | None = None,
+        goals: Goals | None = None,
+        without: Mapping[str, str] | None = None,
+    ) -> Decision:
         """Decide for one text.
 
         Args:
@@ -166,25 +176,35 @@ class Binding(Generic[T]):
             flags: whether the text is the user's own, so that its flags act. Unknown flags warn,
                 unless the policy makes them an error.
             only: the one expert that may answer; limits hold for it all the same.
+            goals: of this call, joined with those of every decision.
+            without: expert → why it cannot answer this call.
 
         Raises:
             PromptError, FlagError, GoalError, NoEligibleExpertError: as `Router.route`.
             LibraryError: there is no expert `only`.
         """
-        mode = flag_mode(flags)
-        router = self.router if only is None else self._router_of(only)
+        router = self._router_for(only, without or {})
+        wanted = joined_goals(self._goals, goals)
         observed = self.latencies.snapshot()
-        return router.route(text, goals=self._goals, task=self._task, flags=mode, observed=observed)
+        return router.route(
+            text, goals=wanted, task=self._task, flags=flag_mode(flags), observed=observed
+        )
 
-    def decide_batch(self, texts: Sequence[str], *, flags: bool = False) -> list[Decision]:
+    def decide_batch(
+        self,
+        texts: Sequence[str],
+        *,
+        flags: bool = False,
+        only: str | None = None,
+        goals: Goals | None = None,
+        without: Mapping[str, str] | None = None,
+    ) -> list[Decision]:
         """Decide for many texts in one pass; arguments and errors as `decide`."""
+        router = self._router_for(only, without or {})
+        wanted = joined_goals(self._goals, goals)
         observed = self.latencies.snapshot()
-        return self.router.route_batch(
-            texts,
-            goals=self._goals,
-            task=self._task,
-            flags=flag_mode(flags),
-            observed=observed,
+        return router.route_batch(
+            texts, goals=wanted, task=self._task, flags=flag_mode(flags), observed=observed
         )
 
     def dispatch(
@@ -296,15 +316,26 @@ class Binding(Generic[T]):
     def _is_failure(self, error: BaseException) -> bool:
         return is_failure(error, self._errors) and not _is_control_flow(error)
 
-    def _router_of(self, given: str) -> Router:
-        name = self._aliases.get(given, given)
-        if name not in self.experts:
-            raise unknown_expert(given, [*self.experts, *self._aliases])
-        if name not in self._alone:
+    def _router_for(self, only: str | None, without: Mapping[str, str]) -> Router:
+        """Return the router for calls that some experts cannot answer."""
+        reasons = dict(without)
+        if only is not None:
+            name = self._aliases.get(only, only)
+            if name not in self.experts:
+                raise unknown_expert(only, [*self.experts, *self._aliases])
             others = (other for other in self.experts if other != name)
-            reasons = dict.fromkeys(others, f"the call asks for {name}")
-            self._alone[name] = self.router.excluding(reasons)
-        return self._alone[name]
+            reasons |= dict.fromkeys(others, f"the call asks for {name}")
+        if not reasons:
+            return self.router
+        key = frozenset(reasons.items())
+        router = self._narrowed.get(key)
+        if router is None:
+            router = self.router.excluding(reasons)
+            # Calls differ in what they need, so the memory of it is bounded.
+            if len(self._narrowed) >= _MOST_NARROWED:
+                self._narrowed.clear()
+            self._narrowed[key] = router
+        return router
 
     def _bind(self, library: Library) -> dict[str, T]:
         if self._given is None:
@@ -331,6 +362,16 @@ class Binding(Generic[T]):
             raise LibraryError("experts is needed: there is nothing to make them of")
         runtime = Runtime(library)
         return {expert.name: self._factory(runtime, expert) for expert in library}
+
+
+def joined_goals(own: Goals | None, given: Goals | None) -> Goals | None:
+    """Join two sets of goals: a weight is the second's where it names one, limits all hold."""
+    if own is None or given is None:
+        return given if own is None else own
+    custom = {**own.custom, **given.custom}
+    weights = {**own.weights, **given.weights}
+    named = {name: weight for name, weight in weights.items() if name not in custom}
+    return Goals(limits=(*own.limits, *given.limits), custom=tuple(custom.values()), **named)
 
 
 def unknown_expert(name: str, known: Iterable[str]) -> LibraryError:

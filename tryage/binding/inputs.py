@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 from tryage.errors import PromptError, did_you_mean
 
 FlagsFrom = str | Callable[[Any], str] | None
 """Where the user's own text stands: `LAST_MESSAGE`, a dict key, or a function of the input."""
 
-LAST_MESSAGE = "last_message"
+LAST_MESSAGE: Literal["last_message"] = "last_message"
 """The last message of the user, or the text itself where the input is a string."""
 
 TOP = 5

@@ -1,0 +1,74 @@
+"""Marks of a vendor's prompt cache, which other vendors refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from langchain.agents.middleware.types import ModelRequest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.tools import BaseTool
+
+_SETTINGS = ("cache_control", "prompt_cache_key", "prompt_cache_retention", "cachedContent")
+_HEADERS = ("x-session-affinity",)
+_BLOCK_MARKS = ("cache_control", "cachePoint")
+_INSIDE = ("extras", "metadata")
+
+
+def without_foreign_markers(request: ModelRequest[Any], model: BaseChatModel) -> ModelRequest[Any]:
+    """Return the request for another model, without cache marks where its vendor is another.
+
+    Middleware outside of the router's marks requests for the agent's own model.
+
+    Args:
+        request: as the agent made it, for its own model.
+        model: the one that will be called.
+    """
+    if _vendor(request.model) == _vendor(model):
+        return request
+    changed: dict[str, Any] = {
+        "messages": [_message(message) for message in request.messages],
+        "tools": [_tool(tool) for tool in request.tools],
+        "model_settings": _settings(request.model_settings),
+    }
+    if request.system_message is not None:
+        changed["system_message"] = _message(request.system_message)
+    return request.override(**changed)
+
+
+def _vendor(model: BaseChatModel) -> str:
+    return model._get_ls_params().get("ls_provider", model._llm_type)
+
+
+def _unmarked(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop the marks of a block or tool; a tool's own parameters may bear any name."""
+    return {
+        key: _unmarked(inner) if key in _INSIDE and isinstance(inner, Mapping) else inner
+        for key, inner in value.items()
+        if key not in _BLOCK_MARKS
+    }
+
+
+def _message(message: BaseMessage) -> Any:
+    if not isinstance(message.content, list):
+        return message
+    blocks = [_unmarked(block) if isinstance(block, dict) else block for block in message.content]
+    blocks = [block for block in blocks if block != {}]
+    return message.model_copy(update={"content": blocks})
+
+
+def _tool(tool: Any) -> Any:
+    if isinstance(tool, BaseTool):
+        if not tool.extras:
+            return tool
+        return tool.model_copy(update={"extras": _unmarked(tool.extras) or None})
+    return _unmarked(tool)
+
+
+def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in settings.items() if key not in _SETTINGS}
+    headers = kept.get("extra_headers")
+    if isinstance(headers, Mapping):
+        kept["extra_headers"] = {k: v for k, v in headers.items() if k.lower() not in _HEADERS}
+    return kept

@@ -1,0 +1,382 @@
+"""`TryageLLM`: a text model that answers with the expert a router chooses, in one run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
+from pathlib import Path
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseLLM, LanguageModelInput
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from langchain_core.prompt_values import PromptValue, StringPromptValue
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.utils import ConfigurableFieldSpec
+from pydantic import PrivateAttr
+
+from langchain_tryage.annotating import TOP, told
+from langchain_tryage.asking import GOALS_SPEC, asked_goals
+from langchain_tryage.messages import TextFrom, TextSource
+from langchain_tryage.off_loop import off_loop
+from langchain_tryage.text_delegation import TextExpert
+from tryage import Decision, Goals, Policy, Router
+from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom, check_arguments
+from tryage.dispatch import DispatchedDecision, Errors, record
+
+
+class _Chosen(str):
+    """Name of the chosen expert, all that tracers see of the decision that it carries.
+
+    `BaseLLM` writes a call's arguments into traces, and the decision holds the prompt.
+    """
+
+    decision: Decision
+
+    @classmethod
+    def of(cls, decision: Decision) -> _Chosen:
+        chosen = cls(decision.expert)
+        chosen.decision = decision
+        return chosen
+
+
+class TryageLLM(BaseLLM):
+    """Answers text with the expert that a router chooses, and with the next one if it fails.
+
+    To callbacks this is one run of one text model, with the tag ``expert:<name>``; generations
+    carry the decision in ``generation_info["tryage"]``. ``invoke(..., model="name")`` forces an
+    expert, ``tryage=Goals(...)`` and ``config={"configurable": {"tryage_goals": ...}}`` add goals.
+
+    Attributes:
+        router: a router, a router folder or the name of a bundled router.
+        experts: expert name → text model (`BaseLLM`), or one with bound arguments; None runs the
+            library's own Hugging Face pipelines.
+        aliases: name in `experts` → name in the router's library.
+        policy: replaces the router's policy.
+        goals: weights and limits of every call.
+        task: a Transformers task, or None to see it from the text.
+        flags_from: where the user's own text stands, whose flags act and are taken off:
+            ``"last_message"`` (or the whole text) or a function of the input. None leaves them.
+        text_from: which messages are routed, as in `ChatTryage`.
+        max_attempts: how many experts to try at most; None tries every eligible one.
+        errors: exceptions on which the next expert is tried; others are raised at once.
+        cache: off; the experts' own caches work.
+    """
+
+    router: Any
+    experts: Any = None
+    aliases: Any = None
+    policy: Any = None
+    goals: Any = None
+    task: str | None = None
+    flags_from: Any = None
+    text_from: Any = LAST_MESSAGE
+    max_attempts: int | None = None
+    errors: Any = (Exception,)
+
+    _binding: Binding[TextExpert] = PrivateAttr()
+    _source: TextSource = PrivateAttr()
+
+    def __init__(
+        self,
+        router: Router | str | Path,
+        experts: Mapping[str, Any] | None = None,
+        *,
+        aliases: Mapping[str, str] | None = None,
+        policy: Policy | None = None,
+        goals: Goals | None = None,
+        task: str | None = None,
+        max_attempts: int | None = None,
+        errors: Errors = (Exception,),
+        flags_from: FlagsFrom = None,
+        text_from: TextFrom = LAST_MESSAGE,
+        cache: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        check_arguments("TryageLLM", kwargs, type(self).model_fields)
+        if cache is not False:
+            raise ValueError(
+                "TryageLLM keeps no cache: LangChain's key for text models leaves out the goals "
+                "of a call. Give the experts a cache of their own"
+            )
+        if isinstance(flags_from, str) and flags_from != LAST_MESSAGE:
+            raise ValueError(f"flags_from is {flags_from!r}; text has no such key")
+        options: dict[str, Any] = {
+            "aliases": aliases,
+            "policy": policy,
+            "goals": goals,
+            "task": task,
+            "max_attempts": max_attempts,
+            "errors": errors,
+        }
+        models = experts and {name: TextExpert.of(name, given) for name, given in experts.items()}
+        # Made before pydantic validates, which would wrap the errors of Tryage in its own.
+        source = TextSource(flags_from=flags_from, text_from=text_from)
+        binding = Binding[TextExpert](router, models, factory=_pipeline, **options)
+        options |= {"router": router, "experts": experts, "cache": False}
+        options |= {"flags_from": flags_from, "text_from": text_from}
+        super().__init__(**options, **kwargs)
+        self._source = source
+        self._binding = binding
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Name router and experts; what the experts hold is not for logs."""
+        yield "router", self.router
+        yield "experts", list(self.experts) if self.experts else None
+
+    def load(self) -> Router:
+        """Load the router now instead of at first use."""
+        return self._binding.load()
+
+    @property
+    def _llm_type(self) -> str:
+        return "tryage"
+
+    @property
+    def _label(self) -> str:
+        router = self.router
+        return router.library.name if isinstance(router, Router) else str(router)
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        experts = None if self.experts is None else list(self.experts)
+        return {"router": self._label, "experts": experts}
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """The goals of a call."""
+        return [GOALS_SPEC]
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        """Tell tracers the model that was chosen; before a decision, the router's name."""
+        chosen = kwargs.pop("tryage", None)
+        if not isinstance(chosen, _Chosen):
+            params = super()._get_ls_params(stop=stop, **kwargs)
+            params.setdefault("ls_model_name", self._label)
+            return params
+        expert = self._binding.experts[chosen]
+        params = expert.model._get_ls_params(stop=stop, **{**expert.kwargs, **kwargs})
+        params.setdefault("ls_model_name", str(chosen))
+        return params
+
+    def invoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """Answer with the chosen expert; ``model="name"`` forces one."""
+        # Decided before the run opens, so that its tags and metadata name the expert.
+        prompt, chosen = self._take(self._convert_input(input), kwargs, config)
+        config = told(config, chosen.decision)
+        return super().invoke(prompt, config, stop=stop, tryage=chosen, **kwargs)
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """Answer with the chosen expert; ``model="name"`` forces one."""
+        value = self._convert_input(input)
+        prompt, chosen = await off_loop(self._take, value, kwargs, config)
+        config = told(config, chosen.decision)
+        return await super().ainvoke(prompt, config, stop=stop, tryage=chosen, **kwargs)
+
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[str]:
+        """Stream from the chosen expert; another takes over only before the first chunk."""
+        prompt, chosen = self._take(self._convert_input(input), kwargs, config)
+        config = told(config, chosen.decision)
+        yield from super().stream(prompt, config, stop=stop, tryage=chosen, **kwargs)
+
+    async def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[str]:
+        """Stream from the chosen expert; another takes over only before the first chunk."""
+        value = self._convert_input(input)
+        prompt, chosen = await off_loop(self._take, value, kwargs, config)
+        config = told(config, chosen.decision)
+        chunks: Any = super().astream(prompt, config, stop=stop, tryage=chosen, **kwargs)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[str]:
+        """Answer every input in a run of its own, side by side up to `max_concurrency`."""
+        # `BaseLLM.batch` opens all runs with the arguments of one call, so with one decision.
+        return Runnable.batch(self, inputs, config, return_exceptions=return_exceptions, **kwargs)
+
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[str]:
+        """Answer every input in a run of its own, side by side up to `max_concurrency`."""
+        return await Runnable.abatch(
+            self, inputs, config, return_exceptions=return_exceptions, **kwargs
+        )
+
+    def _take(
+        self, value: PromptValue, kwargs: dict[str, Any], config: RunnableConfig | None = None
+    ) -> tuple[str, _Chosen]:
+        """Return the text for the expert and the decision, made here if it is not given."""
+        given = kwargs.pop("tryage", None)
+        only = kwargs.pop("model", None)
+        if isinstance(given, _Chosen):
+            return value.to_string(), given
+        text, own = self._source.read(value)
+        goals = asked_goals(given, config)
+        decision = self._binding.decide(text, flags=own, only=only, goals=goals)
+        value = self._source.strip(value, decision)
+        return value.to_string(), _Chosen.of(decision)
+
+    def _taken(self, prompt: str, kwargs: dict[str, Any]) -> tuple[str, Decision]:
+        text, chosen = self._take(StringPromptValue(text=prompt), kwargs)
+        return text, chosen.decision
+
+    def _plans(
+        self, prompts: Sequence[str], kwargs: dict[str, Any]
+    ) -> tuple[list[str], list[Decision]]:
+        plans = [self._taken(prompt, dict(kwargs)) for prompt in prompts]
+        for own in ("tryage", "model"):
+            kwargs.pop(own, None)
+        return [text for text, _ in plans], [decision for _, decision in plans]
+
+    def _generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        texts, decisions = self._plans(prompts, kwargs)
+
+        def call(_name: str, expert: TextExpert, rows: list[int]) -> list[LLMResult]:
+            return _by_row(expert.generate([texts[row] for row in rows], stop, kwargs))
+
+        return _merged(self._binding.dispatch_batch(decisions, call))
+
+    async def _agenerate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        texts, decisions = await off_loop(self._plans, prompts, kwargs)
+
+        async def call(_name: str, expert: TextExpert, rows: list[int]) -> list[LLMResult]:
+            return _by_row(await expert.agenerate([texts[row] for row in rows], stop, kwargs))
+
+        return _merged(await self._binding.adispatch_batch(decisions, call))
+
+    def _stream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[GenerationChunk]:
+        text, decision = self._taken(prompt, kwargs)
+
+        def call(_name: str, expert: TextExpert) -> Iterator[GenerationChunk]:
+            return expert.stream(text, stop, kwargs)
+
+        with closing(self._binding.stream(decision, call)) as stream:
+            answered: DispatchedDecision | None = None
+            for chunk in stream:
+                if answered is None:
+                    answered = record(decision, stream)
+                    chunk = _annotated(chunk, answered)
+                if run_manager is not None:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
+    async def _astream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[GenerationChunk]:
+        text, decision = await off_loop(self._taken, prompt, kwargs)
+
+        def call(_name: str, expert: TextExpert) -> AsyncIterator[GenerationChunk]:
+            return expert.astream(text, stop, kwargs)
+
+        async with aclosing(self._binding.astream(decision, call)) as stream:
+            answered: DispatchedDecision | None = None
+            async for chunk in stream:
+                if answered is None:
+                    answered = record(decision, stream)
+                    chunk = _annotated(chunk, answered)
+                if run_manager is not None:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
+
+def _annotated(generation: Any, decision: Decision) -> Any:
+    """Return a copy that carries the decision; the expert's cache may hold the generation."""
+    info = {**(generation.generation_info or {}), "tryage": decision.to_dict(top=TOP)}
+    return generation.model_copy(update={"generation_info": info})
+
+
+def _by_row(result: LLMResult) -> list[LLMResult]:
+    """Split a result by prompt; what it says of all prompts stays with the first."""
+    return [
+        LLMResult(generations=[generations], llm_output=result.llm_output if row == 0 else None)
+        for row, generations in enumerate(result.generations)
+    ]
+
+
+def _merged(answers: Sequence[tuple[LLMResult, DispatchedDecision] | BaseException]) -> LLMResult:
+    """Join the results of several prompts; the first error is raised."""
+    generations: list[list[Generation]] = []
+    output: dict[str, Any] = {}
+    usage: dict[str, int] = {}
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+        result, decision = answer
+        generations += [[_annotated(one, decision) for one in row] for row in result.generations]
+        told = dict(result.llm_output or {})
+        for key, count in (told.pop("token_usage", None) or {}).items():
+            if isinstance(count, int):
+                usage[key] = usage.get(key, 0) + count
+        output = {**told, **output}
+    return LLMResult(
+        generations=generations, llm_output=output | ({"token_usage": usage} if usage else {})
+    )
+
+
+def _pipeline(runtime: Any, expert: Any) -> TextExpert:
+    from langchain_tryage.pipelines import TryagePipeline
+
+    return TextExpert(TryagePipeline(runtime=runtime, expert=expert.name), {})

@@ -1,0 +1,261 @@
+"""`TryageMiddleware`: chooses the model of a LangChain agent, and another if it fails.
+
+The only module here that needs `langchain` itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired
+
+from langchain.agents.middleware.types import (
+    AgentMiddleware,
+    AgentState,
+    ExtendedModelResponse,
+    ModelRequest,
+    ModelResponse,
+    OmitFromInput,
+)
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.runnables.config import var_child_runnable_config
+from langgraph.errors import GraphBubbleUp
+from langgraph.types import Command
+
+from langchain_tryage.annotating import TOP, annotate, told
+from langchain_tryage.asking import asked_goals, keep
+from langchain_tryage.cache_markers import without_foreign_markers
+from langchain_tryage.delegation import ChatExpert
+from langchain_tryage.messages import TextFrom, TextSource
+from langchain_tryage.off_loop import off_loop
+from langchain_tryage.tools import Needs, NeutralTool, unable
+from tryage import Decision, Goals, Policy, Router
+from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom
+from tryage.dispatch import DispatchedDecision, Errors
+
+Choose = Literal["run", "call"]
+Response = ModelResponse[Any]
+
+
+class TryageState(AgentState[Any]):
+    """The agent's state, with the decision that its last model call followed."""
+
+    tryage: NotRequired[Annotated[dict[str, Any] | None, OmitFromInput]]
+
+
+class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
+    """Sends an agent's model calls to the expert that a router chooses, and on if it fails.
+
+    One expert serves a whole agent run by default, which keeps its vendor's prefix cache warm and
+    its tool calls consistent. The state's ``tryage`` and every answer's
+    ``response_metadata["tryage"]`` hold the decision, the model's run the tag ``expert:<name>``.
+
+    Args:
+        router: a router, a router folder or the name of a bundled router.
+        experts: expert name → chat model, one with bound arguments, or a ``"provider:model"``
+            string; None runs the library's own Hugging Face pipelines.
+        aliases: name in `experts` → name in the router's library.
+        policy: replaces the router's policy.
+        goals: weights and limits of every call; ``config["configurable"]["tryage_goals"]`` adds
+            those of one run.
+        task: a Transformers task, or None to see it from the text.
+        max_attempts: how many experts to try at most for a call; None tries every eligible one.
+        errors: exceptions on which the next expert is tried; others are raised at once.
+        flags_from: ``"last_message"`` or a function of the messages; None leaves flags alone.
+        text_from: which messages are routed, as in `ChatTryage`.
+        choose: ``"run"`` decides once per agent run, ``"call"`` before every model call.
+    """
+
+    state_schema = TryageState
+
+    def __init__(
+        self,
+        router: Router | str | Path,
+        experts: Mapping[str, Any] | None = None,
+        *,
+        aliases: Mapping[str, str] | None = None,
+        policy: Policy | None = None,
+        goals: Goals | None = None,
+        task: str | None = None,
+        max_attempts: int | None = None,
+        errors: Errors = (Exception,),
+        flags_from: FlagsFrom = None,
+        text_from: TextFrom = LAST_MESSAGE,
+        choose: Choose = "run",
+    ) -> None:
+        super().__init__()
+        if choose not in ("run", "call"):
+            raise ValueError(f"choose is {choose!r}; it is 'run' or 'call'")
+        if isinstance(flags_from, str) and flags_from != LAST_MESSAGE:
+            raise ValueError(f"flags_from is {flags_from!r}; messages have no such key")
+        self._source = TextSource(flags_from=flags_from, text_from=text_from)
+        self._choose = choose
+        models = experts and {name: ChatExpert(name, given) for name, given in experts.items()}
+        self._binding = Binding[ChatExpert](
+            router,
+            models,
+            aliases=aliases,
+            policy=policy,
+            factory=_pipeline,
+            goals=goals,
+            task=task,
+            max_attempts=max_attempts,
+            errors=errors,
+        )
+
+    def load(self) -> Router:
+        """Load the router now instead of at first use."""
+        return self._binding.load()
+
+    def before_agent(self, state: TryageState, runtime: Any) -> dict[str, Any] | None:
+        """Forget the last run's decision, which a checkpointer kept."""
+        return {"tryage": None} if state.get("tryage") else None
+
+    async def abefore_agent(self, state: TryageState, runtime: Any) -> dict[str, Any] | None:
+        """Forget the last run's decision, which a checkpointer kept."""
+        return self.before_agent(state, runtime)
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Response]
+    ) -> ExtendedModelResponse[Any]:
+        """Call the agent's model with the chosen expert in its place."""
+        request, decision = self._decide(request)
+
+        def call(name: str, expert: ChatExpert) -> _Result:
+            attempt = _Attempt(request, name, expert, decision)
+            try:
+                with attempt.named():
+                    return handler(attempt.request)
+            except Exception as error:
+                if not attempt.ends(error):
+                    raise
+                return _Final(error)
+
+        return _response(*self._binding.dispatch(decision, call))
+
+    async def awrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[Response]],
+    ) -> ExtendedModelResponse[Any]:
+        """Call the agent's model with the chosen expert in its place."""
+        request, decision = await off_loop(self._decide, request)
+
+        async def call(name: str, expert: ChatExpert) -> _Result:
+            attempt = _Attempt(request, name, expert, decision)
+            try:
+                with attempt.named():
+                    return await handler(attempt.request)
+            except Exception as error:
+                if not attempt.ends(error):
+                    raise
+                return _Final(error)
+
+        return _response(*await self._binding.adispatch(decision, call))
+
+    def _decide(self, request: ModelRequest[Any]) -> tuple[ModelRequest[Any], Decision]:
+        system = [] if request.system_message is None else [request.system_message]
+        messages: list[BaseMessage] = [*system, *request.messages]
+        text, own = self._source.read(messages)
+        tools = [*request.tools, *_answer_tools(request)]
+        needs = Needs.of(messages, {"tools": tools, "tool_choice": request.tool_choice})
+        decision = self._binding.decide(
+            text,
+            flags=own,
+            goals=asked_goals(None, None),
+            without=unable(needs, self._binding),
+        )
+        stripped = self._source.strip(messages, decision)
+        if stripped is not messages:
+            request = request.override(messages=list(stripped)[len(system) :])
+        before: Any = request.state.get("tryage") or {}
+        if self._choose == "run":
+            decision = keep(decision, before.get("answered_by"), True)
+        return request, decision
+
+
+class _Final(NamedTuple):
+    """An error that no other expert may make up for."""
+
+    error: Exception
+
+
+_Result = Response | _Final
+
+
+class _Attempt:
+    """One expert's try at a model call: the request for it, and whether it began to answer."""
+
+    def __init__(
+        self, request: ModelRequest[Any], name: str, expert: ChatExpert, decision: Decision
+    ) -> None:
+        self._watcher = _Watcher()
+        self._name = name
+        self._decision = decision
+        request = without_foreign_markers(request, expert.model)
+        settings = {**request.model_settings, **expert.kwargs}
+        self.request = request.override(model=expert.model, model_settings=settings)
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Let the model's run, which the agent opens without a config, name the expert."""
+        config = told(None, self._decision, self._name)
+        config["callbacks"] = _with_handler(config.get("callbacks"), self._watcher)
+        token = var_child_runnable_config.set(config)
+        try:
+            yield
+        finally:
+            var_child_runnable_config.reset(token)
+
+    def ends(self, error: Exception) -> bool:
+        """Say whether an error ends the call, whoever else could answer.
+
+        An interrupt of the graph is no failure, and what a reader has seen cannot be taken back.
+        """
+        return isinstance(error, GraphBubbleUp) or self._watcher.seen
+
+
+class _Watcher(BaseCallbackHandler):
+    """Notes whether a token went to anybody."""
+
+    seen = False
+
+    def on_llm_new_token(self, *args: Any, **kwargs: Any) -> None:
+        """Note it."""
+        self.seen = True
+
+
+def _with_handler(callbacks: Any, handler: BaseCallbackHandler) -> Any:
+    if callbacks is None or isinstance(callbacks, list):
+        return [*(callbacks or []), handler]
+    manager = callbacks.copy()
+    manager.add_handler(handler, inherit=True)
+    return manager
+
+
+def _answer_tools(request: ModelRequest[Any]) -> list[Any]:
+    """Return the schemas of structured output that the agent asks for by tools."""
+    specs = getattr(request.response_format, "schema_specs", None)
+    return [NeutralTool(name=spec.name) for spec in specs or []]
+
+
+def _response(result: _Result, decision: DispatchedDecision) -> ExtendedModelResponse[Any]:
+    if isinstance(result, _Final):
+        raise result.error
+    messages = [
+        annotate(message, decision) if isinstance(message, AIMessage) else message
+        for message in result.result
+    ]
+    answer = ModelResponse(result=messages, structured_response=result.structured_response)
+    command: Command[Any] = Command(update={"tryage": decision.to_dict(top=TOP)})
+    return ExtendedModelResponse(model_response=answer, command=command)
+
+
+def _pipeline(runtime: Any, expert: Any) -> ChatExpert:
+    from langchain_tryage.pipelines import ChatTryagePipeline
+
+    model: BaseChatModel = ChatTryagePipeline(runtime=runtime, expert=expert.name)
+    return ChatExpert(expert.name, model)

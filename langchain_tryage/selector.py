@@ -1,0 +1,198 @@
+"""`TryageSelector`: a runnable that decides and calls nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.runnables import RunnableConfig, RunnableSerializable
+from langchain_core.runnables.utils import ConfigurableFieldSpec
+from pydantic import ConfigDict, PrivateAttr
+
+from langchain_tryage.asking import GOALS_SPEC, asked_goals
+from langchain_tryage.messages import TextFrom, TextSource
+from langchain_tryage.off_loop import off_loop
+from tryage import Decision, Goals, Policy, Router, TryageError
+from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom, check_arguments
+
+Output = Literal["decision", "name"]
+
+
+class TryageSelector(RunnableSerializable[LanguageModelInput, Any]):
+    """Decides which expert an input goes to, and returns the decision or the expert's name.
+
+    A name goes where LangChain takes one: ``init_chat_model()`` without a model reads it from
+    ``config["configurable"]["model"]``.
+
+    Attributes:
+        router: a router, a router folder or the name of a bundled router.
+        experts: names that may be chosen; None allows all of the library.
+        aliases: name in `experts` → name in the router's library; the former is returned.
+        policy: replaces the router's policy.
+        goals: weights and limits of every call.
+        task: a Transformers task, or None to see it from the text.
+        key: for inputs that are dicts, the key of the text, prompt or messages to route.
+        flags_from: where the user's own text stands, whose flags act: ``"last_message"``, a dict
+            key, or a function of the input. The decision's `prompt` is that text without them.
+        text_from: which messages are routed, as in `ChatTryage`.
+        output: ``"decision"``, or ``"name"`` of the chosen expert.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    router: Any
+    experts: Any = None
+    aliases: Any = None
+    policy: Any = None
+    goals: Any = None
+    task: str | None = None
+    key: str | None = None
+    flags_from: Any = None
+    text_from: Any = LAST_MESSAGE
+    output: Output = "decision"
+
+    _binding: Binding[str] = PrivateAttr()
+    _source: TextSource = PrivateAttr()
+
+    def __init__(
+        self,
+        router: Router | str | Path,
+        experts: Iterable[str] | None = None,
+        *,
+        aliases: Mapping[str, str] | None = None,
+        policy: Policy | None = None,
+        goals: Goals | None = None,
+        task: str | None = None,
+        key: str | None = None,
+        flags_from: FlagsFrom = None,
+        text_from: TextFrom = LAST_MESSAGE,
+        output: Output = "decision",
+        **kwargs: Any,
+    ) -> None:
+        check_arguments("TryageSelector", kwargs, type(self).model_fields)
+        names = None if experts is None else {name: name for name in experts}
+        options: dict[str, Any] = {
+            "aliases": aliases,
+            "policy": policy,
+            "goals": goals,
+            "task": task,
+        }
+        # Made before pydantic validates, which would wrap the errors of Tryage in its own.
+        source = TextSource(key, flags_from, text_from)
+        binding = Binding[str](router, names, factory=_name, **options)
+        options |= {"router": router, "experts": None if names is None else list(names)}
+        options |= {"key": key, "flags_from": flags_from, "text_from": text_from, "output": output}
+        super().__init__(**options, **kwargs)
+        self._source = source
+        self._binding = binding
+
+    def load(self) -> Router:
+        """Load the router now instead of at first use."""
+        return self._binding.load()
+
+    @property
+    def InputType(self) -> Any:
+        """Text, a prompt or messages; a dict where `key` or `flags_from` names one of its keys."""
+        return Any if self.key or self.flags_from else LanguageModelInput
+
+    @property
+    def OutputType(self) -> Any:
+        """A decision, or a name."""
+        return str if self.output == "name" else Decision
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """The goals of a call."""
+        return [GOALS_SPEC]
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Decide for one input; ``tryage=Goals(...)`` adds goals to this call."""
+        return self._call_with_config(self._decide, input, config, **kwargs)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Decide for one input, off the event loop."""
+        return await self._acall_with_config(self._adecide, input, config, **kwargs)
+
+    def batch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Decide for all inputs in one pass."""
+        return self._batch_with_config(
+            self._decide_batch, inputs, config, return_exceptions=return_exceptions, **kwargs
+        )
+
+    async def abatch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Decide for all inputs in one pass, off the event loop."""
+        return await self._abatch_with_config(
+            self._adecide_batch, inputs, config, return_exceptions=return_exceptions, **kwargs
+        )
+
+    def _decide(
+        self, given: Any, run_manager: Any, config: RunnableConfig, tryage: Any = None
+    ) -> Any:
+        text, own = self._source.read(given)
+        goals = asked_goals(tryage, config)
+        return self._told(self._binding.decide(text, flags=own, goals=goals))
+
+    async def _adecide(
+        self, given: Any, run_manager: Any, config: RunnableConfig, tryage: Any = None
+    ) -> Any:
+        return await off_loop(self._decide, given, run_manager, config, tryage)
+
+    def _decide_batch(
+        self,
+        inputs: list[Any],
+        run_manager: list[Any],
+        config: list[RunnableConfig],
+        tryage: Any = None,
+    ) -> list[Any]:
+        try:
+            read = [self._source.read(given) for given in inputs]
+            goals = [asked_goals(tryage, one) for one in config]
+            if len({own for _, own in read}) == 1 and all(one == goals[0] for one in goals):
+                texts = [text for text, _ in read]
+                decisions = self._binding.decide_batch(texts, flags=read[0][1], goals=goals[0])
+                return [self._told(decision) for decision in decisions]
+        except TryageError:
+            pass  # found again below, by the input that it belongs to
+        return [self._or_error(*pair, tryage) for pair in zip(inputs, config, strict=True)]
+
+    async def _adecide_batch(
+        self,
+        inputs: list[Any],
+        run_manager: list[Any],
+        config: list[RunnableConfig],
+        tryage: Any = None,
+    ) -> list[Any]:
+        return await off_loop(self._decide_batch, inputs, run_manager, config, tryage)
+
+    def _or_error(self, given: Any, config: RunnableConfig, tryage: Any) -> Any:
+        try:
+            return self._decide(given, None, config, tryage)
+        except TryageError as error:
+            return error
+
+    def _told(self, decision: Decision) -> Any:
+        return self._binding.experts[decision.expert] if self.output == "name" else decision
+
+    def __repr_args__(self) -> Sequence[tuple[str | None, Any]]:
+        """Name router and output."""
+        return [("router", self.router), ("output", self.output)]
+
+
+def _name(_runtime: Any, expert: Any) -> str:
+    return str(expert.name)

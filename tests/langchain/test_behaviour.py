@@ -1,0 +1,253 @@
+"""What chains and agents rely on beyond the standard tests."""
+
+import asyncio
+import gc
+import inspect
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.callbacks import get_usage_metadata_callback
+from langchain_core.language_models import BaseChatModel, BaseLLM
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langgraph.graph import START, MessagesState, StateGraph
+
+from langchain_tryage import ChatTryage, TryageLLM, TryageRouter, TryageSelector
+from tryage.errors import DispatchError, ExpertError, RouterNotFoundError
+
+
+def graph_of(model):
+    """A LangGraph graph of one node that calls the model."""
+    graph = StateGraph(MessagesState)
+    graph.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
+    graph.add_edge(START, "model")
+    return graph.compile()
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
+def test_langgraph_streams_every_token_once(router, kit, kind):
+    graph = graph_of(kind(router, kit.experts()))
+    given = {"messages": [("human", kit.code)]}
+    parts = list(graph.stream(given, stream_mode="messages"))
+    assert "".join(message.content for message, _ in parts) == f"coder says {kit.code}"
+    assert len({message.id for message, _ in parts}) == 1
+    assert all("expert:coder" in metadata["tags"] for _, metadata in parts)
+    assert sum("tryage" in message.response_metadata for message, _ in parts) <= 1
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
+async def test_nothing_is_counted_twice(router, kit, kind):
+    chain = ChatPromptTemplate.from_template("{text}") | kind(router, kit.experts())
+    chain = chain | StrOutputParser()
+    with get_usage_metadata_callback() as usage:
+        text = chain.invoke({"text": kit.code})
+        await chain.ainvoke({"text": kit.code})
+        assert "".join(chain.stream({"text": kit.code})) == text
+    counted = usage.usage_metadata["coder-model"]
+    assert counted["total_tokens"] == 3 * (5 + len(text.split()))
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
+async def test_events_name_the_expert_once(router, kit, kind):
+    model = kind(router, kit.experts())
+    events = [event async for event in model.astream_events(kit.code, version="v2")]
+    starts = [event for event in events if event["event"] == "on_chat_model_start"]
+    (start,) = starts
+    assert "expert:coder" in start["tags"]
+    assert start["metadata"]["ls_model_name"] == "coder-model"
+    assert start["metadata"]["tryage"]["expert"] == "coder"
+    pieces = [e["data"]["chunk"].content for e in events if e["event"] == "on_chat_model_stream"]
+    assert "".join(pieces) == f"coder says {kit.code}"
+
+
+def test_the_graph_shows_the_experts(router, kit):
+    drawn = TryageRouter(router, kit.experts()).get_graph().draw_mermaid()
+    for name in ("coder", "writer", "giant"):
+        assert name in drawn
+    assert ChatTryage(router, kit.experts()).get_graph().draw_mermaid()
+
+
+async def test_caches_do_not_mix_routers(router, kit):
+    from langchain_core.globals import set_llm_cache
+
+    set_llm_cache(InMemoryCache())
+    try:
+        one = ChatTryage(router, {"coder": kit.Whole(label="one")})
+        two = ChatTryage(router, {"coder": kit.Whole(label="two")})
+        for _ in range(2):
+            assert one.invoke(kit.code).content.startswith("one says")
+            assert (await two.ainvoke(kit.code)).content.startswith("two says")
+    finally:
+        set_llm_cache(None)
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter, TryageSelector])
+async def test_the_event_loop_stays_free(router, kit, kind, monkeypatch):
+    """While a slow decision runs, other tasks go on."""
+    route = type(router).route
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(self, *args, **kwargs):
+        entered.set()
+        leave.wait(10)
+        return route(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(router), "route", slow)
+    task = asyncio.create_task(kind(router, kit.experts()).ainvoke(kit.code))
+    while not entered.is_set():
+        await asyncio.sleep(0.001)
+    assert not task.done()
+    leave.set()
+    await task
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
+def test_fifty_threads_get_their_own_answers(router, kit, kind):
+    model = kind(router, kit.experts())
+    texts = [f"{text}\n# {number}" for number in range(25) for text in (kit.code, kit.prose)]
+    alone = [model.invoke(text).content for text in texts]
+    with ThreadPoolExecutor(50) as pool:
+        assert [m.content for m in pool.map(model.invoke, texts)] == alone
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter, TryageSelector])
+def test_pickles(router, kit, kind):
+    again = pickle.loads(pickle.dumps(kind(router, kit.experts())))
+    one, two = again.invoke(kit.code), kind(router, kit.experts()).invoke(kit.code)
+    assert getattr(one, "content", one) is not None
+    assert getattr(one, "expert", None) == getattr(two, "expert", None)
+    assert getattr(one, "content", None) == getattr(two, "content", None)
+
+
+async def settled():
+    """Let LangChain's own generators, which it leaves to the event loop, be closed by it."""
+    gc.collect()
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+class Watched:
+    """Mixed into a streaming model: notes when its streams are ended."""
+
+    def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+        try:
+            yield from super()._stream(messages, stop, **kwargs)
+        finally:
+            self._calls.append("closed")
+
+    async def _astream(self, messages, stop=None, run_manager=None, **kwargs):
+        try:
+            for chunk in super()._stream(messages, stop, **kwargs):
+                await asyncio.sleep(0)
+                yield chunk
+        finally:
+            self._calls.append("closed")
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
+async def test_closing_and_cancelling_mid_stream_end_the_expert_s(router, kit, kind):
+    experts = kit.experts(type("WatchedStreaming", (Watched, kit.Streaming), {}))
+    model = kind(router, experts)
+    calls = experts["coder"]._calls
+    stream = model.stream(kit.code)
+    next(stream)
+    stream.close()
+    assert calls.pop() == "closed"
+    astream = model.astream(kit.code)
+    await anext(astream)
+    await astream.aclose()
+    await settled()
+    assert calls.pop() == "closed"
+    started = asyncio.Event()
+
+    async def read():
+        async for _ in model.astream(kit.code):
+            started.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(read())
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await settled()
+    assert calls.pop() == "closed"
+    assert not experts["giant"]._calls
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
+async def test_an_expert_that_returns_nothing_has_failed(router, kit, kind):
+    class Nothing(kit.Streaming):
+        def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+            return iter(())
+
+    experts = kit.experts() | {"coder": Nothing(label="coder")}
+    model = kind(router, experts)
+    chunks = list(model.stream(kit.code))
+    assert "".join(chunk.content for chunk in chunks) == f"giant says {kit.code}"
+    chunks = [chunk async for chunk in model.astream(kit.code)]
+    assert "".join(chunk.content for chunk in chunks) == f"giant says {kit.code}"
+    alone = kind(router, {"coder": Nothing(label="coder")})
+    with pytest.raises((DispatchError, ExpertError, ValueError)):
+        list(alone.stream(kit.code))
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter, TryageSelector, TryageLLM])
+def test_a_router_folder_that_is_missing_is_one_clear_error(kind, tmp_path):
+    with pytest.raises(RouterNotFoundError, match="nowhere"):
+        kind(str(tmp_path / "nowhere"))
+
+
+async def test_only_the_errors_asked_for_are_made_up_for(router, kit):
+    faults = {"coder": {"fault": KeyError("mine")}}
+    model = ChatTryage(router, kit.experts(**faults), errors=(ConnectionError,))
+    with pytest.raises(KeyError, match="mine"):
+        model.invoke(kit.code)
+    with pytest.raises(KeyError, match="mine"):
+        await model.ainvoke(kit.code)
+
+
+async def test_concurrent_calls_run_side_by_side(router, kit):
+    """All 50 calls are inside the expert at the same time."""
+    inside, most = 0, 0
+    everybody = asyncio.Event()
+
+    class Slow(kit.Whole):
+        async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            if inside == 50:
+                everybody.set()
+            await asyncio.wait_for(everybody.wait(), 30)
+            inside -= 1
+            return self._generate(messages, stop, **kwargs)
+
+    model = ChatTryage(router, kit.experts(Slow))
+    await asyncio.gather(*(model.ainvoke(kit.code) for _ in range(50)))
+    assert most == 50
+
+
+def test_the_private_methods_used_have_the_signatures_expected():
+    """A release of langchain-core that changes them is found here first."""
+    used = {
+        BaseChatModel._generate_with_cache: ["messages", "stop", "run_manager", "kwargs"],
+        BaseChatModel._agenerate_with_cache: ["messages", "stop", "run_manager", "kwargs"],
+        BaseChatModel._stream: ["messages", "stop", "run_manager", "kwargs"],
+        BaseChatModel._astream: ["messages", "stop", "run_manager", "kwargs"],
+        BaseChatModel._should_stream: ["async_api", "run_manager", "kwargs"],
+        BaseChatModel._get_ls_params: ["stop", "kwargs"],
+        BaseChatModel._get_llm_string: ["stop", "kwargs"],
+        BaseChatModel._get_invocation_params: ["stop", "kwargs"],
+        BaseLLM._generate: ["prompts", "stop", "run_manager", "kwargs"],
+        BaseLLM._agenerate: ["prompts", "stop", "run_manager", "kwargs"],
+        BaseLLM._stream: ["prompt", "stop", "run_manager", "kwargs"],
+        BaseLLM._astream: ["prompt", "stop", "run_manager", "kwargs"],
+        BaseLLM._dict_for_compat: [],
+    }
+    for method, wanted in used.items():
+        assert list(inspect.signature(method).parameters)[1:] == wanted, method

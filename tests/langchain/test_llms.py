@@ -1,0 +1,213 @@
+"""`TryageLLM`: text models, in one run."""
+
+import pickle
+
+import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.language_models import BaseLLM
+from langchain_core.messages import HumanMessage
+from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from langchain_core.prompts import PromptTemplate
+from langchain_core.runnables import RunnableLambda
+from pydantic import PrivateAttr
+
+from langchain_tryage import TryageLLM
+from tryage import Goals
+from tryage.errors import DispatchError, LibraryError, PromptError
+
+FLAG = "[Flag: size=2]"
+
+
+class WholeText(BaseLLM):
+    """Answers with its label and the prompt; cannot stream."""
+
+    label: str
+    fault: object = None
+    late: object = None
+    _calls: list = PrivateAttr(default_factory=list)
+
+    @property
+    def _llm_type(self):
+        return "scripted-text"
+
+    @property
+    def _identifying_params(self):
+        return {"label": self.label}
+
+    def _get_ls_params(self, stop=None, **kwargs):
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        return params | {"ls_model_name": f"{self.label}-model"}
+
+    def _text(self, prompt, stop, kwargs):
+        self._calls.append({"prompt": prompt, "stop": stop, "kwargs": kwargs})
+        if self.fault is not None:
+            raise self.fault
+        text = f"{self.label} says {prompt}"
+        for mark in stop or []:
+            text = text.partition(mark)[0]
+        return text
+
+    def _generate(self, prompts, stop=None, run_manager=None, **kwargs):
+        texts = [self._text(prompt, stop, kwargs) for prompt in prompts]
+        return LLMResult(
+            generations=[[Generation(text=text)] for text in texts],
+            llm_output={"token_usage": {"total_tokens": len(prompts)}, "model_name": self.label},
+        )
+
+    async def _agenerate(self, prompts, stop=None, run_manager=None, **kwargs):
+        return self._generate(prompts, stop, **kwargs)
+
+
+class StreamingText(WholeText):
+    def _stream(self, prompt, stop=None, run_manager=None, **kwargs):
+        for number, word in enumerate(self._text(prompt, stop, kwargs).split(" ")):
+            if number == 1 and self.late is not None:
+                raise self.late
+            yield GenerationChunk(text=word if number == 0 else f" {word}")
+
+
+def experts(kind=StreamingText, **faults):
+    return {n: kind(label=n, **faults.get(n, {})) for n in ("coder", "writer", "giant")}
+
+
+async def every_way(llm, given, config=None, **kwargs):
+    return [
+        llm.invoke(given, config, **kwargs),
+        await llm.ainvoke(given, config, **kwargs),
+        *llm.batch([given], config, **kwargs),
+        *await llm.abatch([given], config, **kwargs),
+        "".join(llm.stream(given, config, **kwargs)),
+        "".join([chunk async for chunk in llm.astream(given, config, **kwargs)]),
+    ]
+
+
+async def test_every_way_answers_with_the_chosen_expert(router, kit):
+    for kind in (StreamingText, WholeText):
+        model = TryageLLM(router, experts(kind))
+        assert set(await every_way(model, kit.code)) == {f"coder says {kit.code}"}
+        assert set(await every_way(model, kit.code, model="giant")) == {f"giant says {kit.code}"}
+        small = {"configurable": {"tryage_goals": {"size": 2}}}
+        assert set(await every_way(model, kit.code, small)) == {f"writer says {kit.code}"}
+        goals = await every_way(model, kit.code, tryage=Goals(size=2))
+        assert set(goals) == {f"writer says {kit.code}"}
+
+
+async def test_the_next_expert_takes_over(router, kit):
+    for kind in (StreamingText, WholeText):
+        model = TryageLLM(router, experts(kind, coder={"fault": ValueError("no")}))
+        assert set(await every_way(model, kit.code)) == {f"giant says {kit.code}"}
+    told = model.generate([kit.code]).generations[0][0].generation_info["tryage"]
+    assert (told["expert"], told["answered_by"]) == ("coder", "giant")
+    faults = {name: {"fault": ValueError(name)} for name in ("coder", "writer", "giant")}
+    with pytest.raises(DispatchError, match="each of the 3"):
+        TryageLLM(router, experts(**faults)).invoke(kit.code)
+    late = TryageLLM(router, experts(coder={"late": ConnectionError("cut")})).stream(kit.code)
+    assert next(late) == "coder"
+    with pytest.raises(ConnectionError):
+        next(late)
+
+
+async def test_it_is_one_run_that_names_the_expert(router, kit):
+    model = TryageLLM(router, experts())
+    events = [event async for event in model.astream_events(kit.code, version="v2")]
+    direct = StreamingText(label="coder").astream_events(kit.code, version="v2")
+    assert [e["event"] for e in events] == [event["event"] async for event in direct]
+    pieces = [e["data"]["chunk"] for e in events if e["event"] == "on_llm_stream"]
+    assert "".join(pieces) == f"coder says {kit.code}"
+    assert "expert:coder" in events[0]["tags"]
+    assert events[0]["metadata"]["ls_model_name"] == "coder-model"
+    assert events[0]["metadata"]["tryage"]["expert"] == "coder"
+    starts = []
+
+    class Starts(kit.Recorder):
+        def on_llm_start(self, serialized, prompts, **kwargs):
+            starts.append(kwargs)
+
+    list(model.stream(kit.code, {"callbacks": [Starts()]}))
+    assert "Decision" not in repr(starts)
+    assert starts[0]["invocation_params"]["tryage"] == "coder"
+
+
+def test_many_prompts_of_one_call(router, kit):
+    of_each = experts()
+    result = TryageLLM(router, of_each).generate([kit.code, kit.prose, kit.code])
+    texts = [row[0].text for row in result.generations]
+    assert texts == [f"coder says {kit.code}", f"writer says {kit.prose}", f"coder says {kit.code}"]
+    assert result.llm_output["token_usage"]["total_tokens"] == 3
+    infos = [row[0].generation_info["tryage"]["expert"] for row in result.generations]
+    assert infos == ["coder", "writer", "coder"]
+
+
+async def test_batches_keep_order_and_errors(router, kit):
+    model = TryageLLM(router, experts())
+    texts = [kit.code, kit.prose] * 4
+    wanted = [f"coder says {kit.code}", f"writer says {kit.prose}"] * 4
+    assert model.batch(texts, {"max_concurrency": 2}) == wanted
+    assert await model.abatch(texts) == wanted
+    assert model.batch([]) == await model.abatch([]) == []
+    good, bad = await model.abatch([kit.code, ""], return_exceptions=True)
+    assert good == wanted[0]
+    assert isinstance(bad, PromptError)
+
+
+def test_flags(router, kit):
+    of_each = experts()
+    model = TryageLLM(router, of_each, flags_from="last_message")
+    assert model.invoke(f"{kit.code} {FLAG}") == f"writer says {kit.code}"
+    chain = PromptTemplate.from_template("{text}") | model
+    assert chain.invoke({"text": f"{kit.code} {FLAG}"}) == f"writer says {kit.code}"
+    assert TryageLLM(router, of_each).invoke(f"{kit.code} {FLAG}").startswith("coder")
+    assert model.invoke([HumanMessage(kit.code)]) == f"coder says Human: {kit.code}"
+
+
+def test_arguments_and_stop_reach_the_expert(router, kit):
+    of_each = experts(WholeText)
+    bound = of_each | {"coder": of_each["coder"].bind(temperature=0.1, top_k=3)}
+    assert TryageLLM(router, bound).invoke(kit.code, stop=[" says"], temperature=0.2) == "coder"
+    assert of_each["coder"]._calls[0]["kwargs"] == {"temperature": 0.2, "top_k": 3}
+
+
+def test_the_expert_s_cache_works_and_holds_no_decision(router, kit):
+    cache = InMemoryCache()
+    of_each = {"coder": WholeText(label="coder", cache=cache)}
+    model = TryageLLM(router, of_each)
+    for _ in range(2):
+        result = model.generate([kit.code])
+        assert result.generations[0][0].generation_info["tryage"]["expert"] == "coder"
+    assert len(of_each["coder"]._calls) == 1
+    direct = of_each["coder"].generate([kit.code])
+    assert len(of_each["coder"]._calls) == 1
+    assert direct.generations[0][0].generation_info is None
+    with pytest.raises(ValueError, match="keeps no cache"):
+        TryageLLM(router, of_each, cache=cache)
+
+
+def test_experts_are_checked(router, kit):
+    with pytest.raises(TypeError, match="TryageRouter takes any runnable"):
+        TryageLLM(router, {"coder": RunnableLambda(str)})
+    with pytest.raises(TypeError, match="ChatTryage takes chat models"):
+        TryageLLM(router, kit.experts())
+    with pytest.raises(TypeError, match="carries a config"):
+        TryageLLM(router, {"coder": WholeText(label="x").with_config(tags=["x"])})
+    with pytest.raises(LibraryError, match="Did you mean 'coder'"):
+        TryageLLM(router, {"codr": WholeText(label="x")})
+    with pytest.raises(ValueError, match="no such key"):
+        TryageLLM(router, experts(), flags_from="question")
+    assert "coder" in repr(TryageLLM(router, experts()))
+
+
+def test_a_folder_a_pickle_and_the_name_before_a_decision(router, kit, tmp_path):
+    router.save_pretrained(tmp_path / "r")
+    model = TryageLLM(str(tmp_path / "r"), experts())
+    assert model._get_ls_params()["ls_model_name"] == str(tmp_path / "r")
+    assert model.load().library.names == ("coder", "writer", "giant")
+    assert pickle.loads(pickle.dumps(model)).invoke(kit.code) == f"coder says {kit.code}"
+
+
+async def test_experts_left_out_run_the_library_s_own_pipelines(tiny_router):
+    model = TryageLLM(tiny_router)
+    text = model.invoke("The quiet river follows", max_tokens=5)
+    assert text
+    assert await model.ainvoke("The quiet river follows", max_tokens=5) == text
+    assert "".join(model.stream("The quiet river follows", max_tokens=5)) == text
+    assert "[MASK]" not in model.invoke("def alpha([MASK]):\n    return alpha(total)\n")

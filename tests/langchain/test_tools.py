@@ -1,0 +1,183 @@
+"""Tools, structured output and content beyond text: who can do it is settled before deciding."""
+
+import pickle
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
+from pydantic import BaseModel
+
+from langchain_tryage import ChatTryage
+from langchain_tryage.tools import NeutralTool, common_profile
+from tryage import Library, Router
+from tryage.errors import NoEligibleExpertError
+
+IMAGE = {"type": "image", "url": "https://example.org/cat.png"}
+
+
+@tool
+def alpha_count(number: int) -> int:
+    """Count alphas."""
+    return number + 1
+
+
+class Joke(BaseModel):
+    """A joke."""
+
+    setup: str
+
+
+def call(kit, **extra):
+    return [HumanMessage(f"alpha_count(7)\n{kit.code}", **extra)]
+
+
+def of_kinds(kit, **kinds):
+    return {name: getattr(kit, kind)(label=name) for name, kind in kinds.items()}
+
+
+def test_the_chosen_expert_converts_the_tools_itself(router, kit):
+    seen = []
+
+    class Own(kit.Calling):
+        def bind_tools(self, tools, *, tool_choice=None, **kwargs):
+            seen.append((tools, tool_choice, kwargs))
+            return super().bind_tools(tools, tool_choice=tool_choice)
+
+    experts = {"coder": Own(label="coder"), "giant": kit.Calling(label="giant")}
+    model = ChatTryage(router, experts).bind_tools([alpha_count], tool_choice="any", strict=True)
+    assert model.kwargs["tools"][0]["function"]["name"] == "alpha_count"
+    message = model.invoke(call(kit))
+    assert message.tool_calls[0]["name"] == "alpha_count"
+    assert message.response_metadata["tryage"]["answered_by"] == "coder"
+    assert seen == [([alpha_count], "any", {"strict": True})]
+    assert experts["coder"]._calls[0]["kwargs"]["tools"][0]["type"] == "function"
+
+
+async def test_tools_in_every_way(router, kit):
+    model = ChatTryage(router, of_kinds(kit, coder="Calling", giant="Calling"))
+    bound = model.bind_tools([alpha_count])
+    chunks = [chunk async for chunk in bound.astream(call(kit))]
+    for message in (
+        bound.invoke(call(kit)),
+        await bound.ainvoke(call(kit)),
+        sum(chunks[1:], chunks[0]),
+    ):
+        (made,) = message.tool_calls
+        assert made["args"] == {"number": 7}
+        result = alpha_count.invoke(made)
+        assert isinstance(result, ToolMessage)
+        answer = bound.invoke([*call(kit), message, result])
+        assert answer.content == "coder says 8"
+
+
+def test_experts_without_tools_are_not_eligible_for_tools(router, kit):
+    model = ChatTryage(router, of_kinds(kit, coder="Whole", writer="Whole", giant="Calling"))
+    told = model.bind_tools([alpha_count]).invoke(call(kit)).response_metadata["tryage"]
+    assert told["expert"] == told["answered_by"] == "giant"
+    assert told["tried"] == [
+        {"expert": "giant", "error": None} | {"seconds": told["tried"][0]["seconds"]}
+    ]
+    why = {row["expert"]: row.get("reason") for row in told["ranking"]}
+    assert why["coder"] == "the call has tools, and Whole cannot bind any"
+    # Without tools the same model sends the same text to the better expert.
+    assert model.invoke(call(kit)).response_metadata["tryage"]["expert"] == "coder"
+    assert model.bind_tools([]).invoke(call(kit)).response_metadata["tryage"]["expert"] == "coder"
+
+
+def test_no_expert_with_tools_is_one_clear_error(router, kit):
+    model = ChatTryage(router, of_kinds(kit, coder="Whole", giant="Whole"))
+    with pytest.raises(NoEligibleExpertError, match="coder: the call has tools") as caught:
+        model.with_structured_output(Joke).invoke(kit.code)
+    assert set(caught.value.reasons) == {"coder", "giant", "writer"}
+
+
+def test_library_and_profile_say_who_has_tools(table, table_library, kit):
+    rows = [e.model_dump() | {"tools": e.name != "coder"} for e in table_library]
+    router = Router.fit(table, library=Library.from_dict({"name": "l", "experts": rows}))
+    model = ChatTryage(router, kit.experts(kit.Calling)).bind_tools([alpha_count])
+    assert model.invoke(call(kit)).response_metadata["tryage"]["expert"] == "giant"
+    profiles = {"giant": {"profile": {"tool_calling": True, "tool_choice": False}}}
+    model = ChatTryage(router, kit.experts(kit.Calling, **profiles))
+    free, forced = (
+        model.bind_tools([alpha_count]),
+        model.bind_tools([alpha_count], tool_choice="any"),
+    )
+    assert free.invoke(call(kit)).response_metadata["tryage"]["expert"] == "giant"
+    assert forced.invoke(call(kit)).response_metadata["tryage"]["expert"] == "writer"
+
+
+def test_structured_output_and_json_mode(router, kit):
+    model = ChatTryage(router, of_kinds(kit, coder="Calling", giant="Whole"))
+    for method in ("function_calling", "json_schema", "json_mode"):
+        made = model.with_structured_output(Joke, method=method).invoke("Say 'why?' please")
+        assert made == Joke(setup="why?")
+    told = model.with_structured_output(Joke, include_raw=True).invoke("Say 'why?'")
+    assert told["parsed"] == Joke(setup="why?")
+    assert told["raw"].response_metadata["tryage"]["answered_by"] == "coder"
+
+
+def test_the_next_expert_with_tools_takes_over(router, kit):
+    faults = {"coder": {"fault": ConnectionError("down")}}
+    model = ChatTryage(router, kit.experts(kit.Calling, **faults)).bind_tools([alpha_count])
+    message = model.invoke(call(kit))
+    assert message.tool_calls
+    assert message.response_metadata["tryage"]["answered_by"] == "giant"
+
+
+def test_images_go_to_experts_that_read_them(router, kit):
+    blind = {name: {"profile": {"image_inputs": name == "writer"}} for name in ("coder", "writer")}
+    model = ChatTryage(router, kit.experts(**blind, giant={"profile": {"image_inputs": False}}))
+    shown = [HumanMessage([{"type": "text", "text": kit.code}, IMAGE])]
+    told = model.invoke(shown).response_metadata["tryage"]
+    assert told["expert"] == "writer"
+    why = {row["expert"]: row.get("reason") for row in told["ranking"]}
+    assert why["coder"] == "the call holds image content, which it does not read"
+    assert model.invoke(kit.code).response_metadata["tryage"]["expert"] == "coder"
+
+
+async def test_pipelines_refuse_tools_and_images_before_they_are_loaded(tiny_router):
+    model = ChatTryage(tiny_router)
+    assert model.profile["tool_calling"] is False
+    with pytest.raises(NoEligibleExpertError, match="the call has tools"):
+        model.bind_tools([alpha_count]).invoke("The river")
+    with pytest.raises(NoEligibleExpertError, match="image content"):
+        await model.ainvoke([HumanMessage([{"type": "text", "text": "The river"}, IMAGE])])
+
+
+def test_the_profile_is_what_all_have(router, kit):
+    ours = {"max_input_tokens": 8000, "tool_calling": True, "image_inputs": True, "name": "A"}
+    theirs = {"max_input_tokens": 4000, "tool_calling": True, "image_inputs": False}
+    profiles = {
+        "coder": {"profile": ours},
+        "giant": {"profile": theirs},
+        "writer": {"profile": ours},
+    }
+    model = ChatTryage(router, kit.experts(**profiles))
+    assert model.profile == {"max_input_tokens": 4000, "tool_calling": True, "image_inputs": False}
+    assert ChatTryage(router, kit.experts(), profile={"tool_calling": True}).profile == {
+        "tool_calling": True
+    }
+    assert ChatTryage(router, kit.experts(coder={"profile": ours})).profile is None
+    levels = [{"reasoning_effort_levels": ["low", "high"]}, {"reasoning_effort_levels": ["high"]}]
+    assert common_profile(levels) == {"reasoning_effort_levels": ["high"]}
+    assert common_profile([{"text_inputs": True}, {"tool_calling": True}]) is None
+
+
+def test_a_neutral_tool_survives_copies():
+    for given in (alpha_count, Joke, {"type": "web_search_20250305", "name": "web_search"}):
+        neutral = NeutralTool.of(given)
+        assert NeutralTool.of(neutral) is neutral
+        assert dict(neutral).get("type") in ("function", "web_search_20250305")
+    again = pickle.loads(pickle.dumps(NeutralTool.of(Joke)))
+    assert again.original is Joke
+    with pytest.raises(ValueError, match="Unsupported"):
+        NeutralTool.of(17)
+
+
+def test_tracers_see_tools_as_json(router, kit):
+    recorder = kit.Recorder()
+    model = ChatTryage(router, kit.experts(kit.Calling)).bind_tools([alpha_count])
+    model.invoke(call(kit), {"callbacks": [recorder]})
+    (start,) = recorder.starts
+    assert start["invocation_params"]["tools"][0]["function"]["name"] == "alpha_count"
+    assert isinstance(recorder.ends[0].generations[0][0].message, AIMessage)
