@@ -23,6 +23,7 @@ try:
     import numpy as np
     import torch
     import transformers
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file, save_file
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
     from tokenizers.trainers import BpeTrainer
@@ -217,10 +218,13 @@ class _Trainer:
         path = folder / "state.safetensors"
         if not path.is_file():
             return
-        about = _metadata(path)
+        try:
+            about = _metadata(path)
+            tensors = load_file(path)
+        except SafetensorError:  # cut short by a crash of the machine: begin again
+            return
         if about.get("recipe") != json.dumps(self.recipe.to_dict()):
             return
-        tensors = load_file(path)
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[f"weight.{name}"])
@@ -255,7 +259,5 @@ def _schedule(step: int, steps: int) -> float:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    from safetensors import safe_open
-
     with safe_open(path, framework="np") as file:
         return dict(file.metadata() or {})

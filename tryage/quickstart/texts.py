@@ -102,7 +102,7 @@ def gather(
     seen: set[bytes] = set()
     corpora = {}
     for domain in DOMAINS:
-        sources = _unique(domain, _READERS[domain](), seen, 2 * train_chars + 4 * held_out_chars)
+        sources = _unique(domain, _READERS[domain](), seen, 4 * train_chars + 4 * held_out_chars)
         corpora[domain] = _split(domain, sources, train_chars, held_out_chars)
     return {domain: corpora[domain] for domain in domains}
 
