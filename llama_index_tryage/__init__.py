@@ -3,6 +3,8 @@
 from tryage.errors import missing_extra
 
 try:
+    from llama_index_tryage.events import TryageDecisionEvent
+    from llama_index_tryage.function_calling import TryageFunctionCallingLLM
     from llama_index_tryage.llm import TryageLLM
     from llama_index_tryage.selector import TryageSelector
 except ModuleNotFoundError as error:
@@ -10,4 +12,4 @@ except ModuleNotFoundError as error:
         raise
     raise missing_extra("llama-index", "llama_index_tryage") from error
 
-__all__ = ["TryageLLM", "TryageSelector"]
+__all__ = ["TryageDecisionEvent", "TryageFunctionCallingLLM", "TryageLLM", "TryageSelector"]

@@ -47,6 +47,9 @@ LAST_MESSAGE = "last_message"
 
 NO_CALLABLE = "no callable was given for it"
 
+_MOST_KEPT = 256
+"""Restricted routers kept; callers can ask for many, so the memory of them is bounded."""
+
 
 class _Options(TypedDict):
     max_attempts: int | None
@@ -101,7 +104,7 @@ class Binding(Generic[T]):
         self._lock = threading.Lock()
         self._router: Router | None = None
         self._experts: dict[str, T] = {}
-        self._alone: dict[str, Router] = {}
+        self._restricted: dict[tuple[Any, ...], Router] = {}
         if isinstance(router, Router):
             self.load()
 
@@ -130,7 +133,14 @@ class Binding(Generic[T]):
             self.load()
         return self._experts
 
-    def decide(self, text: str, *, flags: bool = False, only: str | None = None) -> Decision:
+    def decide(
+        self,
+        text: str,
+        *,
+        flags: bool = False,
+        only: str | None = None,
+        without: Mapping[str, str] | None = None,
+    ) -> Decision:
         """Decide for one text.
 
         Args:
@@ -138,13 +148,15 @@ class Binding(Generic[T]):
             flags: whether the text is the user's own, so that its flags act. Unknown flags warn,
                 unless the policy makes them an error.
             only: the one expert that may answer; limits hold for it all the same.
+            without: expert of the library → why it cannot take this call, such as one that calls
+                tools; the decision gives it as the reason.
 
         Raises:
             PromptError, FlagError, GoalError, NoEligibleExpertError: as `Router.route`.
             LibraryError: there is no expert `only`.
         """
         mode: Literal["warn", False] = "warn" if flags else False
-        router = self.router if only is None else self._router_of(only)
+        router = self._router_for(only, without) if only or without else self.router
         return router.route(text, goals=self._goals, task=self._task, flags=mode)
 
     def decide_batch(self, texts: Sequence[str], *, flags: bool = False) -> list[Decision]:
@@ -252,15 +264,23 @@ class Binding(Generic[T]):
         )
         return [_joined(*pair) for pair in zip(decisions, outcomes, strict=True)]
 
-    def _router_of(self, given: str) -> Router:
-        name = self._aliases.get(given, given)
-        if name not in self.experts:
-            raise unknown_expert(given, [*self.experts, *self._aliases])
-        if name not in self._alone:
-            others = (other for other in self.experts if other != name)
-            reasons = dict.fromkeys(others, f"the call asks for {name}")
-            self._alone[name] = self.router.excluding(reasons)
-        return self._alone[name]
+    def _router_for(self, only: str | None, without: Mapping[str, str] | None) -> Router:
+        """Return the router that may not choose some experts; kept, since calls repeat."""
+        key = (only, *sorted((without or {}).items()))
+        found = self._restricted.get(key)
+        if found is None:
+            reasons = dict(without or {})
+            if only is not None:
+                name = self._aliases.get(only, only)
+                if name not in self.experts:
+                    raise unknown_expert(only, [*self.experts, *self._aliases])
+                others = (other for other in self.experts if other != name)
+                reasons = dict.fromkeys(others, f"the call asks for {name}") | reasons
+            found = self.router.excluding(reasons)
+            if len(self._restricted) >= _MOST_KEPT:
+                self._restricted.clear()
+            self._restricted[key] = found
+        return found
 
     def _bind(self, library: Library) -> dict[str, T]:
         if self._given is None:
