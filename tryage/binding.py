@@ -16,6 +16,7 @@ from tryage.dispatch import (
     AsyncStream,
     DispatchedDecision,
     Errors,
+    Latencies,
     Outcome,
     Stream,
     adispatch,
@@ -72,6 +73,10 @@ class Binding(Generic[T]):
         max_attempts: how many experts to try at most; None tries every eligible one.
         errors: exceptions on which the next expert is tried; others are raised at once.
 
+    Attributes:
+        latencies: what calls took of late, which the goal latency looks at. Streams and batches
+            do not tell what one answer takes, so they are left out.
+
     Raises:
         RouterNotFoundError: there is no such folder or bundled router.
         LibraryError: `experts` or `aliases` name an expert that the library lacks. With a router
@@ -101,6 +106,7 @@ class Binding(Generic[T]):
         self._goals = goals
         self._task = task
         self._options: _Options = {"max_attempts": max_attempts, "errors": errors}
+        self.latencies = Latencies()
         self._lock = threading.Lock()
         self._router: Router | None = None
         self._experts: dict[str, T] = {}
@@ -157,12 +163,16 @@ class Binding(Generic[T]):
         """
         mode: Literal["warn", False] = "warn" if flags else False
         router = self._router_for(only, without) if only or without else self.router
-        return router.route(text, goals=self._goals, task=self._task, flags=mode)
+        observed = self.latencies.snapshot()
+        return router.route(text, goals=self._goals, task=self._task, flags=mode, observed=observed)
 
     def decide_batch(self, texts: Sequence[str], *, flags: bool = False) -> list[Decision]:
         """Decide for many texts in one pass; arguments and errors as `decide`."""
         mode: Literal["warn", False] = "warn" if flags else False
-        return self.router.route_batch(texts, goals=self._goals, task=self._task, flags=mode)
+        observed = self.latencies.snapshot()
+        return self.router.route_batch(
+            texts, goals=self._goals, task=self._task, flags=mode, observed=observed
+        )
 
     def dispatch(
         self, decision: Decision, call: Callable[[str, T], R]
@@ -184,6 +194,7 @@ class Binding(Generic[T]):
             lambda name: call(name, self.experts[name]),
             **self._options,
         )
+        self.latencies.observe(outcome.tried)
         return outcome.value, record(decision, outcome)
 
     async def adispatch(
@@ -195,6 +206,7 @@ class Binding(Generic[T]):
             lambda name: call(name, self.experts[name]),
             **self._options,
         )
+        self.latencies.observe(outcome.tried)
         return outcome.value, record(decision, outcome)
 
     def stream(self, decision: Decision, call: Callable[[str, T], Iterable[R]]) -> Stream[R]:

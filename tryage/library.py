@@ -9,8 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 
 from tryage.errors import LibraryError, did_you_mean
 from tryage.units import parse_count
@@ -70,6 +80,19 @@ class Endpoint(_Record):
     url: str
     model: str | None = None
     key_env: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _without_secrets(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("not an http(s) address")
+        if parts.username or parts.password or parts.query:
+            raise ValueError(
+                "holds a user name, a password or a query, which may be secret; name the "
+                "environment variable that holds the key in key_env"
+            )
+        return url
 
 
 class Expert(_Record):
@@ -157,7 +180,8 @@ class Library:
             raise LibraryError(f"library file {str(path)!r} does not exist") from error
         except OSError as error:
             raise LibraryError(f"library file {str(path)!r}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        # A date such as 2024-02-30 is a ValueError of the YAML reader, deep nesting the other.
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             first = str(error).splitlines()[0]
             raise LibraryError(f"{path}: not a YAML file: {first}") from error
         return cls.from_dict(data, source=str(path), root=path.parent)
@@ -182,7 +206,7 @@ class Library:
             raise LibraryError(f"{source}: 'experts' must be a list with at least one expert")
         experts = [_expert(row, number, source) for number, row in enumerate(rows, 1)]
         try:
-            return cls(experts, name=str(data.get("name", "library")), root=root)
+            return cls(experts, name=str(data.get("name") or "library"), root=root)
         except LibraryError as error:
             raise LibraryError(f"{source}: {error}") from error
 
@@ -228,6 +252,35 @@ class Library:
     def _columns(self) -> dict[str, int]:
         return {name: column for column, name in enumerate(self.names)}
 
+    @functools.cached_property
+    def token_prices(self) -> NDArray[np.float64]:
+        """USD per token read and per token written, shape (2, m); NaN where not stated."""
+        rows = [
+            (p.input / p.per, p.output / p.per) if p is not None else (np.nan, np.nan)
+            for p in (expert.price for expert in self.experts)
+        ]
+        return np.array(rows, dtype=np.float64).T
+
+    @functools.cached_property
+    def sizes(self) -> NDArray[np.float64]:
+        """Parameters of every expert, shape (m,); NaN where not stated."""
+        return np.array([expert.parameters or np.nan for expert in self.experts], dtype=np.float64)
+
+    @functools.cached_property
+    def context_lengths(self) -> NDArray[np.float64]:
+        """Tokens that fit into every expert, shape (m,); infinity where not stated."""
+        return np.array([expert.context_length or np.inf for expert in self.experts])
+
+    @functools.cached_property
+    def shortest_context(self) -> float:
+        """The least of `context_lengths`."""
+        return float(self.context_lengths.min())
+
+    @functools.cached_property
+    def priced(self) -> bool:
+        """Whether some expert has a price."""
+        return any(expert.price is not None for expert in self.experts)
+
     def index(self, name: str) -> int:
         """Return the column of an expert.
 
@@ -249,12 +302,14 @@ class Library:
         """Return where the expert's model lies: a folder, or else a Hub id.
 
         A model is a folder where one of that name exists beside the library file, or where the
-        text can only be a path (it starts with ``.``, ``/`` or ``~``, or has more than one ``/``).
+        text can only be a path: it starts with ``.``, ``/`` or ``~``, has more than one ``/``, or
+        its first part is a folder beside the library file.
         """
         path = Path(os.path.expanduser(expert.model))
         folder = path if path.is_absolute() else (self.root or Path()) / path
         only_a_path = expert.model.startswith((".", "/", "~")) or expert.model.count("/") > 1
-        return folder if only_a_path or folder.is_dir() else expert.model
+        beside = self.root is not None and "/" in expert.model and folder.parent.is_dir()
+        return folder if only_a_path or beside or folder.is_dir() else expert.model
 
 
 def _expert(row: Any, number: int, source: str) -> Expert:
@@ -269,7 +324,9 @@ def _expert(row: Any, number: int, source: str) -> Expert:
         if first["type"] == "extra_forbidden":
             hint = did_you_mean(str(first["loc"][-1]), _known_keys(first["loc"][:-1]))
             raise LibraryError(f"{source}: {label}: unknown key {where!r}.{hint}") from None
-        found = "" if first["type"] == "missing" else f", found {first['input']!r}"
+        # What stands in an endpoint may be secret, and is not repeated.
+        shown = first["type"] != "missing" and first["loc"][0] != "endpoint"
+        found = f", found {first['input']!r}" if shown else ""
         raise LibraryError(f"{source}: {label}: {where}: {first['msg']}{found}") from None
 
 

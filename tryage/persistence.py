@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -21,7 +20,7 @@ from typing import Any
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from tryage.encoders import Encoder, load_encoder
+from tryage.encoders import Encoder, StaticEncoder, bundled_digest, load_encoder
 from tryage.errors import (
     DamagedFileError,
     FormatVersionError,
@@ -39,6 +38,9 @@ FORMAT = 1
 """Version of the folder's layout; a higher one is refused, every lower one stays readable."""
 
 INDEX = "router.json"
+
+_OWN_FILES = (INDEX, "README.md", "tokenizer.json")
+"""What a router folder holds besides its arrays."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,11 @@ def find_router(name: str | Path) -> Path:
     folder = Path(os.path.expanduser(name))
     if (folder / INDEX).is_file():
         return folder
-    if folder.is_dir():
-        raise RouterNotFoundError(f"folder {str(name)!r} holds no {INDEX}, so it is no router")
     bundled = bundled_routers()
     if str(name) in bundled:
         return bundled[str(name)]
+    if folder.is_dir():
+        raise RouterNotFoundError(f"folder {str(name)!r} holds no {INDEX}, so it is no router")
     raise RouterNotFoundError(
         f"router {str(name)!r} is neither a folder nor a bundled router "
         f"(bundled: {', '.join(bundled)})"
@@ -90,21 +92,33 @@ def check_output(folder: Path) -> None:
     Raises:
         OutputFolderError: it exists and holds something other than a router.
     """
-    if folder.is_dir() and (not any(folder.iterdir()) or (folder / INDEX).is_file()):
+    if not folder.exists():
         return
-    if folder.exists():
+    if not folder.is_dir():
+        raise OutputFolderError(f"{str(folder)!r} is a file; name a folder")
+    names = [path.name for path in folder.iterdir()]
+    if names and INDEX not in names:
         raise OutputFolderError(
             f"{str(folder)!r} exists and holds no router; name a new folder or an old router's"
         )
+    for name in names:
+        # An old router's folder is replaced whole, so nothing else may lie in it.
+        if name not in _OWN_FILES and not name.endswith(".safetensors"):
+            raise OutputFolderError(
+                f"{str(folder)!r} holds a router, and {name!r}, which is none of its files; move "
+                "that away, or name another folder"
+            )
 
 
-def save(state: RouterState, folder: Path, card: str) -> None:
+def save(state: RouterState, folder: Path, card: str, *, share_encoder: bool = False) -> None:
     """Write a router folder; it appears whole or not at all.
 
     Args:
         state: the router.
         folder: a new folder, an empty one, or a router's, which is replaced.
         card: the text of its README.md.
+        share_encoder: name the bundled encoder instead of copying its files. For routers that
+            ship beside it: they stay small, but other versions of Tryage may not read them.
 
     Raises:
         OutputFolderError: the folder holds something else.
@@ -122,14 +136,19 @@ def save(state: RouterState, folder: Path, card: str) -> None:
         }
         if state.library.root is not None:
             index["library_root"] = os.path.relpath(state.library.root, folder)
-        for task, predictor in state.predictors.items():
+        for number, (task, predictor) in enumerate(state.predictors.items()):
             config, arrays = predictor.state()
-            file = re.sub(r"[^a-z0-9-]", "-", task.lower()) + ".safetensors"
+            file = f"predictor-{number}.safetensors"
             # Written by hand, because save_file makes files that only their owner can read.
             (temporary / file).write_bytes(safetensors.numpy.save(arrays))
             index["tasks"][task] = {"predictor": predictor.kind, "config": config, "file": file}
             if predictor.encoder is not None and index["encoder"] is None:
-                index["encoder"] = predictor.encoder.save(temporary)
+                shared = share_encoder and predictor.encoder is StaticEncoder.bundled()
+                index["encoder"] = (
+                    {"kind": "bundled", "sha256": bundled_digest()}
+                    if shared
+                    else predictor.encoder.save(temporary)
+                )
         (temporary / "README.md").write_text(card, encoding="utf-8")
         index["files"] = {
             file.name: sha256(file)

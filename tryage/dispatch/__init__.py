@@ -6,6 +6,7 @@ since what a reader has seen cannot be taken back. Cancellation and closing pass
 """
 
 from tryage.dispatch.batches import adispatch_batch, dispatch_batch
+from tryage.dispatch.latencies import Latencies
 from tryage.dispatch.records import (
     Attempt,
     Dispatch,
@@ -23,6 +24,7 @@ __all__ = [
     "Dispatch",
     "DispatchedDecision",
     "Errors",
+    "Latencies",
     "Outcome",
     "Stream",
     "adispatch",
