@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import decimal
+import heapq
+import inspect
 import re
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from llama_index.core import Settings
+from llama_index.core import Document, Settings
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
@@ -16,6 +20,7 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
 )
 from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.llms import LLM, CustomLLM
@@ -23,7 +28,10 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 
+from tryage.encoders import StaticEncoder
+
 CODE = "def alpha_count(total, count=3):\n    if total > count:\n        return total - count\n"
+DATES = (datetime.date, datetime.datetime, datetime.timedelta, datetime.tzinfo)
 PROSE = "The quiet river follows the garden, and the garden watches a small village."
 
 
@@ -237,6 +245,22 @@ class Simple(CustomLLM):
         return gen()
 
 
+class Embedding(BaseEmbedding):
+    """A local embedding: the static encoder that ships with Tryage."""
+
+    def _vector(self, text):
+        return StaticEncoder.bundled().encode([text])[0].tolist()
+
+    def _get_text_embedding(self, text):
+        return self._vector(text)
+
+    def _get_query_embedding(self, query):
+        return self._vector(query)
+
+    async def _aget_query_embedding(self, query):
+        return self._vector(query)
+
+
 class _Listener(BaseEventHandler):
     events: list
 
@@ -275,5 +299,21 @@ def kit():
         return {name: kind(label=name, **faults.get(name, {})) for name in names}
 
     return SimpleNamespace(
-        code=CODE, prose=PROSE, experts=experts, Scripted=Scripted, Simple=Simple, Caller=Caller
+        code=CODE,
+        prose=PROSE,
+        experts=experts,
+        Scripted=Scripted,
+        Simple=Simple,
+        Caller=Caller,
+        Embedding=Embedding,
     )
+
+
+@pytest.fixture(scope="session")
+def shelves():
+    """Real text that every Python carries, one document a subject."""
+    return {
+        "heaps": Document(text=heapq.__about__),
+        "money": Document(text=decimal.__doc__ + inspect.getdoc(decimal.Decimal.quantize)),
+        "dates": Document(text="\n".join(inspect.getdoc(kind) for kind in DATES)),
+    }
