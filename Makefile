@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: quickstart test lint types wheel bench-routing clean
+.PHONY: quickstart test lint types wheel bench-routing test-openai-like clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -22,6 +22,18 @@ types: $(READY)
 wheel: $(READY)
 	bash .ci/wheel
 
+# LlamaIndex over an OpenAI-compatible server on loopback. The vendor's client has an environment of
+# its own, because the main one is to show that none is needed.
+test-openai-like: .venv-openai-like/.ready
+	TRYAGE_TEST_OPENAI_LIKE=1 .venv-openai-like/bin/python -m pytest \
+		tests/llama_index/test_openai_like.py
+
+.venv-openai-like/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-openai-like
+	.venv-openai-like/bin/python -m pip install --quiet --constraint constraints.txt \
+		--editable ".[llama-index,dev]" llama-index-llms-openai-like
+	touch $@
+
 # Needs the benchmark data: TRYAGE_DATA, else ../shared/data.
 bench-routing: $(READY)
 	$(BIN)/python benchmarks/routing.py
@@ -34,4 +46,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv dist build
+	rm -rf .venv .venv-openai-like dist build

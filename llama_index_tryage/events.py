@@ -6,6 +6,8 @@ from typing import Any
 
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.base import BaseEvent
+from llama_index_instrumentation.dispatcher import Dispatcher
+from llama_index_instrumentation.event_handlers import NullEventHandler
 
 from tryage import Decision
 
@@ -35,6 +37,17 @@ class TryageDecisionEvent(BaseEvent):
 
 
 def announce(decision: Decision) -> None:
-    """Send the event of a decision."""
+    """Send the event of a decision, if anybody listens; building it costs as much as deciding."""
+    if not _heard():
+        return
     told = decision.to_dict(top=TOP)
     _dispatcher.event(TryageDecisionEvent(expert=decision.expert, decision=told))
+
+
+def _heard() -> bool:
+    dispatcher: Dispatcher | None = _dispatcher
+    while dispatcher is not None:
+        if not all(isinstance(h, NullEventHandler) for h in dispatcher.event_handlers):
+            return True
+        dispatcher = dispatcher.parent if dispatcher.propagate else None
+    return False

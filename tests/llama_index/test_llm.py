@@ -6,7 +6,6 @@ import threading
 import pytest
 from llama_index.core import PromptTemplate
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
-from llama_index.core.llms import LLM
 
 from llama_index_tryage import TryageLLM
 from tryage import Goals, Policy, TryageWarning
@@ -299,14 +298,6 @@ def test_a_packed_prompt_leaves_every_expert_room_for_its_answer(router, kit):
     faults = {name: {"window": window, "output": out} for name, (window, out) in sizes.items()}
     llm = TryageLLM(router, kit.experts(**faults))
     assert llm.metadata.context_window - llm.metadata.num_output == 500
-
-
-def test_as_settings_llm_with_predict_and_stream(router, kit, settings):
-    settings.llm = TryageLLM(router, kit.experts())
-    assert isinstance(settings.llm, LLM)
-    text = settings.llm.predict(PromptTemplate("{t}"), t=kit.prose)
-    assert text == f"writer says {kit.prose}"
-    assert "".join(settings.llm.stream(PromptTemplate("{t}"), t=kit.prose)) == text
 
 
 def test_a_rate_limiter_of_the_router_holds(router, kit):
