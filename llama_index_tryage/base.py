@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse, LLMMetadata
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
 from llama_index.core.constants import DEFAULT_NUM_OUTPUTS
 from llama_index.core.llms import LLM
 
@@ -16,7 +16,7 @@ from llama_index_tryage.children import Children
 from llama_index_tryage.events import announce
 from llama_index_tryage.messages import Given, TextSource, modalities_of
 from tryage import Decision, Router
-from tryage.binding import Binding
+from tryage.binding import Binding, Bound
 from tryage.errors import ExpertError
 from tryage.library import TEXT_GENERATION
 
@@ -37,9 +37,38 @@ class RoutedLLM(LLM):
     errors: Any = Field(default=(Exception,), exclude=True)
     context_window: int | None = None
 
-    _binding: Binding[LLM] = PrivateAttr()
-    _source: TextSource = PrivateAttr()
-    _children: Children = PrivateAttr()
+    _bound: Bound[LLM] | None = PrivateAttr(default=None)
+    _children: Children = PrivateAttr(default_factory=Children)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Return everything: LlamaIndex's own drops what cannot be pickled, off this object too."""
+        return BaseModel.__getstate__(self)
+
+    @property
+    def _binding(self) -> Binding[LLM]:
+        """The binding of the fields as they are now."""
+        self._bound = Bound.of(self, self._bound, self._bind)
+        return self._bound.binding
+
+    def _bind(self) -> Binding[LLM]:
+        for name, expert in (self.experts or {}).items():
+            if not isinstance(expert, LLM):
+                raise TypeError(f"expert {name!r} is a {type(expert).__name__}; it must be an LLM")
+        return Binding(
+            self.router,
+            self.experts,
+            aliases=self.aliases,
+            policy=self.policy,
+            factory=_pipeline,
+            goals=self.goals,
+            task=self.task,
+            max_attempts=self.max_attempts,
+            errors=self.errors,
+        )
+
+    @property
+    def _source(self) -> TextSource:
+        return TextSource(self.flags_from)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Name router and experts; what the experts hold is not for logs."""
@@ -54,14 +83,15 @@ class RoutedLLM(LLM):
     def metadata(self) -> LLMMetadata:
         """What holds for whichever expert is chosen.
 
-        The window is the smallest, and so is the room that window and output leave for a prompt.
+        That is the smallest window, and of it as much for the answer as leaves the prompt no more
+        room than any of the experts has.
         """
         found = [expert.metadata for expert in self._generative().values()]
-        window = min(data.context_window for data in found)
-        room = min(data.context_window - _output(data) for data in found)
+        window = self.context_window or min(data.context_window for data in found)
+        outputs = [_output(data) - max(0, data.context_window - window) for data in found]
         return LLMMetadata(
-            context_window=self.context_window or window,
-            num_output=window - room,
+            context_window=window,
+            num_output=max(1, *outputs),
             is_chat_model=any(data.is_chat_model for data in found),
             model_name=f"tryage:{self._binding.router.library.name}",
         )
@@ -93,9 +123,7 @@ class RoutedLLM(LLM):
     def _decide(self, given: Given, kwargs: Mapping[str, Any]) -> tuple[Any, Decision]:
         text, own = self._source.read(given)
         decision = self._binding.decide(text, flags=own, without=self._unfit(given, kwargs))
-        if decision.prompt != text:
-            given = self._source.strip(given, decision)
-        return given, decision
+        return self._source.strip(given, decision), decision
 
     def _unfit(self, given: Given, kwargs: Mapping[str, Any]) -> dict[str, str]:
         """Return which experts cannot take this call, and why.
@@ -140,3 +168,9 @@ async def aanswered(name: str, response: Awaitable[R | None]) -> R:
 def _output(data: LLMMetadata) -> int:
     """Return the tokens kept for an answer; a negative number says that nobody set it."""
     return data.num_output if data.num_output >= 0 else DEFAULT_NUM_OUTPUTS
+
+
+def _pipeline(runtime: Any, expert: Any) -> LLM:
+    from llama_index_tryage.pipelines import TryagePipeline
+
+    return TryagePipeline(runtime=runtime, expert=expert.name)

@@ -10,9 +10,7 @@ from llama_index_instrumentation.dispatcher import Dispatcher
 from llama_index_instrumentation.event_handlers import NullEventHandler
 
 from tryage import Decision
-
-TOP = 5
-"""Experts of the ranking that events and metadata carry."""
+from tryage.binding import TOP
 
 _dispatcher = get_dispatcher(__name__)
 

@@ -19,12 +19,10 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms import LLM
 
 from llama_index_tryage.base import aanswered, answered
-from llama_index_tryage.children import Children
-from llama_index_tryage.events import TOP
-from llama_index_tryage.messages import TextSource, annotate
+from llama_index_tryage.messages import annotate
 from llama_index_tryage.structured import StructuredRouting
 from tryage import Decision, Goals, Policy, Router
-from tryage.binding import Binding, FlagsFrom, check_arguments
+from tryage.binding import TOP, FlagsFrom, check_arguments
 from tryage.dispatch import AsyncStream, DispatchedDecision, Errors, Stream, record
 
 R = TypeVar("R", ChatResponse, CompletionResponse)
@@ -68,25 +66,20 @@ class TryageLLM(StructuredRouting):
         **kwargs: Any,
     ) -> None:
         check_arguments(type(self).__name__, kwargs, type(self).model_fields)
-        for name, expert in (experts or {}).items():
-            if not isinstance(expert, LLM):
-                raise TypeError(f"expert {name!r} is a {type(expert).__name__}; it must be an LLM")
-        options: dict[str, Any] = {
+        fields: dict[str, Any] = {
+            "router": router,
+            "experts": experts,
             "aliases": aliases,
             "policy": policy,
             "goals": goals,
             "task": task,
             "max_attempts": max_attempts,
             "errors": errors,
+            "flags_from": flags_from,
         }
-        # Made before pydantic validates, which would wrap the errors of Tryage in its own.
-        source = TextSource(flags_from)
-        binding = Binding[LLM](router, experts, factory=_pipeline, **options)
-        given: dict[str, Any] = {"router": router, "experts": experts, "flags_from": flags_from}
-        super().__init__(**given, **options, **kwargs)
-        self._source = source
-        self._binding = binding
-        self._children = Children()
+        super().__init__(**fields, **kwargs)
+        # What cannot work is told here, not at the first call.
+        _ = self._source, self._binding
 
     @classmethod
     def class_name(cls) -> str:
@@ -202,9 +195,3 @@ async def _achunks(decision: Decision, stream: AsyncStream[R]) -> AsyncGenerator
                 yield annotate(response, told)
 
     return chunks()
-
-
-def _pipeline(runtime: Any, expert: Any) -> LLM:
-    from llama_index_tryage.pipelines import TryagePipeline
-
-    return TryagePipeline(runtime=runtime, expert=expert.name)

@@ -14,9 +14,9 @@ from llama_index.core.schema import QueryBundle
 from llama_index.core.tools import ToolMetadata
 
 from llama_index_tryage.descriptions import Descriptions
-from llama_index_tryage.events import TOP, announce
+from llama_index_tryage.events import announce
 from tryage import Decision, Goals, Policy, Router
-from tryage.binding import LAST_MESSAGE, own_text
+from tryage.binding import LAST_MESSAGE, TOP, own_text
 from tryage.decision import RankedExpert
 from tryage.errors import LibraryError, did_you_mean
 from tryage.persistence import find_router

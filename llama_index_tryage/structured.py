@@ -140,7 +140,7 @@ class StructuredRouting(RoutedLLM):
 
         A copy each time, because LlamaIndex's programs write their parser into the prompt.
         """
-        if routed is messages and not self.system_prompt:
+        if routed == messages and not self.system_prompt:
             return prompt.model_copy(), prompt_args
         return ChatPromptTemplate(message_templates=self._extend_messages(routed)), {}
 

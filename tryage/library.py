@@ -56,7 +56,7 @@ class Price(_Record):
         input: price of `per` tokens read.
         output: price of `per` tokens written.
         per: number of tokens the prices are for.
-        currency: ISO 4217 code; only USD can be weighed against other experts.
+        currency: USD.
     """
 
     input: float = Field(ge=0)

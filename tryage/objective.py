@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -96,9 +95,14 @@ class Objective:
         stated = {name: pair for name, pair in found.items() if not np.isnan(pair[0]).all()}
         values = {name: values for name, (values, _) in stated.items()}
         scaled = {name: scaled for name, (_, scaled) in stated.items()}
-        object.__setattr__(self, "values", MappingProxyType(values))
-        object.__setattr__(self, "scaled", MappingProxyType(scaled))
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "scaled", scaled)
         object.__setattr__(self, "tie_rank", _tie_rank(self.library))
+
+    def __reduce__(self) -> tuple[type[Objective], tuple[Any, ...]]:
+        """Copy and pickle what it was made of; the memory may hold goals of a single call."""
+        made_of = (self.library, self.reference, self.scales, self.spreads, self.unavailable)
+        return Objective, made_of
 
     @classmethod
     def fit(
@@ -259,7 +263,7 @@ class Objective:
         fixed = self.eligibility(task, wanted.limits)
         out = excluded_by_prompt(self.library, fixed.mask, wanted, facts, values)
         if out is None or not out.any():
-            return fixed.reasons
+            return dict(fixed.reasons)
         told = reasons_for_row(self.library, fixed.mask, wanted, facts, values)
         return {**fixed.reasons, **told}
 

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
@@ -139,8 +140,10 @@ def save(state: RouterState, folder: Path, card: str, *, share_encoder: bool = F
         for number, (task, predictor) in enumerate(state.predictors.items()):
             config, arrays = predictor.state()
             file = f"predictor-{number}.safetensors"
+            # safetensors writes an array's memory as it lies, whatever its strides say.
+            whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
             # Written by hand, because save_file makes files that only their owner can read.
-            (temporary / file).write_bytes(safetensors.numpy.save(arrays))
+            (temporary / file).write_bytes(safetensors.numpy.save(whole))
             index["tasks"][task] = {"predictor": predictor.kind, "config": config, "file": file}
             if predictor.encoder is not None and index["encoder"] is None:
                 shared = share_encoder and predictor.encoder is StaticEncoder.bundled()

@@ -15,11 +15,11 @@ from tryage import flags as flag_reader
 from tryage import persistence
 from tryage.decision import Decision
 from tryage.encoders import Encoder
-from tryage.errors import NoEligibleExpertError, PromptError, TryageWarning
+from tryage.errors import NoEligibleExpertError, PredictorError, PromptError, TryageWarning
 from tryage.flags import Flags
 from tryage.forecast import Forecast, forecast, measured_over
 from tryage.goals import Facts, Goals
-from tryage.library import Library, asked_task
+from tryage.library import Expert, Library, asked_task
 from tryage.objective import Objective, loss_spread
 from tryage.persistence import RouterState
 from tryage.policy import Policy, Wanted
@@ -88,7 +88,7 @@ class Router:
         table: ScoreTable,
         *,
         library: Library,
-        predictor: str = "clusters",
+        predictor: str = "auto",
         encoder: str | Encoder = "static",
         seed: int = 0,
         policy: Policy | None = None,
@@ -98,7 +98,7 @@ class Router:
         Args:
             table: prompts × experts; cells may be missing.
             library: the experts; those of a task that occurs in the table must be measured.
-            predictor: a key of `tryage.predictors.PREDICTORS`.
+            predictor: "auto", or a key of `tryage.predictors.PREDICTORS`.
             encoder: ``"static"``, a sentence-transformers id or folder, or an encoder.
             seed: makes fitting repeatable.
             policy: what the operator allows.
@@ -110,16 +110,18 @@ class Router:
         """
         from tryage import training
         from tryage.encoders import resolve_encoder
-        from tryage.predictors import make_predictor
 
-        make_predictor(predictor, None, seed)  # an unknown kind fails before the encoder loads
+        training.check_kind(predictor)  # an unknown kind fails before the encoder loads
         ready = resolve_encoder(encoder)
         predictors: dict[str, Predictor] = {}
         spreads: dict[str, float] = {}
         validation: dict[str, Any] = {}
+        choices: dict[str, Any] = {}
         for task, part in table.by_task(library).items():
             fitted = training.fit_and_validate(part, predictor, ready, seed)
-            predictors[task], validation[task] = fitted
+            predictors[task], validation[task] = fitted.predictor, fitted.validation
+            if fitted.choice is not None:
+                choices[task] = fitted.choice
             spreads[task] = loss_spread(part.losses)
         facts = {
             "predictor": predictor,
@@ -131,6 +133,8 @@ class Router:
             "data_sha256": table.hash,
             "validation": validation,
         }
+        if choices:
+            facts["choice"] = choices
         objective = Objective.fit(library, spreads, **training.scale_facts(table, library))
         return cls(library, predictors, objective=objective, policy=policy, facts=facts)
 
@@ -193,6 +197,62 @@ class Router:
             objective=replace(self.objective, unavailable=unavailable),
             policy=self.policy,
             facts=self.facts,
+        )
+
+    def add_expert(self, expert: Expert, probes: ScoreTable) -> Router:
+        """Return a router that knows one more expert; the others are not fitted again.
+
+        Args:
+            expert: the new expert, of a task that the router knows.
+            probes: its measured results on prompts like those the router was fitted on; a few
+                hundred do. Scales of goals stay as they are.
+
+        Raises:
+            LibraryError: the library has an expert of that name.
+            ScoreTableError: the probes do not measure the expert.
+            PredictorError: nothing is known of its task, or the probes lack a target.
+        """
+        library = Library(
+            (*self.library.experts, expert), name=self.library.name, root=self.library.root
+        )
+        predictor = self.predictors.get(expert.task)
+        if predictor is None:
+            raise PredictorError(
+                f"expert {expert.name!r} is of task {expert.task!r}, but the router was fitted on "
+                f"{', '.join(self.predictors)}; fit one for that task"
+            )
+        column = probes.reorder([expert.name])
+        column = column.select(~np.isnan(column.losses[:, 0]))
+        grown = predictor.with_expert(column.prompts, column)
+        return self._changed(library, {**self.predictors, expert.task: grown})
+
+    def without(self, name: str) -> Router:
+        """Return a router that does not know an expert; the others are not fitted again.
+
+        Raises:
+            LibraryError: the library has no expert of that name, or no other.
+        """
+        gone = self.library[name]
+        rest = tuple(expert for expert in self.library if expert.name != name)
+        library = Library(rest, name=self.library.name, root=self.library.root)
+        predictors = dict(self.predictors)
+        known = predictors.get(gone.task)
+        if known is not None and len(known.experts_) > 1:
+            predictors[gone.task] = known.without_expert(name)
+        elif known is not None:
+            del predictors[gone.task]
+        return self._changed(library, predictors)
+
+    def _changed(self, library: Library, predictors: Mapping[str, Predictor]) -> Router:
+        """Return a router over another library, on the same scales."""
+        kept = {n: why for n, why in self.objective.unavailable.items() if n in library}
+        facts = self.facts | {"experts_since": list(library.names)}
+        return Router(
+            library,
+            predictors,
+            objective=replace(self.objective, library=library, unavailable=kept),
+            policy=self.policy,
+            facts=facts,
         )
 
     def route(
@@ -303,6 +363,7 @@ class Router:
                 column_of[choices],
                 predicted=predicted.losses[:, columns],
                 penalties=penalties[..., columns],
+                ranks=self.objective.tie_rank[columns],
                 train=None if train_part is None else train_part.reorder(eligible),
                 encoder=self.predictors[task].encoder,
                 seed=seed,

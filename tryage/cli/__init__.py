@@ -19,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Send each prompt to the model that will do best on it, under your own constraints.",
+    help="Send each prompt to the model that will do best on it, under your own limits and goals.",
 )
 library = typer.Typer(no_args_is_help=True, help="Look at a library of experts.")
 

@@ -29,11 +29,11 @@ def show(
     if as_json:
         print_json(read.to_dict())
         return
-    table = Table("expert", "task", "model", "parameters", "released", "licence")
+    table = Table("expert", "task", "model", "parameters", "released", "license")
     for expert in read:
         size = "" if expert.parameters is None else format_count(expert.parameters)
-        released, licence = str(expert.released or ""), expert.license or ""
-        table.add_row(expert.name, expert.task, expert.model, size, released, licence)
+        released, terms = str(expert.released or ""), expert.license or ""
+        table.add_row(expert.name, expert.task, expert.model, size, released, terms)
     Console().print(table)
 
 

@@ -16,7 +16,7 @@ from tryage.dispatch.records import (
     record,
 )
 from tryage.dispatch.streams import AsyncStream, Stream, adispatch_stream, dispatch_stream
-from tryage.dispatch.walking import Errors, adispatch, dispatch
+from tryage.dispatch.walking import Errors, Failures, adispatch, dispatch, is_failure
 
 __all__ = [
     "AsyncStream",
@@ -24,6 +24,7 @@ __all__ = [
     "Dispatch",
     "DispatchedDecision",
     "Errors",
+    "Failures",
     "Latencies",
     "Outcome",
     "Stream",
@@ -34,5 +35,6 @@ __all__ = [
     "dispatch",
     "dispatch_batch",
     "dispatch_stream",
+    "is_failure",
     "record",
 ]

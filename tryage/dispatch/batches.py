@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from tryage.decision import Decision
 from tryage.dispatch.records import Outcome
-from tryage.dispatch.walking import PASSING, Errors, Walk
+from tryage.dispatch.walking import Failures, Walk, is_failure
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ def dispatch_batch(
     call: Callable[[str, list[int]], Sequence[T | BaseException]],
     *,
     max_attempts: int | None = None,
-    errors: Errors = (Exception,),
+    errors: Failures = (Exception,),
     run: Callable[..., Iterable[_Answers[T]]] = map,
 ) -> list[Outcome[T] | BaseException]:
     """Dispatch many decisions, grouped by expert; what failed goes on to its next expert.
@@ -36,7 +36,8 @@ def dispatch_batch(
         decisions: n decisions.
         call: expert name and rows (indices of `decisions`) → an answer or an error for each row.
         max_attempts: how many experts to try at most for a decision; None tries every eligible one.
-        errors: exceptions that count as a failure of the expert; others end their row.
+        errors: exceptions that count as a failure of the expert, or a function that tells whether
+            one does; others end their row.
         run: applies a function to every group, as `map` does; an executor's `map` runs the groups
             side by side.
 
@@ -50,9 +51,9 @@ def dispatch_batch(
         started = perf_counter()
         try:
             return group, started, call(*group)
-        except PASSING:
-            raise
-        except errors as error:
+        except BaseException as error:
+            if not is_failure(error, errors):
+                raise
             return group, started, [error] * len(group.rows)
 
     while groups := batch.groups():
@@ -66,7 +67,7 @@ async def adispatch_batch(
     call: Callable[[str, list[int]], Awaitable[Sequence[T | BaseException]]],
     *,
     max_attempts: int | None = None,
-    errors: Errors = (Exception,),
+    errors: Failures = (Exception,),
     at_once: bool = True,
 ) -> list[Outcome[T] | BaseException]:
     """Do what `dispatch_batch` does, with a call that is awaited.
@@ -75,7 +76,8 @@ async def adispatch_batch(
         decisions: n decisions.
         call: expert name and rows → awaitable of an answer or an error for each row.
         max_attempts: how many experts to try at most for a decision; None tries every eligible one.
-        errors: exceptions that count as a failure of the expert; others end their row.
+        errors: exceptions that count as a failure of the expert, or a function that tells whether
+            one does; others end their row.
         at_once: whether the groups of a round run side by side.
     """
     batch = Batch(decisions, max_attempts, errors)
@@ -84,9 +86,9 @@ async def adispatch_batch(
         started = perf_counter()
         try:
             return group, started, await call(*group)
-        except PASSING:
-            raise
-        except errors as error:
+        except BaseException as error:
+            if not is_failure(error, errors):
+                raise
             return group, started, [error] * len(group.rows)
 
     while groups := batch.groups():
@@ -106,10 +108,9 @@ class Batch:
     """The walks of many decisions, in rounds: each round calls every expert at most once."""
 
     def __init__(
-        self, decisions: Sequence[Decision], max_attempts: int | None, errors: Errors
+        self, decisions: Sequence[Decision], max_attempts: int | None, errors: Failures
     ) -> None:
-        self._walks = {row: Walk(d, max_attempts) for row, d in enumerate(decisions)}
-        self._errors = errors
+        self._walks = {row: Walk(d, max_attempts, errors) for row, d in enumerate(decisions)}
         self.results: list[Any] = [None] * len(decisions)
 
     def groups(self) -> list[_Group]:
@@ -125,7 +126,7 @@ class Batch:
             walk = self._walks[row]
             if not isinstance(answer, BaseException):
                 self.results[row] = walk.outcome(group.expert, started, answer)
-            elif not isinstance(answer, self._errors):
+            elif not walk.is_failure(answer):
                 self.results[row] = answer
             else:
                 walk.failed(group.expert, started, answer)

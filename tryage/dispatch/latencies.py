@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 from tryage.dispatch.records import Attempt
 
@@ -24,6 +25,13 @@ class Latencies:
             raise ValueError(f"share is {share}; it is above 0 and at most 1")
         self._share = share
         self._seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_share": self._share, "_seconds": self.snapshot()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
         self._lock = threading.Lock()
 
     def observe(self, tried: Iterable[Attempt]) -> None:

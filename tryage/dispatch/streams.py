@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from tryage.decision import Decision
 from tryage.dispatch.records import Attempt
-from tryage.dispatch.walking import PASSING, Errors, Walk
+from tryage.dispatch.walking import Failures, Walk
 from tryage.errors import ExpertError
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ def dispatch_stream(
     call: Callable[[str], Iterable[T]],
     *,
     max_attempts: int | None = None,
-    errors: Errors = (Exception,),
+    errors: Failures = (Exception,),
 ) -> Stream[T]:
     """Stream from the best eligible expert whose first chunk arrives.
 
@@ -41,9 +41,10 @@ def dispatch_stream(
         decision: whose `order` is walked.
         call: expert name → its chunks.
         max_attempts: how many experts to try at most; None tries every eligible one.
-        errors: exceptions that count as a failure of the expert; others are raised at once.
+        errors: exceptions that count as a failure of the expert, or a function that tells whether
+            one does; others are raised at once.
     """
-    return Stream(Walk(decision, max_attempts), call, errors)
+    return Stream(Walk(decision, max_attempts, errors), call)
 
 
 def adispatch_stream(
@@ -51,10 +52,10 @@ def adispatch_stream(
     call: Callable[[str], AsyncIterator[T] | Awaitable[AsyncIterator[T]]],
     *,
     max_attempts: int | None = None,
-    errors: Errors = (Exception,),
+    errors: Failures = (Exception,),
 ) -> AsyncStream[T]:
     """Do what `dispatch_stream` does, with asynchronous iterators or coroutines that return one."""
-    return AsyncStream(Walk(decision, max_attempts), call, errors)
+    return AsyncStream(Walk(decision, max_attempts, errors), call)
 
 
 class _Dispatched:
@@ -77,10 +78,9 @@ class _Dispatched:
 class Stream(_Dispatched, Generic[T]):
     """Chunks of one expert, an iterator; `close` ends the expert's own iterator."""
 
-    def __init__(self, walk: Walk, call: Callable[[str], Iterable[T]], errors: Errors) -> None:
+    def __init__(self, walk: Walk, call: Callable[[str], Iterable[T]]) -> None:
         super().__init__(walk)
         self._call = call
-        self._errors = errors
         self._chunks = self._generate()
 
     def __iter__(self) -> Iterator[T]:
@@ -105,7 +105,7 @@ class Stream(_Dispatched, Generic[T]):
                     raise _no_chunk(name)
             except BaseException as error:
                 _close(chunks)
-                if isinstance(error, PASSING) or not isinstance(error, self._errors):
+                if not walk.is_failure(error):
                     raise
                 walk.failed(name, started, error)
                 continue
@@ -131,11 +131,9 @@ class AsyncStream(_Dispatched, Generic[T]):
         self,
         walk: Walk,
         call: Callable[[str], AsyncIterator[T] | Awaitable[AsyncIterator[T]]],
-        errors: Errors,
     ) -> None:
         super().__init__(walk)
         self._call = call
-        self._errors = errors
         self._chunks = self._generate()
 
     def __aiter__(self) -> AsyncIterator[T]:
@@ -161,7 +159,7 @@ class AsyncStream(_Dispatched, Generic[T]):
                     raise _no_chunk(name)
             except BaseException as error:
                 await _aclose(chunks)
-                if isinstance(error, PASSING) or not isinstance(error, self._errors):
+                if not walk.is_failure(error):
                     raise
                 walk.failed(name, started, error)
                 continue

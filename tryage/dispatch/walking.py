@@ -13,6 +13,8 @@ from tryage.errors import DispatchError, MissingExtraError
 
 T = TypeVar("T")
 Errors = tuple[type[BaseException], ...]
+Failures = Errors | Callable[[BaseException], bool]
+"""Exceptions that count as a failure of the expert, or a function that tells whether one does."""
 
 PASSING: Errors = (
     asyncio.CancelledError,
@@ -24,12 +26,21 @@ PASSING: Errors = (
 """What is never a failure of one expert: the caller wants to end, or nothing here can run any."""
 
 
+def is_failure(error: BaseException, errors: Failures) -> bool:
+    """Tell whether an exception is a failure of one expert, so that the next one is tried."""
+    if isinstance(error, PASSING):
+        return False
+    if isinstance(errors, tuple | type):
+        return isinstance(error, errors)
+    return errors(error)
+
+
 def dispatch(
     decision: Decision,
     call: Callable[[str], T],
     *,
     max_attempts: int | None = None,
-    errors: Errors = (Exception,),
+    errors: Failures = (Exception,),
 ) -> Outcome[T]:
     """Call the eligible experts, best first, until one answers.
 
@@ -37,19 +48,20 @@ def dispatch(
         decision: whose `order` is walked.
         call: expert name → answer.
         max_attempts: how many experts to try at most; None tries every eligible one.
-        errors: exceptions that count as a failure of the expert; others are raised at once.
+        errors: exceptions that count as a failure of the expert, or a function that tells whether
+            one does; others are raised at once.
 
     Raises:
         DispatchError: every expert tried failed; raised from the last one's error.
     """
-    walk = Walk(decision, max_attempts)
+    walk = Walk(decision, max_attempts, errors)
     for name in walk.names:
         started = perf_counter()
         try:
             value = call(name)
-        except PASSING:
-            raise
-        except errors as error:
+        except BaseException as error:
+            if not walk.is_failure(error):
+                raise
             walk.failed(name, started, error)
         else:
             return walk.outcome(name, started, value)
@@ -61,17 +73,17 @@ async def adispatch(
     call: Callable[[str], Awaitable[T]],
     *,
     max_attempts: int | None = None,
-    errors: Errors = (Exception,),
+    errors: Failures = (Exception,),
 ) -> Outcome[T]:
     """Do what `dispatch` does, with a call that is awaited."""
-    walk = Walk(decision, max_attempts)
+    walk = Walk(decision, max_attempts, errors)
     for name in walk.names:
         started = perf_counter()
         try:
             value = await call(name)
-        except PASSING:
-            raise
-        except errors as error:
+        except BaseException as error:
+            if not walk.is_failure(error):
+                raise
             walk.failed(name, started, error)
         else:
             return walk.outcome(name, started, value)
@@ -81,14 +93,19 @@ async def adispatch(
 class Walk:
     """The way along a decision's order, and the record of it."""
 
-    def __init__(self, decision: Decision, max_attempts: int | None) -> None:
+    def __init__(self, decision: Decision, max_attempts: int | None, errors: Failures) -> None:
         if max_attempts is not None and max_attempts < 1:
             raise ValueError(f"max_attempts is {max_attempts}; it is at least 1, or None for all")
         self.names = decision.order[:max_attempts]
         self.tried: list[Attempt] = []
         self.last: BaseException | None = None
         self.answered_by: str | None = None
+        self._errors = errors
         self._began = perf_counter()
+
+    def is_failure(self, error: BaseException) -> bool:
+        """Tell whether the next expert is tried after an error."""
+        return is_failure(error, self._errors)
 
     def failed(self, name: str, started: float, error: BaseException) -> None:
         """Note that an expert failed."""

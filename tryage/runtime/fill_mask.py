@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from tryage.errors import ExpertError, PromptError
 from tryage.library import FILL_MASK, MASK, Expert
 from tryage.runtime.answers import Answer
-from tryage.runtime.base import Pipeline, check_prompt
+from tryage.runtime.base import MODEL_FAULTS, Pipeline, check_prompt
 from tryage.runtime.streams import run_cancellable
 from tryage.runtime.windows import frame, windows
 
@@ -68,7 +68,7 @@ class FillMaskPipeline(Pipeline):
         try:
             with self.turn(cancel):
                 guesses = list(self._guess(ids))
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        except MODEL_FAULTS as error:
             raise self.failure(error) from error
         if len(guesses) != len(marks):
             raise ExpertError(

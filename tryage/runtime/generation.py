@@ -13,12 +13,16 @@ from typing import Any, ClassVar, Literal
 from tryage.errors import PromptError
 from tryage.library import TEXT_GENERATION
 from tryage.runtime.answers import Answer
-from tryage.runtime.base import Cancelled, Pipeline, check_prompt
+from tryage.runtime.base import MODEL_FAULTS, Cancelled, Pipeline, check_prompt
 from tryage.runtime.decoding import Sampler, Watcher
 from tryage.runtime.streams import AsyncTextStream, TextStream, run_cancellable
 
 Prompt = str | Sequence[Mapping[str, str]]
 """Text, or chat messages: ``{"role": "user", "content": "..."}``."""
+
+
+_LEAST_NEW = 64
+"""Tokens of the answer that a long prompt may not take away, if the context is large enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,10 @@ class TextGenerationPipeline(Pipeline):
     - `temperature` (0.0): 0 takes the likeliest token each time; above 0 samples.
     - `chat` (None): whether to use the chat template; None means if there is one.
 
-    A prompt that does not fit the context beside `max_new_tokens` loses its beginning, and the
-    answer says so (`Answer.truncated`).
+    Where the prompt and `max_new_tokens` do not fit the context together, fewer tokens are
+    written: as many as the prompt leaves, but never fewer than 64, or a quarter of the context
+    where that is less (or `max_new_tokens`, if it asks for less still). Only a prompt that leaves
+    less than this loses its beginning, and the answer says so (`Answer.truncated`).
     """
 
     task: ClassVar[str] = TEXT_GENERATION
@@ -99,16 +105,15 @@ class TextGenerationPipeline(Pipeline):
     ) -> Answer:
         started = time.perf_counter()
         ids = self.prompt_ids(prompt, chat=options.chat)
-        # At least one token of the prompt stays, however many the caller wants back.
-        new = min(options.max_new_tokens, max(1, self.context - 1))
-        kept = self._fit(ids, self.context - new)
+        new = self._room(len(ids), options.max_new_tokens)
+        kept = self._fit(ids, max(1, self.context - new))
         watcher = Watcher(self.tokenizer, kept, options.stop, emit, cancel)
         try:
             with self.turn(cancel):
                 last = self._generate(kept, new, options, watcher)
         except Cancelled:
             last = None
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        except MODEL_FAULTS as error:
             raise self.failure(error) from error
         reason: Literal["stop", "length", "cancelled"] = "length"
         if watcher.stopped or last in self._end_tokens():
@@ -169,6 +174,11 @@ class TextGenerationPipeline(Pipeline):
         ends = set(found) if isinstance(found, list | tuple) else {found}
         return {int(end) for end in ends | {self.tokenizer.eos_token_id} if end is not None}
 
+    def _room(self, prompt: int, wanted: int) -> int:
+        """Tokens that may be written behind `prompt` tokens, if `wanted` are asked for."""
+        floor = max(1, min(_LEAST_NEW, self.context // 4))
+        return min(wanted, max(floor, self.context - prompt))
+
     def _fit(self, ids: list[int], room: int) -> list[int]:
         """Keep the end of a prompt that is too long, and its start token if it has one."""
         if len(ids) <= room:
@@ -190,6 +200,7 @@ class TextGenerationPipeline(Pipeline):
 
         Raises:
             PromptError: the prompt is empty, or the messages are not messages.
+            ExpertError: the chat template or the tokenizer failed.
         """
         if isinstance(prompt, str):
             check_prompt(prompt)
@@ -208,12 +219,15 @@ class TextGenerationPipeline(Pipeline):
     def _templated(self, prompt: Prompt) -> list[int]:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         prefill = messages[-1]["role"] == "assistant"
-        text = self.tokenizer.apply_chat_template(
-            list(messages),
-            tokenize=False,
-            add_generation_prompt=not prefill,
-            continue_final_message=prefill,
-        )
+        try:
+            text = self.tokenizer.apply_chat_template(
+                list(messages),
+                tokenize=False,
+                add_generation_prompt=not prefill,
+                continue_final_message=prefill,
+            )
+        except Exception as error:  # a template is a program of the model's; it may raise anything
+            raise self.failure(error) from error
         return self.encode(text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 from tryage.errors import TaskError
@@ -41,8 +42,11 @@ class Runtime:
         self._pipelines: dict[str, TextGenerationPipeline | FillMaskPipeline] = {}
         self._locks: dict[str, threading.Lock] = {name: threading.Lock() for name in library.names}
 
-    def check(self, name: str) -> None:
+    def check(self, name: str) -> Path:
         """Look whether an expert could be loaded, without loading it.
+
+        Returns:
+            The local folder of its model.
 
         Raises:
             LibraryError: the library has no expert of that name.
@@ -53,7 +57,7 @@ class Runtime:
         """
         expert = self.library[name]
         check_runnable(expert)
-        locate(self.library, expert, download=self.download)
+        return locate(self.library, expert, download=self.download)
 
     def load(self, name: str) -> TextGenerationPipeline | FillMaskPipeline:
         """Return an expert's pipeline, loading it if this is its first use.

@@ -1,4 +1,4 @@
-"""A router bound to callables: what both adapters share.
+"""A router bound to callables.
 
 It checks the names, loads the router at first use, makes the library's own pipelines where no
 experts are given, and decides. What a callable is, is the adapter's business.
@@ -6,6 +6,7 @@ experts are given, and decides. What a callable is, is the adapter's business.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from tryage.dispatch import (
     AsyncStream,
     DispatchedDecision,
     Errors,
+    Failures,
     Latencies,
     Outcome,
     Stream,
@@ -25,9 +27,10 @@ from tryage.dispatch import (
     dispatch,
     dispatch_batch,
     dispatch_stream,
+    is_failure,
     record,
 )
-from tryage.errors import LibraryError, PromptError, did_you_mean
+from tryage.errors import LibraryError, did_you_mean
 from tryage.goals import Goals
 from tryage.library import Expert, Library
 from tryage.persistence import find_router
@@ -40,21 +43,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-FlagsFrom = str | Callable[[Any], str] | None
-"""Where the user's own text stands: `LAST_MESSAGE`, a dict key, or a function of the input."""
-
-LAST_MESSAGE = "last_message"
-"""The last message of the user, or the text itself where the input is a string."""
-
 NO_CALLABLE = "no callable was given for it"
 
 _MOST_KEPT = 256
 """Restricted routers kept; callers can ask for many, so the memory of them is bounded."""
 
+_CONTROL_FLOW = (
+    ("langgraph.errors", "GraphBubbleUp"),
+    ("workflows.runtime.types.results", "WaitingForEvent"),
+)
+"""Module and name of exceptions that frameworks steer by, such as an interrupt of a graph."""
+
 
 class _Options(TypedDict):
     max_attempts: int | None
-    errors: Errors
+    errors: Failures
 
 
 class Binding(Generic[T]):
@@ -71,7 +74,10 @@ class Binding(Generic[T]):
         goals: weights and limits of every decision.
         task: a Transformers task, or None to see it from the text.
         max_attempts: how many experts to try at most; None tries every eligible one.
-        errors: exceptions on which the next expert is tried; others are raised at once.
+        errors: exceptions on which the next expert is tried; others are raised at once, and so
+            is what frameworks steer by, such as LangGraph's interrupts.
+
+    A copy or a pickle holds what was given, and loads it again at first use.
 
     Attributes:
         latencies: what calls took of late, which the goal latency looks at. Streams and batches
@@ -105,14 +111,29 @@ class Binding(Generic[T]):
         self._factory = factory
         self._goals = goals
         self._task = task
-        self._options: _Options = {"max_attempts": max_attempts, "errors": errors}
+        self._max_attempts = max_attempts
+        self._errors = errors
         self.latencies = Latencies()
+        self._forget()
+        if isinstance(router, Router):
+            self.load()
+
+    def _forget(self) -> None:
+        """Start with nothing loaded."""
         self._lock = threading.Lock()
         self._router: Router | None = None
         self._experts: dict[str, T] = {}
         self._restricted: dict[tuple[Any, ...], Router] = {}
-        if isinstance(router, Router):
-            self.load()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what was given; locks and loaded pipelines cannot be pickled."""
+        loaded = ("_lock", "_router", "_experts", "_restricted")
+        return {name: value for name, value in self.__dict__.items() if name not in loaded}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what was given."""
+        self.__dict__.update(state)
+        self._forget()
 
     def load(self) -> Router:
         """Load the router, once; safe from many threads."""
@@ -294,6 +315,13 @@ class Binding(Generic[T]):
             self._restricted[key] = found
         return found
 
+    @property
+    def _options(self) -> _Options:
+        return {"max_attempts": self._max_attempts, "errors": self._is_failure}
+
+    def _is_failure(self, error: BaseException) -> bool:
+        return is_failure(error, self._errors) and not _is_control_flow(error)
+
     def _bind(self, library: Library) -> dict[str, T]:
         if self._given is None:
             return self._pipelines(library)
@@ -328,47 +356,16 @@ def unknown_expert(name: str, known: Iterable[str]) -> LibraryError:
     return LibraryError(f"there is no expert {name!r}.{hint}")
 
 
+def _is_control_flow(error: BaseException) -> bool:
+    """Tell whether a framework steers by an exception; one that is not loaded raised nothing."""
+    loaded = ((sys.modules.get(module), name) for module, name in _CONTROL_FLOW)
+    kinds = tuple(getattr(module, name) for module, name in loaded if hasattr(module, name))
+    return isinstance(error, kinds)
+
+
 def _joined(
     decision: Decision, outcome: Outcome[R] | BaseException
 ) -> tuple[R, DispatchedDecision] | BaseException:
     if isinstance(outcome, BaseException):
         return outcome
     return outcome.value, record(decision, outcome)
-
-
-def own_text(read: Callable[[Any], str], given: Any) -> str:
-    """Return the user's own text, as the operator's function reads it from an input.
-
-    Raises:
-        PromptError: the function failed on this input, or did not return text.
-    """
-    try:
-        text = read(given)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        told = f"{type(error).__name__}: {error}"
-        raise PromptError(f"flags_from could not read the user's text: {told}") from error
-    if not isinstance(text, str):
-        raise PromptError(f"flags_from returned {type(text).__name__}; it returns the user's text")
-    return text
-
-
-def replace_last(text: str, old: str, new: str) -> str | None:
-    """Replace the last occurrence of `old`; None where there is none.
-
-    Templates put what they retrieved before the question, so the last one is the user's.
-    """
-    before, found, after = text.rpartition(old)
-    return f"{before}{new}{after}" if found else None
-
-
-def check_arguments(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse names that a class does not take; pydantic would drop them silently.
-
-    Raises:
-        TypeError: as for any unknown keyword argument, with the nearest known one.
-    """
-    known = tuple(known)
-    for name in given:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise TypeError(f"{owner} got an unexpected keyword argument {name!r}.{hint}")
