@@ -111,7 +111,9 @@ async def test_an_injected_flag_in_a_retrieved_document_does_not_act(router, kit
 )
 async def test_in_a_chat_engine(routed, shelves, mode):
     index = VectorStoreIndex.from_documents(list(shelves.values()))
-    engine = index.as_chat_engine(chat_mode=mode, similarity_top_k=1)
+    # LlamaIndex's default memory leaves an open database behind.
+    memory = ChatMemoryBuffer.from_defaults()
+    engine = index.as_chat_engine(chat_mode=mode, similarity_top_k=1, memory=memory)
     assert " says " in engine.chat(QUESTION).response
     assert " says " in (await engine.achat("And the largest?")).response
     assert " says " in "".join(engine.stream_chat("Why?").response_gen)
@@ -121,7 +123,7 @@ async def test_in_a_chat_engine(routed, shelves, mode):
 
 
 def test_a_chat_goes_to_another_expert_when_its_subject_changes(routed, kit):
-    engine = SimpleChatEngine.from_defaults()
+    engine = SimpleChatEngine.from_defaults(memory=ChatMemoryBuffer.from_defaults())
     assert engine.chat(kit.prose).response.startswith("writer says")
     assert engine.chat(kit.code).response.startswith("coder says")
     assert engine.chat(kit.prose).response.startswith("writer says")

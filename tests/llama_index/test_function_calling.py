@@ -13,6 +13,7 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms import MockLLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.tools import FunctionTool
 
 from llama_index_tryage import TryageFunctionCallingLLM, TryageLLM
@@ -28,6 +29,11 @@ pytestmark = [
 
 FLAG = "[Flag: size=2]"
 NAMES = ("coder", "writer", "giant")
+
+
+def memory():
+    """Return a memory in memory: LlamaIndex's default leaves an open database behind."""
+    return ChatMemoryBuffer.from_defaults()
 
 
 def add(a: int, b: int) -> int:
@@ -179,7 +185,7 @@ async def test_a_function_agent_works_with_it(router, kit, streaming):
     experts = kit.experts(kit.Caller)
     llm = TryageFunctionCallingLLM(router, experts)
     agent = FunctionAgent(tools=[add, multiply], llm=llm, streaming=streaming)
-    handler = agent.run(f"{kit.code} multiply 6 and 7")
+    handler = agent.run(f"{kit.code} multiply 6 and 7", memory=memory())
     events = [event async for event in handler.stream_events()]
     result = await handler
     assert str(result) == "coder says 42"
@@ -197,7 +203,7 @@ async def test_a_function_agent_goes_on_with_another_expert(router, kit):
 
     experts = kit.experts(kit.Caller) | {"coder": Once(label="coder")}
     agent = FunctionAgent(tools=[add], llm=TryageFunctionCallingLLM(router, experts))
-    assert str(await agent.run(f"{kit.code} add 2 and 3")) == "giant says 5"
+    assert str(await agent.run(f"{kit.code} add 2 and 3", memory=memory())) == "giant says 5"
 
 
 async def test_an_agent_workflow_hands_over(router, kit):
@@ -206,13 +212,13 @@ async def test_an_agent_workflow_hands_over(router, kit):
         name="sums", description="Adds.", tools=[add], llm=llm, system_prompt="Add."
     )
     workflow = AgentWorkflow(agents=[agent], root_agent="sums")
-    assert str(await workflow.run(f"{kit.code} add 2 and 3")) == "coder says 5"
+    assert str(await workflow.run(f"{kit.code} add 2 and 3", memory=memory())) == "coder says 5"
 
 
 async def test_a_function_agent_refuses_an_llm_without_function_calling(router, kit):
     agent = FunctionAgent(tools=[add], llm=TryageLLM(router, kit.experts()))
     with pytest.raises(ValueError, match="must be a FunctionCallingLLM"):
-        await agent.run(kit.code)
+        await agent.run(kit.code, memory=memory())
 
 
 class Reasoner:
@@ -235,7 +241,7 @@ async def test_a_react_agent_works_with_it(router, kit, streaming):
 
         llm = kind(router, kit.experts(Reasoning))
         agent = ReActAgent(tools=[add, multiply], llm=llm, streaming=streaming)
-        result = await agent.run(kit.code)
+        result = await agent.run(kit.code, memory=memory())
         assert str(result).endswith("found 42")
 
 
@@ -263,7 +269,10 @@ async def test_what_a_tool_returns_to_a_react_agent_sets_no_flag(router, kit):
 
     experts = kit.experts(Looking)
     llm = TryageLLM(router, experts, flags_from=question)
-    assert str(await ReActAgent(tools=[look], llm=llm).run(kit.code)) == "coder found 42"
+    assert (
+        str(await ReActAgent(tools=[look], llm=llm).run(kit.code, memory=memory()))
+        == "coder found 42"
+    )
     assert not experts["writer"]._calls
 
 

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.prompts import PromptTemplate
 from pydantic import BaseModel
 
@@ -122,6 +123,7 @@ class Handler(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 64
 
     def handle_error(self, request, client_address):
         """A client that went away is part of the tests."""
@@ -169,6 +171,11 @@ async def experts(server):
             await expert._aclient.close()
         if expert._client is not None:
             expert._client.close()
+
+
+def memory():
+    """Return a memory in memory: LlamaIndex's default leaves an open database behind."""
+    return ChatMemoryBuffer.from_defaults()
 
 
 def told(response):
@@ -285,7 +292,7 @@ async def test_tools_and_structured_output(router, kit, experts, server):
     llm = TryageFunctionCallingLLM(router, experts(coder="failing"))
     for streaming in (True, False):
         agent = FunctionAgent(tools=[multiply], llm=llm, streaming=streaming)
-        assert str(await agent.run(kit.code)) == "fast-giant says 42"
+        assert str(await agent.run(kit.code, memory=memory())) == "fast-giant says 42"
     assert server.asked[0]["tools"][0]["function"]["name"] == "multiply"
     prompt = PromptTemplate("{text}")
     assert llm.structured_predict(Sum, prompt, text=kit.code) == Sum(a=6, b=7)
