@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: quickstart test lint types wheel bench-routing test-openai-like clean
+.PHONY: quickstart test lint types wheel bench-routing test-openai-like bench-adapters clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -37,6 +37,10 @@ test-openai-like: .venv-openai-like/.ready
 # Needs the benchmark data: TRYAGE_DATA, else ../shared/data.
 bench-routing: $(READY)
 	$(BIN)/python benchmarks/routing.py
+
+# What the adapters cost over a direct call; fails above the budget.
+bench-adapters: $(READY)
+	$(BIN)/python benchmarks/adapters_llama_index.py
 
 # Everything the checkout needs, in a virtual environment of its own. The stamp is written last, so
 # an interrupted install is taken up again.

@@ -1,4 +1,4 @@
-"""What `TryageLLM` costs over a direct call of its expert: python benchmarks/adapters_llama_index.py.
+"""What `TryageLLM` costs over a direct call of its expert.
 
 Prints one JSON object. Everything is measured in one run on one router, direct and routed calls
 taking turns, so that what else the machine does falls on both alike.
@@ -9,9 +9,11 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
-from llama_index.core.llms import LLM, LLMMetadata
+from llama_index.core.llms import LLM, CustomLLM, LLMMetadata
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.tools import ToolMetadata
 
@@ -23,57 +25,49 @@ CALLS = 400
 CONCURRENT = 50
 SECONDS = 0.1
 
+Call = Callable[[], Any]
 
-class Instant(LLM):
+
+class Instant(CustomLLM):
     """Answers at once; its asynchronous chat takes as long as it is told."""
 
     seconds: float = 0.0
 
     @property
     def metadata(self) -> LLMMetadata:
+        """What LlamaIndex wants to know."""
         return LLMMetadata(is_chat_model=True, model_name="instant")
 
-    def _chat(self) -> ChatResponse:
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **_: Any) -> ChatResponse:
+        """Answer at once."""
         return ChatResponse(message=ChatMessage("So be it.", role="assistant"))
 
     @llm_chat_callback()
-    def chat(self, messages, **kwargs):
-        return self._chat()
-
-    @llm_chat_callback()
-    async def achat(self, messages, **kwargs):
+    async def achat(self, messages: Sequence[ChatMessage], **_: Any) -> ChatResponse:
+        """Answer after a while, leaving the event loop free."""
         await asyncio.sleep(self.seconds)
-        return self._chat()
+        return ChatResponse(message=ChatMessage("So be it.", role="assistant"))
 
     @llm_chat_callback()
-    def stream_chat(self, messages, **kwargs):
-        def chunks():
-            yield self._chat()
-
-        return chunks()
+    def stream_chat(self, messages: Sequence[ChatMessage], **_: Any) -> Iterator[ChatResponse]:
+        """Answer in one piece."""
+        yield ChatResponse(message=ChatMessage("So be it.", role="assistant"))
 
     @llm_completion_callback()
-    def complete(self, prompt, formatted=False, **kwargs):
+    def complete(self, prompt: str, formatted: bool = False, **_: Any) -> CompletionResponse:
+        """Answer at once."""
         return CompletionResponse(text="So be it.")
 
     @llm_completion_callback()
-    async def acomplete(self, prompt, formatted=False, **kwargs):
-        return self.complete(prompt)
-
-    @llm_completion_callback()
-    def stream_complete(self, prompt, formatted=False, **kwargs):
-        raise NotImplementedError
-
-    @llm_chat_callback()
-    async def astream_chat(self, messages, **kwargs):
-        raise NotImplementedError
-
-    @llm_completion_callback()
-    async def astream_complete(self, prompt, formatted=False, **kwargs):
-        raise NotImplementedError
+    def stream_complete(
+        self, prompt: str, formatted: bool = False, **_: Any
+    ) -> Iterator[CompletionResponse]:
+        """Answer in one piece."""
+        yield CompletionResponse(text="So be it.")
 
 
-def in_turns(direct, routed, calls: int = CALLS) -> dict[str, float]:
+def in_turns(direct: Call, routed: Call, calls: int = CALLS) -> dict[str, float]:
     """Return median milliseconds of both, and the median of their paired differences."""
     for call in (direct, routed):
         for _ in range(20):
@@ -89,7 +83,7 @@ def in_turns(direct, routed, calls: int = CALLS) -> dict[str, float]:
     return _medians(taken)
 
 
-async def ain_turns(direct, routed, calls: int = CALLS) -> dict[str, float]:
+async def ain_turns(direct: Call, routed: Call, calls: int = CALLS) -> dict[str, float]:
     """Do what `in_turns` does, with coroutine functions."""
     for call in (direct, routed):
         for _ in range(20):

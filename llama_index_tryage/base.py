@@ -113,8 +113,10 @@ class RoutedLLM(LLM):
         return given, decision
 
     async def _arouted(self, given: Given, kwargs: Mapping[str, Any]) -> tuple[Any, Decision]:
-        # In a thread: reading a long prompt, or the router itself, takes a while.
-        given, decision = await asyncio.to_thread(self._decide, given, kwargs)
+        if self._binding.is_quick:
+            given, decision = self._decide(given, kwargs)
+        else:
+            given, decision = await asyncio.to_thread(self._decide, given, kwargs)
         announce(decision)
         if self.rate_limiter is not None:
             await self.rate_limiter.async_acquire()
