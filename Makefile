@@ -4,7 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: quickstart test lint types wheel bench-routing bench-speed bench-adapters clean
+.PHONY: quickstart test lint types wheel test-openai-like bench-routing bench-speed bench-adapters
+.PHONY: clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -22,6 +23,18 @@ types: $(READY)
 wheel: $(READY)
 	bash .ci/wheel
 
+# LlamaIndex over an OpenAI-compatible server on loopback. The vendor's client has an environment of
+# its own, because the main one is to show that none is needed.
+test-openai-like: .venv-openai-like/.ready
+	TRYAGE_TEST_OPENAI_LIKE=1 .venv-openai-like/bin/python -m pytest \
+		tests/llama_index/test_openai_like.py
+
+.venv-openai-like/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-openai-like
+	.venv-openai-like/bin/python -m pip install --quiet --constraint constraints.txt \
+		--editable ".[llama-index,dev]" llama-index-llms-openai-like
+	touch $@
+
 # Needs the benchmark data: TRYAGE_DATA, else ../shared/data.
 bench-routing: $(READY)
 	$(BIN)/python benchmarks/routing.py
@@ -30,9 +43,10 @@ bench-routing: $(READY)
 bench-speed: $(READY)
 	$(BIN)/python benchmarks/speed.py
 
-# What the adapters cost; each half writes its own results.
+# What the adapters cost over a direct call; each half writes its own results.
 bench-adapters: $(READY)
 	$(BIN)/python benchmarks/adapters.py
+	$(BIN)/python benchmarks/adapters_llama_index.py
 
 # Everything the checkout needs, in a virtual environment of its own. The stamp is written last, so
 # an interrupted install is taken up again.
@@ -42,4 +56,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv dist build
+	rm -rf .venv .venv-openai-like dist build

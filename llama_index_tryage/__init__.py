@@ -3,12 +3,21 @@
 from tryage.errors import missing_extra
 
 try:
+    from llama_index_tryage.events import TryageDecisionEvent
     from llama_index_tryage.flags import TryageFlags
+    from llama_index_tryage.function_calling import TryageFunctionCallingLLM
     from llama_index_tryage.llm import TryageLLM
-    from llama_index_tryage.selector import TryageSelector
+    from llama_index_tryage.selector import TryageMultiSelector, TryageSelector
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "llama_index":
         raise
     raise missing_extra("llama-index", "llama_index_tryage") from error
 
-__all__ = ["TryageFlags", "TryageLLM", "TryageSelector"]
+__all__ = [
+    "TryageDecisionEvent",
+    "TryageFlags",
+    "TryageFunctionCallingLLM",
+    "TryageLLM",
+    "TryageMultiSelector",
+    "TryageSelector",
+]

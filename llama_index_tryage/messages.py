@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +21,9 @@ from tryage.flags import parse
 
 R = TypeVar("R", ChatResponse, CompletionResponse)
 Given = str | Sequence[ChatMessage]
+
+MODALITIES = ("image", "audio", "video", "document")
+"""Kinds of block that an expert must state to take, if it states what it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +91,31 @@ def annotate(response: R, told: dict[str, Any]) -> R:
 
 
 def routed_message(messages: Sequence[ChatMessage]) -> ChatMessage:
-    """Return the last message of the user, or the last of all where there is none."""
+    """Return the last message of the user that holds text, or the last of all that does.
+
+    A message may hold an image alone; what was written before it is then all there is to read.
+    """
     if not messages:
         raise PromptError("the list of messages is empty; there is nothing to route")
-    users = (message for message in reversed(messages) if message.role == MessageRole.USER)
-    return next(users, messages[-1])
+    written = [message for message in messages if (message.content or "").strip()]
+    users = (message for message in reversed(written) if message.role == MessageRole.USER)
+    return next(users, (written or messages)[-1])
+
+
+def modalities_of(given: Given) -> tuple[str, ...]:
+    """Return what a prompt or messages hold besides text, in the order of `MODALITIES`."""
+    if isinstance(given, str):
+        return ()
+    found = {kind for message in given for kind in _kinds(message.blocks)}
+    return tuple(kind for kind in MODALITIES if kind in found)
+
+
+def _kinds(blocks: Iterable[Any]) -> Iterator[str]:
+    for block in blocks:
+        yield block.block_type
+        nested = getattr(block, "content", None)
+        if isinstance(nested, list):
+            yield from _kinds(nested)
 
 
 def _strip_message(message: ChatMessage) -> ChatMessage:

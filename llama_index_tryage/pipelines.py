@@ -10,7 +10,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -56,6 +56,8 @@ class TryagePipeline(LLM):
         temperature: 0 takes the likeliest token each time.
         seed: makes a sampled answer repeatable.
     """
+
+    modalities: ClassVar[tuple[str, ...]] = ("text",)
 
     runtime: Runtime = Field(exclude=True)
     expert: str

@@ -1,31 +1,63 @@
-"""`TryageSelector`: picks the tool that a router chooses, for LlamaIndex's router engines."""
+"""`TryageSelector`, `TryageMultiSelector`: pick tools, for LlamaIndex's router engines."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
 from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import QueryBundle
 from llama_index.core.tools import ToolMetadata
 
+from llama_index_tryage.descriptions import Descriptions
+from llama_index_tryage.events import announce
 from tryage import Decision, Goals, Policy, Router
-from tryage.binding import LAST_MESSAGE, flag_mode, own_text
+from tryage.binding import LAST_MESSAGE, TOP, flag_mode, own_text
+from tryage.decision import RankedExpert
 from tryage.errors import LibraryError, did_you_mean
 from tryage.persistence import find_router
 
 _MOST_KEPT = 64
 
+Fallback = Literal["description"] | None
+
+
+class TryageSelectorResult(SelectorResult):
+    """Selections, best first, and what they rest on.
+
+    Attributes:
+        decision: the decision as JSON types, with the keys of ``tryage route --json``; None where
+            descriptions were compared.
+        similarities: cosine of the query and each selection's description; None where a router
+            decided.
+    """
+
+    decision: dict[str, Any] | None = None
+    similarities: list[float] | None = None
+
+
+class _Picked(NamedTuple):
+    result: TryageSelectorResult
+    decision: Decision | None
+
 
 class TryageSelector(BaseSelector):
-    """Picks one of several tools, each of which stands for an expert of a router.
+    """Picks one of several tools.
 
-    A tool is an expert by its name; where it has no name, or one that is no expert's, by its
-    description; or by its place, where `experts` names one for each. Experts that no tool stands
-    for are not eligible. The query itself goes on to the tool as it is, flags included.
+    Where the tools stand for experts of the router, it decides as for any prompt. A tool is an
+    expert by its name; where it has no name, or one that is no expert's, by its description; or by
+    its place, where `experts` names one for each. Experts that no tool stands for are not
+    eligible.
+
+    Where no tool stands for an expert, the tool whose description is closest to the query is
+    picked, by the router's own encoder, and the reason says so. Goals say nothing of such tools,
+    and limits on them cannot be checked, which is an error.
+
+    The query itself goes on to the tool as it is, flags included.
 
     Args:
         router: a router, a router folder or the name of a bundled router.
@@ -36,7 +68,13 @@ class TryageSelector(BaseSelector):
         task: a Transformers task, or None to see it from the query.
         flags_from: ``"last_message"`` if the query is the user's own text, whose flags act, or a
             function of the query bundle that returns that text. None leaves flags alone.
+        fallback: ``"description"`` compares descriptions also where only some of the tools are
+            experts, or `aliases` fit none. By default that is an error, since a name may be
+            mistyped.
     """
+
+    _most = 1
+    _margin = 0.0
 
     def __init__(
         self,
@@ -48,7 +86,10 @@ class TryageSelector(BaseSelector):
         goals: Goals | None = None,
         task: str | None = None,
         flags_from: str | Callable[[QueryBundle], str] | None = None,
+        fallback: Fallback = None,
     ) -> None:
+        if fallback not in ("description", None):
+            raise ValueError(f"fallback is {fallback!r}; it is 'description' or None")
         if isinstance(flags_from, str) and flags_from != LAST_MESSAGE:
             raise ValueError(f"flags_from is {flags_from!r}; a query has no such key")
         # One look that a named folder is there; it is loaded at first use.
@@ -59,6 +100,8 @@ class TryageSelector(BaseSelector):
         self._goals = goals
         self._task = task
         self._flags_from = flags_from
+        self._fallback = fallback
+        self._descriptions = Descriptions()
         self._lock = threading.Lock()
         self._loaded: Router | None = None
         self._restricted: dict[tuple[str, ...], Router] = {}
@@ -79,23 +122,53 @@ class TryageSelector(BaseSelector):
         """Do nothing: no prompt is used."""
 
     def _select(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
-        names = self._names(choices)
-        decision = self._decide(names, query)
-        reason = (
-            f"{decision.explain().splitlines()[0]}; predicted loss {decision.predicted_loss:.4f}"
-        )
-        index = names.index(decision.expert)
-        return SelectorResult(selections=[SingleSelection(index=index, reason=reason)])
+        picked = self._pick(choices, query)
+        if picked.decision is not None:
+            announce(picked.decision)
+        return picked.result
 
     async def _aselect(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
-        return await asyncio.to_thread(self._select, choices, query)
+        picked = await asyncio.to_thread(self._pick, choices, query)
+        if picked.decision is not None:
+            announce(picked.decision)
+        return picked.result
 
-    def _decide(self, names: tuple[str, ...], query: QueryBundle) -> Decision:
+    def _pick(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> _Picked:
+        names = self._names(choices)
         text, own = query.query_str, self._flags_from is not None
         if callable(self._flags_from):
             text = own_text(self._flags_from, query)
+        if names is None:
+            return _Picked(self._by_description(choices, text, own), None)
         router = self._router_of(names)
-        return router.route(text, goals=self._goals, task=self._task, flags=flag_mode(own))
+        decision = router.route(text, goals=self._goals, task=self._task, flags=flag_mode(own))
+        eligible = [ranked for ranked in decision.ranking if ranked.eligible][: self._most]
+        best = eligible[0].total or 0.0
+        near = [r for r in eligible if r is eligible[0] or (r.total or 0.0) <= best + self._margin]
+        selections = [
+            SingleSelection(index=names.index(ranked.expert), reason=self._reason(decision, ranked))
+            for ranked in near
+        ]
+        told = decision.to_dict(top=TOP)
+        return _Picked(TryageSelectorResult(selections=selections, decision=told), decision)
+
+    def _reason(self, decision: Decision, ranked: RankedExpert) -> str:
+        loss = f"predicted loss {ranked.loss:.4f}"
+        if ranked.expert == decision.expert:
+            return f"{decision.explain().splitlines()[0]}; {loss}"
+        behind = (ranked.total or 0.0) - float(decision.totals.min())
+        return f"{ranked.expert} — {behind:.4f} behind the best, margin {self._margin:g}; {loss}"
+
+    def _by_description(
+        self, choices: Sequence[ToolMetadata], text: str, own: bool
+    ) -> TryageSelectorResult:
+        router = self.load()
+        found = self._descriptions.rank(router, choices, text, goals=self._goals, flags=own)
+        near = [f for f in found[: self._most] if f.cosine >= found[0].cosine - self._margin]
+        return TryageSelectorResult(
+            selections=[SingleSelection(index=f.place, reason=f.reason) for f in near],
+            similarities=[f.cosine for f in near],
+        )
 
     def _router_of(self, names: tuple[str, ...]) -> Router:
         """Return the router in which only these experts are eligible."""
@@ -109,11 +182,12 @@ class TryageSelector(BaseSelector):
             self._restricted[names] = found
         return found
 
-    def _names(self, choices: Sequence[ToolMetadata]) -> tuple[str, ...]:
-        """Return the expert that each choice stands for.
+    def _names(self, choices: Sequence[ToolMetadata]) -> tuple[str, ...] | None:
+        """Return the expert that each choice stands for, None where descriptions are to tell.
 
         Raises:
-            LibraryError: a choice stands for none, or two stand for the same.
+            LibraryError: a choice stands for none and `fallback` is not declared, or two stand
+                for the same.
         """
         if not choices:
             raise LibraryError("there are no choices to select from")
@@ -121,26 +195,58 @@ class TryageSelector(BaseSelector):
             raise LibraryError(
                 f"experts names {len(self._experts)}, but there are {len(choices)} choices"
             )
-        names: list[str] = []
-        for place, choice in enumerate(choices):
-            name = self._name(place, choice)
-            if name in names:
+        found = [self._name(place, choice) for place, choice in enumerate(choices)]
+        names = [name for name in found if name is not None]
+        if len(names) < len(found):
+            if self._fallback is not None or not (names or self._aliases):
+                return None
+            raise self._unknown(found.index(None), choices)
+        for place, name in enumerate(names):
+            if name in names[:place]:
                 raise LibraryError(f"choices {names.index(name)} and {place} are both {name!r}")
-            names.append(name)
         return tuple(names)
 
-    def _name(self, place: int, choice: ToolMetadata) -> str:
+    def _name(self, place: int, choice: ToolMetadata) -> str | None:
         library = self.load().library
         if self._experts is not None:
             return library.names[library.index(self._experts[place])]
-        told = [word for word in (choice.name, choice.description) if word]
-        for word in told:
-            name = self._aliases.get(word, word)
-            if name in library:
-                return name
-        word = told[0] if told else ""
+        told = (self._aliases.get(word, word) for word in _words(choice))
+        return next((name for name in told if name in library), None)
+
+    def _unknown(self, place: int, choices: Sequence[ToolMetadata]) -> LibraryError:
+        library = self.load().library
+        word = next(_words(choices[place]), "")
         hint = did_you_mean(word, library.names) or f" It has: {', '.join(library.names[:20])}."
-        raise LibraryError(
+        return LibraryError(
             f"choice {place}, {word!r}, is no expert of library {library.name!r}.{hint} Name the "
-            "tools like experts, or say with aliases= or experts= which expert each one is."
+            "tools like experts, say with aliases= or experts= which expert each one is, or "
+            "compare descriptions with fallback='description'."
         )
+
+
+class TryageMultiSelector(TryageSelector):
+    """Picks up to `top_k` tools that are nearly as good as the best.
+
+    Args:
+        router: as `TryageSelector`.
+        top_k: how many tools to pick at most.
+        margin: how much worse than the best a tool may be: in total (predicted loss and weighted
+            goals) where tools are experts, in cosine where descriptions are compared.
+        **options: as `TryageSelector`.
+    """
+
+    def __init__(
+        self, router: Router | str | Path, *, top_k: int = 2, margin: float = 0.1, **options: Any
+    ) -> None:
+        if top_k < 1:
+            raise ValueError(f"top_k is {top_k}; it is at least 1")
+        if margin < 0:
+            raise ValueError(f"margin is {margin}; it is at least 0")
+        super().__init__(router, **options)
+        self._most = top_k
+        self._margin = margin
+
+
+def _words(choice: ToolMetadata) -> Iterator[str]:
+    """Yield name and description of a choice, as far as it has them."""
+    return (word for word in (choice.name, choice.description) if word)

@@ -4,11 +4,9 @@ import asyncio
 import threading
 
 import pytest
-from llama_index.core import PromptTemplate, Settings
+from llama_index.core import PromptTemplate
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
-from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler, TokenCountingHandler
 from llama_index.core.indices.prompt_helper import PromptHelper
-from llama_index.core.llms import LLM
 
 from llama_index_tryage import TryageLLM
 from tryage import Goals, Policy, TryageWarning
@@ -197,6 +195,16 @@ async def test_flags_of_the_last_message_act_and_are_taken_off(router, kit):
         assert text == f"writer says {kit.code.strip()} and keep [MARK]"
 
 
+def test_an_expert_that_returns_nothing_has_failed(router, kit):
+    class Mute(kit.Scripted):
+        def _chat(self, text, delta=None):
+            return None if self.label == "coder" else super()._chat(text, delta)
+
+    told = TryageLLM(router, kit.experts(Mute)).chat(user(kit.code)).additional_kwargs["tryage"]
+    assert told["answered_by"] == "giant"
+    assert told["tried"][0]["error"] == "ExpertError: coder returned nothing"
+
+
 def test_flags_beside_an_image(router, kit):
     experts = kit.experts()
     image = ImageBlock(url="https://example.org/a.png")
@@ -304,6 +312,8 @@ def test_metadata_holds_for_every_expert(router, kit):
     assert TryageLLM(router, experts, context_window=99).metadata.context_window == 99
     bounded = Policy(limits={"parameters": ">=2B"})
     assert TryageLLM(router, experts, policy=bounded).metadata.context_window == 4096
+    limited = Goals(limits={"parameters": ">=2B"})
+    assert TryageLLM(router, experts, goals=limited).metadata.context_window == 4096
     assert not TryageLLM(router, kit.experts(kit.Simple)).metadata.is_chat_model
 
 
@@ -324,82 +334,21 @@ def test_packed_prompts_leave_every_expert_room_for_its_answer(router, kit, code
     assert 0 < small.num_output < 99
 
 
-@pytest.mark.parametrize("kind", ["Scripted", "Simple"])
-async def test_events_are_those_of_a_direct_call(router, kit, heard, kind):
-    experts = kit.experts(getattr(kit, kind))
-    await every_way(experts["coder"], kit.code)
-    direct = list(heard)
-    heard.clear()
-    await every_way(TryageLLM(router, experts), kit.code)
-    assert heard == direct
+def test_a_rate_limiter_of_the_router_holds(router, kit):
+    class Counting:
+        count = 0
 
+        def acquire(self):
+            self.count += 1
 
-def test_callbacks_are_those_of_a_direct_call(router, kit):
-    def counts(debug):
-        return [(pair[0].event_type, len(pair)) for pair in debug.get_event_pairs()]
+        async def async_acquire(self):
+            self.count += 1
 
-    direct = LlamaDebugHandler(print_trace_on_end=False)
-    kit.Scripted(label="coder", callback_manager=CallbackManager([direct])).chat(user(kit.code))
-    expected = counts(direct)
-    of_expert = LlamaDebugHandler(print_trace_on_end=False)
-    of_router = LlamaDebugHandler(print_trace_on_end=False)
-    for own, expert in (([], [of_expert]), ([of_router], []), ([of_router], [of_expert])):
-        for debug in (of_router, of_expert):
-            debug.flush_event_logs()
-        manager = CallbackManager(expert)
-        experts = {"coder": kit.Scripted(label="coder", callback_manager=manager)}
-        llm = TryageLLM(router, experts, callback_manager=CallbackManager(own))
-        llm.chat(user(kit.code))
-        list(llm.stream_chat(user(kit.code)))
-        for debug in [*own, *expert]:
-            assert counts(debug) == expected * 2
-        assert experts["coder"].callback_manager is manager
-
-
-def test_a_copy_of_an_expert_is_kept_while_nothing_changes(router, kit):
-    seen = []
-
-    class Looking(kit.Scripted):
-        def _text(self, given, kwargs):
-            seen.append((id(self), self.window))
-            return super()._text(given, kwargs)
-
-    expert = Looking(label="coder")
-    manager = CallbackManager([LlamaDebugHandler(print_trace_on_end=False)])
-    llm = TryageLLM(router, {"coder": expert}, callback_manager=manager)
-    llm.chat(user(kit.code))
-    llm.chat(user(kit.code))
-    expert.window = 7
-    llm.chat(user(kit.code))
-    assert seen[0] == seen[1]
-    assert [window for _, window in seen] == [4096, 4096, 7]
-    assert id(expert) not in {identity for identity, _ in seen}
-
-
-def test_tokens_count_once(router, kit):
-    def count(make):
-        counter = TokenCountingHandler(tokenizer=str.split)
-        make(CallbackManager([counter])).chat(user(kit.code))
-        return counter.total_llm_token_count
-
-    direct = count(lambda m: kit.Scripted(label="coder", callback_manager=m))
-    routed = count(lambda m: TryageLLM(router, kit.experts(), callback_manager=m))
-    assert routed == direct > 0
-
-
-@pytest.fixture
-def settings():
-    kept = Settings._llm
-    yield Settings
-    Settings._llm = kept
-
-
-def test_as_settings_llm_with_predict_and_stream(router, kit, settings):
-    settings.llm = TryageLLM(router, kit.experts())
-    assert isinstance(settings.llm, LLM)
-    text = settings.llm.predict(PromptTemplate("{t}"), t=kit.prose)
-    assert text == f"writer says {kit.prose}"
-    assert "".join(settings.llm.stream(PromptTemplate("{t}"), t=kit.prose)) == text
+    limiter = Counting()
+    llm = TryageLLM(router, kit.experts(), rate_limiter=limiter)
+    llm.complete(kit.code)
+    asyncio.run(llm.acomplete(kit.code))
+    assert limiter.count == 2
 
 
 def test_experts_are_checked_at_construction(router, kit, tmp_path):

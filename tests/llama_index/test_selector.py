@@ -1,16 +1,14 @@
-"""`TryageSelector`: tools are experts by name, description or place; in router engines, offline."""
+"""`TryageSelector`: tools are experts by name, description or place, else descriptions compare."""
 
+import numpy as np
 import pytest
 from llama_index.core import QueryBundle
-from llama_index.core.llms import MockLLM
-from llama_index.core.query_engine import CustomQueryEngine, RouterQueryEngine
-from llama_index.core.retrievers import BaseRetriever, RouterRetriever
-from llama_index.core.schema import NodeWithScore, TextNode
-from llama_index.core.tools import QueryEngineTool, RetrieverTool, ToolMetadata
+from llama_index.core.tools import ToolMetadata
 
-from llama_index_tryage import TryageSelector
-from tryage import Goals, Policy, TryageWarning
+from llama_index_tryage import TryageDecisionEvent, TryageMultiSelector, TryageSelector
+from tryage import Goals, Policy, Router, TryageWarning
 from tryage.errors import (
+    GoalError,
     LibraryError,
     NoEligibleExpertError,
     PromptError,
@@ -98,38 +96,128 @@ def test_a_folder_is_looked_for_at_once_and_loaded_at_first_use(router, kit, tmp
     assert selector.load() is selector.load()
 
 
-class Named(CustomQueryEngine):
-    name: str
-
-    def custom_query(self, query_str):
-        return f"{self.name} answers {query_str}"
-
-
-async def test_in_a_router_query_engine(router, kit):
-    tools = [
-        QueryEngineTool.from_defaults(Named(name=name), name=name, description="An engine.")
-        for name in NAMES
-    ]
-    engine = RouterQueryEngine(TryageSelector(router), tools, llm=MockLLM())
-    for response in (engine.query(kit.code), await engine.aquery(kit.code)):
-        assert str(response) == f"coder answers {kit.code}"
-        assert response.metadata["selector_result"].ind == 2
+async def test_the_decision_is_told(router, kit, heard):
+    selector = TryageSelector(router)
+    for result in (selector.select(TOOLS, kit.code), await selector.aselect(TOOLS, kit.code)):
+        assert result.decision["expert"] == "coder"
+        assert result.similarities is None
+    assert [type(event) for event in heard] == [TryageDecisionEvent] * 2
+    assert heard[0].expert == "coder"
 
 
-class Retriever(BaseRetriever):
-    def __init__(self, name):
-        self._name = name
-        super().__init__()
+async def test_several_within_a_margin(router, kit):
+    def picked(**options):
+        result = TryageMultiSelector(router, **options).select(TOOLS, kit.code)
+        return [NAMES[index] for index in result.inds]
 
-    def _retrieve(self, query_bundle):
-        return [NodeWithScore(node=TextNode(text=f"{self._name} found it"))]
+    # Predicted losses on code are about 0.1, 0.2 and 0.9.
+    assert picked() == ["coder", "giant"]
+    assert picked(margin=0.01) == ["coder"]
+    assert picked(top_k=3, margin=0.2) == ["coder", "giant"]
+    assert picked(top_k=3, margin=1) == ["coder", "giant", "writer"]
+    assert picked(top_k=1, margin=1) == ["coder"]
+    result = await TryageMultiSelector(router).aselect(TOOLS, kit.code)
+    assert "lowest predicted loss" in result.reasons[0]
+    assert "behind the best, margin 0.1; predicted loss" in result.reasons[1]
+    with pytest.raises(ValueError, match="top_k is 0"):
+        TryageMultiSelector(router, top_k=0)
+    with pytest.raises(ValueError, match=r"margin is -0\.1"):
+        TryageMultiSelector(router, margin=-0.1)
 
 
-async def test_in_a_router_retriever(router, kit):
-    tools = [
-        RetrieverTool.from_defaults(Retriever(name), name=name, description="A retriever.")
-        for name in NAMES
-    ]
-    retriever = RouterRetriever(TryageSelector(router), tools, llm=MockLLM())
-    for nodes in (retriever.retrieve(kit.prose), await retriever.aretrieve(kit.prose)):
-        assert nodes[0].text == "writer found it"
+SUBJECTS = [
+    ToolMetadata(name="engine_1", description="Python code examples and programming questions"),
+    ToolMetadata(name="engine_2", description="Exact decimal numbers, rounding and money"),
+    ToolMetadata(name="engine_3", description="JSON: encoding and decoding of data"),
+]
+QUESTIONS = (
+    "Write a function that sorts a list",
+    "How can I round money amounts exactly?",
+    "How do I parse a JSON string?",
+)
+
+
+async def test_tools_that_are_no_experts_are_compared_by_description(router, heard):
+    selector = TryageSelector(router)
+    for place, question in enumerate(QUESTIONS):
+        result = selector.select(SUBJECTS, question)
+        assert result.ind == place
+        assert (await selector.aselect(SUBJECTS, question)).ind == place
+        assert result.decision is None
+        assert f"cosine {result.similarities[0]:.4f}, number 1 of 3 descriptions" in result.reason
+        assert "not every choice is an expert of library 'made-up'" in result.reason
+    assert not heard
+
+
+def test_several_by_description(router):
+    selector = TryageMultiSelector(router, top_k=2, margin=1)
+    result = selector.select(SUBJECTS, QUESTIONS[1])
+    assert len(result.inds) == 2
+    assert result.inds[0] == 1
+    assert result.similarities == sorted(result.similarities, reverse=True)
+    near = TryageMultiSelector(router, top_k=3, margin=0.05).select(SUBJECTS, QUESTIONS[1])
+    assert near.inds == [1]
+
+
+def test_descriptions_are_encoded_once_by_the_router_s_own_encoder(table, table_library):
+    class Counting:
+        name, dim, texts = "counting", 2, ()
+
+        def encode(self, prompts):
+            self.texts += tuple(prompts)
+            return np.array([[1, 0] if "code" in p else [0, 1] for p in prompts], np.float32)
+
+        def save(self, folder):
+            raise NotImplementedError
+
+    encoder = Counting()
+    router = Router.fit(table, library=table_library, encoder=encoder, predictor="nearest")
+    encoder.texts = ()
+    selector = TryageSelector(router)
+    for question in ("about code", "about money", "about code"):
+        result = selector.select(SUBJECTS, question)
+        assert result.ind == (0 if "code" in question else 1)
+        assert "encoder 'counting'" in result.reason
+    assert sorted(encoder.texts) == sorted(
+        [tool.description for tool in SUBJECTS] + ["about code", "about money", "about code"]
+    )
+
+
+def test_a_router_without_encoder_compares_with_the_bundled_one(table, table_library):
+    router = Router.fit(table, library=table_library, predictor="best-single")
+    assert TryageSelector(router).select(SUBJECTS, QUESTIONS[2]).ind == 2
+
+
+def test_where_only_some_tools_are_experts_the_fallback_is_declared(router, kit):
+    mixed = [*TOOLS[:1], *SUBJECTS]
+    with pytest.raises(LibraryError, match="fallback='description'"):
+        TryageSelector(router).select(mixed, QUESTIONS[2])
+    declared = TryageSelector(router, fallback="description")
+    assert declared.select(mixed, QUESTIONS[2]).ind == 3
+    assert NAMES[declared.select(TOOLS, kit.code).ind] == "coder"
+    with pytest.raises(LibraryError, match="choice 0, 'engine_1'"):
+        TryageSelector(router, aliases={"engine_9": "coder"}).select(SUBJECTS, QUESTIONS[0])
+    with pytest.raises(ValueError, match="fallback is 'name'"):
+        TryageSelector(router, fallback="name")
+
+
+def test_goals_limits_and_flags_beside_descriptions(router):
+    weighed = TryageSelector(router, goals=Goals(size=2)).select(SUBJECTS, QUESTIONS[0])
+    assert "goals (size) do not weigh" in weighed.reason
+    own = TryageSelector(router, flags_from="last_message")
+    flagged = own.select(SUBJECTS, f"{QUESTIONS[0]} {FLAG}")
+    assert "goals (size) do not weigh" in flagged.reason
+    assert flagged.similarities == own.select(SUBJECTS, QUESTIONS[0]).similarities
+    limits = {"parameters": "<=3B"}
+    for options in ({"goals": Goals(limits=limits)}, {"policy": Policy(limits=limits)}):
+        with pytest.raises(GoalError, match="limits parameters <= 3B cannot be checked"):
+            TryageSelector(router, **options).select(SUBJECTS, QUESTIONS[0])
+
+
+def test_descriptions_that_are_missing(router):
+    with pytest.raises(PromptError, match="prompt is empty"):
+        TryageSelector(router).select(SUBJECTS, " ")
+    with pytest.raises(LibraryError, match="choice 1 has neither"):
+        TryageSelector(router).select(["about code", ToolMetadata(description="")], "code")
+    named = [ToolMetadata(name="json_data", description=""), "about the weather"]
+    assert TryageSelector(router).select(named, "Which JSON data?").ind == 0

@@ -31,6 +31,7 @@ from tryage.dispatch import (
     is_failure,
     record,
 )
+from tryage.encoders import StaticEncoder
 from tryage.errors import LibraryError, did_you_mean
 from tryage.goals import Goals
 from tryage.library import Expert, Library
@@ -159,6 +160,17 @@ class Binding(Generic[T]):
         if self._router is None:
             self.load()
         return self._experts
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a decision takes well under a millisecond, less than a change of threads.
+
+        So it is where the router is loaded and reads prompts with static encoders alone.
+        """
+        router = self._router
+        return router is not None and all(
+            isinstance(predictor.encoder, StaticEncoder) for predictor in router.predictors.values()
+        )
 
     def decide(
         self,

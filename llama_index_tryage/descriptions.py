@@ -1,0 +1,106 @@
+"""Tools that are no experts, compared with a query by what is written of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from llama_index.core.tools import ToolMetadata
+from numpy.typing import NDArray
+
+from tryage import Goals, Router
+from tryage.encoders import Encoder, resolve_encoder
+from tryage.errors import GoalError, LibraryError, PromptError
+from tryage.flags import parse
+
+_MOST_KEPT = 4096
+
+
+class Described(NamedTuple):
+    """One choice: its place, the cosine of its description and the query, and why it is there."""
+
+    place: int
+    cosine: float
+    reason: str
+
+
+class Descriptions:
+    """Ranks choices by description; the vectors of descriptions are kept."""
+
+    def __init__(self) -> None:
+        self._vectors: dict[str, NDArray[np.float32]] = {}
+
+    def rank(
+        self,
+        router: Router,
+        choices: Sequence[ToolMetadata],
+        text: str,
+        *,
+        goals: Goals | None,
+        flags: bool,
+    ) -> list[Described]:
+        """Return the choices, the closest to the text first; ties go by place.
+
+        Args:
+            router: whose encoder compares, and whose policy reads flags.
+            choices: n tools.
+            text: the query.
+            goals: what the selector was given; its limits cannot be checked here.
+            flags: whether the text is the user's own, so that its flags are read.
+
+        Raises:
+            PromptError: the text is empty.
+            GoalError: there are limits, which nobody can check on tools that are no experts.
+            LibraryError: a choice has neither description nor name.
+        """
+        read = parse(text) if flags else None
+        wanted = router.policy.combine(goals, read, unknown="warn")
+        text = text if read is None else read.prompt
+        if not text.strip():
+            raise PromptError("the prompt is empty; there is nothing to route")
+        if wanted.limits:
+            limits = ", ".join(str(limit) for limit in wanted.limits)
+            raise GoalError(
+                f"the limits {limits} cannot be checked on tools that are no experts of library "
+                f"{router.library.name!r}; drop them, or name the tools after experts"
+            )
+        encoder = _encoder(router)
+        vectors = np.stack([self._vector(encoder, n, c) for n, c in enumerate(choices)])
+        cosines = vectors @ encoder.encode([text])[0]
+        unweighed = f"; goals ({', '.join(wanted.weights)}) do not weigh" if wanted.weights else ""
+        about = (
+            f"of {len(choices)} descriptions, compared by encoder {encoder.name!r} because not "
+            f"every choice is an expert of library {router.library.name!r}{unweighed}"
+        )
+        found = []
+        for number, place in enumerate(np.argsort(-cosines, kind="stable").tolist(), 1):
+            cosine = float(cosines[place])
+            reason = f"{_title(choices[place])} — cosine {cosine:.4f}, number {number} {about}"
+            found.append(Described(place, cosine, reason))
+        return found
+
+    def _vector(self, encoder: Encoder, place: int, choice: ToolMetadata) -> NDArray[np.float32]:
+        text = choice.description or (choice.name or "").replace("_", " ")
+        if not text.strip():
+            raise LibraryError(f"choice {place} has neither a description nor a name")
+        vector = self._vectors.get(text)
+        if vector is None:
+            vector = encoder.encode([text])[0]
+            if len(self._vectors) >= _MOST_KEPT:
+                self._vectors.clear()
+            self._vectors[text] = vector
+        return vector
+
+
+def _encoder(router: Router) -> Encoder:
+    """Return the router's own encoder, or the bundled one where it decides without."""
+    found = (predictor.encoder for predictor in router.predictors.values())
+    return next((encoder for encoder in found if encoder is not None), None) or resolve_encoder(
+        "static"
+    )
+
+
+def _title(choice: ToolMetadata) -> str:
+    text = choice.name or choice.description or ""
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,154 @@
+"""`TryageFunctionCallingLLM`: tools reach the chosen expert through its own preparation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    LLMMetadata,
+    MessageRole,
+    ToolCallBlock,
+)
+from llama_index.core.llms import LLM
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.tools.types import BaseTool
+
+from llama_index_tryage.llm import TryageLLM
+from llama_index_tryage.messages import Given
+from tryage import Router
+from tryage.errors import ExpertError
+
+
+class TryageFunctionCallingLLM(TryageLLM, FunctionCallingLLM):
+    """A `TryageLLM` that agents and structured programs can give tools to.
+
+    A call with tools goes to an expert that calls functions; the others are not eligible for it,
+    with that reason. The expert converts the tools itself, so experts of several vendors may stand
+    side by side. A call without tools may go to any expert.
+
+    Args:
+        router: a router, a router folder or the name of a bundled router.
+        experts: expert name → LLM; None runs the library's own Hugging Face pipelines.
+        **options: as `TryageLLM`.
+    """
+
+    def __init__(
+        self,
+        router: Router | str | Path,
+        experts: Mapping[str, LLM] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(router, experts, **options)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which LlamaIndex knows this class."""
+        return "TryageFunctionCallingLLM"
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """As `TryageLLM.metadata`; it calls functions where an expert that may answer does."""
+        callers = [name for name in self._generative() if self._why_no_tools(name) is None]
+        told = super().metadata
+        return told.model_copy(update={"is_function_calling_model": bool(callers)})
+
+    def _prepare_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Return arguments of `chat` that no expert's format has touched yet."""
+        messages = list(chat_history or [])
+        if isinstance(user_msg, str):
+            user_msg = ChatMessage(user_msg, role=MessageRole.USER)
+        if user_msg is not None:
+            messages.append(user_msg)
+        return {
+            "messages": messages,
+            "tools": list(tools or []),
+            "verbose": verbose,
+            "allow_parallel_tool_calls": allow_parallel_tool_calls,
+            "tool_required": tool_required,
+            **kwargs,
+        }
+
+    def get_tool_calls_from_response(
+        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
+    ) -> list[ToolSelection]:
+        """Return the tool calls of a response, as the expert that wrote it reads them.
+
+        Raises:
+            ValueError: there are none and `error_on_no_tool_call` says that this is an error.
+        """
+        told = response.additional_kwargs.get("tryage", {})
+        expert = self._binding.experts.get(told.get("answered_by"))
+        if isinstance(expert, FunctionCallingLLM):
+            return expert.get_tool_calls_from_response(
+                response, error_on_no_tool_call=error_on_no_tool_call, **kwargs
+            )
+        blocks = [b for b in response.message.blocks if isinstance(b, ToolCallBlock)]
+        if not blocks and error_on_no_tool_call:
+            raise ValueError("the response holds no tool calls")
+        return [_selection(block) for block in blocks]
+
+    def _unfit(self, given: Given, kwargs: Mapping[str, Any]) -> dict[str, str]:
+        reasons = super()._unfit(given, kwargs)
+        if _holds_tools(kwargs):
+            for name in self._binding.experts:
+                why = self._why_no_tools(name)
+                if why is not None:
+                    reasons[name] = why
+        return reasons
+
+    def _way(
+        self, method: str, kwargs: Mapping[str, Any]
+    ) -> Callable[[str, LLM], Callable[[Any], Any]]:
+        if not _holds_tools(kwargs):
+            return super()._way(method, kwargs)
+        tools, rest = kwargs["tools"], {k: v for k, v in kwargs.items() if k != "tools"}
+
+        def way(name: str, expert: LLM) -> Callable[[Any], Any]:
+            call = getattr(self._child(name, expert), f"{method}_with_tools")
+            return lambda messages: partial(call, tools, chat_history=list(messages), **rest)()
+
+        return way
+
+    def _why_no_tools(self, name: str) -> str | None:
+        """Return why an expert takes no tools, or None where it does."""
+        expert = self._binding.experts[name]
+        if self._binding.router.library[name].tools is False:
+            return "it takes no tools, says the library"
+        if not isinstance(expert, FunctionCallingLLM):
+            return f"it takes no tools: {type(expert).__name__} is no FunctionCallingLLM"
+        if not expert.metadata.is_function_calling_model:
+            return "it takes no tools: its model does not call functions"
+        return None
+
+
+def _holds_tools(kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call carries tools of LlamaIndex, rather than a vendor's descriptions of them."""
+    tools = kwargs.get("tools")
+    return isinstance(tools, list) and all(isinstance(tool, BaseTool) for tool in tools)
+
+
+def _selection(block: ToolCallBlock) -> ToolSelection:
+    given = block.tool_kwargs
+    try:
+        arguments = json.loads(given) if isinstance(given, str) else given
+    except json.JSONDecodeError as error:
+        raise ExpertError(f"the call of tool {block.tool_name!r} is not JSON: {error}") from error
+    return ToolSelection(
+        tool_id=block.tool_call_id or "", tool_name=block.tool_name, tool_kwargs=arguments
+    )

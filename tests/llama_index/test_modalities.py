@@ -1,0 +1,96 @@
+"""Messages with more than text: limits where experts state what they take, else passed through."""
+
+import pytest
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    ChatMessage,
+    CitableBlock,
+    DocumentBlock,
+    ImageBlock,
+    MessageRole,
+    TextBlock,
+)
+
+from llama_index_tryage import TryageLLM
+from tryage import Library, Router
+from tryage.errors import NoEligibleExpertError, PromptError
+
+IMAGE = ImageBlock(url="https://example.org/a.png")
+SOUND = AudioBlock(url="https://example.org/a.mp3")
+
+
+@pytest.fixture(scope="module")
+def stating(table, table_library):
+    """A router whose library states what coder and giant take; writer says nothing."""
+    rows = [expert.model_dump(exclude_none=True) for expert in table_library]
+    stated = {"coder": ["text"], "giant": ["text", "image"]}
+    for row in rows:
+        row.update({"modalities": stated[row["name"]]} if row["name"] in stated else {})
+    return Router.fit(table, library=Library.from_dict({"name": "made-up", "experts": rows}))
+
+
+def with_blocks(text, *blocks):
+    return [ChatMessage(blocks=[TextBlock(text=text), *blocks])]
+
+
+async def every_way(llm, messages):
+    return [
+        llm.chat(messages),
+        await llm.achat(messages),
+        list(llm.stream_chat(messages))[-1],
+        [r async for r in await llm.astream_chat(messages)][-1],
+    ]
+
+
+async def test_experts_that_do_not_take_images_are_not_eligible(stating, kit):
+    experts = kit.experts()
+    llm = TryageLLM(stating, experts)
+    assert llm.chat([ChatMessage(kit.code)]).additional_kwargs["tryage"]["expert"] == "coder"
+    messages = with_blocks(kit.code, IMAGE)
+    for response in await every_way(llm, messages):
+        told = response.additional_kwargs["tryage"]
+        assert told["expert"] == "giant"
+        reasons = {row["expert"]: row.get("reason") for row in told["ranking"]}
+        assert reasons["coder"] == "it takes text; the messages hold image"
+        assert reasons["writer"] is None
+    assert all(sent == messages for sent, _ in experts["giant"]._calls)
+
+
+async def test_an_expert_that_says_nothing_gets_the_blocks_as_they_are(router, kit):
+    experts = kit.experts()
+    messages = with_blocks(kit.code, IMAGE, SOUND)
+    await every_way(TryageLLM(router, experts), messages)
+    assert [sent for sent, _ in experts["coder"]._calls] == [messages] * 4
+
+
+def test_blocks_anywhere_in_the_conversation_count(stating, kit):
+    earlier = [*with_blocks("Look.", IMAGE), ChatMessage("I see.", role=MessageRole.ASSISTANT)]
+    inside = CitableBlock(title="a", source="b", content=[DocumentBlock(data=b"%PDF-1.4")])
+    for before, held in ((earlier, "image"), (with_blocks("Read.", inside), "document")):
+        llm = TryageLLM(stating, kit.experts())
+        told = llm.chat([*before, ChatMessage(kit.code)]).additional_kwargs["tryage"]
+        reasons = {row["expert"]: row.get("reason") for row in told["ranking"]}
+        assert reasons["coder"] == f"it takes text; the messages hold {held}"
+
+
+def test_nobody_takes_it(stating, kit):
+    llm = TryageLLM(stating, {"coder": kit.Scripted(label="coder")})
+    with pytest.raises(NoEligibleExpertError, match="the messages hold image, audio"):
+        llm.chat(with_blocks(kit.code, SOUND, IMAGE))
+
+
+def test_an_image_alone_is_routed_by_what_was_written_before(router, kit):
+    experts = kit.experts()
+    llm = TryageLLM(router, experts)
+    messages = [ChatMessage(kit.code), ChatMessage(blocks=[IMAGE])]
+    told = llm.chat(messages).additional_kwargs["tryage"]
+    assert told["expert"] == "coder"
+    assert experts["coder"]._calls[0][0] == messages
+    with pytest.raises(PromptError, match="the prompt is empty"):
+        llm.chat(messages[1:])
+
+
+def test_local_pipelines_read_text(tiny_router):
+    messages = with_blocks("The quiet river follows", IMAGE)
+    with pytest.raises(NoEligibleExpertError, match="it takes text; the messages hold image"):
+        TryageLLM(tiny_router).chat(messages)

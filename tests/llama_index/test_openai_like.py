@@ -1,0 +1,308 @@
+"""Experts behind an OpenAI-compatible server on loopback: real clients, slow, failing, cut off.
+
+Needs a vendor's client, so it runs in an environment of its own: ``make test-openai-like``.
+"""
+
+import asyncio
+import json
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.memory import ChatMemoryBuffer
+from llama_index.core.prompts import PromptTemplate
+from pydantic import BaseModel
+
+from llama_index_tryage import TryageFunctionCallingLLM, TryageLLM
+from tryage.errors import DispatchError
+
+if not os.environ.get("TRYAGE_TEST_OPENAI_LIKE"):
+    pytest.skip("needs an environment of its own: make test-openai-like", allow_module_level=True)
+
+from llama_index.llms.openai_like import OpenAILike
+
+pytestmark = [
+    pytest.mark.enable_socket,
+    pytest.mark.allow_hosts(["127.0.0.1"]),
+    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecationWarning"),
+]
+
+WAIT = 30
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers from what it is sent; the model's name says how well."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append(asked)
+        way = asked["model"].partition("-")[0]
+        if way == "failing":
+            return self._send(500, {"error": {"message": "out of order"}})
+        if way == "busy":
+            return self._send(429, {"error": {"message": "too many requests"}})
+        if way == "hanging":
+            self.server.released.wait(WAIT)
+            return self._send(500, {"error": {"message": "too late"}})
+        if way == "slow":
+            self.server.slow.wait(WAIT)
+        message = self._message(asked)
+        if asked.get("stream"):
+            return self._stream(asked, message, cut=way == "cut")
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        whole = self._body(asked, "chat.completion", [choice])
+        whole["usage"] = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+        return self._send(200, whole, cut=way == "cut")
+
+    def _message(self, asked):
+        last = asked["messages"][-1]
+        if asked.get("tools") and last["role"] != "tool":
+            function = {
+                "name": asked["tools"][0]["function"]["name"],
+                "arguments": json.dumps({"a": 6, "b": 7}),
+            }
+            call = {"index": 0, "id": "call_1", "type": "function", "function": function}
+            return {"role": "assistant", "content": None, "tool_calls": [call]}
+        content = last["content"]
+        if isinstance(content, list):
+            content = " and ".join(part.get("text", part["type"]) for part in content)
+        return {"role": "assistant", "content": f"{asked['model']} says {content}"}
+
+    def _body(self, asked, kind, choices):
+        return {
+            "id": "1",
+            "object": kind,
+            "created": 0,
+            "model": asked["model"],
+            "choices": choices,
+        }
+
+    def _send(self, status, body, cut=False):
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2] if cut else data)
+        if cut:
+            self.close_connection = True
+
+    def _stream(self, asked, message, cut):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        if message.get("tool_calls"):
+            deltas = [message]
+        else:
+            words = message["content"].split(" ")
+            deltas = [{"role": "assistant", "content": words[0]}]
+            deltas += [{"content": f" {word}"} for word in words[1:]]
+        for number, delta in enumerate(deltas):
+            if cut and number == 2:
+                self.close_connection = True
+                return
+            choice = {"index": 0, "delta": delta, "finish_reason": None}
+            self._chunk(json.dumps(self._body(asked, "chat.completion.chunk", [choice])))
+        self._chunk("[DONE]")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _chunk(self, text):
+        data = f"data: {text}\n\n".encode()
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, request, client_address):
+        """A client that went away is part of the tests."""
+
+
+@pytest.fixture
+def server():
+    server = Server(("127.0.0.1", 0), Handler)
+    server.asked = []
+    server.released, server.slow = threading.Event(), threading.Event()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.released.set()
+    server.slow.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+async def experts(server):
+    made = []
+
+    def make(coder="fast", giant="fast", writer="fast", timeout=WAIT):
+        ways = {"coder": coder, "giant": giant, "writer": writer}
+        experts = {
+            name: OpenAILike(
+                model=f"{way}-{name}",
+                api_base=f"http://127.0.0.1:{server.server_port}/v1",
+                api_key="sk-notasecret123",
+                is_chat_model=True,
+                is_function_calling_model=True,
+                max_retries=0,
+                timeout=timeout,
+            )
+            for name, way in ways.items()
+        }
+        made.extend(experts.values())
+        return experts
+
+    yield make
+    for expert in made:
+        if expert._aclient is not None:
+            await expert._aclient.close()
+        if expert._client is not None:
+            expert._client.close()
+
+
+def memory():
+    """Return a memory in memory: LlamaIndex's default leaves an open database behind."""
+    return ChatMemoryBuffer.from_defaults()
+
+
+def told(response):
+    return response.additional_kwargs["tryage"]
+
+
+async def every_way(llm, text):
+    """The last response of all eight ways."""
+    messages = [ChatMessage(text)]
+    return [
+        llm.chat(messages),
+        llm.complete(text),
+        list(llm.stream_chat(messages))[-1],
+        list(llm.stream_complete(text))[-1],
+        await llm.achat(messages),
+        await llm.acomplete(text),
+        [r async for r in await llm.astream_chat(messages)][-1],
+        [r async for r in await llm.astream_complete(text)][-1],
+    ]
+
+
+def text_of(response):
+    return response.message.content if hasattr(response, "message") else response.text
+
+
+async def test_every_way(router, kit, experts):
+    for response in await every_way(TryageLLM(router, experts()), kit.code):
+        assert text_of(response) == f"fast-coder says {kit.code}"
+        assert told(response)["answered_by"] == "coder"
+        assert response.raw is not None
+    response = TryageLLM(router, experts()).chat([ChatMessage(kit.code)])
+    assert response.raw.usage.total_tokens == 5
+
+
+@pytest.mark.parametrize(
+    ("way", "error"),
+    [("failing", "InternalServerError"), ("busy", "RateLimitError")],
+)
+async def test_a_server_that_refuses(router, kit, experts, way, error):
+    for response in await every_way(TryageLLM(router, experts(coder=way)), kit.code):
+        assert text_of(response).startswith("fast-giant says")
+        assert (told(response)["expert"], told(response)["answered_by"]) == ("coder", "giant")
+        assert told(response)["tried"][0]["error"].startswith(error)
+
+
+async def test_a_server_that_hangs_until_the_client_s_time_out(router, kit, experts):
+    llm = TryageLLM(router, experts(coder="hanging", timeout=0.3))
+    for response in (
+        llm.chat([ChatMessage(kit.code)]),
+        await llm.achat([ChatMessage(kit.code)]),
+        list(llm.stream_chat([ChatMessage(kit.code)]))[-1],
+    ):
+        assert told(response)["answered_by"] == "giant"
+        assert told(response)["tried"][0]["error"].startswith("APITimeoutError")
+
+
+async def test_an_answer_that_is_cut_off(router, kit, experts):
+    llm = TryageLLM(router, experts(coder="cut"))
+    for response in (llm.chat([ChatMessage(kit.code)]), await llm.acomplete(kit.code)):
+        assert told(response)["answered_by"] == "giant"
+    # What a reader has seen cannot be taken back, so a stream that dies is an error.
+    stream = llm.stream_chat([ChatMessage(kit.code)])
+    assert next(stream).delta == "cut-coder"
+    with pytest.raises(Exception, match=r"incomplete|peer closed"):
+        list(stream)
+    astream = await llm.astream_chat([ChatMessage(kit.code)])
+    assert (await anext(astream)).delta == "cut-coder"
+    with pytest.raises(Exception, match=r"incomplete|peer closed"):
+        [r async for r in astream]
+
+
+async def test_all_down(router, kit, experts):
+    llm = TryageLLM(router, experts("failing", "busy", "failing"))
+    with pytest.raises(DispatchError, match="each of the 3 experts") as caught:
+        await llm.achat([ChatMessage(kit.code)])
+    assert "sk-notasecret123" not in str(caught.value)
+
+
+async def test_slow_servers_are_waited_for_side_by_side(router, kit, experts, server):
+    llm = TryageLLM(router, experts(coder="slow"))
+    calls = [asyncio.create_task(llm.achat([ChatMessage(kit.code)])) for _ in range(20)]
+    while len(server.asked) < 20:
+        await asyncio.sleep(0.01)
+    server.slow.set()
+    responses = await asyncio.gather(*calls)
+    assert {told(response)["answered_by"] for response in responses} == {"coder"}
+
+
+async def test_a_cancelled_call_leaves_no_task_and_asks_nobody_else(router, kit, experts, server):
+    llm = TryageLLM(router, experts(coder="hanging"))
+    before = asyncio.all_tasks()
+    call = asyncio.create_task(llm.achat([ChatMessage(kit.code)]))
+    while not server.asked:
+        await asyncio.sleep(0.01)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert asyncio.all_tasks() == before
+    assert [asked["model"] for asked in server.asked] == ["hanging-coder"]
+
+
+class Sum(BaseModel):
+    """Two numbers."""
+
+    a: int
+    b: int
+
+
+async def test_tools_and_structured_output(router, kit, experts, server):
+    def multiply(a: int, b: int) -> int:
+        """Multiply two numbers."""
+        return a * b
+
+    llm = TryageFunctionCallingLLM(router, experts(coder="failing"))
+    for streaming in (True, False):
+        agent = FunctionAgent(tools=[multiply], llm=llm, streaming=streaming)
+        assert str(await agent.run(kit.code, memory=memory())) == "fast-giant says 42"
+    assert server.asked[0]["tools"][0]["function"]["name"] == "multiply"
+    prompt = PromptTemplate("{text}")
+    assert llm.structured_predict(Sum, prompt, text=kit.code) == Sum(a=6, b=7)
+    assert await llm.astructured_predict(Sum, prompt, text=kit.code) == Sum(a=6, b=7)
+
+
+def test_an_image_is_passed_through(router, kit, experts, server):
+    image = ImageBlock(url="https://example.org/a.png")
+    message = ChatMessage(blocks=[TextBlock(text=kit.code), image])
+    response = TryageLLM(router, experts()).chat([message])
+    assert response.message.content == f"fast-coder says {kit.code} and image_url"
+    parts = server.asked[0]["messages"][0]["content"]
+    assert parts[1]["image_url"]["url"] == "https://example.org/a.png"

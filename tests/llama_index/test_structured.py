@@ -1,0 +1,153 @@
+"""Structured output: in all four ways, natively where the expert can, through every program."""
+
+import json
+
+import pytest
+from llama_index.core import PromptTemplate
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.llms import MockLLM
+from llama_index.core.program import FunctionCallingProgram, LLMTextCompletionProgram
+from llama_index.core.types import PydanticProgramMode
+from pydantic import BaseModel
+
+from llama_index_tryage import TryageDecisionEvent, TryageFunctionCallingLLM, TryageLLM
+from tryage.errors import DispatchError
+
+# LlamaIndex's structured LLM uses a method that the newest pydantic advises against.
+pytestmark = pytest.mark.filterwarnings("ignore:The `json` method is deprecated")
+
+FLAG = "[Flag: size=2]"
+
+
+class Sum(BaseModel):
+    """Two numbers."""
+
+    a: int
+    b: int
+
+
+@pytest.fixture
+def writing(kit):
+    """An LLM that answers with JSON, whose keys its prompt must have asked for."""
+
+    class Writing(kit.Scripted):
+        def _text(self, given, kwargs):
+            super()._text(given, kwargs)
+            text = given if isinstance(given, str) else given[-1].content
+            assert '"properties"' in text
+            return json.dumps({"a": len(self.label), "b": text.count("river")})
+
+    return Writing
+
+
+PROMPT = PromptTemplate("{text}\nSum 6 and 7")
+
+
+async def every_way(llm, prompt, **args):
+    return [
+        llm.structured_predict(Sum, prompt, **args),
+        await llm.astructured_predict(Sum, prompt, **args),
+        list(llm.stream_structured_predict(Sum, prompt, **args))[-1],
+        [o async for o in await llm.astream_structured_predict(Sum, prompt, **args)][-1],
+    ]
+
+
+async def test_by_text_where_the_expert_calls_no_functions(router, kit, writing, heard):
+    experts = kit.experts(writing)
+    llm = TryageLLM(router, experts)
+    prompt = PromptTemplate("{text}")
+    for number, found in enumerate(await every_way(llm, prompt, text=kit.prose), 1):
+        assert (found.a, found.b) == (len("writer"), 1)
+        assert len(experts["writer"]._calls) >= number
+    events = [event for event in heard if isinstance(event, TryageDecisionEvent)]
+    assert [event.expert for event in events] == ["writer"] * 4
+    assert prompt.output_parser is None
+
+
+async def test_by_function_where_the_expert_calls_them(router, kit):
+    for kind in (TryageLLM, TryageFunctionCallingLLM):
+        experts = kit.experts(kit.Caller)
+        llm = kind(router, experts)
+        for found in await every_way(llm, PROMPT, text=kit.code):
+            assert (found.a, found.b) == (6, 7)
+        assert all(kwargs["tools"] == ["coder:Sum"] for _, kwargs in experts["coder"]._calls)
+
+
+async def test_natively_where_the_expert_has_a_way_of_its_own(router, kit):
+    class Native(kit.Scripted):
+        def structured_predict(self, output_cls, prompt, llm_kwargs=None, **args):
+            self._calls.append((prompt.format(**args), llm_kwargs))
+            return output_cls(a=1, b=2)
+
+    experts = kit.experts(Native)
+    llm = TryageLLM(router, experts)
+    options = {"temperature": 0.2}
+    assert llm.structured_predict(Sum, PROMPT, options, text=kit.code) == Sum(a=1, b=2)
+    assert experts["coder"]._calls == [(f"{kit.code}\nSum 6 and 7", options)]
+
+
+async def test_an_answer_that_does_not_fit_fails_over(router, kit, writing):
+    class Wrong(writing):
+        def _text(self, given, kwargs):
+            text = super()._text(given, kwargs)
+            return "no JSON at all" if self.label == "coder" else text
+
+    llm = TryageLLM(router, kit.experts(Wrong))
+    assert llm.structured_predict(Sum, PROMPT, text=kit.code).a == len("giant")
+    assert (await llm.astructured_predict(Sum, PROMPT, text=kit.code)).a == len("giant")
+    mixed = {"coder": Wrong(label="coder"), "giant": kit.Caller(label="giant")}
+    assert TryageLLM(router, mixed).structured_predict(Sum, PROMPT, text=kit.code).a == 6
+    with pytest.raises(DispatchError, match="the one expert"):
+        TryageLLM(router, {"coder": Wrong(label="coder")}).structured_predict(
+            Sum, PROMPT, text=kit.code
+        )
+
+
+async def test_flags_act_and_are_taken_off_and_braces_stay(router, kit):
+    experts = kit.experts(kit.Caller)
+    llm = TryageLLM(router, experts, flags_from="last_message", system_prompt="Be exact.")
+    text = f'{kit.code} {{"a": 1}} {{a}} {FLAG}'
+    for found in await every_way(llm, PROMPT, text=text):
+        assert found.a == 6
+    for sent, _ in experts["writer"]._calls:
+        assert sent[0] == ChatMessage("Be exact.", role="system")
+        assert sent[-1].content == f'{kit.code} {{"a": 1}} {{a}}\nSum 6 and 7'
+
+
+async def test_as_structured_llm(router, kit, writing):
+    for kind, of in ((writing, len("coder")), (kit.Caller, 6)):
+        llm = TryageFunctionCallingLLM(router, kit.experts(kind)).as_structured_llm(Sum)
+        messages = [ChatMessage(f"{kit.code}\nSum 6 and 7")]
+        assert llm.chat(messages).raw.a == of
+        assert (await llm.achat(messages)).raw.a == of
+        assert list(llm.stream_chat(messages))[-1].raw.a == of
+        assert llm.complete(messages[0].content).raw.a == of
+
+
+async def test_llama_index_s_own_programs(router, kit, writing):
+    llm = TryageFunctionCallingLLM(router, kit.experts(kit.Caller))
+    program = FunctionCallingProgram.from_defaults(Sum, prompt=PROMPT, llm=llm)
+    assert program(text=kit.code).a == 6
+    assert (await program.acall(text=kit.code)).a == 6
+    assert list(program.stream_call(text=kit.code))[-1].a == 6
+    by_text = LLMTextCompletionProgram.from_defaults(
+        output_cls=Sum,
+        prompt=PromptTemplate("{text}"),
+        llm=TryageLLM(router, kit.experts(writing)),
+    )
+    assert by_text(text=kit.code).a == len("coder")
+
+
+async def test_a_program_mode_of_the_router_holds(router, kit, writing):
+    class Talking(writing, kit.Caller):
+        pass
+
+    llm = TryageLLM(router, kit.experts(Talking), pydantic_program_mode=PydanticProgramMode.LLM)
+    for found in await every_way(llm, PromptTemplate("{text}"), text=kit.code):
+        assert found.a == len("coder")
+
+
+def test_a_prompt_keeps_the_expert_s_messages_apart(router, kit):
+    # MockLLM takes no part in function calling; its text fits no class.
+    llm = TryageLLM(router, {"coder": MockLLM(), "giant": kit.Caller(label="giant")})
+    assert llm.structured_predict(Sum, PROMPT, text=kit.code).b == 7
