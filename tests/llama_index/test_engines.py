@@ -198,7 +198,7 @@ def test_an_ingestion_pipeline_needs_no_network(kit, shelves):
     assert all(node.embedding for node in nodes)
 
 
-def test_no_vendors_client_for_llama_index_is_installed_and_none_is_needed(router, kit, settings, shelves):
+def test_no_vendors_client_is_installed_and_none_is_needed(router, kit, settings, shelves):
     found = [m.name for m in pkgutil.iter_modules(llama_index.__path__)]
     if "llms" in found:
         pytest.skip("a second environment, made for vendors' clients")
