@@ -4,6 +4,7 @@ from tryage.errors import missing_extra
 
 try:
     from llama_index_tryage.events import TryageDecisionEvent
+    from llama_index_tryage.flags import TryageFlags
     from llama_index_tryage.function_calling import TryageFunctionCallingLLM
     from llama_index_tryage.llm import TryageLLM
     from llama_index_tryage.selector import TryageMultiSelector, TryageSelector
@@ -14,6 +15,7 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "TryageDecisionEvent",
+    "TryageFlags",
     "TryageFunctionCallingLLM",
     "TryageLLM",
     "TryageMultiSelector",

@@ -16,7 +16,7 @@ from llama_index.core.tools import ToolMetadata
 from llama_index_tryage.descriptions import Descriptions
 from llama_index_tryage.events import announce
 from tryage import Decision, Goals, Policy, Router
-from tryage.binding import LAST_MESSAGE, TOP, own_text
+from tryage.binding import LAST_MESSAGE, TOP, flag_mode, own_text
 from tryage.decision import RankedExpert
 from tryage.errors import LibraryError, did_you_mean
 from tryage.persistence import find_router
@@ -140,8 +140,8 @@ class TryageSelector(BaseSelector):
             text = own_text(self._flags_from, query)
         if names is None:
             return _Picked(self._by_description(choices, text, own), None)
-        mode: Literal["warn", False] = "warn" if own else False
         router = self._router_of(names)
+        mode = flag_mode(own)
         decision = router.route(text, goals=self._goals, task=self._task, flags=mode)
         eligible = [ranked for ranked in decision.ranking if ranked.eligible][: self._most]
         best = eligible[0].total or 0.0

@@ -415,3 +415,36 @@ def test_who_cannot_join_or_leave_a_router_is_named(router, table):
     assert alone.route(CODE).expert == "writer"
     with pytest.raises(LibraryError, match="at least one"):
         alone.without("writer")
+
+
+def test_a_library_of_which_nothing_is_measured(table_library, tmp_path):
+    router = Router.from_library(table_library)
+    decision = router.route(f"{CODE} [Flag: smallest]")
+    assert decision.expert == "writer"
+    assert np.isnan(decision.predicted_loss)
+    assert decision.to_dict()["ranking"][0]["loss"] is None
+    assert "Nothing is measured yet" in decision.explain()
+    assert router.route(CODE, goals=Goals(limits={"size": ">=10B"})).expert == "giant"
+    assert "first by price and name of 3" in router.route(CODE).explain()
+    router.save_pretrained(tmp_path / "r")
+    again = Router.from_pretrained(tmp_path / "r")
+    assert again.route(CODE).to_dict() == router.route(CODE).to_dict()
+    with pytest.raises(PredictorError, match="unknown predictor 'unmeasured'"):
+        Router.fit(None, library=table_library, predictor="unmeasured")
+
+
+def test_an_expert_that_is_gone_is_never_named(router, tmp_path):
+    fewer = router.without("coder")
+    decision = fewer.route(CODE)
+    assert decision.expert == "giant"
+    assert decision.names == ("writer", "giant")
+    assert "coder" not in json.dumps(decision.to_dict())
+    assert router.route(CODE).expert == "coder"
+    scaled = dict(zip(router.library.names, router.objective.scaled["size"], strict=True))
+    np.testing.assert_allclose(fewer.objective.scaled["size"], [scaled["writer"], scaled["giant"]])
+    fewer.save_pretrained(tmp_path / "r")
+    assert Router.from_pretrained(tmp_path / "r").route(CODE).to_dict() == decision.to_dict()
+    with pytest.raises(LibraryError, match="Did you mean 'coder'"):
+        router.without("codr")
+    with pytest.raises(LibraryError, match="no experts"):
+        router.without("coder", "writer", "giant")

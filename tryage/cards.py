@@ -37,6 +37,8 @@ def model_card(state: RouterState, *, terms: str = "") -> str:
         cells = (expert.name, expert.task, size, expert.released or "", expert.license or "")
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     lines += ["", "## Training", ""]
+    if not facts:
+        lines.append("Nothing was measured: it decides by goals and limits alone.")
     if "predictor" in facts:
         lines.append(
             f"Predictor `{facts['predictor']}` on encoder `{facts['encoder']}`, seed "

@@ -66,12 +66,23 @@ class Price(_Record):
 
 
 class Security(_Record):
-    """Facts about an expert that bear on safety; unknown facts stay None."""
+    """Facts about an expert that bear on safety; unknown facts stay None.
+
+    Attributes:
+        safetensors: whether its weights are there in safetensors.
+        pickle: whether its repository holds pickle files too.
+        remote_code: whether it needs code from its repository.
+        location: where it runs: ``local``, ``on-premises``, a region.
+        vendor: who stands behind it.
+        scan: what the Hub's scan of its files found: ``clean`` or ``flagged``.
+    """
 
     safetensors: bool | None = None
+    pickle: bool | None = None
     remote_code: bool | None = None
     location: str | None = None
     vendor: str | None = None
+    scan: Literal["clean", "flagged"] | None = None
 
 
 class Endpoint(_Record):
@@ -107,6 +118,8 @@ class Expert(_Record):
         license: SPDX identifier, lower case as on the Hub.
         context_length: tokens that prompt and answer may take together.
         languages: ISO 639-1 codes.
+        revision: the commit that the model is pinned to.
+        gated: whether its terms must be accepted before it can be fetched.
     """
 
     name: str = Field(min_length=1)
@@ -123,6 +136,7 @@ class Expert(_Record):
     security: Security = Security()
     price: Price | None = None
     revision: str | None = None
+    gated: bool | None = None
 
 
 @dataclass(frozen=True, init=False)
@@ -185,6 +199,74 @@ class Library:
             first = str(error).splitlines()[0]
             raise LibraryError(f"{path}: not a YAML file: {first}") from error
         return cls.from_dict(data, source=str(path), root=path.parent)
+
+    @classmethod
+    def from_models(
+        cls,
+        models: Sequence[str],
+        *,
+        name: str = "library",
+        root: str | Path | None = None,
+        timeout: float = 10.0,
+    ) -> Library:
+        """Read experts off their models: local folders, and models of the Hub.
+
+        A folder tells its task, parameters (from the safetensors headers), context length,
+        licence and languages; the Hub besides dates, revision, gating and what its scan found.
+        The Hub is asked only for what is no folder, at ``HF_ENDPOINT`` where that is set.
+
+        Args:
+            models: folders, and Hub ids such as ``"org/name"`` or ``"org/name@revision"``.
+            name: what the library is called.
+            root: folder that relative folders start from.
+            timeout: seconds that the Hub may take for one model.
+
+        Raises:
+            LibraryError: a model is not there or cannot be read; the message says what to do.
+            MissingExtraError: a Hub id without huggingface_hub.
+        """
+        from tryage.sources import expert_of
+
+        base = None if root is None else Path(root)
+        return cls(
+            [expert_of(model, root=base, timeout=timeout) for model in models],
+            name=name,
+            root=root,
+        )
+
+    def changes_from(self, fitted: Library) -> dict[str, str]:
+        """Tell how this library differs from the one that a router was fitted on.
+
+        Returns:
+            expert → what changed: added, removed, another revision or another model; empty where
+            nothing did. Other attributes may change without a new fit.
+        """
+        changes: dict[str, str] = {}
+        for expert in self:
+            if expert.name not in fitted:
+                changes[expert.name] = "added: the router was fitted without it"
+                continue
+            old = fitted[expert.name]
+            for key in ("model", "revision", "task"):
+                before, now = getattr(old, key), getattr(expert, key)
+                if before != now:
+                    changes[expert.name] = f"its {key} is {now}, the router was fitted on {before}"
+                    break
+        for expert in fitted:
+            if expert.name not in self:
+                changes[expert.name] = "removed: the router was fitted with it"
+        return changes
+
+    def without(self, *names: str) -> Library:
+        """Return the library without some experts.
+
+        Raises:
+            LibraryError: there is no expert of that name, or none is left.
+        """
+        for name in names:
+            self.index(name)
+        rest = [expert for expert in self.experts if expert.name not in names]
+        return Library(rest, name=self.name, root=self.root)
 
     @classmethod
     def from_dict(

@@ -33,7 +33,7 @@ from tryage.errors import (
 from tryage.files import replacing_folder, sha256
 from tryage.library import Library
 from tryage.objective import Objective
-from tryage.predictors import PREDICTORS, Predictor
+from tryage.predictors import STORED, Predictor
 
 FORMAT = 1
 """Version of the folder's layout; a higher one is refused, every lower one stays readable."""
@@ -195,12 +195,12 @@ def _build(index: Mapping[str, Any], folder: Path) -> RouterState:
     predictors: dict[str, Predictor] = {}
     for task, entry in index["tasks"].items():
         kind = entry["predictor"]
-        if kind not in PREDICTORS:
+        if kind not in STORED:
             raise RouterFolderError(
                 f"{folder / INDEX}: predictor {kind!r} is unknown to tryage {version('tryage')}"
             )
         arrays = safetensors.numpy.load_file(folder / entry["file"])
-        predictors[task] = PREDICTORS[kind].from_state(entry["config"], arrays, encoder)
+        predictors[task] = STORED[kind].from_state(entry["config"], arrays, encoder)
     objective = Objective.from_dict(index["objective"], library)
     return RouterState(library, objective, predictors, index["training"])
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tryage.errors import GoalError, TryageWarning, did_you_mean
 from tryage.flags import Flags
-from tryage.goals import GOALS, Goal, Goals, check_weights
+from tryage.goals import GOALS, Goal, Goals, check_weights, find_goal
 from tryage.goals.asked import goals_by_name
 from tryage.limits import ATTRIBUTES, Limit, parse_limits
 
@@ -34,7 +34,10 @@ class Wanted:
 
     def goal(self, name: str) -> Goal:
         """Return the goal that a name stands for in this decision."""
-        return self.goals.get(name) or GOALS[name]
+        goal = self.goals.get(name) or find_goal(name)
+        if goal is None:
+            raise GoalError(f"unknown goal {name!r}.{did_you_mean(name, GOALS)}")
+        return goal
 
 
 @dataclass(frozen=True, init=False)

@@ -15,21 +15,30 @@ from tryage import flags as flag_reader
 from tryage import persistence
 from tryage.decision import Decision
 from tryage.encoders import Encoder
-from tryage.errors import NoEligibleExpertError, PredictorError, PromptError, TryageWarning
+from tryage.errors import (
+    NoEligibleExpertError,
+    PredictorError,
+    PromptError,
+    ScoreTableError,
+    TryageWarning,
+)
 from tryage.flags import Flags
 from tryage.forecast import Forecast, forecast, measured_over
-from tryage.goals import Facts, Goals
+from tryage.goals import Facts, Goals, check_weights
 from tryage.library import Expert, Library, asked_task
 from tryage.objective import Objective, loss_spread
 from tryage.persistence import RouterState
 from tryage.policy import Policy, Wanted
-from tryage.predictors import Predictor
+from tryage.predictors import Predictor, UnmeasuredPredictor
 
 if TYPE_CHECKING:
+    from tryage.budgets import Calibration
     from tryage.evaluation import Evaluation, TaskEvaluations
+    from tryage.evaluation.pareto import Front
     from tryage.scores import ScoreTable
 
 Array = NDArray[np.float64]
+FlagMode = bool | Literal["warn"] | Flags
 
 
 class Router:
@@ -138,6 +147,20 @@ class Router:
         objective = Objective.fit(library, spreads, **training.scale_facts(table, library))
         return cls(library, predictors, objective=objective, policy=policy, facts=facts)
 
+    @classmethod
+    def from_library(cls, library: Library, *, policy: Policy | None = None) -> Router:
+        """Return a router for a library of which nothing is measured yet.
+
+        It decides by goals and limits alone, the cheaper first and then by name where they leave
+        several, and its decisions say so: their losses are not known.
+        """
+        predictors: dict[str, Predictor] = {
+            task: UnmeasuredPredictor().learn_names(library.of_task(task).names)
+            for task in library.tasks
+        }
+        objective = Objective.fit(library, dict.fromkeys(library.tasks, 1.0))
+        return cls(library, predictors, objective=objective, policy=policy)
+
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> None:
         """Save the router as a folder of JSON and safetensors, whole or not at all.
 
@@ -226,21 +249,21 @@ class Router:
         grown = predictor.with_expert(column.prompts, column)
         return self._changed(library, {**self.predictors, expert.task: grown})
 
-    def without(self, name: str) -> Router:
-        """Return a router that does not know an expert; the others are not fitted again.
+    def without(self, *names: str) -> Router:
+        """Return a router whose library lacks some experts; the others are not fitted again.
 
         Raises:
-            LibraryError: the library has no expert of that name, or no other.
+            LibraryError: the library has no expert of that name, or none is left.
         """
-        gone = self.library[name]
-        rest = tuple(expert for expert in self.library if expert.name != name)
-        library = Library(rest, name=self.library.name, root=self.library.root)
+        library = self.library.without(*names)
         predictors = dict(self.predictors)
-        known = predictors.get(gone.task)
-        if known is not None and len(known.experts_) > 1:
-            predictors[gone.task] = known.without_expert(name)
-        elif known is not None:
-            del predictors[gone.task]
+        for name in names:
+            task = self.library[name].task
+            known = predictors.get(task)
+            if known is not None and len(known.experts_) > 1:
+                predictors[task] = known.without_expert(name)
+            else:
+                predictors.pop(task, None)
         return self._changed(library, predictors)
 
     def _changed(self, library: Library, predictors: Mapping[str, Predictor]) -> Router:
@@ -261,7 +284,7 @@ class Router:
         *,
         goals: Goals | None = None,
         task: str | None = None,
-        flags: bool | Literal["warn"] = True,
+        flags: FlagMode = True,
         observed: Mapping[str, float] | None = None,
     ) -> Decision:
         """Decide which expert a prompt goes to.
@@ -272,7 +295,8 @@ class Router:
             task: a Transformers task; by default fill-mask where the prompt holds ``[MASK]``,
                 else text-generation.
             flags: read flags and raise on unknown words (True), warn of them (``"warn"``), or
-                leave the text as it is (False).
+                leave the text as it is (False). `Flags` that were read elsewhere, off the user's
+                own text, act like those of a prompt; unknown words in them warn.
             observed: expert → seconds that its calls took of late, a snapshot such as
                 `tryage.dispatch.Latencies` gives; the goal latency looks at it.
 
@@ -291,7 +315,7 @@ class Router:
         *,
         goals: Goals | None = None,
         task: str | None = None,
-        flags: bool | Literal["warn"] = True,
+        flags: FlagMode = True,
         observed: Mapping[str, float] | None = None,
     ) -> list[Decision]:
         """Decide for many prompts in one pass; arguments and errors as `route`.
@@ -370,10 +394,98 @@ class Router:
             )
         return evaluation.of_tasks(found)
 
-    def _read(self, prompt: str, flags: bool | Literal["warn"]) -> Flags:
+    def pareto(self, table: ScoreTable, *goals: str) -> Front:
+        """Sweep the weights of goals over measured results; see `tryage.evaluation.pareto`.
+
+        Args:
+            table: measured results of one task that the router was not fitted on.
+            goals: one goal or two, such as ``"cost"``.
+
+        Raises:
+            GoalError: a goal is unknown or cannot be computed.
+            ScoreTableError: table and library do not fit, several tasks, or nothing measured.
+        """
+        from tryage.evaluation.pareto import pareto
+
+        parts = table.by_task(self.library)
+        if len(parts) != 1:
+            raise ScoreTableError(f"the table has the tasks {', '.join(parts)}; give one of them")
+        ((task, part),) = parts.items()
+        columns = [self.library.index(name) for name in part.experts]
+        wanted = self.policy.combine(None, None)
+        base = {name: w for name, w in wanted.weights.items() if name not in goals}
+        alone = [replace(wanted, weights=check_weights({g: 1.0}, wanted.goals)) for g in goals]
+        predicted = self.forecast(part.prompts, task=task)
+        guessed = self._facts(part.prompts, predicted)
+        measured = self._facts(part.prompts, measured_over(predicted, part, columns))
+        objective = self.objective
+        totals = objective.totals(predicted.losses, task, replace(wanted, weights=base), guessed)
+        values = [objective.goal_values(wanted.goal(name), measured) for name in goals]
+        return pareto(
+            part,
+            goals,
+            predicted=totals[:, columns],
+            penalties=[objective.penalties(w, task, guessed)[..., columns] for w in alone],
+            values=[found[..., columns] for found in values],
+            realised=[objective.penalties(w, task, measured)[..., columns] for w in alone],
+        )
+
+    def calibrate(
+        self,
+        prompts: Sequence[str],
+        *budgets: str,
+        goals: Goals | None = None,
+        task: str | None = None,
+        seed: int = 0,
+    ) -> Calibration:
+        """Find weights with which the router meets budgets on prompts like these.
+
+        Args:
+            prompts: past prompts, taken as they are (flags in them do not act).
+            budgets: ``"mean cost <= 0.40 USD per 1000 prompts"``, ``"score >= 95% of best"``
+                (the best single expert by predicted mean), ``"share(NAME) <= 20%"``; several hold
+                together.
+            goals: weights and limits that hold besides.
+            task: what the prompts ask for; by default what each asks for itself.
+            seed: of the bootstrap.
+
+        Returns:
+            Goals with the weights found, and what they attain; where a budget cannot be met, the
+            nearest attainable.
+
+        Raises:
+            GoalError: a budget cannot be read, or speaks of what is not known.
+            PromptError: there is no prompt, or prompts ask for several tasks.
+        """
+        from tryage import budgets as budget_room
+
+        for prompt in prompts:
+            self._read(prompt, False)
+        tasks = {task} if task else {asked_task(prompt) for prompt in prompts}
+        if len(tasks) != 1:
+            told = "there are no prompts" if not tasks else f"prompts ask for {', '.join(tasks)}"
+            raise PromptError(f"{told}; calibrate on prompts of one task")
+        asked = tasks.pop()
+        predicted = self.forecast(prompts, task=asked)
+        return budget_room.calibrate(
+            self.objective,
+            predicted,
+            asked,
+            self.policy.combine(goals, None),
+            self._facts(prompts, predicted),
+            budgets,
+            goals=goals or Goals(),
+            scored=self.facts.get("kind") == "scores",
+            seed=seed,
+        )
+
+    def _read(self, prompt: str, flags: FlagMode) -> Flags:
         if not isinstance(prompt, str):
             raise PromptError(f"a prompt is text, found {type(prompt).__name__}")
-        read = flag_reader.parse(prompt) if flags else Flags(prompt)
+        if isinstance(flags, Flags):
+            read = replace(flags, prompt=prompt)
+        else:
+            read = flag_reader.parse(prompt) if flags else Flags(prompt)
         if not read.prompt.strip():
             what = "the prompt is empty" if not prompt.strip() else "the prompt holds only flags"
             raise PromptError(f"{what}; there is nothing to route")
@@ -384,12 +496,14 @@ class Router:
         reads: Sequence[Flags],
         goals: Goals | None,
         task: str | None,
-        flags: bool | Literal["warn"],
+        flags: FlagMode,
         observed: Mapping[str, float] | None,
     ) -> list[Decision]:
-        unknown: Literal["error", "warn"] = "warn" if flags == "warn" else "error"
+        warns = flags == "warn" or isinstance(flags, Flags)
+        unknown: Literal["error", "warn"] = "warn" if warns else "error"
         wanted = [
-            self.policy.combine(goals, read if flags else None, unknown=unknown) for read in reads
+            self.policy.combine(goals, read if flags is not False else None, unknown=unknown)
+            for read in reads
         ]
         tasks = [task or asked_task(read.prompt) for read in reads]
         decisions: list[Decision | None] = [None] * len(reads)
@@ -432,6 +546,7 @@ class Router:
             flags=wanted.flags,
             out_of_distribution=bool(predicted.ood[place]),
             goals=wanted.goals,
+            measured=predicted.measured,
         )
 
     def _facts(

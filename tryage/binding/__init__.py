@@ -1,6 +1,6 @@
 """What both adapters share: a router bound to callables, and what is read of their inputs."""
 
-from tryage.binding.bound import Binding
+from tryage.binding.bound import Binding, flag_mode, passing_on
 from tryage.binding.fields import BOUND, Bound
 from tryage.binding.inputs import (
     LAST_MESSAGE,
@@ -21,6 +21,8 @@ __all__ = [
     "Change",
     "FlagsFrom",
     "check_arguments",
+    "flag_mode",
     "own_text",
+    "passing_on",
     "strip_own",
 ]

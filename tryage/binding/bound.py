@@ -6,9 +6,19 @@ experts are given, and decides. What a callable is, is the adapter's business.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar
 
@@ -32,6 +42,7 @@ from tryage.dispatch import (
 )
 from tryage.encoders import StaticEncoder
 from tryage.errors import LibraryError, did_you_mean
+from tryage.flags import Flags
 from tryage.goals import Goals
 from tryage.library import Expert, Library
 from tryage.persistence import find_router
@@ -194,17 +205,20 @@ class Binding(Generic[T]):
             PromptError, FlagError, GoalError, NoEligibleExpertError: as `Router.route`.
             LibraryError: there is no expert `only`.
         """
-        mode: Literal["warn", False] = "warn" if flags else False
+        mode = flag_mode(flags)
         router = self._router_for(only, without) if only or without else self.router
         observed = self.latencies.snapshot()
         return router.route(text, goals=self._goals, task=self._task, flags=mode, observed=observed)
 
     def decide_batch(self, texts: Sequence[str], *, flags: bool = False) -> list[Decision]:
         """Decide for many texts in one pass; arguments and errors as `decide`."""
-        mode: Literal["warn", False] = "warn" if flags else False
         observed = self.latencies.snapshot()
         return self.router.route_batch(
-            texts, goals=self._goals, task=self._task, flags=mode, observed=observed
+            texts,
+            goals=self._goals,
+            task=self._task,
+            flags=flag_mode(flags),
+            observed=observed,
         )
 
     def dispatch(
@@ -359,6 +373,36 @@ class Binding(Generic[T]):
             raise LibraryError("experts is needed: there is nothing to make them of")
         runtime = Runtime(library)
         return {expert.name: self._factory(runtime, expert) for expert in library}
+
+
+_PASSED_ON: ContextVar[Flags | None] = ContextVar("tryage_flags", default=None)
+
+
+@contextlib.contextmanager
+def passing_on(flags: Flags) -> Iterator[None]:
+    """Let flags act in every decision that is made inside: they were read off the user's text.
+
+    They reach decisions in threads and tasks that copy the context, as those of both frameworks
+    do.
+    """
+    token = _PASSED_ON.set(flags if flags.found else None)
+    try:
+        yield
+    finally:
+        _PASSED_ON.reset(token)
+
+
+def flag_mode(own: bool) -> Literal["warn", False] | Flags:
+    """Return how a decision treats flags.
+
+    Args:
+        own: whether the text is the user's own.
+
+    Returns:
+        The flags that are passed on, if any, which then are the only ones; else whether those in
+        the text act.
+    """
+    return _PASSED_ON.get() or ("warn" if own else False)
 
 
 def unknown_expert(name: str, known: Iterable[str]) -> LibraryError:

@@ -1,4 +1,4 @@
-"""The command line: ``tryage quickstart | route | run | label | fit | evaluate | library | flags``.
+"""The command line: ``tryage quickstart | route | run | label | fit | evaluate | calibrate | …``.
 
 Every command prints for people, or one JSON object with ``--json``; then standard output holds the
 JSON alone, and progress and warnings go to standard error. User errors end with exit code 2 and
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 import typer
 
-from tryage.cli import deciding, learning, libraries
+from tryage.cli import deciding, learning, libraries, steering
 from tryage.cli.shared import show_warning
 
 app = typer.Typer(
@@ -31,9 +31,11 @@ _COMMANDS: Mapping[typer.Typer, tuple[Callable[..., None], ...]] = {
         learning.label,
         learning.fit,
         learning.evaluate,
+        steering.calibrate,
+        steering.pareto,
         deciding.flags,
     ),
-    library: (libraries.show, libraries.check),
+    library: (libraries.show, libraries.check, libraries.from_hub),
 }
 for _group, _commands in _COMMANDS.items():
     for _command in _commands:

@@ -22,7 +22,7 @@ from tryage.cli.shared import (
     say,
     stderr,
 )
-from tryage.decision import Decision
+from tryage.cli.summary import summary
 from tryage.errors import PromptError, TryageError
 from tryage.goals import Goals
 from tryage.prompts import PromptRecord, read_prompts
@@ -85,7 +85,9 @@ def _route_file(
     else:
         with replacing(target) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
-    stderr().print(_shares(decisions), markup=False, highlight=False)
+    scored = router.facts.get("kind") == "scores"
+    told = summary(decisions, scored=scored)
+    stderr().print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def _with_place(
@@ -102,15 +104,6 @@ def _with_place(
         except TryageError as found:
             return PromptError(f"{record.where}: {found}")
     return error
-
-
-def _shares(decisions: list[Decision]) -> str:
-    counts: dict[str, int] = {}
-    for decision in decisions:
-        counts[decision.expert] = counts.get(decision.expert, 0) + 1
-    rows = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    width = max(len(name) for name in counts)
-    return "\n".join(f"{n:<{width}}  {c:>6}  {c / len(decisions):6.1%}" for n, c in rows)
 
 
 @guarded

@@ -89,8 +89,8 @@ class Goal(abc.ABC):
         weight: λ ≥ 0, in units of the training table's loss spread.
     """
 
-    name: ClassVar[str]
-    unit: ClassVar[str]
+    name: str
+    unit: str
     log: ClassVar[bool] = False
     missing: ClassVar[Literal["worst", "error"]] = "worst"
 

@@ -13,9 +13,11 @@ from tryage.predictors.hybrid import HybridPredictor
 from tryage.predictors.linear import LinearPredictor
 from tryage.predictors.nearest import NearestPredictor
 from tryage.predictors.transformer import TransformerPredictor
+from tryage.predictors.unmeasured import UnmeasuredPredictor
 
 __all__ = [
     "PREDICTORS",
+    "STORED",
     "BestSinglePredictor",
     "ClustersPredictor",
     "FittedPredictor",
@@ -26,6 +28,7 @@ __all__ = [
     "Predictor",
     "RandomPredictor",
     "TransformerPredictor",
+    "UnmeasuredPredictor",
     "make_predictor",
 ]
 
@@ -42,6 +45,12 @@ PREDICTORS: dict[str, type[FittedPredictor]] = {
     )
 }
 """Kind → class."""
+
+STORED: dict[str, type[FittedPredictor]] = {
+    **PREDICTORS,
+    UnmeasuredPredictor.kind: UnmeasuredPredictor,
+}
+"""Kind → class, of all that a router folder may hold."""
 
 
 def make_predictor(

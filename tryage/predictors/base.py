@@ -383,7 +383,10 @@ class VectorPredictor(FittedPredictor):
     def _keep_columns(self, columns: list[int]) -> None:
         self.fitted_ = {
             target: {
-                name: array if name in self.SHARED_ARRAYS else array[..., columns]
+                # Laid out as when it is loaded again, so that sums round alike.
+                name: array
+                if name in self.SHARED_ARRAYS
+                else np.ascontiguousarray(array[..., columns])
                 for name, array in own.items()
             }
             for target, own in self.fitted_.items()
