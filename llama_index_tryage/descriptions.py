@@ -10,6 +10,7 @@ from llama_index.core.tools import ToolMetadata
 from numpy.typing import NDArray
 
 from tryage import Goals, Router
+from tryage.binding import flag_mode
 from tryage.encoders import Encoder, resolve_encoder
 from tryage.errors import GoalError, LibraryError, PromptError
 from tryage.flags import parse
@@ -54,9 +55,10 @@ class Descriptions:
             GoalError: there are limits, which nobody can check on tools that are no experts.
             LibraryError: a choice has neither description nor name.
         """
-        read = parse(text) if flags else None
+        mode = flag_mode(flags)
+        read = parse(text) if mode == "warn" else mode or None
         wanted = router.policy.combine(goals, read, unknown="warn")
-        text = text if read is None else read.prompt
+        text = read.prompt if read is not None and mode == "warn" else text
         if not text.strip():
             raise PromptError("the prompt is empty; there is nothing to route")
         if wanted.limits:

@@ -141,7 +141,8 @@ class TryageSelector(BaseSelector):
         if names is None:
             return _Picked(self._by_description(choices, text, own), None)
         router = self._router_of(names)
-        decision = router.route(text, goals=self._goals, task=self._task, flags=flag_mode(own))
+        mode = flag_mode(own)
+        decision = router.route(text, goals=self._goals, task=self._task, flags=mode)
         eligible = [ranked for ranked in decision.ranking if ranked.eligible][: self._most]
         best = eligible[0].total or 0.0
         near = [r for r in eligible if r is eligible[0] or (r.total or 0.0) <= best + self._margin]

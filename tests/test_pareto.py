@@ -69,12 +69,13 @@ def test_no_point_dominates_another_and_every_weight_is_covered(problem):
 def test_the_weight_of_a_point_attains_it(problem):
     losses, predicted, values = problem
     front = front_of(losses, predicted, values)
-    row = np.arange(len(losses))
     for k in range(len(front.points)):
         totals = predicted + front.points.weights[k, 0] * values
         near = totals <= totals.min(axis=1, keepdims=True) + 1e-9
-        chosen = np.where(near, values, np.inf).argmin(axis=1)
-        assert values[row, chosen].mean() == pytest.approx(front.points.values[k, 0])
+        # Where totals tie within rounding, either of the tied may have been chosen.
+        low = np.where(near, values, np.inf).min(axis=1).mean()
+        high = np.where(near, values, -np.inf).max(axis=1).mean()
+        assert low - 1e-9 <= front.points.values[k, 0] <= high + 1e-9
 
 
 @given(problems())

@@ -22,8 +22,8 @@ HISTORIES = {
 class Watched(TryageLLM):
     """Keeps its decisions."""
 
-    def _decide(self, given):
-        sent, decision = super()._decide(given)
+    def _decide(self, given, kwargs):
+        sent, decision = super()._decide(given, kwargs)
         DECISIONS.append(decision)
         return sent, decision
 

@@ -7,6 +7,7 @@ from llama_index.core.tools import ToolMetadata
 
 from llama_index_tryage import TryageDecisionEvent, TryageMultiSelector, TryageSelector
 from tryage import Goals, Policy, Router, TryageWarning
+from tryage.binding import passing_on
 from tryage.errors import (
     GoalError,
     LibraryError,
@@ -14,6 +15,7 @@ from tryage.errors import (
     PromptError,
     RouterNotFoundError,
 )
+from tryage.flags import parse
 
 FLAG = "[Flag: size=2]"
 NAMES = ("giant", "writer", "coder")
@@ -208,6 +210,9 @@ def test_goals_limits_and_flags_beside_descriptions(router):
     flagged = own.select(SUBJECTS, f"{QUESTIONS[0]} {FLAG}")
     assert "goals (size) do not weigh" in flagged.reason
     assert flagged.similarities == own.select(SUBJECTS, QUESTIONS[0]).similarities
+    with passing_on(parse(FLAG)):
+        passed = TryageSelector(router).select(SUBJECTS, QUESTIONS[0])
+    assert passed.reason == flagged.reason
     limits = {"parameters": "<=3B"}
     for options in ({"goals": Goals(limits=limits)}, {"policy": Policy(limits=limits)}):
         with pytest.raises(GoalError, match="limits parameters <= 3B cannot be checked"):
