@@ -9,18 +9,22 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from tryage.decision import Decision
 from tryage.dispatch import (
     AsyncStream,
+    Breaker,
     DispatchedDecision,
     Errors,
+    Health,
+    Options,
     Outcome,
     Stream,
     adispatch,
     adispatch_batch,
     adispatch_stream,
+    check_options,
     dispatch,
     dispatch_batch,
     dispatch_stream,
@@ -48,11 +52,6 @@ LAST_MESSAGE = "last_message"
 NO_CALLABLE = "no callable was given for it"
 
 
-class _Options(TypedDict):
-    max_attempts: int | None
-    errors: Errors
-
-
 class Binding(Generic[T]):
     """A router, and the callable that runs each of its experts.
 
@@ -68,6 +67,14 @@ class Binding(Generic[T]):
         task: a Transformers task, or None to see it from the text.
         max_attempts: how many experts to try at most; None tries every eligible one.
         errors: exceptions on which the next expert is tried; others are raised at once.
+        timeout: seconds that one call, or one chunk of a stream, may take; then the next expert
+            is tried. A blocking call then runs in a thread of its own, see `dispatch`.
+        total_timeout: seconds that all calls for one prompt may take together.
+        breaker: leaves an expert alone for a while that keeps failing; True for the usual
+            `Breaker`, False or None for none.
+
+    Attributes:
+        health: what the calls told about every expert; its snapshot is the router's `observed`.
 
     Raises:
         RouterNotFoundError: there is no such folder or bundled router.
@@ -87,9 +94,11 @@ class Binding(Generic[T]):
         task: str | None = None,
         max_attempts: int | None = None,
         errors: Errors = (Exception,),
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        breaker: bool | Breaker | None = None,
     ) -> None:
-        if max_attempts is not None and max_attempts < 1:
-            raise ValueError(f"max_attempts is {max_attempts}; it is at least 1, or None for all")
+        check_options(max_attempts, timeout, total_timeout)
         self._source = router if isinstance(router, Router) else find_router(router)
         self._given = experts
         self._aliases = dict(aliases or {})
@@ -97,7 +106,15 @@ class Binding(Generic[T]):
         self._factory = factory
         self._goals = goals
         self._task = task
-        self._options: _Options = {"max_attempts": max_attempts, "errors": errors}
+        usual = Breaker() if breaker is True else None
+        self.health = Health(breaker if isinstance(breaker, Breaker) else usual)
+        self._options: Options = {
+            "max_attempts": max_attempts,
+            "errors": errors,
+            "timeout": timeout,
+            "total_timeout": total_timeout,
+            "health": self.health,
+        }
         self._lock = threading.Lock()
         self._router: Router | None = None
         self._experts: dict[str, T] = {}

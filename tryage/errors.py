@@ -17,7 +17,8 @@
     │   └── DamagedFileError                 a file of it was cut or changed
     ├── ExpertError (RuntimeError)           an expert could not be loaded or run
     │   ├── ModelNotFoundError (FileNotFoundError)
-    │   └── TaskError (ValueError)           nothing here runs this task
+    │   ├── TaskError (ValueError)           nothing here runs this task
+    │   └── ExpertTimeoutError (TimeoutError) it did not answer in time
     ├── DispatchError (RuntimeError)         every expert that was tried failed
     ├── NoEligibleExpertError (LookupError)  limits exclude every expert
     ├── OutputFolderError (FileExistsError)  the output folder holds something else
@@ -108,6 +109,10 @@ class ModelNotFoundError(ExpertError, FileNotFoundError):
 
 class TaskError(ExpertError, ValueError):
     """Nothing here runs the task asked for."""
+
+
+class ExpertTimeoutError(ExpertError, TimeoutError):
+    """An expert did not answer in the time it was given."""
 
 
 class DispatchError(TryageError, RuntimeError):
