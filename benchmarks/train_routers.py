@@ -2,10 +2,11 @@
 
 ::
 
-    python benchmarks/train_routers.py            # writes tryage/pretrained/open7
+    python benchmarks/train_routers.py            # writes tryage/pretrained/NAME for every name
 
-The texts of the tables are not written anywhere; a router keeps cluster centres, cell means and
-its encoder. `benchmarks/routing.py` measures the result and puts its table into the model card.
+The texts of the tables are not written anywhere; a router keeps cluster centres and cell means,
+and shares the bundled encoder. `benchmarks/routing.py` measures the result and puts its table into
+the model card.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import argparse
 import json
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 from data import BEGIN, END, data_folder
 
-from tryage import Library, Router, ScoreTable
+from tryage import Library, Router, ScoreTable, persistence
 from tryage.cards import model_card
 from tryage.persistence import RouterState
 
@@ -51,25 +53,66 @@ is marked out of distribution where it is strange enough, and goes to the best e
 """
 
 
-def train_open7(data: Path, out: Path) -> Router:
-    """Fit and save the router over seven open models, with the default configuration."""
-    table = ScoreTable.read(data / "routing" / "open7_train.jsonl.gz")
-    library = Library.read(HERE / "open7.yaml")
+TERMS_ROUTERBENCH = """\
+Trained on 2,225 prompts with the measured scores, costs and response lengths of eleven language
+models of late 2023, which RouterBench measured (Hu et al., 2024; its data set's card names no
+licence), as the data of RouterDC holds them (NeurIPS 2024; github.com/shuhao02/RouterDC at 0e63989,
+`datasets/routerbench_zs`; no licence file at its root). The prompts are those of three benchmarks,
+each under its own terms as their authors publish them: MBPP, ARC-Challenge and WinoGrande. This
+folder holds no text of them: numbers computed from the prompts and the measurements. The experts'
+own licences are in the table above; their prices are those of the time of the data."""
+
+NOTES_ROUTERBENCH = """
+## Limits
+
+It predicts the loss, the cost in USD and the length of the answer in characters. One expert,
+gpt-4-1106-preview, is the best of the eleven on every one of the three benchmarks, so without a
+weight on cost nearly every prompt goes to it: this router is for saying how much quality a saving
+costs. It knows three kinds of prompt, all in English. Its encoder is the one that ships with the
+same version of Tryage.
+"""
+
+
+class Recipe(NamedTuple):
+    """How a bundled router is made: its data, its library, and what its card says."""
+
+    table: str
+    library: str
+    terms: str
+    notes: str
+
+
+RECIPES = {
+    "open7": Recipe("open7_train.jsonl.gz", "open7.yaml", TERMS, MEASURED),
+    "routerbench11": Recipe(
+        "routerbench11_train.jsonl.gz", "routerbench11.yaml", TERMS_ROUTERBENCH, NOTES_ROUTERBENCH
+    ),
+}
+
+
+def train(name: str, data: Path, out: Path) -> Router:
+    """Fit and save a bundled router, with the default configuration."""
+    recipe = RECIPES[name]
+    table = ScoreTable.read(data / "routing" / recipe.table)
+    library = Library.read(HERE / recipe.library)
     # The folder moves with the package, so nothing in it may point back here.
     router = Router.fit(table, library=Library(library.experts, name=library.name), seed=0)
     state = RouterState(router.library, router.objective, router.predictors, router.facts)
-    router.save_pretrained(out, card=model_card(state, terms=TERMS) + MEASURED)
+    card = model_card(state, terms=recipe.terms) + recipe.notes
+    persistence.save(state, out, card, share_encoder=True)
     return router
 
 
 def main() -> None:
     """Read the arguments, train, and say what was validated."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
-    parser.add_argument("--out", type=Path, default=PRETRAINED / "open7")
+    parser.add_argument("--only", choices=tuple(RECIPES), help="train this one alone")
+    parser.add_argument("--out", type=Path, default=PRETRAINED, help="folder of the folders")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    router = train_open7(data_folder(), args.out)
-    logger.info("%s: %s", args.out, json.dumps(router.facts["validation"], indent=1))
+    for name in [args.only] if args.only else RECIPES:
+        router = train(name, data_folder(), args.out / name)
+        logger.info("%s: %s", args.out / name, json.dumps(router.facts["validation"], indent=1))
 
 
 if __name__ == "__main__":

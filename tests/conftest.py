@@ -310,6 +310,24 @@ def table() -> Any:
 
 
 @pytest.fixture(scope="session")
+def targets_table(table: Any) -> Any:
+    """`table` with costs, lengths, grades and latencies, the same on every prompt."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    rows = {
+        "cost": (2e-4, 1e-4, 9e-4),
+        "response_chars": (300.0, 900.0, 600.0),
+        "readability": (12.0, 5.0, 9.0),
+        "latency": (1.0, 0.5, 3.0),
+    }
+    shape = table.losses.shape
+    targets = {name: np.broadcast_to(np.array(row), shape) for name, row in rows.items()}
+    return replace(table, targets=targets)
+
+
+@pytest.fixture(scope="session")
 def held_out_table() -> Any:
     """40 prompts of the same kinds that `table` does not hold."""
     from tryage import ScoreTable

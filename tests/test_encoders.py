@@ -12,6 +12,7 @@ from tryage.encoders import (
     Encoder,
     SentenceEncoder,
     StaticEncoder,
+    bundled_digest,
     load_encoder,
     prepare,
     resolve_encoder,
@@ -252,3 +253,10 @@ def test_a_sentence_transformers_folder_is_an_encoder(tmp_path, tiny_masked):
     again = load_encoder(encoder.save(tmp_path), tmp_path)
     np.testing.assert_allclose(again.encode(["the river"])[0], vectors[0], atol=1e-4)
     assert encoder.encode([]).shape == (0, encoder.dim)
+
+
+def test_a_folder_may_name_the_bundled_encoder(tmp_path):
+    config = {"kind": "bundled", "sha256": bundled_digest()}
+    assert load_encoder(config, tmp_path) is StaticEncoder.bundled()
+    with pytest.raises(EncoderError, match="ships"):
+        load_encoder(config | {"sha256": "0" * 64}, tmp_path)

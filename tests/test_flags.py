@@ -1,9 +1,13 @@
+import json
+from importlib import resources
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tryage import flags
 from tryage.errors import FlagError
+from tryage.goals import GOALS
 from tryage.limits import parse_limit
 
 
@@ -21,6 +25,50 @@ def test_words_and_assignments_become_weights(prompt, clean, weights):
     read = flags.parse(prompt)
     assert (read.prompt, dict(read.weights)) == (clean, weights)
     assert read.error() is None
+
+
+@pytest.mark.parametrize(
+    ("words", "weights"),
+    [
+        ("cheapest", {"cost": 1.0}),
+        ("secure, concise", {"security": 0.3, "verbosity": 0.3}),
+        ("least expensive model", {"cost": 1.0}),
+        ("low-cost, low latency", {"cost": 0.3, "latency": 0.3}),
+        ("as short as possible", {"verbosity": 1.0}),
+        ("Please use the most secure model!", {"security": 1.0}),
+        ("easy to read", {"readability": 0.3}),
+        ("up to date", {"recency": 0.3}),
+        ("most up-to-date", {"recency": 1.0}),
+        ("fast and cheap", {"latency": 0.3, "cost": 0.3}),
+        ("das kleinste Modell", {"size": 1.0}),
+        ("möglichst günstig", {"cost": 1.0}),
+        ("le modèle le plus rapide", {"latency": 1.0}),
+        ("el modelo más barato", {"cost": 1.0}),
+        ("più sicuro", {"security": 1.0}),
+        ("最便宜的模型", {"cost": 1.0}),
+    ],
+)
+def test_everyday_words_in_several_languages(words, weights):
+    read = flags.parse(f"Hello [Flag: {words}]")
+    assert dict(read.weights) == weights
+    assert not read.unknown
+
+
+def test_weights_and_limits_on_the_same_goal():
+    read = flags.parse("Hello [Flag: size=0.4, cost<=0.001, cost=0.2]")
+    assert read.weights == {"size": 0.4, "cost": 0.2}
+    assert [str(limit) for limit in read.limits] == ["cost <= 0.001 USD"]
+
+
+def test_no_word_of_the_lexicon_stands_twice():
+    text = resources.files("tryage").joinpath("flags.json").read_text(encoding="utf-8")
+    data = json.loads(text)
+    degrees = [words for goal in data["goals"].values() for words in goal.values()]
+    listed = [*degrees, data["intensifiers"], data["fillers"]]
+    words = [word for languages in listed for group in languages.values() for word in group]
+    assert len(words) == len(set(words))
+    assert all(word == word.lower().strip() for word in words)
+    assert set(data["goals"]) == set(GOALS)
 
 
 def test_limits_in_flags():
@@ -50,7 +98,7 @@ def test_a_typo_in_a_long_word_acts_and_is_echoed():
     assert read.echo == ("smalest (read as smallest) modle (read as model) → size=1",)
 
 
-@pytest.mark.parametrize("word", ["cheapest", "smaaallest", "nwe", "smal l"])
+@pytest.mark.parametrize("word", ["fluffiest", "smaaallest", "nwe", "smal l"])
 def test_unknown_words_are_named_with_the_nearest_known(word):
     read = flags.parse(f"Hi [Flag: {word}]")
     assert read.unknown

@@ -1,12 +1,14 @@
 import datetime
+import json
 import math
 
 import numpy as np
 import pytest
 
-from tryage import Expert, Goals, Library
+from tryage import Expert, Goals, Library, Security
+from tryage import goals as goal_module
 from tryage.errors import GoalError
-from tryage.goals import GOALS, reference_date
+from tryage.goals import GOALS, Facts, Goal, reference_date
 
 LIBRARY = Library(
     [
@@ -20,13 +22,13 @@ LIBRARY = Library(
 
 def test_size_is_scaled_by_its_logarithm_and_a_missing_one_counts_as_worst():
     goal = GOALS["size"]
-    values = goal.values(LIBRARY, datetime.date.min)
+    values = goal.values(LIBRARY, Facts(datetime.date.min))
     np.testing.assert_allclose(goal.scaled(values, goal.fit(values)), [0, 1, 1, 0.5])
 
 
 def test_recency_counts_days_from_the_newest():
     goal, reference = GOALS["recency"], reference_date(LIBRARY)
-    values = goal.values(LIBRARY, reference)
+    values = goal.values(LIBRARY, Facts(reference))
     np.testing.assert_array_equal(values, [30, 0, math.nan, math.nan])
     np.testing.assert_allclose(goal.scaled(values, goal.fit(values)), [1, 0, 1, 1])
 
@@ -48,3 +50,101 @@ def test_experts_that_are_all_alike_get_no_penalty():
 def test_wrong_weights(weights, told):
     with pytest.raises(GoalError, match=told):
         Goals(**weights)
+
+
+class Hops(Goal):
+    name, unit = "hops", "network hops"
+
+    def value(self, expert):
+        return 1.0
+
+
+def test_goals_of_ones_own_bring_their_weight():
+    goals = Goals(size=0.1, custom=[Hops(0.2)])
+    assert goals.weights == {"size": 0.1, "hops": 0.2}
+    assert goals.to_dict() == {"weights": {"size": 0.1, "hops": 0.2}, "limits": []}
+    assert isinstance(hash(goals), int)
+
+
+@pytest.mark.parametrize(
+    ("custom", "told"),
+    [
+        ([Hops(-1)], "hops is -1"),
+        ([Hops(1), Hops(1)], "two goals are named 'hops'"),
+        ([Hops], "is not a goal"),
+    ],
+)
+def test_wrong_goals_of_ones_own(custom, told):
+    with pytest.raises(GoalError, match=told):
+        Goals(custom=custom)
+
+
+def test_a_weight_given_twice_is_refused():
+    with pytest.raises(GoalError, match="weight twice"):
+        Goals(security=0.1, custom=[goal_module.Security(0.2)])
+
+
+def secure(**facts):
+    own = {name: facts.pop(name) for name in ("license", "revision") if name in facts}
+    return Expert(name="e", model="e", security=Security(**facts), **own)
+
+
+@pytest.mark.parametrize(
+    ("expert", "level"),
+    [
+        (secure(), math.nan),
+        (secure(revision="abc"), math.nan),
+        (secure(license="mit"), 11),
+        (
+            secure(
+                safetensors=True,
+                remote_code=False,
+                location="local",
+                vendor="Mistral AI",
+                license="mit",
+                revision="abc",
+            ),
+            0,
+        ),
+        (secure(safetensors=False, remote_code=False, location="us-east", vendor="x"), 7),
+    ],
+)
+def test_the_security_level_is_summed_from_facts(expert, level):
+    np.testing.assert_equal(GOALS["security"].value(expert), level)
+
+
+def test_security_rules_are_data_that_the_user_can_replace(tmp_path):
+    rules = {"rules": [{"fact": "vendor", "points": {"acme": 0, "*": 5}}]}
+    (tmp_path / "rules.json").write_text(json.dumps(rules))
+    for source in (rules, tmp_path / "rules.json"):
+        goal = goal_module.Security(rules=source)
+        assert goal.value(secure(vendor="ACME")) == 0
+        assert goal.value(secure(vendor="other")) == 5
+        assert math.isnan(goal.value(secure()))
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ({"rules": [{"fact": "colour", "points": {"red": 1}}]}, "unknown fact 'colour'"),
+        ({"rules": [{"fact": "vendor", "points": {"x": -1}}]}, "numbers >= 0"),
+        ({"rules": [{"fact": "vendor"}]}, "not a table"),
+        ("no-such-file.json", "no-such-file"),
+    ],
+)
+def test_wrong_security_rules(rules, told):
+    with pytest.raises(GoalError, match=told):
+        goal_module.Security(rules=rules)
+
+
+def test_every_goal_writes_its_values():
+    written = {name: goal.format(1.0) for name, goal in GOALS.items()}
+    assert written == {
+        "size": "1",
+        "recency": "1 d",
+        "cost": "1 USD",
+        "latency": "1 s",
+        "security": "level 1",
+        "verbosity": "1 chars",
+        "readability": "grade 1.0",
+    }

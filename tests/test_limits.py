@@ -73,7 +73,17 @@ def test_limits_that_cannot_be_read(limits, told):
 
 
 def test_a_limit_reads_back_from_its_own_text():
-    for text in ("parameters <= 3B", "license in [mit, apache-2.0]", "tools = true"):
+    for text in (
+        "parameters <= 3B",
+        "license in [mit, apache-2.0]",
+        "tools = true",
+        "cost <= 0.002 USD",
+        "latency < 1.5 s",
+        "security <= 2",
+        "verbosity <= 800",
+        "readability <= 8.5",
+        "pinned = false",
+    ):
         limit = parse_limit(text)
         assert str(limit) == text
         assert parse_limit(str(limit)) == limit
@@ -87,3 +97,23 @@ def test_goals_take_limits_in_every_form_and_drop_duplicates():
         "tools = true",
     ]
     assert len(Goals(limits=["size<=3B", "parameters<=3B"]).limits) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("cost <= $0.002", "cost <= 0.002 USD"),
+        ("cost<=0.4 USD per 1000 prompts", "cost <= 0.0004 USD"),
+        ("price < 1e-4 usd", "cost < 0.0001 USD"),
+        ("latency <= 500ms", "latency <= 0.5 s"),
+        ("latency <= 2 minutes", "latency <= 120 s"),
+    ],
+)
+def test_units_of_limits_on_goals(text, read):
+    assert str(parse_limit(text)) == read
+
+
+@pytest.mark.parametrize("text", ["cost <= 3 EUR", "latency <= 3 hours", "security <= low"])
+def test_units_that_do_not_fit(text):
+    with pytest.raises(GoalError, match="expected"):
+        parse_limit(text)

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from tryage import Expert, Library, Price
 from tryage.errors import GoalError
+from tryage.goals import GOALS, Goal
 from tryage.limits import parse_limits
 from tryage.objective import Objective, loss_spread
+from tryage.policy import Wanted
 
 TASK = "text-generation"
 
@@ -19,6 +21,14 @@ def expert(name, **attributes):
 
 def objective(experts, spread=1.0):
     return Objective.fit(Library(experts), {TASK: spread})
+
+
+def wanted(weights=(), limits=(), **known):
+    return Wanted(dict(weights), parse_limits(limits), (), **known)
+
+
+def penalties(goals, weights, **known):
+    return goals.penalties(wanted(weights), TASK, goals.facts(**known))
 
 
 @st.composite
@@ -32,7 +42,7 @@ weights = st.floats(0, 3, allow_nan=False)
 
 
 def choose(goals, row, weight):
-    totals = np.array([row]) + goals.penalties({"size": weight}, TASK)
+    totals = np.array([row]) + penalties(goals, {"size": weight})
     return int(goals.choose(totals)[0])
 
 
@@ -60,7 +70,7 @@ def test_permuting_the_library_permutes_columns_and_not_the_winner(experts, data
 
 def test_a_weight_is_worth_the_loss_spread_from_worst_to_best():
     goals = objective([expert("small", parameters=10), expert("big", parameters=1000)], spread=0.5)
-    np.testing.assert_allclose(goals.penalties({"size": 0.3}, TASK), [0.0, 0.15])
+    np.testing.assert_allclose(penalties(goals, {"size": 0.3}), [0.0, 0.15])
 
 
 def test_ties_go_to_the_cheaper_and_then_to_the_name():
@@ -72,7 +82,7 @@ def test_ties_go_to_the_cheaper_and_then_to_the_name():
 
 def test_a_goal_that_nobody_states_decides_nothing():
     goals = objective([expert("a"), expert("b")])
-    assert len(set(goals.penalties({"size": 1.0}, TASK))) == 1
+    assert len(set(penalties(goals, {"size": 1.0}))) == 1
 
 
 def test_eligibility_gives_every_reason():
@@ -112,3 +122,125 @@ def test_loss_spread_ignores_what_was_not_measured():
     table = np.array([[0.0, math.nan], [1.0, 0.5]])
     assert loss_spread(table) == pytest.approx(0.9)
     assert loss_spread(np.ones((3, 2))) == 1.0
+
+
+PRICED = [
+    expert("cheap", price=Price(input=1, output=2), parameters="1B"),
+    expert("dear", price=Price(input=10, output=20), parameters="100B"),
+]
+
+
+def test_a_cost_is_the_price_times_the_lengths_where_nothing_was_measured():
+    goals = objective(PRICED)
+    chars = np.array([400.0, 4000.0])
+    values = goals.goal_values(GOALS["cost"], goals.facts(chars))
+    # 100 tokens read and 250 written at 1 and 2 USD a million, ten times that for the other.
+    np.testing.assert_allclose(values, [[6e-4, 6e-3], [1.5e-3, 1.5e-2]])
+    lengths = {"response_chars": np.array([[40.0, math.nan]])}
+    measured = goals.goal_values(GOALS["cost"], goals.facts(chars[:1], lengths))
+    np.testing.assert_allclose(measured, [[1.2e-4, 6e-3]])
+
+
+def test_a_predicted_cost_comes_before_the_price():
+    goals = objective(PRICED)
+    facts = goals.facts(np.array([400.0]), {"cost": np.array([[0.5, math.nan]])})
+    np.testing.assert_allclose(goals.goal_values(GOALS["cost"], facts), [[0.5, 6e-3]])
+
+
+def test_a_cost_that_nothing_tells_is_an_error_and_never_zero():
+    goals = objective([*PRICED, expert("free?"), expert("mask", task="fill-mask")])
+    with pytest.raises(GoalError, match=r"'free\?' has none: state the price"):
+        penalties(goals, {"cost": 0.1})
+
+
+def test_latency_is_observed_or_else_guessed_from_the_size():
+    goals = objective([*PRICED, expert("unknown")])
+    cold = goals.goal_values(GOALS["latency"], goals.facts())
+    np.testing.assert_allclose(cold, [0.6, 10.5, math.nan])
+    seen = goals.goal_values(GOALS["latency"], goals.facts(observed={"dear": 0.1, "gone": 3.0}))
+    np.testing.assert_allclose(seen, [0.6, 0.1, math.nan])
+    scaled = penalties(goals, {"latency": 1.0}, observed={"dear": 20.4})
+    assert scaled[2] == scaled.max() == pytest.approx(2.0)
+
+
+def test_scales_are_fixed_by_what_was_measured():
+    averages = {"cost": np.array([0.2, 1.2]), "response_chars": np.array([10.0, 30.0])}
+    goals = Objective.fit(Library(PRICED), {TASK: 1.0}, averages=averages)
+    facts = {"cost": np.array([[0.7, 1.7]]), "response_chars": np.array([[20.0, 20.0]])}
+    found = penalties(goals, {"cost": 1.0, "verbosity": 1.0}, targets=facts)
+    np.testing.assert_allclose(found, [[1.0, 2.0]])
+    again = Objective.from_dict(goals.to_dict(), goals.library)
+    np.testing.assert_array_equal(
+        penalties(again, {"cost": 1.0, "verbosity": 1.0}, targets=facts), found
+    )
+
+
+def test_limits_on_goals_hold_prompt_by_prompt():
+    goals = objective(PRICED)
+    facts = goals.facts(np.array([400.0, 4_000_000.0]))
+    limit = wanted(limits=["cost <= 0.002 USD"])
+    totals = goals.totals(np.zeros((2, 2)), TASK, limit, facts)
+    np.testing.assert_array_equal(totals, [[0, np.inf], [np.inf, np.inf]])
+    assert goals.choose(totals).tolist() == [0, -1]
+    told = goals.reasons(TASK, limit, facts.row(0))
+    assert told == {"dear": "cost is 0.006 USD, the limit is <= 0.002 USD"}
+    with pytest.raises(GoalError, match="nothing tells the cost of expert 'x'"):
+        objective([expert("x")]).totals(np.zeros((1, 1)), TASK, limit, goals.facts())
+
+
+def test_a_prompt_must_fit_into_the_context():
+    goals = objective([expert("short", context_length=100), expert("any")])
+    facts = goals.facts(np.array([399.0, 400.0]))
+    totals = goals.totals(np.zeros((2, 2)), TASK, wanted(), facts)
+    np.testing.assert_array_equal(totals, [[0, 0], [np.inf, 0]])
+    assert goals.reasons(TASK, wanted(), facts.row(1)) == {
+        "short": "context_length is 100, the prompt has about 100 tokens"
+    }
+
+
+class Hops(Goal):
+    name, unit = "hops", "network hops"
+
+    def value(self, expert):
+        return {"near": 1.0, "far": 5.0}.get(expert.name, math.nan)
+
+
+def test_a_goal_of_ones_own():
+    goals = objective([expert("near"), expert("far"), expert("lost")])
+    own = Hops(0.5)
+    asked = wanted({"hops": 0.5}, goals={"hops": own})
+    np.testing.assert_allclose(goals.penalties(asked, TASK, goals.facts()), [0, 0.5, 0.5])
+    np.testing.assert_array_equal(goals.shown(asked, goals.facts())["hops"], [1, 5, math.nan])
+
+
+def test_a_goal_of_ones_own_with_values_of_another_shape_is_named():
+    class Wrong(Hops):
+        def values(self, library, facts):
+            return np.zeros(7)
+
+    goals = objective([expert("near"), expert("far")])
+    with pytest.raises(GoalError, match=r"'hops' gave values of shape \(7,\) for 2 experts"):
+        goals.penalties(wanted({"hops": 1.0}, goals={"hops": Wrong(1.0)}), TASK, goals.facts())
+
+
+NAMES = st.sampled_from(["size", "recency", "cost", "latency", "security"])
+
+
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=3), NAMES, weights, weights)
+def test_raising_any_weight_never_raises_the_chosen_experts_value(row, name, low, high):
+    low, high = sorted((low, high))
+    goals = objective(
+        [
+            expert("a", parameters="1B", released="2024-01-01", price=Price(input=3, output=1)),
+            expert("b", parameters="9B", released="2023-01-01", price=Price(input=1, output=1)),
+            expert("c", parameters="3B", released="2025-01-01", price=Price(input=2, output=9)),
+        ]
+    )
+    facts = goals.facts(np.array([50.0]))
+    chosen = [
+        int(goals.choose(goals.totals(np.array([row]), TASK, wanted({name: w}), facts))[0])
+        for w in (low, high)
+    ]
+    values = np.atleast_2d(goals.goal_values(GOALS[name], facts))[0]
+    if abs(row[chosen[0]] - row[chosen[1]]) > 1e-6:
+        assert not values[chosen[1]] > values[chosen[0]]

@@ -2,6 +2,7 @@ import pytest
 
 from tryage import Goals, Policy, TryageWarning, flags
 from tryage.errors import FlagError, GoalError
+from tryage.goals import Security
 from tryage.limits import parse_limit
 
 
@@ -57,3 +58,20 @@ def test_unknown_flags_are_an_error_or_a_warning_as_the_policy_says():
 def test_a_wrong_policy_is_refused(wrong):
     with pytest.raises(GoalError):
         Policy(**wrong)
+
+
+def test_the_maximum_holds_for_the_defaults_too():
+    assert combine(Policy(weights={"size": 0.9}, max_weights={"size": 0.5})).weights == {
+        "size": 0.5
+    }
+
+
+def test_a_policy_brings_goals_of_its_own():
+    strict = Security(rules={"rules": [{"fact": "vendor", "points": {"acme": 0, "*": 9}}]})
+    policy = Policy(goals=[strict], weights={"security": 0.4})
+    wanted = combine(policy, prompt="x [Flag: most secure]")
+    assert wanted.weights == {"security": 1.0}
+    assert wanted.goal("security") is strict
+    assert combine(policy).goal("security") is strict
+    assert combine(policy, goals=Goals(custom=[Security(0.1)])).goal("security") is not strict
+    assert combine(Policy(goals=[Security(0.2)])).weights == {"security": 0.2}

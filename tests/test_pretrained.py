@@ -41,9 +41,9 @@ def test_what_ships_is_small():
         for folder in PRETRAINED.iterdir()
         if folder.is_dir()
     }
-    assert set(sizes) >= {"static", "open7"}
+    assert set(sizes) == {"static", "open7", "routerbench11"}
     assert sizes["static"] < 2.7e6
-    assert sizes["open7"] < 2.7e6
+    assert max(sizes["open7"], sizes["routerbench11"]) < 2e5
     assert sum(sizes.values()) < 6e6
 
 
@@ -59,10 +59,32 @@ def test_open7_has_the_facts_that_goals_weigh(router):
         assert expert.security.vendor
 
 
-def test_open7_carries_the_bundled_encoder(router):
-    prompts = [prompt for _, prompt in PROMPTS]
-    own = router.predictors["text-generation"].encoder.encode(prompts)
-    assert (own == StaticEncoder.bundled().encode(prompts)).all()
+def test_bundled_routers_share_the_bundled_encoder_and_copies_of_them_own_it(router, tmp_path):
+    assert router.predictors["text-generation"].encoder is StaticEncoder.bundled()
+    router.save_pretrained(tmp_path / "own")
+    assert (tmp_path / "own" / "encoder.safetensors").is_file()
+    copy = Router.from_pretrained(tmp_path / "own")
+    for _, prompt in PROMPTS:
+        assert copy.route(prompt).order == router.route(prompt).order
+
+
+def test_routerbench11_predicts_cost_and_length_and_knows_prices():
+    router = Router.from_pretrained("routerbench11")
+    predictor = router.predictors["text-generation"]
+    assert predictor.targets_ == ("loss", "cost", "response_chars")
+    assert all(expert.price is not None for expert in router.library)
+    code, choice = predictor.predict(
+        [
+            "Write a function to find the shared elements from the given two lists.",
+            "Which gas do plants take in?\nA) oxygen\nB) carbon dioxide\n"
+            'Print only a single choice from "A" or "B" without explanation. Answer:',
+        ]
+    ).mean["response_chars"]
+    assert code.min() > 300
+    assert choice.max() < 100
+    cost = predictor.averages_["cost"]
+    assert predictor.experts_[cost.argmax()] == "gpt-4-1106-preview"
+    assert predictor.experts_[cost.argmin()] == "mistralai/mistral-7b-chat"
 
 
 def test_the_card_holds_the_table_of_the_results(results, monkeypatch):

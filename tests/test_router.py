@@ -16,6 +16,7 @@ from tryage.errors import (
     PromptError,
     ScoreTableError,
 )
+from tryage.goals import Goal
 
 CODE = "def buffer_item(index, item=3):\n    if index > item:\n        return index - item\n"
 PROSE = "The old teacher watches the garden, and the garden answers a quiet letter."
@@ -255,3 +256,103 @@ def test_an_evaluated_policy_pays_for_its_goals(router, held_out_table):
     small = router.with_policy(Policy(weights={"size": 5.0})).evaluate(held_out_table).to_dict()
     assert small["router"]["loss"] > router.evaluate(held_out_table).to_dict()["router"]["loss"]
     assert small["router"]["regret"] == pytest.approx(0, abs=1e-9)
+
+
+PRICES = {"coder": (1, 2), "writer": (0.1, 0.2), "giant": (10, 30)}
+
+
+@pytest.fixture(scope="module")
+def priced(table, table_library):
+    experts = [
+        {**expert, "price": dict(zip(("input", "output"), PRICES[expert["name"]], strict=True))}
+        for expert in table_library.to_dict()["experts"]
+    ]
+    return Router.fit(table, library=Library.from_dict({"experts": experts}))
+
+
+def test_a_cost_goal_and_a_cost_limit(priced):
+    decision = priced.route(CODE)
+    assert decision.expert == "coder"
+    assert decision.ranking[0].values["cost"] == pytest.approx((len(CODE) / 4 * 1 + 250 * 2) / 1e6)
+    assert " USD" in decision.explain()
+    assert priced.route(f"{CODE} [Flag: cost=30]").expert == "writer"
+    limited = priced.route(f"{CODE} [Flag: cost<=0.0001]")
+    assert limited.expert == "writer"
+    assert limited.reasons["giant"].startswith("cost is 0.007")
+
+
+def test_a_cost_goal_without_prices_is_an_error(router):
+    with pytest.raises(GoalError, match="'coder', 'writer', 'giant' have none"):
+        router.route(f"{CODE} [Flag: cheapest]")
+
+
+def test_latencies_come_in_as_a_snapshot(router):
+    slow = {"coder": 60.0, "writer": 1.0, "giant": 1.0}
+    assert router.route(CODE, goals=Goals(latency=0.3)).expert == "coder"
+    decision = router.route(CODE, goals=Goals(latency=0.3), observed=slow)
+    assert decision.expert != "coder"
+    assert decision.values["latency"][0] == 60.0
+    assert [d.expert for d in router.route_batch([CODE], observed=slow)] == ["coder"]
+
+
+class Vowels(Goal):
+    name, unit = "vowels", "vowels in the name"
+
+    def value(self, expert):
+        return sum(expert.name.count(vowel) for vowel in "aeiou")
+
+    def format(self, value):
+        return f"{value:.0f} vowels"
+
+
+def test_a_goal_of_ones_own_steers_and_is_explained(router):
+    decision = router.route(PROSE, goals=Goals(custom=[Vowels(0.1)]))
+    assert decision.weights == {"vowels": 0.1}
+    assert decision.to_dict()["ranking"][0]["values"]["vowels"] == 2
+    assert "2 vowels" in decision.explain()
+
+
+def test_a_prompt_longer_than_the_context_is_not_sent_there(table, table_library):
+    experts = [
+        {**expert, "context_length": 100 if expert["name"] == "writer" else 4096}
+        for expert in table_library.to_dict()["experts"]
+    ]
+    router = Router.fit(table, library=Library.from_dict({"experts": experts}))
+    assert router.route(PROSE).expert == "writer"
+    assert router.route(PROSE * 10).reasons.keys() == {"writer"}
+    with pytest.raises(NoEligibleExpertError, match="the prompt has about"):
+        router.route(PROSE * 1000)
+    assert router.evaluate(table).to_dict()["router"]["measured"] == 1.0
+
+
+def test_a_router_saved_before_these_goals_still_weighs_them(open7):
+    assert set(open7.objective.scales) == {"size", "recency"}
+    decision = open7.route("What is 17 * 3? [Flag: most secure]")
+    assert decision.weights == {"security": 1.0}
+    level = decision.values["security"][decision.names.index(decision.expert)]
+    assert level == np.nanmin(decision.values["security"])
+
+
+def test_measured_targets_are_predicted_and_weighed(targets_table, table_library):
+    router = Router.fit(targets_table, library=table_library)
+    decision = router.route(CODE)
+    assert decision.expert == "coder"
+    values = {name: decision.values[name][0] for name in ("cost", "verbosity", "readability")}
+    assert values == pytest.approx({"cost": 2e-4, "verbosity": 300, "readability": 12})
+    assert router.route(f"{CODE} [Flag: cost=20]").expert == "writer"
+    assert router.route(f"{PROSE} [Flag: verbosity=3]").expert == "coder"
+    assert router.route(f"{CODE} [Flag: latency<=600ms]").expert == "writer"
+    far = router.route("量子力学中的波函数坍缩是什么？ " * 3)
+    assert far.out_of_distribution
+    assert far.values["cost"] == pytest.approx([2e-4, 1e-4, 9e-4])
+
+
+@pytest.mark.parametrize("kind", ["clusters", "nearest", "linear", "best-single"])
+def test_predicted_targets_survive_saving(targets_table, table_library, tmp_path, kind):
+    router = Router.fit(targets_table, library=table_library, predictor=kind)
+    router.save_pretrained(tmp_path / "r")
+    again = Router.from_pretrained(tmp_path / "r")
+    before, after = router.route(CODE), again.route(CODE)
+    assert before.to_dict() == after.to_dict()
+    assert before.values["cost"] == pytest.approx([2e-4, 1e-4, 9e-4])
+    assert again.objective == router.objective

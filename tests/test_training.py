@@ -62,7 +62,7 @@ def test_every_kind_is_fitted_and_validated_reproducibly(kind, encoder):
     assert row == validate(data, kind, encoder, 0)
     assert row["measured"] == 1.0
     assert row["regret_ci95"][0] <= row["regret"] <= row["regret_ci95"][1]
-    looks = kind in ("clusters", "linear", "nearest")
+    looks = kind in ("clusters", "hybrid", "linear", "nearest")
     assert (row["selection_accuracy"] > 0.9) == looks
 
 
@@ -73,7 +73,7 @@ def test_validation_holds_out_what_it_judges(encoder):
         {"prompt": f"What is {i} times {i + 1}?", "losses": {"a": x, "b": 1 - x}}
         for i, x in enumerate(rng.integers(0, 2, 300).astype(float).tolist())
     ]
-    for kind in ("clusters", "linear", "nearest"):
+    for kind in ("clusters", "hybrid", "linear", "nearest"):
         assert validate(ScoreTable.from_rows(rows), kind, encoder, 0)["loss"] > 0.4
 
 

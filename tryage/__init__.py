@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from tryage.decision import Decision, RankedExpert
 from tryage.errors import TryageError, TryageWarning
-from tryage.goals import Goals
+from tryage.goals import Goal, Goals
 from tryage.library import Endpoint, Expert, Library, Price, Security
 from tryage.limits import Limit
 from tryage.policy import Policy
@@ -22,6 +22,7 @@ __all__ = [
     "Decision",
     "Endpoint",
     "Expert",
+    "Goal",
     "Goals",
     "Library",
     "Limit",

@@ -74,7 +74,8 @@ class Binding(Generic[T]):
             `Breaker`, False or None for none.
 
     Attributes:
-        health: what the calls told about every expert; its snapshot is the router's `observed`.
+        health: what the calls told about every expert; every decision gets its snapshot, which
+            the goal latency looks at.
 
     Raises:
         RouterNotFoundError: there is no such folder or bundled router.
@@ -162,12 +163,16 @@ class Binding(Generic[T]):
         """
         mode: Literal["warn", False] = "warn" if flags else False
         router = self.router if only is None else self._router_of(only)
-        return router.route(text, goals=self._goals, task=self._task, flags=mode)
+        observed = self.health.snapshot()
+        return router.route(text, goals=self._goals, task=self._task, flags=mode, observed=observed)
 
     def decide_batch(self, texts: Sequence[str], *, flags: bool = False) -> list[Decision]:
         """Decide for many texts in one pass; arguments and errors as `decide`."""
         mode: Literal["warn", False] = "warn" if flags else False
-        return self.router.route_batch(texts, goals=self._goals, task=self._task, flags=mode)
+        observed = self.health.snapshot()
+        return self.router.route_batch(
+            texts, goals=self._goals, task=self._task, flags=mode, observed=observed
+        )
 
     def dispatch(
         self, decision: Decision, call: Callable[[str, T], R]

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tryage.goals import GOALS
+from tryage.goals import GOALS, Goal
 
 Array = NDArray[np.float64]
+
+_ALWAYS_TOLD = ("size", "recency", "cost")
+"""Goals that `Decision.explain` tells though nobody weighs them; `ranking` tells all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +66,15 @@ class Decision:
         losses: predicted loss, lower is better, NaN for experts of another task.
         std: standard deviation of the predicted loss.
         totals: loss plus weighted goals, inf where not eligible.
-        values: goal → value in the goal's unit, NaN where not stated.
+        values: goal → value in the goal's unit, NaN where not stated; of every goal that experts
+            state values of, that something is predicted for, or that was weighed or limited.
         reasons: expert → why it is not eligible.
         weights: goal → λ that acted.
         limits: limits that acted, as text.
         flags: each directive found in the prompt, as it was understood.
         out_of_distribution: the prompt is unlike all training prompts; `losses` are then the
             experts' averages.
+        goals: goals of one's own among `values`, which know how to write a value.
     """
 
     expert: str
@@ -85,6 +90,7 @@ class Decision:
     limits: tuple[str, ...]
     flags: tuple[str, ...]
     out_of_distribution: bool
+    goals: Mapping[str, Goal] = field(default_factory=dict, repr=False, kw_only=True)
 
     @property
     def predicted_loss(self) -> float:
@@ -124,7 +130,8 @@ class Decision:
         lines += [f"Flag: {flag}" for flag in self.flags]
         lines += [f"Limit: {limit}" for limit in self.limits]
         width = max(len(name) for name in self.names)
-        lines += [_line(ranked, width) for ranked in self.ranking]
+        told = [name for name in self.values if name in self.weights or name in _ALWAYS_TOLD]
+        lines += [self._line(ranked, width, told) for ranked in self.ranking]
         return "\n".join(lines)
 
     def _reason(self) -> str:
@@ -135,6 +142,21 @@ class Decision:
             return f"lowest predicted loss of {len(names)} eligible experts"
         weights = ", ".join(f"{goal}={weight:g}" for goal, weight in self.weights.items())
         return f"lowest total of {len(names)} eligible experts, with weights {weights}"
+
+    def _line(self, ranked: RankedExpert, width: int, told: list[str]) -> str:
+        if not ranked.eligible:
+            return f"  {ranked.expert:<{width}}  not eligible: {ranked.reason}"
+        values = "  ".join(f"{name} {self._written(name, ranked.values[name])}" for name in told)
+        return (
+            f"  {ranked.expert:<{width}}  total {ranked.total:.4f}  "
+            f"loss {ranked.loss:.4f} ± {ranked.std:.4f}  {values}"
+        ).rstrip()
+
+    def _written(self, name: str, value: float | None) -> str:
+        if value is None:
+            return "not stated, counts as worst"
+        goal = self.goals.get(name) or GOALS.get(name)
+        return f"{value:.4g}" if goal is None else goal.format(value)
 
     def _columns(self, *, eligible: bool) -> list[int]:
         finite = np.isfinite(self.totals)
@@ -159,16 +181,3 @@ class Decision:
 
 def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _line(ranked: RankedExpert, width: int) -> str:
-    if not ranked.eligible:
-        return f"  {ranked.expert:<{width}}  not eligible: {ranked.reason}"
-    values = "  ".join(
-        f"{goal} " + ("not stated, counts as worst" if value is None else GOALS[goal].format(value))
-        for goal, value in ranked.values.items()
-    )
-    return (
-        f"  {ranked.expert:<{width}}  total {ranked.total:.4f}  "
-        f"loss {ranked.loss:.4f} ± {ranked.std:.4f}  {values}"
-    ).rstrip()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
+from types import MappingProxyType
 from typing import Any
 
 from tryage.errors import FlagError, GoalError, did_you_mean
@@ -45,6 +46,11 @@ class Flags:
     echo: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
+    @property
+    def found(self) -> bool:
+        """Whether the prompt held any flag."""
+        return bool(self.echo or self.unknown)
+
     def error(self) -> FlagError | None:
         """Return the error that names the unknown words and the nearest known ones, if any."""
         if not self.unknown:
@@ -53,7 +59,7 @@ class Flags:
         hints = [f"{part!r}.{did_you_mean(part.lower(), lexicon.known)}" for part in self.unknown]
         return FlagError(
             f"flags not understood: {' '.join(hints)} "
-            f"Known words: {', '.join(sorted(lexicon.goal_words))}; "
+            f"Known words: {', '.join(lexicon.examples)} and others; "
             f"also goal=weight ({', '.join(GOALS)}) and limits ({', '.join(ATTRIBUTES)}).",
             self.unknown,
         )
@@ -70,12 +76,18 @@ def parse(prompt: str) -> Flags:
     bodies = [match.group(1) for match in _FLAG.finditer(prompt)]
     if not bodies:
         return Flags(prompt)
+    return replace(_read(tuple(bodies)), prompt=_SPACED.sub(_gap, prompt))
+
+
+@functools.lru_cache(maxsize=1024)
+def _read(bodies: tuple[str, ...]) -> Flags:
+    """Read flags; the same few stand in prompt after prompt."""
     reading = _Reading()
     for body in bodies:
         reading.read(body)
     return Flags(
-        prompt=_SPACED.sub(_gap, prompt),
-        weights=reading.weights,
+        prompt="",
+        weights=MappingProxyType(reading.weights),
         limits=tuple(reading.limits),
         echo=tuple(reading.echo),
         unknown=tuple(reading.unknown),
@@ -122,20 +134,23 @@ class _Reading:
 
     def _words(self, part: str) -> None:
         lexicon = _lexicon()
+        written = part.split()
         asked: dict[str, float] = {}
         said: list[str] = []
-        strong = False
-        for written in part.split():
-            word = lexicon.nearest(written.lower().strip(".!?:'\""))
+        strong, place = False, 0
+        while place < len(written):
+            word, length = lexicon.read(written, place)
+            text = " ".join(written[place : place + length])
+            place += length
             if word is None:
-                self.unknown.append(written)
+                self.unknown.append(text)
             elif word in lexicon.goal_words:
                 goal, weight = lexicon.goal_words[word]
                 weight = lexicon.superlative if strong else weight
                 asked[goal] = max(weight, asked.get(goal, 0.0))
             strong = word in lexicon.intensifiers
-            differs = word is not None and word != written.lower()
-            said.append(f"{written} (read as {word})" if differs else written)
+            differs = word is not None and word != _plain(text)
+            said.append(f"{text} (read as {word})" if differs else text)
         self._ask(asked, " ".join(said))
 
     def _ask(self, asked: Mapping[str, float], said: str) -> None:
@@ -160,25 +175,50 @@ def _number(name: str, value: str) -> float:
         raise GoalError(f"the weight of {name} is {value.strip()!r}, not a number") from None
 
 
-@dataclass(frozen=True, slots=True)
+def _plain(word: str) -> str:
+    return word.lower().strip(".!?:'\"“”„«»¡¿")
+
+
+@dataclass(frozen=True)
 class _Lexicon:
+    """Words that act, and those that mean nothing; entries of several words are phrases."""
+
     goal_words: Mapping[str, tuple[str, float]]
     intensifiers: frozenset[str]
     fillers: frozenset[str]
     superlative: float
+    examples: tuple[str, ...]
 
-    @property
+    @functools.cached_property
     def known(self) -> frozenset[str]:
         return self.intensifiers | self.fillers | frozenset(self.goal_words)
 
+    @functools.cached_property
+    def longest(self) -> int:
+        """Words of the longest phrase."""
+        return max(word.count(" ") + 1 for word in self.known)
+
+    def read(self, written: Sequence[str], start: int) -> tuple[str | None, int]:
+        """Return the known word or phrase that starts at a place, and how many words it takes."""
+        for length in range(min(self.longest, len(written) - start), 1, -1):
+            phrase = " ".join(_plain(word) for word in written[start : start + length])
+            if phrase in self.known:
+                return phrase, length
+        return self.nearest(_plain(written[start])), 1
+
     def nearest(self, word: str) -> str | None:
-        """Return the known word meant: itself, or the only long one that is one edit away."""
-        if word in self.known:
-            return word
+        """Return the known word meant: itself, or the long one that is one edit away.
+
+        Several that are one edit away act only where they mean the same.
+        """
+        spaced = word.replace("-", " ")
+        if word in self.known or spaced in self.known:
+            return word if word in self.known else spaced
         if len(word) < _SHORTEST_TYPO - 1:
             return None
         close = [k for k in self.known if len(k) >= _SHORTEST_TYPO and _one_edit_apart(word, k)]
-        return close[0] if len(close) == 1 else None
+        meanings = {self.goal_words.get(k, k in self.intensifiers) for k in close}
+        return min(close) if len(meanings) == 1 else None
 
 
 @functools.cache
@@ -188,14 +228,20 @@ def _lexicon() -> _Lexicon:
     words = {
         word: (goal, data["weights"][degree])
         for goal, degrees in data["goals"].items()
-        for degree, group in degrees.items()
+        for degree, languages in degrees.items()
+        for group in languages.values()
         for word in group
     }
+    fillers = (word for group in data["fillers"].values() for word in group)
+    intensifiers = (word for group in data["intensifiers"].values() for word in group)
+    # The first English superlative of each goal.
+    examples = tuple(degrees["superlative"]["en"][0] for degrees in data["goals"].values())
     return _Lexicon(
         words,
-        frozenset(data["intensifiers"]),
-        frozenset(data["fillers"]),
+        frozenset(intensifiers),
+        frozenset(fillers),
         data["weights"]["superlative"],
+        examples,
     )
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tryage.errors import LibraryError, did_you_mean
@@ -227,6 +229,35 @@ class Library:
     @functools.cached_property
     def _columns(self) -> dict[str, int]:
         return {name: column for column, name in enumerate(self.names)}
+
+    @functools.cached_property
+    def token_prices(self) -> NDArray[np.float64]:
+        """USD per token read and per token written, shape (2, m); NaN where not stated."""
+        rows = [
+            (p.input / p.per, p.output / p.per) if p is not None else (np.nan, np.nan)
+            for p in (expert.price for expert in self.experts)
+        ]
+        return np.array(rows, dtype=np.float64).T
+
+    @functools.cached_property
+    def sizes(self) -> NDArray[np.float64]:
+        """Parameters of every expert, shape (m,); NaN where not stated."""
+        return np.array([expert.parameters or np.nan for expert in self.experts], dtype=np.float64)
+
+    @functools.cached_property
+    def context_lengths(self) -> NDArray[np.float64]:
+        """Tokens that fit into every expert, shape (m,); infinity where not stated."""
+        return np.array([expert.context_length or np.inf for expert in self.experts])
+
+    @functools.cached_property
+    def shortest_context(self) -> float:
+        """The least of `context_lengths`."""
+        return float(self.context_lengths.min())
+
+    @functools.cached_property
+    def priced(self) -> bool:
+        """Whether some expert has a price."""
+        return any(expert.price is not None for expert in self.experts)
 
     def index(self, name: str) -> int:
         """Return the column of an expert.

@@ -1,4 +1,8 @@
-"""Limits: hard conditions on an expert's attributes, parsed from text and checked by type."""
+"""Limits: hard conditions on experts, parsed from text and checked by type.
+
+Most are on attributes that an expert states once for all. The limits of `ON_GOALS` are on a goal's
+value, which may differ from prompt to prompt, such as the predicted cost.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tryage.errors import GoalError, did_you_mean
 from tryage.library import Expert
-from tryage.units import format_count, parse_count
+from tryage.units import (
+    format_count,
+    format_money,
+    format_seconds,
+    parse_count,
+    parse_money,
+    parse_seconds,
+)
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
@@ -25,12 +39,13 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Attribute:
-    """How one attribute is read from an expert, parsed from text and compared."""
+    """How one attribute is read from an expert, parsed from text, compared and written."""
 
     read: Callable[[Expert], Any]
     parse: Callable[[str], Any]
     ordered: bool
     what: str
+    write: Callable[[Any], str] = str
 
 
 def _text(value: str) -> str:
@@ -56,6 +71,17 @@ def _date(value: str) -> datetime.date:
         raise ValueError(f"{value!r} is not a date such as 2024-01-31") from None
 
 
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a number") from None
+
+
+def _of_a_goal(expert: Expert) -> None:
+    """Return nothing: an expert does not state the value, a goal tells it."""
+
+
 def _lower(value: str | None) -> str | None:
     return None if value is None else value.lower()
 
@@ -65,7 +91,9 @@ def _lowers(values: tuple[str, ...] | None) -> frozenset[str] | None:
 
 
 ATTRIBUTES: Mapping[str, _Attribute] = {
-    "parameters": _Attribute(lambda e: e.parameters, parse_count, True, "a count such as 3B"),
+    "parameters": _Attribute(
+        lambda e: e.parameters, parse_count, True, "a count such as 3B", format_count
+    ),
     "context_length": _Attribute(
         lambda e: e.context_length, parse_count, True, "a number of tokens such as 8192"
     ),
@@ -78,10 +106,32 @@ ATTRIBUTES: Mapping[str, _Attribute] = {
     "tools": _Attribute(lambda e: e.tools, _flag, False, "true or false"),
     "safetensors": _Attribute(lambda e: e.security.safetensors, _flag, False, "true or false"),
     "remote_code": _Attribute(lambda e: e.security.remote_code, _flag, False, "true or false"),
+    "pinned": _Attribute(lambda e: e.revision is not None, _flag, False, "true or false"),
+    "cost": _Attribute(
+        _of_a_goal, parse_money, True, "USD per prompt, such as 0.002", format_money
+    ),
+    "latency": _Attribute(
+        _of_a_goal, parse_seconds, True, "a time such as 2s or 500ms", format_seconds
+    ),
+    "security": _Attribute(_of_a_goal, _number, True, "a level such as 2", "{:g}".format),
+    "verbosity": _Attribute(
+        _of_a_goal, parse_count, True, "a number of characters such as 800", "{:.0f}".format
+    ),
+    "readability": _Attribute(_of_a_goal, _number, True, "a grade such as 8", "{:.3g}".format),
 }
 """Attribute → how a limit on it works."""
 
-ALIASES: Mapping[str, str] = {"size": "parameters", "languages": "language"}
+ON_GOALS = frozenset(name for name, known in ATTRIBUTES.items() if known.read is _of_a_goal)
+"""Attributes that are values of the goal of the same name."""
+
+ALIASES: Mapping[str, str] = {
+    "size": "parameters",
+    "languages": "language",
+    "modalities": "modality",
+    "licence": "license",
+    "context": "context_length",
+    "price": "cost",
+}
 
 _EXPRESSION = re.compile(
     r"\s*([A-Za-z_]+)\s*(<=|>=|!=|==|=|<|>|\bin\b|≤|≥)\s*(.*\S)\s*", re.IGNORECASE | re.DOTALL
@@ -110,7 +160,11 @@ class Limit:
     @property
     def condition(self) -> str:
         """The limit without its attribute: ``"<= 3B"``."""
-        return f"{self.operator} {_format(self.attribute, self.value)}"
+        return f"{self.operator} {self.written(self.value)}"
+
+    def written(self, value: Any) -> str:
+        """Return a value of the attribute as people read it."""
+        return _format(self.attribute, value)
 
     def reason_against(self, expert: Expert) -> str | None:
         """Say why the expert breaks this limit, or None where it keeps it.
@@ -124,10 +178,25 @@ class Limit:
                 f"the limit '{self}' cannot be checked: expert {expert.name!r} states no "
                 f"{self.attribute}. Add it to the library, or drop the limit."
             )
-        if self._holds(found):
-            return None
-        stated = _format(self.attribute, found)
-        return f"{self.attribute} is {stated}, the limit is {self.condition}"
+        return None if self._holds(found) else self.reason(found)
+
+    def reason(self, found: Any) -> str:
+        """Say that a value breaks this limit."""
+        return f"{self.attribute} is {self.written(found)}, the limit is {self.condition}"
+
+    def holds_for(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell which values of a goal keep this limit.
+
+        Args:
+            values: any shape, in the goal's unit.
+
+        Returns:
+            The same shape; false where a value is NaN.
+        """
+        if self.operator == "in":
+            return np.isin(values, self.value)
+        held: NDArray[np.bool_] = _ORDER[self.operator](values, self.value) & ~np.isnan(values)
+        return held
 
     def _holds(self, found: Any) -> bool:
         if isinstance(found, frozenset):
@@ -223,6 +292,4 @@ def _format(attribute: str, value: Any) -> str:
         return "[" + ", ".join(_format(attribute, item) for item in items) + "]"
     if isinstance(value, bool):
         return str(value).lower()
-    if attribute == "parameters":
-        return format_count(value)
-    return str(value)
+    return ATTRIBUTES[attribute].write(value)

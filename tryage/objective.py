@@ -11,19 +11,36 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tryage.goals import GOALS, Scale, reference_date
+from tryage.eligibility import Eligibility, excluded_by_prompt, of_library, reasons_for_row
+from tryage.errors import GoalError
+from tryage.goals import GOALS, Facts, Goal, Scale, reference_date
+from tryage.goals.base import checked_values
 from tryage.library import Library
-from tryage.limits import Limit
+from tryage.limits import ON_GOALS, Limit
+from tryage.policy import Wanted
 
 Array = NDArray[np.float64]
+K = TypeVar("K")
+V = TypeVar("V")
 
 TIE = 1e-9
 """Totals closer than this are equal; the cheaper expert wins, then the first name."""
+
+_MOST_KEPT = 256
+"""Users can write limits, and hand in goals, so the memory of them is bounded."""
+
+_SHOWN_WITH = (
+    ("cost", "cost"),
+    ("latency", "latency"),
+    ("verbosity", "response_chars"),
+    ("readability", "readability"),
+)
+"""Goals that decisions show without being asked, and the target that must be predicted."""
 
 
 def loss_spread(losses: Array) -> float:
@@ -39,14 +56,6 @@ def loss_spread(losses: Array) -> float:
     return float(high - low) or 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Eligibility:
-    """Who may answer: `mask` (m,) and, for everybody else, the reason."""
-
-    mask: NDArray[np.bool_]
-    reasons: Mapping[str, str]
-
-
 @dataclass(frozen=True)
 class Objective:
     """Goals and limits of one library, on scales that are fixed when a router is fitted.
@@ -54,10 +63,12 @@ class Objective:
     Attributes:
         library: m experts, the columns of every array here.
         reference: the day ages are counted from.
-        scales: goal → scale, for the goals that some expert states a value of.
+        scales: goal → scale, for the goals that some expert had a value of. The scale of any
+            other goal is fixed by the library alone.
         spreads: task → width of the losses fitted on.
         unavailable: expert → why it may not be chosen, whatever the limits.
-        values: goal → (m,) in the goal's unit, NaN where not stated.
+        values: goal → (m,) in the goal's unit, NaN where not stated; the goals of which prompts
+            make no difference and some expert states a value.
         scaled: goal → (m,) on the goal's scale.
         tie_rank: (m,) place of every expert by price, then name.
     """
@@ -70,80 +81,197 @@ class Objective:
     values: Mapping[str, Array] = field(init=False, repr=False, compare=False)
     scaled: Mapping[str, Array] = field(init=False, repr=False, compare=False)
     tie_rank: NDArray[np.int64] = field(init=False, repr=False, compare=False)
-    _known: dict[tuple[str, tuple[Limit, ...]], Eligibility] = field(
+    _eligible: dict[tuple[str, tuple[Limit, ...]], Eligibility] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    _scales: dict[Goal, Scale] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _fixed: dict[Goal, tuple[Array, Array]] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
 
     def __post_init__(self) -> None:
-        values = {name: GOALS[name].values(self.library, self.reference) for name in self.scales}
-        scaled = {name: GOALS[name].scaled(values[name], self.scales[name]) for name in values}
+        found = {name: self._of_library(goal) for name, goal in GOALS.items() if goal.fixed}
+        stated = {name: pair for name, pair in found.items() if not np.isnan(pair[0]).all()}
+        values = {name: values for name, (values, _) in stated.items()}
+        scaled = {name: scaled for name, (_, scaled) in stated.items()}
         object.__setattr__(self, "values", MappingProxyType(values))
         object.__setattr__(self, "scaled", MappingProxyType(scaled))
         object.__setattr__(self, "tie_rank", _tie_rank(self.library))
 
     @classmethod
-    def fit(cls, library: Library, spreads: Mapping[str, float]) -> Objective:
-        """Fix the scales of every goal on a library."""
+    def fit(
+        cls,
+        library: Library,
+        spreads: Mapping[str, float],
+        *,
+        averages: Mapping[str, Array] | None = None,
+        prompt_chars: float | None = None,
+    ) -> Objective:
+        """Fix the scales of every goal on a library and what was measured of it.
+
+        Args:
+            library: m experts.
+            spreads: task → width of its measured losses.
+            averages: target → (m,) mean measured value of every expert, NaN where none was.
+            prompt_chars: mean characters of the prompts measured on.
+        """
         reference = reference_date(library)
+        known = {name: values[None, :] for name, values in (averages or {}).items()}
+        facts = Facts(reference, targets=known)
+        if prompt_chars is not None:
+            facts = Facts(reference, np.array([prompt_chars]), known)
         scales = {}
         for name, goal in GOALS.items():
-            values = goal.values(library, reference)
+            values = goal.values(library, facts)
             if not np.isnan(values).all():
                 scales[name] = goal.fit(values)
         return cls(library, reference, scales, dict(spreads))
 
-    def penalties(self, weights: Mapping[str, float], task: str) -> Array:
-        """Return what the goals add to every expert's loss: float64 (m,), in units of loss."""
-        added = np.zeros(len(self.library))
-        for goal, weight in weights.items():
-            # A goal of which no expert states a value counts as worst for all, so it decides
-            # nothing.
-            added += weight * self.spreads.get(task, 1.0) * self.scaled.get(goal, 1.0)
-        return added
+    def facts(
+        self,
+        prompt_chars: Array | None = None,
+        targets: Mapping[str, Array] | None = None,
+        observed: Mapping[str, float] | None = None,
+    ) -> Facts:
+        """Return facts of prompts for this objective; what is left out is not known."""
+        if prompt_chars is None:
+            return Facts(self.reference, targets=targets or {}, observed=observed or {})
+        return Facts(self.reference, prompt_chars, targets or {}, observed or {})
+
+    def goal_values(self, goal: Goal, facts: Facts) -> Array:
+        """Return a goal's values in its unit, (m,) or (n, m), NaN where not stated."""
+        return self._pair(goal)[0] if goal.fixed else checked_values(goal, self.library, facts)
+
+    def shown(self, wanted: Wanted, facts: Facts) -> Mapping[str, Array]:
+        """Return the values that decisions tell: goal → (m,) or (n, m).
+
+        Those are the goals that experts state values of, that something is predicted or observed
+        for, and that are weighed or limited.
+        """
+        names = dict.fromkeys(wanted.weights)
+        for name, target in _SHOWN_WITH:
+            if target in facts.targets:
+                names[name] = None
+        if facts.observed:
+            names["latency"] = None
+        if self.library.priced:
+            names["cost"] = None
+        for limit in wanted.limits:
+            if limit.attribute in ON_GOALS:
+                names[limit.attribute] = None
+        if not names and not wanted.goals:
+            return self.values
+        shown = dict(self.values)
+        for name in (*names, *(shown.keys() & wanted.goals.keys())):
+            goal = wanted.goal(name)
+            if not goal.fixed or name not in shown or name in wanted.goals:
+                shown[name] = self.goal_values(goal, facts)
+        return shown
+
+    def penalties(
+        self, wanted: Wanted, task: str, facts: Facts, values: Mapping[str, Array] | None = None
+    ) -> Array:
+        """Return what the goals add to every expert's loss: float64 (m,) or (n, m), in its unit.
+
+        Args:
+            wanted: the weights.
+            task: what the prompts ask for.
+            facts: what is known of n prompts.
+            values: what `shown` returned for them, if it is there already.
+
+        Raises:
+            GoalError: an expert of the task lacks a value that a goal cannot do without.
+        """
+        values = self.shown(wanted, facts) if values is None else values
+        added: Array | None = None
+        spread = self.spreads.get(task, 1.0)
+        for name, weight in wanted.weights.items():
+            goal = wanted.goal(name)
+            if goal.fixed:
+                scaled = self._pair(goal)[1]
+            else:
+                scaled = goal.scaled(values[name], self._scale(goal))
+            if goal.missing == "error":
+                self._check_stated(goal, values[name], task)
+            penalty = (weight * spread) * scaled
+            added = penalty if added is None else added + penalty
+        return np.zeros(len(self.library)) if added is None else added
+
+    def totals(
+        self,
+        losses: Array,
+        task: str,
+        wanted: Wanted,
+        facts: Facts,
+        values: Mapping[str, Array] | None = None,
+    ) -> Array:
+        """Return loss plus weighted goals, inf where an expert is not eligible.
+
+        Args:
+            losses: (n, m) predicted losses.
+            task: what the prompts ask for.
+            wanted: weights and limits.
+            facts: what is known of the n prompts.
+            values: what `shown` returned for them, if it is there already.
+
+        Raises:
+            GoalError: a limit or a goal cannot be computed.
+        """
+        values = self.shown(wanted, facts) if values is None else values
+        eligible = self.eligibility(task, wanted.limits)
+        totals = losses
+        if wanted.weights:
+            totals = losses + self.penalties(wanted, task, facts, values)
+        out = excluded_by_prompt(self.library, eligible.mask, wanted, facts, values)
+        if out is None and not eligible.reasons:
+            return totals
+        mask = eligible.mask if out is None else eligible.mask & ~out
+        return np.where(mask, totals, np.inf)
 
     def eligibility(self, task: str, limits: tuple[Limit, ...]) -> Eligibility:
-        """Return who does the task, is available and keeps every limit.
+        """Return who does the task, is available and keeps every limit on stated attributes.
+
+        Limits on goals, and whether the prompt fits, differ from prompt to prompt; see `reasons`.
 
         Raises:
             GoalError: an expert of the task does not state an attribute that a limit is on.
         """
         key = (task, limits)
-        found = self._known.get(key)
+        found = self._eligible.get(key)
         if found is None:
-            found = self._eligibility(task, limits)
-            # Users can write limits, so the memory of them is bounded.
-            if len(self._known) >= 256:
-                self._known.clear()
-            self._known[key] = found
+            found = of_library(self.library, self.unavailable, task, limits)
+            _keep(self._eligible, key, found)
         return found
+
+    def reasons(
+        self, task: str, wanted: Wanted, facts: Facts, values: Mapping[str, Array] | None = None
+    ) -> Mapping[str, str]:
+        """Return why each expert that may not answer one prompt may not: name → reason.
+
+        Arguments as `totals`, of one prompt.
+        """
+        values = self.shown(wanted, facts) if values is None else values
+        fixed = self.eligibility(task, wanted.limits)
+        out = excluded_by_prompt(self.library, fixed.mask, wanted, facts, values)
+        if out is None or not out.any():
+            return fixed.reasons
+        told = reasons_for_row(self.library, fixed.mask, wanted, facts, values)
+        return {**fixed.reasons, **told}
 
     def choose(self, totals: Array) -> NDArray[np.intp]:
         """Return the column of the lowest total of every row, ties by price and then name.
 
         Args:
-            totals: (n, m), inf where an expert is not eligible; each row has a finite one.
+            totals: (n, m), inf where an expert is not eligible.
 
         Returns:
-            (n,) columns.
+            (n,) columns; -1 where nobody is eligible.
         """
-        near = totals <= totals.min(axis=1, keepdims=True) + TIE
+        lowest = totals.min(axis=1, keepdims=True)
+        near = totals <= lowest + TIE
         chosen: NDArray[np.intp] = np.where(near, self.tie_rank, len(self.library)).argmin(axis=1)
+        chosen[lowest[:, 0] == np.inf] = -1
         return chosen
-
-    def _eligibility(self, task: str, limits: tuple[Limit, ...]) -> Eligibility:
-        reasons: dict[str, str] = {}
-        for expert in self.library:
-            if expert.task != task:
-                reasons[expert.name] = f"its task is {expert.task}, the prompt asks for {task}"
-            elif expert.name in self.unavailable:
-                reasons[expert.name] = self.unavailable[expert.name]
-            else:
-                broken = (limit.reason_against(expert) for limit in limits)
-                told = [reason for reason in broken if reason is not None]
-                if told:
-                    reasons[expert.name] = "; ".join(told)
-        mask = np.array([name not in reasons for name in self.library.names])
-        return Eligibility(mask, MappingProxyType(reasons))
 
     def to_dict(self) -> dict[str, Any]:
         """Return scales and spreads as JSON types."""
@@ -160,6 +288,53 @@ class Objective:
         scales = {name: Scale(s["low"], s["high"]) for name, s in data["scales"].items()}
         reference = datetime.date.fromisoformat(data["reference"])
         return cls(library, reference, scales, dict(data["spreads"]))
+
+    def _pair(self, goal: Goal) -> tuple[Array, Array]:
+        """Return values and scaled values, each (m,), of a goal that prompts do not matter to."""
+        found = self._fixed.get(goal)
+        if found is None:
+            found = self._of_library(goal)
+            _keep(self._fixed, goal, found)
+        return found
+
+    def _of_library(self, goal: Goal) -> tuple[Array, Array]:
+        values = checked_values(goal, self.library, self.facts())
+        return values, goal.scaled(values, self._scale(goal))
+
+    def _scale(self, goal: Goal) -> Scale:
+        """Return the stored scale of a built-in goal, else one that the library fixes."""
+        if GOALS.get(goal.name) is goal and goal.name in self.scales:
+            return self.scales[goal.name]
+        found = self._scales.get(goal)
+        if found is None:
+            found = goal.fit(checked_values(goal, self.library, self.facts()))
+            _keep(self._scales, goal, found)
+        return found
+
+    def _check_stated(self, goal: Goal, values: Array, task: str) -> None:
+        missing = np.isnan(values)
+        if not missing.any():
+            return
+        asked = self.eligibility(task, ()).mask
+        unknown = np.flatnonzero(missing.reshape(-1, len(asked)).any(axis=0) & asked).tolist()
+        if unknown:
+            told = ", ".join(repr(self.library.names[column]) for column in unknown[:10])
+            more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+            way_out = (
+                ": state the price in the library, or measure costs in the score table"
+                if goal.name == "cost"
+                else ""
+            )
+            raise GoalError(
+                f"the goal {goal.name!r} needs a value of every expert, and {told}{more} "
+                f"{'has' if len(unknown) == 1 else 'have'} none{way_out}"
+            )
+
+
+def _keep(memory: dict[K, V], key: K, value: V) -> None:
+    if len(memory) >= _MOST_KEPT:
+        memory.clear()
+    memory[key] = value
 
 
 def _tie_rank(library: Library) -> NDArray[np.int64]:

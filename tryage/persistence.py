@@ -21,7 +21,7 @@ from typing import Any
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from tryage.encoders import Encoder, load_encoder
+from tryage.encoders import Encoder, StaticEncoder, bundled_digest, load_encoder
 from tryage.errors import (
     DamagedFileError,
     FormatVersionError,
@@ -98,13 +98,15 @@ def check_output(folder: Path) -> None:
         )
 
 
-def save(state: RouterState, folder: Path, card: str) -> None:
+def save(state: RouterState, folder: Path, card: str, *, share_encoder: bool = False) -> None:
     """Write a router folder; it appears whole or not at all.
 
     Args:
         state: the router.
         folder: a new folder, an empty one, or a router's, which is replaced.
         card: the text of its README.md.
+        share_encoder: name the bundled encoder instead of copying its files. For routers that
+            ship beside it: they stay small, but other versions of Tryage may not read them.
 
     Raises:
         OutputFolderError: the folder holds something else.
@@ -129,7 +131,12 @@ def save(state: RouterState, folder: Path, card: str) -> None:
             (temporary / file).write_bytes(safetensors.numpy.save(arrays))
             index["tasks"][task] = {"predictor": predictor.kind, "config": config, "file": file}
             if predictor.encoder is not None and index["encoder"] is None:
-                index["encoder"] = predictor.encoder.save(temporary)
+                shared = share_encoder and predictor.encoder is StaticEncoder.bundled()
+                index["encoder"] = (
+                    {"kind": "bundled", "sha256": bundled_digest()}
+                    if shared
+                    else predictor.encoder.save(temporary)
+                )
         (temporary / "README.md").write_text(card, encoding="utf-8")
         index["files"] = {
             file.name: sha256(file)

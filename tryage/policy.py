@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from tryage.errors import GoalError, TryageWarning, did_you_mean
 from tryage.flags import Flags
-from tryage.goals import GOALS, Goals, check_weights
+from tryage.goals import GOALS, Goal, Goals, check_weights
+from tryage.goals.asked import goals_by_name
 from tryage.limits import ATTRIBUTES, Limit, parse_limits
 
 UnknownFlags = Literal["error", "warn"]
@@ -23,11 +24,17 @@ class Wanted:
         weights: goal → λ, zeros left out.
         limits: the limits of all sources.
         flags: each directive as it was understood, and whether the policy let it act.
+        goals: the operator's and the call's own goals, which come before those of `GOALS`.
     """
 
     weights: Mapping[str, float]
     limits: tuple[Limit, ...]
     flags: tuple[str, ...]
+    goals: Mapping[str, Goal] = field(default_factory=dict)
+
+    def goal(self, name: str) -> Goal:
+        """Return the goal that a name stands for in this decision."""
+        return self.goals.get(name) or GOALS[name]
 
 
 @dataclass(frozen=True, init=False)
@@ -37,10 +44,12 @@ class Policy:
     Args:
         limits: hold in every decision.
         weights: default weight of a goal where neither call nor flag asks for more.
-        max_weights: the most that a flag may ask for on a goal.
+        max_weights: the most that a default or a flag may weigh on a goal.
         flags: goals and limits that flags may touch; None lets all act, an empty list none.
         unknown_flags: ``"error"`` or ``"warn"``; None leaves it to the caller: an error in
             `Router.route` and the command line, a warning in the adapters.
+        goals: goals of your own, which defaults may name; one that bears the name of a built-in
+            goal replaces it: ``Security(rules="my-security.json")``. A weight in it is a default.
 
     Raises:
         GoalError: an unknown goal or attribute, or a weight that is negative.
@@ -51,6 +60,8 @@ class Policy:
     max_weights: Mapping[str, float] = field(default_factory=dict)
     flags: frozenset[str] | None = None
     unknown_flags: UnknownFlags | None = None
+    goals: Mapping[str, Goal] = field(default_factory=dict)
+    _default: Wanted = field(init=False, repr=False, compare=False)
 
     def __init__(
         self,
@@ -60,15 +71,20 @@ class Policy:
         max_weights: Mapping[str, float] | None = None,
         flags: Iterable[str] | None = None,
         unknown_flags: UnknownFlags | None = None,
+        goals: Iterable[Goal] = (),
     ) -> None:
         if unknown_flags not in (None, "error", "warn"):
             raise GoalError(f"unknown_flags is {unknown_flags!r}; expected 'error' or 'warn'")
         put = object.__setattr__
+        own = goals_by_name(goals)
+        defaults = {name: goal.weight for name, goal in own.items() if goal.weight}
         put(self, "limits", parse_limits(limits))
-        put(self, "weights", check_weights(weights or {}))
-        put(self, "max_weights", check_weights(max_weights or {}))
-        put(self, "flags", None if flags is None else _check_names(flags))
+        put(self, "weights", check_weights(defaults | dict(weights or {}), own))
+        put(self, "max_weights", check_weights(max_weights or {}, own))
+        put(self, "flags", None if flags is None else _check_names(flags, own))
         put(self, "unknown_flags", unknown_flags)
+        put(self, "goals", own)
+        put(self, "_default", self._without_call_or_flag())
 
     def combine(
         self, goals: Goals | None, flags: Flags | None, *, unknown: UnknownFlags = "error"
@@ -82,8 +98,8 @@ class Policy:
         Raises:
             FlagError: a flag holds unknown words and they are to be an error.
         """
-        if flags is None and goals is None:
-            return self._default()
+        if goals is None and (flags is None or not flags.found):
+            return self._default
         limits = [*self.limits, *(goals.limits if goals else ())]
         asked: dict[str, float] = dict(self.weights)
         echo: tuple[str, ...] = ()
@@ -97,14 +113,20 @@ class Policy:
                 if self._allows(goal):
                     asked[goal] = max(asked.get(goal, 0.0), weight)
             limits += [limit for limit in flags.limits if self._allows(limit.attribute)]
-        weights = {g: min(w, self.max_weights.get(g, w)) for g, w in asked.items()}
+        weights = self._capped(asked)
+        own = self.goals
         if goals is not None:
             weights.update(goals.weights)
+            own = {**self.goals, **goals.custom}
         kept = {goal: weight for goal, weight in weights.items() if weight > 0}
-        return Wanted(kept, tuple(dict.fromkeys(limits)), echo)
+        return Wanted(kept, tuple(dict.fromkeys(limits)), echo, own)
 
-    def _default(self) -> Wanted:
-        return Wanted({g: w for g, w in self.weights.items() if w > 0}, self.limits, ())
+    def _without_call_or_flag(self) -> Wanted:
+        weights = {goal: w for goal, w in self._capped(self.weights).items() if w > 0}
+        return Wanted(weights, self.limits, (), self.goals)
+
+    def _capped(self, asked: Mapping[str, float]) -> dict[str, float]:
+        return {goal: min(w, self.max_weights.get(goal, w)) for goal, w in asked.items()}
 
     def _allows(self, name: str) -> bool:
         return self.flags is None or name in self.flags
@@ -118,8 +140,8 @@ class Policy:
         warnings.warn(str(error), TryageWarning, stacklevel=4)
 
 
-def _check_names(names: Iterable[str]) -> frozenset[str]:
-    known = (*GOALS, *ATTRIBUTES)
+def _check_names(names: Iterable[str], own: Iterable[str]) -> frozenset[str]:
+    known = (*GOALS, *ATTRIBUTES, *own)
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known) or f" Known: {', '.join(known)}."

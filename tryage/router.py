@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,8 @@ from tryage.decision import Decision
 from tryage.encoders import Encoder
 from tryage.errors import NoEligibleExpertError, PromptError
 from tryage.flags import Flags
-from tryage.goals import Goals
+from tryage.forecast import Forecast, forecast, measured_over
+from tryage.goals import Facts, Goals
 from tryage.library import Library, asked_task
 from tryage.objective import Objective, loss_spread
 from tryage.persistence import RouterState
@@ -28,14 +29,6 @@ if TYPE_CHECKING:
     from tryage.scores import ScoreTable
 
 Array = NDArray[np.float64]
-
-
-class _Predicted(NamedTuple):
-    """Predictions over the whole library: losses and std (n, m), NaN outside the task."""
-
-    losses: Array
-    std: Array
-    ood: NDArray[np.bool_]
 
 
 class Router:
@@ -65,10 +58,6 @@ class Router:
         self.objective = _without_unmeasured(objective, self.predictors)
         self.policy = policy or Policy()
         self.facts = dict(facts or {})
-        self._columns = {
-            task: np.array([library.index(name) for name in predictor.experts_])
-            for task, predictor in self.predictors.items()
-        }
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{task}: {p.kind}" for task, p in self.predictors.items())
@@ -141,7 +130,7 @@ class Router:
             "data_sha256": table.hash,
             "validation": validation,
         }
-        objective = Objective.fit(library, spreads)
+        objective = Objective.fit(library, spreads, **training.scale_facts(table, library))
         return cls(library, predictors, objective=objective, policy=policy, facts=facts)
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> None:
@@ -201,6 +190,7 @@ class Router:
         goals: Goals | None = None,
         task: str | None = None,
         flags: bool | Literal["warn"] = True,
+        observed: Mapping[str, float] | None = None,
     ) -> Decision:
         """Decide which expert a prompt goes to.
 
@@ -211,15 +201,17 @@ class Router:
                 else text-generation.
             flags: read flags and raise on unknown words (True), warn of them (``"warn"``), or
                 leave the text as it is (False).
+            observed: expert → seconds that its calls took of late, a snapshot such as
+                `tryage.dispatch.Health` gives; the goal latency looks at it.
 
         Raises:
             PromptError: the prompt is empty or not text.
             FlagError: a flag holds unknown words.
-            GoalError: a limit cannot be checked.
+            GoalError: a limit cannot be checked, or a goal cannot be computed.
             NoEligibleExpertError: limits exclude every expert.
         """
         read = self._read(prompt, flags)
-        return self._decide([read], goals, task, flags)[0]
+        return self._decide([read], goals, task, flags, observed)[0]
 
     def route_batch(
         self,
@@ -228,12 +220,14 @@ class Router:
         goals: Goals | None = None,
         task: str | None = None,
         flags: bool | Literal["warn"] = True,
+        observed: Mapping[str, float] | None = None,
     ) -> list[Decision]:
         """Decide for many prompts in one pass; arguments and errors as `route`.
 
         A prompt gets the expert it would get alone, unless totals differ by less than 1e-5.
         """
-        return self._decide([self._read(prompt, flags) for prompt in prompts], goals, task, flags)
+        reads = [self._read(prompt, flags) for prompt in prompts]
+        return self._decide(reads, goals, task, flags, observed)
 
     def predict(self, prompts: Sequence[str], *, task: str) -> Array:
         """Return predicted losses over the whole library.
@@ -246,7 +240,11 @@ class Router:
             float64 (n, m), lower is better; NaN for experts of another task. Prompts that are out
             of distribution get the experts' averages.
         """
-        return self._predict(prompts, task).losses
+        return self.forecast(prompts, task=task).losses
+
+    def forecast(self, prompts: Sequence[str], *, task: str) -> Forecast:
+        """Return everything that is predicted of prompts; arguments as `predict`."""
+        return forecast(self.predictors.get(task), self.library, prompts)
 
     def evaluate(
         self, table: ScoreTable, *, train: ScoreTable | None = None, seed: int = 0
@@ -271,16 +269,20 @@ class Router:
         found = {}
         for task, part in table.by_task(self.library).items():
             columns = [self.library.index(name) for name in part.experts]
-            predicted = self._predict(part.prompts, task)
-            totals = self._totals(predicted.losses, task, wanted)
-            choices = self.objective.choose(totals)
-            column_of = np.full(len(self.library), -1)
+            predicted = self.forecast(part.prompts, task=task)
+            facts = self._facts(part.prompts, predicted)
+            choices = self.objective.choose(
+                self.objective.totals(predicted.losses, task, wanted, facts)
+            )
+            column_of = np.full(len(self.library) + 1, -1)
             column_of[columns] = np.arange(len(columns))
+            realised = self._facts(part.prompts, measured_over(predicted, part, columns))
+            penalties = self.objective.penalties(wanted, task, realised)
             found[task] = evaluation.evaluate(
                 part,
                 column_of[choices],
                 predicted=predicted.losses[:, columns],
-                penalties=self.objective.penalties(wanted.weights, task)[columns],
+                penalties=penalties[..., columns],
                 train=trains.get(task),
                 encoder=self.predictors[task].encoder,
                 seed=seed,
@@ -302,6 +304,7 @@ class Router:
         goals: Goals | None,
         task: str | None,
         flags: bool | Literal["warn"],
+        observed: Mapping[str, float] | None,
     ) -> list[Decision]:
         unknown: Literal["error", "warn"] = "warn" if flags == "warn" else "error"
         wanted = [
@@ -311,62 +314,53 @@ class Router:
         decisions: list[Decision | None] = [None] * len(reads)
         for name in dict.fromkeys(tasks):
             rows = [row for row, asked in enumerate(tasks) if asked == name]
-            predicted = self._predict([reads[row].prompt for row in rows], name)
+            prompts = [reads[row].prompt for row in rows]
+            predicted = self.forecast(prompts, task=name)
+            facts = self._facts(prompts, predicted, observed)
             for place, row in enumerate(rows):
-                losses, std = predicted.losses[place], predicted.std[place]
-                ood = bool(predicted.ood[place])
-                decisions[row] = self._decision(reads[row], wanted[row], name, losses, std, ood)
+                decisions[row] = self._decision(
+                    reads[row].prompt, wanted[row], name, predicted, facts, place
+                )
         return [decision for decision in decisions if decision is not None]
 
     def _decision(
-        self, read: Flags, wanted: Wanted, task: str, losses: Array, std: Array, ood: bool
+        self, prompt: str, wanted: Wanted, task: str, predicted: Forecast, facts: Facts, place: int
     ) -> Decision:
-        totals = self._totals(losses[None, :], task, wanted)
-        chosen = int(self.objective.choose(totals)[0])
+        objective, facts = self.objective, facts.row(place)
+        losses = predicted.losses[place]
+        values = objective.shown(wanted, facts)
+        totals = objective.totals(losses[None, :], task, wanted, facts, values)
+        chosen = int(objective.choose(totals)[0])
+        reasons = objective.reasons(task, wanted, facts, values)
+        if chosen < 0:
+            raise NoEligibleExpertError(
+                f"no expert of library {self.library.name!r} may answer:", reasons
+            )
         return Decision(
             expert=self.library.experts[chosen].name,
             task=task,
-            prompt=read.prompt,
+            prompt=prompt,
             names=self.library.names,
             losses=losses,
-            std=std,
+            std=predicted.std[place],
             totals=totals[0],
-            values=self.objective.values,
-            reasons=self.objective.eligibility(task, wanted.limits).reasons,
+            values={name: v if v.ndim == 1 else v[0] for name, v in values.items()},
+            reasons=reasons,
             weights=wanted.weights,
             limits=tuple(str(limit) for limit in wanted.limits),
             flags=wanted.flags,
-            out_of_distribution=ood,
+            out_of_distribution=bool(predicted.ood[place]),
+            goals=wanted.goals,
         )
 
-    def _totals(self, losses: Array, task: str, wanted: Wanted) -> Array:
-        """Return the totals (n, m) of losses (n, m), inf where not eligible."""
-        eligible = self.objective.eligibility(task, wanted.limits)
-        if not eligible.mask.any():
-            raise NoEligibleExpertError(
-                f"no expert of library {self.library.name!r} may answer:", eligible.reasons
-            )
-        totals = losses
-        if wanted.weights:
-            totals = losses + self.objective.penalties(wanted.weights, task)
-        return np.where(eligible.mask, totals, np.inf)
-
-    def _predict(self, prompts: Sequence[str], task: str) -> _Predicted:
-        predictor = self.predictors.get(task)
-        shape = (len(prompts), len(self.library))
-        if predictor is None:
-            nothing = np.full(shape, np.nan)
-            return _Predicted(nothing, nothing, np.zeros(len(prompts), dtype=bool))
-        prediction = predictor.predict(prompts)
-        mean, std = prediction.mean["loss"], prediction.std["loss"]
-        if prediction.ood.any():
-            mean = np.where(prediction.ood[:, None], predictor.average_loss_, mean)
-        columns = self._columns[task]
-        if columns.size == len(self.library):
-            return _Predicted(np.asarray(mean, dtype=np.float64), std, prediction.ood)
-        losses, wide = np.full(shape, np.nan), np.full(shape, np.nan)
-        losses[:, columns], wide[:, columns] = mean, std
-        return _Predicted(losses, wide, prediction.ood)
+    def _facts(
+        self,
+        prompts: Sequence[str],
+        predicted: Forecast,
+        observed: Mapping[str, float] | None = None,
+    ) -> Facts:
+        lengths = np.array([len(prompt) for prompt in prompts], dtype=np.float64)
+        return self.objective.facts(lengths, predicted.targets, observed)
 
 
 def _without_unmeasured(objective: Objective, predictors: Mapping[str, Predictor]) -> Objective:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from tryage.encoders import Encoder
 from tryage.evaluation import Row, row_of
-from tryage.evaluation.metrics import Array, Indices
+from tryage.evaluation.metrics import Array, Indices, mean_over
 from tryage.evaluation.references import expected_losses, lowest
+from tryage.library import Library
 from tryage.predictors import Predictor, make_predictor
 from tryage.scores import ScoreTable
 
@@ -56,6 +58,25 @@ class CachedEncoder:
     def save(self, folder: Path) -> dict[str, Any]:
         """Save the encoder behind; the vectors are not kept."""
         return self._encoder.save(folder)
+
+
+def scale_facts(table: ScoreTable, library: Library) -> dict[str, Any]:
+    """Return what the scales of goals are fixed on: means of what a table measured.
+
+    Args:
+        table: prompts × experts.
+        library: m experts.
+
+    Returns:
+        The keyword arguments `averages` and `prompt_chars` of `tryage.objective.Objective.fit`.
+    """
+    averages = {}
+    for name, values in table.targets.items():
+        wide = np.full(len(library), np.nan)
+        wide[[library.index(expert) for expert in table.experts]] = mean_over(values, axis=0)
+        averages[name] = wide
+    lengths = [len(prompt) for prompt in table.prompts]
+    return {"averages": averages, "prompt_chars": float(np.mean(lengths))}
 
 
 def fit_predictor(table: ScoreTable, kind: str, encoder: Encoder | None, seed: int) -> Predictor:
@@ -165,6 +186,7 @@ def _choose(
     """Columns of `train` chosen for some prompts by a predictor fitted on it, shape (n,)."""
     measured = np.flatnonzero(~np.isnan(train.losses).all(axis=0))
     part = train.reorder([train.experts[column] for column in measured.tolist()])
+    part = replace(part, targets={})  # no goals are weighed in, so the loss alone decides
     fitted = fit_predictor(part, kind, encoder, seed)
     predicted: Array = expected_losses(fitted.predict(prompts), fitted.average_loss_)
     ranks = np.argsort(np.argsort(np.array(part.experts)))

@@ -1,4 +1,4 @@
-"""Numbers with units, as people write them in library files, limits and flags."""
+"""Numbers with units, as people write them in library files, limits, flags and budgets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import re
 
 _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 _COUNT = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)\s*([kmbt]?)", re.IGNORECASE)
+_NUMBER = r"([0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|\.[0-9]+)"
+_MONEY = re.compile(
+    rf"\$?\s*{_NUMBER}\s*(?:usd|\$)?(?:\s*(?:per|/)\s*([0-9][0-9,_]*\s*[km]?)?\s*prompts?)?",
+    re.IGNORECASE,
+)
+_SECONDS = re.compile(rf"{_NUMBER}\s*(ms|s|sec|seconds?|min|minutes?)?", re.IGNORECASE)
+_IN_SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
 def parse_count(text: str) -> int:
@@ -27,3 +34,42 @@ def format_count(value: float) -> str:
         if value >= _FACTORS[unit]:
             return f"{value / _FACTORS[unit]:.3g}{unit.upper()}"
     return f"{value:g}"
+
+
+def parse_money(text: str) -> float:
+    """Read US dollars per prompt: ``"0.002"``, ``"$0.002"``, ``"0.4 USD per 1000 prompts"``.
+
+    Raises:
+        ValueError: the text is no amount of US dollars.
+    """
+    match = _MONEY.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(
+            f"{text!r} is not an amount such as 0.002, $0.002 or 0.4 USD per 1000 prompts"
+        )
+    amount, prompts = match.groups()
+    return float(amount) / (parse_count(prompts) if prompts else 1)
+
+
+def format_money(value: float) -> str:
+    """Write US dollars per prompt: ``"0.002 USD"``."""
+    return f"{value:.4g} USD"
+
+
+def parse_seconds(text: str) -> float:
+    """Read a time: ``"2"``, ``"2 s"``, ``"500ms"``, ``"1 min"``.
+
+    Raises:
+        ValueError: the text is no time.
+    """
+    match = _SECONDS.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a time such as 2s or 500ms")
+    number, unit = match.groups()
+    unit = (unit or "").lower()
+    return float(number) * _IN_SECONDS[unit if unit == "ms" else unit[:1]]
+
+
+def format_seconds(value: float) -> str:
+    """Write a time: ``"1.25 s"``."""
+    return f"{value:.3g} s"

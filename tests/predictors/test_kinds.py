@@ -7,6 +7,7 @@ from tryage.errors import PredictorError
 from tryage.predictors import (
     BestSinglePredictor,
     ClustersPredictor,
+    HybridPredictor,
     LinearPredictor,
     NearestPredictor,
     RandomPredictor,
@@ -104,6 +105,73 @@ def test_clusters_know_less_where_labels_are_few():
     assert std[0] > 1.5 * std[1]
 
 
+@pytest.mark.parametrize(("camps", "expected"), [(40, 40), (2, 10)])
+def test_clusters_choose_their_number_by_held_out_choices(camps, expected):
+    """Many kinds of prompt need many clusters; two are told apart by the usual number too."""
+    rng = np.random.default_rng(8)
+    camp = np.arange(2400) % camps
+    vectors = unit_rows(
+        (directions(camps, 24)[camp] + 0.05 * rng.normal(size=(2400, 24))).astype(np.float32)
+    )
+    good = rng.integers(4, size=camps)[camp][:, None] == np.arange(4)
+    losses = np.where(good, 0.2, 0.6) + 0.1 * rng.random((2400, 4))
+    predictor = fit(ClustersPredictor, vectors, losses)
+    assert set(predictor.sizes_) == {expected}
+
+
+def test_clusters_count_even_where_folds_measure_no_expert():
+    losses = np.full((200, 2), np.nan)
+    losses[7] = 1.0
+    assert len(fit(ClustersPredictor, directions(200, 4), losses).sizes_) == 5
+
+
+def sloped(n=900):
+    """Losses that cross along one direction inside each camp, and noise."""
+    rng = np.random.default_rng(9)
+    vectors = directions(n, 6, seed=9)
+    slope = 0.5 + 0.4 * vectors[:, :1] * [1, -1] + 0.05 * rng.normal(size=(n, 2))
+    return vectors, slope
+
+
+def test_hybrid_learns_what_clusters_leave_over():
+    vectors, losses = sloped()
+    errors = {}
+    for cls in (ClustersPredictor, HybridPredictor):
+        predictor = fit(cls, vectors[:600], losses[:600], **({"k": 2}))
+        predictor.encoder = Lookup(vectors)
+        mean = predictor.predict(rows(900)[600:]).mean["loss"]
+        errors[cls] = np.abs(mean - losses[600:]).mean()
+    assert errors[HybridPredictor] < 0.6 * errors[ClustersPredictor]
+
+
+def test_hybrid_makes_up_for_labels_that_are_missing():
+    vectors, losses = sloped()
+    holes = losses.copy()
+    holes[np.random.default_rng(10).random(losses.shape) < 0.5] = np.nan
+    predictor = fit(HybridPredictor, vectors, holes, k=2)
+    mean = predictor.predict(rows(900)).mean["loss"]
+    assert (mean.argmin(axis=1) == losses.argmin(axis=1)).mean() > 0.8
+
+
+def test_hybrid_is_clusters_where_nothing_is_left_over():
+    losses = (np.random.default_rng(11).random((400, 3)) < 0.5).astype(float)
+    vectors = directions(400, 5)
+    hybrid, clusters = (fit(cls, vectors, losses) for cls in (HybridPredictor, ClustersPredictor))
+    assert hybrid.fitted_["loss"]["share"][0] == 0.0
+    ours, theirs = (p.predict(rows(400)) for p in (hybrid, clusters))
+    np.testing.assert_array_equal(ours.mean["loss"], theirs.mean["loss"])
+    np.testing.assert_array_equal(ours.std["loss"], theirs.std["loss"])
+
+
+def test_the_disagreement_of_the_ensemble_is_uncertainty():
+    vectors, losses = sloped()
+    hybrid = fit(HybridPredictor, vectors, losses, k=2)
+    clusters = fit(ClustersPredictor, vectors, losses, k=2)
+    assert hybrid.fitted_["loss"]["share"][0] > 0
+    ours, theirs = (p.predict(rows(900)).std["loss"] for p in (hybrid, clusters))
+    assert (ours > theirs).all()
+
+
 def test_standard_errors_fall_with_the_number_of_prompts():
     for cls in (ClustersPredictor, NearestPredictor, LinearPredictor, BestSinglePredictor):
         errors = []
@@ -157,7 +225,6 @@ def test_linear_finds_a_linear_law():
 def test_linear_penalises_what_is_noise():
     losses = np.random.default_rng(6).random((200, 2))
     predictor = fit(LinearPredictor, directions(200, 50), losses)
-    assert predictor.penalty_ >= 10.0
     assert predictor.predict(rows(200)).mean["loss"].std() < 0.1
 
 

@@ -15,7 +15,7 @@ from tryage.predictors import PREDICTORS, make_predictor
 from tryage.scores import ScoreTable
 
 KINDS = sorted(PREDICTORS)
-SEEING = ["clusters", "linear", "nearest"]
+SEEING = ["clusters", "hybrid", "linear", "nearest"]
 ODD = ["\x00\x01", "\ud800", "日本語のテスト", "Привет", "👩‍🚀" * 40, "x" * 50_000, " "]
 
 FRUIT = [
@@ -35,7 +35,7 @@ def prompts_of(n, seed=0):
     return texts, np.arange(n) % 2
 
 
-def table_of(prompts, losses):
+def table_of(prompts, losses, **targets):
     losses = np.asarray(losses, dtype=float)
     n, m = losses.shape
     nothing = (None,) * n
@@ -47,6 +47,7 @@ def table_of(prompts, losses):
         nothing,
         tuple(f"e{j}" for j in range(m)),
         losses,
+        targets=targets,
     )
 
 
@@ -124,6 +125,66 @@ def test_a_state_that_went_through_files_predicts_the_same(kind):
     np.testing.assert_array_equal(first.ood, second.ood)
     assert (after.experts_, after.seed) == (before.experts_, before.seed)
     np.testing.assert_array_equal(after.average_loss_, before.average_loss_)
+
+
+def with_targets(n=200, m=4):
+    """Losses of `measured`, costs that grow with code, lengths of three experts in four."""
+    prompts, table = measured(n, m)
+    kind = np.arange(n) % 2
+    cost = 1e-4 * (1 + kind[:, None] * np.arange(1, m + 1))
+    cost[2::3, 1] = np.nan
+    chars = np.full((n, m), 80.0)
+    chars[:, 3] = np.nan
+    return prompts, table_of(prompts, table.losses, cost=cost, response_chars=chars)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_target_measured_for_all_experts_is_predicted(kind):
+    prompts, table = with_targets()
+    predictor = fitted(kind, prompts, table)
+    prediction = predictor.predict(prompts)
+    assert predictor.targets_ == tuple(prediction.mean) == tuple(prediction.std) == ("loss", "cost")
+    assert tuple(predictor.averages_) == predictor.targets_
+    np.testing.assert_allclose(
+        predictor.averages_["cost"], np.nanmean(table.targets["cost"], axis=0)
+    )
+    for target in predictor.targets_:
+        assert prediction.mean[target].shape == prediction.std[target].shape == (200, 4)
+        assert np.isfinite(prediction.mean[target]).all()
+        assert (prediction.std[target] >= 0).all()
+    alone = fitted(kind, *measured()).predict(prompts)
+    if kind != "random":
+        np.testing.assert_array_equal(prediction.mean["loss"], alone.mean["loss"])
+    if kind in SEEING:
+        error = np.nanmean(np.abs(prediction.mean["cost"] - table.targets["cost"]), axis=0)
+        assert (error < 0.1 * predictor.averages_["cost"]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_targets_go_through_files(kind):
+    prompts, table = with_targets()
+    before = fitted(kind, prompts, table)
+    config, arrays = before.state()
+    stored = load(save({name: np.ascontiguousarray(value) for name, value in arrays.items()}))
+    after = PREDICTORS[kind].from_state(json.loads(json.dumps(config)), stored, before.encoder)
+    assert after.targets_ == before.targets_
+    first, second = before.predict(prompts), after.predict(prompts)
+    for target in before.targets_:
+        np.testing.assert_array_equal(first.mean[target], second.mean[target])
+        np.testing.assert_array_equal(first.std[target], second.std[target])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_from_before_there_were_several_targets_is_read(kind):
+    prompts, table = measured(n=50)
+    before = fitted(kind, prompts, table)
+    config, arrays = before.state()
+    del config["targets"]
+    if kind == "random":
+        config["spread"] = config.pop("spreads")["loss"]
+    after = PREDICTORS[kind].from_state(config, arrays, before.encoder)
+    first, second = before.predict(prompts), after.predict(prompts)
+    np.testing.assert_array_equal(first.mean["loss"], second.mean["loss"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -231,8 +292,10 @@ def test_no_prompts_is_a_named_error(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_loss_too_large_to_learn_from_is_named(kind):
-    with pytest.raises(PredictorError, match=r"'e1'.*1e\+300.*prompt 2"):
+    with pytest.raises(PredictorError, match=r"'e1' has the loss 1e\+300 on prompt 2"):
         fitted(kind, ["a", "b"], table_of(["a", "b"], [[1, 1], [1, 1e300]]))
+    with pytest.raises(PredictorError, match=r"'e0' has the cost 1e\+200 on prompt 1"):
+        fitted(kind, ["a"], table_of(["a"], [[1, 1]], cost=[[1e200, 1]]))
 
 
 @pytest.mark.parametrize("kind", SEEING)

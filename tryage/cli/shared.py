@@ -119,4 +119,4 @@ def read_goals(goals: list[str] | None, limits: list[str] | None) -> Goals | Non
             weights[name.strip()] = float(value)
         except ValueError:
             raise GoalError(f"--goal {item!r}: write it as GOAL=WEIGHT, e.g. size=0.3") from None
-    return Goals(limits=parse_limits(limits or []), **weights)
+    return Goals(limits=parse_limits(limits or []), custom=(), **weights)

@@ -8,7 +8,7 @@ from typing import Any
 
 from tryage.encoders.base import HEAD_CHARACTERS, TAIL_CHARACTERS, Encoder, prepare
 from tryage.encoders.sentence import SentenceEncoder
-from tryage.encoders.static import VECTORS_FILE, StaticEncoder
+from tryage.encoders.static import VECTORS_FILE, StaticEncoder, bundled_digest
 from tryage.errors import EncoderError, did_you_mean
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Encoder",
     "SentenceEncoder",
     "StaticEncoder",
+    "bundled_digest",
     "load_encoder",
     "prepare",
     "resolve_encoder",
@@ -53,7 +54,7 @@ def resolve_encoder(encoder: str | Path | Encoder) -> Encoder:
 
 
 def load_encoder(config: Mapping[str, Any], folder: str | Path) -> Encoder:
-    """Load the encoder that `Encoder.save` wrote into a folder.
+    """Load the encoder that `Encoder.save` wrote into a folder, or that the folder names.
 
     Args:
         config: what `save` returned.
@@ -65,6 +66,10 @@ def load_encoder(config: Mapping[str, Any], folder: str | Path) -> Encoder:
     kind = config.get("kind")
     if kind == "static":
         return StaticEncoder.load(folder, name=str(config.get("name", "static")))
+    if kind == "bundled" and "sha256" in config:
+        return StaticEncoder.bundled_as(str(config["sha256"]))
     if kind == "sentence" and "model" in config:
         return SentenceEncoder(config["model"], revision=config.get("revision"))
-    raise EncoderError(f"unknown encoder kind {kind!r}; this version knows 'static', 'sentence'")
+    raise EncoderError(
+        f"unknown encoder kind {kind!r}; this version knows 'static', 'bundled', 'sentence'"
+    )

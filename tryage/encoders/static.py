@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -105,6 +106,24 @@ class StaticEncoder:
         surface = arrays.get("surface")
         return cls(tokenizer, arrays["vectors"], arrays["weights"], surface=surface, name=name)
 
+    @classmethod
+    def bundled_as(cls, sha256: str) -> StaticEncoder:
+        """Return the bundled encoder, if it is still the one with these files.
+
+        Args:
+            sha256: what `bundled_digest` gave when something was fitted on it.
+
+        Raises:
+            EncoderError: this version of Tryage ships another one.
+        """
+        found = bundled_digest()
+        if found != sha256:
+            raise EncoderError(
+                f"fitted on a bundled encoder with SHA-256 {sha256[:12]}…, but this version of "
+                f"tryage ships {found[:12]}…; use the version it came with, or fit it again"
+            )
+        return cls.bundled()
+
     @property
     def dim(self) -> int:
         """Length of a vector."""
@@ -152,9 +171,21 @@ class StaticEncoder:
         return f"StaticEncoder(name={self.name!r}, dim={self.dim})"
 
 
+_BUNDLED = Path(__file__).parents[1] / "pretrained" / "static"
+
+
 @functools.cache
 def _bundled() -> StaticEncoder:
-    return StaticEncoder.load(Path(__file__).parents[1] / "pretrained" / "static")
+    return StaticEncoder.load(_BUNDLED)
+
+
+@functools.cache
+def bundled_digest() -> str:
+    """Return the SHA-256, in hex, of the bundled encoder's tokenizer and vectors."""
+    digest = hashlib.sha256()
+    for name in (TOKENIZER_FILE, VECTORS_FILE):
+        digest.update((_BUNDLED / name).read_bytes())
+    return digest.hexdigest()
 
 
 def _read_tokenizer(path: Path) -> Tokenizer:

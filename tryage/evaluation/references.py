@@ -87,13 +87,14 @@ def fitted_choices(
         (n,) columns for "clusters", "nearest" and "shuffled_labels".
     """
     encoder = encoder or StaticEncoder.bundled()
+    train = replace(train, targets={})  # the rows choose by their losses alone
     known, asked = encoder.encode(train.prompts), encoder.encode(prompts)
     dealt = np.random.default_rng([seed, 2]).permutation(len(train))
     shuffled = replace(train, losses=train.losses[dealt])
     predictors = {
-        "clusters": ClustersPredictor(encoder, seed=seed).fit_vectors(known, train),
+        "clusters": ClustersPredictor(encoder, seed=seed, k=10).fit_vectors(known, train),
         "nearest": NearestPredictor(encoder, seed=seed).fit_vectors(known, train),
-        "shuffled_labels": ClustersPredictor(encoder, seed=seed).fit_vectors(known, shuffled),
+        "shuffled_labels": ClustersPredictor(encoder, seed=seed, k=10).fit_vectors(known, shuffled),
     }
     return {
         name: lowest(

@@ -1,4 +1,4 @@
-"""Predictors: prompts → expected losses of every expert, with their uncertainty."""
+"""Predictors: prompts → expected targets of every expert, with their uncertainty."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from tryage.errors import PredictorError, did_you_mean
 from tryage.predictors.base import FittedPredictor, Prediction, Predictor
 from tryage.predictors.baselines import BestSinglePredictor, RandomPredictor
 from tryage.predictors.clusters import ClustersPredictor
+from tryage.predictors.hybrid import HybridPredictor
 from tryage.predictors.linear import LinearPredictor
 from tryage.predictors.nearest import NearestPredictor
 
@@ -15,6 +16,7 @@ __all__ = [
     "BestSinglePredictor",
     "ClustersPredictor",
     "FittedPredictor",
+    "HybridPredictor",
     "LinearPredictor",
     "NearestPredictor",
     "Prediction",
@@ -28,6 +30,7 @@ PREDICTORS: dict[str, type[FittedPredictor]] = {
     for predictor in (
         BestSinglePredictor,
         ClustersPredictor,
+        HybridPredictor,
         LinearPredictor,
         NearestPredictor,
         RandomPredictor,

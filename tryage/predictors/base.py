@@ -17,10 +17,14 @@ from tryage.scores import ScoreTable
 
 LOSS = "loss"
 
-LARGEST_LOSS = 1e100
+OTHER_TARGETS = ("cost", "response_chars", "readability", "latency")
+"""What is predicted beside the loss, where a table measured it for every expert."""
+
+LARGEST_VALUE = 1e100
 """Squares of larger losses overflow."""
 
 Floats = NDArray[np.float64]
+Targets = dict[str, Floats]
 Vectors = NDArray[np.float32]
 State = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 
@@ -38,8 +42,8 @@ class Prediction:
             table, so that `mean` should not be relied on.
     """
 
-    mean: dict[str, Floats]
-    std: dict[str, Floats]
+    mean: Targets
+    std: Targets
     ood: NDArray[np.bool_]
 
 
@@ -51,19 +55,27 @@ class Predictor(Protocol):
     Attributes:
         kind: the name it is asked for by.
         experts_: names of the columns, in the table's order.
-        average_loss_: mean measured loss of each expert in training, shape (n_experts,).
+        targets_: what is predicted: "loss" first, then those of `OTHER_TARGETS` that the
+            training table measured for every expert.
+        averages_: target → mean measured value of each expert in training, shape
+            (n_experts,), in the target's unit.
     """
 
     kind: ClassVar[str]
     experts_: tuple[str, ...]
-    average_loss_: Floats
+    targets_: tuple[str, ...]
+    averages_: Targets
+
+    @property
+    def average_loss_(self) -> Floats:
+        """Mean measured loss of each expert in training, shape (n_experts,)."""
 
     @property
     def encoder(self) -> Encoder | None:
         """Turns prompts into vectors; None where none is needed."""
 
     def fit(self, prompts: Sequence[str], table: ScoreTable) -> Self:
-        """Learn from measured losses; cells that are NaN were not measured."""
+        """Learn from what the table measured; cells that are NaN were not measured."""
 
     def predict(self, prompts: Sequence[str]) -> Prediction:
         """Return expected targets and their standard errors."""
@@ -81,15 +93,16 @@ class Predictor(Protocol):
         """Rebuild a fitted predictor."""
 
 
-def training_losses(n_prompts: int, table: ScoreTable) -> Floats:
-    """Return the table's losses after checking that a predictor can learn from them.
+def training_targets(n_prompts: int, table: ScoreTable) -> Targets:
+    """Return what a table measured, after checking that a predictor can learn from it.
 
     Returns:
-        Losses, shape (n_prompts, n_experts), NaN where not measured.
+        Target → values, shape (n_prompts, n_experts), NaN where not measured: the losses, and
+        those of `OTHER_TARGETS` that were measured at least once for every expert.
 
     Raises:
         PredictorError: there are no prompts or experts, prompts and table do not match, a
-            loss is too large, or an expert was never measured.
+            value is too large, or an expert's loss was never measured.
     """
     losses = np.asarray(table.losses, dtype=np.float64)
     if n_prompts != len(losses):
@@ -101,13 +114,6 @@ def training_losses(n_prompts: int, table: ScoreTable) -> Floats:
             f"nothing to fit on: {n_prompts} prompts and {len(table.experts)} experts; "
             "give at least one of each"
         )
-    beyond = np.argwhere(np.abs(losses) > LARGEST_LOSS)
-    if len(beyond):
-        row, column = beyond[0]
-        raise PredictorError(
-            f"expert {table.experts[column]!r} has the loss {losses[row, column]:g} on prompt "
-            f"{row + 1}; losses up to {LARGEST_LOSS:g} can be learned from"
-        )
     never = np.isnan(losses).all(axis=0)
     if never.any():
         names = ", ".join(repr(table.experts[column]) for column in np.flatnonzero(never)[:20])
@@ -115,11 +121,24 @@ def training_losses(n_prompts: int, table: ScoreTable) -> Floats:
             f"no measured loss for {names} on {n_prompts} prompts; measure each expert on at "
             "least one of them, or leave it out of the table"
         )
-    return losses
+    found = {LOSS: losses}
+    for name in OTHER_TARGETS:
+        values = table.targets.get(name)
+        if values is not None and not np.isnan(values).all(axis=0).any():
+            found[name] = np.asarray(values, dtype=np.float64)
+    for name, values in found.items():
+        beyond = np.argwhere(np.abs(values) > LARGEST_VALUE)
+        if len(beyond):
+            row, column = beyond[0]
+            raise PredictorError(
+                f"expert {table.experts[column]!r} has the {name} {values[row, column]:g} on "
+                f"prompt {row + 1}; values up to {LARGEST_VALUE:g} can be learned from"
+            )
+    return found
 
 
 class FittedPredictor(abc.ABC):
-    """What all predictors keep: experts, average losses, and how they are stored.
+    """What all predictors keep: experts, targets, averages, and how they are stored.
 
     Args:
         encoder: turns prompts into vectors; needed by the kinds that look at prompts.
@@ -128,15 +147,21 @@ class FittedPredictor(abc.ABC):
 
     kind: ClassVar[str]
     experts_: tuple[str, ...]
-    average_loss_: Floats
+    targets_: tuple[str, ...]
+    averages_: Targets
 
     def __init__(self, encoder: Encoder | None = None, *, seed: int = 0) -> None:
         self.encoder = encoder
         self.seed = seed
 
+    @property
+    def average_loss_(self) -> Floats:
+        """Mean measured loss of each expert in training, shape (n_experts,)."""
+        return self.averages_[LOSS]
+
     @abc.abstractmethod
     def fit(self, prompts: Sequence[str], table: ScoreTable) -> Self:
-        """Learn from measured losses; cells that are NaN were not measured."""
+        """Learn from what the table measured; cells that are NaN were not measured."""
 
     @abc.abstractmethod
     def predict(self, prompts: Sequence[str]) -> Prediction:
@@ -149,8 +174,15 @@ class FittedPredictor(abc.ABC):
             NotFittedError: `fit` was not called.
         """
         self._check_fitted()
-        config = {"kind": self.kind, "seed": self.seed, "experts": list(self.experts_)}
-        arrays: dict[str, NDArray[Any]] = {f"{LOSS}.average": self.average_loss_}
+        config = {
+            "kind": self.kind,
+            "seed": self.seed,
+            "experts": list(self.experts_),
+            "targets": list(self.targets_),
+        }
+        arrays: dict[str, NDArray[Any]] = {
+            f"{target}.average": average for target, average in self.averages_.items()
+        }
         return config | self._config(), arrays | self._arrays()
 
     @classmethod
@@ -172,7 +204,9 @@ class FittedPredictor(abc.ABC):
         try:
             predictor = cls(encoder, seed=int(config["seed"]), **cls._settings(config))
             predictor.experts_ = tuple(config["experts"])
-            predictor.average_loss_ = np.asarray(arrays[f"{LOSS}.average"], dtype=np.float64)
+            # Folders from before there were several targets do not name the one they have.
+            predictor.targets_ = tuple(config.get("targets", (LOSS,)))
+            predictor.averages_ = _of_targets(arrays, "average", predictor.targets_)
             predictor._restore(config, arrays)
         except KeyError as error:
             raise PredictorError(f"stored predictor {cls.kind!r} lacks {error}") from error
@@ -184,11 +218,12 @@ class FittedPredictor(abc.ABC):
                 f"this {type(self).__name__} is not fitted yet; call fit(prompts, table) first"
             )
 
-    def _learn_averages(self, n_prompts: int, table: ScoreTable) -> Floats:
-        losses = training_losses(n_prompts, table)
-        self.average_loss_ = np.nanmean(losses, axis=0)
+    def _learn_averages(self, n_prompts: int, table: ScoreTable) -> Targets:
+        measured = training_targets(n_prompts, table)
+        self.averages_ = {name: np.nanmean(values, axis=0) for name, values in measured.items()}
+        self.targets_ = tuple(measured)
         self.experts_ = tuple(table.experts)
-        return losses
+        return measured
 
     @classmethod
     def _settings(cls, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,26 +247,38 @@ class VectorPredictor(FittedPredictor):
     """A predictor that looks at prompts through an encoder's vectors.
 
     `fit_vectors` and `predict_vectors` serve callers that have encoded the prompts already.
+    A kind learns once how prompts lie (`_fit_space`) and then each target the same way
+    (`_fit_target`); what it learned of a target is in `fitted_` and stored by name.
+
+    Attributes:
+        fitted_: target → name → array, the names being those of `TARGET_ARRAYS`.
     """
 
+    TARGET_ARRAYS: ClassVar[tuple[str, ...]]
+    fitted_: dict[str, Targets]
+
     def fit(self, prompts: Sequence[str], table: ScoreTable) -> Self:
-        """Learn from measured losses; cells that are NaN were not measured.
+        """Learn from what the table measured; cells that are NaN were not measured.
 
         Raises:
             PredictorError: there is nothing to learn from, or an expert was never measured.
         """
-        training_losses(len(prompts), table)
+        training_targets(len(prompts), table)
         return self.fit_vectors(self._encode(prompts), table)
 
     def fit_vectors(self, vectors: Vectors, table: ScoreTable) -> Self:
         """Like `fit`, from the prompts' vectors, shape (n_prompts, dim)."""
-        losses = self._learn_averages(len(vectors), table)
+        measured = self._learn_averages(len(vectors), table)
         self.novelty_ = NoveltyTest.fit(vectors, seed=self.seed)
-        self._fit(vectors, losses)
+        self._fit_space(vectors, measured[LOSS])
+        self.fitted_ = {
+            name: self._fit_target(name, vectors, values) for name, values in measured.items()
+        }
+        self._prepare()
         return self
 
     def predict(self, prompts: Sequence[str]) -> Prediction:
-        """Return expected losses, their standard errors, and which prompts are unlike training.
+        """Return expected targets, their standard errors, and which prompts are unlike training.
 
         Raises:
             NotFittedError: `fit` was not called.
@@ -243,7 +290,7 @@ class VectorPredictor(FittedPredictor):
     def predict_vectors(self, vectors: Vectors) -> Prediction:
         """Like `predict`, from the prompts' vectors, shape (n_prompts, dim)."""
         mean, std = self._predict(vectors)
-        return Prediction({LOSS: mean}, {LOSS: std}, self.novelty_.flag(vectors))
+        return Prediction(mean, std, self.novelty_.flag(vectors))
 
     def _encode(self, prompts: Sequence[str]) -> Vectors:
         if self.encoder is None:
@@ -254,10 +301,13 @@ class VectorPredictor(FittedPredictor):
         return self.encoder.encode(prompts)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        return {
+        own: dict[str, NDArray[Any]] = {
             "novelty.centres": self.novelty_.centres,
             "novelty.threshold": np.array([self.novelty_.threshold]),
         }
+        for target, arrays in self.fitted_.items():
+            own |= {f"{target}.{name}": array for name, array in arrays.items()}
+        return own
 
     def _restore(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         centres = np.asarray(arrays["novelty.centres"], dtype=np.float32)
@@ -268,11 +318,31 @@ class VectorPredictor(FittedPredictor):
                 f"{self.encoder.name!r} makes {self.encoder.dim}; give the one it was fitted with"
             )
         self.novelty_ = NoveltyTest(centres, float(arrays["novelty.threshold"][0]))
+        by_name = {name: _of_targets(arrays, name, self.targets_) for name in self.TARGET_ARRAYS}
+        self.fitted_ = {
+            target: {name: by_name[name][target] for name in self.TARGET_ARRAYS}
+            for target in self.targets_
+        }
+        self._restore_space(config, arrays)
+        self._prepare()
+
+    def _fit_space(self, vectors: Vectors, losses: Floats) -> None:
+        """Learn what all targets share from vectors (n, dim) and losses (n, n_experts)."""
 
     @abc.abstractmethod
-    def _fit(self, vectors: Vectors, losses: Floats) -> None:
-        """Learn from vectors (n, dim) and losses (n, n_experts), NaN where not measured."""
+    def _fit_target(self, target: str, vectors: Vectors, values: Floats) -> Targets:
+        """Learn one target from its values (n, n_experts), NaN where not measured."""
+
+    def _restore_space(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take back what `_fit_space` learned."""
+
+    def _prepare(self) -> None:
+        """Derive what `_predict` needs from what was fitted or restored."""
 
     @abc.abstractmethod
-    def _predict(self, vectors: Vectors) -> tuple[Floats, Floats]:
-        """Return mean and standard error of the loss, each (n, n_experts)."""
+    def _predict(self, vectors: Vectors) -> tuple[Targets, Targets]:
+        """Return mean and standard error of every target, each (n, n_experts)."""
+
+
+def _of_targets(arrays: Mapping[str, NDArray[Any]], name: str, targets: Sequence[str]) -> Targets:
+    return {t: np.asarray(arrays[f"{t}.{name}"], dtype=np.float64) for t in targets}

@@ -15,7 +15,7 @@ from tryage.scores import ScoreTable
 
 
 class BestSinglePredictor(FittedPredictor):
-    """Predicts each expert's average loss for every prompt."""
+    """Predicts each expert's averages for every prompt."""
 
     kind: ClassVar[str] = "best-single"
 
@@ -23,14 +23,16 @@ class BestSinglePredictor(FittedPredictor):
         super().__init__(None, seed=seed)
 
     def fit(self, prompts: Sequence[str], table: ScoreTable) -> Self:
-        """Average the measured losses of each expert.
+        """Average what was measured of each expert.
 
         Raises:
             PredictorError: there is nothing to learn from, or an expert was never measured.
         """
-        losses = self._learn_averages(len(prompts), table)
-        counts = (~np.isnan(losses)).sum(axis=0)
-        self.average_std_ = np.nanstd(losses, axis=0) / np.sqrt(counts)
+        measured = self._learn_averages(len(prompts), table)
+        self.average_std_ = {
+            name: np.nanstd(values, axis=0) / np.sqrt((~np.isnan(values)).sum(axis=0))
+            for name, values in measured.items()
+        }
         return self
 
     def predict(self, prompts: Sequence[str]) -> Prediction:
@@ -41,19 +43,22 @@ class BestSinglePredictor(FittedPredictor):
         """
         self._check_fitted()
         shape = (len(prompts), len(self.experts_))
-        mean = np.broadcast_to(self.average_loss_, shape).copy()
-        std = np.broadcast_to(self.average_std_, shape).copy()
-        return Prediction({LOSS: mean}, {LOSS: std}, np.zeros(len(prompts), dtype=bool))
+        mean = {name: np.broadcast_to(row, shape).copy() for name, row in self.averages_.items()}
+        std = {name: np.broadcast_to(row, shape).copy() for name, row in self.average_std_.items()}
+        return Prediction(mean, std, np.zeros(len(prompts), dtype=bool))
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        return {f"{LOSS}.average_std": self.average_std_}
+        return {f"{target}.average_std": row for target, row in self.average_std_.items()}
 
     def _restore(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        self.average_std_ = np.asarray(arrays[f"{LOSS}.average_std"], dtype=np.float64)
+        self.average_std_ = {
+            target: np.asarray(arrays[f"{target}.average_std"], dtype=np.float64)
+            for target in self.targets_
+        }
 
 
 class RandomPredictor(FittedPredictor):
-    """Predicts chance: losses drawn from the prompt's hash, so that a prompt keeps its draw."""
+    """Predicts chance: targets drawn from the prompt's hash, so that a prompt keeps its draw."""
 
     kind: ClassVar[str] = "random"
 
@@ -61,40 +66,44 @@ class RandomPredictor(FittedPredictor):
         super().__init__(None, seed=seed)
 
     def fit(self, prompts: Sequence[str], table: ScoreTable) -> Self:
-        """Learn the range that draws come from: mean loss give or take its deviation.
+        """Learn the range that draws come from: mean value give or take its deviation.
 
         Raises:
             PredictorError: there is nothing to learn from, or an expert was never measured.
         """
-        losses = self._learn_averages(len(prompts), table)
-        self.spread_ = float(np.nanstd(losses)) or 1.0
+        measured = self._learn_averages(len(prompts), table)
+        self.spreads_ = {name: float(np.nanstd(values)) or 1.0 for name, values in measured.items()}
         return self
 
     def predict(self, prompts: Sequence[str]) -> Prediction:
-        """Return random losses, equal for equal prompts and seeds.
+        """Return random targets, equal for equal prompts and seeds.
 
         Raises:
             NotFittedError: `fit` was not called.
         """
         self._check_fitted()
-        shape = (len(prompts), len(self.experts_))
+        shape = (len(prompts), len(self.targets_), len(self.experts_))
         draws = np.array([self._draw(prompt) for prompt in prompts]).reshape(shape)
-        lowest = max(0.0, float(self.average_loss_.mean()) - self.spread_)
-        mean = lowest + 2.0 * self.spread_ * draws
-        std = np.full(shape, self.spread_)
-        return Prediction({LOSS: mean}, {LOSS: std}, np.zeros(len(prompts), dtype=bool))
+        mean, std = {}, {}
+        for number, (target, spread) in enumerate(self.spreads_.items()):
+            lowest = max(0.0, float(self.averages_[target].mean()) - spread)
+            mean[target] = lowest + 2.0 * spread * draws[:, number]
+            std[target] = np.full(mean[target].shape, spread)
+        return Prediction(mean, std, np.zeros(len(prompts), dtype=bool))
 
     def _draw(self, prompt: str) -> Floats:
         text = f"{self.seed}\0{prompt}".encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(text, digest_size=16).digest()
         rng = np.random.default_rng(int.from_bytes(digest, "little"))
-        return rng.random(len(self.experts_))
+        return rng.random((len(self.targets_), len(self.experts_)))
 
     def _config(self) -> dict[str, Any]:
-        return {"spread": self.spread_}
+        return {"spreads": self.spreads_}
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {}
 
     def _restore(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        self.spread_ = float(config["spread"])
+        # Folders from before there were several targets hold the loss's spread alone.
+        found = config["spreads"] if "spreads" in config else {LOSS: config["spread"]}
+        self.spreads_ = {target: float(found[target]) for target in self.targets_}

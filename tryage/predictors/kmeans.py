@@ -29,8 +29,8 @@ def spherical_kmeans(
         if np.array_equal(nearest, assigned):
             break
         assigned = nearest
-        sums = np.zeros_like(centres)
-        np.add.at(sums, assigned, vectors)
+        member = (assigned == np.arange(len(centres))[:, None]).astype(np.float32)  # (k, n)
+        sums = member @ vectors
         # A centre that nothing is nearest to moves to the vector served worst.
         empty = np.flatnonzero(np.bincount(assigned, minlength=len(centres)) == 0)
         if len(empty):

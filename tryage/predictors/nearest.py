@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tryage.encoders import Encoder
-from tryage.predictors.base import LOSS, Floats, VectorPredictor, Vectors
+from tryage.predictors.base import Floats, Targets, VectorPredictor, Vectors
 
 _EDGE = 1e-3
 """Width, in cosine, over which a neighbour fades in at the edge of the neighbourhood.
@@ -29,38 +29,37 @@ class NearestPredictor(VectorPredictor):
     """
 
     kind: ClassVar[str] = "nearest"
+    TARGET_ARRAYS: ClassVar[tuple[str, ...]] = ("residuals",)
 
     def __init__(self, encoder: Encoder | None = None, *, seed: int = 0, k: int = 80) -> None:
         super().__init__(encoder, seed=seed)
         self.k = k
 
-    def _fit(self, vectors: Vectors, losses: Floats) -> None:
+    def _fit_space(self, vectors: Vectors, losses: Floats) -> None:
         self.vectors_ = np.ascontiguousarray(vectors, dtype=np.float32)
-        self._keep(losses - self.average_loss_)
 
-    def _keep(self, residuals: Floats) -> None:
-        """Keep losses minus averages, NaN where not measured, shape (n, n_experts)."""
-        self.residuals_ = residuals
-        self._measured = (~np.isnan(residuals)).astype(np.float64)
-        self._filled = np.nan_to_num(residuals, nan=0.0)
-        counts = self._measured.sum(axis=0)
-        self._variance = np.square(self._filled).sum(axis=0) / counts
+    def _fit_target(self, target: str, vectors: Vectors, values: Floats) -> Targets:
+        """Return values minus averages, NaN where not measured, (n, n_experts)."""
+        return {"residuals": values - np.nanmean(values, axis=0)}
 
-    def _predict(self, vectors: Vectors) -> tuple[Floats, Floats]:
-        mean = np.empty((len(vectors), len(self.experts_)))
-        std = np.empty_like(mean)
+    def _prepare(self) -> None:
+        self._known = {
+            target: _Residuals.of(arrays["residuals"]) for target, arrays in self.fitted_.items()
+        }
+
+    def _predict(self, vectors: Vectors) -> tuple[Targets, Targets]:
+        shape = (len(vectors), len(self.experts_))
+        mean = {target: np.empty(shape) for target in self.targets_}
+        std = {target: np.empty(shape) for target in self.targets_}
         k = max(1, min(self.k, len(self.vectors_) // 10))
         for row, vector in enumerate(vectors):
             similarity = self.vectors_ @ vector  # (n_training,)
             edge = np.partition(similarity, -k)[-k]
             near = np.flatnonzero(similarity > edge - _EDGE)
             weight = np.minimum((similarity[near] - edge) / _EDGE + 1.0, 1.0)
-            # The expert's average stands in for one neighbour, and for all that are missing.
-            votes = weight @ self._measured[near] + 1.0
-            shift = (weight @ self._filled[near]) / votes
-            squares = (weight @ np.square(self._filled[near]) + self._variance) / votes
-            mean[row] = self.average_loss_ + shift
-            std[row] = np.sqrt(np.maximum(squares - np.square(shift), 0.0) / votes)
+            for target, known in self._known.items():
+                shift, std[target][row] = known.average(near, weight)
+                mean[target][row] = self.averages_[target] + shift
         return mean, std
 
     @classmethod
@@ -71,13 +70,29 @@ class NearestPredictor(VectorPredictor):
         return {"k": self.k}
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        own: dict[str, NDArray[Any]] = {
-            "vectors": self.vectors_,
-            f"{LOSS}.residuals": self.residuals_,
-        }
-        return super()._arrays() | own
+        return super()._arrays() | {"vectors": self.vectors_}
 
-    def _restore(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        super()._restore(config, arrays)
+    def _restore_space(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         self.vectors_ = np.asarray(arrays["vectors"], dtype=np.float32)
-        self._keep(np.asarray(arrays[f"{LOSS}.residuals"], dtype=np.float64))
+
+
+class _Residuals(NamedTuple):
+    """One target's values minus averages, 0 where not measured, (n, n_experts)."""
+
+    filled: Floats
+    measured: Floats
+    variance: Floats
+
+    @classmethod
+    def of(cls, residuals: Floats) -> _Residuals:
+        measured = (~np.isnan(residuals)).astype(np.float64)
+        filled = np.nan_to_num(residuals, nan=0.0)
+        return cls(filled, measured, np.square(filled).sum(axis=0) / measured.sum(axis=0))
+
+    def average(self, near: NDArray[np.intp], weight: Floats) -> tuple[Floats, Floats]:
+        """Return the weighted mean of some rows and its standard error, each (n_experts,)."""
+        # The expert's average stands in for one neighbour, and for all that are missing.
+        votes = weight @ self.measured[near] + 1.0
+        shift = (weight @ self.filled[near]) / votes
+        squares = (weight @ np.square(self.filled[near]) + self.variance) / votes
+        return shift, np.sqrt(np.maximum(squares - np.square(shift), 0.0) / votes)

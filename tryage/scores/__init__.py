@@ -5,6 +5,7 @@ Room by room: `table` holds the value object, `fields` what a file may say and i
 JSONL, CSV, Parquet and the folder that `tryage label` writes.
 """
 
+from tryage.scores.grades import readability
 from tryage.scores.table import ScoreTable
 
-__all__ = ["ScoreTable"]
+__all__ = ["ScoreTable", "readability"]

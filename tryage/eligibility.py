@@ -1,0 +1,115 @@
+"""Who may answer a prompt, and for everybody else the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tryage.errors import GoalError
+from tryage.goals import CHARS_PER_TOKEN, Facts
+from tryage.library import Library
+from tryage.limits import ON_GOALS, Limit
+from tryage.policy import Wanted
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Eligibility:
+    """Who may answer: `mask` (m,) and, for everybody else, the reason."""
+
+    mask: Mask
+    reasons: Mapping[str, str]
+
+
+def of_library(
+    library: Library, unavailable: Mapping[str, str], task: str, limits: tuple[Limit, ...]
+) -> Eligibility:
+    """Return who does a task, is available and keeps the limits on stated attributes.
+
+    Raises:
+        GoalError: an expert of the task does not state an attribute that a limit is on.
+    """
+    limits = tuple(limit for limit in limits if limit.attribute not in ON_GOALS)
+    reasons: dict[str, str] = {}
+    for expert in library:
+        if expert.task != task:
+            reasons[expert.name] = f"its task is {expert.task}, the prompt asks for {task}"
+        elif expert.name in unavailable:
+            reasons[expert.name] = unavailable[expert.name]
+        elif limits:
+            broken = (limit.reason_against(expert) for limit in limits)
+            told = [reason for reason in broken if reason is not None]
+            if told:
+                reasons[expert.name] = "; ".join(told)
+    mask = np.array([name not in reasons for name in library.names])
+    return Eligibility(mask, MappingProxyType(reasons))
+
+
+def excluded_by_prompt(
+    library: Library, eligible: Mask, wanted: Wanted, facts: Facts, values: Mapping[str, Array]
+) -> Mask | None:
+    """Return who breaks a limit on a goal or is too short for the prompt, whoever else may not.
+
+    Args:
+        library: m experts.
+        eligible: (m,) who may answer by what is stated.
+        wanted: the limits.
+        facts: what is known of n prompts.
+        values: goal → (m,) or (n, m), for the goals that are limited.
+
+    Returns:
+        (n, m), or None where no prompt can exclude anybody.
+
+    Raises:
+        GoalError: an eligible expert has no value of a goal that is limited.
+    """
+    out: Mask | None = None
+    if facts.longest >= library.shortest_context * CHARS_PER_TOKEN:
+        out = facts.prompt_chars[:, None] >= library.context_lengths * CHARS_PER_TOKEN
+    for limit in wanted.limits:
+        if limit.attribute in ON_GOALS:
+            broken = ~limit.holds_for(_limited(library, limit, eligible, values))
+            out = broken if out is None else out | broken
+    if out is not None and out.ndim == 1:
+        out = np.broadcast_to(out, (len(facts.prompt_chars), len(out)))
+    return out
+
+
+def reasons_for_row(
+    library: Library, eligible: Mask, wanted: Wanted, facts: Facts, values: Mapping[str, Array]
+) -> dict[str, str]:
+    """Return why eligible experts may not answer one prompt: name → reason."""
+    told: dict[int, list[str]] = {}
+    tokens = facts.longest / CHARS_PER_TOKEN
+    lengths = library.context_lengths
+    for column in np.flatnonzero(eligible & (tokens >= lengths)).tolist():
+        told.setdefault(column, []).append(
+            f"context_length is {lengths[column]:.0f}, the prompt has about {tokens:.0f} tokens"
+        )
+    for limit in wanted.limits:
+        if limit.attribute not in ON_GOALS:
+            continue
+        found = _limited(library, limit, eligible, values)
+        row = found if found.ndim == 1 else found[0]
+        for column in np.flatnonzero(eligible & ~limit.holds_for(row)).tolist():
+            told.setdefault(column, []).append(limit.reason(row[column]))
+    return {library.names[column]: "; ".join(reasons) for column, reasons in told.items()}
+
+
+def _limited(library: Library, limit: Limit, eligible: Mask, values: Mapping[str, Array]) -> Array:
+    found = values[limit.attribute]
+    if np.isnan(found).any():
+        unknown = np.isnan(found).reshape(-1, len(eligible)).any(axis=0) & eligible
+        if unknown.any():
+            name = library.names[int(np.flatnonzero(unknown)[0])]
+            raise GoalError(
+                f"the limit '{limit}' cannot be checked: nothing tells the {limit.attribute} of "
+                f"expert {name!r}. State or measure it, or drop the limit."
+            )
+    return found

@@ -1,0 +1,86 @@
+"""What a task's predictor says of prompts, laid out over the whole library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tryage.library import Library
+from tryage.predictors import Predictor
+from tryage.scores import ScoreTable
+
+Array = NDArray[np.float64]
+LOSS = "loss"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forecast:
+    """Predictions of n prompts under the m experts of a library.
+
+    Prompts that are out of distribution have the experts' averages.
+
+    Attributes:
+        losses: (n, m), lower is better, NaN for experts of another task.
+        std: (n, m) standard error of `losses`.
+        ood: (n,) whether a prompt is unlike all training prompts.
+        targets: target → (n, m) in the target's unit, NaN where an expert was never measured.
+    """
+
+    losses: Array
+    std: Array
+    ood: NDArray[np.bool_]
+    targets: Mapping[str, Array] = field(default_factory=dict)
+
+
+def forecast(predictor: Predictor | None, library: Library, prompts: Sequence[str]) -> Forecast:
+    """Predict the losses and other targets of prompts.
+
+    Args:
+        predictor: the task's fitted predictor; None where nothing was measured on the task.
+        library: m experts, the predictor's among them.
+        prompts: n texts.
+    """
+    shape = (len(prompts), len(library))
+    if predictor is None:
+        nothing = np.full(shape, np.nan)
+        return Forecast(nothing, nothing, np.zeros(len(prompts), dtype=bool))
+    found = predictor.predict(prompts)
+    columns = None
+    if predictor.experts_ != library.names:
+        columns = np.array([library.index(name) for name in predictor.experts_])
+
+    def wide(values: Array) -> Array:
+        if columns is None:
+            return np.asarray(values, dtype=np.float64)
+        spread = np.full(shape, np.nan)
+        spread[:, columns] = values
+        return spread
+
+    means = found.mean
+    if found.ood.any():
+        far = found.ood[:, None]
+        means = {name: np.where(far, predictor.averages_[name], v) for name, v in means.items()}
+    targets = {name: wide(values) for name, values in means.items() if name != LOSS}
+    return Forecast(wide(means[LOSS]), wide(found.std[LOSS]), found.ood, targets)
+
+
+def measured_over(predicted: Forecast, table: ScoreTable, columns: Sequence[int]) -> Forecast:
+    """Return a forecast with what a table measured in the place of predictions.
+
+    Args:
+        predicted: n prompts under m experts.
+        table: the same prompts.
+        columns: the column in the library of each of the table's experts.
+    """
+    targets = {}
+    for name in predicted.targets.keys() | table.targets.keys():
+        values = predicted.targets.get(name)
+        known = np.full(predicted.losses.shape, np.nan) if values is None else values.copy()
+        if name in table.targets:
+            measured = table.targets[name]
+            known[:, columns] = np.where(np.isnan(measured), known[:, columns], measured)
+        targets[name] = known
+    return replace(predicted, targets=targets)

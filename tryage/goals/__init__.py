@@ -1,0 +1,45 @@
+"""Goals: what to minimise besides loss, in which unit, and on which scale.
+
+Room by room: `base` says what a goal is, `builtin` holds those that Tryage knows, `asked` what one
+call asks for. A goal of your own is one class::
+
+    class Hops(Goal):
+        name, unit = "hops", "network hops"
+
+        def value(self, expert):
+            return 0.0 if expert.endpoint is None else 3.0
+
+    router.route(prompt, goals=Goals(custom=[Hops(0.2)]))
+"""
+
+from tryage.goals.asked import Goals, check_weights
+from tryage.goals.base import Facts, Goal, Scale, reference_date
+from tryage.goals.builtin import (
+    CHARS_PER_TOKEN,
+    GOALS,
+    Cost,
+    Latency,
+    Readability,
+    Recency,
+    Security,
+    Size,
+    Verbosity,
+)
+
+__all__ = [
+    "CHARS_PER_TOKEN",
+    "GOALS",
+    "Cost",
+    "Facts",
+    "Goal",
+    "Goals",
+    "Latency",
+    "Readability",
+    "Recency",
+    "Scale",
+    "Security",
+    "Size",
+    "Verbosity",
+    "check_weights",
+    "reference_date",
+]

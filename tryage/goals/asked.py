@@ -1,0 +1,97 @@
+"""What one call asks for: weights on goals, and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tryage.errors import GoalError, did_you_mean
+from tryage.goals.base import Goal, check_weight
+from tryage.goals.builtin import GOALS
+from tryage.limits import Limit, parse_limits
+
+
+@dataclass(frozen=True, init=False)
+class Goals:
+    """What one call wants: weights on goals, and limits.
+
+    Args:
+        limits: attribute → condition, e.g. ``{"parameters": "<=3B", "license": ["mit"]}``.
+        custom: goals of your own, each with its weight; one that bears the name of a built-in
+            goal replaces it in this call.
+        **weights: goal → λ ≥ 0, in units of the training table's loss spread.
+
+    Attributes:
+        weights: goal → λ, those of `custom` included.
+        custom: name → goal of your own.
+
+    Raises:
+        GoalError: unknown goal or limit, negative or non-finite weight, unit that does not fit.
+    """
+
+    weights: Mapping[str, float] = field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
+    custom: Mapping[str, Goal] = field(default_factory=dict)
+
+    def __init__(
+        self,
+        *,
+        limits: Mapping[str, Any] | Iterable[Limit | str] = (),
+        custom: Sequence[Goal] = (),
+        **weights: float,
+    ) -> None:
+        own = goals_by_name(custom)
+        for name in own:
+            if name in weights:
+                raise GoalError(f"goal {name!r} has a weight twice: in custom, and by name")
+        own_weights = {name: goal.weight for name, goal in own.items()}
+        object.__setattr__(self, "weights", check_weights(weights | own_weights, own))
+        object.__setattr__(self, "limits", parse_limits(limits))
+        object.__setattr__(self, "custom", own)
+
+    def __hash__(self) -> int:
+        return hash((tuple(self.weights.items()), self.limits))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return weights and limits as JSON types."""
+        limits = [str(limit) for limit in self.limits]
+        return {"weights": dict(self.weights), "limits": limits}
+
+
+def check_weights(weights: Mapping[str, float], own: Iterable[str] = ()) -> dict[str, float]:
+    """Return the weights as floats.
+
+    Args:
+        weights: goal → weight.
+        own: names of goals that are known besides the built-in ones.
+
+    Raises:
+        GoalError: a goal is unknown, or a weight is negative or not a finite number.
+    """
+    checked = {}
+    known = {*GOALS, *own}
+    for name, weight in weights.items():
+        if name not in known:
+            hint = did_you_mean(name, known) or f" Known: {', '.join(sorted(known))}."
+            raise GoalError(f"unknown goal {name!r}.{hint}")
+        checked[name] = check_weight(name, weight)
+    return checked
+
+
+def goals_by_name(goals: Iterable[Goal]) -> dict[str, Goal]:
+    """Return goals by their names.
+
+    Raises:
+        GoalError: something is not a goal, or two share a name.
+    """
+    named: dict[str, Goal] = {}
+    for goal in goals:
+        if not isinstance(goal, Goal):
+            raise GoalError(
+                f"{goal!r} is not a goal; give objects of a subclass of tryage.goals.Goal"
+            )
+        if goal.name in named:
+            raise GoalError(f"two goals are named {goal.name!r}")
+        named[goal.name] = goal
+    return named

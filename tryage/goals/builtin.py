@@ -1,0 +1,235 @@
+"""The goals that Tryage knows: size, recency, cost, latency, security, verbosity, readability."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from tryage.errors import GoalError
+from tryage.goals.base import Array, Facts, Goal
+from tryage.library import Expert, Library
+from tryage.units import format_count, format_money, format_seconds
+
+CHARS_PER_TOKEN = 4.0
+"""Characters that make a token where only characters are known: about right for English."""
+
+RESPONSE_CHARS = 1000.0
+"""Characters of an answer where none was measured, to price it."""
+
+COLD_SECONDS, COLD_SECONDS_PER_PARAMETER = 0.5, 0.1e-9
+"""What a call takes before any was observed: half a second, and 0.1 s for every billion parameters.
+
+A rule of thumb that only puts the experts in order; the first observed call replaces it."""
+
+
+class Size(Goal):
+    """Number of parameters, on a logarithmic scale."""
+
+    name, unit, log = "size", "parameters", True
+
+    def value(self, expert: Expert) -> float:
+        """Return the number of parameters."""
+        return math.nan if expert.parameters is None else float(expert.parameters)
+
+    def format(self, value: float) -> str:
+        """Return a count such as 7.24B."""
+        return format_count(value)
+
+
+class Recency(Goal):
+    """Age: days before the library's newest expert."""
+
+    name, unit = "recency", "days older than the newest"
+
+    def values(self, library: Library, facts: Facts) -> Array:
+        """Return the age of every expert, (m,)."""
+        ages = [
+            math.nan if expert.released is None else float((facts.reference - expert.released).days)
+            for expert in library
+        ]
+        return np.array(ages)
+
+    @property
+    def fixed(self) -> bool:
+        """True: the reference date is fixed with the scales."""
+        return True
+
+    def format(self, value: float) -> str:
+        """Return days."""
+        return f"{value:.0f} d"
+
+
+class Cost(Goal):
+    """US dollars for the prompt: predicted where costs were measured, else price times lengths.
+
+    Lengths are the prompt's characters and the answer's (predicted where they were measured, else
+    1000), over four characters a token.
+    """
+
+    name, unit = "cost", "USD per prompt"
+    missing: ClassVar[Literal["worst", "error"]] = "error"
+
+    def values(self, library: Library, facts: Facts) -> Array:
+        """Return the cost of every prompt under every expert, (n, m); NaN without a price."""
+        predicted = facts.targets.get("cost")
+        if predicted is not None and not np.isnan(predicted).any():
+            floored: Array = np.maximum(predicted, 0.0)
+            return floored
+        read, written = library.token_prices
+        answer = facts.targets.get("response_chars")
+        chars = RESPONSE_CHARS if answer is None else np.nan_to_num(answer, nan=RESPONSE_CHARS)
+        priced: Array = facts.prompt_chars[:, None] * read + np.maximum(chars, 0.0) * written
+        priced = priced / CHARS_PER_TOKEN
+        if predicted is None:
+            return priced
+        return np.where(np.isnan(predicted), priced, np.maximum(predicted, 0.0))
+
+    def format(self, value: float) -> str:
+        """Return US dollars."""
+        return format_money(value)
+
+
+class Latency(Goal):
+    """Seconds that a call takes: observed of late, else predicted, else guessed from the size."""
+
+    name, unit = "latency", "s"
+
+    def values(self, library: Library, facts: Facts) -> Array:
+        """Return seconds, (m,) or (n, m); NaN where nothing is known."""
+        cold = COLD_SECONDS + COLD_SECONDS_PER_PARAMETER * library.sizes
+        predicted = facts.targets.get("latency")
+        if predicted is not None:
+            cold = np.where(np.isnan(predicted), cold, np.maximum(predicted, 0.0))
+        for name, seconds in facts.observed.items():
+            if name in library:
+                cold[..., library.index(name)] = seconds
+        return cold
+
+    def format(self, value: float) -> str:
+        """Return seconds."""
+        return format_seconds(value)
+
+
+class Security(Goal):
+    """A level summed from facts by rules that are data; 0 is safest.
+
+    Args:
+        weight: λ ≥ 0.
+        rules: a JSON file like the package's `security.json`, or its contents; None takes that.
+
+    Raises:
+        GoalError: the rules cannot be read.
+    """
+
+    name, unit = "security", "level, 0 is safest"
+
+    def __init__(
+        self, weight: float = 0.0, *, rules: str | Path | Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(weight)
+        self._points = _read_rules(rules) if rules is not None else _own_rules()
+
+    def value(self, expert: Expert) -> float:
+        """Return the sum of the points of an expert's facts; NaN where it states none."""
+        facts = {fact: _FACTS[fact](expert) for fact in self._points}
+        # That no revision is pinned is known of every expert; alone it says nothing.
+        if all(value is None for fact, value in facts.items() if fact != "pinned"):
+            return math.nan
+        return sum(_points(self._points[fact], value) for fact, value in facts.items())
+
+    def format(self, value: float) -> str:
+        """Return a level."""
+        return f"level {value:g}"
+
+
+class Verbosity(Goal):
+    """Characters of the answer, predicted where response lengths were measured."""
+
+    name, unit = "verbosity", "characters"
+
+    def values(self, library: Library, facts: Facts) -> Array:
+        """Return predicted characters, (n, m); NaN where none were measured."""
+        return _target(facts, "response_chars", library)
+
+    def format(self, value: float) -> str:
+        """Return characters."""
+        return f"{value:.0f} chars"
+
+
+class Readability(Goal):
+    """School grade that the answer asks of its reader, predicted where it was measured.
+
+    `tryage.scores.readability` computes the Automated Readability Index of an answer.
+    """
+
+    name, unit = "readability", "grade, lower is easier"
+
+    def values(self, library: Library, facts: Facts) -> Array:
+        """Return predicted grades, (n, m); NaN where none were measured."""
+        return _target(facts, "readability", library)
+
+    def format(self, value: float) -> str:
+        """Return a grade."""
+        return f"grade {value:.1f}"
+
+
+def _target(facts: Facts, name: str, library: Library) -> Array:
+    found = facts.targets.get(name)
+    return np.full(len(library), np.nan) if found is None else found
+
+
+_FACTS: Mapping[str, Any] = {
+    "safetensors": lambda e: e.security.safetensors,
+    "remote_code": lambda e: e.security.remote_code,
+    "pinned": lambda e: e.revision is not None,
+    "license": lambda e: e.license,
+    "location": lambda e: e.security.location,
+    "vendor": lambda e: e.security.vendor,
+}
+
+
+def _points(points: Mapping[str, float], value: bool | str | None) -> float:
+    if value is None:
+        return points["unknown"]
+    word = str(value).lower()
+    return points[word] if word in points else points.get("*", points["unknown"])
+
+
+@functools.cache
+def _own_rules() -> Mapping[str, Mapping[str, float]]:
+    text = resources.files("tryage.goals").joinpath("security.json").read_text(encoding="utf-8")
+    return _read_rules(json.loads(text))
+
+
+def _read_rules(rules: str | Path | Mapping[str, Any]) -> Mapping[str, Mapping[str, float]]:
+    """Return fact → {value: points}, with the points of what is not stated always there."""
+    source = "security rules" if isinstance(rules, Mapping) else str(rules)
+    try:
+        data = rules if isinstance(rules, Mapping) else json.loads(Path(rules).read_text("utf-8"))
+        found = {
+            str(rule["fact"]): {str(k).lower(): float(v) for k, v in rule["points"].items()}
+            for rule in data["rules"]
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise GoalError(f"{source}: not a table of security rules: {error!r}") from error
+    for fact, points in found.items():
+        if fact not in _FACTS:
+            raise GoalError(f"{source}: unknown fact {fact!r}; known: {', '.join(_FACTS)}")
+        if not points or not all(0 <= value < math.inf for value in points.values()):
+            raise GoalError(f"{source}: the points of {fact} must be numbers >= 0")
+        points.setdefault("unknown", max(points.values()))
+    return found
+
+
+GOALS: Mapping[str, Goal] = {
+    goal.name: goal
+    for goal in (Size(), Recency(), Cost(), Latency(), Security(), Verbosity(), Readability())
+}
+"""Every goal that Tryage knows, by name."""

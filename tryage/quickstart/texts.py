@@ -1,0 +1,281 @@
+"""Text that any Python installation carries, split by source file.
+
+Five domains: the standard library's source, C and C++ headers, license texts, the language
+reference that ``help()`` shows, and the descriptions of installed packages. The same
+installation always gives the same split: nothing here depends on time, on the order of a
+directory or on a random number generator's state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import re
+import sysconfig
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tryage.errors import TryageError
+
+DOMAINS = ("legal", "reference", "readme", "headers", "python")
+"""In the order of reading: a paragraph belongs to the first domain that has it, so that the
+license at the head of a source file does not count as source."""
+
+_SKIPPED_FOLDERS = frozenset({"__pycache__", "site-packages", "dist-packages", "test", "tests"})
+_HEADER_SUFFIXES = (".h", ".hpp")
+_LICENSE_NAME = re.compile(r"(licen[sc]e|copying|notice)", re.IGNORECASE)
+_FILES_PER_FOLDER = 40  # a generator's output (torch has 7000 headers in one folder) is a sample
+_LARGEST_FILE = 400_000  # bytes; larger files are tables of data rather than text
+_SHORTEST_UNIQUE = 60  # characters; shorter paragraphs ("else:") may recur
+_BLANK_LINES = re.compile(r"\n[ \t]*\n")
+_SPACES = re.compile(r"\s+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source file's text after paragraphs seen elsewhere are taken out.
+
+    Attributes:
+        domain: One of `DOMAINS`.
+        name: Where the text is from, relative to the installation.
+        text: The text, with ``\\n`` line ends.
+    """
+
+    domain: str
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The sources of one domain, split by file: no file is in two parts."""
+
+    domain: str
+    train: tuple[Source, ...]
+    label: tuple[Source, ...]
+    test: tuple[Source, ...]
+
+    @property
+    def digest(self) -> str:
+        """sha256 of all three parts; a changed installation changes it."""
+        sha = hashlib.sha256()
+        for part in (self.train, self.label, self.test):
+            for source in part:
+                sha.update(f"{source.name}\0{source.text}\0".encode())
+            sha.update(b"\1")
+        return sha.hexdigest()
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A piece of a label or test file: what the experts are measured on."""
+
+    id: str
+    domain: str
+    text: str
+
+
+def gather(
+    *,
+    train_chars: int = 800_000,
+    held_out_chars: int = 300_000,
+    domains: Iterable[str] = DOMAINS,
+) -> dict[str, Corpus]:
+    """Collect and split the text of every domain.
+
+    Args:
+        train_chars: At most this many characters of training text per domain.
+        held_out_chars: At most this many characters in each of the label and test parts;
+            a domain with little text gives 15 % of it to each.
+        domains: Which domains to keep; all are read, so that the parts never depend on this.
+
+    Returns:
+        Domain name to its corpus.
+
+    Raises:
+        TryageError: The installation carries too little text of a domain.
+    """
+    seen: set[bytes] = set()
+    corpora = {}
+    for domain in DOMAINS:
+        limit = train_chars + 2 * held_out_chars
+        sources = _unique(domain, _READERS[domain](), seen, limit)
+        corpora[domain] = _split(domain, sources, held_out_chars)
+    return {domain: corpora[domain] for domain in domains}
+
+
+def excerpts(sources: Iterable[Source], *, count: int, length: int) -> list[Excerpt]:
+    """Cut `count` pieces of about `length` characters, spread evenly over the files.
+
+    Pieces begin at a line's start and do not overlap. Files take turns, so that a long file
+    does not crowd out the others.
+
+    Args:
+        sources: Files of one domain's label or test part.
+        count: How many pieces; fewer come back when the files hold fewer.
+        length: Characters per piece; the last line is cut at a space.
+
+    Returns:
+        The pieces, in the order of their files.
+    """
+    queues = [list(_pieces(source, length)) for source in sources]
+    taken: list[Excerpt] = []
+    turn = 0
+    while len(taken) < count and any(len(queue) > turn for queue in queues):
+        taken += [queue[turn] for queue in queues if len(queue) > turn]
+        turn += 1
+    return sorted(taken[:count], key=lambda excerpt: excerpt.id)
+
+
+def _pieces(source: Source, length: int) -> Iterator[Excerpt]:
+    pieces = []
+    start = 0
+    while start + length <= len(source.text):
+        piece = source.text[start : start + length]
+        cut = max(piece.rfind(" "), piece.rfind("\n"))
+        piece = piece[: cut if cut > length // 2 else length].strip("\n")
+        words = re.findall(r"\w{2,}", piece)
+        if len(words) >= length // 16:  # not a table, a drawing or a column of numbers
+            pieces.append(Excerpt(f"{source.name}:{start}", source.domain, piece))
+        newline = source.text.find("\n", start + length)
+        start = newline + 1 if newline >= 0 else len(source.text)
+    # Neighbouring pieces say the same; a stable hash spreads the choice over the file.
+    return iter(sorted(pieces, key=lambda piece: _stable(piece.id)))
+
+
+def _unique(
+    domain: str, sources: Iterable[tuple[str, str]], seen: set[bytes], limit: int
+) -> list[Source]:
+    """Keep each paragraph only where it first occurs, until `limit` characters are there."""
+    kept: list[Source] = []
+    total = 0
+    for name, text in sorted(sources, key=lambda source: _stable(source[0])):
+        paragraphs = []
+        for paragraph in _BLANK_LINES.split(text.replace("\r\n", "\n")):
+            key = _SPACES.sub(" ", paragraph).strip(" #*/").lower()
+            if not key:
+                continue
+            digest = hashlib.blake2b(key.encode(), digest_size=12).digest()
+            if len(key) >= _SHORTEST_UNIQUE and digest in seen:
+                continue
+            seen.add(digest)
+            paragraphs.append(paragraph.strip("\n"))
+        unique = "\n\n".join(paragraphs)
+        if len(unique) >= _SHORTEST_UNIQUE:
+            kept.append(Source(domain, name, unique))
+            total += len(unique)
+        if total >= limit:
+            break
+    return kept
+
+
+def _split(domain: str, sources: list[Source], held_out_chars: int) -> Corpus:
+    total = sum(len(source.text) for source in sources)
+    quota = min(held_out_chars, int(0.15 * total))
+    if quota < 20_000:
+        raise TryageError(
+            f"this Python installation carries {total:,} characters of {domain} text, and the "
+            "quickstart needs 134,000; install the extras first: "
+            'pip install "tryage[hf,langchain,llama-index]"'
+        )
+    parts: dict[str, list[Source]] = {"test": [], "label": [], "train": []}
+    filled = {"test": 0, "label": 0}
+    for source in sources:
+        # A file larger than a third of a part would be the part: it goes to training.
+        small = len(source.text) <= quota // 3
+        for part in ("test", "label"):
+            if small and filled[part] < quota:
+                parts[part].append(source)
+                filled[part] += len(source.text)
+                break
+        else:
+            parts["train"].append(source)
+    return Corpus(domain, tuple(parts["train"]), tuple(parts["label"]), tuple(parts["test"]))
+
+
+def _stable(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), digest_size=8).digest()
+
+
+def _read(path: Path) -> str | None:
+    """The file's text; None for what is too large or is no UTF-8."""
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            return None
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _site_folders() -> list[Path]:
+    paths = sysconfig.get_paths()
+    folders = {Path(paths["purelib"]), Path(paths["platlib"])}
+    return sorted(folder for folder in folders if folder.is_dir())
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders under `root` with their files, both sorted."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS)
+        yield Path(folder), sorted(files)
+
+
+def _legal() -> Iterator[tuple[str, str]]:
+    folders = [f for site in _site_folders() for f in sorted(site.glob("*.dist-info"))]
+    for info in folders:
+        for folder, files in _walk(info):
+            for name in files:
+                if _LICENSE_NAME.search(name) or "licenses" in folder.relative_to(info).parts:
+                    text = _read(folder / name)
+                    if text is not None:
+                        yield (folder / name).relative_to(info.parent).as_posix(), text
+
+
+def _reference() -> Iterator[tuple[str, str]]:
+    topics = importlib.import_module("pydoc_data.topics").topics
+    for name in sorted(topics):
+        yield f"pydoc_data.topics/{name}", topics[name]
+
+
+def _readme() -> Iterator[tuple[str, str]]:
+    for site in _site_folders():
+        for path in sorted(site.glob("*.dist-info/METADATA")):
+            _, _, description = (_read(path) or "").partition("\n\n")
+            if description.strip():
+                yield path.relative_to(site).as_posix(), description
+
+
+def _headers() -> Iterator[tuple[str, str]]:
+    for site in _site_folders():
+        for folder, files in _walk(site):
+            if "include" not in folder.relative_to(site).parts:
+                continue
+            names = [name for name in files if name.endswith(_HEADER_SUFFIXES)]
+            for name in sorted(names, key=_stable)[:_FILES_PER_FOLDER]:
+                text = _read(folder / name)
+                if text is not None:
+                    yield (folder / name).relative_to(site).as_posix(), text
+
+
+def _python() -> Iterator[tuple[str, str]]:
+    stdlib = Path(sysconfig.get_paths()["stdlib"])
+    for folder, files in _walk(stdlib):
+        # Both hold tables (code pages, documentation) rather than code.
+        if {"encodings", "pydoc_data"} & set(folder.relative_to(stdlib).parts):
+            continue
+        for name in files:
+            if name.endswith(".py"):
+                text = _read(folder / name)
+                if text is not None:
+                    yield (folder / name).relative_to(stdlib).as_posix(), text
+
+
+_READERS = {
+    "legal": _legal,
+    "reference": _reference,
+    "readme": _readme,
+    "headers": _headers,
+    "python": _python,
+}
