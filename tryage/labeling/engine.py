@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tryage.errors import ExpertError, missing_extra
+from tryage.errors import ExpertError, TaskError, missing_extra
 from tryage.labeling.losses import BATCH_TOKENS, MASK_SHARE, Measurement, measure_rows
 from tryage.labeling.prompts import Row, read_rows
 from tryage.labeling.store import Cell, LabelStore
 from tryage.labeling.tokens import MAX_WINDOW
-from tryage.library import Expert, Library
+from tryage.library import FILL_MASK, TEXT_GENERATION, Expert, Library
 from tryage.prompts import Prompts
-from tryage.runtime import Runtime
+from tryage.runtime import FillMaskPipeline, Runtime, TextGenerationPipeline
 
 Progress = Callable[[str, int, int], None]
 """Told the expert's name, how many of its cells are done, and how many it has."""
@@ -109,6 +109,7 @@ def label(
     runtime = Runtime(library, device=device, dtype=dtype, download=download)
     _check_extra()
     for expert in library:
+        _check_measurable(expert)
         runtime.check(expert.name)
     rows = read_rows(prompts, library.tasks, mask_share=mask_share)
     store = LabelStore(Path(out))
@@ -148,6 +149,24 @@ def _tell(progress: Progress | None, expert: Expert, done: int, total: int) -> N
         progress(expert.name, done, total)
 
 
+def _check_measurable(expert: Expert) -> None:
+    """Refuse experts whose probabilities cannot be read.
+
+    Raises:
+        TaskError: names the expert and the reason.
+    """
+    if expert.endpoint is not None:
+        raise TaskError(
+            f"expert {expert.name!r} is served at an endpoint, which does not tell the "
+            "probabilities of a text; label needs local models"
+        )
+    if expert.task not in (TEXT_GENERATION, FILL_MASK):
+        raise TaskError(
+            f"expert {expert.name!r} does {expert.task!r}; label measures {TEXT_GENERATION} and "
+            f"{FILL_MASK}"
+        )
+
+
 def _check_extra() -> None:
     for package in ("pyarrow", "torch", "transformers"):
         if importlib.util.find_spec(package) is None:
@@ -167,6 +186,12 @@ def _measured(
         return
     try:
         pipeline = runtime.load(expert.name)
+        if not isinstance(pipeline, TextGenerationPipeline | FillMaskPipeline):
+            runtime.unload(expert.name)
+            raise TaskError(
+                f"expert {expert.name!r} has an encoder and a decoder; label measures models that "
+                "continue a text"
+            )
     except ExpertError as error:
         failed = Measurement(float("nan"), str(error))
         store.append([Cell(row, expert.name, failed) for row in rows])
