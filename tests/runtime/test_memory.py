@@ -58,7 +58,7 @@ def test_a_pipeline_whose_model_left_loads_it_again(many, exact) -> None:
     assert not pipeline.loaded
     assert "not loaded" in repr(pipeline)
     assert pipeline.generate("def alpha", max_new_tokens=8).text == expected
-    assert not runtime.load("m1") is pipeline
+    assert runtime.load("m1") is not pipeline
 
 
 def test_random_use_by_many_threads_stays_within_the_budget(many, exact) -> None:

@@ -329,8 +329,11 @@ class EndpointPipeline:
     def _is_local(self) -> bool:
         from urllib.parse import urlsplit
 
-        # No proxy stands between a machine and itself.
-        return urlsplit(self._url()).hostname in _LOCAL
+        try:
+            # No proxy stands between a machine and itself.
+            return urlsplit(self._url()).hostname in _LOCAL
+        except ValueError:
+            return False
 
 
 class EndpointStream(Iterator[str]):
