@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: quickstart test lint types wheel bench-routing clean
+.PHONY: quickstart test lint types wheel bench-routing bench-runtime clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -25,6 +25,10 @@ wheel: $(READY)
 # Needs the benchmark data: TRYAGE_DATA, else ../shared/data.
 bench-routing: $(READY)
 	$(BIN)/python benchmarks/routing.py
+
+# Batching, the memory budget, dispatch's own time and the soak: some ten minutes.
+bench-runtime: $(READY)
+	$(BIN)/python benchmarks/runtime.py
 
 # Everything the checkout needs, in a virtual environment of its own. The stamp is written last, so
 # an interrupted install is taken up again.

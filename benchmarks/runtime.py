@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/runtime.py               # all four, in one run: results/runtime.json
+    python benchmarks/runtime.py               # all four, in one run; results/runtime.json
     python benchmarks/runtime.py --calls 500   # a shorter soak, printed and not written
 """
 
@@ -25,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from runtime_table import render
 from small_models import small_library
 from soak import decision, settled, soak
 
@@ -207,6 +208,7 @@ def main() -> None:
     found = run(calls)
     if calls == 10_000:
         write_text(RESULTS, json.dumps(found, indent=2) + "\n")
+        render(found)
 
 
 if __name__ == "__main__":

@@ -264,5 +264,5 @@ def soak(root: Path, calls: int, seed: int = 0) -> dict[str, Any]:
         "faults_injected": dict(tested.met),
         "threads": {"before": threads, "after": threads_after},
         "memory_mb": {"before": memory / 1e6, "after": memory_after / 1e6},
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
     }

@@ -254,6 +254,8 @@ class EndpointPipeline:
         httpx = _httpx(self.expert)
         try:
             yield
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+            raise _Failure("its url in the library is not a web address") from None
         except httpx.ConnectTimeout:
             raise _Failure("no connection in time", again=True, slow=True) from None
         except httpx.TimeoutException:
@@ -262,8 +264,6 @@ class EndpointPipeline:
             raise _Failure("the connection was cut", again=True) from None
         except httpx.HTTPError as error:
             raise _Failure(f"no connection ({type(error).__name__})", again=True) from None
-        except httpx.InvalidURL:
-            raise _Failure("its url in the library is not a web address") from None
         except ReplyError as error:
             raise _Failure(str(error)) from None
 
@@ -296,7 +296,7 @@ class EndpointPipeline:
         if scope is not None and seconds >= scope.left:
             raise ExpertError(f"{told} (no time left for another try)")
         reply.clear()
-        logger.info("expert %s: try %d failed: %s", self.expert.name, attempt + 1, told)
+        logger.info("%s; try %d follows", told, attempt + 2)
         return seconds
 
     def _sleep(self, seconds: float) -> None:
