@@ -29,3 +29,17 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 BEGIN, END = "<!-- routing: begin -->", "<!-- routing: end -->"
 """Marks between which `benchmarks/routing.py` writes its table."""
+
+
+def fill_in(path: Path, text: str, marks: tuple[str, str]) -> bool:
+    """Put text between two marks of a file; return whether it has them."""
+    begin, end = marks
+    if not path.is_file():
+        return False
+    old = path.read_text(encoding="utf-8")
+    if begin not in old or end not in old:
+        return False
+    head, rest = old.split(begin, 1)
+    tail = rest.split(end, 1)[1]
+    path.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
+    return True

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data import BEGIN, END, data_folder
+from data import BEGIN, END, data_folder, fill_in
 
 from tryage import Router, ScoreTable
 from tryage.encoders import StaticEncoder
@@ -151,19 +151,6 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def fill_in(path: Path, text: str) -> bool:
-    """Put text between the marks of a file; return whether it has them."""
-    if not path.is_file():
-        return False
-    old = path.read_text(encoding="utf-8")
-    if BEGIN not in old or END not in old:
-        return False
-    head, rest = old.split(BEGIN, 1)
-    tail = rest.split(END, 1)[1]
-    path.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
-    return True
-
-
 def main() -> None:
     """Read the arguments; measure or only render."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
@@ -176,7 +163,11 @@ def main() -> None:
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     text = table(results)
     for path in TABLES:
-        logger.info("%s: %s", path.name, "filled in" if fill_in(path, text) else "has no marks")
+        logger.info(
+            "%s: %s",
+            path.name,
+            "filled in" if fill_in(path, text, (BEGIN, END)) else "has no marks",
+        )
     logger.info("%s", text)
 
 

@@ -52,7 +52,7 @@ def table(found: dict[str, Any]) -> str:
             f"{soak['threads']['before']}, {soak['threads']['after']}",
         ),
         (
-            "memory before and after the soak",
+            f"memory after {soak['calls_before_it_began']:,} calls, and after the soak",
             f"{soak['memory_mb']['before']:.0f} MB, {soak['memory_mb']['after']:.0f} MB",
         ),
     )

@@ -248,7 +248,7 @@ def soak(root: Path, calls: int, seed: int = 0) -> dict[str, Any]:
         patience = EndpointOptions(retries=1, backoff=0.01)
         with Runtime(library, endpoints=patience) as runtime:
             runtime.warm_up()
-            run_calls(Soak(runtime, seed + 1), max(200, calls // 20))
+            run_calls(Soak(runtime, seed + 1), calls // 5)
             threads, memory = settled()
             tested = Soak(runtime, seed)
             started = time.perf_counter()
@@ -258,6 +258,7 @@ def soak(root: Path, calls: int, seed: int = 0) -> dict[str, Any]:
         process.stdin.close()
     return {
         "calls": calls,
+        "calls_before_it_began": calls // 5,
         "seconds": seconds,
         "ends": dict(ends),
         "without_an_end": calls - sum(ends.values()) + ends["refused without a reason"],

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 
-from tryage import Decision, TryageError
+from tryage import Decision
 from tryage.binding import Binding
 from tryage.dispatch import DispatchedDecision
 
@@ -36,7 +36,7 @@ class Batch:
 
     def __init__(
         self,
-        plans: Sequence[Plan | TryageError],
+        plans: Sequence[Plan | Exception],
         run_managers: Sequence[Any],
         configs: Sequence[RunnableConfig],
         child: Child,

@@ -20,9 +20,9 @@ from langchain_core.runnables.config import ensure_config, run_in_executor
 from pydantic import PrivateAttr
 
 from langchain_tryage.delegation import ChatExpert
-from langchain_tryage.messages import TOP, TextSource, annotate
+from langchain_tryage.messages import TextSource, annotate
 from tryage import Decision, Goals, Policy, Router
-from tryage.binding import Binding, FlagsFrom, check_arguments
+from tryage.binding import TOP, Binding, Bound, FlagsFrom, check_arguments
 from tryage.dispatch import DispatchedDecision, Errors, record
 
 _STANDARD = ("api_key", "max_retries", "max_tokens", "stop", "streaming", "temperature", "timeout")
@@ -61,8 +61,7 @@ class ChatTryage(BaseChatModel):
     max_attempts: int | None = None
     errors: Any = (Exception,)
 
-    _binding: Binding[ChatExpert] = PrivateAttr()
-    _source: TextSource = PrivateAttr()
+    _bound: Bound[ChatExpert] | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -81,21 +80,43 @@ class ChatTryage(BaseChatModel):
         check_arguments("ChatTryage", kwargs, [*type(self).model_fields, *_STANDARD])
         if isinstance(flags_from, str) and flags_from != "last_message":
             raise ValueError(f"flags_from is {flags_from!r}; messages have no such key")
-        options: dict[str, Any] = {
+        fields: dict[str, Any] = {
+            "router": router,
+            "experts": experts,
             "aliases": aliases,
             "policy": policy,
             "goals": goals,
             "task": task,
             "max_attempts": max_attempts,
             "errors": errors,
+            "flags_from": flags_from,
         }
-        models = experts and {name: ChatExpert.of(name, given) for name, given in experts.items()}
-        # Made before pydantic validates, which would wrap the errors of Tryage in its own.
-        binding = Binding[ChatExpert](router, models, factory=_pipeline, **options)
-        options |= {"router": router, "experts": experts, "flags_from": flags_from}
-        super().__init__(**options, **({"cache": False} | kwargs))
-        self._source = TextSource(flags_from=flags_from)
-        self._binding = binding
+        super().__init__(**fields, **({"cache": False} | kwargs))
+        _ = self._binding  # what cannot work is told here, not at the first call
+
+    @property
+    def _binding(self) -> Binding[ChatExpert]:
+        """The binding of the fields as they are now."""
+        self._bound = Bound.of(self, self._bound, self._bind)
+        return self._bound.binding
+
+    def _bind(self) -> Binding[ChatExpert]:
+        given = self.experts
+        return Binding(
+            self.router,
+            given and {name: ChatExpert.of(name, model) for name, model in given.items()},
+            aliases=self.aliases,
+            policy=self.policy,
+            factory=_pipeline,
+            goals=self.goals,
+            task=self.task,
+            max_attempts=self.max_attempts,
+            errors=self.errors,
+        )
+
+    @property
+    def _source(self) -> TextSource:
+        return TextSource(flags_from=self.flags_from)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Name router and experts; what the experts hold is not for logs."""
@@ -140,15 +161,38 @@ class ChatTryage(BaseChatModel):
         return super()._get_invocation_params(stop=stop, **kwargs)
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        """Return a cache key that tells routers and experts apart."""
-        kwargs.pop("tryage", None)
+        """Return a cache key that tells routers, experts and decisions apart."""
+        decision: Decision | None = kwargs.pop("tryage", None)
         experts = [
             (name, expert.kwargs, expert.model._get_llm_string(stop=stop, **kwargs))
             for name, expert in self._binding.experts.items()
         ]
         data = self._binding.router.facts.get("data_sha256")
-        wanted = (self.goals, self._binding.router.policy, self.task, self.flags_from)
-        return repr((self._label, data, wanted, experts))
+        decided = decision and (decision.order, decision.weights, decision.limits, decision.flags)
+        return repr((self._label, data, decided, experts))
+
+    def _generate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        # `generate` comes here without a decision, which is part of the cache key.
+        messages, decision = self._take(messages, kwargs)
+        return super()._generate_with_cache(messages, stop, run_manager, tryage=decision, **kwargs)
+
+    async def _agenerate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        messages, decision = await run_in_executor(None, self._take, messages, kwargs)
+        return await super()._agenerate_with_cache(
+            messages, stop, run_manager, tryage=decision, **kwargs
+        )
 
     def invoke(
         self,
@@ -222,9 +266,7 @@ class ChatTryage(BaseChatModel):
             return messages, decision
         text, own = self._source.read(messages)
         decision = self._binding.decide(text, flags=own, only=only)
-        if decision.prompt != text:
-            messages = self._source.strip(messages, decision)
-        return messages, decision
+        return self._source.strip(messages, decision), decision
 
     def _generate(
         self,

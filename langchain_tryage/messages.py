@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages
 from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPromptValue
 
 from tryage import Decision
-from tryage.binding import LAST_MESSAGE, FlagsFrom, own_text, replace_last
+from tryage.binding import LAST_MESSAGE, TOP, Change, FlagsFrom, own_text, strip_own
 from tryage.errors import PromptError, did_you_mean
 from tryage.flags import parse
 
 M = TypeVar("M", bound=BaseMessage)
-Change = Callable[[str], str | None]
 
-TOP = 5
-"""Experts of the ranking that metadata carries."""
+_TOLD_OF_MESSAGES = (AttributeError, KeyError, NotImplementedError, TypeError, ValueError)
+"""What LangChain raises where it cannot make messages of something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +28,9 @@ class TextSource:
         key: for dicts, the key of what is routed.
         flags_from: where the user's own text stands: ``"last_message"``, a dict key, or a function
             of the input. That text is then what is routed, and its flags act. None: flags are off.
+
+    Among messages the flags of the last one of the user act. Those of earlier ones acted when
+    they were the last; they are taken off too, so that they reach no expert.
     """
 
     key: str | None = None
@@ -54,28 +56,28 @@ class TextSource:
         if isinstance(part, str):
             return part, self.flags_from is not None
         message = routed_message(_messages(part))
-        return str(message.text), self.flags_from is not None and isinstance(message, HumanMessage)
+        return _text(message), self.flags_from is not None and isinstance(message, HumanMessage)
 
     def strip(self, given: Any, decision: Decision) -> Any:
-        """Return the input without the flags that `decision` read; the input itself stays as it is.
+        """Return the input without the user's flags; the input itself stays as it is.
+
+        Args:
+            given: the input.
+            decision: what was decided on its text.
 
         Raises:
             PromptError: the text that a function read is not part of the input.
         """
-        if not callable(self.flags_from):
-            part = _strip_part(self._part(given))
-            key = self._key
-            return part if key is None else {**given, key: part}
-        text = own_text(self.flags_from, given)
-        if text == decision.prompt:
+        if self.flags_from is None:
             return given
-        stripped = _rewrite(given, lambda found: replace_last(found, text, decision.prompt))
-        if stripped is None:
-            raise PromptError(
-                "flags were found in the text that flags_from returned, but the input does not "
-                "hold that text, so they cannot be taken off; return it word for word"
-            )
-        return stripped
+        if callable(self.flags_from):
+            return strip_own(self.flags_from, given, decision.prompt, _rewrite)
+        part = self._part(given)
+        stripped = _strip_part(part)
+        if stripped is part:
+            return given
+        key = self._key
+        return stripped if key is None else {**given, key: stripped}
 
     @property
     def _key(self) -> str | None:
@@ -106,10 +108,11 @@ def annotate(message: M, decision: Decision) -> M:
     return message.model_copy(update={"response_metadata": told})
 
 
-def strip_messages(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """Return the messages with the flags of the last human one taken off."""
-    routed = routed_message(messages)
-    return [_strip_message(m) if m is routed else m for m in messages]
+def strip_messages(messages: Sequence[BaseMessage]) -> Sequence[BaseMessage]:
+    """Return the messages with the flags of the user's taken off; themselves if there are none."""
+    stripped = [_strip_message(message) for message in messages]
+    changed = any(new is not old for new, old in zip(stripped, messages, strict=True))
+    return stripped if changed else messages
 
 
 def _messages(part: Any) -> Sequence[BaseMessage]:
@@ -117,12 +120,16 @@ def _messages(part: Any) -> Sequence[BaseMessage]:
         return part.to_messages()
     if isinstance(part, BaseMessage):
         return [part]
-    if isinstance(part, Sequence):
+    if not isinstance(part, Sequence):
+        raise PromptError(
+            f"cannot see the text of {type(part).__name__}; pass a string, a prompt or messages, "
+            "or say with key= or flags_from= where the text is"
+        )
+    try:
         return convert_to_messages(part)
-    raise PromptError(
-        f"cannot see the text of {type(part).__name__}; pass a string, a prompt or messages, or "
-        "say with key= or flags_from= where the text is"
-    )
+    except _TOLD_OF_MESSAGES as error:
+        told = str(error).partition("\n")[0]
+        raise PromptError(f"the input is no list of messages: {told}") from error
 
 
 def routed_message(messages: Sequence[BaseMessage]) -> BaseMessage:
@@ -133,25 +140,53 @@ def routed_message(messages: Sequence[BaseMessage]) -> BaseMessage:
     return next(human, messages[-1])
 
 
+def _text(message: BaseMessage) -> str:
+    """Return a message's text, a line for each block, so that no flag stands in two of them."""
+    if isinstance(message.content, str):
+        return message.content
+    texts = (block if isinstance(block, str) else _block_text(block) for block in message.content)
+    return "\n".join(text for text in texts if text is not None)
+
+
+def _block_text(block: Mapping[str, Any]) -> str | None:
+    text = block.get("text") if block.get("type") == "text" else None
+    return text if isinstance(text, str) else None
+
+
 def _strip_part(part: Any) -> Any:
     if isinstance(part, str):
         return parse(part).prompt
     if isinstance(part, StringPromptValue):
         return StringPromptValue(text=parse(part.text).prompt)
-    messages = strip_messages(_messages(part))
+    messages = _messages(part)
+    stripped = strip_messages(messages)
+    if stripped is messages:
+        return part
     if isinstance(part, BaseMessage):
-        return messages[0]
-    return ChatPromptValue(messages=messages) if isinstance(part, PromptValue) else messages
+        return stripped[0]
+    return ChatPromptValue(messages=stripped) if isinstance(part, PromptValue) else stripped
 
 
 def _strip_message(message: BaseMessage) -> BaseMessage:
     if not isinstance(message, HumanMessage):
         return message
-    if isinstance(message.content, str):
-        content: Any = parse(message.content).prompt
-    else:
-        content = [_rewrite_block(b, lambda t: parse(t).prompt) or b for b in message.content]
-    return message.model_copy(update={"content": content})
+    content: Any = _strip_content(message.content)
+    return (
+        message if content == message.content else message.model_copy(update={"content": content})
+    )
+
+
+def _strip_content(content: str | list[str | dict[str, Any]]) -> str | list[str | dict[str, Any]]:
+    if isinstance(content, str):
+        return parse(content).prompt
+    return [_strip_block(block) for block in content]
+
+
+def _strip_block(block: str | dict[str, Any]) -> str | dict[str, Any]:
+    if isinstance(block, str):
+        return parse(block).prompt
+    text = _block_text(block)
+    return block if text is None else {**block, "text": parse(text).prompt}
 
 
 def _rewrite(value: Any, change: Change) -> Any | None:
@@ -182,11 +217,3 @@ def _rewrite_item(items: Any, places: Sequence[Any], change: Change) -> Any | No
             items[place] = rewritten
             return items
     return None
-
-
-def _rewrite_block(block: str | dict[str, Any], change: Change) -> Any | None:
-    if isinstance(block, str):
-        return change(block)
-    if block.get("type") != "text":
-        return None
-    return {**block, "text": change(cast(str, block["text"]))}

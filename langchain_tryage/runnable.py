@@ -16,12 +16,15 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_con
 from pydantic import ConfigDict, PrivateAttr
 
 from langchain_tryage.batching import Batch, Plan
-from langchain_tryage.messages import TOP, TextSource, annotate
-from tryage import Decision, Goals, Policy, Router, TryageError
-from tryage.binding import Binding, FlagsFrom, check_arguments
+from langchain_tryage.messages import TextSource, annotate
+from tryage import Decision, Goals, Policy, Router
+from tryage.binding import TOP, Binding, Bound, FlagsFrom, check_arguments
 from tryage.dispatch import DispatchedDecision, Errors, record
 
 Expert = Runnable[Any, Any]
+
+_ANY_ERROR = (Exception,)
+"""A runnable's batch keeps whatever one input raises apart from the other inputs."""
 
 
 class TryageRouter(RunnableSerializable[Any, Any]):
@@ -60,8 +63,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
     max_attempts: int | None = None
     errors: Any = (Exception,)
 
-    _binding: Binding[Expert] = PrivateAttr()
-    _source: TextSource = PrivateAttr()
+    _bound: Bound[Expert] | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -79,28 +81,44 @@ class TryageRouter(RunnableSerializable[Any, Any]):
         **kwargs: Any,
     ) -> None:
         check_arguments("TryageRouter", kwargs, type(self).model_fields)
-        if experts is not None:
-            experts = {name: coerce_to_runnable(expert) for name, expert in experts.items()}
-        options: dict[str, Any] = {
+        fields: dict[str, Any] = {
+            "router": router,
+            "experts": _runnables(experts),
             "aliases": aliases,
             "policy": policy,
             "goals": goals,
             "task": task,
             "max_attempts": max_attempts,
             "errors": errors,
-        }
-        # Made before pydantic validates, which would wrap the errors of Tryage in its own.
-        source = TextSource(key, flags_from)
-        binding = Binding[Expert](router, experts, factory=_pipeline, **options)
-        given: dict[str, Any] = {
-            "router": router,
-            "experts": experts,
             "key": key,
             "flags_from": flags_from,
         }
-        super().__init__(**given, **options, **kwargs)
-        self._source = source
-        self._binding = binding
+        super().__init__(**fields, **kwargs)
+        # What cannot work is told here, not at the first call.
+        _ = self._source, self._binding
+
+    @property
+    def _binding(self) -> Binding[Expert]:
+        """The binding of the fields as they are now."""
+        self._bound = Bound.of(self, self._bound, self._bind)
+        return self._bound.binding
+
+    def _bind(self) -> Binding[Expert]:
+        return Binding(
+            self.router,
+            _runnables(self.experts),
+            aliases=self.aliases,
+            policy=self.policy,
+            factory=_pipeline,
+            goals=self.goals,
+            task=self.task,
+            max_attempts=self.max_attempts,
+            errors=self.errors,
+        )
+
+    @property
+    def _source(self) -> TextSource:
+        return TextSource(self.key, self.flags_from)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Name router and experts; what the experts hold is not for logs."""
@@ -190,34 +208,32 @@ class TryageRouter(RunnableSerializable[Any, Any]):
 
     def _runnables(self) -> Mapping[str, Expert]:
         """Return the experts under their given names, without loading the router for that."""
-        given: Mapping[str, Expert] | None = self.experts
+        given = _runnables(self.experts)
         return self._binding.experts if given is None else given
 
     def _plan(self, given: Any) -> Plan:
         text, own = self._source.read(given)
-        return self._planned(given, text, self._binding.decide(text, flags=own))
+        return self._planned(given, self._binding.decide(text, flags=own))
 
-    def _planned(self, given: Any, text: str, decision: Decision) -> Plan:
-        if decision.prompt != text:
-            given = self._source.strip(given, decision)
-        return Plan(decision, given)
+    def _planned(self, given: Any, decision: Decision) -> Plan:
+        return Plan(decision, self._source.strip(given, decision))
 
-    def _plans(self, inputs: Sequence[Any]) -> list[Plan | TryageError]:
+    def _plans(self, inputs: Sequence[Any]) -> list[Plan | Exception]:
         """Decide in one pass; an input that cannot be decided on does not spoil the others."""
         try:
             read = [self._source.read(given) for given in inputs]
             if len({own for _, own in read}) > 1:
                 return [self._plan_or_error(given) for given in inputs]
             decisions = self._binding.decide_batch([text for text, _ in read], flags=read[0][1])
-            plans = zip(inputs, read, decisions, strict=True)
-            return [self._planned(given, text, decided) for given, (text, _), decided in plans]
-        except TryageError:
+            plans = zip(inputs, decisions, strict=True)
+            return [self._planned(given, decision) for given, decision in plans]
+        except _ANY_ERROR:
             return [self._plan_or_error(given) for given in inputs]
 
-    def _plan_or_error(self, given: Any) -> Plan | TryageError:
+    def _plan_or_error(self, given: Any) -> Plan | Exception:
         try:
             return self._plan(given)
-        except TryageError as error:
+        except _ANY_ERROR as error:
             return error
 
     def _child(
@@ -303,6 +319,12 @@ class TryageRouter(RunnableSerializable[Any, Any]):
         batch = Batch(plans, run_manager, config, self._child)
         answers = await batch.adispatch(self._binding, kwargs)
         return batch.in_order(answers, self._output)
+
+
+def _runnables(experts: Mapping[str, Any] | None) -> dict[str, Expert] | None:
+    if experts is None:
+        return None
+    return {name: coerce_to_runnable(expert) for name, expert in experts.items()}
 
 
 def _pipeline(runtime: Any, expert: Any) -> Expert:

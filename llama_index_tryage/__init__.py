@@ -3,6 +3,7 @@
 from tryage.errors import missing_extra
 
 try:
+    from llama_index_tryage.flags import TryageFlags
     from llama_index_tryage.llm import TryageLLM
     from llama_index_tryage.selector import TryageSelector
 except ModuleNotFoundError as error:
@@ -10,4 +11,4 @@ except ModuleNotFoundError as error:
         raise
     raise missing_extra("llama-index", "llama_index_tryage") from error
 
-__all__ = ["TryageLLM", "TryageSelector"]
+__all__ = ["TryageFlags", "TryageLLM", "TryageSelector"]

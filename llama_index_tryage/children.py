@@ -9,6 +9,7 @@ from llama_index.core.llms import LLM
 
 
 class _Child(NamedTuple):
+    expert: LLM
     fields: dict[str, Any]
     manager: CallbackManager
     llm: LLM
@@ -24,6 +25,10 @@ class Children:
     def __init__(self) -> None:
         self._kept: dict[str, _Child] = {}
 
+    def __reduce__(self) -> tuple[type[Children], tuple[()]]:
+        """Copy and pickle as an empty one: the copies belong to this object's experts."""
+        return Children, ()
+
     def get(self, name: str, expert: LLM, manager: CallbackManager) -> LLM:
         """Return the expert itself where it reports to all of `manager`'s handlers, else a copy."""
         own = expert.callback_manager.handlers
@@ -32,12 +37,13 @@ class Children:
             return expert
         kept = self._kept.get(name)
         fields = dict(expert.__dict__)
-        if kept is not None and kept.manager is manager and _same(kept.fields, fields):
+        same = kept is not None and kept.expert is expert and kept.manager is manager
+        if kept is not None and same and _same(kept.fields, fields):
             return kept.llm
         # The manager itself where it can be: it knows which trace is open.
         joined = CallbackManager([*own, *missing]) if own else manager
         llm = expert.model_copy(update={"callback_manager": joined})
-        self._kept[name] = _Child(fields, manager, llm)
+        self._kept[name] = _Child(expert, fields, manager, llm)
         return llm
 
 

@@ -26,13 +26,13 @@ from llama_index.core.base.llms.types import (
     CompletionResponseGen,
     LLMMetadata,
 )
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
 from llama_index.core.llms import LLM
 
 from llama_index_tryage.children import Children
-from llama_index_tryage.messages import TOP, Given, TextSource, annotate
+from llama_index_tryage.messages import Given, TextSource, annotate
 from tryage import Decision, Goals, Policy, Router
-from tryage.binding import Binding, FlagsFrom, check_arguments
+from tryage.binding import TOP, Binding, Bound, FlagsFrom, check_arguments
 from tryage.dispatch import AsyncStream, DispatchedDecision, Errors, Stream, record
 
 R = TypeVar("R", ChatResponse, CompletionResponse)
@@ -71,9 +71,8 @@ class TryageLLM(LLM):
     errors: Any = Field(default=(Exception,), exclude=True)
     context_window: int | None = None
 
-    _binding: Binding[LLM] = PrivateAttr()
-    _source: TextSource = PrivateAttr()
-    _children: Children = PrivateAttr()
+    _bound: Bound[LLM] | None = PrivateAttr(default=None)
+    _children: Children = PrivateAttr(default_factory=Children)
 
     def __init__(
         self,
@@ -90,25 +89,50 @@ class TryageLLM(LLM):
         **kwargs: Any,
     ) -> None:
         check_arguments("TryageLLM", kwargs, type(self).model_fields)
-        for name, expert in (experts or {}).items():
-            if not isinstance(expert, LLM):
-                raise TypeError(f"expert {name!r} is a {type(expert).__name__}; it must be an LLM")
-        options: dict[str, Any] = {
+        fields: dict[str, Any] = {
+            "router": router,
+            "experts": experts,
             "aliases": aliases,
             "policy": policy,
             "goals": goals,
             "task": task,
             "max_attempts": max_attempts,
             "errors": errors,
+            "flags_from": flags_from,
         }
-        # Made before pydantic validates, which would wrap the errors of Tryage in its own.
-        source = TextSource(flags_from)
-        binding = Binding[LLM](router, experts, factory=_pipeline, **options)
-        given: dict[str, Any] = {"router": router, "experts": experts, "flags_from": flags_from}
-        super().__init__(**given, **options, **kwargs)
-        self._source = source
-        self._binding = binding
-        self._children = Children()
+        super().__init__(**fields, **kwargs)
+        # What cannot work is told here, not at the first call.
+        _ = self._source, self._binding
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Return everything: LlamaIndex's own drops what cannot be pickled, off this object too."""
+        return BaseModel.__getstate__(self)
+
+    @property
+    def _binding(self) -> Binding[LLM]:
+        """The binding of the fields as they are now."""
+        self._bound = Bound.of(self, self._bound, self._bind)
+        return self._bound.binding
+
+    def _bind(self) -> Binding[LLM]:
+        for name, expert in (self.experts or {}).items():
+            if not isinstance(expert, LLM):
+                raise TypeError(f"expert {name!r} is a {type(expert).__name__}; it must be an LLM")
+        return Binding(
+            self.router,
+            self.experts,
+            aliases=self.aliases,
+            policy=self.policy,
+            factory=_pipeline,
+            goals=self.goals,
+            task=self.task,
+            max_attempts=self.max_attempts,
+            errors=self.errors,
+        )
+
+    @property
+    def _source(self) -> TextSource:
+        return TextSource(self.flags_from)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Name router and experts; what the experts hold is not for logs."""
@@ -126,11 +150,17 @@ class TryageLLM(LLM):
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What holds for whichever expert is chosen: the smallest window, the longest output."""
+        """What holds for whichever expert is chosen.
+
+        That is the smallest window, and of it as much for the answer as leaves the prompt no more
+        room than any of the experts has.
+        """
         found = [expert.metadata for expert in self._generative()]
+        window = self.context_window or min(data.context_window for data in found)
+        outputs = [data.num_output - max(0, data.context_window - window) for data in found]
         return LLMMetadata(
-            context_window=self.context_window or min(data.context_window for data in found),
-            num_output=max(data.num_output for data in found),
+            context_window=window,
+            num_output=max(1, *outputs),
             is_chat_model=any(data.is_chat_model for data in found),
             model_name=f"tryage:{self._binding.router.library.name}",
         )
@@ -220,9 +250,7 @@ class TryageLLM(LLM):
     def _decide(self, given: Given) -> tuple[Any, Decision]:
         text, own = self._source.read(given)
         decision = self._binding.decide(text, flags=own)
-        if decision.prompt != text:
-            given = self._source.strip(given, decision)
-        return given, decision
+        return self._source.strip(given, decision), decision
 
     def _child(self, name: str, expert: LLM) -> LLM:
         return self._children.get(name, expert, self.callback_manager)

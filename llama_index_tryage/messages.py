@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,16 +15,12 @@ from llama_index.core.base.llms.types import (
 )
 
 from tryage import Decision
-from tryage.binding import LAST_MESSAGE, FlagsFrom, own_text, replace_last
+from tryage.binding import LAST_MESSAGE, Change, FlagsFrom, own_text, strip_own
 from tryage.errors import PromptError
 from tryage.flags import parse
 
 R = TypeVar("R", ChatResponse, CompletionResponse)
 Given = str | Sequence[ChatMessage]
-Change = Callable[[str], str | None]
-
-TOP = 5
-"""Experts of the ranking that metadata carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +31,9 @@ class TextSource:
         flags_from: where the user's own text stands: ``"last_message"`` or a function of the
             prompt or the messages. That text is then what is routed, and its flags act. None:
             flags are off.
+
+    Among messages the flags of the last one of the user act. Those of earlier ones acted when
+    they were the last; they are taken off too, so that they reach no expert.
     """
 
     flags_from: FlagsFrom = None
@@ -59,26 +58,22 @@ class TextSource:
         return message.content or "", self.flags_from is not None and users
 
     def strip(self, given: Given, decision: Decision) -> Any:
-        """Return `given` without the flags that `decision` read; `given` itself stays as it is.
+        """Return `given` without the user's flags; `given` itself stays as it is.
+
+        Args:
+            given: the prompt or the messages.
+            decision: what was decided on its text.
 
         Raises:
             PromptError: the text that a function read is not part of `given`.
         """
-        if not callable(self.flags_from):
-            if isinstance(given, str):
-                return decision.prompt
-            routed = routed_message(given)
-            return [_strip_message(m) if m is routed else m for m in given]
-        text = own_text(self.flags_from, given)
-        if text == decision.prompt:
+        if self.flags_from is None:
             return given
-        stripped = _rewrite(given, lambda found: replace_last(found, text, decision.prompt))
-        if stripped is None:
-            raise PromptError(
-                "flags were found in the text that flags_from returned, but the input does not "
-                "hold that text, so they cannot be taken off; return it word for word"
-            )
-        return stripped
+        if callable(self.flags_from):
+            return strip_own(self.flags_from, given, decision.prompt, _rewrite)
+        if isinstance(given, str):
+            return decision.prompt
+        return [_strip_message(message) for message in given]
 
 
 def annotate(response: R, told: dict[str, Any]) -> R:

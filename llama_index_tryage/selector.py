@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
 from llama_index.core.prompts.mixin import PromptDictType
@@ -14,7 +13,7 @@ from llama_index.core.schema import QueryBundle
 from llama_index.core.tools import ToolMetadata
 
 from tryage import Decision, Goals, Policy, Router
-from tryage.binding import LAST_MESSAGE, own_text
+from tryage.binding import LAST_MESSAGE, flag_mode, own_text
 from tryage.errors import LibraryError, did_you_mean
 from tryage.persistence import find_router
 
@@ -96,8 +95,7 @@ class TryageSelector(BaseSelector):
         if callable(self._flags_from):
             text = own_text(self._flags_from, query)
         router = self._router_of(names)
-        flags: Literal["warn", False] = "warn" if own else False
-        return router.route(text, goals=self._goals, task=self._task, flags=flags)
+        return router.route(text, goals=self._goals, task=self._task, flags=flag_mode(own))
 
     def _router_of(self, names: tuple[str, ...]) -> Router:
         """Return the router in which only these experts are eligible."""

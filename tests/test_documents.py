@@ -6,11 +6,16 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from tryage import Library, ScoreTable
+from tryage.labeling import label
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,6 +45,10 @@ def blocks(language):
             told = after.group(2) if after is not None and after.group(1) == "text" else None
             name = f"{page.relative_to(ROOT)}:{line}"
             yield pytest.param(match.group(2), told, id=name)
+
+
+def values(language):
+    return [block.values for block in blocks(language)]
 
 
 def environment():
@@ -86,6 +95,35 @@ def test_console_blocks_print_what_stands_below_each_command(block, _told, tmp_p
             check=True,
         )
         assert done.stdout.rstrip() == told.rstrip()
+
+
+def test_the_path_with_ones_own_models(tiny_library, tiny_texts, tmp_path):
+    """The README's library and commands, on two small models in the place of its names."""
+    [described] = [block for block, _ in values("yaml")]
+    data = yaml.safe_load(described)
+    assert Library.from_dict(data).names == ("small", "large")
+    for expert, trained in zip(data["experts"], ("code-gpt", "prose-gpt"), strict=True):
+        expert["model"] = f"./models/{expert['name']}"
+        shutil.copytree(tiny_library.parent / "models" / trained, tmp_path / expert["model"])
+    (tmp_path / "library.yaml").write_text(yaml.safe_dump(data))
+    for name, part in (("prompts.jsonl", slice(0, 16)), ("test.jsonl", slice(16, 24))):
+        texts = [text for kind in tiny_texts.values() for text in kind[part]]
+        lines = [json.dumps({"prompt": text}) + "\n" for text in texts]
+        (tmp_path / name).write_text("".join(lines))
+    label(Library.read(tmp_path / "library.yaml"), tmp_path / "test.jsonl", tmp_path / "test")
+    ScoreTable.read(tmp_path / "test").write(tmp_path / "test-scores.jsonl")
+
+    [block] = [block for block, _ in values("sh")]
+    for line in block.splitlines():
+        done = subprocess.run(
+            shlex.split(line, comments=True),
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment(),
+            check=True,
+        )
+        assert done.stdout.strip(), line
 
 
 @pytest.mark.parametrize("example", [pytest.param(path, id=path.name) for path in EXAMPLES])

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -233,19 +234,111 @@ def test_a_sentence_encoder_is_not_loaded_before_use(tmp_path):
 
 def test_a_model_that_is_nowhere_is_named_with_the_way_out():
     pytest.importorskip("sentence_transformers")
-    with pytest.raises(EncoderError, match="download=True"):
+    message = r"'nobody/no-such-model' .*download=True \(--download\)"
+    with pytest.raises(EncoderError, match=message):
         SentenceEncoder("nobody/no-such-model").encode(["a"])
+    with pytest.raises(EncoderError, match="'nobody/no-such-model' could not be fetched"):
+        SentenceEncoder("nobody/no-such-model", download=True).encode(["a"])
 
 
-def test_a_sentence_transformers_folder_is_an_encoder(tmp_path, tiny_masked):
+def sentence_model(folder, tiny_masked, *modules):
+    """Save a sentence-transformers model: the small masked model, mean pooling, and `modules`."""
     models_of = pytest.importorskip("sentence_transformers.models")
     from sentence_transformers import SentenceTransformer
 
     word = models_of.Transformer(str(tiny_masked), max_seq_length=32)
     size = json.loads((tiny_masked / "config.json").read_text())["hidden_size"]
     pooling = models_of.Pooling(size)
-    SentenceTransformer(modules=[word, pooling], device="cpu").save(str(tmp_path / "model"))
-    encoder = resolve_encoder(tmp_path / "model")
+    SentenceTransformer(modules=[word, pooling, *modules], device="cpu").save(str(folder))
+    return folder
+
+
+@pytest.fixture
+def dense_model(tmp_path, tiny_masked):
+    """A model with a Dense module, its weights in safetensors."""
+    models_of = pytest.importorskip("sentence_transformers.models")
+    return sentence_model(tmp_path / "model", tiny_masked, models_of.Dense(32, 16))
+
+
+def pickle_weights(folder):
+    """Replace the safetensors of one module by a pickle, as older models have them."""
+    import torch
+    from safetensors.torch import load_file
+
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def in_hub_cache(folder, cache, monkeypatch):
+    """Put a model into a Hub cache as me/dense."""
+    commit = "1" * 40
+    repository = cache / "models--me--dense"
+    shutil.copytree(folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_pickled_weights_are_never_read(dense_model, tmp_path, monkeypatch, cached):
+    import torch
+
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch.load was called"))
+    name = "me/dense" if cached else str(dense_model)
+    if cached:
+        in_hub_cache(dense_model, tmp_path / "hub", monkeypatch)
+        dense_model = next((tmp_path / "hub").glob("*/snapshots/*"))
+    assert SentenceEncoder(name).encode(["the river"]).shape == (1, 16)
+    (dense_model / "training_args.bin").write_bytes(b"read by no module")
+    assert SentenceEncoder(name).dim == 16
+    pickle_weights(dense_model / "2_Dense")
+    (dense_model / "2_Dense" / "other.safetensors").write_bytes(b"")
+    with pytest.raises(EncoderError, match=r"2_Dense.pytorch_model\.bin' holds pickled weights"):
+        SentenceEncoder(name).encode(["the river"])
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".pkl", ".ckpt", ".BIN"])
+def test_every_kind_of_pickle_is_refused(dense_model, suffix):
+    weights = dense_model / "2_Dense" / "model.safetensors"
+    weights.rename(weights.with_suffix(suffix))
+    with pytest.raises(EncoderError, match=f"model{suffix}' holds pickled weights"):
+        SentenceEncoder(dense_model).encode(["the river"])
+
+
+def test_a_folder_that_cannot_be_loaded_tells_the_true_cause(dense_model):
+    path = dense_model / "modules.json"
+    modules = json.loads(path.read_text())
+    modules[2]["type"] = "sentence_transformers.no_such_room.Dense"
+    path.write_text(json.dumps(modules))
+    with pytest.raises(EncoderError, match=r"ModuleNotFoundError.*no_such_room") as caught:
+        SentenceEncoder(dense_model).encode(["the river"])
+    assert str(dense_model) in str(caught.value)
+    assert "cache" not in str(caught.value)
+    path.write_text("{")
+    with pytest.raises(EncoderError, match="JSONDecodeError"):
+        SentenceEncoder(dense_model).encode(["the river"])
+
+
+def test_a_class_that_a_model_names_is_not_imported(dense_model, tmp_path, monkeypatch):
+    (tmp_path / "evilmod.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass M: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = dense_model / "modules.json"
+    modules = json.loads(path.read_text())
+    whole = path.read_text()
+    modules[2]["type"] = "evilmod.M"
+    path.write_text(json.dumps(modules))
+    with pytest.raises(EncoderError, match=r"modules\.json' asks for the class 'evilmod\.M'"):
+        SentenceEncoder(dense_model).encode(["the river"])
+    path.write_text(whole)
+    router = dense_model / "2_Dense" / "router_config.json"
+    router.write_text(json.dumps({"types": {"a": "evilmod.M"}}))
+    with pytest.raises(EncoderError, match=r"router_config\.json' asks for the class 'evilmod\.M'"):
+        SentenceEncoder(dense_model).encode(["the river"])
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_sentence_transformers_folder_is_an_encoder(tmp_path, tiny_masked):
+    encoder = resolve_encoder(sentence_model(tmp_path / "model", tiny_masked))
     vectors = encoder.encode(["the river", *ODD])
     assert vectors.shape == (1 + len(ODD), encoder.dim)
     assert np.isfinite(vectors).all()

@@ -107,6 +107,23 @@ def test_unknown_words_are_named_with_the_nearest_known(word):
     assert "smallest" in str(error)
 
 
+def test_a_flag_inside_a_bracket_leaves_no_flag_behind():
+    read = flags.parse("x [[Flag: small]Flag: newest] y")
+    assert read.prompt == "x y"
+    assert read.weights == {"size": 0.3, "recency": 1.0}
+
+
+def test_words_beside_an_unknown_one_do_not_act():
+    read = flags.parse("x [Flag: not the smallest model, newest]")
+    assert read.weights == {"recency": 1.0}
+    assert read.unknown == ("not",)
+
+
+def test_absurd_numbers_are_unknown_and_not_a_crash():
+    for body in (f"parameters<={'9' * 400}", "size=1e308", "cost<=1e999"):
+        assert flags.parse(f"x [Flag: {body}]").unknown
+
+
 @pytest.mark.parametrize("body", ["", " ", "model", "size=big", "size=-1", "parameters<=3X"])
 def test_flags_that_ask_for_nothing_are_never_dropped_silently(body):
     assert flags.parse(f"Hi [Flag:{body}]").error() is not None
@@ -121,7 +138,10 @@ def test_parsing_is_idempotent(text):
     assert not again.unknown
 
 
-@given(st.lists(st.sampled_from(["[Flag: smallest]", "[Fl", "ag: newest]", "a", " ", "\n"])))
+PIECES = ("[Flag: smallest]", "[Fl", "ag: newest]", "[", "Flag: newest]", "]", "[Flag", ": x]")
+
+
+@given(st.lists(st.sampled_from([*PIECES, "a", " ", "\n"])))
 def test_taking_flags_off_never_makes_a_new_one(pieces):
     once = flags.parse("".join(pieces))
     assert flags.parse(once.prompt).prompt == once.prompt

@@ -42,8 +42,9 @@ def test_experts_that_are_all_alike_get_no_penalty():
     ("weights", "told"),
     [
         ({"sise": 1}, "Did you mean 'size'"),
-        ({"size": -0.1}, "-0.1; a weight is a number >= 0"),
+        ({"size": -0.1}, "-0.1; a weight is a number from 0 to"),
         ({"size": math.nan}, "nan"),
+        ({"size": 1e308}, "1e.308; a weight is a number from 0 to 1e.06"),
         ({"recency": "much"}, "'much', not a number"),
     ],
 )

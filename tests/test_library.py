@@ -51,6 +51,7 @@ def test_a_library_reads_back_as_it_was_written(tmp_path):
         ({"experts": [expert(parameters="7X")]}, "units K, M, B, T"),
         ({"experts": [expert(parameters=-1)]}, "parameters.*-1"),
         ({"experts": [expert(released="soon")]}, "released"),
+        ({"experts": [expert(endpoint={"url": "https://h.example/?api_key=1"})]}, "key_env"),
         ({"experts": [expert()], "expert": []}, "unknown key 'expert'.*'experts'"),
         (["a"], "expected a mapping"),
     ],
@@ -70,6 +71,20 @@ def test_a_file_that_is_missing_or_no_yaml(tmp_path):
         Library.read(tmp_path / "bad.yaml")
 
 
+def test_a_date_that_does_not_exist(tmp_path):
+    (tmp_path / "l.yaml").write_text("experts:\n- {name: a, model: m, released: 2024-02-30}")
+    with pytest.raises(LibraryError, match=r"l\.yaml"):
+        Library.read(tmp_path / "l.yaml")
+
+
+def test_what_stands_in_an_endpoint_is_not_repeated(tmp_path):
+    for endpoint in ("https://user:hunter2@host", {"url": "https://user:hunter2@host"}):
+        path = write(tmp_path / "l.yaml", {"experts": [expert(endpoint=endpoint)]})
+        with pytest.raises(LibraryError) as caught:
+            Library.read(path)
+        assert "hunter2" not in str(caught.value)
+
+
 def test_a_folder_beside_the_file_is_a_model_and_anything_else_a_hub_id(tmp_path):
     (tmp_path / "models" / "a").mkdir(parents=True)
     library = Library([Expert(name="a", model="models/a")], root=tmp_path)
@@ -77,6 +92,7 @@ def test_a_folder_beside_the_file_is_a_model_and_anything_else_a_hub_id(tmp_path
         "models/a": tmp_path / "models" / "a",
         "org/model": "org/model",
         "./gone": tmp_path / "gone",
+        "models/gone": tmp_path / "models" / "gone",
         "a/b/c": tmp_path / "a/b/c",
     }
     for model, expected in where.items():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tryage import Expert, Library, Price
+from tryage import Expert, Library, Policy, Price
 from tryage.errors import GoalError
 from tryage.goals import GOALS, Goal
 from tryage.limits import parse_limits
@@ -244,3 +244,17 @@ def test_raising_any_weight_never_raises_the_chosen_experts_value(row, name, low
     values = np.atleast_2d(goals.goal_values(GOALS[name], facts))[0]
     if abs(row[chosen[0]] - row[chosen[1]]) > 1e-6:
         assert not values[chosen[1]] > values[chosen[0]]
+
+
+@given(libraries(), st.data())
+def test_only_an_eligible_expert_is_ever_chosen(experts, data):
+    goals = objective(experts, spread=data.draw(st.floats(1e-3, 1e308)))
+    row = np.array([data.draw(st.lists(losses, min_size=len(experts), max_size=len(experts)))])
+    limit = data.draw(st.sampled_from(experts)).parameters
+    weight = data.draw(st.floats(0, 1e6))
+    asked = Policy(limits={"parameters": f">={limit}"}, weights={"size": weight}).combine(
+        None, None
+    )
+    totals = goals.totals(row, TASK, asked, goals.facts())
+    chosen = goals.library.names[int(goals.choose(totals)[0])]
+    assert chosen not in goals.eligibility(TASK, asked.limits).reasons

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from tryage import Router
+from tryage import Library, Policy, Router, ScoreTable, TryageWarning
 from tryage.errors import (
     DamagedFileError,
     FormatVersionError,
@@ -108,6 +108,51 @@ def test_nothing_is_left_behind_when_saving_fails(router, tmp_path, monkeypatch)
     with pytest.raises(OSError, match="No space left"):
         router.save_pretrained(tmp_path / "r")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_saving_says_that_a_policy_is_not_saved(router, tmp_path):
+    for stricter in (
+        router.with_policy(Policy(limits={"parameters": "<=10B"})),
+        router.excluding({"giant": "it is down"}),
+    ):
+        with pytest.warns(TryageWarning, match="without the router's policy and exclusions"):
+            stricter.save_pretrained(tmp_path / "r")
+
+
+def test_a_users_file_in_a_router_folder_is_never_deleted(router, folder):
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(OutputFolderError, match=r"notes\.txt"):
+        router.save_pretrained(folder)
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_link_stays_a_link(router, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    router.save_pretrained(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"real", "link"}
+    Router.from_pretrained(tmp_path / "real")
+
+
+def test_a_folder_without_a_router_does_not_hide_a_bundled_one(tmp_path, monkeypatch):
+    (tmp_path / "open7").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert Router.from_pretrained("open7").library.name == "open7"
+
+
+def test_tasks_with_names_alike_do_not_share_a_file(tmp_path):
+    experts = [{"name": t, "model": t, "task": t} for t in ("my_task", "my-task", "encoder")]
+    rows = [
+        {"prompt": "a b", "task": e["task"], "losses": {e["name"]: 1.0 + number}}
+        for number, e in enumerate(experts)
+    ]
+    library = Library.from_dict({"experts": experts})
+    router = Router.fit(ScoreTable.from_rows(rows), library=library)
+    router.save_pretrained(tmp_path / "r")
+    again = Router.from_pretrained(tmp_path / "r")
+    for number, expert in enumerate(experts):
+        assert again.route("a b", task=expert["task"]).predicted_loss == 1.0 + number
 
 
 def test_files_get_the_modes_that_the_umask_gives(router, tmp_path):

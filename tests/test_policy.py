@@ -47,7 +47,8 @@ def test_unknown_flags_are_an_error_or_a_warning_as_the_policy_says():
     with pytest.raises(FlagError, match="fluffy"):
         Policy().combine(None, read)
     with pytest.warns(TryageWarning, match="fluffy"):
-        Policy(unknown_flags="warn").combine(None, read)
+        wanted = Policy(unknown_flags="warn").combine(None, read)
+    assert wanted.flags == ("fluffy: not understood",)
     with pytest.raises(FlagError):
         Policy(unknown_flags="error").combine(None, read, unknown="warn")
 

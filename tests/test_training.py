@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 
+from tryage import training
 from tryage.encoders import StaticEncoder
 from tryage.errors import PredictorError
 from tryage.predictors import PREDICTORS
 from tryage.scores import ScoreTable
 from tryage.training import (
+    CANDIDATES,
     CachedEncoder,
     fit_and_validate,
     fit_predictor,
@@ -53,7 +55,10 @@ def encoder():
     return StaticEncoder.bundled()
 
 
-@pytest.mark.parametrize("kind", sorted(PREDICTORS))
+QUICK = sorted(kind for kind in PREDICTORS if not PREDICTORS[kind].slow)
+
+
+@pytest.mark.parametrize("kind", ["auto", *QUICK])
 def test_every_kind_is_fitted_and_validated_reproducibly(kind, encoder):
     data = table()
     predictor = fit_predictor(data, kind, encoder, 0)
@@ -62,7 +67,7 @@ def test_every_kind_is_fitted_and_validated_reproducibly(kind, encoder):
     assert row == validate(data, kind, encoder, 0)
     assert row["measured"] == 1.0
     assert row["regret_ci95"][0] <= row["regret"] <= row["regret_ci95"][1]
-    looks = kind in ("clusters", "hybrid", "linear", "nearest")
+    looks = kind not in ("best-single", "random")
     assert (row["selection_accuracy"] > 0.9) == looks
 
 
@@ -80,9 +85,11 @@ def test_validation_holds_out_what_it_judges(encoder):
 def test_each_prompt_is_encoded_once_for_the_fit_and_all_folds():
     counting = CountingEncoder()
     data = table()
-    predictor, row = fit_and_validate(data, "clusters", counting, 0)
+    found = fit_and_validate(data, "clusters", counting, 0)
+    predictor, row = found.predictor, found.validation
     assert counting.read == len(data)
     assert predictor.encoder is counting
+    assert found.choice is None
     alone = fit_predictor(data, "clusters", counting, 0)
     expected = alone.predict(data.prompts).mean["loss"]
     np.testing.assert_array_equal(predictor.predict(data.prompts).mean["loss"], expected)
@@ -93,11 +100,12 @@ def test_kinds_that_do_not_look_at_prompts_encode_none():
     counting = CountingEncoder()
     fit_and_validate(table(), "best-single", counting, 0)
     assert counting.read == 0
-    assert fit_and_validate(table(), "best-single", None, 0)[1]["measured"] == 1.0
+    assert fit_and_validate(table(), "best-single", None, 0).validation["measured"] == 1.0
 
 
 def test_a_cached_encoder_is_the_encoder_behind_it(encoder, tmp_path):
     cached = CachedEncoder(encoder, ["one", "two", "one"])
+    assert cached.behind is encoder
     assert (cached.name, cached.dim) == (encoder.name, encoder.dim)
     for prompts in (["two", "one"], ["two", "three"], []):
         np.testing.assert_array_equal(cached.encode(prompts), encoder.encode(prompts))
@@ -152,3 +160,65 @@ def test_a_fold_that_leaves_nothing_measured_to_learn_from_is_left_out(encoder):
 def test_an_unknown_kind_is_named():
     with pytest.raises(PredictorError, match="unknown predictor 'cluster'"):
         fit_predictor(table(3), "cluster", None, 0)
+    with pytest.raises(PredictorError, match="Did you mean 'auto'"):
+        validate(table(3), "aut", None, 0)
+
+
+def test_auto_encodes_each_prompt_once_and_says_what_it_chose():
+    counting = CountingEncoder()
+    data = table()
+    found = fit_and_validate(data, "auto", counting, 0)
+    assert counting.read == len(data)
+    assert found.predictor.encoder is counting
+    assert found.choice["chosen"] == "clusters"
+    assert set(found.choice["inner_regret"]) == {str(candidate) for candidate in CANDIDATES}
+    outer = found.choice["outer_regret"]
+    assert found.validation["regret"] == outer["auto"]
+    assert fit_and_validate(data, "auto", counting, 0).choice == found.choice
+
+
+WORDS = (
+    *("integral", "garden", "court", "python", "violin", "kidney"),
+    *("market", "planet", "bread", "river", "poem", "engine"),
+)
+
+
+def sloped(n=600):
+    """Which expert is good changes along a line through many kinds of prompt."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(n):
+        counts = rng.integers(0, 4, len(WORDS))
+        text = " ".join(np.repeat(WORDS, counts))
+        slope = float(np.clip(0.5 + (counts[::2].sum() - counts[1::2].sum()) / 20, 0, 1))
+        rows.append({"prompt": text or "nothing", "losses": {"a": slope, "b": 1 - slope}})
+    return ScoreTable.from_rows(rows)
+
+
+def test_auto_leaves_clusters_where_another_kind_does_better(encoder):
+    data = sloped()
+    found = fit_and_validate(data, "auto", encoder, 0)
+    assert found.predictor.kind != "clusters"
+    outer = found.choice["outer_regret"]
+    assert outer["auto"] <= min(outer["clusters"], outer["nearest"])
+
+
+@pytest.mark.parametrize("better", ["clusters", "nearest"])
+def test_auto_gives_way_to_a_plain_kind_that_beats_it_on_the_outer_folds(
+    encoder, monkeypatch, better
+):
+    data = table()
+    worst = training.Candidate("random")
+    monkeypatch.setattr(training, "_best_candidate", lambda *_: (worst, {}))
+    if better == "nearest":
+        monkeypatch.setattr(training, "CLUSTERS", training.Candidate("best-single"))
+    found = fit_and_validate(data, "auto", encoder, 0)
+    assert found.choice["outer_regret"]["auto"] > found.validation["regret"]
+    plain = training.CLUSTERS if better == "clusters" else training.NEAREST
+    assert found.predictor.kind == plain.kind
+
+
+def test_auto_takes_clusters_where_nothing_can_be_held_out(encoder):
+    found = fit_and_validate(table(1), "auto", encoder, 0)
+    assert found.predictor.kind == "clusters"
+    assert found.validation["regret"] is None

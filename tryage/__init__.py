@@ -1,4 +1,4 @@
-"""Send each prompt to the model that will do best on it, under your own constraints.
+"""Send each prompt to the model that will do best on it, under your own limits and goals.
 
 A `Router` decides: its predictor estimates every expert's loss on a prompt, and its objective
 weighs that against your goals and limits. The adapters `langchain_tryage` and

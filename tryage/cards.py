@@ -29,7 +29,7 @@ def model_card(state: RouterState, *, terms: str = "") -> str:
         "",
         "## Experts",
         "",
-        "| expert | task | parameters | released | licence |",
+        "| expert | task | parameters | released | license |",
         "|---|---|---|---|---|",
     ]
     for expert in state.library:
@@ -37,17 +37,29 @@ def model_card(state: RouterState, *, terms: str = "") -> str:
         cells = (expert.name, expert.task, size, expert.released or "", expert.license or "")
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     lines += ["", "## Training", ""]
+    if not facts:
+        lines.append("Nothing was measured: it decides by goals and limits alone.")
     if "predictor" in facts:
         lines.append(
             f"Predictor `{facts['predictor']}` on encoder `{facts['encoder']}`, seed "
             f"{facts['seed']}; {facts['prompts']} prompts, {facts['cells']} measured cells "
             f"({facts['kind']}), data SHA-256 `{facts['data_sha256']}`."
         )
+    for task, choice in facts.get("choice", {}).items():
+        told = ", ".join(f"{name} {regret:.4f}" for name, regret in _known(choice["outer_regret"]))
+        lines += [
+            "",
+            f"For {task} `auto` chose `{choice['chosen']}`; regret on outer folds: {told}.",
+        ]
     for task, row in facts.get("validation", {}).items():
         lines += ["", f"Cross-validated, {task}:", "", *_row_table(row)]
     lines += ["", "## Terms of the training data", ""]
     lines.append(terms or "Not stated. The folder holds no prompt of the training data.")
     return "\n".join(lines) + "\n"
+
+
+def _known(regrets: dict[str, float | None]) -> list[tuple[str, float]]:
+    return [(name, regret) for name, regret in regrets.items() if regret is not None]
 
 
 def _row_table(row: dict[str, Any]) -> list[str]:

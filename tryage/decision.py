@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tryage.goals import GOALS, Goal
+from tryage.goals import Goal, find_goal
 
 Array = NDArray[np.float64]
 
@@ -24,7 +24,8 @@ class RankedExpert:
 
     Attributes:
         expert: its name.
-        loss: predicted loss, lower is better; None for an expert of another task.
+        loss: predicted loss, lower is better; None for an expert of another task, and where
+            nothing is measured yet.
         std: standard deviation of the predicted loss.
         total: loss plus weighted goals; None where not eligible.
         values: goal → value in the goal's unit; None where not stated.
@@ -75,6 +76,8 @@ class Decision:
         out_of_distribution: the prompt is unlike all training prompts; `losses` are then the
             experts' averages.
         goals: goals of one's own among `values`, which know how to write a value.
+        measured: whether losses were ever measured; if not, goals and limits alone decided, and
+            `losses` are 0 where they would be.
     """
 
     expert: str
@@ -91,10 +94,13 @@ class Decision:
     flags: tuple[str, ...]
     out_of_distribution: bool
     goals: Mapping[str, Goal] = field(default_factory=dict, repr=False, kw_only=True)
+    measured: bool = field(default=True, kw_only=True)
 
     @property
     def predicted_loss(self) -> float:
-        """Predicted loss of the chosen expert, lower is better."""
+        """Predicted loss of the chosen expert, lower is better; NaN where nothing is measured."""
+        if not self.measured:
+            return math.nan
         return float(self.losses[self.names.index(self.expert)])
 
     @property
@@ -127,6 +133,8 @@ class Decision:
         lines = [f"{self.expert} — {self._reason()}"]
         if self.out_of_distribution:
             lines.append("The prompt is unlike the training prompts: average losses were used.")
+        if not self.measured:
+            lines.append("Nothing is measured yet: goals and limits alone decided.")
         lines += [f"Flag: {flag}" for flag in self.flags]
         lines += [f"Limit: {limit}" for limit in self.limits]
         width = max(len(name) for name in self.names)
@@ -138,6 +146,8 @@ class Decision:
         names = [ranked.expert for ranked in self.ranking if ranked.eligible]
         if len(names) == 1:
             return "the only eligible expert"
+        if not self.measured and not self.weights:
+            return f"first by price and name of {len(names)} eligible experts"
         if not self.weights:
             return f"lowest predicted loss of {len(names)} eligible experts"
         weights = ", ".join(f"{goal}={weight:g}" for goal, weight in self.weights.items())
@@ -147,31 +157,31 @@ class Decision:
         if not ranked.eligible:
             return f"  {ranked.expert:<{width}}  not eligible: {ranked.reason}"
         values = "  ".join(f"{name} {self._written(name, ranked.values[name])}" for name in told)
-        return (
-            f"  {ranked.expert:<{width}}  total {ranked.total:.4f}  "
-            f"loss {ranked.loss:.4f} ± {ranked.std:.4f}  {values}"
-        ).rstrip()
+        loss = f"loss {ranked.loss:.4f} ± {ranked.std:.4f}  " if self.measured else ""
+        return f"  {ranked.expert:<{width}}  total {ranked.total:.4f}  {loss}{values}".rstrip()
 
     def _written(self, name: str, value: float | None) -> str:
         if value is None:
             return "not stated, counts as worst"
-        goal = self.goals.get(name) or GOALS.get(name)
+        goal = self.goals.get(name) or find_goal(name)
         return f"{value:.4g}" if goal is None else goal.format(value)
 
     def _columns(self, *, eligible: bool) -> list[int]:
-        finite = np.isfinite(self.totals)
+        columns = [c for c, name in enumerate(self.names) if (name in self.reasons) != eligible]
         if not eligible:
-            return sorted(np.flatnonzero(~finite).tolist(), key=lambda c: self.names[c])
-        chosen = self.names.index(self.expert)
-        rest = [c for c in np.flatnonzero(finite).tolist() if c != chosen]
-        return [chosen, *sorted(rest, key=lambda c: (self.totals[c], self.names[c]))]
+            return sorted(columns, key=lambda c: self.names[c])
+        # First the expert that was chosen: the next may be as good within rounding.
+        return sorted(
+            columns,
+            key=lambda c: (self.names[c] != self.expert, self.totals[c], self.names[c]),
+        )
 
     def _ranked(self, column: int) -> RankedExpert:
         name = self.names[column]
         return RankedExpert(
             expert=name,
-            loss=_number(self.losses[column]),
-            std=_number(self.std[column]),
+            loss=_number(self.losses[column]) if self.measured else None,
+            std=_number(self.std[column]) if self.measured else None,
             total=_number(self.totals[column]),
             values={goal: _number(values[column]) for goal, values in self.values.items()},
             eligible=name not in self.reasons,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +47,7 @@ def of_library(
             if told:
                 reasons[expert.name] = "; ".join(told)
     mask = np.array([name not in reasons for name in library.names])
-    return Eligibility(mask, MappingProxyType(reasons))
+    return Eligibility(mask, reasons)
 
 
 def excluded_by_prompt(

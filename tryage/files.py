@@ -1,14 +1,17 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and lines of JSON that may be wrong."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -18,15 +21,14 @@ def replacing(path: Path) -> Iterator[Path]:
     The data reaches the disk before the name changes, so a crash leaves the old file or the
     new one, never half of one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    temporary = _beside(path)
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -38,12 +40,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     The folder that stood there goes only after the new one is complete.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    path = path.resolve()
+    temporary = _beside(path)
+    temporary.mkdir()
     old = temporary.with_name(temporary.name + ".old")
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
         if path.exists():
             path.rename(old)
         temporary.rename(path)
@@ -60,13 +62,66 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+class JsonLineError(ValueError):
+    """A line of a JSONL file cannot be read.
+
+    Attributes:
+        number: the line, from 1.
+        problem: what is wrong with it.
+        key: the key that is at fault, or None if it is the line as a whole.
+    """
+
+    def __init__(self, number: int, problem: str, key: str | None = None) -> None:
+        super().__init__(f"line {number}: {problem}")
+        self.number = number
+        self.problem = problem
+        self.key = key
+
+
+def json_lines(data: bytes) -> Iterator[tuple[int, Any]]:
+    """Yield the number, from 1, and the value of every line that is not blank.
+
+    Raises:
+        JsonLineError: a line is not UTF-8 or not JSON, holds a key twice (of which `json` would
+            drop one), or is nested deeper or has a longer number than can be read.
+    """
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line.decode("utf-8"), object_pairs_hook=_without_repeats)
+        except UnicodeDecodeError as error:
+            raise JsonLineError(number, f"not UTF-8 (byte {error.start + 1})") from error
+        except json.JSONDecodeError as error:
+            problem = f"not JSON: {error.msg} at character {error.pos + 1}"
+            raise JsonLineError(number, problem) from error
+        except _RepeatedKeyError as error:
+            raise JsonLineError(number, "stands twice; keep one", error.args[0]) from error
+        except (RecursionError, ValueError) as error:
+            reason = str(error).split(";")[0]  # the rest is advice to who writes Python
+            raise JsonLineError(number, f"not JSON that can be read: {reason}") from error
+        yield number, value
+
+
+class _RepeatedKeyError(ValueError):
+    """A JSON object holds the same key twice."""
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entry = dict(pairs)
+    if len(entry) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _RepeatedKeyError(next(key for key in keys if keys.count(key) > 1))
+    return entry
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _beside(path: Path) -> Path:
+    """Return a hidden name that nothing bears, in the folder of `path`, which is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}")

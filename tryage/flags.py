@@ -19,11 +19,9 @@ from tryage.errors import FlagError, GoalError, did_you_mean
 from tryage.goals import GOALS, check_weights
 from tryage.limits import ATTRIBUTES, Limit, parse_limit
 
-# A flag stands on one line and holds no bracket but those of a list, so that taking one off can
-# never join the text around it into another.
-_FLAG = re.compile(r"\[[ \t]*flags?[ \t]*:((?:[^\[\]\n\r]|\[[^\[\]\n\r]*\])*)\]", re.IGNORECASE)
-_SPACED = re.compile(r"[ \t]*" + _FLAG.pattern + r"[ \t]*", re.IGNORECASE)
-_PARTS = re.compile(r"[,;](?![^\[]*\])")
+_OPENING = re.compile(r"\[[ \t]{0,8}flags?[ \t]{0,8}:", re.IGNORECASE)
+_LONGEST_OPENING = 32
+_MARKS = re.compile(r"[\[\]\n\r]")
 _OPERATOR = re.compile(r"<=|>=|!=|=|<|>|≤|≥|\bin\s*\[", re.IGNORECASE)
 _SHORTEST_TYPO = 5
 
@@ -73,10 +71,62 @@ def parse(prompt: str) -> Flags:
     """
     if "[" not in prompt or "flag" not in prompt.casefold():
         return Flags(prompt)
-    bodies = [match.group(1) for match in _FLAG.finditer(prompt)]
-    if not bodies:
-        return Flags(prompt)
-    return replace(_read(tuple(bodies)), prompt=_SPACED.sub(_gap, prompt))
+    bodies, rest = _take_off(prompt)
+    return replace(_read(tuple(bodies)), prompt=rest) if bodies else Flags(prompt)
+
+
+def _take_off(prompt: str) -> tuple[list[str], str]:
+    """Return the bodies of the flags of a prompt, and the prompt without them.
+
+    One pass over the brackets. Whether a bracket is a flag is seen when it closes, in the text as
+    it is then, so that a flag that only appears once another is taken out of it is found too.
+    A flag stands on one line.
+    """
+    bodies: list[str] = []
+    kept: list[str] = []
+    opened: list[int] = []  # places in `kept` of the brackets that are open on this line
+    start = 0
+    for match in _MARKS.finditer(prompt):
+        if match.start() < start:  # a line end that was looked at as a flag's neighbour
+            continue
+        mark = match.group()
+        kept.append(prompt[start : match.start()])
+        start = match.end()
+        if mark == "[":
+            opened.append(len(kept))
+            kept.append(mark)
+        elif mark != "]" or not opened:
+            opened = opened if mark == "]" else []
+            kept.append(mark)
+        else:
+            place = opened.pop()
+            opening = _OPENING.match("".join(kept[place : place + 8])[:_LONGEST_OPENING])
+            if opening is None:
+                kept.append(mark)
+                continue
+            bodies.append("".join(kept[place:])[opening.end() :])
+            del kept[place:]
+            start = _close_gap(kept, prompt, start)
+    kept.append(prompt[start:])
+    return bodies, "".join(kept)
+
+
+def _close_gap(kept: list[str], prompt: str, start: int) -> int:
+    """Leave one blank where a flag stood between words, none at the edge of a line.
+
+    Returns:
+        Where the text goes on, behind the blanks that followed the flag.
+    """
+    while kept and not kept[-1].rstrip(" \t"):
+        kept.pop()
+    if kept:
+        kept[-1] = kept[-1].rstrip(" \t")
+    while start < len(prompt) and prompt[start] in " \t":
+        start += 1
+    at_edge = not kept or kept[-1][-1] in "\r\n" or start == len(prompt) or prompt[start] in "\r\n"
+    if not at_edge:
+        kept.append(" ")
+    return start
 
 
 @functools.lru_cache(maxsize=1024)
@@ -94,10 +144,17 @@ def _read(bodies: tuple[str, ...]) -> Flags:
     )
 
 
-def _gap(match: re.Match[str]) -> str:
-    text, start, end = match.string, match.start(), match.end()
-    at_edge = start == 0 or end == len(text) or text[start - 1] in "\r\n" or text[end] in "\r\n"
-    return "" if at_edge else " "
+def _parts(body: str) -> list[str]:
+    """Split a flag at its commas and semicolons, those of a list in brackets left alone."""
+    parts = [""]
+    depth = 0
+    for piece in re.split(r"([,;\[\]])", body):
+        depth += {"[": 1, "]": -1}.get(piece, 0)
+        if piece in (",", ";") and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return parts
 
 
 @dataclass(slots=True)
@@ -112,7 +169,7 @@ class _Reading:
     def read(self, body: str) -> None:
         """Read one flag; one that asks for nothing is a slip, so it counts as unknown."""
         before = len(self.echo) + len(self.unknown)
-        for part in _PARTS.split(body):
+        for part in _parts(body):
             if _OPERATOR.search(part):
                 self._expression(part.strip())
             else:
@@ -137,13 +194,14 @@ class _Reading:
         written = part.split()
         asked: dict[str, float] = {}
         said: list[str] = []
+        unknown: list[str] = []
         strong, place = False, 0
         while place < len(written):
             word, length = lexicon.read(written, place)
             text = " ".join(written[place : place + length])
             place += length
             if word is None:
-                self.unknown.append(text)
+                unknown.append(text)
             elif word in lexicon.goal_words:
                 goal, weight = lexicon.goal_words[word]
                 weight = lexicon.superlative if strong else weight
@@ -151,7 +209,10 @@ class _Reading:
             strong = word in lexicon.intensifiers
             differs = word is not None and word != _plain(text)
             said.append(f"{text} (read as {word})" if differs else text)
-        self._ask(asked, " ".join(said))
+        self.unknown += unknown
+        # With a word unknown nobody can tell what the others ask for: "not the smallest".
+        if not unknown:
+            self._ask(asked, " ".join(said))
 
     def _ask(self, asked: Mapping[str, float], said: str) -> None:
         for goal, weight in asked.items():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.library import Library
-from tryage.predictors import Predictor
+from tryage.predictors import Predictor, UnmeasuredPredictor
 from tryage.scores import ScoreTable
 
 Array = NDArray[np.float64]
@@ -27,12 +27,14 @@ class Forecast:
         std: (n, m) standard error of `losses`.
         ood: (n,) whether a prompt is unlike all training prompts.
         targets: target → (n, m) in the target's unit, NaN where an expert was never measured.
+        measured: whether losses were ever measured; if not, they are 0 and mean nothing.
     """
 
     losses: Array
     std: Array
     ood: NDArray[np.bool_]
     targets: Mapping[str, Array] = field(default_factory=dict)
+    measured: bool = True
 
 
 def forecast(predictor: Predictor | None, library: Library, prompts: Sequence[str]) -> Forecast:
@@ -48,15 +50,17 @@ def forecast(predictor: Predictor | None, library: Library, prompts: Sequence[st
         nothing = np.full(shape, np.nan)
         return Forecast(nothing, nothing, np.zeros(len(prompts), dtype=bool))
     found = predictor.predict(prompts)
-    columns = None
-    if predictor.experts_ != library.names:
-        columns = np.array([library.index(name) for name in predictor.experts_])
+    known = predictor.experts_
+    whole = known == library.names
+    # An expert that was taken out of the library is still known to the predictor.
+    kept = [place for place, name in enumerate(known) if name in library]
+    columns = [library.index(known[place]) for place in kept]
 
     def wide(values: Array) -> Array:
-        if columns is None:
+        if whole:
             return np.asarray(values, dtype=np.float64)
         spread = np.full(shape, np.nan)
-        spread[:, columns] = values
+        spread[:, columns] = values[:, kept]
         return spread
 
     means = found.mean
@@ -64,7 +68,8 @@ def forecast(predictor: Predictor | None, library: Library, prompts: Sequence[st
         far = found.ood[:, None]
         means = {name: np.where(far, predictor.averages_[name], v) for name, v in means.items()}
     targets = {name: wide(values) for name, values in means.items() if name != LOSS}
-    return Forecast(wide(means[LOSS]), wide(found.std[LOSS]), found.ood, targets)
+    measured = predictor.kind != UnmeasuredPredictor.kind
+    return Forecast(wide(means[LOSS]), wide(found.std[LOSS]), found.ood, targets, measured)
 
 
 def measured_over(predicted: Forecast, table: ScoreTable, columns: Sequence[int]) -> Forecast:

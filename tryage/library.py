@@ -9,10 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 
 from tryage.errors import LibraryError, did_you_mean
 from tryage.units import parse_count
@@ -48,7 +56,7 @@ class Price(_Record):
         input: price of `per` tokens read.
         output: price of `per` tokens written.
         per: number of tokens the prices are for.
-        currency: ISO 4217 code; only USD can be weighed against other experts.
+        currency: USD.
     """
 
     input: float = Field(ge=0)
@@ -58,12 +66,23 @@ class Price(_Record):
 
 
 class Security(_Record):
-    """Facts about an expert that bear on safety; unknown facts stay None."""
+    """Facts about an expert that bear on safety; unknown facts stay None.
+
+    Attributes:
+        safetensors: whether its weights are there in safetensors.
+        pickle: whether its repository holds pickle files too.
+        remote_code: whether it needs code from its repository.
+        location: where it runs: ``local``, ``on-premises``, a region.
+        vendor: who stands behind it.
+        scan: what the Hub's scan of its files found: ``clean`` or ``flagged``.
+    """
 
     safetensors: bool | None = None
+    pickle: bool | None = None
     remote_code: bool | None = None
     location: str | None = None
     vendor: str | None = None
+    scan: Literal["clean", "flagged"] | None = None
 
 
 class Endpoint(_Record):
@@ -72,6 +91,19 @@ class Endpoint(_Record):
     url: str
     model: str | None = None
     key_env: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _without_secrets(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("not an http(s) address")
+        if parts.username or parts.password or parts.query:
+            raise ValueError(
+                "holds a user name, a password or a query, which may be secret; name the "
+                "environment variable that holds the key in key_env"
+            )
+        return url
 
 
 class Expert(_Record):
@@ -86,6 +118,8 @@ class Expert(_Record):
         license: SPDX identifier, lower case as on the Hub.
         context_length: tokens that prompt and answer may take together.
         languages: ISO 639-1 codes.
+        revision: the commit that the model is pinned to.
+        gated: whether its terms must be accepted before it can be fetched.
     """
 
     name: str = Field(min_length=1)
@@ -102,6 +136,7 @@ class Expert(_Record):
     security: Security = Security()
     price: Price | None = None
     revision: str | None = None
+    gated: bool | None = None
 
 
 @dataclass(frozen=True, init=False)
@@ -159,10 +194,79 @@ class Library:
             raise LibraryError(f"library file {str(path)!r} does not exist") from error
         except OSError as error:
             raise LibraryError(f"library file {str(path)!r}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        # A date such as 2024-02-30 is a ValueError of the YAML reader, deep nesting the other.
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             first = str(error).splitlines()[0]
             raise LibraryError(f"{path}: not a YAML file: {first}") from error
         return cls.from_dict(data, source=str(path), root=path.parent)
+
+    @classmethod
+    def from_models(
+        cls,
+        models: Sequence[str],
+        *,
+        name: str = "library",
+        root: str | Path | None = None,
+        timeout: float = 10.0,
+    ) -> Library:
+        """Read experts off their models: local folders, and models of the Hub.
+
+        A folder tells its task, parameters (from the safetensors headers), context length,
+        licence and languages; the Hub besides dates, revision, gating and what its scan found.
+        The Hub is asked only for what is no folder, at ``HF_ENDPOINT`` where that is set.
+
+        Args:
+            models: folders, and Hub ids such as ``"org/name"`` or ``"org/name@revision"``.
+            name: what the library is called.
+            root: folder that relative folders start from.
+            timeout: seconds that the Hub may take for one model.
+
+        Raises:
+            LibraryError: a model is not there or cannot be read; the message says what to do.
+            MissingExtraError: a Hub id without huggingface_hub.
+        """
+        from tryage.sources import expert_of
+
+        base = None if root is None else Path(root)
+        return cls(
+            [expert_of(model, root=base, timeout=timeout) for model in models],
+            name=name,
+            root=root,
+        )
+
+    def changes_from(self, fitted: Library) -> dict[str, str]:
+        """Tell how this library differs from the one that a router was fitted on.
+
+        Returns:
+            expert → what changed: added, removed, another revision or another model; empty where
+            nothing did. Other attributes may change without a new fit.
+        """
+        changes: dict[str, str] = {}
+        for expert in self:
+            if expert.name not in fitted:
+                changes[expert.name] = "added: the router was fitted without it"
+                continue
+            old = fitted[expert.name]
+            for key in ("model", "revision", "task"):
+                before, now = getattr(old, key), getattr(expert, key)
+                if before != now:
+                    changes[expert.name] = f"its {key} is {now}, the router was fitted on {before}"
+                    break
+        for expert in fitted:
+            if expert.name not in self:
+                changes[expert.name] = "removed: the router was fitted with it"
+        return changes
+
+    def without(self, *names: str) -> Library:
+        """Return the library without some experts.
+
+        Raises:
+            LibraryError: there is no expert of that name, or none is left.
+        """
+        for name in names:
+            self.index(name)
+        rest = [expert for expert in self.experts if expert.name not in names]
+        return Library(rest, name=self.name, root=self.root)
 
     @classmethod
     def from_dict(
@@ -184,7 +288,7 @@ class Library:
             raise LibraryError(f"{source}: 'experts' must be a list with at least one expert")
         experts = [_expert(row, number, source) for number, row in enumerate(rows, 1)]
         try:
-            return cls(experts, name=str(data.get("name", "library")), root=root)
+            return cls(experts, name=str(data.get("name") or "library"), root=root)
         except LibraryError as error:
             raise LibraryError(f"{source}: {error}") from error
 
@@ -280,12 +384,14 @@ class Library:
         """Return where the expert's model lies: a folder, or else a Hub id.
 
         A model is a folder where one of that name exists beside the library file, or where the
-        text can only be a path (it starts with ``.``, ``/`` or ``~``, or has more than one ``/``).
+        text can only be a path: it starts with ``.``, ``/`` or ``~``, has more than one ``/``, or
+        its first part is a folder beside the library file.
         """
         path = Path(os.path.expanduser(expert.model))
         folder = path if path.is_absolute() else (self.root or Path()) / path
         only_a_path = expert.model.startswith((".", "/", "~")) or expert.model.count("/") > 1
-        return folder if only_a_path or folder.is_dir() else expert.model
+        beside = self.root is not None and "/" in expert.model and folder.parent.is_dir()
+        return folder if only_a_path or beside or folder.is_dir() else expert.model
 
 
 def _expert(row: Any, number: int, source: str) -> Expert:
@@ -300,7 +406,9 @@ def _expert(row: Any, number: int, source: str) -> Expert:
         if first["type"] == "extra_forbidden":
             hint = did_you_mean(str(first["loc"][-1]), _known_keys(first["loc"][:-1]))
             raise LibraryError(f"{source}: {label}: unknown key {where!r}.{hint}") from None
-        found = "" if first["type"] == "missing" else f", found {first['input']!r}"
+        # What stands in an endpoint may be secret, and is not repeated.
+        shown = first["type"] != "missing" and first["loc"][0] != "endpoint"
+        found = f", found {first['input']!r}" if shown else ""
         raise LibraryError(f"{source}: {label}: {where}: {first['msg']}{found}") from None
 
 

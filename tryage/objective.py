@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +29,8 @@ V = TypeVar("V")
 
 TIE = 1e-9
 """Totals closer than this are equal; the cheaper expert wins, then the first name."""
+
+_LARGEST = float(np.finfo(np.float64).max)
 
 _MOST_KEPT = 256
 """Users can write limits, and hand in goals, so the memory of them is bounded."""
@@ -94,9 +95,14 @@ class Objective:
         stated = {name: pair for name, pair in found.items() if not np.isnan(pair[0]).all()}
         values = {name: values for name, (values, _) in stated.items()}
         scaled = {name: scaled for name, (_, scaled) in stated.items()}
-        object.__setattr__(self, "values", MappingProxyType(values))
-        object.__setattr__(self, "scaled", MappingProxyType(scaled))
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "scaled", scaled)
         object.__setattr__(self, "tie_rank", _tie_rank(self.library))
+
+    def __reduce__(self) -> tuple[type[Objective], tuple[Any, ...]]:
+        """Copy and pickle what it was made of; the memory may hold goals of a single call."""
+        made_of = (self.library, self.reference, self.scales, self.spreads, self.unavailable)
+        return Objective, made_of
 
     @classmethod
     def fit(
@@ -221,7 +227,10 @@ class Objective:
         eligible = self.eligibility(task, wanted.limits)
         totals = losses
         if wanted.weights:
-            totals = losses + self.penalties(wanted, task, facts, values)
+            # Sums that overflow stay finite: only the mask below says who is not eligible.
+            with np.errstate(over="ignore", invalid="ignore"):
+                totals = losses + self.penalties(wanted, task, facts, values)
+            totals = np.nan_to_num(totals, copy=False, nan=_LARGEST, posinf=_LARGEST)
         out = excluded_by_prompt(self.library, eligible.mask, wanted, facts, values)
         if out is None and not eligible.reasons:
             return totals
@@ -254,7 +263,7 @@ class Objective:
         fixed = self.eligibility(task, wanted.limits)
         out = excluded_by_prompt(self.library, fixed.mask, wanted, facts, values)
         if out is None or not out.any():
-            return fixed.reasons
+            return dict(fixed.reasons)
         told = reasons_for_row(self.library, fixed.mask, wanted, facts, values)
         return {**fixed.reasons, **told}
 
@@ -262,7 +271,7 @@ class Objective:
         """Return the column of the lowest total of every row, ties by price and then name.
 
         Args:
-            totals: (n, m), inf where an expert is not eligible.
+            totals: (n, m), inf where an expert is not eligible, finite elsewhere.
 
         Returns:
             (n,) columns; -1 where nobody is eligible.
@@ -299,7 +308,10 @@ class Objective:
 
     def _of_library(self, goal: Goal) -> tuple[Array, Array]:
         values = checked_values(goal, self.library, self.facts())
-        return values, goal.scaled(values, self._scale(goal))
+        scaled = goal.scaled(values, self._scale(goal))
+        for shared in (values, scaled):  # decisions hand them out
+            shared.setflags(write=False)
+        return values, scaled
 
     def _scale(self, goal: Goal) -> Scale:
         """Return the stored scale of a built-in goal, else one that the library fixes."""

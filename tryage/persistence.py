@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -18,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
@@ -33,12 +33,15 @@ from tryage.errors import (
 from tryage.files import replacing_folder, sha256
 from tryage.library import Library
 from tryage.objective import Objective
-from tryage.predictors import PREDICTORS, Predictor
+from tryage.predictors import STORED, Predictor
 
 FORMAT = 1
 """Version of the folder's layout; a higher one is refused, every lower one stays readable."""
 
 INDEX = "router.json"
+
+_OWN_FILES = (INDEX, "README.md", "tokenizer.json")
+"""What a router folder holds besides its arrays."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,11 @@ def find_router(name: str | Path) -> Path:
     folder = Path(os.path.expanduser(name))
     if (folder / INDEX).is_file():
         return folder
-    if folder.is_dir():
-        raise RouterNotFoundError(f"folder {str(name)!r} holds no {INDEX}, so it is no router")
     bundled = bundled_routers()
     if str(name) in bundled:
         return bundled[str(name)]
+    if folder.is_dir():
+        raise RouterNotFoundError(f"folder {str(name)!r} holds no {INDEX}, so it is no router")
     raise RouterNotFoundError(
         f"router {str(name)!r} is neither a folder nor a bundled router "
         f"(bundled: {', '.join(bundled)})"
@@ -90,12 +93,22 @@ def check_output(folder: Path) -> None:
     Raises:
         OutputFolderError: it exists and holds something other than a router.
     """
-    if folder.is_dir() and (not any(folder.iterdir()) or (folder / INDEX).is_file()):
+    if not folder.exists():
         return
-    if folder.exists():
+    if not folder.is_dir():
+        raise OutputFolderError(f"{str(folder)!r} is a file; name a folder")
+    names = [path.name for path in folder.iterdir()]
+    if names and INDEX not in names:
         raise OutputFolderError(
             f"{str(folder)!r} exists and holds no router; name a new folder or an old router's"
         )
+    for name in names:
+        # An old router's folder is replaced whole, so nothing else may lie in it.
+        if name not in _OWN_FILES and not name.endswith(".safetensors"):
+            raise OutputFolderError(
+                f"{str(folder)!r} holds a router, and {name!r}, which is none of its files; move "
+                "that away, or name another folder"
+            )
 
 
 def save(state: RouterState, folder: Path, card: str, *, share_encoder: bool = False) -> None:
@@ -124,11 +137,13 @@ def save(state: RouterState, folder: Path, card: str, *, share_encoder: bool = F
         }
         if state.library.root is not None:
             index["library_root"] = os.path.relpath(state.library.root, folder)
-        for task, predictor in state.predictors.items():
+        for number, (task, predictor) in enumerate(state.predictors.items()):
             config, arrays = predictor.state()
-            file = re.sub(r"[^a-z0-9-]", "-", task.lower()) + ".safetensors"
+            file = f"predictor-{number}.safetensors"
+            # safetensors writes an array's memory as it lies, whatever its strides say.
+            whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
             # Written by hand, because save_file makes files that only their owner can read.
-            (temporary / file).write_bytes(safetensors.numpy.save(arrays))
+            (temporary / file).write_bytes(safetensors.numpy.save(whole))
             index["tasks"][task] = {"predictor": predictor.kind, "config": config, "file": file}
             if predictor.encoder is not None and index["encoder"] is None:
                 shared = share_encoder and predictor.encoder is StaticEncoder.bundled()
@@ -180,12 +195,12 @@ def _build(index: Mapping[str, Any], folder: Path) -> RouterState:
     predictors: dict[str, Predictor] = {}
     for task, entry in index["tasks"].items():
         kind = entry["predictor"]
-        if kind not in PREDICTORS:
+        if kind not in STORED:
             raise RouterFolderError(
                 f"{folder / INDEX}: predictor {kind!r} is unknown to tryage {version('tryage')}"
             )
         arrays = safetensors.numpy.load_file(folder / entry["file"])
-        predictors[task] = PREDICTORS[kind].from_state(entry["config"], arrays, encoder)
+        predictors[task] = STORED[kind].from_state(entry["config"], arrays, encoder)
     objective = Objective.from_dict(index["objective"], library)
     return RouterState(library, objective, predictors, index["training"])
 

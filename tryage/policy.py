@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tryage.errors import GoalError, TryageWarning, did_you_mean
 from tryage.flags import Flags
-from tryage.goals import GOALS, Goal, Goals, check_weights
+from tryage.goals import GOALS, Goal, Goals, check_weights, find_goal
 from tryage.goals.asked import goals_by_name
 from tryage.limits import ATTRIBUTES, Limit, parse_limits
 
@@ -34,7 +34,10 @@ class Wanted:
 
     def goal(self, name: str) -> Goal:
         """Return the goal that a name stands for in this decision."""
-        return self.goals.get(name) or GOALS[name]
+        goal = self.goals.get(name) or find_goal(name)
+        if goal is None:
+            raise GoalError(f"unknown goal {name!r}.{did_you_mean(name, GOALS)}")
+        return goal
 
 
 @dataclass(frozen=True, init=False)
@@ -105,7 +108,7 @@ class Policy:
         echo: tuple[str, ...] = ()
         if flags is not None:
             self._tell(flags, self.unknown_flags or unknown)
-            echo = flags.echo
+            echo = flags.echo + tuple(f"{words}: not understood" for words in flags.unknown)
             named = {*flags.weights, *(limit.attribute for limit in flags.limits)}
             refused = sorted(name for name in named if not self._allows(name))
             echo += tuple(f"{name}: not allowed by the policy" for name in refused)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tryage.errors import PromptError
+from tryage.files import JsonLineError, json_lines
 
 Prompts = str | Path | Iterable[str | Mapping[str, Any]]
 """A JSONL file, or the prompts themselves: texts, or mappings with the keys of such a line."""
@@ -71,17 +71,12 @@ def _entries(prompts: Prompts) -> Iterator[tuple[str, Any]]:
         raise PromptError(f"prompts file {str(path)!r} does not exist") from error
     except OSError as error:
         raise PromptError(f"prompts file {str(path)!r}: {error.strerror}") from error
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            entry = json.loads(line)
-        except UnicodeDecodeError as error:
-            raise PromptError(f"{where}: not UTF-8 (byte {error.start + 1})") from error
-        except json.JSONDecodeError as error:
-            raise PromptError(f"{where}: not JSON: {error.msg} (column {error.colno})") from error
-        yield where, entry
+    try:
+        for number, entry in json_lines(data):
+            yield f"{path}, line {number}", entry
+    except JsonLineError as error:
+        field = "" if error.key is None else f"{error.key}: "
+        raise PromptError(f"{path}, line {error.number}: {field}{error.problem}") from error
 
 
 def _record(entry: Any, where: str, occurrences: dict[str, int]) -> PromptRecord:
@@ -126,5 +121,8 @@ def _id(value: Any) -> str | None:
 
 def short(value: Any) -> str:
     """Return a value as error messages show it: never more than 60 characters of it."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
+        text = f"a {type(value).__name__} too large to show"
     return text if len(text) <= 60 else f"{text[:57]}..."

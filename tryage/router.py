@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +15,30 @@ from tryage import flags as flag_reader
 from tryage import persistence
 from tryage.decision import Decision
 from tryage.encoders import Encoder
-from tryage.errors import NoEligibleExpertError, PromptError
+from tryage.errors import (
+    NoEligibleExpertError,
+    PredictorError,
+    PromptError,
+    ScoreTableError,
+    TryageWarning,
+)
 from tryage.flags import Flags
 from tryage.forecast import Forecast, forecast, measured_over
-from tryage.goals import Facts, Goals
-from tryage.library import Library, asked_task
+from tryage.goals import Facts, Goals, check_weights
+from tryage.library import Expert, Library, asked_task
 from tryage.objective import Objective, loss_spread
 from tryage.persistence import RouterState
 from tryage.policy import Policy, Wanted
-from tryage.predictors import Predictor
+from tryage.predictors import Predictor, UnmeasuredPredictor
 
 if TYPE_CHECKING:
+    from tryage.budgets import Calibration
     from tryage.evaluation import Evaluation, TaskEvaluations
+    from tryage.evaluation.pareto import Front
     from tryage.scores import ScoreTable
 
 Array = NDArray[np.float64]
+FlagMode = bool | Literal["warn"] | Flags
 
 
 class Router:
@@ -87,7 +97,7 @@ class Router:
         table: ScoreTable,
         *,
         library: Library,
-        predictor: str = "clusters",
+        predictor: str = "auto",
         encoder: str | Encoder = "static",
         seed: int = 0,
         policy: Policy | None = None,
@@ -97,7 +107,7 @@ class Router:
         Args:
             table: prompts × experts; cells may be missing.
             library: the experts; those of a task that occurs in the table must be measured.
-            predictor: a key of `tryage.predictors.PREDICTORS`.
+            predictor: "auto", or a key of `tryage.predictors.PREDICTORS`.
             encoder: ``"static"``, a sentence-transformers id or folder, or an encoder.
             seed: makes fitting repeatable.
             policy: what the operator allows.
@@ -109,16 +119,18 @@ class Router:
         """
         from tryage import training
         from tryage.encoders import resolve_encoder
-        from tryage.predictors import make_predictor
 
-        make_predictor(predictor, None, seed)  # an unknown kind fails before the encoder loads
+        training.check_kind(predictor)  # an unknown kind fails before the encoder loads
         ready = resolve_encoder(encoder)
         predictors: dict[str, Predictor] = {}
         spreads: dict[str, float] = {}
         validation: dict[str, Any] = {}
+        choices: dict[str, Any] = {}
         for task, part in table.by_task(library).items():
             fitted = training.fit_and_validate(part, predictor, ready, seed)
-            predictors[task], validation[task] = fitted
+            predictors[task], validation[task] = fitted.predictor, fitted.validation
+            if fitted.choice is not None:
+                choices[task] = fitted.choice
             spreads[task] = loss_spread(part.losses)
         facts = {
             "predictor": predictor,
@@ -130,11 +142,30 @@ class Router:
             "data_sha256": table.hash,
             "validation": validation,
         }
+        if choices:
+            facts["choice"] = choices
         objective = Objective.fit(library, spreads, **training.scale_facts(table, library))
         return cls(library, predictors, objective=objective, policy=policy, facts=facts)
 
+    @classmethod
+    def from_library(cls, library: Library, *, policy: Policy | None = None) -> Router:
+        """Return a router for a library of which nothing is measured yet.
+
+        It decides by goals and limits alone, the cheaper first and then by name where they leave
+        several, and its decisions say so: their losses are not known.
+        """
+        predictors: dict[str, Predictor] = {
+            task: UnmeasuredPredictor().learn_names(library.of_task(task).names)
+            for task in library.tasks
+        }
+        objective = Objective.fit(library, dict.fromkeys(library.tasks, 1.0))
+        return cls(library, predictors, objective=objective, policy=policy)
+
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> None:
         """Save the router as a folder of JSON and safetensors, whole or not at all.
+
+        What the operator allows is not part of it: hand the policy to `from_pretrained` again, and
+        exclude experts again; a warning says so where there is either.
 
         Args:
             folder: a new folder, an empty one, or an old router's, which is replaced.
@@ -145,6 +176,14 @@ class Router:
         """
         from tryage.cards import model_card
 
+        measured = (n for n in self.objective.unavailable if self.library[n].task in self.tasks)
+        if self.policy != Policy() or any(measured):
+            warnings.warn(
+                f"{folder}: saved without the router's policy and exclusions; pass policy= to "
+                "from_pretrained and call excluding again",
+                TryageWarning,
+                stacklevel=2,
+            )
         state = RouterState(self.library, self.objective, self.predictors, self.facts)
         persistence.save(state, Path(folder), card or model_card(state))
 
@@ -183,13 +222,69 @@ class Router:
             facts=self.facts,
         )
 
+    def add_expert(self, expert: Expert, probes: ScoreTable) -> Router:
+        """Return a router that knows one more expert; the others are not fitted again.
+
+        Args:
+            expert: the new expert, of a task that the router knows.
+            probes: its measured results on prompts like those the router was fitted on; a few
+                hundred do. Scales of goals stay as they are.
+
+        Raises:
+            LibraryError: the library has an expert of that name.
+            ScoreTableError: the probes do not measure the expert.
+            PredictorError: nothing is known of its task, or the probes lack a target.
+        """
+        library = Library(
+            (*self.library.experts, expert), name=self.library.name, root=self.library.root
+        )
+        predictor = self.predictors.get(expert.task)
+        if predictor is None:
+            raise PredictorError(
+                f"expert {expert.name!r} is of task {expert.task!r}, but the router was fitted on "
+                f"{', '.join(self.predictors)}; fit one for that task"
+            )
+        column = probes.reorder([expert.name])
+        column = column.select(~np.isnan(column.losses[:, 0]))
+        grown = predictor.with_expert(column.prompts, column)
+        return self._changed(library, {**self.predictors, expert.task: grown})
+
+    def without(self, *names: str) -> Router:
+        """Return a router whose library lacks some experts; the others are not fitted again.
+
+        Raises:
+            LibraryError: the library has no expert of that name, or none is left.
+        """
+        library = self.library.without(*names)
+        predictors = dict(self.predictors)
+        for name in names:
+            task = self.library[name].task
+            known = predictors.get(task)
+            if known is not None and len(known.experts_) > 1:
+                predictors[task] = known.without_expert(name)
+            else:
+                predictors.pop(task, None)
+        return self._changed(library, predictors)
+
+    def _changed(self, library: Library, predictors: Mapping[str, Predictor]) -> Router:
+        """Return a router over another library, on the same scales."""
+        kept = {n: why for n, why in self.objective.unavailable.items() if n in library}
+        facts = self.facts | {"experts_since": list(library.names)}
+        return Router(
+            library,
+            predictors,
+            objective=replace(self.objective, library=library, unavailable=kept),
+            policy=self.policy,
+            facts=facts,
+        )
+
     def route(
         self,
         prompt: str,
         *,
         goals: Goals | None = None,
         task: str | None = None,
-        flags: bool | Literal["warn"] = True,
+        flags: FlagMode = True,
         observed: Mapping[str, float] | None = None,
     ) -> Decision:
         """Decide which expert a prompt goes to.
@@ -200,7 +295,8 @@ class Router:
             task: a Transformers task; by default fill-mask where the prompt holds ``[MASK]``,
                 else text-generation.
             flags: read flags and raise on unknown words (True), warn of them (``"warn"``), or
-                leave the text as it is (False).
+                leave the text as it is (False). `Flags` that were read elsewhere, off the user's
+                own text, act like those of a prompt; unknown words in them warn.
             observed: expert → seconds that its calls took of late, a snapshot such as
                 `tryage.dispatch.Health` gives; the goal latency looks at it.
 
@@ -219,7 +315,7 @@ class Router:
         *,
         goals: Goals | None = None,
         task: str | None = None,
-        flags: bool | Literal["warn"] = True,
+        flags: FlagMode = True,
         observed: Mapping[str, float] | None = None,
     ) -> list[Decision]:
         """Decide for many prompts in one pass; arguments and errors as `route`.
@@ -251,6 +347,8 @@ class Router:
     ) -> Evaluation | TaskEvaluations:
         """Compare the router's choices with measured results, beside the reference rows.
 
+        The policy holds for all of them: an expert that it excludes is nobody's choice.
+
         Args:
             table: measured results the router was not fitted on.
             train: the table it was fitted on; some reference rows are fitted on it.
@@ -268,12 +366,18 @@ class Router:
         trains = train.by_task(self.library) if train is not None else {}
         found = {}
         for task, part in table.by_task(self.library).items():
-            columns = [self.library.index(name) for name in part.experts]
+            reasons = self.objective.eligibility(task, wanted.limits).reasons
+            eligible = [name for name in part.experts if name not in reasons]
+            if not eligible:
+                raise NoEligibleExpertError(f"no expert may answer prompts of {task}:", reasons)
+            part, train_part = part.reorder(eligible), trains.get(task)
+            columns = [self.library.index(name) for name in eligible]
             predicted = self.forecast(part.prompts, task=task)
             facts = self._facts(part.prompts, predicted)
-            choices = self.objective.choose(
-                self.objective.totals(predicted.losses, task, wanted, facts)
-            )
+            totals = self.objective.totals(predicted.losses, task, wanted, facts)
+            choices = self.objective.choose(totals)
+            # What the prompt itself excludes is no choice for the reference rows either.
+            part = replace(part, losses=np.where(np.isinf(totals[:, columns]), np.nan, part.losses))
             column_of = np.full(len(self.library) + 1, -1)
             column_of[columns] = np.arange(len(columns))
             realised = self._facts(part.prompts, measured_over(predicted, part, columns))
@@ -283,16 +387,105 @@ class Router:
                 column_of[choices],
                 predicted=predicted.losses[:, columns],
                 penalties=penalties[..., columns],
-                train=trains.get(task),
+                ranks=self.objective.tie_rank[columns],
+                train=None if train_part is None else train_part.reorder(eligible),
                 encoder=self.predictors[task].encoder,
                 seed=seed,
             )
         return evaluation.of_tasks(found)
 
-    def _read(self, prompt: str, flags: bool | Literal["warn"]) -> Flags:
+    def pareto(self, table: ScoreTable, *goals: str) -> Front:
+        """Sweep the weights of goals over measured results; see `tryage.evaluation.pareto`.
+
+        Args:
+            table: measured results of one task that the router was not fitted on.
+            goals: one goal or two, such as ``"cost"``.
+
+        Raises:
+            GoalError: a goal is unknown or cannot be computed.
+            ScoreTableError: table and library do not fit, several tasks, or nothing measured.
+        """
+        from tryage.evaluation.pareto import pareto
+
+        parts = table.by_task(self.library)
+        if len(parts) != 1:
+            raise ScoreTableError(f"the table has the tasks {', '.join(parts)}; give one of them")
+        ((task, part),) = parts.items()
+        columns = [self.library.index(name) for name in part.experts]
+        wanted = self.policy.combine(None, None)
+        base = {name: w for name, w in wanted.weights.items() if name not in goals}
+        alone = [replace(wanted, weights=check_weights({g: 1.0}, wanted.goals)) for g in goals]
+        predicted = self.forecast(part.prompts, task=task)
+        guessed = self._facts(part.prompts, predicted)
+        measured = self._facts(part.prompts, measured_over(predicted, part, columns))
+        objective = self.objective
+        totals = objective.totals(predicted.losses, task, replace(wanted, weights=base), guessed)
+        values = [objective.goal_values(wanted.goal(name), measured) for name in goals]
+        return pareto(
+            part,
+            goals,
+            predicted=totals[:, columns],
+            penalties=[objective.penalties(w, task, guessed)[..., columns] for w in alone],
+            values=[found[..., columns] for found in values],
+            realised=[objective.penalties(w, task, measured)[..., columns] for w in alone],
+        )
+
+    def calibrate(
+        self,
+        prompts: Sequence[str],
+        *budgets: str,
+        goals: Goals | None = None,
+        task: str | None = None,
+        seed: int = 0,
+    ) -> Calibration:
+        """Find weights with which the router meets budgets on prompts like these.
+
+        Args:
+            prompts: past prompts, taken as they are (flags in them do not act).
+            budgets: ``"mean cost <= 0.40 USD per 1000 prompts"``, ``"score >= 95% of best"``
+                (the best single expert by predicted mean), ``"share(NAME) <= 20%"``; several hold
+                together.
+            goals: weights and limits that hold besides.
+            task: what the prompts ask for; by default what each asks for itself.
+            seed: of the bootstrap.
+
+        Returns:
+            Goals with the weights found, and what they attain; where a budget cannot be met, the
+            nearest attainable.
+
+        Raises:
+            GoalError: a budget cannot be read, or speaks of what is not known.
+            PromptError: there is no prompt, or prompts ask for several tasks.
+        """
+        from tryage import budgets as budget_room
+
+        for prompt in prompts:
+            self._read(prompt, False)
+        tasks = {task} if task else {asked_task(prompt) for prompt in prompts}
+        if len(tasks) != 1:
+            told = "there are no prompts" if not tasks else f"prompts ask for {', '.join(tasks)}"
+            raise PromptError(f"{told}; calibrate on prompts of one task")
+        asked = tasks.pop()
+        predicted = self.forecast(prompts, task=asked)
+        return budget_room.calibrate(
+            self.objective,
+            predicted,
+            asked,
+            self.policy.combine(goals, None),
+            self._facts(prompts, predicted),
+            budgets,
+            goals=goals or Goals(),
+            scored=self.facts.get("kind") == "scores",
+            seed=seed,
+        )
+
+    def _read(self, prompt: str, flags: FlagMode) -> Flags:
         if not isinstance(prompt, str):
             raise PromptError(f"a prompt is text, found {type(prompt).__name__}")
-        read = flag_reader.parse(prompt) if flags else Flags(prompt)
+        if isinstance(flags, Flags):
+            read = replace(flags, prompt=prompt)
+        else:
+            read = flag_reader.parse(prompt) if flags else Flags(prompt)
         if not read.prompt.strip():
             what = "the prompt is empty" if not prompt.strip() else "the prompt holds only flags"
             raise PromptError(f"{what}; there is nothing to route")
@@ -303,12 +496,14 @@ class Router:
         reads: Sequence[Flags],
         goals: Goals | None,
         task: str | None,
-        flags: bool | Literal["warn"],
+        flags: FlagMode,
         observed: Mapping[str, float] | None,
     ) -> list[Decision]:
-        unknown: Literal["error", "warn"] = "warn" if flags == "warn" else "error"
+        warns = flags == "warn" or isinstance(flags, Flags)
+        unknown: Literal["error", "warn"] = "warn" if warns else "error"
         wanted = [
-            self.policy.combine(goals, read if flags else None, unknown=unknown) for read in reads
+            self.policy.combine(goals, read if flags is not False else None, unknown=unknown)
+            for read in reads
         ]
         tasks = [task or asked_task(read.prompt) for read in reads]
         decisions: list[Decision | None] = [None] * len(reads)
@@ -351,6 +546,7 @@ class Router:
             flags=wanted.flags,
             out_of_distribution=bool(predicted.ood[place]),
             goals=wanted.goals,
+            measured=predicted.measured,
         )
 
     def _facts(

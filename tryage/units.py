@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+_MOST = 1e18
 _COUNT = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)\s*([kmbt]?)", re.IGNORECASE)
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|\.[0-9]+)"
 _MONEY = re.compile(
@@ -25,15 +26,19 @@ def parse_count(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a count such as 350M, 7.2B or 8192 (units K, M, B, T)")
     digits, unit = match.groups()
-    return round(float(digits.replace(",", "").replace("_", "")) * _FACTORS[unit.lower()])
+    count = float(digits.replace(",", "").replace("_", "")) * _FACTORS[unit.lower()]
+    if count > _MOST:
+        raise ValueError(f"a count of {len(digits)} digits is more than anything has")
+    return round(count)
 
 
 def format_count(value: float) -> str:
     """Write a count the short way: 7240000000 becomes ``"7.24B"``."""
-    for unit in ("t", "b", "m", "k"):
-        if value >= _FACTORS[unit]:
-            return f"{value / _FACTORS[unit]:.3g}{unit.upper()}"
-    return f"{value:g}"
+    for unit, larger in (("k", "m"), ("m", "b"), ("b", "t"), ("t", None)):
+        # Rounding to three digits may reach the next unit: 999.6M is 1B, not 1e+03M.
+        if larger is None or float(f"{value / _FACTORS[unit]:.3g}") < 1000:
+            break
+    return f"{value:g}" if value < 1000 else f"{value / _FACTORS[unit]:.3g}{unit.upper()}"
 
 
 def parse_money(text: str) -> float:
@@ -48,7 +53,7 @@ def parse_money(text: str) -> float:
             f"{text!r} is not an amount such as 0.002, $0.002 or 0.4 USD per 1000 prompts"
         )
     amount, prompts = match.groups()
-    return float(amount) / (parse_count(prompts) if prompts else 1)
+    return _finite(float(amount) / ((parse_count(prompts) or 1) if prompts else 1))
 
 
 def format_money(value: float) -> str:
@@ -67,9 +72,15 @@ def parse_seconds(text: str) -> float:
         raise ValueError(f"{text!r} is not a time such as 2s or 500ms")
     number, unit = match.groups()
     unit = (unit or "").lower()
-    return float(number) * _IN_SECONDS[unit if unit == "ms" else unit[:1]]
+    return _finite(float(number) * _IN_SECONDS[unit if unit == "ms" else unit[:1]])
 
 
 def format_seconds(value: float) -> str:
     """Write a time: ``"1.25 s"``."""
     return f"{value:.3g} s"
+
+
+def _finite(value: float) -> float:
+    if value > _MOST:
+        raise ValueError(f"{value:g} is more than anything takes")
+    return value

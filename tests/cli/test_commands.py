@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -42,7 +43,7 @@ def fitted(files):
 def test_fit_route_and_evaluate(files, fitted):
     folder, told = fitted
     assert set(told) == {"predictor", "validation", "seconds"}
-    assert told["predictor"] == "clusters"
+    assert told["predictor"] == "auto"
     assert told["validation"]["selection_accuracy"] > 0.9
 
     decision = call_json("route", f"{PROSE} [Flag: small]", "--router", folder)
@@ -102,6 +103,13 @@ def test_flags():
         "unknown": ["shiny"],
     }
     assert "unknown: shiny" in call("flags", "x [Flag: shiny]").stdout
+    both = call_json("flags", "x [Flag: parameters>=1B, parameters<=3B]")
+    assert both["limits"] == {"parameters": ">= 1B, <= 3B"}
+
+
+def test_text_is_printed_as_it_is():
+    prompt = "def f():\n\treturn d[:key:]  # :smile: [bold]"
+    assert call("flags", prompt).stdout == f"prompt: {prompt}\n"
 
 
 def test_label_fit_and_run_on_real_models(tiny_library, tiny_texts, tmp_path):
@@ -133,7 +141,10 @@ def test_run_falls_over_to_the_next_expert(tiny_library, tiny_texts, tmp_path, t
     library["experts"] = library["experts"][:2]
     for expert in library["experts"]:
         expert["model"] = str(tiny_library.parent / expert["model"])
-    library["experts"][0]["model"] = str(tmp_path / "gone")
+    broken = shutil.copytree(library["experts"][0]["model"], tmp_path / "broken")
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    library["experts"][0]["model"] = str(broken)
     (tmp_path / "library.yaml").write_text(yaml.safe_dump(library))
     rows = [{"prompt": f"p {i}", "losses": {"code-gpt": 0.1, "prose-gpt": 0.9}} for i in range(4)]
     scores = tmp_path / "s.jsonl"
@@ -142,7 +153,7 @@ def test_run_falls_over_to_the_next_expert(tiny_library, tiny_texts, tmp_path, t
     call(*fit, "--predictor", "best-single")
     told = call_json("run", "The old teacher", "--router", tmp_path / "r")
     assert (told["expert"], told["answered_by"]) == ("code-gpt", "prose-gpt")
-    assert "gone" in told["tried"][0]["error"]
+    assert "code-gpt" in told["tried"][0]["error"]
     assert told["tried"][1]["error"] is None
 
 

@@ -103,6 +103,7 @@ def test_experts_that_do_not_match(tmp_path, library):
         (["hi", "--goal", "sise=1"], ["unknown goal 'sise'", "'size'"]),
         (["hi", "--goal", "size=-1"], ["-1"]),
         (["hi", "--goal", "size"], ["GOAL=WEIGHT"]),
+        (["hi", "--goal", "limits=1"], ["unknown goal 'limits'"]),
         (["hi", "--limit", "paramters<=3B"], ["unknown limit 'paramters'", "'parameters'"]),
         (["hi", "--limit", "parameters<=3 kg"], ["units K, M, B, T"]),
         (["hi [Flag: fluffy]"], ["'fluffy'"]),
@@ -116,7 +117,7 @@ def test_a_limit_that_nobody_meets_lists_every_expert(saved):
     refused("route", "hi", "--router", saved, "--limit", "size<=1K", told=["giant: "], lines=4)
 
 
-@pytest.mark.parametrize(("kind", "told"), [("cluster", "'clusters'"), ("auto", "clusters")])
+@pytest.mark.parametrize(("kind", "told"), [("cluster", "'clusters'"), ("aut", "'auto'")])
 def test_an_unknown_predictor(tmp_path, library, kind, told):
     scores, out = table(tmp_path / "s.jsonl", row(a=1, b=0)), tmp_path / "out"
     refused("fit", scores, "--library", library, "--predictor", kind, "--out", out, told=[told])
@@ -150,6 +151,45 @@ def test_a_model_folder_that_does_not_exist(tmp_path, saved, table_library):
     checked = runner.invoke(app, ["library", "check", str(path)])
     assert checked.exit_code == 2
     assert "gone" in checked.stdout
+
+
+def test_running_an_expert_that_is_not_there(tmp_path, router, table_library):
+    for model, task, told in (
+        ("./gone", "text-generation", "gone"),
+        ("org/not-cached", "text-generation", "--download"),
+        ("./m", "image-to-text", "image-to-text"),
+    ):
+        (tmp_path / "m").mkdir(exist_ok=True)
+        path = tmp_path / "library.yaml"
+        path.write_text(yaml.safe_dump({"experts": [{"name": "a", "model": model, "task": task}]}))
+        scores = table(tmp_path / "s.jsonl", {**row(a=1), "task": task}, {**row(a=0), "task": task})
+        fit = ["fit", scores, "--library", path, "--out", tmp_path / "r", "--predictor"]
+        done = runner.invoke(app, [str(arg) for arg in (*fit, "best-single")])
+        assert done.exit_code == 0, done.output
+        refused("run", "hi", "--router", tmp_path / "r", "--task", task, told=[told])
+
+
+def test_a_file_of_prompts_names_the_bad_line(tmp_path, saved):
+    prompts = table(tmp_path / "p.jsonl", {"prompt": "a"}, {"prompt": "b [Flag: fluffy]"})
+    refused("route", "--input", prompts, "--router", saved, told=["p.jsonl, line 2", "fluffy"])
+    empty = table(tmp_path / "empty.jsonl")
+    refused("route", "--input", empty, "--router", saved, told=["empty.jsonl", "no prompts"])
+
+
+def test_paths_that_cannot_be_written(tmp_path, saved):
+    prompts = table(tmp_path / "p.jsonl", {"prompt": "a"})
+    args = ("route", "--input", prompts, "--router", saved, "--output")
+    refused(*args, prompts / "x", told=["p.jsonl"])
+    refused(*args, tmp_path, told=[tmp_path])
+
+
+def test_an_encoder_that_is_not_in_the_cache_names_the_switch(tmp_path, library):
+    pytest.importorskip("sentence_transformers")
+    scores = table(tmp_path / "s.jsonl", *[row(f"p{i}", a=1, b=0) for i in range(20)])
+    fit = ("fit", scores, "--library", library, "--out", tmp_path / "r", "--encoder", "me/none")
+    refused(*fit, told=["'me/none'", "--download"])
+    refused(*fit, "--download", told=["'me/none' could not be fetched"])
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_task_that_the_runtime_does_not_know(tmp_path):

@@ -277,13 +277,32 @@ def test_the_record_joins_decision_and_dispatch():
             "ValueError: Incorrect API key provided: *** Find",
         ),
         ("header Authorization: Bearer abc.def", "ValueError: header Authorization: Bearer ***"),
-        ("https://me:pw@host/x?api_key=123&y=1", "ValueError: https://***@host/x?api_key=***&y=1"),
+        ("https://me:pw@host/x?api_key=123&y=1", "ValueError: https://***@host/x?***"),
         ("token hf_abcdefghij refused", "ValueError: token *** refused"),
         ("the token limit is 512", "ValueError: the token limit is 512"),
+        ("OPENAI_API_KEY=abc123def bad", "ValueError: OPENAI_API_KEY=*** bad"),
+        ("HF_TOKEN=abc", "ValueError: HF_TOKEN=***"),
+        ("AZURE_OPENAI_KEY=abc", "ValueError: AZURE_OPENAI_KEY=***"),
+        ("client_secret=abc", "ValueError: client_secret=***"),
+        ("refresh_token: abc", "ValueError: refresh_token: ***"),
+        ("passwd=hunter2", "ValueError: passwd=***"),
+        ("Authorization: Basic dXNlcjpw", "ValueError: Authorization: Basic ***"),
+        ("{'Authorization': 'Basic dXNlcjpw'}", "ValueError: {'Authorization': ***}"),
+        ("{'X-Api-Key': 'ab', 'Accept': 'c'}", "ValueError: {'X-Api-Key': ***, 'Accept': 'c'}"),
+        ("Set-Cookie: SID=abc; id=def", "ValueError: Set-Cookie: ***"),
+        ("api_key='my secret' is wrong", "ValueError: api_key=*** is wrong"),
+        (r"{\"api_key\": \"abc\"}", r"ValueError: {\"api_key\": ***"),
+        ("https://host/v1?key=abc&x=1", "ValueError: https://host/v1?***"),
+        ("url: /v1?sig=abc (Caused by", "ValueError: url: /v1?*** (Caused by"),
+        ("?key=abc", "ValueError: ?***"),
+        ("AKIAIOSFODNN7EXAMPLE refused", "ValueError: *** refused"),
+        ("eyJhbGciOi.eyJzdWIi.sfl-K refused", "ValueError: *** refused"),
+        ("max_tokens: 512; what? hf_hub_download", None),
+        ("unknown key: 'name'", None),
     ],
 )
 def test_error_texts_hold_one_line_and_no_secret(message, expected):
-    assert describe_error(ValueError(message)) == expected
+    assert describe_error(ValueError(message)) == (expected or f"ValueError: {message}")
 
 
 def test_error_texts_are_cut():
@@ -303,6 +322,48 @@ def test_a_batch_is_grouped_and_fails_over_row_by_row():
     assert calls == [("a", [0, 2]), ("b", [1]), ("b", [2])]
     assert [a.error for a in outcomes[2].tried] == ["ValueError: no", None]
     assert dispatch_batch([], call) == []
+
+
+@pytest.mark.parametrize("error", [MissingExtraError("install it"), KeyError("a graph's own")])
+async def test_a_row_that_must_not_fail_over_calls_no_other_expert(error):
+    calls = []
+
+    def call(name, rows):
+        calls.append((name, rows))
+        return [error if row == 0 else row for row in rows]
+
+    async def acall(name, rows):
+        return call(name, rows)
+
+    def is_failure(given):
+        return not isinstance(given, KeyError)
+
+    decisions = [decide("a", "b"), decide("a", "b")]
+    for outcomes in (
+        dispatch_batch(decisions, call, errors=is_failure),
+        await adispatch_batch(decisions, acall, errors=is_failure),
+    ):
+        assert outcomes[0] is error
+        assert outcomes[1].value == 1
+    assert calls == [("a", [0, 1])] * 2
+
+
+async def test_a_function_tells_what_a_failure_is():
+    def is_failure(error):
+        return isinstance(error, ValueError)
+
+    order = decide("a", "b")
+    assert dispatch(order, Script(a=ValueError()).call, errors=is_failure).answered_by == "b"
+    script = Script(a=KeyError("bug"))
+    with pytest.raises(KeyError):
+        dispatch(order, script.call, errors=is_failure)
+    with pytest.raises(KeyError):
+        await adispatch(order, script.acall, errors=is_failure)
+    with pytest.raises(KeyError):
+        next(dispatch_stream(order, script.stream, errors=is_failure))
+    with pytest.raises(KeyError):
+        await anext(adispatch_stream(order, script.astream, errors=is_failure))
+    assert script.called == ["a"] * 4
 
 
 def test_a_batch_keeps_the_error_of_each_row():

@@ -1,6 +1,10 @@
+import concurrent.futures
+import errno
 import json
+import os
 import shutil
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from tryage.errors import (
     TaskError,
 )
 from tryage.labeling import engine, label, measure
+from tryage.labeling.fingerprint import fingerprint
 from tryage.labeling.store import LabelStore
 from tryage.runtime import Runtime
 
@@ -215,6 +220,165 @@ def test_a_library_may_grow_and_shrink(library, prompts, tmp_path) -> None:
     assert set(json.loads((out / "label.json").read_text())["experts"]) == set(library.names)
 
 
+def test_the_label_file_may_be_on_its_way(library, prompts, tmp_path) -> None:
+    """Another run writes it through a temporary file; file managers leave dot files too."""
+    for name in (".label.json.x1y2", ".DS_Store"):
+        (tmp_path / name).write_text("{")
+    assert label(library, prompts[:1], tmp_path).measured == 4
+
+
+def test_runs_that_open_a_new_folder_at_once_agree(library, tmp_path) -> None:
+    settings = {"mask_share": 0.15, "max_window": 2048}
+    parts = [Library([expert], root=library.root) for expert in library]
+    for number in range(20):
+        folder = tmp_path / str(number)
+        start = threading.Barrier(len(parts))
+
+        def run(part, folder=folder, start=start):
+            start.wait()
+            LabelStore(folder).open(part, settings)
+
+        with concurrent.futures.ThreadPoolExecutor(len(parts)) as pool:
+            list(pool.map(run, parts))
+        found = json.loads((folder / "label.json").read_text())
+        assert set(found["experts"]) == set(library.names)
+        with pytest.raises(OutputFolderError, match="mask_share"):
+            LabelStore(folder).open(library, {**settings, "mask_share": 0.5})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: data[:100] + bytes(len(data) - 200) + data[-100:],
+    ],
+    ids=["cut", "empty", "blank"],
+)
+def test_a_damaged_shard_is_named_with_the_way_out(library, prompts, tmp_path, damage) -> None:
+    few = library.of_task("fill-mask")
+    label(few, prompts[:2], tmp_path)
+    _, last = LabelStore(tmp_path).shards()
+    last.write_bytes(damage(last.read_bytes()))
+    with pytest.raises(OutputFolderError, match=r"not a whole shard: .*delete this file") as caught:
+        label(few, prompts[:2], tmp_path)
+    assert str(last) in str(caught.value)
+    last.unlink()
+    again = label(few, prompts[:2], tmp_path)
+    assert (again.reused, again.measured) == (2, 2)
+
+
+def test_a_shard_of_something_else_is_named(library, prompts, tmp_path) -> None:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    label(library, prompts[:1], tmp_path)
+    parquet.write_table(pyarrow.table({"a": [1]}), tmp_path / "cells-000009-mine.parquet")
+    with pytest.raises(OutputFolderError, match=r"cells-000009-mine\.parquet: not a whole shard"):
+        label(library, prompts[:1], tmp_path)
+
+
+def test_a_full_disk_is_one_error_and_costs_one_shard(
+    library, prompts, tmp_path, monkeypatch
+) -> None:
+    full = library.names[2]
+    write = LabelStore.append
+
+    def append(store, cells):
+        if cells and cells[0].expert == full:
+            fails = OSError(errno.ENOSPC, "No space left on device")
+            monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(fails))
+        write(store, cells)
+
+    monkeypatch.setattr(LabelStore, "append", append)
+    with pytest.raises(OSError, match=r"12 measured cells could not.*No space left") as caught:
+        label(library, prompts, tmp_path)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path))
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert set(ScoreTable.read(tmp_path).experts) == set(library.names[:2])
+    monkeypatch.undo()
+    again = label(library, prompts, tmp_path)
+    assert (again.reused, again.measured) == (24, 24)
+
+
+@pytest.fixture
+def movable(library, tmp_path) -> Library:
+    """The library with models of its own, that a test may change."""
+    shutil.copytree(library.root / "models", tmp_path / "models")
+    return Library(library.experts, root=tmp_path)
+
+
+def change_weights(folder) -> None:
+    """Change one tensor in the middle of the file and leave size and time as they were."""
+    from safetensors.numpy import load_file, save_file
+
+    path = folder / "model.safetensors"
+    before = path.stat()
+    tensors = load_file(path)
+    name = sorted(tensors)[len(tensors) // 2]
+    tensors[name] = tensors[name] + 0.5
+    save_file(tensors, path, metadata={"format": "pt"})
+    assert path.stat().st_size == before.st_size
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def change_tokenizer(folder) -> None:
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text() + " ")
+
+
+def change_config(folder) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "scale_attn_weights": False}))
+
+
+@pytest.mark.parametrize("change", [change_weights, change_tokenizer, change_config])
+def test_losses_of_a_model_that_changed_are_not_reused(movable, prompts, tmp_path, change) -> None:
+    out = tmp_path / "out"
+    label(movable, prompts[:2], out)
+    change(movable.root / "models" / "code-gpt")
+    before = (out / "label.json").read_bytes()
+    with pytest.raises(
+        OutputFolderError, match=r"expert 'code-gpt' \(models/code-gpt\) are no long"
+    ):
+        label(movable, prompts, out)
+    assert (out / "label.json").read_bytes() == before
+    others = Library([e for e in movable if e.name != "code-gpt"], root=movable.root)
+    assert label(others, prompts[:2], out).reused == 6
+
+
+def test_a_model_that_never_could_be_measured_may_be_mended(movable, prompts, tmp_path) -> None:
+    weights = movable.root / "models" / "code-gpt" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    assert label(movable, prompts[:2], tmp_path / "out").failed == 2
+    weights.write_bytes(whole)
+    assert label(movable, prompts[:2], tmp_path / "out").measured == 2
+    change_weights(weights.parent)
+    with pytest.raises(OutputFolderError, match="'code-gpt'"):
+        label(movable, prompts[:2], tmp_path / "out")
+
+
+def test_a_fingerprint_covers_every_tensor_and_reads_little(tmp_path) -> None:
+    from safetensors.numpy import save_file
+
+    tensors = {name: np.zeros(1 << 18, np.float32) for name in "abc"}
+    save_file(tensors, tmp_path / "model.safetensors")
+    first = fingerprint(tmp_path)
+    assert first == fingerprint(tmp_path)
+    for name in "abc":
+        changed = {**tensors, name: tensors[name] + np.float32(1)}
+        save_file(changed, tmp_path / "model.safetensors")
+        assert fingerprint(tmp_path) != first
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "README.md").write_text("a note")
+    (tmp_path / "generation_config.json").write_text("{}")
+    assert fingerprint(tmp_path) == first
+    for damaged in (b"", b"\xff" * 20, (2).to_bytes(8, "little") + b"[]"):
+        (tmp_path / "model.safetensors").write_bytes(damaged)
+        assert fingerprint(tmp_path) != first
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": 2, "experts": {}, "settings": {}}'])
 def test_a_label_file_that_is_damaged_or_newer(library, prompts, tmp_path, text) -> None:
     (tmp_path / "label.json").write_text(text)
@@ -233,10 +397,8 @@ def test_a_model_is_in_memory_once_and_no_longer_than_needed(
     assert events == [f"{sign}{name}" for name in library.names for sign in "+-"]
 
 
-def test_a_killed_run_leaves_whole_shards(library, prompts, tmp_path, monkeypatch) -> None:
+def test_half_a_shard_is_taken_for_none(library, prompts, tmp_path) -> None:
     """A process that dies while writing leaves a file that no reader takes for a shard."""
-    import pyarrow.parquet as parquet
-
     out = tmp_path / "out"
     label(library, prompts[:2], out)
     whole = LabelStore(out).shards()[0]
@@ -244,9 +406,3 @@ def test_a_killed_run_leaves_whole_shards(library, prompts, tmp_path, monkeypatc
     half.write_bytes(whole.read_bytes()[:100])
     assert label(library, prompts[:2], out).reused == 8
     assert len(ScoreTable.read(out)) == 4
-    monkeypatch.setattr(parquet, "write_table", lambda *_, **__: (_ for _ in ()).throw(OSError(28)))
-    before = sorted(path.name for path in out.iterdir())
-    with pytest.raises(OSError, match="28"):
-        label(library, prompts, out)
-    assert sorted(path.name for path in out.iterdir()) == before
-    shutil.rmtree(out)

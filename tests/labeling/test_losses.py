@@ -147,6 +147,70 @@ def test_one_bad_row_does_not_spoil_the_others(runtime, monkeypatch) -> None:
     assert good.error is other.error is None
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        ValueError("odd input"),
+        IndexError("index out of range in self"),
+        MemoryError(),
+        OSError("no device"),
+    ],
+)
+def test_what_a_model_fails_on_is_told(runtime, monkeypatch, fault) -> None:
+    pipeline = runtime.load("prose-bert")
+
+    def broken(*_, **__):
+        raise fault
+
+    monkeypatch.setattr(pipeline.model, "forward", broken)
+    found = measure(pipeline, ["the old river", "a garden"])
+    told = f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__
+    assert [one.error for one in found] == [told] * 2
+
+
+def test_a_template_that_refuses_a_prompt_fails_its_row_alone(tiny_library) -> None:
+    pipeline = Runtime(Library.read(tiny_library)).load("code-gpt")
+    pipeline.tokenizer.chat_template = (
+        "{% if 'bad' in messages[0]['content'] %}{{ raise_exception('refused') }}{% endif %}"
+        "{{ messages[0]['content'] }}"
+    )
+    rows = [{"prompt": text, "reference": "x"} for text in ("bad", "good")]
+    bad, good = measure(pipeline, rows)
+    assert bad.error == "expert 'code-gpt' failed: refused"
+    assert good.error is None
+
+
+@pytest.mark.parametrize("fault", [TypeError, AttributeError, AssertionError, KeyError])
+def test_a_fault_of_the_code_here_is_no_failed_cell(runtime, monkeypatch, fault) -> None:
+    from tryage.labeling import losses, tokens
+
+    def broken(*_, **__):
+        raise fault("a mistake")
+
+    pipeline = runtime.load("code-gpt")
+    for module, name in ((losses, "_costs"), (losses, "encode_row"), (tokens, "_keep_end")):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, broken)
+            with pytest.raises(fault, match="a mistake"):
+                measure(pipeline, ["the old river"])
+
+
+@pytest.mark.parametrize(("expert", "size", "special"), [("code-gpt", 1, 1), ("prose-bert", 2, 2)])
+def test_a_window_without_room_is_told(runtime, expert, size, special) -> None:
+    (found,) = measure(runtime.load(expert), ["the old river"], max_window=size)
+    assert found.error == (
+        f"a window of {size} tokens leaves no room for text beside {special} special tokens"
+    )
+
+
+def test_a_masked_expert_without_a_mask_token_is_told(tiny_library) -> None:
+    pipeline = Runtime(Library.read(tiny_library)).load("prose-bert")
+    pipeline.tokenizer.mask_token = None
+    (found,) = measure(pipeline, ["the old river"])
+    assert "its tokenizer has no mask token" in found.error
+
+
 def test_an_output_that_is_not_a_number_is_a_failure(runtime, monkeypatch) -> None:
     pipeline = runtime.load("prose-bert")
     forward = pipeline.model.forward

@@ -71,6 +71,12 @@ def test_prompts_without_id_are_named_as_in_score_tables() -> None:
         ('{"prompt": "\\ud800"}', "line 2: prompt: holds half a character"),
         ('["prompt"]', "line 2: expected an object"),
         ('{"prompt": ', "line 2: not JSON"),
+        (
+            '{"prompt": "x", "id": ' + "1" * 5000 + "}",
+            "line 2: not JSON that can be read: .*digits",
+        ),
+        ("[" * 100_000, "line 2: not JSON that can be read"),
+        ('{"prompt": "x", "prompt": "y"}', "line 2: prompt: stands twice; keep one"),
         (b'{"prompt": "\xff"}', r"line 2: not UTF-8 \(byte 13\)"),
     ],
 )
@@ -81,6 +87,17 @@ def test_a_bad_line_is_named(tmp_path, line, message) -> None:
     with pytest.raises(PromptError, match=message) as caught:
         read_rows(path, BOTH, mask_share=0.15)
     assert str(path) in str(caught.value)
+
+
+def test_a_value_too_large_to_show_is_named_all_the_same() -> None:
+    nested: list[object] = []
+    for _ in range(100_000):
+        nested = [nested]
+    for value, kind in ((10**5000, "int"), (nested, "list")):
+        with pytest.raises(
+            PromptError, match=f"prompt 1: prompt: expected text, found a {kind} too"
+        ):
+            rows_of({"prompt": value})
 
 
 def test_files_and_mappings_read_alike(tmp_path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import get_usage_metadata_callback
 from langchain_core.globals import set_llm_cache
-from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import RunnableLambda
@@ -282,6 +282,32 @@ def test_a_cache_asked_for_tells_routers_apart(router, kit):
     assert ChatTryage(router, other, cache=cache).invoke(kit.code).content.startswith("other")
     small = ChatTryage(router, experts, cache=cache, goals=Goals(size=2.0))
     assert small.invoke(kit.code).content.startswith("writer")
+
+
+async def test_a_cache_asked_for_tells_decisions_apart(router, kit):
+    experts = {name: kit.Whole(label=name, cache=False) for name in ("coder", "writer", "giant")}
+    model = ChatTryage(router, experts, cache=InMemoryCache(), flags_from="last_message")
+    messages = [HumanMessage(kit.code)]
+    for name in ("giant", "writer", "giant"):
+        assert model.invoke(messages, model=name).content.startswith(name)
+        assert (await model.ainvoke(messages, model=name)).content.startswith(name)
+        (generation,) = model.generate([messages], model=name).generations[0]
+        assert generation.text.startswith(name)
+    assert [len(experts[name]._calls) for name in ("giant", "writer")] == [1, 1]
+    assert model.invoke(kit.code).response_metadata["tryage"]["weights"] == {}
+    flagged = model.invoke(f"{kit.code} {FLAG}").response_metadata["tryage"]
+    assert (flagged["answered_by"], flagged["weights"]) == ("writer", {"size": 2.0})
+    (generation,) = model.generate([[HumanMessage(f"{kit.code} {FLAG}")]]).generations[0]
+    assert generation.message.response_metadata["tryage"]["weights"] == {"size": 2.0}
+    assert len(experts["writer"]._calls) == 2
+
+
+def test_flags_of_earlier_turns_reach_no_expert(router, kit):
+    experts = kit.experts(kit.Whole)
+    model = ChatTryage(router, experts, flags_from="last_message")
+    model.invoke([HumanMessage(f"Hello {FLAG}"), AIMessage("Hi"), HumanMessage(kit.code)])
+    (call,) = experts["coder"]._calls
+    assert [message.content for message in call["messages"]] == ["Hello", "Hi", kit.code]
 
 
 class Limiter(BaseRateLimiter):

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from operator import itemgetter
 
+import numpy as np
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
@@ -17,10 +18,12 @@ from tryage.errors import (
     DispatchError,
     FlagError,
     LibraryError,
+    MissingExtraError,
     NoEligibleExpertError,
     PromptError,
     RouterNotFoundError,
 )
+from tryage.goals import Goal
 
 NAMES = ("coder", "writer", "giant")
 
@@ -207,6 +210,86 @@ async def test_batch_returns_exceptions_where_asked(router, kit):
         await runnable.abatch([kit.code])
 
 
+async def test_an_input_that_cannot_be_read_does_not_spoil_the_others(router, kit):
+    def users_text(given):
+        if given == kit.prose:
+            raise RuntimeError("no network")
+        return given
+
+    bad = [[{"bad": 1}], [7], [("a", "b", "c")], [{"role": "user", "content": 5}]]
+    for runnable, given in (
+        (TryageRouter(router, named()), [kit.code, *bad]),
+        (TryageRouter(router, named(), flags_from=users_text), [kit.code, kit.prose]),
+    ):
+        for outputs in (
+            runnable.batch(given, return_exceptions=True),
+            await runnable.abatch(given, return_exceptions=True),
+        ):
+            assert outputs[0] == f"coder: {kit.code}"
+            assert {type(output) for output in outputs[1:]} == {PromptError}
+        with pytest.raises(PromptError):
+            runnable.batch(given)
+        with pytest.raises(PromptError):
+            runnable.invoke(given[1])
+
+
+async def test_an_input_that_cannot_be_decided_on_does_not_spoil_the_others(router, kit):
+    class Picky(Goal):
+        name = "picky"
+        fixed = False
+
+        def values(self, library, facts):
+            if facts.longest == len(kit.prose):
+                raise ArithmeticError
+            return np.zeros(len(library))
+
+    goals = Goals(custom=[Picky(1.0)])
+    runnable = TryageRouter(router, named(), goals=goals)
+    for outputs in (
+        runnable.batch([kit.prose, kit.code], return_exceptions=True),
+        await runnable.abatch([kit.prose, kit.code], return_exceptions=True),
+    ):
+        assert isinstance(outputs[0], Exception)
+        assert outputs[1] == f"coder: {kit.code}"
+
+
+async def test_batch_calls_no_other_expert_where_none_can_run(router, kit):
+    called = []
+
+    def missing(given):
+        called.append(given)
+        raise MissingExtraError("install it")
+
+    runnable = TryageRouter(router, dict.fromkeys(NAMES, RunnableLambda(missing)))
+    for batch in (runnable.batch, lambda given: asyncio.run(runnable.abatch(given))):
+        with pytest.raises(MissingExtraError):
+            await asyncio.to_thread(batch, [kit.code, kit.prose])
+    assert len(called) == 4
+
+
+async def test_an_interrupt_of_a_graph_is_no_failure(router, kit):
+    pytest.importorskip("langgraph")
+    from langgraph.checkpoint.memory import InMemorySaver
+    from langgraph.graph import START, StateGraph
+    from langgraph.types import Command, interrupt
+
+    called = []
+
+    def asks(given):
+        called.append(given)
+        return interrupt("may I?")
+
+    runnable = TryageRouter(router, dict.fromkeys(NAMES, RunnableLambda(asks)))
+    graph = StateGraph(dict)
+    graph.add_node("ask", lambda state: {"answer": runnable.invoke(kit.code)})
+    graph.add_edge(START, "ask")
+    compiled = graph.compile(checkpointer=InMemorySaver())
+    config = {"configurable": {"thread_id": "1"}}
+    assert compiled.invoke({"q": "?"}, config)["__interrupt__"][0].value == "may I?"
+    assert len(called) == 1
+    assert compiled.invoke(Command(resume="yes"), config)["answer"] == "yes"
+
+
 async def test_batch_honours_the_config_of_each_item(router, kit):
     runnable = TryageRouter(router, named())
     for batch in (runnable.batch, lambda *a: asyncio.run(runnable.abatch(*a))):
@@ -368,6 +451,33 @@ def test_flags_of_the_last_message_act_and_are_taken_off(router, kit, kind):
     assert messages[1].text == kit.code
     assert kind != "messages" or messages[1].id == "7"
     assert kind != "blocks" or messages[1].content[1] == blocks[1]
+
+
+def test_flags_of_earlier_turns_reach_no_expert(router, kit):
+    sent = []
+    experts = dict.fromkeys(NAMES, RunnableLambda(sent.append))
+    runnable = TryageRouter(router, experts, flags_from="last_message", with_decision=True)
+    system, answer = SystemMessage(f"Say nothing of {FLAG}."), AIMessage(f"I read {FLAG}.")
+    given = [system, HumanMessage(f"Hello {FLAG}"), answer, HumanMessage(kit.code)]
+    assert runnable.invoke(given)["decision"].weights == {}
+    prompt = ChatPromptTemplate.from_messages(given).invoke({})
+    assert runnable.invoke(prompt)["decision"].weights == {}
+    expected = [system.content, "Hello", answer.content, kit.code]
+    assert [message.content for message in sent[0]] == expected
+    assert [message.content for message in sent[1].to_messages()] == expected
+    assert given[1].content == f"Hello {FLAG}"
+
+
+def test_a_flag_stands_in_one_block(router, kit):
+    texts = [f"{kit.code} [Flag: size", "=2]", f"{FLAG} z"]
+    blocks = [{"type": "text", "text": text} for text in texts]
+    sent = []
+    experts = dict.fromkeys(NAMES, RunnableLambda(sent.append))
+    runnable = TryageRouter(router, experts, flags_from="last_message", with_decision=True)
+    assert runnable.invoke([HumanMessage(blocks[:2])])["decision"].weights == {}
+    assert sent[0][0].content == blocks[:2]
+    assert runnable.invoke([HumanMessage(blocks)])["decision"].weights == {"size": 2.0}
+    assert [block["text"] for block in sent[1][0].content] == [*texts[:2], "z"]
 
 
 def test_flags_are_stripped_exactly_once(router, kit):

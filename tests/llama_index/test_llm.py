@@ -7,6 +7,7 @@ import pytest
 from llama_index.core import PromptTemplate, Settings
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler, TokenCountingHandler
+from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.llms import LLM
 
 from llama_index_tryage import TryageLLM
@@ -205,6 +206,30 @@ def test_flags_beside_an_image(router, kit):
     assert sent.blocks == [TextBlock(text=kit.code), image]
 
 
+def test_flags_of_earlier_turns_reach_no_expert(router, kit):
+    experts = kit.experts()
+    llm = TryageLLM(router, experts, flags_from="last_message")
+    messages = [
+        ChatMessage(f"Never say {FLAG}.", role="system"),
+        ChatMessage(f"Hello {FLAG}"),
+        ChatMessage(f"I read {FLAG}.", role="assistant"),
+        ChatMessage(kit.code),
+    ]
+    assert llm.chat(messages).additional_kwargs["tryage"]["weights"] == {}
+    sent = [message.content for message in experts["coder"]._calls[0][0]]
+    assert sent == [f"Never say {FLAG}.", "Hello", f"I read {FLAG}.", kit.code]
+    assert messages[1].content == f"Hello {FLAG}"
+
+
+def test_a_flag_stands_in_one_block(router, kit):
+    experts = kit.experts()
+    blocks = [TextBlock(text=f"{kit.code} [Flag: size"), TextBlock(text="=2]")]
+    llm = TryageLLM(router, experts, flags_from="last_message")
+    response = llm.chat([ChatMessage(blocks=blocks)])
+    assert response.additional_kwargs["tryage"]["weights"] == {}
+    assert experts["coder"]._calls[0][0][0].blocks == blocks
+
+
 RAG = PromptTemplate("Context: {context}\n\nQuestion: {question}")
 
 
@@ -273,13 +298,30 @@ def test_metadata_holds_for_every_expert(router, kit):
     experts = kit.experts(coder={"window": 8000}, writer={"window": 500}, giant={"output": 512})
     llm = TryageLLM(router, experts)
     assert llm.metadata.context_window == 500
-    assert llm.metadata.num_output == 512
+    assert llm.metadata.num_output == 256
     assert llm.metadata.is_chat_model
     assert llm.metadata.model_name == "tryage:made-up"
     assert TryageLLM(router, experts, context_window=99).metadata.context_window == 99
     bounded = Policy(limits={"parameters": ">=2B"})
     assert TryageLLM(router, experts, policy=bounded).metadata.context_window == 4096
     assert not TryageLLM(router, kit.experts(kit.Simple)).metadata.is_chat_model
+
+
+@pytest.mark.parametrize(
+    ("coder", "writer"),
+    [((1024, 64), (128_000, 4096)), ((1000, 64), (1200, 1000)), ((500, 100), (500, 200))],
+)
+def test_packed_prompts_leave_every_expert_room_for_its_answer(router, kit, coder, writer):
+    both = dict(zip(("coder", "writer"), (coder, writer), strict=True))
+    experts = {n: kit.Scripted(label=n, window=w, output=o) for n, (w, o) in both.items()}
+    metadata = TryageLLM(router, experts).metadata
+    assert metadata.context_window == min(coder[0], writer[0])
+    room = min(window - output for window, output in both.values())
+    assert metadata.context_window - metadata.num_output == room
+    helper = PromptHelper.from_llm_metadata(metadata)
+    assert helper.repack(PromptTemplate("{context_str}"), ["hello"]) == ["hello"]
+    small = TryageLLM(router, experts, context_window=99).metadata
+    assert 0 < small.num_output < 99
 
 
 @pytest.mark.parametrize("kind", ["Scripted", "Simple"])

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from tryage.errors import NotFittedError, PredictorError, PromptError
 from tryage.predictors import PREDICTORS, make_predictor
 from tryage.scores import ScoreTable
 
-KINDS = sorted(PREDICTORS)
+KINDS = sorted(kind for kind in PREDICTORS if not PREDICTORS[kind].slow)
 SEEING = ["clusters", "hybrid", "linear", "nearest"]
 ODD = ["\x00\x01", "\ud800", "日本語のテスト", "Привет", "👩‍🚀" * 40, "x" * 50_000, " "]
 
@@ -325,5 +326,54 @@ def test_a_small_table_never_flags(kind):
 def test_unknown_kinds_are_refused():
     with pytest.raises(PredictorError, match="Did you mean 'clusters'"):
         make_predictor("cluster", None)
-    with pytest.raises(PredictorError, match="does not exist yet; use 'clusters'"):
+    with pytest.raises(PredictorError, match=r"ask Router\.fit"):
         make_predictor("auto", None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_expert_joins_without_changing_the_others(kind):
+    prompts, table = with_targets()
+    table = replace(table, targets={"cost": table.targets["cost"]})
+    whole = fitted(kind, prompts, table)
+    rest = fitted(kind, prompts, table.reorder(table.experts[:3]))
+    probes = np.arange(100)
+    joined = rest.with_expert(
+        [prompts[row] for row in probes], table.reorder(["e3"]).select(probes)
+    )
+    assert joined.experts_ == whole.experts_
+    assert rest.experts_ == table.experts[:3]
+    before, after = rest.predict(prompts), joined.predict(prompts)
+    check(after, 200, 4)
+    if kind != "random":
+        for target in rest.targets_:
+            np.testing.assert_allclose(after.mean[target][:, :3], before.mean[target], atol=1e-12)
+    if kind in SEEING:
+        chosen = after.mean["loss"].argmin(axis=1) % 2
+        assert (chosen == whole.predict(prompts).mean["loss"].argmin(axis=1) % 2).mean() > 0.95
+    config, arrays = joined.state()
+    again = PREDICTORS[kind].from_state(config, arrays, rest.encoder).predict(prompts)
+    np.testing.assert_array_equal(again.mean["loss"], after.mean["loss"])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "random"])
+def test_an_expert_leaves_without_changing_the_others(kind):
+    prompts, table = with_targets()
+    whole = fitted(kind, prompts, table)
+    left = whole.without_expert("e1")
+    assert left.experts_ == ("e0", "e2", "e3")
+    before, after = whole.predict(prompts), left.predict(prompts)
+    for target in whole.targets_:
+        kept = before.mean[target][:, [0, 2, 3]]
+        np.testing.assert_allclose(after.mean[target], kept, atol=1e-12)
+
+
+def test_who_cannot_join_or_leave_is_named():
+    prompts, table = with_targets()
+    predictor = fitted("clusters", prompts, table)
+    with pytest.raises(PredictorError, match="one new expert at a time"):
+        predictor.with_expert(prompts, table.reorder(["e1"]))
+    stranger = ScoreTable.from_rows([{"prompt": "x", "losses": {"new": 1.0}}])
+    with pytest.raises(PredictorError, match="do not measure cost of 'new'"):
+        predictor.with_expert(stranger.prompts, stranger)
+    with pytest.raises(PredictorError, match="'new'"):
+        predictor.without_expert("new")

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 
 import pytest
@@ -15,7 +16,7 @@ PROMPTS = ["def alpha", "def total_item(value, index=7):\n    ", "    return ", 
 
 @pytest.fixture(scope="module", params=["code-gpt", "prose-gpt"])
 def pipeline(request, tiny_library) -> TextGenerationPipeline:
-    return Runtime(Library.read(tiny_library), batching=Batching(window=0.05)).load(request.param)
+    return Runtime(Library.read(tiny_library), batching=Batching(window=0)).load(request.param)
 
 
 @pytest.fixture
@@ -33,9 +34,25 @@ def batches(pipeline, monkeypatch) -> list[int]:
     return sizes
 
 
-def together(calls):
+@contextlib.contextmanager
+def gathering(pipeline, count):
+    """A window that closes when so many calls have come, however slow the machine is."""
+    before = pipeline._batcher._batching
+    pipeline._batcher._batching = Batching(window=60, size=count)
+    try:
+        yield
+    finally:
+        pipeline._batcher._batching = before
+
+
+def at_once(calls):
     with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
         return [future.result() for future in [pool.submit(call) for call in calls]]
+
+
+def together(pipeline, calls):
+    with gathering(pipeline, len(calls)):
+        return at_once(calls)
 
 
 def test_a_batch_gives_what_each_call_gets_alone(pipeline, batches) -> None:
@@ -44,13 +61,12 @@ def test_a_batch_gives_what_each_call_gets_alone(pipeline, batches) -> None:
     alone = [pipeline.generate(p, max_new_tokens=n, stop="\n") for p, n in pairs]
     batches.clear()
     calls = [lambda p=p, n=n: pipeline.generate(p, max_new_tokens=n, stop="\n") for p, n in pairs]
-    answers = together(calls)
+    answers = together(pipeline, calls)
     for one, other in zip(alone, answers, strict=True):
         assert (one.text, one.finish_reason) == (other.text, other.finish_reason)
         assert one.completion_tokens == other.completion_tokens
         assert one.prompt_tokens == other.prompt_tokens
-    assert sum(batches) == len(PROMPTS)
-    assert max(batches) > 16
+    assert batches == [len(PROMPTS)]
 
 
 def test_samples_in_a_batch_follow_their_own_seed(pipeline) -> None:
@@ -60,7 +76,7 @@ def test_samples_in_a_batch_follow_their_own_seed(pipeline) -> None:
         lambda seed=seed: pipeline.generate("The old def", seed=seed, **options).text
         for seed in range(6)
     ]
-    assert together(calls) == alone
+    assert together(pipeline, calls) == alone
 
 
 def test_a_wrong_prompt_fails_alone(pipeline) -> None:
@@ -72,7 +88,7 @@ def test_a_wrong_prompt_fails_alone(pipeline) -> None:
         except PromptError as error:
             return str(error)
 
-    answers = together([lambda p=p: call(p) for p in ("def alpha", " ", "def alpha")])
+    answers = together(pipeline, [lambda p=p: call(p) for p in ("def alpha", " ", "def alpha")])
     assert answers == [expected, "the prompt is empty; there is nothing to answer", expected]
 
 
@@ -81,29 +97,31 @@ def test_streams_and_calls_share_a_batch(pipeline, batches) -> None:
     batches.clear()
     streams = [lambda p=p: "".join(pipeline.stream(p, max_new_tokens=20)) for p in PROMPTS[:2]]
     calls = [lambda p=p: pipeline.generate(p, max_new_tokens=20).text for p in PROMPTS[2:4]]
-    assert together([*streams, *calls]) == expected
-    assert max(batches) > 1
+    assert together(pipeline, [*streams, *calls]) == expected
+    assert batches == [4]
 
 
 async def test_one_call_of_a_batch_is_cancelled_and_the_others_go_on(pipeline, monkeypatch) -> None:
     expected = pipeline.generate("def alpha", max_new_tokens=30).text
-    stream = pipeline.astream("def total", max_new_tokens=100)
-    other = asyncio.create_task(pipeline.agenerate("def alpha", max_new_tokens=30))
-    third = asyncio.create_task(pipeline.agenerate("def beta", max_new_tokens=30))
-    await anext(stream)
-    third.cancel()
-    await stream.aclose()
-    with pytest.raises(asyncio.CancelledError):
-        await third
-    assert (await other).text == expected
+    with gathering(pipeline, 3):
+        stream = pipeline.astream("def total", max_new_tokens=100)
+        other = asyncio.create_task(pipeline.agenerate("def alpha", max_new_tokens=30))
+        third = asyncio.create_task(pipeline.agenerate("def beta", max_new_tokens=30))
+        await anext(stream)
+        third.cancel()
+        await stream.aclose()
+        with pytest.raises(asyncio.CancelledError):
+            await third
+        assert (await other).text == expected
 
 
 async def test_many_async_calls_use_one_thread(pipeline, batches) -> None:
     before = threading.active_count()
-    calls = [asyncio.create_task(pipeline.agenerate(p, max_new_tokens=6)) for p in PROMPTS]
-    await asyncio.sleep(0.05)
-    assert threading.active_count() <= before + 1
-    assert all(answer.text for answer in await asyncio.gather(*calls))
+    with gathering(pipeline, len(PROMPTS)):
+        calls = [asyncio.create_task(pipeline.agenerate(p, max_new_tokens=6)) for p in PROMPTS]
+        await asyncio.sleep(0)
+        assert threading.active_count() <= before + 1
+        assert all(answer.text for answer in await asyncio.gather(*calls))
     assert batches == [32]
 
 
@@ -118,7 +136,7 @@ def test_a_batch_that_fails_is_tried_call_by_call(pipeline, monkeypatch) -> None
 
     monkeypatch.setattr(pipeline.model, "generate", short)
     calls = [lambda p=p: pipeline.generate(p, max_new_tokens=5).text for p in PROMPTS[:3]]
-    assert together(calls) == expected
+    assert together(pipeline, calls) == expected
 
 
 def test_every_call_hears_of_a_model_that_is_broken(pipeline, monkeypatch) -> None:
@@ -132,15 +150,16 @@ def test_every_call_hears_of_a_model_that_is_broken(pipeline, monkeypatch) -> No
             pipeline.generate("def", max_new_tokens=5)
         return True
 
-    assert all(together([call] * 4))
+    assert all(together(pipeline, [call] * 4))
 
 
 def test_a_model_that_reads_padding_gets_equal_lengths_only(pipeline, batches, monkeypatch) -> None:
     monkeypatch.setattr(pipeline, "_pads", None)
     monkeypatch.setattr(pipeline.model.generation_config, "repetition_penalty", 1.3)
     calls = [lambda p=p: pipeline.generate(p, max_new_tokens=6).text for p in PROMPTS]
-    answers = together(calls)
-    assert max(batches) <= 16
+    answers = together(pipeline, calls)
+    assert sum(batches) == len(PROMPTS)
+    assert max(batches) < len(PROMPTS)
     batches.clear()
     assert answers == [pipeline.generate(p, max_new_tokens=6).text for p in PROMPTS]
     monkeypatch.setattr(pipeline, "_pads", None)
@@ -155,8 +174,9 @@ def test_limits_of_a_batch(tiny_library) -> None:
         pipeline.model.generate = lambda ids, n=sizes, g=generate, **o: (
             n.append(len(ids)) or g(ids, **o)
         )
-        together([lambda p=pipeline: p.generate("def alpha", max_new_tokens=16)] * 8)
-        assert 1 < max(sizes) <= largest
+        at_once([lambda p=pipeline: p.generate("def alpha", max_new_tokens=16)] * 8)
+        assert sum(sizes) == 8
+        assert max(sizes) <= largest
 
 
 @pytest.mark.parametrize("options", [{"window": -1}, {"size": 0}, {"tokens": 0}])

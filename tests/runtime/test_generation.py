@@ -92,9 +92,21 @@ def test_a_long_prompt_keeps_its_end_and_says_so(code) -> None:
 
 
 def test_more_tokens_asked_for_than_the_context_holds(code) -> None:
-    answer = code.generate("def alpha(", max_new_tokens=10_000)
-    assert answer.completion_tokens < code.context
-    assert answer.prompt_tokens == 1
+    prompt = "def alpha_count(total, index=5):\n    if total > index:\n"
+    whole = code.generate(prompt, max_new_tokens=8)
+    answer = code.generate(prompt, max_new_tokens=10_000)
+    assert (answer.prompt_tokens, answer.truncated) == (whole.prompt_tokens, False)
+    assert answer.text.startswith(whole.text)
+    assert answer.completion_tokens <= code.context - answer.prompt_tokens
+
+
+def test_a_long_prompt_leaves_room_for_an_answer_and_no_more(code, monkeypatch) -> None:
+    long = "def alpha(beta):\n    return beta\n" * 40
+    for asked in (512, code.context // 4):
+        answer = code.generate(long, max_new_tokens=asked)
+        assert (answer.prompt_tokens, answer.truncated) == (code.context - code.context // 4, True)
+    monkeypatch.setattr(code, "context", 1)
+    assert code.generate("def alpha", max_new_tokens=3).prompt_tokens == 1
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n", [], [{"role": "user"}], 7])
@@ -171,6 +183,26 @@ async def test_a_cancelled_call_ends_its_generation(code, monkeypatch) -> None:
         await call
     assert steps < 120
     assert not code._lock.locked()
+
+
+def test_a_failing_chat_template_or_tokenizer_is_a_named_error(tiny_library, monkeypatch) -> None:
+    pipeline = Runtime(Library.read(tiny_library)).load("code-gpt")
+    pipeline.tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(ExpertError, match="'code-gpt' failed: roles must alternate"):
+        pipeline.generate("def")
+
+    def broken(*_, **__):
+        raise Exception("no such token")
+
+    monkeypatch.setattr(type(pipeline.tokenizer), "_encode_plus", broken)
+    with pytest.raises(ExpertError, match="'code-gpt' failed: no such token"):
+        pipeline.generate("def", chat=False)
+
+
+def test_a_fault_of_the_code_around_a_model_is_not_the_models(code, monkeypatch) -> None:
+    monkeypatch.setattr(code, "config", lambda new: new.no_such_attribute)
+    with pytest.raises(AttributeError):
+        code.generate("def")
 
 
 def test_a_failing_model_is_a_named_error(code, monkeypatch) -> None:

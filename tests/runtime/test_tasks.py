@@ -6,7 +6,7 @@ import pytest
 
 from tryage import Expert, Library
 from tryage.errors import PromptError, TaskError
-from tryage.labeling import label
+from tryage.labeling import label, measure
 from tryage.runtime import EncoderDecoderPipeline, Runtime
 
 CONTEXT = 64
@@ -192,3 +192,5 @@ def test_label_refuses_what_it_cannot_measure(library, tmp_path) -> None:
     two_parts = Library([library["text-generation"]], root=library.root)
     summary = label(two_parts, ["a text"], tmp_path / "b")
     assert "an encoder and a decoder" in next(iter(summary.reasons))
+    with pytest.raises(TaskError, match="not of EncoderDecoderPipeline"):
+        measure(Runtime(library).load("text-generation"), ["a text"])

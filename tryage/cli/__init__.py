@@ -1,4 +1,4 @@
-"""The command line: ``tryage quickstart | route | run | label | fit | evaluate | library | flags``.
+"""The command line: ``tryage quickstart | route | run | label | fit | evaluate | calibrate | …``.
 
 Every command prints for people, or one JSON object with ``--json``; then standard output holds the
 JSON alone, and progress and warnings go to standard error. User errors end with exit code 2 and
@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 
 import typer
 
-from tryage.cli import deciding, learning, libraries
+from tryage.cli import deciding, learning, libraries, steering
 from tryage.cli.shared import show_warning
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Send each prompt to the model that will do best on it, under your own constraints.",
+    help="Send each prompt to the model that will do best on it, under your own limits and goals.",
 )
 library = typer.Typer(no_args_is_help=True, help="Look at a library of experts.")
 
@@ -31,9 +31,11 @@ _COMMANDS: Mapping[typer.Typer, tuple[Callable[..., None], ...]] = {
         learning.label,
         learning.fit,
         learning.evaluate,
+        steering.calibrate,
+        steering.pareto,
         deciding.flags,
     ),
-    library: (libraries.show, libraries.check),
+    library: (libraries.show, libraries.check, libraries.from_hub),
 }
 for _group, _commands in _COMMANDS.items():
     for _command in _commands:

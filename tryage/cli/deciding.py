@@ -22,8 +22,10 @@ from tryage.cli.shared import (
     say,
     stderr,
 )
-from tryage.decision import Decision
+from tryage.cli.summary import summary
+from tryage.errors import PromptError, TryageError
 from tryage.goals import Goals
+from tryage.prompts import PromptRecord, read_prompts
 from tryage.router import Router
 
 
@@ -48,6 +50,8 @@ def route(
     """
     if (prompt is None) == (input is None):
         raise typer.BadParameter("give a prompt, or --input FILE")
+    if output is not None and input is None:
+        raise typer.BadParameter("--output is for the decisions of an --input FILE")
     goals = read_goals(goal, limit)
     loaded = Router.from_pretrained(router)
     if input is not None:
@@ -64,10 +68,14 @@ def _route_file(
     router: Router, source: Path, target: Path | None, goals: Goals | None, task: str | None
 ) -> None:
     from tryage.files import replacing
-    from tryage.prompts import read_prompts
 
     records = list(read_prompts(source))
-    decisions = router.route_batch([r.prompt for r in records], goals=goals, task=task)
+    if not records:
+        raise PromptError(f"{source}: there are no prompts to route")
+    try:
+        decisions = router.route_batch([r.prompt for r in records], goals=goals, task=task)
+    except TryageError as error:
+        raise _with_place(error, router, records, goals, task) from error
     lines = [
         json.dumps({"id": record.id, **decision.to_dict()}, ensure_ascii=False) + "\n"
         for record, decision in zip(records, decisions, strict=True)
@@ -77,16 +85,25 @@ def _route_file(
     else:
         with replacing(target) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
-    stderr().print(_shares(decisions), markup=False, highlight=False)
+    scored = router.facts.get("kind") == "scores"
+    told = summary(decisions, scored=scored)
+    stderr().print(told, markup=False, highlight=False, soft_wrap=True)
 
 
-def _shares(decisions: list[Decision]) -> str:
-    counts: dict[str, int] = {}
-    for decision in decisions:
-        counts[decision.expert] = counts.get(decision.expert, 0) + 1
-    rows = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    width = max(len(name) for name in counts)
-    return "\n".join(f"{n:<{width}}  {c:>6}  {c / len(decisions):6.1%}" for n, c in rows)
+def _with_place(
+    error: TryageError,
+    router: Router,
+    records: list[PromptRecord],
+    goals: Goals | None,
+    task: str | None,
+) -> TryageError:
+    """Return the error of the first prompt that cannot be decided on, with its place."""
+    for record in records:
+        try:
+            router.route(record.prompt, goals=goals, task=task)
+        except TryageError as found:
+            return PromptError(f"{record.where}: {found}")
+    return error
 
 
 @guarded
@@ -110,6 +127,8 @@ def run(
     loaded = Router.from_pretrained(router)
     decision = loaded.route(prompt, goals=read_goals(goal, limit), task=task)
     runtime = Runtime(loaded.library, download=download)
+    # A model that is not there is the user's to mend; falling over is for models that fail.
+    runtime.check(decision.expert)
     with stderr().status(f"{decision.expert} is answering"):
         outcome = dispatch(
             decision,
@@ -136,8 +155,14 @@ def flags(
     from tryage.flags import parse
 
     read = parse(prompt)
+    if not prompt.strip():
+        raise PromptError("the prompt is empty; there are no flags to read")
     if as_json:
-        limits = {limit.attribute: limit.condition for limit in read.limits}
+        limits: dict[str, str] = {}
+        for limit in read.limits:
+            before = limits.get(limit.attribute)
+            both = f"{before}, {limit.condition}" if before else limit.condition
+            limits[limit.attribute] = both
         unknown = list(read.unknown)
         print_json(
             {

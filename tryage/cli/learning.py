@@ -54,17 +54,19 @@ def fit(
     scores: Annotated[Path, typer.Argument(help="The score table.")],
     library: Annotated[Path, typer.Option(help="The library's YAML file.")],
     out: Annotated[Path, typer.Option(help="Folder of the router.")],
-    predictor: Annotated[str, typer.Option(help="Kind of predictor.")] = "clusters",
+    predictor: Annotated[str, typer.Option(help="Kind of predictor; auto chooses.")] = "auto",
     encoder: Annotated[
         str, typer.Option(help="static, or a sentence-transformers id or folder.")
     ] = "static",
     seed: Annotated[int, typer.Option(min=0, help="Makes fitting repeatable.")] = 0,
+    download: Download = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit a router on a score table.
 
     Example: tryage fit scores.jsonl --library library.yaml --out my-router
     """
+    from tryage.encoders import resolve_encoder
     from tryage.library import Library
     from tryage.persistence import check_output
     from tryage.scores import ScoreTable
@@ -76,7 +78,7 @@ def fit(
             ScoreTable.read(scores),
             library=Library.read(library),
             predictor=predictor,
-            encoder=encoder,
+            encoder=resolve_encoder(encoder, download=download),
             seed=seed,
         )
         fitted.save_pretrained(out)
@@ -90,6 +92,8 @@ def fit(
         print_json({"predictor": predictor, "validation": validation, "seconds": seconds})
         return
     say(f"{fitted!r} saved in {out} after {seconds:.1f} s")
+    for task, choice in fitted.facts.get("choice", {}).items():
+        say(f"{task}: auto chose {choice['chosen']}")
     for task, row in fitted.facts["validation"].items():
         figures = ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
         say(f"{task}, cross-validated: {figures}")

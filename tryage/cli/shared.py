@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from tryage.errors import DispatchError, GoalError, NoEligibleExpertError, TryageError
-from tryage.goals import Goals
+from tryage.goals import Goals, check_weights
 from tryage.limits import parse_limits
 
 if TYPE_CHECKING:
@@ -41,6 +41,16 @@ Download = Annotated[
 ]
 
 
+_PATH_ERRORS = (
+    FileNotFoundError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+    PermissionError,
+)
+"""A path the user named is not what it should be; any other OSError is the machine's."""
+
+
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
     """Turn errors on purpose into one line and an exit code: 2 the user's, 1 anything else."""
 
@@ -54,6 +64,8 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             _fail(str(error), 2)
         except TryageError as error:
             _fail(" ".join(str(error).split()), 2)
+        except _PATH_ERRORS as error:
+            _fail(f"{error.filename}: {error.strerror}", 2)
         except OSError as error:
             _fail(str(error), 1)
         except KeyboardInterrupt:
@@ -78,8 +90,8 @@ def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def say(text: str) -> None:
-    """Print plain text on standard output."""
-    Console().print(text, soft_wrap=True, markup=False, highlight=False)
+    """Write text on standard output as it is: a model's answer may hold anything."""
+    sys.stdout.write(text + "\n")
 
 
 def print_json(data: Any) -> None:
@@ -119,4 +131,5 @@ def read_goals(goals: list[str] | None, limits: list[str] | None) -> Goals | Non
             weights[name.strip()] = float(value)
         except ValueError:
             raise GoalError(f"--goal {item!r}: write it as GOAL=WEIGHT, e.g. size=0.3") from None
-    return Goals(limits=parse_limits(limits or []), custom=(), **weights)
+    checked = check_weights(weights)  # before a name can be taken for another argument
+    return Goals(limits=parse_limits(limits or []), custom=(), **checked)

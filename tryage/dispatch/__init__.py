@@ -21,7 +21,15 @@ from tryage.dispatch.records import (
 )
 from tryage.dispatch.scopes import Scope, current_scope
 from tryage.dispatch.streams import AsyncStream, Stream, adispatch_stream, dispatch_stream
-from tryage.dispatch.walking import Errors, Options, adispatch, check_options, dispatch
+from tryage.dispatch.walking import (
+    Errors,
+    Failures,
+    Options,
+    adispatch,
+    check_options,
+    dispatch,
+    is_failure,
+)
 
 __all__ = [
     "AsyncStream",
@@ -30,6 +38,7 @@ __all__ = [
     "Dispatch",
     "DispatchedDecision",
     "Errors",
+    "Failures",
     "Health",
     "Options",
     "Outcome",
@@ -46,5 +55,6 @@ __all__ = [
     "dispatch_batch",
     "dispatch_stream",
     "hide_secrets",
+    "is_failure",
     "record",
 ]

@@ -11,8 +11,7 @@ from tryage.decision import Decision
 from tryage.dispatch.health import Health
 from tryage.dispatch.records import Outcome
 from tryage.dispatch.scopes import call_within
-from tryage.dispatch.walking import PASSING, Errors, Walk, check_options, within
-from tryage.errors import ExpertTimeoutError
+from tryage.dispatch.walking import Failures, Walk, check_options, within
 
 T = TypeVar("T")
 
@@ -30,7 +29,7 @@ def dispatch_batch(
     call: Callable[[str, list[int]], Sequence[T | BaseException]],
     *,
     max_attempts: int | None = None,
-    errors: Errors = (Exception,),
+    errors: Failures = (Exception,),
     timeout: float | None = None,
     total_timeout: float | None = None,
     health: Health | None = None,
@@ -42,7 +41,8 @@ def dispatch_batch(
         decisions: n decisions.
         call: expert name and rows (indices of `decisions`) → an answer or an error for each row.
         max_attempts: how many experts to try at most for a decision; None tries every eligible one.
-        errors: exceptions that count as a failure of the expert; others end their row.
+        errors: exceptions that count as a failure of the expert, or a function that tells whether
+            one does; others end their row.
         timeout: seconds that the call of one group may take, as for `dispatch`.
         total_timeout: seconds that all calls together may take.
         health: told how every row went; experts whose circuit is open in it are passed over.
@@ -54,7 +54,6 @@ def dispatch_batch(
         tried failed.
     """
     batch = Batch(decisions, max_attempts, errors, timeout, total_timeout, health)
-    failing: Errors = (*errors, ExpertTimeoutError)
 
     def ask(group: _Group) -> _Answers[T]:
         started = perf_counter()
@@ -63,9 +62,9 @@ def dispatch_batch(
             if seconds is None:
                 return group, started, call(*group)
             return group, started, call_within(group.expert, seconds, lambda: call(*group))
-        except PASSING:
-            raise
-        except failing as error:
+        except BaseException as error:
+            if not batch.is_failure(group, error):
+                raise
             return group, started, [error] * len(group.rows)
 
     with batch:
@@ -80,7 +79,7 @@ async def adispatch_batch(
     call: Callable[[str, list[int]], Awaitable[Sequence[T | BaseException]]],
     *,
     max_attempts: int | None = None,
-    errors: Errors = (Exception,),
+    errors: Failures = (Exception,),
     timeout: float | None = None,
     total_timeout: float | None = None,
     health: Health | None = None,
@@ -92,23 +91,23 @@ async def adispatch_batch(
         decisions: n decisions.
         call: expert name and rows → awaitable of an answer or an error for each row.
         max_attempts: how many experts to try at most for a decision; None tries every eligible one.
-        errors: exceptions that count as a failure of the expert; others end their row.
+        errors: exceptions that count as a failure of the expert, or a function that tells whether
+            one does; others end their row.
         timeout: seconds that the call of one group may take; then it is cancelled.
         total_timeout: seconds that all calls together may take.
         health: told how every row went; experts whose circuit is open in it are passed over.
         at_once: whether the groups of a round run side by side.
     """
     batch = Batch(decisions, max_attempts, errors, timeout, total_timeout, health)
-    failing: Errors = (*errors, ExpertTimeoutError)
 
     async def ask(group: _Group) -> _Answers[T]:
         started = perf_counter()
         seconds = batch.patience(group)
         try:
             return group, started, await within(group.expert, seconds, call(*group))
-        except PASSING:
-            raise
-        except failing as error:
+        except BaseException as error:
+            if not batch.is_failure(group, error):
+                raise
             return group, started, [error] * len(group.rows)
 
     with batch:
@@ -132,7 +131,7 @@ class Batch:
         self,
         decisions: Sequence[Decision],
         max_attempts: int | None,
-        errors: Errors,
+        errors: Failures,
         timeout: float | None,
         total_timeout: float | None,
         health: Health | None,
@@ -143,7 +142,6 @@ class Batch:
             for row, decision in enumerate(decisions)
         }
         self._waiting: dict[int, str] = {}
-        self._errors = (*errors, ExpertTimeoutError)
         self.results: list[Any] = [None] * len(decisions)
 
     def __enter__(self) -> Batch:
@@ -172,6 +170,10 @@ class Batch:
         """Seconds that the call of a group may take; None for ever."""
         return self._walks[group.rows[0]].patience()
 
+    def is_failure(self, group: _Group, error: BaseException) -> bool:
+        """Tell whether an error of a group's call counts as a failure of its expert."""
+        return self._walks[group.rows[0]].is_failure(error)
+
     def take(self, group: _Group, started: float, answers: Sequence[Any]) -> None:
         """Note the answers; rows that are done leave, the others wait for the next round."""
         for row, answer in zip(group.rows, answers, strict=True):
@@ -180,7 +182,7 @@ class Batch:
             if not isinstance(answer, BaseException):
                 alone = len(group.rows) == 1
                 self.results[row] = walk.outcome(group.expert, started, answer, alone=alone)
-            elif not isinstance(answer, self._errors):
+            elif not walk.is_failure(answer):
                 walk.abandoned(group.expert)
                 self.results[row] = answer
             else:

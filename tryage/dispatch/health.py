@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 State = Literal["closed", "open", "half-open"]
 
@@ -95,6 +95,16 @@ class Health:
         self._clock = clock
         self._records: dict[str, _Record] = {}
         self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the settings and the averages; circuits belong to this process's clock."""
+        known = {name: record.seconds for name, record in self._records.items()}
+        return {"breaker": self.breaker, "share": self._share, "seconds": known}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take settings and averages; every circuit is closed."""
+        Health.__init__(self, state["breaker"], share=state["share"])
+        self._records = {name: _Record(seconds) for name, seconds in state["seconds"].items()}
 
     def admit(self, name: str) -> str | None:
         """Ask whether an expert may be called.

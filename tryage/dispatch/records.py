@@ -11,11 +11,27 @@ from tryage.decision import Decision
 T = TypeVar("T")
 
 _LONGEST_ERROR = 200
+_SAYS = r"\\*[\"']?\]?(?:\s+provided)?\s*[:=]\s*"
+_QUOTED = r"\\*\"(?:\\.|[^\"\\])*\"?|\\*'(?:\\.|[^'\\])*'?"
 _SECRETS = re.compile(
-    r"(?P<key>\b(?:api[-_ ]?key|access[-_ ]?token|token|secret|password|authorization)\b"
-    r"[\"']?(?:\s+provided)?\s*[:=]\s*[\"']?(?:bearer\s+)?|\bbearer\s+|://)"
-    r"(?P<value>(?<=://)[^\s/@]+(?=@)|(?<!://)[^\s\"',;&]+)"
-    r"|\b(?:sk|pk|rk|hf|gsk|ghp|xox[abps])[-_][\w-]{6,}|\bAIza[\w-]{10,}",
+    "|".join(
+        (
+            # Authorizations and cookies go on after a blank.
+            rf"((?<![\w-])[\w-]*(?:authorization|cookie){_SAYS}(?:(?:bearer|basic)\s+)?)"
+            rf"(?:{_QUOTED}|.+)",
+            r"((?<![\w-])(?:[\w-]*(?:token|secret|passw(?:or)?d|pwd|passphrase|credentials?"
+            rf"|signature)|[\w-]+key|(?:api|access|secret|private|account) key|key(?==)){_SAYS})"
+            rf"(?:{_QUOTED}|\S+)",
+            r"(\bbearer\s+)[^\s\"',;&]+",
+            r"(://)[^\s/@]+(?=@)",
+            # The query of an address.
+            r"(\?)(?=[\w%\[])[^\s\"'<>]+",
+            # What keys of well-known services look like.
+            r"\b(?:(?:sk|pk|rk|gsk|glpat|nvapi|xox[abps])[-_][\w-]{6,}|(?:hf|r8)_[a-z0-9]{8,}"
+            r"|gh[opsur]_\w{8,}|github_pat_\w+|AIza[\w-]{10,}|(?:AKIA|ASIA)[0-9A-Z]{12,}"
+            r"|eyJ[\w-]{5,}(?:\.[\w-]*)*)",
+        )
+    ),
     re.IGNORECASE,
 )
 
@@ -104,7 +120,7 @@ def record(decision: Decision, dispatched: Dispatch) -> DispatchedDecision:
 
 def hide_secrets(text: str) -> str:
     """Mask what looks like a key, a token or a password."""
-    return _SECRETS.sub(lambda match: f"{match['key'] or ''}***", text)
+    return _SECRETS.sub(_masked, text)
 
 
 def describe_error(error: BaseException) -> str:
@@ -116,3 +132,8 @@ def describe_error(error: BaseException) -> str:
     line = hide_secrets(str(error).strip().partition("\n")[0])
     name = type(error).__name__
     return (f"{name}: {line}" if line else name)[:_LONGEST_ERROR]
+
+
+def _masked(match: re.Match[str]) -> str:
+    """Keep what tells which secret it was: the one group that matched, if any."""
+    return f"{match[match.lastindex] if match.lastindex else ''}***"

@@ -20,7 +20,7 @@ from tryage.decision import Decision
 from tryage.dispatch.health import Health
 from tryage.dispatch.records import Attempt
 from tryage.dispatch.scopes import END, Puller
-from tryage.dispatch.walking import Errors, Walk, within
+from tryage.dispatch.walking import Failures, Walk, within
 from tryage.errors import ExpertError
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ def dispatch_stream(
     call: Callable[[str], Iterable[T]],
     *,
     max_attempts: int | None = None,
-    errors: Errors = (Exception,),
+    errors: Failures = (Exception,),
     timeout: float | None = None,
     total_timeout: float | None = None,
     health: Health | None = None,
@@ -45,7 +45,8 @@ def dispatch_stream(
         decision: whose `order` is walked.
         call: expert name → its chunks.
         max_attempts: how many experts to call at most; None tries every eligible one.
-        errors: exceptions that count as a failure of the expert; others are raised at once.
+        errors: exceptions that count as a failure of the expert, or a function that tells whether
+            one does; others are raised at once.
         timeout: seconds to wait for any one chunk at most. Before the first chunk the next expert
             is tried then; after it the stream ends with `ExpertTimeoutError`. The expert's
             iterator then runs in a thread of its own, as `dispatch` explains.
@@ -61,7 +62,7 @@ def adispatch_stream(
     call: Callable[[str], AsyncIterator[T] | Awaitable[AsyncIterator[T]]],
     *,
     max_attempts: int | None = None,
-    errors: Errors = (Exception,),
+    errors: Failures = (Exception,),
     timeout: float | None = None,
     total_timeout: float | None = None,
     health: Health | None = None,
@@ -187,7 +188,7 @@ class _Told:
         """Note an error, unless it is the reader's own end."""
         if isinstance(error, GeneratorExit):
             self._walk.abandoned(self._name)
-        elif self._walk.counts(error):
+        elif self._walk.is_failure(error):
             self._walk.died(self._started, error)
         else:
             self._walk.cut(self._started, error)

@@ -17,6 +17,8 @@ from tryage.errors import DispatchError, ExpertTimeoutError, MissingExtraError, 
 
 T = TypeVar("T")
 Errors = tuple[type[BaseException], ...]
+Failures = Errors | Callable[[BaseException], bool]
+"""Exceptions that count as a failure of the expert, or a function that tells whether one does."""
 
 PASSING: Errors = (
     asyncio.CancelledError,
@@ -28,11 +30,20 @@ PASSING: Errors = (
 """What is never a failure of one expert: the caller wants to end, or nothing here can run any."""
 
 
+def is_failure(error: BaseException, errors: Failures) -> bool:
+    """Tell whether an exception is a failure of one expert, so that the next one is tried."""
+    if isinstance(error, PASSING):
+        return False
+    if isinstance(errors, tuple | type):
+        return isinstance(error, errors)
+    return errors(error)
+
+
 class Options(TypedDict, total=False):
     """The options that every kind of dispatch takes."""
 
     max_attempts: int | None
-    errors: Errors
+    errors: Failures
     timeout: float | None
     total_timeout: float | None
     health: Health | None
@@ -43,7 +54,7 @@ def dispatch(
     call: Callable[[str], T],
     *,
     max_attempts: int | None = None,
-    errors: Errors = (Exception,),
+    errors: Failures = (Exception,),
     timeout: float | None = None,
     total_timeout: float | None = None,
     health: Health | None = None,
@@ -59,8 +70,8 @@ def dispatch(
         decision: whose `order` is walked.
         call: expert name → answer.
         max_attempts: how many experts to call at most; None tries every eligible one.
-        errors: exceptions that count as a failure of the expert; others are raised at once. A
-            time-out always counts.
+        errors: exceptions that count as a failure of the expert, or a function that tells whether
+            one does; others are raised at once. A time-out always counts.
         timeout: seconds that one call may take; then the next expert is tried.
         total_timeout: seconds that all calls together may take.
         health: told how every call went; experts whose circuit is open in it are passed over.
@@ -90,7 +101,7 @@ async def adispatch(
     call: Callable[[str], Awaitable[T]],
     *,
     max_attempts: int | None = None,
-    errors: Errors = (Exception,),
+    errors: Failures = (Exception,),
     timeout: float | None = None,
     total_timeout: float | None = None,
     health: Health | None = None,
@@ -157,7 +168,7 @@ class Walk:
         self,
         decision: Decision,
         max_attempts: int | None = None,
-        errors: Errors = (Exception,),
+        errors: Failures = (Exception,),
         timeout: float | None = None,
         total_timeout: float | None = None,
         health: Health | None = None,
@@ -208,16 +219,15 @@ class Walk:
 
     def goes_on(self, name: str, started: float, error: BaseException) -> bool:
         """Note how a call ended that raised; False where the error is to be raised at once."""
-        ours = isinstance(error, ExpertTimeoutError)
-        if isinstance(error, PASSING) or not (ours or isinstance(error, self._errors)):
+        if not self.is_failure(error):
             self.abandoned(name)
             return False
         self.failed(name, started, error)
         return True
 
-    def counts(self, error: BaseException) -> bool:
-        """Whether an error counts as a failure of the expert."""
-        return isinstance(error, (*self._errors, ExpertTimeoutError))
+    def is_failure(self, error: BaseException) -> bool:
+        """Tell whether an error counts as a failure of the expert."""
+        return isinstance(error, ExpertTimeoutError) or is_failure(error, self._errors)
 
     def failed(self, name: str, started: float, error: BaseException) -> None:
         """Note that an expert failed."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tryage.encoders.base import HEAD_CHARACTERS, TAIL_CHARACTERS, Encoder, prepare
+from tryage.encoders.cached import CachedEncoder
 from tryage.encoders.sentence import SentenceEncoder
 from tryage.encoders.static import VECTORS_FILE, StaticEncoder, bundled_digest
 from tryage.errors import EncoderError, did_you_mean
@@ -14,6 +15,7 @@ from tryage.errors import EncoderError, did_you_mean
 __all__ = [
     "HEAD_CHARACTERS",
     "TAIL_CHARACTERS",
+    "CachedEncoder",
     "Encoder",
     "SentenceEncoder",
     "StaticEncoder",
@@ -24,12 +26,13 @@ __all__ = [
 ]
 
 
-def resolve_encoder(encoder: str | Path | Encoder) -> Encoder:
+def resolve_encoder(encoder: str | Path | Encoder, *, download: bool = False) -> Encoder:
     """Return the encoder that a name stands for.
 
     Args:
         encoder: "static" (the bundled one), the folder of a static encoder, the folder or Hub
             id of a sentence-transformers model, or an encoder, which is returned as it is.
+        download: whether a Hub model that is not in the local cache may be fetched.
 
     Raises:
         EncoderError: the name is none of these.
@@ -50,7 +53,7 @@ def resolve_encoder(encoder: str | Path | Encoder) -> Encoder:
             f"unknown encoder {str(encoder)!r}: it is not 'static', not a folder and not a Hub "
             f"id such as 'sentence-transformers/all-MiniLM-L6-v2'.{hint}"
         )
-    return SentenceEncoder(encoder)
+    return SentenceEncoder(encoder, download=download)
 
 
 def load_encoder(config: Mapping[str, Any], folder: str | Path) -> Encoder:

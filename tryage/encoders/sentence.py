@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from tryage.encoders.base import prepare_all
 from tryage.errors import EncoderError, missing_extra
@@ -16,6 +18,9 @@ from tryage.errors import EncoderError, missing_extra
 
 class SentenceEncoder:
     """A sentence-transformers model, loaded at first use (extra `hf`).
+
+    Weights are read as safetensors only; a model with a module of pickled weights, or with a
+    module that is not sentence-transformers' own, is refused.
 
     Args:
         model: Hub id or folder.
@@ -56,21 +61,54 @@ class SentenceEncoder:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
             raise missing_extra("hf", f"the encoder {self.model!r}") from error
+        folder = self._folder()
+        _refuse_pickles(folder, self.model)
+        _refuse_code(folder, self.model)
         try:
             return SentenceTransformer(
-                self.model,
-                revision=self.revision,
+                str(folder),
                 device=self.device,
-                local_files_only=not self.download,
+                local_files_only=True,
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )
-        except (OSError, ValueError) as error:
+        except _LOADING_FAULTS as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise EncoderError(
-                f"encoder {self.model!r} could not be loaded: it is neither a folder with a "
-                "sentence-transformers model nor in the local Hub cache. Fetch it with "
+                f"encoder {self.model!r}: {str(folder)!r} could not be loaded as a "
+                f"sentence-transformers model: {type(error).__name__}: {reason}"
+            ) from error
+
+    def _folder(self) -> Path:
+        """Where the model's files lie, fetched only if that was asked for."""
+        if Path(self.model).is_dir():
+            return Path(self.model)
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            return Path(
+                snapshot_download(
+                    self.model,
+                    revision=self.revision,
+                    allow_patterns=list(_WANTED_FILES),
+                    local_files_only=not self.download,
+                )
+            )
+        except LocalEntryNotFoundError as error:
+            if self.download:
+                raise self._not_fetched(error) from error
+            raise EncoderError(
+                f"encoder {self.model!r} is neither a folder nor whole in the local Hub cache; "
+                f"fetch it with download=True (--download), as in "
                 f"SentenceEncoder({self.model!r}, download=True), or use 'static'"
             ) from error
+        except (OSError, ValueError) as error:
+            raise self._not_fetched(error) from error
+
+    def _not_fetched(self, error: Exception) -> EncoderError:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return EncoderError(f"encoder {self.model!r} could not be fetched: {reason}")
 
     def encode(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return one unit vector per prompt, shape (n_prompts, dim).
@@ -95,3 +133,69 @@ class SentenceEncoder:
 
     def __repr__(self) -> str:
         return f"SentenceEncoder({self.model!r})"
+
+
+_WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+"""What is fetched from the Hub: weights as safetensors only, no code, no pickles."""
+
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+_LOADING_FAULTS = (
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
+"""What sentence-transformers raises on files that make no model: their contents decide."""
+
+
+def _refuse_pickles(folder: Path, model: str) -> None:
+    """Refuse a model one of whose modules would be read from a pickle, which can run code.
+
+    sentence-transformers asks only the Transformer module for safetensors; the others, a Dense
+    layer for one, take a `pytorch_model.bin` where they find no `model.safetensors`.
+    """
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in _PICKLES or not path.is_file():
+            continue
+        twin = {
+            "pytorch_model.bin": "model.safetensors",
+            "adapter_model.bin": "adapter_model.safetensors",
+        }.get(path.name, "*.safetensors")
+        if not any(path.parent.glob(twin)):
+            raise EncoderError(
+                f"encoder {model!r}: {str(path)!r} holds pickled weights, which can run code when "
+                f"loaded, and no {twin} lies beside it; save the model again with "
+                "SentenceTransformer.save(folder, safe_serialization=True), or delete the file "
+                "if no module needs it"
+            )
+
+
+def _refuse_code(folder: Path, model: str) -> None:
+    """Refuse modules from elsewhere: importing a class that a file names runs code it chose.
+
+    Older versions of sentence-transformers import what a local folder asks for.
+    """
+    for path, kind in _module_classes(folder):
+        if not str(kind).startswith("sentence_transformers."):
+            raise EncoderError(
+                f"encoder {model!r}: {str(path)!r} asks for the class {kind!r}, which is not one "
+                "of sentence-transformers; code that a model names is not run. Use another model"
+            )
+
+
+def _module_classes(folder: Path) -> Iterator[tuple[Path, object]]:
+    """Every class that the files of a model name as a module, with the file."""
+    for path in (folder / "modules.json", *sorted(folder.rglob("*config.json"))):
+        try:
+            data = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            continue  # missing or no JSON: loading tells, if it matters
+        if path.name == "modules.json" and isinstance(data, list):
+            yield from ((path, entry.get("type")) for entry in data if isinstance(entry, dict))
+        elif isinstance(data, dict) and isinstance(data.get("types"), dict):
+            yield from ((path, kind) for kind in data["types"].values())

@@ -37,6 +37,7 @@ def evaluate(
     *,
     predicted: ArrayLike | None = None,
     penalties: ArrayLike | None = None,
+    ranks: ArrayLike | None = None,
     train: ScoreTable | None = None,
     encoder: Encoder | None = None,
     seed: int = 0,
@@ -53,6 +54,8 @@ def evaluate(
         choices: (n,) column of the expert chosen for each prompt; negative where there is none.
         predicted: (n, m) predicted losses, lower is better; None leaves `prediction` out.
         penalties: what the goals add to each loss, in units of loss: (m,) or (n, m).
+        ranks: (m,) place of each expert where totals tie, as the router settles it; None is by
+            name.
         train: the table the router was fitted on, with the same experts; the rows `clusters`,
             `nearest` and `shuffled_labels` are fitted on it, None without.
         encoder: what those rows see prompts through; None means the bundled static encoder.
@@ -66,7 +69,7 @@ def evaluate(
         ScoreTableError: arrays that do not fit the table, nothing measured, or a training table
             that lacks an expert.
     """
-    cells, rows = measured_cells(table, penalties)
+    cells, rows = measured_cells(table, penalties, ranks)
     ways = {"router": outcomes(cells, _choices(table, choices)[rows])}
     chosen = {
         "oracle": references.oracle(cells),

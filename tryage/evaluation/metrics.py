@@ -32,7 +32,7 @@ class Measured:
         groups: (n,) group of each prompt, as a position in `names`.
         names: names of the groups; one, of all prompts, where the table has none.
         grouped: whether the table has groups.
-        ranks: (m,) place of each expert by name, which settles ties whatever the column order.
+        ranks: (m,) place of each expert, which settles ties whatever the column order.
         scored: whether the losses are 1 - score.
     """
 
@@ -75,12 +75,15 @@ class Outcomes:
     measured: Array
 
 
-def measured_cells(table: ScoreTable, penalties: ArrayLike | None) -> tuple[Measured, Indices]:
+def measured_cells(
+    table: ScoreTable, penalties: ArrayLike | None, ranks: ArrayLike | None = None
+) -> tuple[Measured, Indices]:
     """Prepare a table for judging choices.
 
     Args:
         table: one task's table.
         penalties: what goals add to each loss, in units of loss: (m,), (n, m) or None.
+        ranks: (m,) place of each expert where totals tie, lowest first; None is by name.
 
     Returns:
         The measured cells, and the rows of the table that have any, shape (n,).
@@ -107,7 +110,8 @@ def measured_cells(table: ScoreTable, penalties: ArrayLike | None) -> tuple[Meas
     grouped = any(table.groups)
     order = tuple(dict.fromkeys(names))
     position = {name: number for number, name in enumerate(order)}
-    ranks = np.argsort(np.argsort(np.array(table.experts)))
+    if ranks is None:
+        ranks = np.argsort(np.argsort(np.array(table.experts)))
     cells = Measured(
         losses=losses,
         penalties=added[rows],
@@ -116,7 +120,7 @@ def measured_cells(table: ScoreTable, penalties: ArrayLike | None) -> tuple[Meas
         groups=np.array([position[name] for name in names], dtype=np.intp),
         names=order,
         grouped=grouped,
-        ranks=ranks,
+        ranks=np.asarray(ranks),
         scored=table.kind == "scores",
     )
     return cells, rows

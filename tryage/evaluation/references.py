@@ -15,23 +15,24 @@ from tryage.scores import ScoreTable
 
 
 def lowest(values: Array, ranks: Indices) -> Indices:
-    """The column of the lowest value of each row; ties within 1e-9 go to the first name.
+    """The column of the lowest value of each row; ties within 1e-9 go to the first by rank.
 
     Args:
         values: (n, m), NaN counts as infinitely high.
-        ranks: (m,) place of each expert by name.
+        ranks: (m,) place of each expert where values tie.
 
     Returns:
         (n,) columns.
     """
     known = np.where(np.isnan(values), np.inf, values)
     tied = known <= known.min(axis=1, keepdims=True) + TIE
-    return first_name(tied, ranks)
+    return first_ranked(tied, ranks)
 
 
-def first_name(tied: NDArray[np.bool_], ranks: Indices) -> Indices:
-    """The column that comes first by name among those tied in each row; shape (n,)."""
-    columns: Indices = np.where(tied, ranks, len(ranks)).argmin(axis=1)
+def first_ranked(tied: NDArray[np.bool_], ranks: Indices) -> Indices:
+    """The column that comes first by rank among those tied in each row; shape (n,)."""
+    # The ranks of one task's experts are those of the whole library: not 0 to m - 1.
+    columns: Indices = np.where(tied, ranks, ranks.max() + 1).argmin(axis=1)
     return columns
 
 
@@ -42,7 +43,7 @@ def oracle(cells: Measured) -> Indices:
     if cells.costs is not None:
         costs = np.where(tied & ~np.isnan(cells.costs), cells.costs, np.inf)
         tied &= costs <= costs.min(axis=1, keepdims=True)
-    return first_name(tied, cells.ranks)
+    return first_ranked(tied, cells.ranks)
 
 
 def group_best(cells: Measured) -> Indices:

@@ -22,8 +22,10 @@ from tryage.goals.builtin import (
     Readability,
     Recency,
     Security,
+    Share,
     Size,
     Verbosity,
+    find_goal,
 )
 
 __all__ = [
@@ -38,8 +40,10 @@ __all__ = [
     "Recency",
     "Scale",
     "Security",
+    "Share",
     "Size",
     "Verbosity",
     "check_weights",
+    "find_goal",
     "reference_date",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from tryage.errors import GoalError, did_you_mean
 from tryage.goals.base import Goal, check_weight
-from tryage.goals.builtin import GOALS
+from tryage.goals.builtin import GOALS, find_goal
 from tryage.limits import Limit, parse_limits
 
 
@@ -51,7 +51,7 @@ class Goals:
         object.__setattr__(self, "custom", own)
 
     def __hash__(self) -> int:
-        return hash((tuple(self.weights.items()), self.limits))
+        return hash((frozenset(self.weights.items()), self.limits))
 
     def to_dict(self) -> dict[str, Any]:
         """Return weights and limits as JSON types."""
@@ -72,7 +72,7 @@ def check_weights(weights: Mapping[str, float], own: Iterable[str] = ()) -> dict
     checked = {}
     known = {*GOALS, *own}
     for name, weight in weights.items():
-        if name not in known:
+        if name not in known and find_goal(name) is None:
             hint = did_you_mean(name, known) or f" Known: {', '.join(sorted(known))}."
             raise GoalError(f"unknown goal {name!r}.{hint}")
         checked[name] = check_weight(name, weight)

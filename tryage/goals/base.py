@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import datetime
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -24,6 +23,9 @@ Array = NDArray[np.float64]
 
 PROMPT_CHARS = 1000.0
 """Characters of a prompt that nothing is known of."""
+
+MOST_WEIGHT = 1e6
+"""A weight above which nothing but its goal counts anyway; more could only overflow."""
 
 _TINIEST = float(np.finfo(np.float64).tiny)
 
@@ -87,8 +89,8 @@ class Goal(abc.ABC):
         weight: λ ≥ 0, in units of the training table's loss spread.
     """
 
-    name: ClassVar[str]
-    unit: ClassVar[str]
+    name: str
+    unit: str
     log: ClassVar[bool] = False
     missing: ClassVar[Literal["worst", "error"]] = "worst"
 
@@ -196,6 +198,8 @@ def check_weight(name: str, weight: float) -> float:
         value = float(weight)
     except (TypeError, ValueError):
         raise GoalError(f"the weight of {name} is {weight!r}, not a number") from None
-    if not math.isfinite(value) or value < 0:
-        raise GoalError(f"the weight of {name} is {value:g}; a weight is a number >= 0")
+    if not 0 <= value <= MOST_WEIGHT:
+        raise GoalError(
+            f"the weight of {name} is {value:g}; a weight is a number from 0 to {MOST_WEIGHT:g}"
+        )
     return value

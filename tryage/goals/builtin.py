@@ -180,6 +180,41 @@ class Readability(Goal):
         return f"grade {value:.1f}"
 
 
+class Share(Goal):
+    """Share of the prompts that go to one expert; its name is ``share(EXPERT)``.
+
+    Args:
+        expert: name of the expert.
+        weight: λ ≥ 0.
+    """
+
+    unit = "share of prompts"
+
+    def __init__(self, expert: str, weight: float = 0.0) -> None:
+        super().__init__(weight)
+        self.expert = expert
+        self.name = f"share({expert})"
+
+    def value(self, expert: Expert) -> float:
+        """Return 1 for the expert itself and 0 for any other."""
+        return float(expert.name == self.expert)
+
+    def format(self, value: float) -> str:
+        """Return a percentage."""
+        return f"{value:.0%}"
+
+
+def find_goal(name: str) -> Goal | None:
+    """Return the goal that a name stands for: one of `GOALS`, or ``share(EXPERT)``."""
+    found = GOALS.get(name)
+    return _share(name) if found is None and name.startswith("share(") else found
+
+
+@functools.lru_cache(maxsize=256)
+def _share(name: str) -> Goal | None:
+    return Share(name[len("share(") : -1]) if name.endswith(")") else None
+
+
 def _target(facts: Facts, name: str, library: Library) -> Array:
     found = facts.targets.get(name)
     return np.full(len(library), np.nan) if found is None else found
@@ -192,6 +227,8 @@ _FACTS: Mapping[str, Any] = {
     "license": lambda e: e.license,
     "location": lambda e: e.security.location,
     "vendor": lambda e: e.security.vendor,
+    "pickle": lambda e: e.security.pickle,
+    "scan": lambda e: e.security.scan,
 }
 
 

@@ -6,15 +6,16 @@ import contextlib
 import importlib.util
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tryage.errors import ExpertError, TaskError, missing_extra
+from tryage.labeling.fingerprint import fingerprint
 from tryage.labeling.losses import BATCH_TOKENS, MASK_SHARE, Measurement, measure_rows
 from tryage.labeling.prompts import Row, read_rows
-from tryage.labeling.store import Cell, LabelStore
+from tryage.labeling.store import Cell, Key, LabelStore
 from tryage.labeling.tokens import MAX_WINDOW
 from tryage.library import FILL_MASK, TEXT_GENERATION, Expert, Library
 from tryage.prompts import Prompts
@@ -83,7 +84,8 @@ def label(
     Text-generation experts are scored on the reference given the prompt, or on the prompt itself;
     fill-mask experts on the words that are hidden from all of them alike. A prompt that names no
     task is measured by both kinds. The folder can be read with `ScoreTable.read`; a later call
-    measures what is missing there or failed.
+    measures what is missing there or failed, with the same model files. Calls may fill one folder
+    at the same time; what both measure is kept once.
 
     Args:
         library: the experts.
@@ -102,60 +104,34 @@ def label(
         PromptError: a prompt is wrong; names file, line and field.
         ModelNotFoundError, TaskError, ExpertError: an expert cannot be run at all. Nothing is
             written then.
-        OutputFolderError: `out` holds something else, or was measured in another way.
+        OutputFolderError: `out` holds something else, or was measured in another way or with
+            other model files, or a file in it is damaged.
+        OSError: `out` cannot be written; what was written before stays whole.
         MissingExtraError: torch, transformers or pyarrow is not installed.
     """
     started = time.perf_counter()
     runtime = Runtime(library, device=device, dtype=dtype, download=download)
     _check_extra()
-    for expert in library:
-        _check_measurable(expert)
-        runtime.check(expert.name)
+    marks = {expert.name: fingerprint(_folder(runtime, expert)) for expert in library}
     rows = read_rows(prompts, library.tasks, mask_share=mask_share)
     store = LabelStore(Path(out))
-    store.open(library, {"mask_share": mask_share, "max_window": max_window})
+    store.open(library, {"mask_share": mask_share, "max_window": max_window}, marks)
     done = store.measured(rows)
-    counts: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
+    run = _Run(runtime, store, max_window, batch_tokens, progress)
     for expert in library:
-        own = [row for row in rows if row.task == expert.task]
-        todo = [row for row in own if (row.task, row.id, expert.name) not in done]
-        finished = len(own) - len(todo)
-        counts["cells"] += len(own)
-        counts["reused"] += finished
-        _tell(progress, expert, finished, len(own))
-        batches = _measured(runtime, expert, todo, store, max_window, batch_tokens)
-        # Closing writes what was measured, also where the caller interrupts.
-        with contextlib.closing(batches):
-            for found in batches:
-                failed = [m.error for m in found if m.error is not None]
-                reasons.update(failed)
-                counts["failed"] += len(failed)
-                counts["measured"] += len(found) - len(failed)
-                finished += len(found)
-                _tell(progress, expert, finished, len(own))
-    return LabelSummary(
-        cells=counts["cells"],
-        measured=counts["measured"],
-        failed=counts["failed"],
-        reused=counts["reused"],
-        seconds=time.perf_counter() - started,
-        reasons=dict(reasons.most_common()),
-    )
+        run.measure(expert, [row for row in rows if row.task == expert.task], done)
+    return run.summary(time.perf_counter() - started)
 
 
-def _tell(progress: Progress | None, expert: Expert, done: int, total: int) -> None:
-    if progress is not None:
-        progress(expert.name, done, total)
-
-
-def _check_measurable(expert: Expert) -> None:
-    """Refuse experts whose probabilities cannot be read.
+def _folder(runtime: Runtime, expert: Expert) -> Path:
+    """Return the model folder of an expert whose probabilities can be read.
 
     Raises:
-        TaskError: names the expert and the reason.
+        TaskError: they cannot; says why.
+        ModelNotFoundError: there is no such folder.
     """
-    if expert.endpoint is not None:
+    folder = runtime.check(expert.name)
+    if folder is None:
         raise TaskError(
             f"expert {expert.name!r} is served at an endpoint, which does not tell the "
             "probabilities of a text; label needs local models"
@@ -165,6 +141,7 @@ def _check_measurable(expert: Expert) -> None:
             f"expert {expert.name!r} does {expert.task!r}; label measures {TEXT_GENERATION} and "
             f"{FILL_MASK}"
         )
+    return folder
 
 
 def _check_extra() -> None:
@@ -173,41 +150,83 @@ def _check_extra() -> None:
             raise missing_extra("hf", "measuring experts")
 
 
-def _measured(
-    runtime: Runtime,
-    expert: Expert,
-    rows: Sequence[Row],
-    store: LabelStore,
-    max_window: int,
-    batch_tokens: int,
-) -> Generator[list[Measurement], None, None]:
-    """Measure one expert's rows and store them; its model leaves memory at the end."""
-    if not rows:
-        return
-    try:
-        pipeline = runtime.load(expert.name)
-        if not isinstance(pipeline, TextGenerationPipeline | FillMaskPipeline):
-            runtime.unload(expert.name)
-            raise TaskError(
-                f"expert {expert.name!r} has an encoder and a decoder; label measures models that "
-                "continue a text"
-            )
-    except ExpertError as error:
-        failed = Measurement(float("nan"), str(error))
-        store.append([Cell(row, expert.name, failed) for row in rows])
-        yield [failed] * len(rows)
-        return
-    try:
-        for start in range(0, len(rows), _BLOCK):
-            block = rows[start : start + _BLOCK]
-            with _Writer(store, expert.name, block) as writer:
-                for numbers, found in measure_rows(
-                    pipeline, block, max_window=max_window, batch_tokens=batch_tokens
-                ):
-                    writer.add(numbers, found)
-                    yield found
-    finally:
-        runtime.unload(expert.name)
+@dataclass(slots=True)
+class _Run:
+    """One call of `label`: measures expert after expert and counts what became of the cells."""
+
+    runtime: Runtime
+    store: LabelStore
+    max_window: int
+    batch_tokens: int
+    progress: Progress | None
+    counts: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def measure(self, expert: Expert, rows: Sequence[Row], done: Container[Key]) -> None:
+        """Measure what is not `done` of an expert's rows."""
+        todo = [row for row in rows if (row.task, row.id, expert.name) not in done]
+        finished = len(rows) - len(todo)
+        self.counts["cells"] += len(rows)
+        self.counts["reused"] += finished
+        self._tell(expert, finished, len(rows))
+        # Closing writes what was measured, also where the caller interrupts.
+        with contextlib.closing(self._batches(expert, todo)) as batches:
+            for found in batches:
+                self._count(found)
+                finished += len(found)
+                self._tell(expert, finished, len(rows))
+
+    def _batches(
+        self, expert: Expert, rows: Sequence[Row]
+    ) -> Generator[list[Measurement], None, None]:
+        """Measure one expert's rows and store them; its model leaves memory at the end."""
+        if not rows:
+            return
+        try:
+            pipeline = self.runtime.load(expert.name)
+            if not isinstance(pipeline, TextGenerationPipeline | FillMaskPipeline):
+                self.runtime.unload(expert.name)
+                raise TaskError(
+                    f"expert {expert.name!r} has an encoder and a decoder; label measures models "
+                    "that continue a text"
+                )
+        except ExpertError as error:
+            failed = Measurement(float("nan"), str(error))
+            self.store.append([Cell(row, expert.name, failed) for row in rows])
+            yield [failed] * len(rows)
+            return
+        try:
+            for start in range(0, len(rows), _BLOCK):
+                block = rows[start : start + _BLOCK]
+                with _Writer(self.store, expert.name, block) as writer:
+                    for numbers, found in measure_rows(
+                        pipeline, block, max_window=self.max_window, batch_tokens=self.batch_tokens
+                    ):
+                        writer.add(numbers, found)
+                        yield found
+        finally:
+            self.runtime.unload(expert.name)
+
+    def _count(self, found: Sequence[Measurement]) -> None:
+        failed = [one.error for one in found if one.error is not None]
+        self.reasons.update(failed)
+        self.counts["failed"] += len(failed)
+        self.counts["measured"] += len(found) - len(failed)
+
+    def _tell(self, expert: Expert, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(expert.name, done, total)
+
+    def summary(self, seconds: float) -> LabelSummary:
+        """What was done so far."""
+        return LabelSummary(
+            cells=self.counts["cells"],
+            measured=self.counts["measured"],
+            failed=self.counts["failed"],
+            reused=self.counts["reused"],
+            seconds=seconds,
+            reasons=dict(self.reasons.most_common()),
+        )
 
 
 class _Writer:

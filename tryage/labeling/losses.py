@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tryage.errors import ExpertError
+from tryage.errors import ExpertError, TaskError
 from tryage.labeling.prompts import Row, read_rows
 from tryage.labeling.tokens import MAX_WINDOW, Encoded, Pipeline, Window, encode_row
-from tryage.runtime import FillMaskPipeline
+from tryage.runtime import AnyPipeline, FillMaskPipeline, TextGenerationPipeline
+from tryage.runtime.base import MODEL_FAULTS
 
 BATCH_TOKENS = 2048
 """Tokens, padding included, that go through a model at once by default."""
@@ -52,7 +53,7 @@ class Measurement:
 
 
 def measure(
-    pipeline: Pipeline,
+    pipeline: AnyPipeline,
     prompts: Iterable[str | Mapping[str, Any]],
     *,
     mask_share: float = MASK_SHARE,
@@ -75,7 +76,13 @@ def measure(
 
     Raises:
         PromptError: a prompt is wrong; says which and why.
+        TaskError: the probabilities of this expert cannot be read.
     """
+    if not isinstance(pipeline, TextGenerationPipeline | FillMaskPipeline):
+        raise TaskError(
+            f"expert {pipeline.expert.name!r}: losses are those of local models that continue or "
+            f"fill in a text, not of {type(pipeline).__name__}"
+        )
     rows = read_rows(prompts, (pipeline.task,), mask_share=mask_share)
     found: dict[int, Measurement] = {}
     for numbers, measured in measure_rows(
@@ -104,23 +111,24 @@ def measure_rows(
     for i, row in enumerate(rows):
         try:
             encoded[i] = encode_row(pipeline, row, max_window=max_window)
-        except FAULTS as error:
+        except ExpertError as error:
             yield [i], [_failed(error)]
     vocabulary = int(pipeline.model.config.get_text_config().vocab_size)
     limit = min(batch_tokens, _MAX_LOGITS // vocabulary)
     for batch in _packed(encoded, limit):
         part = [encoded[i] for i in batch]
         try:
-            yield batch, _measure_batch(pipeline, part, limit)
-        except FAULTS:
+            found = _measure_batch(pipeline, part, limit)
+        except ExpertError:
             # One row may be at fault, or memory short for all of them: each gets its own chance.
-            yield batch, [_measure_alone(pipeline, item) for item in part]
+            found = [_measure_alone(pipeline, item) for item in part]
+        yield batch, found
 
 
 def _measure_alone(pipeline: Pipeline, item: Encoded) -> Measurement:
     try:
         return _measure_batch(pipeline, [item], 1)[0]
-    except FAULTS as error:
+    except ExpertError as error:
         return _failed(error)
 
 
@@ -180,7 +188,11 @@ def _measurement(item: Encoded, bits: float, nats: float, right: int, count: int
 
 
 def _forward(pipeline: Pipeline, windows: Sequence[Window]) -> list[tuple[float, int]]:
-    """Return the cost of each window's wanted tokens, in nats, and how many were likeliest."""
+    """Return the cost of each window's wanted tokens, in nats, and how many were likeliest.
+
+    Raises:
+        ExpertError: the model failed on these windows.
+    """
     import torch
 
     length = max(len(window.ids) for window in windows)
@@ -195,9 +207,14 @@ def _forward(pipeline: Pipeline, windows: Sequence[Window]) -> list[tuple[float,
     at = torch.tensor([place for window in windows for place in window.at]).long()
     wanted = torch.tensor([token for window in windows for token in window.wanted]).long()
     options = {} if isinstance(pipeline, FillMaskPipeline) else {"use_cache": False}
-    with pipeline.turn():
-        logits = pipeline.model(ids.to(device), attention_mask=seen.to(device), **options).logits
-        costs, hits = _costs(logits, rows.to(device), at.to(device), wanted.to(device))
+    try:
+        with pipeline.turn():
+            output = pipeline.model(ids.to(device), attention_mask=seen.to(device), **options)
+            costs, hits = _costs(output.logits, rows.to(device), at.to(device), wanted.to(device))
+    except MODEL_FAULTS as error:
+        text = str(error).strip()
+        kind = type(error).__name__
+        raise ExpertError(f"{kind}: {text.splitlines()[0]}" if text else kind) from error
     sizes = [len(window.at) for window in windows]
     return [
         (float(cost.sum()), int(hit.sum()))
@@ -231,23 +248,5 @@ def _costs(logits: Any, rows: Any, at: Any, wanted: Any) -> tuple[Any, Any]:
     return torch.cat(costs).cpu(), torch.cat(hits).cpu()
 
 
-FAULTS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""Ways in which a model fails on a row. What the user or the system ends is not among them."""
-
-
-def _failed(error: BaseException) -> Measurement:
-    if isinstance(error, ExpertError):
-        return Measurement(math.nan, str(error))
-    text = str(error).strip()
-    reason = f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
-    return Measurement(math.nan, reason)
+def _failed(error: ExpertError) -> Measurement:
+    return Measurement(math.nan, str(error))

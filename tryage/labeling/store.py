@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,8 @@ from tryage.files import replacing, write_text
 from tryage.labeling.losses import Measurement
 from tryage.labeling.prompts import Row
 from tryage.library import Library
+from tryage.scores.files import LABEL_FILE
 
-LABEL_FILE = "label.json"
 FORMAT = 1
 
 Key = tuple[str, str, str]
@@ -45,21 +47,44 @@ class LabelStore:
         self.folder = folder
         self._next = 0
 
-    def open(self, library: Library, settings: Mapping[str, Any]) -> None:
+    def open(
+        self,
+        library: Library,
+        settings: Mapping[str, Any],
+        fingerprints: Mapping[str, str] | None = None,
+    ) -> None:
         """Make the folder, or check that it was made by the same measurements.
 
         Args:
             library: its experts' models must be those of the earlier run.
             settings: what the losses depend on; must be those of the earlier run.
+            fingerprints: by expert, what its files must still give; see `fingerprint`.
 
         Raises:
             OutputFolderError: the folder holds something else, or other measurements.
         """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise OutputFolderError(f"{str(self.folder)!r} is a file; give a folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _alone(self.folder):
+            earlier = self._read_label()
+            label = self._label(earlier, library, settings, fingerprints or {})
+            if label != earlier:
+                write_text(self.folder / LABEL_FILE, json.dumps(label, indent=2) + "\n")
+
+    def _label(
+        self,
+        earlier: Mapping[str, Any] | None,
+        library: Library,
+        settings: Mapping[str, Any],
+        fingerprints: Mapping[str, str],
+    ) -> dict[str, Any]:
+        """What the label file is to hold: what it held and what this run adds, if they agree."""
         experts = {
             expert.name: {"model": expert.model, "revision": expert.revision, "task": expert.task}
             for expert in library
         }
-        earlier = self._read_label()
+        marks = dict(fingerprints)
         if earlier is not None:
             self._compare("setting", earlier["settings"], settings)
             both = {
@@ -67,24 +92,24 @@ class LabelStore:
             }
             self._compare("expert", both, {name: experts[name] for name in both})
             experts = {**earlier["experts"], **experts}
-        label = {
+            known = earlier.get("fingerprints", {})
+            self._compare_files(library, known, marks)
+            marks = {**known, **marks}
+        return {
             "format": FORMAT,
             "library": library.name,
             "experts": experts,
+            "fingerprints": marks,
             "settings": dict(settings),
         }
-        if label != earlier:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_text(self.folder / LABEL_FILE, json.dumps(label, indent=2) + "\n")
 
     def _read_label(self) -> dict[str, Any] | None:
         path = self.folder / LABEL_FILE
-        if not self.folder.exists():
-            return None
-        if not self.folder.is_dir():
-            raise OutputFolderError(f"{str(self.folder)!r} is a file; give a folder")
+        # Looked at before the label file: another run writes that first. Its temporary files,
+        # and the system's own, begin with a dot.
+        filled = any(not found.name.startswith(".") for found in self.folder.iterdir())
         if not path.is_file():
-            if any(self.folder.iterdir()):
+            if filled:
                 raise OutputFolderError(
                     f"{str(self.folder)!r} is not empty and holds no {LABEL_FILE}, so something "
                     "else made it; give a new folder"
@@ -93,7 +118,8 @@ class LabelStore:
         try:
             label: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             found = label["format"]
-            whole = isinstance(label["experts"], dict) and isinstance(label["settings"], dict)
+            parts = (label["experts"], label["settings"], label.get("fingerprints", {}))
+            whole = all(isinstance(part, dict) for part in parts)
         except (ValueError, KeyError, TypeError) as error:
             raise OutputFolderError(f"{path}: damaged; give a new folder") from error
         if found != FORMAT or not whole:
@@ -112,19 +138,41 @@ class LabelStore:
                     "losses would not be comparable. Give a new folder."
                 )
 
+    def _compare_files(
+        self, library: Library, earlier: Mapping[str, str], now: Mapping[str, str]
+    ) -> None:
+        both = {expert.name for expert in library} & earlier.keys() & now.keys()
+        changed = {name for name in both if earlier[name] != now[name]}
+        # Where nothing could be measured yet, the change may well be what mends it.
+        for name in sorted(changed & self._measured_experts()) if changed else ():
+            raise OutputFolderError(
+                f"the model files of expert {name!r} ({library[name].model}) are no longer those "
+                f"that {str(self.folder)!r} was measured with (SHA-256 {earlier[name][:12]}…, "
+                f"now {now[name][:12]}…); losses would not be comparable. Give a new folder, "
+                "or the changed model a new name in the library."
+            )
+
+    def _measured_experts(self) -> set[str]:
+        return {
+            expert
+            for shard in self.shards()
+            for expert, error in zip(*_columns(shard, ("expert", "error")), strict=True)
+            if error is None
+        }
+
     def measured(self, rows: Sequence[Row]) -> set[Key]:
         """Return the cells that are measured already.
 
         Raises:
             PromptError: one of `rows` was measured with another text under the same id.
+            OutputFolderError: a shard is cut or damaged.
         """
-        parquet = _parquet()
         texts = {(row.task, row.id): (row.prompt, row.reference) for row in rows}
         done: set[Key] = set()
-        names = ["task", "prompt_id", "prompt", "reference", "expert", "error"]
         for shard in self.shards():
-            table = parquet.read_table(shard, columns=names)
-            columns = [table.column(name).to_pylist() for name in names]
+            columns = _columns(
+                shard, ("task", "prompt_id", "prompt", "reference", "expert", "error")
+            )
             for task, name, prompt, reference, expert, error in zip(*columns, strict=True):
                 text = texts.get((task, name))
                 if text is not None and text != (prompt, reference):
@@ -141,7 +189,11 @@ class LabelStore:
         return sorted(self.folder.glob("cells-*.parquet"))
 
     def append(self, cells: Sequence[Cell]) -> None:
-        """Write cells as one new shard; it reaches the disk before it gets its name."""
+        """Write cells as one new shard; it reaches the disk before it gets its name.
+
+        Raises:
+            OSError: it cannot be written; nothing is left of it, and earlier shards stay whole.
+        """
         if not cells:
             return
         import pyarrow
@@ -166,8 +218,53 @@ class LabelStore:
         # Two runs may write at once: the number orders the shards, the rest keeps them apart.
         self._next = max(self._next, len(self.shards())) + 1
         name = f"cells-{self._next:06d}-{secrets.token_hex(4)}.parquet"
-        with replacing(self.folder / name) as temporary:
-            parquet.write_table(pyarrow.table(columns), temporary, compression="zstd")
+        try:
+            with replacing(self.folder / name) as temporary:
+                parquet.write_table(pyarrow.table(columns), temporary, compression="zstd")
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{len(cells)} measured cells could not be written: {error.strerror or error}; "
+                "what was written before is whole, so make room and run label again",
+                str(self.folder),
+            ) from error
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other runs waiting while this one reads and writes a folder's label file.
+
+    The lock ends with the process, however that ends. Where the system has no such lock, runs
+    that start within the same moment may overwrite each other's label file, never a shard.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network folders cannot be locked
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _columns(shard: Path, names: Sequence[str]) -> list[list[Any]]:
+    """Read columns of a shard; one that was cut or changed is named with the way out."""
+    parquet = _parquet()
+    import pyarrow
+
+    try:
+        table = parquet.ParquetFile(shard).read(columns=list(names))
+        return [table.column(name).to_pylist() for name in names]
+    except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise OutputFolderError(
+            f"{shard}: not a whole shard: {reason}; delete this file, and its cells are measured "
+            "again, or give a new folder"
+        ) from error
 
 
 def _numbers(values: Sequence[float], kind: Any) -> Any:

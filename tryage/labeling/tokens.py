@@ -81,6 +81,7 @@ def _encode_causal(pipeline: TextGenerationPipeline, row: Row, max_window: int) 
         scored = row.reference
     tokens = _tokenize(pipeline, text)
     n = len(tokens.ids)
+    _check_room(size, len(start))
     if not n:
         raise ExpertError("the tokenizer leaves nothing of the text to score")
     kept = _keep_end(context, size - min(n, size // 2), start)
@@ -99,6 +100,13 @@ def _encode_causal(pipeline: TextGenerationPipeline, row: Row, max_window: int) 
         at = list(range(max(len(before), 1) - 1, len(ids) - 1))
         made.append(Window(ids, at, [ids[position + 1] for position in at]))
     return Encoded(made, len(scored.encode()), bits, truncated=len(kept) < len(context))
+
+
+def _check_room(size: int, special: int) -> None:
+    if size <= special:
+        raise ExpertError(
+            f"a window of {size} tokens leaves no room for text beside {special} special tokens"
+        )
 
 
 def _asked(pipeline: TextGenerationPipeline, prompt: str, answer: str) -> tuple[list[int], str]:
@@ -120,9 +128,11 @@ def _keep_end(context: list[int], room: int, start: list[int]) -> list[int]:
 
 def _encode_masked(pipeline: FillMaskPipeline, masked: MaskedText, max_window: int) -> Encoded:
     tokens, ranges, bits = _in_context(pipeline, masked) or _in_pieces(pipeline, masked)
-    mask = pipeline.tokenizer.mask_token_id
+    mask = pipeline.tokenizer.convert_tokens_to_ids(pipeline.mask_token)
     hidden = {i for low, high in ranges for i in range(low, high)}
-    room = min(pipeline.window, max_window - (pipeline.context - pipeline.window))
+    special = len(pipeline.prefix) + len(pipeline.suffix)
+    room = min(pipeline.context, max_window) - special
+    _check_room(room + special, special)
     made = []
     for start, end in windows(len(tokens), room, ranges):
         places = [i for i in range(start, end) if i in hidden]
@@ -194,13 +204,7 @@ def _leading_blanks(pipeline: Pipeline, ids: list[int]) -> int:
 def _tokenize(pipeline: Pipeline, text: str) -> _Tokens:
     if not pipeline.tokenizer.is_fast:
         return _Tokens(pipeline.encode(text), None)
-    encoded = pipeline.tokenizer(
-        text,
-        add_special_tokens=False,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        verbose=False,
-    )
+    encoded = pipeline.tokenize(text, add_special_tokens=False, return_offsets_mapping=True)
     return _Tokens(encoded["input_ids"], encoded["offset_mapping"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
@@ -80,6 +81,12 @@ class Predictor(Protocol):
     def predict(self, prompts: Sequence[str]) -> Prediction:
         """Return expected targets and their standard errors."""
 
+    def with_expert(self, prompts: Sequence[str], table: ScoreTable) -> Self:
+        """Return a predictor that knows one more expert, the table's only one."""
+
+    def without_expert(self, name: str) -> Self:
+        """Return a predictor that does not know an expert."""
+
     def state(self) -> State:
         """Return JSON-ready configuration and arrays that `from_state` rebuilds it from."""
 
@@ -146,6 +153,9 @@ class FittedPredictor(abc.ABC):
     """
 
     kind: ClassVar[str]
+    slow: ClassVar[bool] = False
+    """Whether a fit takes minutes, because the kind trains a network of its own on the texts."""
+
     experts_: tuple[str, ...]
     targets_: tuple[str, ...]
     averages_: Targets
@@ -212,6 +222,66 @@ class FittedPredictor(abc.ABC):
             raise PredictorError(f"stored predictor {cls.kind!r} lacks {error}") from error
         return predictor
 
+    def with_expert(self, prompts: Sequence[str], table: ScoreTable) -> Self:
+        """Return a predictor that knows one more expert; what it knows of the others stays.
+
+        Args:
+            prompts: probes, n texts like those it was fitted on.
+            table: the new expert's measurements on them, its only column.
+
+        Raises:
+            PredictorError: several experts or a known one, nothing measured, or a target that
+                is predicted of the others but was not measured.
+        """
+        self._check_fitted()
+        measured = training_targets(len(prompts), table)
+        if len(table.experts) != 1 or table.experts[0] in self.experts_:
+            raise PredictorError(
+                f"experts {', '.join(table.experts)} cannot join {', '.join(self.experts_)}; "
+                "add one new expert at a time"
+            )
+        lacking = [target for target in self.targets_ if target not in measured]
+        if lacking:
+            raise PredictorError(
+                f"the probes do not measure {', '.join(lacking)} of {table.experts[0]!r}, which is "
+                "predicted of the other experts; measure it on at least one probe"
+            )
+        measured = {target: measured[target] for target in self.targets_}
+        grown = copy.copy(self)
+        grown.experts_ = (*self.experts_, table.experts[0])
+        grown.averages_ = {
+            target: np.append(self.averages_[target], np.nanmean(values))
+            for target, values in measured.items()
+        }
+        grown._join(prompts, measured)
+        return grown
+
+    def without_expert(self, name: str) -> Self:
+        """Return a predictor that does not know an expert; what it knows of the others stays.
+
+        Raises:
+            PredictorError: it does not know the expert, or knows no other.
+        """
+        self._check_fitted()
+        if name not in self.experts_ or len(self.experts_) == 1:
+            raise PredictorError(
+                f"cannot take {name!r} out of the experts {', '.join(self.experts_)}"
+            )
+        columns = [i for i, expert in enumerate(self.experts_) if expert != name]
+        left = copy.copy(self)
+        left.experts_ = tuple(self.experts_[column] for column in columns)
+        left.averages_ = {target: row[columns] for target, row in self.averages_.items()}
+        left._keep_columns(columns)
+        return left
+
+    @abc.abstractmethod
+    def _join(self, prompts: Sequence[str], measured: Targets) -> None:
+        """Append what is learned of a new expert from its values, each (n, 1)."""
+
+    @abc.abstractmethod
+    def _keep_columns(self, columns: list[int]) -> None:
+        """Keep only what is known of some experts."""
+
     def _check_fitted(self) -> None:
         if not hasattr(self, "experts_"):
             raise NotFittedError(
@@ -255,6 +325,10 @@ class VectorPredictor(FittedPredictor):
     """
 
     TARGET_ARRAYS: ClassVar[tuple[str, ...]]
+    SHARED_ARRAYS: ClassVar[tuple[str, ...]] = ()
+    """Those of `TARGET_ARRAYS` that are not about single experts; all others have the experts
+    along their last axis."""
+
     fitted_: dict[str, Targets]
 
     def fit(self, prompts: Sequence[str], table: ScoreTable) -> Self:
@@ -291,6 +365,33 @@ class VectorPredictor(FittedPredictor):
         """Like `predict`, from the prompts' vectors, shape (n_prompts, dim)."""
         mean, std = self._predict(vectors)
         return Prediction(mean, std, self.novelty_.flag(vectors))
+
+    def _join(self, prompts: Sequence[str], measured: Targets) -> None:
+        vectors = self._encode(prompts)
+        grown = {}
+        for target, own in self.fitted_.items():
+            new = self._fit_target(target, vectors, measured[target])
+            grown[target] = {
+                name: array
+                if name in self.SHARED_ARRAYS
+                else np.concatenate([array, new[name]], axis=-1)
+                for name, array in own.items()
+            }
+        self.fitted_ = grown
+        self._prepare()
+
+    def _keep_columns(self, columns: list[int]) -> None:
+        self.fitted_ = {
+            target: {
+                # Laid out as when it is loaded again, so that sums round alike.
+                name: array
+                if name in self.SHARED_ARRAYS
+                else np.ascontiguousarray(array[..., columns])
+                for name, array in own.items()
+            }
+            for target, own in self.fitted_.items()
+        }
+        self._prepare()
 
     def _encode(self, prompts: Sequence[str]) -> Vectors:
         if self.encoder is None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.encoders import Encoder
-from tryage.predictors.base import LOSS, FittedPredictor, Floats, Prediction
+from tryage.predictors.base import LOSS, FittedPredictor, Floats, Prediction, Targets
 from tryage.scores import ScoreTable
 
 
@@ -29,10 +29,7 @@ class BestSinglePredictor(FittedPredictor):
             PredictorError: there is nothing to learn from, or an expert was never measured.
         """
         measured = self._learn_averages(len(prompts), table)
-        self.average_std_ = {
-            name: np.nanstd(values, axis=0) / np.sqrt((~np.isnan(values)).sum(axis=0))
-            for name, values in measured.items()
-        }
+        self.average_std_ = {name: _standard_error(values) for name, values in measured.items()}
         return self
 
     def predict(self, prompts: Sequence[str]) -> Prediction:
@@ -46,6 +43,15 @@ class BestSinglePredictor(FittedPredictor):
         mean = {name: np.broadcast_to(row, shape).copy() for name, row in self.averages_.items()}
         std = {name: np.broadcast_to(row, shape).copy() for name, row in self.average_std_.items()}
         return Prediction(mean, std, np.zeros(len(prompts), dtype=bool))
+
+    def _join(self, prompts: Sequence[str], measured: Targets) -> None:
+        new = {name: _standard_error(values) for name, values in measured.items()}
+        self.average_std_ = {
+            name: np.append(row, new[name]) for name, row in self.average_std_.items()
+        }
+
+    def _keep_columns(self, columns: list[int]) -> None:
+        self.average_std_ = {name: row[columns] for name, row in self.average_std_.items()}
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {f"{target}.average_std": row for target, row in self.average_std_.items()}
@@ -97,6 +103,12 @@ class RandomPredictor(FittedPredictor):
         rng = np.random.default_rng(int.from_bytes(digest, "little"))
         return rng.random((len(self.targets_), len(self.experts_)))
 
+    def _join(self, prompts: Sequence[str], measured: Targets) -> None:
+        """Learn nothing: draws come from the spread of all experts."""
+
+    def _keep_columns(self, columns: list[int]) -> None:
+        """Forget nothing."""
+
     def _config(self) -> dict[str, Any]:
         return {"spreads": self.spreads_}
 
@@ -107,3 +119,9 @@ class RandomPredictor(FittedPredictor):
         # Folders from before there were several targets hold the loss's spread alone.
         found = config["spreads"] if "spreads" in config else {LOSS: config["spread"]}
         self.spreads_ = {target: float(found[target]) for target in self.targets_}
+
+
+def _standard_error(values: Floats) -> Floats:
+    """Return the standard error of each column's mean, (n_experts,)."""
+    error: Floats = np.nanstd(values, axis=0) / np.sqrt((~np.isnan(values)).sum(axis=0))
+    return error

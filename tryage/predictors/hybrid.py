@@ -45,6 +45,7 @@ class HybridPredictor(ClustersPredictor):
         "lowest",
         "highest",
     )
+    SHARED_ARRAYS: ClassVar[tuple[str, ...]] = ("share",)
 
     def __init__(
         self,

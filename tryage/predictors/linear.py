@@ -30,6 +30,7 @@ class LinearPredictor(VectorPredictor):
         "centre",
         "spread",
     )
+    SHARED_ARRAYS: ClassVar[tuple[str, ...]] = ("centre", "spread")
 
     def _fit_target(self, target: str, vectors: Vectors, values: Floats) -> Targets:
         columns = np.arange(values.shape[1])

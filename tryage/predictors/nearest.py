@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -61,6 +61,25 @@ class NearestPredictor(VectorPredictor):
                 shift, std[target][row] = known.average(near, weight)
                 mean[target][row] = self.averages_[target] + shift
         return mean, std
+
+    def _join(self, prompts: Sequence[str], measured: Targets) -> None:
+        vectors = self._encode(prompts)
+        known = {vector.tobytes(): row for row, vector in enumerate(self.vectors_)}
+        # Probes that stand in the training table fill its rows, so that they do not count twice.
+        rows = [known.get(vector.tobytes(), -1) for vector in vectors]
+        fresh = [number for number, row in enumerate(rows) if row < 0]
+        for place, number in enumerate(fresh):
+            rows[number] = len(self.vectors_) + place
+        self.vectors_ = np.concatenate([self.vectors_, vectors[fresh]])
+        grown = {}
+        for target, own in self.fitted_.items():
+            old = own["residuals"]
+            wide = np.full((len(self.vectors_), old.shape[1] + 1), np.nan)
+            wide[: len(old), :-1] = old
+            wide[rows, -1] = (measured[target] - np.nanmean(measured[target]))[:, 0]
+            grown[target] = {"residuals": wide}
+        self.fitted_ = grown
+        self._prepare()
 
     @classmethod
     def _settings(cls, config: Mapping[str, Any]) -> dict[str, Any]:

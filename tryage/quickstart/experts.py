@@ -16,12 +16,14 @@ from typing import Any
 from tryage.errors import missing_extra
 from tryage.files import replacing, replacing_folder, write_text
 from tryage.library import TEXT_GENERATION
-from tryage.quickstart.recipes import Recipe
+from tryage.quickstart.optimizer import Optimizer
+from tryage.quickstart.recipes import CONTEXT, Recipe
 
 try:
     import numpy as np
     import torch
     import transformers
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file, save_file
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
     from tokenizers.trainers import BpeTrainer
@@ -31,9 +33,6 @@ except ImportError as error:
 PAD, START, END, MASK = "<pad>", "<s>", "</s>", "<mask>"
 _SPECIAL = (PAD, START, END, MASK)
 _PAD, _START, _END, _MASK = range(4)
-
-CONTEXT = 256
-"""Tokens that a starter expert takes at most."""
 
 _NEIGHBOURS = 8
 """Tokens that a filler's layer looks at, half on either side. In a few hundred steps a layer that
@@ -96,18 +95,21 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
 
 
 class _Trainer:
-    """Model, optimizer and tokens of one training; `step` counts what is done."""
+    """Model, optimizer and tokens of one training."""
 
     def __init__(self, recipe: Recipe, texts: Sequence[str]) -> None:
         self.recipe = recipe
-        self.step = 0
         self.tokenizer = train_tokenizer(texts, recipe.vocabulary)
         self._read(texts)
         torch.manual_seed(recipe.seed)
         self.model = self._build()
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.05
-        )
+        self.parameters = dict(self.model.named_parameters())
+        self.optimizer = Optimizer(self.parameters)
+
+    @property
+    def step(self) -> int:
+        """How many steps are done."""
+        return self.optimizer.steps
 
     @property
     def causal(self) -> bool:
@@ -143,6 +145,7 @@ class _Trainer:
             "bos_token_id": _START,
             "eos_token_id": _END,
             "tie_word_embeddings": True,
+            "initializer_range": 0.05,
         }
         if self.causal:
             wide = recipe.hidden * 8 // 3 // 8 * 8
@@ -172,11 +175,7 @@ class _Trainer:
         loss = self._causal_loss(generator) if self.causal else self._masked_loss(generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(self.step, recipe.steps)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
+        self.optimizer.step(recipe.learning_rate * _schedule(self.step, recipe.steps))
 
     def _windows(self, generator: torch.Generator) -> torch.Tensor:
         """Token positions of this step's windows, (batch, window - 1); a start token leads each."""
@@ -209,34 +208,27 @@ class _Trainer:
 
     def checkpoint(self, folder: Path) -> None:
         """Write weights and optimizer state; the file appears whole or not at all."""
-        tensors = {}
-        for name, parameter in self.model.named_parameters():
-            tensors[f"weight.{name}"] = parameter.detach()
-            for key in ("exp_avg", "exp_avg_sq"):
-                tensors[f"{key}.{name}"] = self.optimizer.state[parameter][key]
+        weights = {f"weight.{name}": value.detach() for name, value in self.parameters.items()}
         about = {"step": str(self.step), "recipe": json.dumps(self.recipe.to_dict())}
         with replacing(folder / "state.safetensors") as temporary:
-            save_file(tensors, temporary, metadata=about)
+            save_file({**weights, **self.optimizer.state}, temporary, metadata=about)
 
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint of the same recipe, if there is one."""
         path = folder / "state.safetensors"
         if not path.is_file():
             return
-        about = _metadata(path)
+        try:
+            about = _metadata(path)
+            tensors = load_file(path)
+        except SafetensorError:  # cut short by a crash of the machine: begin again
+            return
         if about.get("recipe") != json.dumps(self.recipe.to_dict()):
             return
-        tensors = load_file(path)
-        step = int(about["step"])
         with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
+            for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[f"weight.{name}"])
-                self.optimizer.state[parameter] = {
-                    "step": torch.tensor(float(step)),
-                    "exp_avg": tensors[f"exp_avg.{name}"],
-                    "exp_avg_sq": tensors[f"exp_avg_sq.{name}"],
-                }
-        self.step = step
+        self.optimizer.load(tensors, int(about["step"]))
 
     def save(self, folder: Path) -> None:
         """Save model, tokenizer and a card, as `transformers.pipeline` loads them."""
@@ -267,7 +259,5 @@ def _schedule(step: int, steps: int) -> float:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    from safetensors import safe_open
-
     with safe_open(path, framework="np") as file:
         return dict(file.metadata() or {})

@@ -11,6 +11,12 @@ from typing import Any
 
 from tryage.library import FILL_MASK, TEXT_GENERATION
 
+LIBRARY = "starter"
+"""Name of the library that the experts form."""
+
+CONTEXT = 256
+"""Tokens that a starter expert takes at most."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -38,7 +44,7 @@ class Recipe:
     layers: int
     steps: int
     vocabulary: int = 2048
-    learning_rate: float = 5e-3
+    learning_rate: float = 0.02
     batch: int = 4
     window: int = 128
     hide: float = 0.3
@@ -54,8 +60,8 @@ class Recipe:
         return cls(**{field.name: data[field.name] for field in fields(cls)})
 
 
-def _causal(name: str, domain: str, hidden: int, steps: int, rate: float = 5e-3) -> Recipe:
-    return Recipe(name, domain, TEXT_GENERATION, hidden, 2, steps, learning_rate=rate)
+def _causal(name: str, domain: str, hidden: int, steps: int) -> Recipe:
+    return Recipe(name, domain, TEXT_GENERATION, hidden, 2, steps)
 
 
 def _masked(name: str, domain: str, hidden: int, steps: int) -> Recipe:
@@ -63,14 +69,14 @@ def _masked(name: str, domain: str, hidden: int, steps: int) -> Recipe:
 
 
 STARTER = (
-    _causal("legal-writer", "legal", 64, 300),
-    _causal("reference-writer", "reference", 64, 300),
-    _causal("readme-writer", "readme", 64, 300),
-    _causal("headers-writer", "headers", 64, 300),
-    _causal("python-writer-small", "python", 64, 400),
-    _causal("python-writer-large", "python", 128, 400, 3e-3),
-    _masked("legal-filler", "legal", 64, 400),
-    _masked("reference-filler", "reference", 64, 400),
+    _causal("legal-writer", "legal", 64, 350),
+    _causal("reference-writer", "reference", 64, 350),
+    _causal("readme-writer", "readme", 64, 350),
+    _causal("headers-writer", "headers", 64, 350),
+    _causal("python-writer-small", "python", 64, 300),
+    _causal("python-writer-large", "python", 128, 350),
+    _masked("legal-filler", "legal", 64, 500),
+    _masked("reference-filler", "reference", 64, 500),
     _masked("readme-filler", "readme", 96, 400),
     _masked("headers-filler", "headers", 96, 400),
     _masked("python-filler", "python", 96, 400),

@@ -14,7 +14,7 @@ import os
 import re
 import sysconfig
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tryage.errors import TryageError
@@ -28,6 +28,8 @@ _HEADER_SUFFIXES = (".h", ".hpp")
 _LICENSE_NAME = re.compile(r"(licen[sc]e|copying|notice)", re.IGNORECASE)
 _FILES_PER_FOLDER = 40  # a generator's output (torch has 7000 headers in one folder) is a sample
 _LARGEST_FILE = 400_000  # bytes; larger files are tables of data rather than text
+_COUNTED = 6_000  # characters of a file that count towards a held-out part: many files, not long
+_LEAST = 20_000  # characters of a held-out part
 _SHORTEST_UNIQUE = 60  # characters; shorter paragraphs ("else:") may recur
 _BLANK_LINES = re.compile(r"\n[ \t]*\n")
 _SPACES = re.compile(r"\s+")
@@ -35,12 +37,12 @@ _SPACES = re.compile(r"\s+")
 
 @dataclass(frozen=True)
 class Source:
-    """One source file's text after paragraphs seen elsewhere are taken out.
+    r"""One source file's text after paragraphs seen elsewhere are taken out.
 
     Attributes:
         domain: One of `DOMAINS`.
         name: Where the text is from, relative to the installation.
-        text: The text, with ``\\n`` line ends.
+        text: The text, with ``\n`` line ends.
     """
 
     domain: str
@@ -80,15 +82,15 @@ class Excerpt:
 def gather(
     *,
     train_chars: int = 800_000,
-    held_out_chars: int = 300_000,
+    held_out_chars: int = 200_000,
     domains: Iterable[str] = DOMAINS,
 ) -> dict[str, Corpus]:
     """Collect and split the text of every domain.
 
     Args:
-        train_chars: At most this many characters of training text per domain.
-        held_out_chars: At most this many characters in each of the label and test parts;
-            a domain with little text gives 15 % of it to each.
+        train_chars: About this many characters of training text per domain, if it has them.
+        held_out_chars: About this many characters in each of the label and test parts, of which
+            a file counts 6,000 at most; a domain with little text gives 15 % of it to each.
         domains: Which domains to keep; all are read, so that the parts never depend on this.
 
     Returns:
@@ -100,9 +102,8 @@ def gather(
     seen: set[bytes] = set()
     corpora = {}
     for domain in DOMAINS:
-        limit = train_chars + 2 * held_out_chars
-        sources = _unique(domain, _READERS[domain](), seen, limit)
-        corpora[domain] = _split(domain, sources, held_out_chars)
+        sources = _unique(domain, _READERS[domain](), seen, 4 * train_chars + 4 * held_out_chars)
+        corpora[domain] = _split(domain, sources, train_chars, held_out_chars)
     return {domain: corpora[domain] for domain in domains}
 
 
@@ -138,7 +139,7 @@ def _pieces(source: Source, length: int) -> Iterator[Excerpt]:
         piece = piece[: cut if cut > length // 2 else length].strip("\n")
         words = re.findall(r"\w{2,}", piece)
         if len(words) >= length // 16:  # not a table, a drawing or a column of numbers
-            pieces.append(Excerpt(f"{source.name}:{start}", source.domain, piece))
+            pieces.append(Excerpt(f"{source.domain}/{source.name}:{start}", source.domain, piece))
         newline = source.text.find("\n", start + length)
         start = newline + 1 if newline >= 0 else len(source.text)
     # Neighbouring pieces say the same; a stable hash spreads the choice over the file.
@@ -171,27 +172,29 @@ def _unique(
     return kept
 
 
-def _split(domain: str, sources: list[Source], held_out_chars: int) -> Corpus:
+def _split(domain: str, sources: list[Source], train_chars: int, held_out_chars: int) -> Corpus:
     total = sum(len(source.text) for source in sources)
     quota = min(held_out_chars, int(0.15 * total))
-    if quota < 20_000:
+    if quota < _LEAST:
         raise TryageError(
             f"this Python installation carries {total:,} characters of {domain} text, and the "
-            "quickstart needs 134,000; install the extras first: "
+            f"quickstart needs {_LEAST / 0.15:,.0f}; install the extras first: "
             'pip install "tryage[hf,langchain,llama-index]"'
         )
+    # Where there is plenty, many files teach more than a few long ones.
+    longest = train_chars // 20 if total > 2 * train_chars else total
+    quotas = {"test": quota, "label": quota, "train": train_chars}
+    counted = {"test": _COUNTED, "label": _COUNTED, "train": longest}
     parts: dict[str, list[Source]] = {"test": [], "label": [], "train": []}
-    filled = {"test": 0, "label": 0}
     for source in sources:
-        # A file larger than a third of a part would be the part: it goes to training.
-        small = len(source.text) <= quota // 3
-        for part in ("test", "label"):
-            if small and filled[part] < quota:
-                parts[part].append(source)
-                filled[part] += len(source.text)
+        for part, taken in parts.items():
+            # A file larger than a third of a held-out part would be the part.
+            fits = part == "train" or len(source.text) <= quota // 3
+            if fits and quotas[part] > 0:
+                text = source.text[:longest] if part == "train" else source.text
+                taken.append(replace(source, text=text))
+                quotas[part] -= min(len(text), counted[part])
                 break
-        else:
-            parts["train"].append(source)
     return Corpus(domain, tuple(parts["train"]), tuple(parts["label"]), tuple(parts["test"]))
 
 

@@ -20,11 +20,12 @@ from tryage.runtime.reading import (
     TokenClassificationPipeline,
     ZeroShotClassificationPipeline,
 )
-from tryage.runtime.runtime import ExpertHealth, Runtime
+from tryage.runtime.runtime import AnyPipeline, ExpertHealth, Runtime
 from tryage.runtime.streams import AsyncTextStream, TextStream
 
 __all__ = [
     "Answer",
+    "AnyPipeline",
     "AsyncEndpointStream",
     "AsyncTextStream",
     "Batching",

@@ -11,8 +11,12 @@ from tryage.errors import ExpertError, PromptError
 from tryage.library import Expert
 from tryage.runtime.models import Parts, context_length
 
-FAULTS = (RuntimeError, ValueError, IndexError, KeyError, TypeError, MemoryError)
-"""What models raise when they fail."""
+MODEL_FAULTS = (IndexError, MemoryError, OSError, RuntimeError, ValueError)
+"""What a model call raises where the model, its input or the memory is at fault.
+
+Running out of a GPU's memory is a RuntimeError. A TypeError or an AttributeError is a fault of
+the code around the model, and is not among them.
+"""
 
 
 class Cancelled(Exception):
@@ -125,11 +129,23 @@ class Pipeline:
                 self._lock.release()
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
-        """Return the token ids of a text of any length, without a note about long ones."""
-        ids = self.tokenizer(
-            text, add_special_tokens=special, verbose=False, return_attention_mask=False
-        )["input_ids"]
-        return list(ids)
+        """Return the token ids of a text of any length, without a note about long ones.
+
+        Raises:
+            ExpertError: the tokenizer failed.
+        """
+        return list(self.tokenize(text, add_special_tokens=special)["input_ids"])
+
+    def tokenize(self, text: str, **options: Any) -> Any:
+        """Call the tokenizer on a text of any length, without a note about long ones.
+
+        Raises:
+            ExpertError: the tokenizer failed.
+        """
+        try:
+            return self.tokenizer(text, verbose=False, return_attention_mask=False, **options)
+        except Exception as error:  # tokenizers raise nothing more precise
+            raise self.failure(error) from error
 
     def failure(self, error: BaseException) -> ExpertError:
         """Name the expert in an error that its model raised; raise the result `from` it."""

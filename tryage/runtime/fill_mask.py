@@ -11,7 +11,7 @@ from typing import ClassVar
 from tryage.errors import ExpertError, PromptError
 from tryage.library import FILL_MASK, MASK
 from tryage.runtime.answers import Answer
-from tryage.runtime.base import FAULTS, Pipeline, check_prompt
+from tryage.runtime.base import MODEL_FAULTS, Pipeline, check_prompt
 from tryage.runtime.batching import GivenUp
 from tryage.runtime.streams import run_cancellable
 from tryage.runtime.windows import frame, windows
@@ -72,7 +72,7 @@ class FillMaskPipeline(Pipeline):
                 guesses = list(self._guess(ids))
         except ExpertError:
             raise
-        except FAULTS as error:
+        except MODEL_FAULTS as error:
             raise self.failure(error) from error
         if len(guesses) != len(marks):
             raise ExpertError(

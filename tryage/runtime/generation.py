@@ -13,12 +13,15 @@ from tryage.errors import PromptError
 from tryage.library import TEXT_GENERATION, Expert
 from tryage.runtime.answers import Answer
 from tryage.runtime.asking import Options, Prompt, as_plain, check_messages, read_options
-from tryage.runtime.base import FAULTS, Cancelled, Home, Pipeline, check_prompt
+from tryage.runtime.base import MODEL_FAULTS, Cancelled, Home, Pipeline, check_prompt
 from tryage.runtime.batching import Batcher, Batching, GivenUp, Request, StillWanted
 from tryage.runtime.decoding import Ends, Sampler, Samplers, Watcher
 from tryage.runtime.models import Parts
 from tryage.runtime.padding import pads_change_nothing
 from tryage.runtime.streams import AsyncTextStream, TextStream, awaited, waited
+
+_LEAST_NEW = 64
+"""Tokens of the answer that a long prompt may not take away, if the context is large enough."""
 
 
 @dataclass(slots=True, eq=False)
@@ -65,8 +68,10 @@ class GenerationPipeline(Pipeline):
     - `temperature` (0.0): 0 takes the likeliest token each time; above 0 samples.
     - `chat` (None): whether to use the chat template; None means if there is one.
 
-    A prompt that does not fit the context beside `max_new_tokens` loses its beginning, and the
-    answer says so (`Answer.truncated`).
+    Where the prompt and `max_new_tokens` do not fit the context together, fewer tokens are
+    written: as many as the prompt leaves, but never fewer than 64, or a quarter of the context
+    where that is less (or `max_new_tokens`, if it asks for less still). Only a prompt that leaves
+    less than this loses its beginning, and the answer says so (`Answer.truncated`).
 
     Calls that come together go through the model together, as `Batching` says; each ends by
     itself. An answer is the one that the call gets alone, up to rounding: in float32 two tokens
@@ -149,7 +154,7 @@ class GenerationPipeline(Pipeline):
         except PromptError as error:
             request.fail(error)
             return None
-        except FAULTS as error:
+        except MODEL_FAULTS as error:
             request.fail(_caused(self.failure(error), error))
             return None
         return self._fitted(request, ids)
@@ -165,7 +170,7 @@ class GenerationPipeline(Pipeline):
         if len(rows) > 1 and self._pads is None and len({len(row.ids) for row in rows}) > 1:
             try:
                 self._pads = pads_change_nothing(self, [row.ids for row in rows])
-            except FAULTS:
+            except MODEL_FAULTS:
                 self._pads = False
         left = list(rows)
         while left:
@@ -182,7 +187,7 @@ class GenerationPipeline(Pipeline):
         """Run the model over a batch; returns the rows that its last step ended."""
         try:
             return self._generate(rows)
-        except FAULTS as error:
+        except MODEL_FAULTS as error:
             waiting = [row for row in rows if not row.request.future.done()]
             if len(rows) == 1:
                 rows[0].request.fail(_caused(self.failure(error), error))
@@ -285,6 +290,7 @@ class GenerationPipeline(Pipeline):
 
         Raises:
             PromptError: the prompt is empty, or the messages are not messages.
+            ExpertError: the chat template or the tokenizer failed.
         """
         if isinstance(prompt, str):
             check_prompt(prompt)
@@ -300,12 +306,15 @@ class GenerationPipeline(Pipeline):
     def _templated(self, prompt: Prompt) -> list[int]:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         prefill = messages[-1]["role"] == "assistant"
-        text = self.tokenizer.apply_chat_template(
-            list(messages),
-            tokenize=False,
-            add_generation_prompt=not prefill,
-            continue_final_message=prefill,
-        )
+        try:
+            text = self.tokenizer.apply_chat_template(
+                list(messages),
+                tokenize=False,
+                add_generation_prompt=not prefill,
+                continue_final_message=prefill,
+            )
+        except Exception as error:  # a template is a program of the model's; it may raise anything
+            raise self.failure(error) from error
         return self.encode(text)
 
     def _opened(self, ids: list[int]) -> list[int]:
@@ -319,10 +328,14 @@ class TextGenerationPipeline(GenerationPipeline):
     padding_side: ClassVar[Literal["left", "right"]] = "left"
 
     def _fitted(self, request: Request, ids: list[int]) -> _Row:
-        # At least one token of the prompt stays, however many the caller wants back.
-        new = min(request.options.max_new_tokens, max(1, self.context - 1))
-        kept = self._fit(ids, self.context - new)
+        new = self._room(len(ids), request.options.max_new_tokens)
+        kept = self._fit(ids, max(1, self.context - new))
         return _Row(request, kept, new, len(kept) < len(ids), self._watcher(request, kept))
+
+    def _room(self, prompt: int, wanted: int) -> int:
+        """Tokens that may be written behind `prompt` tokens, if `wanted` are asked for."""
+        floor = max(1, min(_LEAST_NEW, self.context // 4))
+        return min(wanted, max(floor, self.context - prompt))
 
     def _fit(self, ids: list[int], room: int) -> list[int]:
         """Keep the end of a prompt that is too long, and its start token if it has one."""

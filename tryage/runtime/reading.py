@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from tryage.errors import PromptError
 from tryage.runtime.answers import Answer
-from tryage.runtime.base import FAULTS, Pipeline, check_prompt
+from tryage.runtime.base import MODEL_FAULTS, Pipeline, check_prompt
 from tryage.runtime.batching import GivenUp
 from tryage.runtime.streams import run_cancellable
 from tryage.runtime.windows import frame, windows
@@ -43,7 +43,7 @@ class ReadingPipeline(Pipeline):
                 result, text = self._find(prompt, **options)
         except PromptError:
             raise
-        except FAULTS as error:
+        except MODEL_FAULTS as error:
             raise self.failure(error) from error
         return Answer(
             text=text,

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -145,8 +146,11 @@ class Runtime:
         for name in list(self._pipelines):
             self.unload(name)
 
-    def check(self, name: str) -> None:
+    def check(self, name: str) -> Path | None:
         """Look whether an expert could be run, without loading or calling it.
+
+        Returns:
+            The local folder of its model; None where it is served by an endpoint.
 
         Raises:
             LibraryError: the library has no expert of that name.
@@ -160,8 +164,8 @@ class Runtime:
         check_runnable(expert)
         if expert.endpoint is not None:
             check_endpoint(expert)
-        else:
-            locate(self.library, expert, download=self.download)
+            return None
+        return locate(self.library, expert, download=self.download)
 
     def load(self, name: str) -> AnyPipeline:
         """Return an expert's pipeline, its model loaded.

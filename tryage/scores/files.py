@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tryage.errors import ScoreTableError, missing_extra
-from tryage.files import replacing
+from tryage.files import JsonLineError, json_lines, replacing
 from tryage.prompts import short
 from tryage.scores.building import TableBuilder
 from tryage.scores.fields import FIELDS, TARGETS, TEXT_FIELDS, measure_of
@@ -99,38 +99,12 @@ def _read_jsonl(path: Path) -> ScoreTable:
         except (OSError, EOFError, zlib.error) as error:
             raise ScoreTableError(f"{path}: damaged gzip file: {error}; write it again") from error
     builder = TableBuilder(str(path))
-    for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not raw.strip():
-            continue
-        try:
-            entry = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_repeats)
-        except UnicodeDecodeError as error:
-            raise builder.error(number, "line", f"not UTF-8 (byte {error.start + 1})") from error
-        except json.JSONDecodeError as error:
-            problem = f"not JSON: {error.msg} at character {error.pos + 1}"
-            raise builder.error(number, "line", problem) from error
-        except _RepeatedKeyError as error:
-            raise builder.error(number, error.key, "stands twice; keep one") from error
-        except (RecursionError, ValueError) as error:
-            raise builder.error(number, "line", f"not JSON that can be read: {error}") from error
-        builder.add_line(number, entry)
+    try:
+        for number, entry in json_lines(data):
+            builder.add_line(number, entry)
+    except JsonLineError as error:
+        raise builder.error(error.number, error.key or "line", error.problem) from error
     return builder.table()
-
-
-class _RepeatedKeyError(ValueError):
-    """A JSON object holds the same key twice, of which `json` would drop one."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.key = key
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entry = dict(pairs)
-    if len(entry) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _RepeatedKeyError(next(key for key in keys if keys.count(key) > 1))
-    return entry
 
 
 def _jsonl(table: ScoreTable) -> bytes:

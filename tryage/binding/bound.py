@@ -1,4 +1,4 @@
-"""A router bound to callables: what both adapters share.
+"""A router bound to callables.
 
 It checks the names, loads the router at first use, makes the library's own pipelines where no
 experts are given, and decides. What a callable is, is the adapter's business.
@@ -6,8 +6,19 @@ experts are given, and decides. What a callable is, is the adapter's business.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -28,9 +39,11 @@ from tryage.dispatch import (
     dispatch,
     dispatch_batch,
     dispatch_stream,
+    is_failure,
     record,
 )
-from tryage.errors import LibraryError, PromptError, did_you_mean
+from tryage.errors import LibraryError, did_you_mean
+from tryage.flags import Flags
 from tryage.goals import Goals
 from tryage.library import Expert, Library
 from tryage.persistence import find_router
@@ -43,13 +56,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-FlagsFrom = str | Callable[[Any], str] | None
-"""Where the user's own text stands: `LAST_MESSAGE`, a dict key, or a function of the input."""
-
-LAST_MESSAGE = "last_message"
-"""The last message of the user, or the text itself where the input is a string."""
-
 NO_CALLABLE = "no callable was given for it"
+
+_CONTROL_FLOW = (
+    ("langgraph.errors", "GraphBubbleUp"),
+    ("workflows.runtime.types.results", "WaitingForEvent"),
+)
+"""Module and name of exceptions that frameworks steer by, such as an interrupt of a graph."""
 
 
 class Binding(Generic[T]):
@@ -66,12 +79,15 @@ class Binding(Generic[T]):
         goals: weights and limits of every decision.
         task: a Transformers task, or None to see it from the text.
         max_attempts: how many experts to try at most; None tries every eligible one.
-        errors: exceptions on which the next expert is tried; others are raised at once.
+        errors: exceptions on which the next expert is tried; others are raised at once, and so
+            is what frameworks steer by, such as LangGraph's interrupts.
         timeout: seconds that one call, or one chunk of a stream, may take; then the next expert
             is tried. A blocking call then runs in a thread of its own, see `dispatch`.
         total_timeout: seconds that all calls for one prompt may take together.
         breaker: leaves an expert alone for a while that keeps failing; True for the usual
             `Breaker`, False or None for none.
+
+    A copy or a pickle holds what was given, and loads it again at first use.
 
     Attributes:
         health: what the calls told about every expert; every decision gets its snapshot, which
@@ -107,21 +123,32 @@ class Binding(Generic[T]):
         self._factory = factory
         self._goals = goals
         self._task = task
+        self._max_attempts = max_attempts
+        self._errors = errors
+        self._timeout = timeout
+        self._total_timeout = total_timeout
         usual = Breaker() if breaker is True else None
         self.health = Health(breaker if isinstance(breaker, Breaker) else usual)
-        self._options: Options = {
-            "max_attempts": max_attempts,
-            "errors": errors,
-            "timeout": timeout,
-            "total_timeout": total_timeout,
-            "health": self.health,
-        }
+        self._forget()
+        if isinstance(router, Router):
+            self.load()
+
+    def _forget(self) -> None:
+        """Start with nothing loaded."""
         self._lock = threading.Lock()
         self._router: Router | None = None
         self._experts: dict[str, T] = {}
         self._alone: dict[str, Router] = {}
-        if isinstance(router, Router):
-            self.load()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what was given; locks and loaded pipelines cannot be pickled."""
+        loaded = ("_lock", "_router", "_experts", "_alone")
+        return {name: value for name, value in self.__dict__.items() if name not in loaded}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what was given."""
+        self.__dict__.update(state)
+        self._forget()
 
     def load(self) -> Router:
         """Load the router, once; safe from many threads."""
@@ -161,17 +188,20 @@ class Binding(Generic[T]):
             PromptError, FlagError, GoalError, NoEligibleExpertError: as `Router.route`.
             LibraryError: there is no expert `only`.
         """
-        mode: Literal["warn", False] = "warn" if flags else False
+        mode = flag_mode(flags)
         router = self.router if only is None else self._router_of(only)
         observed = self.health.snapshot()
         return router.route(text, goals=self._goals, task=self._task, flags=mode, observed=observed)
 
     def decide_batch(self, texts: Sequence[str], *, flags: bool = False) -> list[Decision]:
         """Decide for many texts in one pass; arguments and errors as `decide`."""
-        mode: Literal["warn", False] = "warn" if flags else False
         observed = self.health.snapshot()
         return self.router.route_batch(
-            texts, goals=self._goals, task=self._task, flags=mode, observed=observed
+            texts,
+            goals=self._goals,
+            task=self._task,
+            flags=flag_mode(flags),
+            observed=observed,
         )
 
     def dispatch(
@@ -274,6 +304,19 @@ class Binding(Generic[T]):
         )
         return [_joined(*pair) for pair in zip(decisions, outcomes, strict=True)]
 
+    @property
+    def _options(self) -> Options:
+        return {
+            "max_attempts": self._max_attempts,
+            "errors": self._is_failure,
+            "timeout": self._timeout,
+            "total_timeout": self._total_timeout,
+            "health": self.health,
+        }
+
+    def _is_failure(self, error: BaseException) -> bool:
+        return is_failure(error, self._errors) and not _is_control_flow(error)
+
     def _router_of(self, given: str) -> Router:
         name = self._aliases.get(given, given)
         if name not in self.experts:
@@ -311,11 +354,48 @@ class Binding(Generic[T]):
         return {expert.name: self._factory(runtime, expert) for expert in library}
 
 
+_PASSED_ON: ContextVar[Flags | None] = ContextVar("tryage_flags", default=None)
+
+
+@contextlib.contextmanager
+def passing_on(flags: Flags) -> Iterator[None]:
+    """Let flags act in every decision that is made inside: they were read off the user's text.
+
+    They reach decisions in threads and tasks that copy the context, as those of both frameworks
+    do.
+    """
+    token = _PASSED_ON.set(flags if flags.found else None)
+    try:
+        yield
+    finally:
+        _PASSED_ON.reset(token)
+
+
+def flag_mode(own: bool) -> Literal["warn", False] | Flags:
+    """Return how a decision treats flags.
+
+    Args:
+        own: whether the text is the user's own.
+
+    Returns:
+        The flags that are passed on, if any, which then are the only ones; else whether those in
+        the text act.
+    """
+    return _PASSED_ON.get() or ("warn" if own else False)
+
+
 def unknown_expert(name: str, known: Iterable[str]) -> LibraryError:
     """Return the error for a forced expert that is not there."""
     known = tuple(known)
     hint = did_you_mean(name, known) or f" Known: {', '.join(known)}."
     return LibraryError(f"there is no expert {name!r}.{hint}")
+
+
+def _is_control_flow(error: BaseException) -> bool:
+    """Tell whether a framework steers by an exception; one that is not loaded raised nothing."""
+    loaded = ((sys.modules.get(module), name) for module, name in _CONTROL_FLOW)
+    kinds = tuple(getattr(module, name) for module, name in loaded if hasattr(module, name))
+    return isinstance(error, kinds)
 
 
 def _joined(
@@ -324,41 +404,3 @@ def _joined(
     if isinstance(outcome, BaseException):
         return outcome
     return outcome.value, record(decision, outcome)
-
-
-def own_text(read: Callable[[Any], str], given: Any) -> str:
-    """Return the user's own text, as the operator's function reads it from an input.
-
-    Raises:
-        PromptError: the function failed on this input, or did not return text.
-    """
-    try:
-        text = read(given)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        told = f"{type(error).__name__}: {error}"
-        raise PromptError(f"flags_from could not read the user's text: {told}") from error
-    if not isinstance(text, str):
-        raise PromptError(f"flags_from returned {type(text).__name__}; it returns the user's text")
-    return text
-
-
-def replace_last(text: str, old: str, new: str) -> str | None:
-    """Replace the last occurrence of `old`; None where there is none.
-
-    Templates put what they retrieved before the question, so the last one is the user's.
-    """
-    before, found, after = text.rpartition(old)
-    return f"{before}{new}{after}" if found else None
-
-
-def check_arguments(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse names that a class does not take; pydantic would drop them silently.
-
-    Raises:
-        TypeError: as for any unknown keyword argument, with the nearest known one.
-    """
-    known = tuple(known)
-    for name in given:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise TypeError(f"{owner} got an unexpected keyword argument {name!r}.{hint}")

@@ -1,0 +1,71 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from tryage import Router
+from tryage.cli import app
+
+runner = CliRunner()
+PROMPTS = [
+    "def buffer_item(index, item=3):\n    if index > item:\n        return index - item\n",
+    "The old teacher watches the garden, and the garden answers a quiet letter.",
+]
+
+
+def call(*args, code=0):
+    done = runner.invoke(app, [str(arg) for arg in args])
+    assert done.exit_code == code, done.output
+    return done
+
+
+@pytest.fixture
+def files(tmp_path, targets_table, table_library):
+    Router.fit(targets_table, library=table_library).save_pretrained(tmp_path / "r")
+    lines = [json.dumps({"prompt": prompt}) for prompt in PROMPTS]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
+    targets_table.write(tmp_path / "scores.jsonl")
+    return tmp_path
+
+
+def test_calibrate(files):
+    budget = "mean cost <= 0.1 USD per 1000 prompts"
+    args = ("calibrate", files / "r", files / "prompts.jsonl", budget, "share(giant) <= 10%")
+    told = json.loads(call(*args, "--json").stdout)
+    assert set(told) == {"weights", "attained", "met"}
+    assert told["met"]
+    assert told["attained"][budget]["value"] == pytest.approx(1e-4)
+    assert "met     mean cost" in call(*args).stdout
+    wrong = call("calibrate", files / "r", files / "prompts.jsonl", "cost < nothing", code=2)
+    assert "is not a budget" in wrong.stderr
+    unmet = call("calibrate", files / "r", files / "prompts.jsonl", "mean cost <= 0.00001")
+    assert "NOT MET" in unmet.stdout
+    assert "nearest attainable is 0.0001" in unmet.stdout
+
+
+def test_the_share_found_is_taken_back(files):
+    args = ("route", PROMPTS[0], "--router", files / "r", "--goal", "share(coder)=9", "--json")
+    assert json.loads(call(*args).stdout)["expert"] != "coder"
+
+
+def test_the_summary_of_a_file_compares_with_each_expert(files):
+    args = ("route", "--input", files / "prompts.jsonl", "--output", files / "o", "--router")
+    told = call(*args, files / "r").stderr.splitlines()
+    assert told[0].split() == ["share", "loss", "USD/1000", "alone", "loss", "alone", "USD/1000"]
+    rows = {line.split()[0]: line.split()[1:] for line in told[1:-1]}
+    assert rows["coder"][0] == rows["writer"][0] == "50.0%"
+    assert rows["giant"] == ["0.0%", "-", "-", rows["giant"][3], "0.9"]
+    assert rows["routed"][2] == "0.15"
+    assert told[-1].startswith("2 prompts.")
+
+
+def test_pareto(files):
+    args = ("pareto", files / "r", files / "scores.jsonl", "--goal", "cost")
+    told = json.loads(call(*args, "--json", "--png", files / "front.png").stdout)
+    assert {"goal", "points", "aiq", "hypervolume", "references"} <= set(told)
+    assert set(told["references"]) == {"zero_router", "oracle"}
+    assert (files / "front.png").read_bytes().startswith(b"\x89PNG")
+    assert "AIQ" in call(*args).stdout
+    both = call(*args, "--goal", "size", "--png", files / "both.png", code=2)
+    assert "a picture shows one goal" in both.stderr
+    assert not (files / "both.png").exists()

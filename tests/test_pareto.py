@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tryage import Policy, Router, ScoreTable
+from tryage.errors import GoalError, ScoreTableError
+from tryage.evaluation.fronts import Points, hull_area, hypervolume, non_dominated
+from tryage.evaluation.pareto import pareto
+
+
+def table_of(losses, groups=None):
+    n, m = losses.shape
+    experts = tuple(f"e{i}" for i in range(m))
+    none = (None,) * n
+    return ScoreTable(
+        prompts=tuple(f"p{i}" for i in range(n)),
+        ids=tuple(map(str, range(n))),
+        groups=tuple(groups) if groups else none,
+        tasks=none,
+        references=none,
+        experts=experts,
+        losses=losses,
+        kind="scores",
+    )
+
+
+def front_of(losses, predicted, values, groups=None):
+    penalty = values
+    return pareto(
+        table_of(losses, groups),
+        ["cost"],
+        predicted=predicted,
+        penalties=[penalty],
+        values=[values],
+        realised=[penalty],
+    )
+
+
+@st.composite
+def problems(draw):
+    n, m = draw(st.integers(1, 8)), draw(st.integers(2, 4))
+    numbers = st.integers(0, 20).map(lambda value: value / 20)
+    matrix = st.lists(st.lists(numbers, min_size=m, max_size=m), min_size=n, max_size=n)
+    return tuple(np.array(draw(matrix)) for _ in range(3))
+
+
+@given(problems())
+@settings(max_examples=80)
+def test_no_point_dominates_another_and_every_weight_is_covered(problem):
+    losses, predicted, values = problem
+    front = front_of(losses, predicted, values)
+    axes = np.column_stack([front.points.losses, front.points.values])
+    for i, point in enumerate(axes):
+        others = np.delete(axes, i, axis=0)
+        assert not ((others <= point).all(axis=1) & (others < point).any(axis=1)).any()
+    row = np.arange(len(losses))
+    for weight in (0.0, 0.0337, 0.31, 1.77, 4.9, 60.1):
+        chosen = (predicted + weight * values).argmin(axis=1)
+        reached = np.array([losses[row, chosen].mean(), values[row, chosen].mean()])
+        # Ties aside, whatever a weight attains is on the front or dominated by it.
+        totals = np.sort(predicted + weight * values, axis=1)
+        if (totals[:, 1] - totals[:, 0] > 1e-9).all():
+            assert ((axes <= reached + 1e-9).all(axis=1)).any()
+
+
+@given(problems())
+@settings(max_examples=40)
+def test_the_weight_of_a_point_attains_it(problem):
+    losses, predicted, values = problem
+    front = front_of(losses, predicted, values)
+    row = np.arange(len(losses))
+    for k in range(len(front.points)):
+        totals = predicted + front.points.weights[k, 0] * values
+        near = totals <= totals.min(axis=1, keepdims=True) + 1e-9
+        chosen = np.where(near, values, np.inf).argmin(axis=1)
+        assert values[row, chosen].mean() == pytest.approx(front.points.values[k, 0])
+
+
+@given(problems())
+@settings(max_examples=40)
+def test_the_oracle_is_never_below_the_router(problem):
+    losses, predicted, values = problem
+    front = front_of(losses, predicted, values)
+    router, oracle = front.aiq(front.points), front.aiq(front.oracle)
+    if router is None:
+        return
+    assert oracle >= router - 1e-9
+    assert front.aiq(front.zero) <= oracle + 1e-9
+    assert 0 <= front.hypervolume <= 1
+
+
+def points(*pairs):
+    axes = np.array(pairs, dtype=float)
+    return Points(np.zeros((len(axes), 1)), axes[:, 0], axes[:, 1:])
+
+
+def test_the_aiq_is_the_area_under_the_hull():
+    singles = points((0.8, 1.0), (0.4, 3.0))
+    # Losses 0.8 at 1 falling to 0.4 at 3, so minus 0.6 on average.
+    assert hull_area(singles, singles) == pytest.approx(-0.6)
+    better = points((0.8, 1.0), (0.4, 2.0), (0.9, 2.5))
+    assert hull_area(better, singles) == pytest.approx(-(0.6 + 0.4) / 2)
+    cheap = points((0.4, 2.0))
+    assert hull_area(cheap, singles) == pytest.approx(-(0.6 + 0.4) / 2)
+    assert hull_area(points((0.5, 1.0)), points((0.5, 1.0), (0.6, 1.0))) is None
+
+
+def test_dominated_points_are_left_out():
+    kept = non_dominated(points((0.5, 2.0), (0.5, 1.0), (0.4, 3.0), (0.6, 1.0), (0.5, 1.0)))
+    assert kept.losses.tolist() == [0.4, 0.5]
+    assert kept.values[:, 0].tolist() == [3.0, 1.0]
+
+
+def test_the_hypervolume_by_hand():
+    singles = points((1.0, 0.0), (1.0, 4.0))
+    assert hypervolume(points((0.5, 2.0)), singles) == pytest.approx(0.25)
+    assert hypervolume(points((0.5, 2.0), (0.0, 3.0)), singles) == pytest.approx(0.25 + 0.125)
+    cube = points((1.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert hypervolume(points((0.5, 0.5, 0.5)), cube) == pytest.approx(0.125)
+    two = points((0.5, 0.5, 0.5), (0.25, 0.75, 0.5))
+    assert hypervolume(two, cube) == pytest.approx(0.5 * (0.25 + 0.25 * 0.25))
+
+
+def test_means_are_over_groups():
+    losses = np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
+    values = np.array([[1.0, 0.0]] * 3)
+    front = front_of(losses, losses, values, groups=["a", "a", "b"])
+    assert front.singles.losses.tolist() == [0.5, 1.0]
+    assert front.prompts == 3
+
+
+def test_prompts_that_lack_a_measurement_are_left_out():
+    losses = np.array([[0.0, 1.0], [np.nan, 1.0]])
+    assert front_of(losses, np.zeros((2, 2)), np.ones((2, 2))).prompts == 1
+    with pytest.raises(ScoreTableError, match="nothing to draw"):
+        front_of(losses[1:], np.zeros((1, 2)), np.ones((1, 2)))
+
+
+@pytest.fixture(scope="module")
+def fitted(targets_table, table_library):
+    return Router.fit(targets_table, library=table_library)
+
+
+def test_a_router_draws_its_front(fitted, targets_table):
+    found = fitted.pareto(targets_table, "cost").to_dict()
+    assert found["goal"] == "cost"
+    assert found["points"][0]["weight"] == 0.0
+    assert found["points"][-1]["value"] == pytest.approx(1e-4)
+    assert found["aiq"] > found["references"]["zero_router"]["aiq"]
+    assert set(found["experts"]) == {"coder", "writer", "giant"}
+    limited = fitted.with_policy(Policy(limits={"parameters": "<=10B"}))
+    assert limited.pareto(targets_table, "size").to_dict()["aiq"] is not None
+
+
+def test_two_goals_at_once(fitted, targets_table):
+    front = fitted.pareto(targets_table, "cost", "readability")
+    found = front.to_dict()
+    assert found["goal"] == ["cost", "readability"]
+    assert found["aiq"] is None
+    assert 0 < found["hypervolume"] <= 1
+    assert found["points"][0]["weight"].keys() == {"cost", "readability"}
+
+
+def test_wrong_goals(fitted, targets_table):
+    with pytest.raises(GoalError, match="Did you mean 'cost'"):
+        fitted.pareto(targets_table, "cots")
+    with pytest.raises(ScoreTableError, match="one goal or two"):
+        fitted.pareto(targets_table, "cost", "size", "recency")

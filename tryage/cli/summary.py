@@ -1,0 +1,69 @@
+"""What many decisions come to: who, how well and at what cost, against each expert alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tryage.decision import Decision
+
+Array = NDArray[np.float64]
+
+
+def summary(decisions: Sequence[Decision], *, scored: bool) -> str:
+    """Return a table of decisions of one router as plain text.
+
+    Args:
+        decisions: at least one.
+        scored: whether losses are 1 - score.
+    """
+    names = decisions[0].names
+    columns = {name: column for column, name in enumerate(names)}
+    chosen = np.array([columns[decision.expert] for decision in decisions])
+    losses = np.stack([decision.losses for decision in decisions])  # (n, m)
+    eligible = np.isfinite(np.stack([decision.totals for decision in decisions]))
+    quality = 1.0 - losses if scored else losses
+    unknown = np.full(len(names), np.nan)
+    costs = 1000.0 * np.stack([decision.values.get("cost", unknown) for decision in decisions])
+    priced = not np.isnan(costs).all()
+    measure = "score" if scored else "loss"
+    header = ["", "share", measure, *["USD/1000"] * priced, f"alone {measure}"]
+    rows = [header + ["alone USD/1000"] * priced]
+    everyone = np.arange(len(decisions))
+    counts = np.bincount(chosen, minlength=len(names))
+    for column in sorted(range(len(names)), key=lambda c: (-counts[c], names[c])):
+        mine = everyone[chosen == column]
+        alone = everyone if eligible[:, column].all() else everyone[:0]
+        own = _figures(quality, costs, mine, chosen, priced)
+        if_alone = _figures(quality, costs, alone, np.full_like(chosen, column), priced)
+        rows.append([names[column], f"{counts[column] / len(decisions):.1%}", *own, *if_alone])
+    rows.append(["routed", "100.0%", *_figures(quality, costs, everyone, chosen, priced)])
+    caption = (
+        f"{len(decisions)} prompts. Predicted means: of the prompts that an expert gets, and of "
+        "all prompts were it alone (- where it may not answer them all)."
+    )
+    return "\n".join([*_aligned(rows), caption])
+
+
+def _figures(
+    quality: Array, costs: Array, rows: NDArray[np.intp], columns: NDArray[np.intp], priced: bool
+) -> list[str]:
+    if not len(rows):
+        return ["-"] * (1 + priced)
+    means = [float(values[rows, columns[rows]].mean()) for values in (quality, costs)]
+    return [f"{means[0]:.4f}", *[f"{means[1]:.4g}"] * priced]
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [
+        max(len(row[place]) for row in rows if place < len(row)) for place in range(len(rows[0]))
+    ]
+    return [
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,55 @@
+"""An encoder that remembers the vectors of some prompts."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tryage.encoders.base import Encoder
+
+
+class CachedEncoder:
+    """An encoder that reads some prompts once: a fit and all its folds share their vectors.
+
+    Args:
+        encoder: encodes the prompts given at first use, and any other when it is asked for.
+        prompts: the prompts to keep the vectors of.
+    """
+
+    def __init__(self, encoder: Encoder, prompts: Sequence[str]) -> None:
+        self._encoder = encoder
+        self._rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
+
+    @functools.cached_property
+    def _vectors(self) -> NDArray[np.float32]:
+        return self._encoder.encode(list(self._rows))
+
+    @property
+    def behind(self) -> Encoder:
+        """The encoder whose vectors are kept."""
+        return self._encoder
+
+    @property
+    def name(self) -> str:
+        """The name of the encoder behind."""
+        return self._encoder.name
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self._encoder.dim
+
+    def encode(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Return one vector per prompt, shape (n_prompts, dim), of unit length or all zero."""
+        rows = [self._rows.get(prompt) for prompt in prompts]
+        known = [row for row in rows if row is not None]
+        return self._vectors[known] if len(known) == len(rows) else self._encoder.encode(prompts)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Save the encoder behind; the vectors are not kept."""
+        return self._encoder.save(folder)

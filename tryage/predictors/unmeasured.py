@@ -1,0 +1,51 @@
+"""The predictor of a library of which nothing is measured yet: it knows names and no losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tryage.predictors.base import LOSS, FittedPredictor, Prediction, Targets
+from tryage.scores import ScoreTable
+
+
+class UnmeasuredPredictor(FittedPredictor):
+    """Predicts the loss 0 for every expert, so that goals and limits alone decide."""
+
+    kind: ClassVar[str] = "unmeasured"
+
+    def fit(self, prompts: Sequence[str], table: ScoreTable) -> Self:
+        """Learn the experts' names; what was measured is left alone."""
+        return self.learn_names(table.experts)
+
+    def learn_names(self, names: Sequence[str]) -> Self:
+        """Learn the experts' names, the columns of what is predicted."""
+        self.experts_ = tuple(names)
+        self.targets_ = (LOSS,)
+        self.averages_ = {LOSS: np.zeros(len(names))}
+        return self
+
+    def predict(self, prompts: Sequence[str]) -> Prediction:
+        """Return zeros.
+
+        Raises:
+            NotFittedError: no names were learned.
+        """
+        self._check_fitted()
+        zeros = np.zeros((len(prompts), len(self.experts_)))
+        return Prediction({LOSS: zeros}, {LOSS: zeros}, np.zeros(len(prompts), dtype=bool))
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {}
+
+    def _restore(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Do nothing: the names are restored already."""
+
+    def _join(self, prompts: Sequence[str], measured: Targets) -> None:
+        """Do nothing: the name is known already, and losses stay 0 for all."""
+
+    def _keep_columns(self, columns: list[int]) -> None:
+        """Do nothing: names are all it knows."""
