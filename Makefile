@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: quickstart test lint types wheel test-openai-like bench-routing bench-speed bench-adapters
-.PHONY: clean
+.PHONY: bench-runtime clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -47,6 +47,10 @@ bench-speed: $(READY)
 bench-adapters: $(READY)
 	$(BIN)/python benchmarks/adapters.py
 	$(BIN)/python benchmarks/adapters_llama_index.py
+
+# Batching, the memory budget, dispatch's own time and the soak: some ten minutes.
+bench-runtime: $(READY)
+	$(BIN)/python benchmarks/runtime.py
 
 # Everything the checkout needs, in a virtual environment of its own. The stamp is written last, so
 # an interrupted install is taken up again.

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from pathlib import Path
@@ -31,12 +30,12 @@ from langchain_tryage.messages import routed_message
 from tryage import Expert, Library
 from tryage.binding import check_arguments
 from tryage.errors import PromptError
-from tryage.runtime import Answer, FillMaskPipeline, Runtime, TextGenerationPipeline
+from tryage.library import TEXT_GENERATION
+from tryage.runtime import Answer, Runtime
 
 _ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 _OPTIONS = ("chat", "max_new_tokens", "max_tokens", "seed", "stream", "temperature")
 
-Pipeline = TextGenerationPipeline | FillMaskPipeline
 Prompt = str | list[dict[str, str]]
 
 
@@ -110,31 +109,21 @@ class _LocalModel(BaseLanguageModel[Any]):
 
     def _answer(self, prompt: Prompt, stop: list[str] | None, kwargs: dict[str, Any]) -> Answer:
         options = self._options(stop, kwargs)
-        pipeline = self.runtime.load(self.expert)
-        if isinstance(pipeline, FillMaskPipeline):
-            return pipeline.fill(_marked(prompt))
-        return pipeline.generate(prompt, **options)
+        return self.runtime.run(self.expert, self._asked(prompt), **options)
 
     async def _aanswer(
         self, prompt: Prompt, stop: list[str] | None, kwargs: dict[str, Any]
     ) -> Answer:
         options = self._options(stop, kwargs)
-        pipeline = await asyncio.to_thread(self.runtime.load, self.expert)
-        if isinstance(pipeline, FillMaskPipeline):
-            return await pipeline.afill(_marked(prompt))
-        return await pipeline.agenerate(prompt, **options)
+        return await self.runtime.arun(self.expert, self._asked(prompt), **options)
 
     def _pieces(
         self, prompt: Prompt, stop: list[str] | None, kwargs: dict[str, Any]
     ) -> Generator[str | Answer, None, None]:
         """Yield the pieces of an answer, and at last the answer itself."""
         options = self._options(stop, kwargs)
-        pipeline = self.runtime.load(self.expert)
-        if isinstance(pipeline, FillMaskPipeline):
-            answer = pipeline.fill(_marked(prompt))
-            yield from (answer.text, answer)
-            return
-        with closing(pipeline.stream(prompt, **options)) as stream:
+        asked = self._asked(prompt)
+        with closing(self.runtime.stream(self.expert, asked, **options)) as stream:
             yield from stream
             if stream.answer is not None:
                 yield stream.answer
@@ -144,17 +133,17 @@ class _LocalModel(BaseLanguageModel[Any]):
     ) -> AsyncGenerator[str | Answer, None]:
         """Yield the pieces of an answer, and at last the answer itself."""
         options = self._options(stop, kwargs)
-        pipeline = await asyncio.to_thread(self.runtime.load, self.expert)
-        if isinstance(pipeline, FillMaskPipeline):
-            answer = await pipeline.afill(_marked(prompt))
-            yield answer.text
-            yield answer
-            return
-        async with aclosing(pipeline.astream(prompt, **options)) as stream:
+        asked = self._asked(prompt)
+        async with aclosing(self.runtime.astream(self.expert, asked, **options)) as stream:
             async for piece in stream:
                 yield piece
             if stream.answer is not None:
                 yield stream.answer
+
+    def _asked(self, prompt: Prompt) -> Prompt:
+        """Return what the expert's task takes: messages for one that writes, else text."""
+        writes = self.runtime.library[self.expert].task == TEXT_GENERATION
+        return prompt if writes or isinstance(prompt, str) else prompt[-1]["content"]
 
     def _facts(self, answer: Answer) -> dict[str, Any]:
         facts = {"model_name": self._model_name, "finish_reason": answer.finish_reason}
@@ -233,7 +222,7 @@ class ChatTryagePipeline(_LocalModel, BaseChatModel):
                 yield self._chunk(piece)
 
     def _prompt(self, messages: Sequence[BaseMessage]) -> Prompt:
-        if self.runtime.library[self.expert].task == FillMaskPipeline.task:
+        if self.runtime.library[self.expert].task != TEXT_GENERATION:
             return _text(routed_message(messages))
         return [
             {"role": _ROLES.get(message.type, message.type), "content": _text(message)}
@@ -338,10 +327,6 @@ def _text(message: BaseMessage) -> str:
         if isinstance(block, dict) and block.get("type") != "text":
             raise PromptError(f"a local pipeline reads text, not a block of {block.get('type')!r}")
     return str(message.text)
-
-
-def _marked(prompt: Prompt) -> str:
-    return prompt if isinstance(prompt, str) else prompt[-1]["content"]
 
 
 def _usage(answer: Answer) -> UsageMetadata:

@@ -5,7 +5,6 @@ This is what `TryageLLM` runs where no experts are given.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
@@ -33,7 +32,8 @@ from llama_index_tryage.messages import routed_message
 from tryage import Expert, Library
 from tryage.binding import check_arguments
 from tryage.errors import ModelNotFoundError, PromptError
-from tryage.runtime import Answer, FillMaskPipeline, Runtime
+from tryage.library import TEXT_GENERATION
+from tryage.runtime import Answer, Runtime
 from tryage.runtime.models import locate
 
 R = TypeVar("R", ChatResponse, CompletionResponse)
@@ -175,7 +175,7 @@ class TryagePipeline(LLM):
                     raise PromptError(
                         f"a local pipeline reads text, not a block of {block.block_type!r}"
                     )
-        if self._record.task == FillMaskPipeline.task:
+        if self._record.task != TEXT_GENERATION:
             return routed_message(messages).content or ""
         return [{"role": m.role.value, "content": m.content or ""} for m in messages]
 
@@ -194,29 +194,18 @@ class TryagePipeline(LLM):
 
     def _answer(self, prompt: Prompt, kwargs: Mapping[str, Any]) -> _Told:
         options = self._options(kwargs)
-        pipeline = self.runtime.load(self.expert)
-        if isinstance(pipeline, FillMaskPipeline):
-            return self._told(pipeline.fill(_marked(prompt)))
-        return self._told(pipeline.generate(prompt, **options))
+        return self._told(self.runtime.run(self.expert, self._asked(prompt), **options))
 
     async def _aanswer(self, prompt: Prompt, kwargs: Mapping[str, Any]) -> _Told:
         options = self._options(kwargs)
-        pipeline = await asyncio.to_thread(self.runtime.load, self.expert)
-        if isinstance(pipeline, FillMaskPipeline):
-            return self._told(await pipeline.afill(_marked(prompt)))
-        return self._told(await pipeline.agenerate(prompt, **options))
+        return self._told(await self.runtime.arun(self.expert, self._asked(prompt), **options))
 
     def _pieces(
         self, prompt: Prompt, kwargs: Mapping[str, Any], make: Callable[[_Told], R]
     ) -> Generator[R, None, None]:
         options = self._options(kwargs)
-        pipeline = self.runtime.load(self.expert)
-        if isinstance(pipeline, FillMaskPipeline):
-            told = self._told(pipeline.fill(_marked(prompt)))
-            yield make(told._replace(delta=told.text))
-            return
-        text = ""
-        with closing(pipeline.stream(prompt, **options)) as stream:
+        asked, text = self._asked(prompt), ""
+        with closing(self.runtime.stream(self.expert, asked, **options)) as stream:
             for piece in stream:
                 text += piece
                 yield make(_Told(text, piece))
@@ -227,18 +216,18 @@ class TryagePipeline(LLM):
         self, prompt: Prompt, kwargs: Mapping[str, Any], make: Callable[[_Told], R]
     ) -> AsyncGenerator[R, None]:
         options = self._options(kwargs)
-        pipeline = await asyncio.to_thread(self.runtime.load, self.expert)
-        if isinstance(pipeline, FillMaskPipeline):
-            told = self._told(await pipeline.afill(_marked(prompt)))
-            yield make(told._replace(delta=told.text))
-            return
-        text = ""
-        async with aclosing(pipeline.astream(prompt, **options)) as stream:
+        asked, text = self._asked(prompt), ""
+        async with aclosing(self.runtime.astream(self.expert, asked, **options)) as stream:
             async for piece in stream:
                 text += piece
                 yield make(_Told(text, piece))
             if stream.answer is not None:
                 yield make(self._told(stream.answer))
+
+    def _asked(self, prompt: Prompt) -> Prompt:
+        """Return what the expert's task takes: messages for one that writes, else text."""
+        writes = self._record.task == TEXT_GENERATION
+        return prompt if writes or isinstance(prompt, str) else prompt[-1]["content"]
 
     def _told(self, answer: Answer) -> _Told:
         read, written = answer.prompt_tokens, answer.completion_tokens
@@ -279,7 +268,3 @@ def _chat_piece(told: _Told) -> ChatResponse:
 
 def _completion_piece(told: _Told) -> CompletionResponse:
     return _completion(told).model_copy(update={"delta": told.delta})
-
-
-def _marked(prompt: Prompt) -> str:
-    return prompt if isinstance(prompt, str) else prompt[-1]["content"]

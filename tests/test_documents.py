@@ -159,3 +159,14 @@ def test_examples_run(example, tmp_path):
     )
     assert done.stdout.strip()
     assert len(example.read_text().splitlines()) < 60
+
+
+def test_the_figures_of_the_runtime_are_those_of_its_results():
+    page = (ROOT / "docs" / "runtime.md").read_text(encoding="utf-8")
+    results = json.loads((ROOT / "benchmarks/results/runtime.json").read_text(encoding="utf-8"))
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        from runtime_table import table
+    finally:
+        sys.path.pop(0)
+    assert table(results) in page

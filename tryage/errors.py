@@ -17,7 +17,10 @@
     │   └── DamagedFileError                 a file of it was cut or changed
     ├── ExpertError (RuntimeError)           an expert could not be loaded or run
     │   ├── ModelNotFoundError (FileNotFoundError)
-    │   └── TaskError (ValueError)           nothing here runs this task
+    │   ├── TaskError (ValueError)           nothing here runs this task
+    │   ├── GatedModelError (PermissionError) its weights are behind terms nobody accepted yet
+    │   ├── MemoryBudgetError (MemoryError)  it does not fit into memory
+    │   └── ExpertTimeoutError (TimeoutError) it did not answer in time
     ├── DispatchError (RuntimeError)         every expert that was tried failed
     ├── NoEligibleExpertError (LookupError)  limits exclude every expert
     ├── OutputFolderError (FileExistsError)  the output folder holds something else
@@ -108,6 +111,18 @@ class ModelNotFoundError(ExpertError, FileNotFoundError):
 
 class TaskError(ExpertError, ValueError):
     """Nothing here runs the task asked for."""
+
+
+class GatedModelError(ExpertError, PermissionError):
+    """A Hub model's weights are only given to accounts that accepted its terms."""
+
+
+class MemoryBudgetError(ExpertError, MemoryError):
+    """A model does not fit into the memory that there is, or that it was allowed."""
+
+
+class ExpertTimeoutError(ExpertError, TimeoutError):
+    """An expert did not answer in the time it was given."""
 
 
 class DispatchError(TryageError, RuntimeError):

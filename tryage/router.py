@@ -301,7 +301,7 @@ class Router:
                 leave the text as it is (False). `Flags` that were read elsewhere, off the user's
                 own text, act like those of a prompt; unknown words in them warn.
             observed: expert → seconds that its calls took of late, a snapshot such as
-                `tryage.dispatch.Latencies` gives; the goal latency looks at it.
+                `tryage.dispatch.Health` gives; the goal latency looks at it.
 
         Raises:
             PromptError: the prompt is empty or not text.

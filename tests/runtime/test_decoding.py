@@ -1,7 +1,5 @@
 """The decoder and the stop strings, over a real tokenizer and made-up token sequences."""
 
-import threading
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,17 +8,20 @@ from tryage import Library
 from tryage.runtime import Runtime
 from tryage.runtime.decoding import Watcher
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
 
 def watch(tokenizer, ids, stop=(), prompt=()):
     pieces: list[str] = []
-    watcher = Watcher(tokenizer, list(prompt), stop, pieces.append, threading.Event())
-    for i in range(len(ids)):
-        if bool(watcher(torch.tensor([ids[: i + 1]]), None)):
+    watcher = Watcher(tokenizer, list(prompt), stop, pieces.append)
+    unread = Watcher(tokenizer, list(prompt), stop, None)
+    for token in ids:
+        unread.add(token)
+        if watcher.add(token):
             break
     watcher.finish()
-    assert "".join(pieces) == watcher.text
+    unread.finish()
+    assert "".join(pieces) == watcher.text == unread.text
     return watcher, pieces
 
 

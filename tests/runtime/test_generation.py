@@ -200,7 +200,7 @@ def test_a_failing_chat_template_or_tokenizer_is_a_named_error(tiny_library, mon
 
 
 def test_a_fault_of_the_code_around_a_model_is_not_the_models(code, monkeypatch) -> None:
-    monkeypatch.setattr(code, "_config", lambda new: new.no_such_attribute)
+    monkeypatch.setattr(code, "config", lambda new: new.no_such_attribute)
     with pytest.raises(AttributeError):
         code.generate("def")
 

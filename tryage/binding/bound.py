@@ -10,21 +10,23 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tryage.binding.passing import flag_mode
 from tryage.decision import Decision
 from tryage.dispatch import (
     AsyncStream,
+    Breaker,
     DispatchedDecision,
     Errors,
-    Failures,
-    Latencies,
+    Health,
+    Options,
     Outcome,
     Stream,
     adispatch,
     adispatch_batch,
     adispatch_stream,
+    check_options,
     dispatch,
     dispatch_batch,
     dispatch_stream,
@@ -56,11 +58,6 @@ _CONTROL_FLOW = (
 """Module and name of exceptions that frameworks steer by, such as an interrupt of a graph."""
 
 
-class _Options(TypedDict):
-    max_attempts: int | None
-    errors: Failures
-
-
 class Binding(Generic[T]):
     """A router, and the callable that runs each of its experts.
 
@@ -77,12 +74,17 @@ class Binding(Generic[T]):
         max_attempts: how many experts to try at most; None tries every eligible one.
         errors: exceptions on which the next expert is tried; others are raised at once, and so
             is what frameworks steer by, such as LangGraph's interrupts.
+        timeout: seconds that one call, or one chunk of a stream, may take; then the next expert
+            is tried. A blocking call then runs in a thread of its own, see `dispatch`.
+        total_timeout: seconds that all calls for one prompt may take together.
+        breaker: leaves an expert alone for a while that keeps failing; True for the usual
+            `Breaker`, False or None for none.
 
     A copy or a pickle holds what was given, and loads it again at first use.
 
     Attributes:
-        latencies: what calls took of late, which the goal latency looks at. Streams and batches
-            do not tell what one answer takes, so they are left out.
+        health: what the calls told about every expert; every decision gets its snapshot, which
+            the goal latency looks at.
 
     Raises:
         RouterNotFoundError: there is no such folder or bundled router.
@@ -102,9 +104,11 @@ class Binding(Generic[T]):
         task: str | None = None,
         max_attempts: int | None = None,
         errors: Errors = (Exception,),
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        breaker: bool | Breaker | None = None,
     ) -> None:
-        if max_attempts is not None and max_attempts < 1:
-            raise ValueError(f"max_attempts is {max_attempts}; it is at least 1, or None for all")
+        check_options(max_attempts, timeout, total_timeout)
         self._source = router if isinstance(router, Router) else find_router(router)
         self._given = experts
         self._aliases = dict(aliases or {})
@@ -114,7 +118,10 @@ class Binding(Generic[T]):
         self._task = task
         self._max_attempts = max_attempts
         self._errors = errors
-        self.latencies = Latencies()
+        self._timeout = timeout
+        self._total_timeout = total_timeout
+        usual = Breaker() if breaker is True else None
+        self.health = Health(breaker if isinstance(breaker, Breaker) else usual)
         self._forget()
         if isinstance(router, Router):
             self.load()
@@ -197,7 +204,7 @@ class Binding(Generic[T]):
         """
         router = self._router_for(only, without or {})
         wanted = joined_goals(self._goals, goals)
-        observed = self.latencies.snapshot()
+        observed = self.health.snapshot()
         return router.route(
             text, goals=wanted, task=self._task, flags=flag_mode(flags), observed=observed
         )
@@ -214,7 +221,7 @@ class Binding(Generic[T]):
         """Decide for many texts in one pass; arguments and errors as `decide`."""
         router = self._router_for(only, without or {})
         wanted = joined_goals(self._goals, goals)
-        observed = self.latencies.snapshot()
+        observed = self.health.snapshot()
         return router.route_batch(
             texts, goals=wanted, task=self._task, flags=flag_mode(flags), observed=observed
         )
@@ -239,7 +246,6 @@ class Binding(Generic[T]):
             lambda name: call(name, self.experts[name]),
             **self._options,
         )
-        self.latencies.observe(outcome.tried)
         return outcome.value, record(decision, outcome)
 
     async def adispatch(
@@ -251,7 +257,6 @@ class Binding(Generic[T]):
             lambda name: call(name, self.experts[name]),
             **self._options,
         )
-        self.latencies.observe(outcome.tried)
         return outcome.value, record(decision, outcome)
 
     def stream(self, decision: Decision, call: Callable[[str, T], Iterable[R]]) -> Stream[R]:
@@ -322,8 +327,14 @@ class Binding(Generic[T]):
         return [_joined(*pair) for pair in zip(decisions, outcomes, strict=True)]
 
     @property
-    def _options(self) -> _Options:
-        return {"max_attempts": self._max_attempts, "errors": self._is_failure}
+    def _options(self) -> Options:
+        return {
+            "max_attempts": self._max_attempts,
+            "errors": self._is_failure,
+            "timeout": self._timeout,
+            "total_timeout": self._total_timeout,
+            "health": self.health,
+        }
 
     def _is_failure(self, error: BaseException) -> bool:
         return is_failure(error, self._errors) and not _is_control_flow(error)

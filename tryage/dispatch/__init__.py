@@ -3,38 +3,58 @@
 Nothing here knows what a call is: a function of the expert's name, its asynchronous twin, or one
 that returns an iterator of chunks. A stream fails over until its first chunk and never after it,
 since what a reader has seen cannot be taken back. Cancellation and closing pass through at once.
+
+`Health` goes with the calls of one set of experts: it averages what their answers take, and its
+circuit breaker leaves those alone that keep failing.
 """
 
 from tryage.dispatch.batches import adispatch_batch, dispatch_batch
-from tryage.dispatch.latencies import Latencies
+from tryage.dispatch.health import Breaker, Health, Snapshot
 from tryage.dispatch.records import (
     Attempt,
     Dispatch,
     DispatchedDecision,
     Outcome,
     describe_error,
+    hide_secrets,
     record,
 )
+from tryage.dispatch.scopes import Scope, current_scope
 from tryage.dispatch.streams import AsyncStream, Stream, adispatch_stream, dispatch_stream
-from tryage.dispatch.walking import Errors, Failures, adispatch, dispatch, is_failure
+from tryage.dispatch.walking import (
+    Errors,
+    Failures,
+    Options,
+    adispatch,
+    check_options,
+    dispatch,
+    is_failure,
+)
 
 __all__ = [
     "AsyncStream",
     "Attempt",
+    "Breaker",
     "Dispatch",
     "DispatchedDecision",
     "Errors",
     "Failures",
-    "Latencies",
+    "Health",
+    "Options",
     "Outcome",
+    "Scope",
+    "Snapshot",
     "Stream",
     "adispatch",
     "adispatch_batch",
     "adispatch_stream",
+    "check_options",
+    "current_scope",
     "describe_error",
     "dispatch",
     "dispatch_batch",
     "dispatch_stream",
+    "hide_secrets",
     "is_failure",
     "record",
 ]

@@ -43,6 +43,7 @@ class Attempt:
     Attributes:
         expert: its name.
         error: type and first line of what it raised, without secrets; None where it answered.
+            For an expert that was not called because its circuit is open: why it is left alone.
         seconds: until it answered or failed; in a stream that went well, until its first chunk.
     """
 
@@ -117,14 +118,18 @@ def record(decision: Decision, dispatched: Dispatch) -> DispatchedDecision:
     return DispatchedDecision(**known, tried=dispatched.tried, answered_by=dispatched.answered_by)
 
 
+def hide_secrets(text: str) -> str:
+    """Mask what looks like a key, a token or a password."""
+    return _SECRETS.sub(_masked, text)
+
+
 def describe_error(error: BaseException) -> str:
     """Return type and first line of an error, at most 200 characters, secrets masked.
 
     Decisions carry this text into logs and traces, where a key that a client's message repeats
     must not follow.
     """
-    line = str(error).strip().partition("\n")[0]
-    line = _SECRETS.sub(_masked, line)
+    line = hide_secrets(str(error).strip().partition("\n")[0])
     name = type(error).__name__
     return (f"{name}: {line}" if line else name)[:_LONGEST_ERROR]
 

@@ -12,17 +12,18 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
+from functools import partial
 from time import perf_counter
 from typing import Any, Generic, TypeVar
 
 from tryage.decision import Decision
+from tryage.dispatch.health import Health
 from tryage.dispatch.records import Attempt
-from tryage.dispatch.walking import Failures, Walk
+from tryage.dispatch.scopes import END, Puller
+from tryage.dispatch.walking import Failures, Walk, within
 from tryage.errors import ExpertError
 
 T = TypeVar("T")
-
-_END: Any = object()
 
 
 def dispatch_stream(
@@ -31,6 +32,9 @@ def dispatch_stream(
     *,
     max_attempts: int | None = None,
     errors: Failures = (Exception,),
+    timeout: float | None = None,
+    total_timeout: float | None = None,
+    health: Health | None = None,
 ) -> Stream[T]:
     """Stream from the best eligible expert whose first chunk arrives.
 
@@ -40,11 +44,17 @@ def dispatch_stream(
     Args:
         decision: whose `order` is walked.
         call: expert name → its chunks.
-        max_attempts: how many experts to try at most; None tries every eligible one.
+        max_attempts: how many experts to call at most; None tries every eligible one.
         errors: exceptions that count as a failure of the expert, or a function that tells whether
             one does; others are raised at once.
+        timeout: seconds to wait for any one chunk at most. Before the first chunk the next expert
+            is tried then; after it the stream ends with `ExpertTimeoutError`. The expert's
+            iterator then runs in a thread of its own, as `dispatch` explains.
+        total_timeout: seconds to wait for all chunks of all experts together; the time that the
+            reader takes between chunks does not count.
+        health: told how every call went; experts whose circuit is open in it are passed over.
     """
-    return Stream(Walk(decision, max_attempts, errors), call)
+    return Stream(Walk(decision, max_attempts, errors, timeout, total_timeout, health), call)
 
 
 def adispatch_stream(
@@ -53,9 +63,13 @@ def adispatch_stream(
     *,
     max_attempts: int | None = None,
     errors: Failures = (Exception,),
+    timeout: float | None = None,
+    total_timeout: float | None = None,
+    health: Health | None = None,
 ) -> AsyncStream[T]:
     """Do what `dispatch_stream` does, with asynchronous iterators or coroutines that return one."""
-    return AsyncStream(Walk(decision, max_attempts, errors), call)
+    walk = Walk(decision, max_attempts, errors, timeout, total_timeout, health)
+    return AsyncStream(walk, call)
 
 
 class _Dispatched:
@@ -95,42 +109,96 @@ class Stream(_Dispatched, Generic[T]):
 
     def _generate(self) -> Generator[T, None, None]:
         walk = self._walk
-        for name in walk.names:
+        for name in walk:
             started = perf_counter()
-            chunks: Iterator[T] | None = None
+            source = _Source(walk, name, partial(_opened, self._call, name))
             try:
-                chunks = iter(self._call(name))
-                first = next(chunks, _END)
-                if first is _END:
+                first = source.next()
+                if first is END:
                     raise _no_chunk(name)
             except BaseException as error:
-                _close(chunks)
-                if not walk.is_failure(error):
+                source.close()
+                if not walk.goes_on(name, started, error):
                     raise
-                walk.failed(name, started, error)
                 continue
             walk.answered(name, started)
+            told = _Told(walk, name, started)
             try:
-                yield first
-                yield from chunks
-            except GeneratorExit:
-                raise
+                chunk = first
+                while chunk is not END:
+                    paused = perf_counter()
+                    yield chunk
+                    told.skip(perf_counter() - paused)
+                    chunk = source.next()
+                told.done()
             except BaseException as error:
-                walk.died(started, error)
+                told.ended(error)
                 raise
             finally:
-                _close(chunks)
+                source.close()
             return
         raise walk.error() from walk.last
+
+
+class _Source(Generic[T]):
+    """The chunks of one expert, from a thread of its own where the walk knows a time-out."""
+
+    def __init__(self, walk: Walk, name: str, open_chunks: Callable[[], Iterator[T]]) -> None:
+        self._walk = walk
+        self._open = open_chunks
+        self._chunks: Iterator[T] | None = None
+        self._puller = None if walk.patience() is None else Puller(name, open_chunks)
+
+    def next(self) -> T:
+        if self._puller is not None:
+            return self._puller.next(self._walk.patience() or 0.0)
+        if self._chunks is None:
+            self._chunks = self._open()
+        return next(self._chunks, END)
+
+    def close(self) -> None:
+        if self._puller is not None:
+            self._puller.close()
+        close = getattr(self._chunks, "close", None)
+        if close is not None:
+            close()
+
+
+def _opened(call: Callable[[str], Iterable[T]], name: str) -> Iterator[T]:
+    return iter(call(name))
+
+
+class _Told:
+    """Tells the walk how a stream went whose first chunk has come."""
+
+    def __init__(self, walk: Walk, name: str, started: float) -> None:
+        self._walk = walk
+        self._name = name
+        self._started = started
+
+    def skip(self, seconds: float) -> None:
+        """Leave out what the reader took."""
+        self._walk.skip_time(seconds)
+        self._started += seconds
+
+    def done(self) -> None:
+        self._walk.done(self._name, perf_counter() - self._started)
+
+    def ended(self, error: BaseException) -> None:
+        """Note an error, unless it is the reader's own end."""
+        if isinstance(error, GeneratorExit):
+            self._walk.abandoned(self._name)
+        elif self._walk.is_failure(error):
+            self._walk.died(self._started, error)
+        else:
+            self._walk.cut(self._started, error)
 
 
 class AsyncStream(_Dispatched, Generic[T]):
     """Chunks of one expert, an asynchronous iterator; `aclose` ends the expert's own."""
 
     def __init__(
-        self,
-        walk: Walk,
-        call: Callable[[str], AsyncIterator[T] | Awaitable[AsyncIterator[T]]],
+        self, walk: Walk, call: Callable[[str], AsyncIterator[T] | Awaitable[AsyncIterator[T]]]
     ) -> None:
         super().__init__(walk)
         self._call = call
@@ -146,32 +214,37 @@ class AsyncStream(_Dispatched, Generic[T]):
         """End the stream, and the expert's iterator with it."""
         await self._chunks.aclose()
 
+    async def _open(self, name: str) -> AsyncIterator[T]:
+        called = self._call(name)
+        return await called if inspect.isawaitable(called) else called
+
     async def _generate(self) -> AsyncGenerator[T, None]:
         walk = self._walk
-        for name in walk.names:
+        for name in walk:
             started = perf_counter()
             chunks: AsyncIterator[T] | None = None
             try:
-                called = self._call(name)
-                chunks = await called if inspect.isawaitable(called) else called
-                first = await anext(chunks, _END)
-                if first is _END:
+                chunks = await within(name, walk.patience(), self._open(name))
+                first = await within(name, walk.patience(), anext(chunks, END))
+                if first is END:
                     raise _no_chunk(name)
             except BaseException as error:
                 await _aclose(chunks)
-                if not walk.is_failure(error):
+                if not walk.goes_on(name, started, error):
                     raise
-                walk.failed(name, started, error)
                 continue
             walk.answered(name, started)
+            told = _Told(walk, name, started)
             try:
-                yield first
-                async for chunk in chunks:
+                chunk = first
+                while chunk is not END:
+                    paused = perf_counter()
                     yield chunk
-            except GeneratorExit:
-                raise
+                    told.skip(perf_counter() - paused)
+                    chunk = await within(name, walk.patience(), anext(chunks, END))
+                told.done()
             except BaseException as error:
-                walk.died(started, error)
+                told.ended(error)
                 raise
             finally:
                 await _aclose(chunks)
@@ -181,12 +254,6 @@ class AsyncStream(_Dispatched, Generic[T]):
 
 def _no_chunk(name: str) -> ExpertError:
     return ExpertError(f"the stream of {name} ended without a chunk")
-
-
-def _close(chunks: Iterator[Any] | None) -> None:
-    close = getattr(chunks, "close", None)
-    if close is not None:
-        close()
 
 
 async def _aclose(chunks: AsyncIterator[Any] | None) -> None:

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tryage.errors import ExpertError, missing_extra
+from tryage.errors import ExpertError, TaskError, missing_extra
 from tryage.labeling.fingerprint import fingerprint
 from tryage.labeling.losses import BATCH_TOKENS, MASK_SHARE, Measurement, measure_rows
 from tryage.labeling.prompts import Row, read_rows
 from tryage.labeling.store import Cell, Key, LabelStore
 from tryage.labeling.tokens import MAX_WINDOW
-from tryage.library import Expert, Library
+from tryage.library import FILL_MASK, TEXT_GENERATION, Expert, Library
 from tryage.prompts import Prompts
-from tryage.runtime import Runtime
+from tryage.runtime import FillMaskPipeline, Runtime, TextGenerationPipeline
 
 Progress = Callable[[str, int, int], None]
 """Told the expert's name, how many of its cells are done, and how many it has."""
@@ -112,7 +112,7 @@ def label(
     started = time.perf_counter()
     runtime = Runtime(library, device=device, dtype=dtype, download=download)
     _check_extra()
-    marks = {name: fingerprint(runtime.check(name)) for name in library.names}
+    marks = {expert.name: fingerprint(_folder(runtime, expert)) for expert in library}
     rows = read_rows(prompts, library.tasks, mask_share=mask_share)
     store = LabelStore(Path(out))
     store.open(library, {"mask_share": mask_share, "max_window": max_window}, marks)
@@ -121,6 +121,27 @@ def label(
     for expert in library:
         run.measure(expert, [row for row in rows if row.task == expert.task], done)
     return run.summary(time.perf_counter() - started)
+
+
+def _folder(runtime: Runtime, expert: Expert) -> Path:
+    """Return the model folder of an expert whose probabilities can be read.
+
+    Raises:
+        TaskError: they cannot; says why.
+        ModelNotFoundError: there is no such folder.
+    """
+    folder = runtime.check(expert.name)
+    if folder is None:
+        raise TaskError(
+            f"expert {expert.name!r} is served at an endpoint, which does not tell the "
+            "probabilities of a text; label needs local models"
+        )
+    if expert.task not in (TEXT_GENERATION, FILL_MASK):
+        raise TaskError(
+            f"expert {expert.name!r} does {expert.task!r}; label measures {TEXT_GENERATION} and "
+            f"{FILL_MASK}"
+        )
+    return folder
 
 
 def _check_extra() -> None:
@@ -163,6 +184,12 @@ class _Run:
             return
         try:
             pipeline = self.runtime.load(expert.name)
+            if not isinstance(pipeline, TextGenerationPipeline | FillMaskPipeline):
+                self.runtime.unload(expert.name)
+                raise TaskError(
+                    f"expert {expert.name!r} has an encoder and a decoder; label measures models "
+                    "that continue a text"
+                )
         except ExpertError as error:
             failed = Measurement(float("nan"), str(error))
             self.store.append([Cell(row, expert.name, failed) for row in rows])

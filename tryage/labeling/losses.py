@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tryage.errors import ExpertError
+from tryage.errors import ExpertError, TaskError
 from tryage.labeling.prompts import Row, read_rows
 from tryage.labeling.tokens import MAX_WINDOW, Encoded, Pipeline, Window, encode_row
-from tryage.runtime import FillMaskPipeline
+from tryage.runtime import AnyPipeline, FillMaskPipeline, TextGenerationPipeline
 from tryage.runtime.base import MODEL_FAULTS
 
 BATCH_TOKENS = 2048
@@ -53,7 +53,7 @@ class Measurement:
 
 
 def measure(
-    pipeline: Pipeline,
+    pipeline: AnyPipeline,
     prompts: Iterable[str | Mapping[str, Any]],
     *,
     mask_share: float = MASK_SHARE,
@@ -76,7 +76,13 @@ def measure(
 
     Raises:
         PromptError: a prompt is wrong; says which and why.
+        TaskError: the probabilities of this expert cannot be read.
     """
+    if not isinstance(pipeline, TextGenerationPipeline | FillMaskPipeline):
+        raise TaskError(
+            f"expert {pipeline.expert.name!r}: losses are those of local models that continue or "
+            f"fill in a text, not of {type(pipeline).__name__}"
+        )
     rows = read_rows(prompts, (pipeline.task,), mask_share=mask_share)
     found: dict[int, Measurement] = {}
     for numbers, measured in measure_rows(

@@ -1,16 +1,46 @@
-"""Local Hugging Face models as experts: loaded on first use, run in this process."""
+"""Experts at run time: local Hugging Face models and endpoints, loaded and called on first use."""
 
 from tryage.runtime.answers import Answer
+from tryage.runtime.batching import Batching
+from tryage.runtime.endpoints import (
+    AsyncEndpointStream,
+    EndpointOptions,
+    EndpointPipeline,
+    EndpointStream,
+)
 from tryage.runtime.fill_mask import FillMaskPipeline
-from tryage.runtime.generation import TextGenerationPipeline
-from tryage.runtime.runtime import Runtime
+from tryage.runtime.generation import (
+    EncoderDecoderPipeline,
+    GenerationPipeline,
+    TextGenerationPipeline,
+)
+from tryage.runtime.reading import (
+    FeatureExtractionPipeline,
+    TextClassificationPipeline,
+    TokenClassificationPipeline,
+    ZeroShotClassificationPipeline,
+)
+from tryage.runtime.runtime import AnyPipeline, ExpertHealth, Runtime
 from tryage.runtime.streams import AsyncTextStream, TextStream
 
 __all__ = [
     "Answer",
+    "AnyPipeline",
+    "AsyncEndpointStream",
     "AsyncTextStream",
+    "Batching",
+    "EncoderDecoderPipeline",
+    "EndpointOptions",
+    "EndpointPipeline",
+    "EndpointStream",
+    "ExpertHealth",
+    "FeatureExtractionPipeline",
     "FillMaskPipeline",
+    "GenerationPipeline",
     "Runtime",
+    "TextClassificationPipeline",
     "TextGenerationPipeline",
     "TextStream",
+    "TokenClassificationPipeline",
+    "ZeroShotClassificationPipeline",
 ]

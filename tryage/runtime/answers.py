@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,12 @@ class Answer:
             could not hold it; the end of the prompt was kept.
         finish_reason: ``"stop"`` if the model ended or a stop string came, ``"length"`` if it
             ran out of tokens, ``"cancelled"`` if the caller gave up.
+        result: what the task gives beside text, in JSON types. Classification: a list of
+            ``{"label", "score"}``, the likeliest first. Token classification: a list of ``{"label",
+            "score", "start", "end", "text"}``, in the order of the prompt, positions in characters.
+            Feature extraction: the vector as a list of floats. None for text generation and
+            fill-mask.
+        counted: whether the token counts are known; an endpoint may not tell them, they are 0 then.
     """
 
     text: str
@@ -27,3 +33,5 @@ class Answer:
     seconds: float
     truncated: bool = False
     finish_reason: Literal["stop", "length", "cancelled"] = "stop"
+    result: Any = None
+    counted: bool = True

@@ -1,15 +1,15 @@
-"""What every pipeline of the runtime shares: the loaded model, its lock, its context."""
+"""What every local pipeline of the runtime shares: the model, its lock, its place in memory."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Protocol
 
 from tryage.errors import ExpertError, PromptError
 from tryage.library import Expert
-from tryage.runtime.models import context_length
+from tryage.runtime.models import Parts, context_length
 
 MODEL_FAULTS = (IndexError, MemoryError, OSError, RuntimeError, ValueError)
 """What a model call raises where the model, its input or the memory is at fault.
@@ -23,45 +23,110 @@ class Cancelled(Exception):
     """The caller gave up before the work began."""
 
 
+class Cancel(Protocol):
+    """Says whether anybody still waits, as `threading.Event` does."""
+
+    def is_set(self) -> bool:
+        """Whether the caller has given up."""
+        ...
+
+
+class Home(Protocol):
+    """Keeps models in memory; `tryage.runtime.memory.Memory` is the one there is."""
+
+    def bring_in(self, pipeline: Pipeline) -> None:
+        """Load a pipeline's model unless it is loaded."""
+
+    def holding(
+        self, pipeline: Pipeline, cancel: Cancel | None
+    ) -> contextlib.AbstractContextManager[None]:
+        """Keep a pipeline's model loaded during a `with` block."""
+        ...
+
+
 class Pipeline:
-    """One loaded expert. One call at a time uses the model; the others wait their turn.
+    """One expert. One batch at a time uses its model; others wait their turn.
+
+    The model comes into memory at the first use, and again after it was unloaded.
 
     Attributes:
         expert: the expert's record in the library.
-        tokenizer: its Transformers tokenizer.
-        model: its Transformers model, in evaluation mode.
         context: tokens that the model takes at most, special tokens included.
+        estimate: returns the bytes that the model will take.
     """
 
     task: ClassVar[str]
+    context: int
 
-    def __init__(self, expert: Expert, pipe: Any) -> None:
+    def __init__(
+        self, expert: Expert, load: Callable[[], Parts], estimate: Callable[[], int], home: Home
+    ) -> None:
         self.expert = expert
-        self.tokenizer = pipe.tokenizer
-        self.model = pipe.model
-        self.context = context_length(expert, pipe.model, pipe.tokenizer)
+        self.estimate = estimate
+        self._load = load
+        self._home = home
+        self._parts: Parts | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.expert.name!r} on {self.model.device}>"
+        where = "not loaded" if self._parts is None else f"on {self._parts.model.device}"
+        return f"<{type(self).__name__} {self.expert.name!r} {where}>"
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the model is in memory now."""
+        return self._parts is not None
+
+    @property
+    def model(self) -> Any:
+        """Its Transformers model, in evaluation mode."""
+        return self._ready().model
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its Transformers tokenizer."""
+        return self._ready().tokenizer
+
+    def _ready(self) -> Parts:
+        while (parts := self._parts) is None:
+            self._home.bring_in(self)
+        return parts
+
+    def enter_memory(self) -> None:
+        """Load the model. Only the pipeline's home calls this."""
+        self._parts = self._load()
+        try:
+            self.prepare()
+        except BaseException:
+            self._parts = None
+            raise
+
+    def leave_memory(self) -> None:
+        """Forget the model. Only the pipeline's home calls this."""
+        self._parts = None
+
+    def prepare(self) -> None:
+        """Read off the loaded model what calls need."""
+        self.context = context_length(self.expert, self.model, self.tokenizer)
 
     @contextlib.contextmanager
-    def turn(self, cancel: threading.Event | None = None) -> Iterator[None]:
-        """Hold the model alone, without gradients.
+    def turn(self, cancel: Cancel | None = None) -> Iterator[None]:
+        """Hold the model in memory and alone, without gradients.
 
         Raises:
             Cancelled: `cancel` was set while others held the model.
         """
         import torch
 
-        while not self._lock.acquire(timeout=-1 if cancel is None else 0.05):
-            if cancel is not None and cancel.is_set():
-                raise Cancelled
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            self._lock.release()
+        with self._home.holding(self, cancel):
+            while not self._lock.acquire(timeout=-1 if cancel is None else 0.05):
+                if cancel is not None and cancel.is_set():
+                    raise Cancelled
+            try:
+                with torch.inference_mode():
+                    yield
+            finally:
+                self._lock.release()
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Return the token ids of a text of any length, without a note about long ones.
@@ -84,6 +149,8 @@ class Pipeline:
 
     def failure(self, error: BaseException) -> ExpertError:
         """Name the expert in an error that its model raised; raise the result `from` it."""
+        if isinstance(error, ExpertError):
+            return error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         return ExpertError(f"expert {self.expert.name!r} failed: {reason}")
 

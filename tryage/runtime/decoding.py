@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,6 +36,10 @@ class _Decoder:
         self._ids.append(token)
         return self._news(last=False)
 
+    def keep(self, token: int) -> None:
+        """Take a token whose text is asked for later, with `flush`."""
+        self._ids.append(token)
+
     def flush(self) -> str:
         """Return what was held back."""
         return self._news(last=True)
@@ -51,13 +54,13 @@ class _Decoder:
 
 
 class Watcher:
-    """Looks at each new token: passes text on, finds stop strings, honours cancellation.
-
-    It is handed to `generate` as a stopping criterion, which is called once per token.
+    """Looks at each new token of one answer: passes text on, finds stop strings, knows the end.
 
     Attributes:
-        text: what may be shown so far; stop strings are left out.
+        text: what may be shown so far; stop strings are left out. Where nobody reads along and
+            no stop string is looked for, it is there after `finish`.
         tokens: number of tokens generated.
+        last: the newest token.
         stopped: whether a stop string was found.
     """
 
@@ -67,25 +70,26 @@ class Watcher:
         prompt_ids: Sequence[int],
         stop: Sequence[str],
         emit: Callable[[str], None] | None,
-        cancel: threading.Event,
     ) -> None:
         self._decoder = _Decoder(tokenizer, prompt_ids)
         self._stop = tuple(string for string in stop if string)
         self._emit = emit
-        self._cancel = cancel
+        self._follows = emit is not None or bool(self._stop)
         self._held = ""
         self.text = ""
         self.tokens = 0
+        self.last = -1
         self.stopped = False
 
-    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        """Take the newest token of `input_ids` (1, length); True ends the generation."""
-        import torch
-
+    def add(self, token: int) -> bool:
+        """Take the newest token; True if the answer ends here."""
         self.tokens += 1
-        self._show(self._decoder.add(int(input_ids[0, -1])), last=False)
-        done = self.stopped or self._cancel.is_set()
-        return torch.full((1,), done, dtype=torch.bool, device=input_ids.device)
+        self.last = token
+        if self._follows:
+            self._show(self._decoder.add(token), last=False)
+        else:
+            self._decoder.keep(token)
+        return self.stopped
 
     def finish(self) -> None:
         """Pass on what was held back because a character or a stop string might have followed."""
@@ -139,3 +143,41 @@ class Sampler:
         noise = torch.empty(scores.shape, dtype=torch.float32, device=scores.device)
         noise.exponential_(generator=self._generator)
         return scores.float() / self._temperature - noise.log()
+
+
+class Samplers:
+    """A logits processor over a batch: each row that samples has its own noise."""
+
+    def __init__(self, rows: Sequence[Sampler | None]) -> None:
+        self._rows = rows
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """Return `scores` (rows, vocabulary) with the noise of the rows that sample."""
+        if not any(self._rows):
+            return scores
+        scores = scores.float()
+        for i, sampler in enumerate(self._rows):
+            if sampler is not None:
+                scores[i : i + 1] = sampler(None, scores[i : i + 1])
+        return scores
+
+
+class Ends:
+    """A stopping criterion over a batch: every row ends by itself.
+
+    Args:
+        takes: for each row a function that takes its newest token and says whether it ends.
+    """
+
+    def __init__(self, takes: Sequence[Callable[[int], bool]]) -> None:
+        self._takes = takes
+        self._done = [False] * len(takes)
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        """Take the newest tokens of `input_ids` (rows, length); True where a row has ended."""
+        import torch
+
+        for i, token in enumerate(input_ids[:, -1].tolist()):
+            if not self._done[i]:
+                self._done[i] = self._takes[i](token)
+        return torch.tensor(self._done, device=input_ids.device)

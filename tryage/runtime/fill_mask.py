@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import re
-import threading
 import time
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tryage.errors import ExpertError, PromptError
-from tryage.library import FILL_MASK, MASK, Expert
+from tryage.library import FILL_MASK, MASK
 from tryage.runtime.answers import Answer
 from tryage.runtime.base import MODEL_FAULTS, Pipeline, check_prompt
+from tryage.runtime.batching import GivenUp
 from tryage.runtime.streams import run_cancellable
 from tryage.runtime.windows import frame, windows
 
@@ -29,13 +29,14 @@ class FillMaskPipeline(Pipeline):
 
     task: ClassVar[str] = FILL_MASK
 
-    def __init__(self, expert: Expert, pipe: Any) -> None:
-        super().__init__(expert, pipe)
+    def prepare(self) -> None:
+        """Read off the loaded model what calls need."""
+        super().prepare()
         self.prefix, self.suffix = frame(self.tokenizer)
         if self.window < 1:
             raise ExpertError(
-                f"expert {expert.name!r}: a context of {self.context} tokens leaves no room for "
-                f"text beside {len(self.prefix) + len(self.suffix)} special tokens"
+                f"expert {self.expert.name!r}: a context of {self.context} tokens leaves no room "
+                f"for text beside {len(self.prefix) + len(self.suffix)} special tokens"
             )
 
     @property
@@ -50,7 +51,7 @@ class FillMaskPipeline(Pipeline):
             PromptError: the prompt is empty or holds no `[MASK]`.
             ExpertError: the model failed.
         """
-        return self._fill(prompt, threading.Event())
+        return self._fill(prompt, GivenUp())
 
     async def afill(self, prompt: str) -> Answer:
         """Fill the prompt's marks in a thread; the event loop stays free."""
@@ -58,16 +59,19 @@ class FillMaskPipeline(Pipeline):
 
     run, arun = fill, afill
 
-    def _fill(self, prompt: str, cancel: threading.Event) -> Answer:
+    def _fill(self, prompt: str, cancel: GivenUp) -> Answer:
         started = time.perf_counter()
         if MASK not in check_prompt(prompt):
             raise PromptError(f"a fill-mask prompt must hold {MASK} where a word is missing")
         # The expert's own mask token, if the text holds it, is read as a mark by its tokenizer.
-        marks = list(re.finditer(f"{re.escape(MASK)}|{re.escape(self.mask_token)}", prompt))
-        ids = self.encode(prompt.replace(MASK, self.mask_token))
         try:
             with self.turn(cancel):
+                mark = f"{re.escape(MASK)}|{re.escape(self.mask_token)}"
+                marks = list(re.finditer(mark, prompt))
+                ids = self.encode(prompt.replace(MASK, self.mask_token))
                 guesses = list(self._guess(ids))
+        except ExpertError:
+            raise
         except MODEL_FAULTS as error:
             raise self.failure(error) from error
         if len(guesses) != len(marks):

@@ -1,59 +1,63 @@
-"""Text generation with a local causal language model."""
+"""Text generation with a local model: causal, or encoder-decoder."""
 
 from __future__ import annotations
 
 import copy
 import functools
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from tryage.errors import PromptError
-from tryage.library import TEXT_GENERATION
+from tryage.library import TEXT_GENERATION, Expert
 from tryage.runtime.answers import Answer
-from tryage.runtime.base import MODEL_FAULTS, Cancelled, Pipeline, check_prompt
-from tryage.runtime.decoding import Sampler, Watcher
-from tryage.runtime.streams import AsyncTextStream, TextStream, run_cancellable
-
-Prompt = str | Sequence[Mapping[str, str]]
-"""Text, or chat messages: ``{"role": "user", "content": "..."}``."""
-
+from tryage.runtime.asking import Options, Prompt, as_plain, check_messages, read_options
+from tryage.runtime.base import MODEL_FAULTS, Cancelled, Home, Pipeline, check_prompt
+from tryage.runtime.batching import Batcher, Batching, GivenUp, Request, StillWanted
+from tryage.runtime.decoding import Ends, Sampler, Samplers, Watcher
+from tryage.runtime.models import Parts
+from tryage.runtime.padding import pads_change_nothing
+from tryage.runtime.streams import AsyncTextStream, TextStream, awaited, waited
 
 _LEAST_NEW = 64
 """Tokens of the answer that a long prompt may not take away, if the context is large enough."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Options:
-    max_new_tokens: int
-    stop: tuple[str, ...]
-    seed: int | None
-    temperature: float
-    chat: bool | None
+@dataclass(slots=True, eq=False)
+class _Row:
+    """One call as the model sees it."""
 
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
-        if self.temperature < 0:
-            raise ValueError(f"temperature must be 0 or more, not {self.temperature}")
+    request: Request
+    ids: list[int]
+    new: int
+    truncated: bool
+    watcher: Watcher
+    done: bool = False
+    reason: Literal["stop", "length", "cancelled"] = "length"
+
+    @property
+    def options(self) -> Options:
+        options: Options = self.request.options
+        return options
+
+    @property
+    def size(self) -> int:
+        return len(self.ids) + self.new
+
+    def answer(self) -> Answer:
+        return Answer(
+            text=self.watcher.text,
+            prompt_tokens=len(self.ids),
+            completion_tokens=self.watcher.tokens,
+            seconds=time.perf_counter() - self.request.since,
+            truncated=self.truncated,
+            finish_reason=self.reason,
+        )
 
 
-def _options(
-    *,
-    max_new_tokens: int = 64,
-    stop: str | Sequence[str] = (),
-    seed: int | None = None,
-    temperature: float = 0.0,
-    chat: bool | None = None,
-) -> _Options:
-    strings = (stop,) if isinstance(stop, str) else tuple(stop)
-    return _Options(max_new_tokens, strings, seed, temperature, chat)
-
-
-class TextGenerationPipeline(Pipeline):
-    """Answers prompts with a causal language model.
+class GenerationPipeline(Pipeline):
+    """Answers prompts with a model that writes text.
 
     A model whose tokenizer has a chat template is prompted through it; any other continues the
     plain text. Every method takes the same options:
@@ -68,9 +72,32 @@ class TextGenerationPipeline(Pipeline):
     written: as many as the prompt leaves, but never fewer than 64, or a quarter of the context
     where that is less (or `max_new_tokens`, if it asks for less still). Only a prompt that leaves
     less than this loses its beginning, and the answer says so (`Answer.truncated`).
+
+    Calls that come together go through the model together, as `Batching` says; each ends by
+    itself. An answer is the one that the call gets alone, up to rounding: in float32 two tokens
+    would have to tie to a millionth for it to differ.
     """
 
     task: ClassVar[str] = TEXT_GENERATION
+    padding_side: ClassVar[Literal["left", "right"]]
+
+    def __init__(
+        self,
+        expert: Expert,
+        load: Callable[[], Parts],
+        estimate: Callable[[], int],
+        home: Home,
+        batching: Batching | None = None,
+    ) -> None:
+        super().__init__(expert, load, estimate, home)
+        self.batching = batching or Batching()
+        self._batcher = Batcher(expert.name, self._run, self.batching)
+        self._pads: bool | None = None
+
+    def prepare(self) -> None:
+        """Read off the loaded model what calls need."""
+        super().prepare()
+        self._pads = None
 
     def generate(self, prompt: Prompt, **options: Any) -> Answer:
         """Answer one prompt; options as in the class's description.
@@ -79,75 +106,159 @@ class TextGenerationPipeline(Pipeline):
             PromptError: the prompt is empty.
             ExpertError: the model failed.
         """
-        return self._answer(prompt, _options(**options), None, threading.Event())
+        return waited(functools.partial(self._submit, prompt, read_options(**options)))
 
     async def agenerate(self, prompt: Prompt, **options: Any) -> Answer:
-        """Answer one prompt in a thread; cancelling the task ends the generation."""
-        checked = _options(**options)
-        return await run_cancellable(lambda cancel: self._answer(prompt, checked, None, cancel))
+        """Answer one prompt; cancelling the task ends the generation. No thread waits."""
+        return await awaited(functools.partial(self._submit, prompt, read_options(**options)))
 
     def stream(self, prompt: Prompt, **options: Any) -> TextStream:
         """Return the answer's pieces as they come; closing the stream ends the generation."""
-        return TextStream(functools.partial(self._answer, prompt, _options(**options)))
+        return TextStream(functools.partial(self._submit, prompt, read_options(**options)))
 
     def astream(self, prompt: Prompt, **options: Any) -> AsyncTextStream:
         """Return the answer's pieces as they come, for ``async for``."""
-        return AsyncTextStream(functools.partial(self._answer, prompt, _options(**options)))
+        return AsyncTextStream(functools.partial(self._submit, prompt, read_options(**options)))
 
     run, arun = generate, agenerate
 
-    def _answer(
+    def _submit(
         self,
         prompt: Prompt,
-        options: _Options,
+        options: Options,
         emit: Callable[[str], None] | None,
-        cancel: threading.Event,
-    ) -> Answer:
-        started = time.perf_counter()
-        ids = self.prompt_ids(prompt, chat=options.chat)
-        new = self._room(len(ids), options.max_new_tokens)
-        kept = self._fit(ids, max(1, self.context - new))
-        watcher = Watcher(self.tokenizer, kept, options.stop, emit, cancel)
-        try:
-            with self.turn(cancel):
-                last = self._generate(kept, new, options, watcher)
-        except Cancelled:
-            last = None
-        except MODEL_FAULTS as error:
-            raise self.failure(error) from error
-        reason: Literal["stop", "length", "cancelled"] = "length"
-        if watcher.stopped or last in self._end_tokens():
-            reason = "stop"
-        elif cancel.is_set():
-            reason = "cancelled"
-        return Answer(
-            text=watcher.text,
-            prompt_tokens=len(kept),
-            completion_tokens=watcher.tokens,
-            seconds=time.perf_counter() - started,
-            truncated=len(kept) < len(ids),
-            finish_reason=reason,
-        )
+        cancel: GivenUp,
+    ) -> Request:
+        return self._batcher.submit(Request(prompt, options, emit, cancel))
 
-    def _generate(self, ids: list[int], new: int, options: _Options, watcher: Watcher) -> int:
-        """Run the model; returns the last token."""
-        import torch
+    def _run(self, requests: Sequence[Request]) -> None:
+        """Answer a batch of calls; all are settled when this returns."""
+        last: list[_Row] = []
+        try:
+            with self.turn(StillWanted(requests)):
+                rows = [row for row in map(self._row, requests) if row is not None]
+                for batch in self._batches(rows):
+                    last += self._answer(batch)
+        except Cancelled:
+            pass
+        finally:
+            # The calls that the model worked on to the end hear of it once it is free again.
+            for row in last:
+                row.request.answer(row.answer())
+
+    def _row(self, request: Request) -> _Row | None:
+        """Read one call's prompt; a wrong one settles the call."""
+        options: Options = request.options
+        try:
+            ids = self.prompt_ids(request.prompt, chat=options.chat)
+        except PromptError as error:
+            request.fail(error)
+            return None
+        except MODEL_FAULTS as error:
+            request.fail(_caused(self.failure(error), error))
+            return None
+        return self._fitted(request, ids)
+
+    def _fitted(self, request: Request, ids: list[int]) -> _Row:
+        raise NotImplementedError
+
+    def _watcher(self, request: Request, ids: Sequence[int]) -> Watcher:
+        return Watcher(self.tokenizer, ids, request.options.stop, request.emit)
+
+    def _batches(self, rows: list[_Row]) -> Iterator[list[_Row]]:
+        """Put rows together within the limits; only equal lengths where padding would matter."""
+        if len(rows) > 1 and self._pads is None and len({len(row.ids) for row in rows}) > 1:
+            try:
+                self._pads = pads_change_nothing(self, [row.ids for row in rows])
+            except MODEL_FAULTS:
+                self._pads = False
+        left = list(rows)
+        while left:
+            batch = [left.pop(0)]
+            for row in list(left):
+                size = max(row.size, *(other.size for other in batch)) * (len(batch) + 1)
+                equal = len(row.ids) == len(batch[0].ids)
+                if (self._pads or equal) and size <= self.batching.tokens:
+                    batch.append(row)
+                    left.remove(row)
+            yield batch
+
+    def _answer(self, rows: list[_Row]) -> list[_Row]:
+        """Run the model over a batch; returns the rows that its last step ended."""
+        try:
+            return self._generate(rows)
+        except MODEL_FAULTS as error:
+            waiting = [row for row in rows if not row.request.future.done()]
+            if len(rows) == 1:
+                rows[0].request.fail(_caused(self.failure(error), error))
+                return []
+            # One call may be at fault, or memory short for all of them: each gets its own chance,
+            # but for those whose first words are out already.
+            ended: list[_Row] = []
+            for row in waiting:
+                if row.request.emit is not None and row.watcher.text:
+                    row.request.fail(_caused(self.failure(error), error))
+                elif (again := self._row(row.request)) is not None:
+                    ended += self._answer([again])
+            return ended
+
+    def _generate(self, rows: list[_Row]) -> list[_Row]:
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
         device = self.model.device
-        inputs = torch.tensor([ids], device=device)  # (1, prompt tokens)
-        noise = [Sampler(options.temperature, options.seed, device)] if options.temperature else []
-        output = self.model.generate(
-            inputs,
-            attention_mask=torch.ones_like(inputs),
-            generation_config=self._config(new),
-            logits_processor=LogitsProcessorList(noise),
-            stopping_criteria=StoppingCriteriaList([watcher]),
+        ids, seen = self.padded([row.ids for row in rows])
+        samplers = [
+            Sampler(row.options.temperature, row.options.seed, device)
+            if row.options.temperature
+            else None
+            for row in rows
+        ]
+        ends = self._end_tokens()
+        ended: list[_Row] = []
+        takes = [functools.partial(self._take, row, rows, ends, ended) for row in rows]
+        self.model.generate(
+            ids,
+            attention_mask=seen,
+            generation_config=self.config(max(row.new for row in rows)),
+            logits_processor=LogitsProcessorList([Samplers(samplers)]),
+            stopping_criteria=StoppingCriteriaList([Ends(takes)]),
         )
-        watcher.finish()
-        return int(output[0, -1])
+        return ended
 
-    def _config(self, new: int) -> Any:
+    def _take(
+        self, row: _Row, rows: list[_Row], ends: set[int], ended: list[_Row], token: int
+    ) -> bool:
+        """Take the newest token of a row; True if the row ends with it."""
+        stopped = row.watcher.add(token) or token in ends
+        cancelled = row.request.cancel.is_set()
+        if not (stopped or cancelled or row.watcher.tokens >= row.new):
+            return False
+        row.reason = "stop" if stopped else "cancelled" if cancelled else "length"
+        row.watcher.finish()
+        row.done = True
+        if all(other.done for other in rows):
+            ended.append(row)
+        else:
+            row.request.answer(row.answer())
+        return True
+
+    def padded(self, rows: Sequence[Sequence[int]]) -> tuple[Any, Any]:
+        """Return prompts as one tensor (rows, tokens), and where it holds tokens, not padding."""
+        import torch
+
+        longest = max(map(len, rows))
+        pad = self.config(1).pad_token_id
+        ids = torch.full((len(rows), longest), pad)
+        seen = torch.zeros_like(ids)
+        for i, row in enumerate(rows):
+            part = (
+                slice(longest - len(row), None) if self.padding_side == "left" else slice(len(row))
+            )
+            ids[i, part] = torch.tensor(row)
+            seen[i, part] = 1
+        return ids.to(self.model.device), seen.to(self.model.device)
+
+    def config(self, new: int) -> Any:
         """Return the model's own settings, made greedy: `Sampler` does what sampling there is."""
         config = copy.deepcopy(self.model.generation_config)
         ends = sorted(self._end_tokens())
@@ -174,27 +285,6 @@ class TextGenerationPipeline(Pipeline):
         ends = set(found) if isinstance(found, list | tuple) else {found}
         return {int(end) for end in ends | {self.tokenizer.eos_token_id} if end is not None}
 
-    def _room(self, prompt: int, wanted: int) -> int:
-        """Tokens that may be written behind `prompt` tokens, if `wanted` are asked for."""
-        floor = max(1, min(_LEAST_NEW, self.context // 4))
-        return min(wanted, max(floor, self.context - prompt))
-
-    def _fit(self, ids: list[int], room: int) -> list[int]:
-        """Keep the end of a prompt that is too long, and its start token if it has one."""
-        if len(ids) <= room:
-            return ids
-        if room > 1 and ids[0] == self.tokenizer.bos_token_id:
-            return ids[:1] + ids[-(room - 1) :]
-        return ids[-room:]
-
-    @property
-    def start_token(self) -> int | None:
-        """The token that stands before any text: the model's start token, else its end token."""
-        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
-            if token is not None:
-                return int(token)
-        return None
-
     def prompt_ids(self, prompt: Prompt, *, chat: bool | None = None) -> list[int]:
         """Return the tokens that the model is to continue, uncut.
 
@@ -205,16 +295,13 @@ class TextGenerationPipeline(Pipeline):
         if isinstance(prompt, str):
             check_prompt(prompt)
         else:
-            prompt = _check_messages(prompt)
+            prompt = check_messages(prompt)
         template = self.tokenizer.chat_template is not None if chat is None else chat
         if template:
             return self._templated(prompt)
-        text = prompt if isinstance(prompt, str) else _as_plain(prompt)
+        text = prompt if isinstance(prompt, str) else as_plain(prompt)
         ids = self.encode(text, special=True)
-        # Some tokenizers close every text; a text that is closed cannot be continued.
-        while len(ids) > 1 and ids[-1] in self._end_tokens():
-            ids.pop()
-        return ids
+        return self._opened(ids)
 
     def _templated(self, prompt: Prompt) -> list[int]:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
@@ -230,20 +317,68 @@ class TextGenerationPipeline(Pipeline):
             raise self.failure(error) from error
         return self.encode(text)
 
-
-def _check_messages(prompt: object) -> Sequence[Mapping[str, str]]:
-    if not isinstance(prompt, Sequence) or not prompt:
-        raise PromptError("a prompt must be text or a list of messages with at least one in it")
-    for number, message in enumerate(prompt, 1):
-        fields = message if isinstance(message, Mapping) else {}
-        if not all(isinstance(fields.get(key), str) for key in ("role", "content")):
-            raise PromptError(f"message {number} must have a text 'role' and a text 'content'")
-    return prompt
+    def _opened(self, ids: list[int]) -> list[int]:
+        """Return a plain text's tokens as the model takes them."""
+        return ids
 
 
-def _as_plain(messages: Sequence[Mapping[str, str]]) -> str:
-    """Write messages for a model without a chat template: one as it is, more as a transcript."""
-    if len(messages) == 1:
-        return check_prompt(messages[0]["content"])
-    lines = [f"{message['role'].capitalize()}: {message['content']}" for message in messages]
-    return "\n".join([*lines, "Assistant:"])
+class TextGenerationPipeline(GenerationPipeline):
+    """Continues prompts with a causal language model; options as `GenerationPipeline` says."""
+
+    padding_side: ClassVar[Literal["left", "right"]] = "left"
+
+    def _fitted(self, request: Request, ids: list[int]) -> _Row:
+        new = self._room(len(ids), request.options.max_new_tokens)
+        kept = self._fit(ids, max(1, self.context - new))
+        return _Row(request, kept, new, len(kept) < len(ids), self._watcher(request, kept))
+
+    def _room(self, prompt: int, wanted: int) -> int:
+        """Tokens that may be written behind `prompt` tokens, if `wanted` are asked for."""
+        floor = max(1, min(_LEAST_NEW, self.context // 4))
+        return min(wanted, max(floor, self.context - prompt))
+
+    def _fit(self, ids: list[int], room: int) -> list[int]:
+        """Keep the end of a prompt that is too long, and its start token if it has one."""
+        if len(ids) <= room:
+            return ids
+        if room > 1 and ids[0] == self.tokenizer.bos_token_id:
+            return ids[:1] + ids[-(room - 1) :]
+        return ids[-room:]
+
+    def _opened(self, ids: list[int]) -> list[int]:
+        # Some tokenizers close every text; a text that is closed cannot be continued.
+        while len(ids) > 1 and ids[-1] in self._end_tokens():
+            ids.pop()
+        return ids
+
+    @property
+    def start_token(self) -> int | None:
+        """The token that stands before any text: the model's start token, else its end token."""
+        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
+            if token is not None:
+                return int(token)
+        return None
+
+
+class EncoderDecoderPipeline(GenerationPipeline):
+    """Answers prompts with an encoder-decoder model; options as `GenerationPipeline` says.
+
+    The context bounds prompt and answer each by itself. A prompt that is too long loses its end,
+    where such models look for it least.
+    """
+
+    padding_side: ClassVar[Literal["left", "right"]] = "right"
+
+    def _fitted(self, request: Request, ids: list[int]) -> _Row:
+        new = min(request.options.max_new_tokens, max(1, self.context - 1))
+        kept = ids
+        if len(ids) > self.context:
+            closing = ids[-1:] if ids[-1] in self._end_tokens() else []
+            kept = ids[: self.context - len(closing)] + closing
+        return _Row(request, kept, new, len(kept) < len(ids), self._watcher(request, ()))
+
+
+def _caused(error: BaseException, cause: BaseException) -> BaseException:
+    if error is not cause:
+        error.__cause__ = cause
+    return error

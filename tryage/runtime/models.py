@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from tryage.errors import ExpertError, ModelNotFoundError, TaskError, missing_extra
+from tryage.errors import (
+    ExpertError,
+    GatedModelError,
+    ModelNotFoundError,
+    TaskError,
+    missing_extra,
+)
 from tryage.library import FILL_MASK, TEXT_GENERATION, Expert, Library
 
-MODEL_CLASSES = {TEXT_GENERATION: "AutoModelForCausalLM", FILL_MASK: "AutoModelForMaskedLM"}
+MODEL_CLASSES = {
+    TEXT_GENERATION: "AutoModelForCausalLM",
+    FILL_MASK: "AutoModelForMaskedLM",
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "zero-shot-classification": "AutoModelForSequenceClassification",
+    "feature-extraction": "AutoModel",
+}
 """Task → the class of Transformers that loads a model for it."""
+
+ENCODER_DECODER = "AutoModelForSeq2SeqLM"
+"""The class for text generation with a model that has an encoder and a decoder."""
 
 WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 """What is fetched from the Hub: weights as safetensors only, no code, no pickles."""
@@ -25,22 +42,23 @@ UNBOUNDED = 1 << 20
 _loading = threading.RLock()
 
 
+class Parts(NamedTuple):
+    """A loaded model, in evaluation mode, and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+
 def check_runnable(expert: Expert) -> None:
     """Refuse an expert that no pipeline here can run.
 
     Raises:
         TaskError: the runtime does not know the expert's task.
-        ExpertError: the expert is served by an endpoint.
     """
-    if expert.endpoint is not None:
-        raise ExpertError(
-            f"expert {expert.name!r} is served at an endpoint; the runtime runs local Hugging Face "
-            "models. Pass a callable for it in experts={...}."
-        )
     if expert.task not in MODEL_CLASSES:
         raise TaskError(
             f"expert {expert.name!r}: the runtime does not know the task {expert.task!r}; it runs "
-            f"{' and '.join(MODEL_CLASSES)}. Pass a callable for it in experts={{...}}."
+            f"{', '.join(MODEL_CLASSES)}. Pass a callable for it in experts={{...}}."
         )
 
 
@@ -75,6 +93,7 @@ def _hub_folder(expert: Expert, model_id: str, download: bool) -> Path:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import (
+            GatedRepoError,
             HfHubHTTPError,
             HFValidationError,
             LocalEntryNotFoundError,
@@ -102,6 +121,12 @@ def _hub_folder(expert: Expert, model_id: str, download: bool) -> Path:
         )
     try:
         return Path(fetch(model_id))
+    except GatedRepoError as error:
+        raise GatedModelError(
+            f"expert {expert.name!r}: model {at} is gated: its weights are given only to accounts "
+            f"that accepted its terms. Accept them at https://huggingface.co/{model_id} and set "
+            "HF_TOKEN to a token of that account."
+        ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelNotFoundError(
@@ -115,41 +140,66 @@ def _size(expert: Expert) -> str:
     return f"about {expert.parameters * 2 / 1e9:.2g} GB for {expert.parameters:,} parameters"
 
 
-def load_pipeline(expert: Expert, folder: Path, *, device: str, dtype: str) -> Any:
-    """Load a `transformers.Pipeline` from a folder: safetensors only, no code from the folder.
+def model_class(expert: Expert, folder: Path) -> str:
+    """Return the name of the class of Transformers that loads an expert's model."""
+    if expert.task == TEXT_GENERATION:
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except ValueError:
+            config = {}
+        if isinstance(config, dict) and config.get("is_encoder_decoder"):
+            return ENCODER_DECODER
+    return MODEL_CLASSES[expert.task]
+
+
+def load_parts(expert: Expert, folder: Path, *, device: str, dtype: str) -> Parts:
+    """Load model and tokenizer from a folder: safetensors only, no code from the folder.
 
     Raises:
         ExpertError: the files do not make a working model for the task; says why.
         MissingExtraError: torch or transformers is not installed.
     """
     try:
-        import torch
+        import torch  # noqa: F401 - Transformers goes on without it, and then says less clearly why
         import transformers
         from safetensors import SafetensorError
     except ImportError as error:
         raise missing_extra("hf", f"running expert {expert.name!r}") from error
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     local = {"trust_remote_code": False, "local_files_only": True}
-    model_class = getattr(transformers, MODEL_CLASSES[expert.task])
+    loader = getattr(transformers, model_class(expert, folder))
     try:
         with _quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **local)
-            model, info = model_class.from_pretrained(
+            model, info = loader.from_pretrained(
                 str(folder), use_safetensors=True, dtype=dtype, output_loading_info=True, **local
             )
-            _check_whole(expert, folder, info)
-            return transformers.pipeline(
-                expert.task, model=model.eval(), tokenizer=tokenizer, device=device
-            )
+            if expert.task != "feature-extraction":
+                # A pooler that feature extraction does not use may be missing.
+                _check_whole(expert, folder, info)
+            return Parts(model.eval().to(device), tokenizer)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         if isinstance(error, ExpertError):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        if "out of memory" in reason.lower() or "can't allocate memory" in reason.lower():
+            raise MemoryError(reason) from error
         raise ExpertError(
             f"expert {expert.name!r}: {str(folder)!r} could not be loaded for {expert.task}: "
             f"{reason}"
         ) from error
+
+
+def resolve_device(device: str) -> str:
+    """Return the device meant: ``"auto"`` is CUDA, else Apple's MPS, else the CPU."""
+    if device != "auto":
+        return device
+    try:
+        import torch
+    except ImportError as error:
+        raise missing_extra("hf", "running local models") from error
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _check_whole(expert: Expert, folder: Path, info: Any) -> None:

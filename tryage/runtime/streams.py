@@ -1,4 +1,4 @@
-"""Streams of text: errors reach the reader at once, closing one ends the generation."""
+"""Calls of a batched model as answers, streams and awaitables; closing one ends its generation."""
 
 from __future__ import annotations
 
@@ -7,29 +7,66 @@ import contextlib
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import wait
+from typing import TypeVar
 
 from tryage.runtime.answers import Answer
+from tryage.runtime.batching import GivenUp, Request
 
-Work = Callable[[Callable[[str], None], threading.Event], Answer]
-"""Generates: passes each piece of text on, looks at the event for cancellation."""
+T = TypeVar("T")
+
+Start = Callable[[Callable[[str], None] | None, GivenUp], Request]
+"""Hands a call to its model: what takes the pieces, and the event that cancels."""
 
 
-class _Worker:
-    """One thread that generates; it is gone once `join` returns."""
+def waited(start: Start) -> Answer:
+    """Wait for an answer; who stops waiting ends the generation."""
+    cancel = GivenUp()
+    try:
+        return start(None, cancel).future.result()
+    except BaseException:
+        cancel.set()
+        raise
 
-    def __init__(self, work: Work, send: Callable[[str | None], None]) -> None:
-        self.cancel = threading.Event()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="tryage-stream")
-        self._future: Future[Answer] = self._executor.submit(work, send, self.cancel)
-        self._future.add_done_callback(lambda _: send(None))
 
-    def join(self) -> None:
-        self._executor.shutdown(wait=True)
+async def awaited(start: Start) -> Answer:
+    """Wait for an answer without a thread; a caller who is cancelled ends the generation first."""
+    cancel = GivenUp()
+    future = asyncio.wrap_future(start(None, cancel).future)
+    return await _ended_before(future, cancel)
 
-    def result(self) -> Answer:
-        return self._future.result()
+
+async def _ended_before(future: asyncio.Future[T], cancel: GivenUp) -> T:
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        cancel.set()
+        await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()  # marks it as seen: nobody waits for it any more
+        raise
+
+
+def one_piece(run: Callable[[], Answer]) -> Start:
+    """Return what starts a call in a thread of its own whose answer is one piece."""
+
+    def start(emit: Callable[[str], None] | None, cancel: GivenUp) -> Request:
+        request = Request(None, None, emit, cancel)
+
+        def work() -> None:
+            try:
+                answer = run()
+            except BaseException as error:  # noqa: BLE001 - the reader gets it
+                request.fail(error)
+            else:
+                if emit is not None:
+                    emit(answer.text)
+                request.answer(answer)
+
+        threading.Thread(target=work, name="tryage-read", daemon=True).start()
+        return request
+
+    return start
 
 
 class TextStream(Iterator[str]):
@@ -41,9 +78,9 @@ class TextStream(Iterator[str]):
         answer: the whole answer with its counts, once the last piece was read; else None.
     """
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
-        self._worker: _Worker | None = None
+    def __init__(self, start: Start) -> None:
+        self._start = start
+        self._request: Request | None = None
         self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._closed = False
         self.answer: Answer | None = None
@@ -52,13 +89,14 @@ class TextStream(Iterator[str]):
         if self._closed:
             raise StopIteration
         try:
-            if self._worker is None:
-                self._worker = _Worker(self._work, self._pieces.put)
+            if self._request is None:
+                self._request = self._start(self._pieces.put, GivenUp())
+                pieces = self._pieces
+                self._request.future.add_done_callback(lambda _: pieces.put(None))
             piece = self._pieces.get()
             if piece is not None:
                 return piece
-            self._worker.join()
-            self.answer = self._worker.result()
+            self.answer = self._request.future.result()
         except BaseException:
             self.close()
             raise
@@ -66,22 +104,22 @@ class TextStream(Iterator[str]):
         raise StopIteration
 
     def close(self) -> None:
-        """End the generation; returns once its thread is gone."""
+        """End the generation; returns once the model has let go of it."""
         self._closed = True
-        if self._worker is not None:
-            self._worker.cancel.set()
-            self._worker.join()
+        if self._request is not None:
+            self._request.cancel.set()
+            wait([self._request.future])
 
     def __enter__(self) -> TextStream:
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
         # A reader that walks away must not leave a model running.
-        if self._worker is not None:
-            self._worker.cancel.set()
+        if self._request is not None:
+            self._request.cancel.set()
 
 
 class AsyncTextStream(AsyncIterator[str]):
@@ -91,9 +129,9 @@ class AsyncTextStream(AsyncIterator[str]):
         answer: the whole answer with its counts, once the last piece was read; else None.
     """
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
-        self._worker: _Worker | None = None
+    def __init__(self, start: Start) -> None:
+        self._start = start
+        self._request: Request | None = None
         self._pieces: asyncio.Queue[str | None] = asyncio.Queue()
         self._closed = False
         self.answer: Answer | None = None
@@ -105,13 +143,14 @@ class AsyncTextStream(AsyncIterator[str]):
         if self._closed:
             raise StopAsyncIteration
         try:
-            if self._worker is None:
-                self._worker = _Worker(self._work, self._sender())
+            if self._request is None:
+                send = self._sender()
+                self._request = self._start(send, GivenUp())
+                self._request.future.add_done_callback(lambda _: send(None))
             piece = await self._pieces.get()
             if piece is not None:
                 return piece
-            await asyncio.to_thread(self._worker.join)
-            self.answer = self._worker.result()
+            self.answer = self._request.future.result()
         except BaseException:
             await self.aclose()
             raise
@@ -129,32 +168,26 @@ class AsyncTextStream(AsyncIterator[str]):
         return send
 
     async def aclose(self) -> None:
-        """End the generation; returns once its thread is gone."""
+        """End the generation; returns once the model has let go of it."""
         self._closed = True
-        if self._worker is not None:
-            self._worker.cancel.set()
-            await asyncio.shield(asyncio.to_thread(self._worker.join))
+        if self._request is not None:
+            self._request.cancel.set()
+            future = asyncio.wrap_future(self._request.future)
+            await asyncio.wait([future])
+            future.exception()  # marks it as seen: who closes a stream does not ask how it went
 
     async def __aenter__(self) -> AsyncTextStream:
         return self
 
-    async def __aexit__(self, *_: Any) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __del__(self) -> None:
-        if self._worker is not None:
-            self._worker.cancel.set()
+        if self._request is not None:
+            self._request.cancel.set()
 
 
-async def run_cancellable(work: Callable[[threading.Event], Answer]) -> Answer:
+async def run_cancellable(work: Callable[[GivenUp], Answer]) -> Answer:
     """Run blocking work in a thread; if the caller is cancelled, the work ends first."""
-    cancel = threading.Event()
-    running = asyncio.ensure_future(asyncio.to_thread(work, cancel))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        cancel.set()
-        await asyncio.wait([running])
-        if not running.cancelled():
-            running.exception()  # marks it as seen: nobody waits for it any more
-        raise
+    cancel = GivenUp()
+    return await _ended_before(asyncio.ensure_future(asyncio.to_thread(work, cancel)), cancel)

@@ -1,0 +1,269 @@
+"""The soak: thousands of mixed calls, local and served, with faults injected into all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from small_models import small_library
+
+from tryage import Expert, Library
+from tryage.decision import Decision
+from tryage.dispatch import (
+    Breaker,
+    Health,
+    adispatch,
+    adispatch_stream,
+    current_scope,
+    dispatch,
+    dispatch_stream,
+)
+from tryage.errors import DispatchError, ExpertError
+from tryage.library import Endpoint
+from tryage.runtime import EndpointOptions, Runtime
+from tryage.runtime.memory import bytes_in_use
+
+FAULTS = ("raise", "hang", "cut", "nonsense", "memory")
+SHARE = 0.15
+TIMEOUT = 0.5
+HANG = 2 * TIMEOUT
+WORKERS = 8
+
+
+class Nonsense(Exception):
+    """An answer that the caller cannot use."""
+
+
+def decision(order: list[str]) -> Decision:
+    """Return a decision with this order."""
+    zeros = np.arange(len(order), dtype=float)
+    return Decision(
+        expert=order[0],
+        task="text-generation",
+        prompt="hello",
+        names=tuple(order),
+        losses=zeros,
+        std=zeros,
+        totals=zeros,
+        values={},
+        reasons={},
+        weights={},
+        limits=(),
+        flags=(),
+        out_of_distribution=False,
+    )
+
+
+class Soak:
+    """Calls experts in four ways; some of the calls meet a fault before, within or after."""
+
+    def __init__(self, runtime: Runtime, seed: int) -> None:
+        self.runtime = runtime
+        self.health = Health(Breaker(failures=8, seconds=0.2))
+        self.met: Counter[str] = Counter()
+        self._random = random.Random(seed)
+        self._lock = threading.Lock()
+
+    def draw(self) -> tuple[list[str], list[str | None]]:
+        """Return an order of experts, and the fault that each of the calls meets."""
+        with self._lock:
+            order = self._random.sample(self.runtime.library.names, 3)
+            faults = [
+                self._random.choice(FAULTS) if self._random.random() < SHARE else None
+                for _ in order
+            ]
+            return order, faults
+
+    def meets(self, fault: str | None) -> None:
+        """Raise where the fault is one that raises at once."""
+        if fault is None:
+            return
+        with self._lock:
+            self.met[fault] += 1
+        if fault == "raise":
+            raise ConnectionError("injected")
+        if fault == "memory":
+            raise MemoryError("injected: out of memory")
+
+    def call(self, name: str, fault: str | None) -> str:
+        """Call an expert and wait."""
+        self.meets(fault)
+        if fault == "hang":
+            scope = current_scope()
+            if scope is None or self._random.random() < 0.5:
+                time.sleep(HANG)
+            else:
+                scope.given_up.wait(HANG)
+        text = self.runtime.run(name, "hello", max_new_tokens=4).text
+        if fault == "nonsense":
+            raise Nonsense("injected")
+        return text
+
+    async def acall(self, name: str, fault: str | None) -> str:
+        """Call an expert, asynchronously."""
+        self.meets(fault)
+        if fault == "hang":
+            await asyncio.sleep(HANG)
+        answer = await self.runtime.arun(name, "hello", max_new_tokens=4)
+        if fault == "nonsense":
+            raise Nonsense("injected")
+        return answer.text
+
+    def chunks(self, name: str, fault: str | None) -> Iterator[str]:
+        """Stream from an expert."""
+        self.meets(fault)
+        if fault == "hang":
+            time.sleep(HANG)
+        with self.runtime.stream(name, "hello", max_new_tokens=4) as stream:
+            for piece in stream:
+                yield piece
+                if fault == "cut":
+                    raise ConnectionError("injected: cut")
+
+    async def achunks(self, name: str, fault: str | None) -> AsyncIterator[str]:
+        """Stream from an expert, asynchronously."""
+        self.meets(fault)
+        if fault == "hang":
+            await asyncio.sleep(HANG)
+        async with self.runtime.astream(name, "hello", max_new_tokens=4) as stream:
+            async for piece in stream:
+                yield piece
+                if fault == "cut":
+                    raise ConnectionError("injected: cut")
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of every dispatch."""
+        return {"timeout": TIMEOUT, "total_timeout": 4 * TIMEOUT, "health": self.health}
+
+    def blocking(self, number: int) -> str:
+        """Make one blocking call or stream; returns how it ended."""
+        order, faults = self.draw()
+        meets = dict(zip(order, faults, strict=True))
+        chosen = decision(order)
+        try:
+            if number % 2:
+                dispatch(chosen, lambda n: self.call(n, meets[n]), **self.options())
+                return "answered"
+            stream = dispatch_stream(chosen, lambda n: self.chunks(n, meets[n]), **self.options())
+            for i, _ in enumerate(stream):
+                if number % 14 == 0 and i == 1:
+                    stream.close()
+                    return "closed by the reader"
+        except (DispatchError, ExpertError, ConnectionError) as error:
+            return told(error)
+        return "answered"
+
+    async def unblocking(self, number: int) -> str:
+        """Make one asynchronous call or stream; returns how it ended."""
+        order, faults = self.draw()
+        meets = dict(zip(order, faults, strict=True))
+        chosen = decision(order)
+        try:
+            if number % 2:
+                calling = adispatch(chosen, lambda n: self.acall(n, meets[n]), **self.options())
+                if number % 15 == 0:
+                    task = asyncio.ensure_future(calling)
+                    await asyncio.sleep(0.001)
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+                    return "cancelled by the caller"
+                await calling
+                return "answered"
+            stream = adispatch_stream(chosen, lambda n: self.achunks(n, meets[n]), **self.options())
+            async for _ in stream:
+                pass
+        except (DispatchError, ExpertError, ConnectionError) as error:
+            return told(error)
+        return "answered"
+
+
+def told(error: Exception) -> str:
+    """Return what a refused call was told; one without a reason would be a failure of the soak."""
+    if not str(error).strip():
+        return "refused without a reason"
+    return "refused with its reason" if isinstance(error, DispatchError) else "cut, with its reason"
+
+
+def settled() -> tuple[int, int]:
+    """Return threads and bytes, once what ends by itself has ended."""
+    limit = time.monotonic() + 10
+    while time.monotonic() < limit:
+        busy = [t for t in threading.enumerate() if t.name.startswith("tryage")]
+        if not busy:
+            break
+        busy[0].join(0.1)
+    gc.collect()
+    from tryage.runtime.memory import _give_back
+
+    _give_back("cpu")
+    return threading.active_count(), bytes_in_use("cpu") or 0
+
+
+def run_calls(soak: Soak, calls: int) -> Counter[str]:
+    """Make calls, half of them blocking in threads, half on an event loop."""
+    ends: Counter[str] = Counter()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        blocking = [pool.submit(soak.blocking, number) for number in range(calls // 2)]
+
+        async def unblocking() -> None:
+            gate = asyncio.Semaphore(WORKERS)
+
+            async def one(number: int) -> None:
+                async with gate:
+                    ends[await soak.unblocking(number)] += 1
+
+            await asyncio.gather(*(one(number) for number in range(calls - calls // 2)))
+
+        asyncio.run(unblocking())
+        ends.update(future.result() for future in blocking)
+    return ends
+
+
+def soak(root: Path, calls: int, seed: int = 0) -> dict[str, Any]:
+    """Run the soak; returns its figures."""
+    server = Path(__file__).with_name("fault_server.py")
+    with subprocess.Popen(
+        [sys.executable, str(server)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        if process.stdout is None or process.stdin is None:
+            raise SystemExit("the fault server has no pipes")
+        url = f"http://127.0.0.1:{process.stdout.readline().strip()}/v1"
+        local = small_library(root, 3, width=64, layers=1)
+        served = [
+            Expert(name=f"served-{i}", model="m", endpoint=Endpoint(url=url)) for i in range(3)
+        ]
+        library = Library([*local, *served], root=root)
+        patience = EndpointOptions(retries=1, backoff=0.01)
+        with Runtime(library, endpoints=patience) as runtime:
+            runtime.warm_up()
+            run_calls(Soak(runtime, seed + 1), calls // 5)
+            threads, memory = settled()
+            tested = Soak(runtime, seed)
+            started = time.perf_counter()
+            ends = run_calls(tested, calls)
+            seconds = time.perf_counter() - started
+            threads_after, memory_after = settled()
+        process.stdin.close()
+    return {
+        "calls": calls,
+        "calls_before_it_began": calls // 5,
+        "seconds": seconds,
+        "ends": dict(ends),
+        "without_an_end": calls - sum(ends.values()) + ends["refused without a reason"],
+        "faults_injected": dict(tested.met),
+        "threads": {"before": threads, "after": threads_after},
+        "memory_mb": {"before": memory / 1e6, "after": memory_after / 1e6},
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+    }

@@ -1,0 +1,210 @@
+"""Time-outs per call and in all, and the threads that are not left behind."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from tryage.dispatch import (
+    adispatch,
+    adispatch_batch,
+    adispatch_stream,
+    current_scope,
+    dispatch,
+    dispatch_batch,
+    dispatch_stream,
+)
+from tryage.errors import DispatchError, ExpertTimeoutError
+
+
+def call_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("tryage-call")]
+
+
+class Hanging:
+    """Expert a hangs until it is released, or until it hears that nobody waits for it."""
+
+    def __init__(self, *, listens: bool = False) -> None:
+        self.release = threading.Event()
+        self.listens = listens
+        self.ended: list[str] = []
+
+    def wait(self) -> None:
+        scope = current_scope()
+        event = scope.given_up if self.listens and scope else self.release
+        event.wait(60)
+
+    def call(self, name: str) -> str:
+        if name == "a":
+            self.wait()
+        self.ended.append(name)
+        return name
+
+    def stream(self, name: str):
+        try:
+            yield self.call(name)
+            yield "more"
+            if name == "late":
+                self.wait()
+            yield "end"
+        finally:
+            self.ended.append(f"closed {name}")
+
+
+def gone(threads: list[threading.Thread]) -> bool:
+    for thread in threads:
+        thread.join(10)
+    return not any(thread.is_alive() for thread in threads)
+
+
+def test_a_call_that_hangs_fails_over_and_its_thread_ends_with_it(decide) -> None:
+    hanging = Hanging()
+    outcome = dispatch(decide("a", "b"), hanging.call, timeout=0.05, errors=(KeyError,))
+    assert outcome.answered_by == "b"
+    assert outcome.tried[0].error == "ExpertTimeoutError: a did not answer within 0.05 s"
+    left = call_threads()
+    assert len(left) == 1
+    assert left[0].daemon
+    hanging.release.set()
+    assert gone(left)
+
+
+def test_a_callable_that_listens_ends_at_once(decide) -> None:
+    hanging = Hanging(listens=True)
+    dispatch(decide("a", "b"), hanging.call, timeout=0.05)
+    assert gone(call_threads())
+    assert not hanging.release.is_set()
+
+
+def test_without_a_timeout_no_thread_is_used(decide) -> None:
+    assert dispatch(decide("a"), lambda _: threading.current_thread()).value is (
+        threading.current_thread()
+    )
+    assert current_scope() is None
+
+
+def test_a_call_in_time_leaves_no_thread_and_sees_its_context(decide) -> None:
+    from contextvars import ContextVar
+
+    variable: ContextVar[str] = ContextVar("variable")
+    variable.set("seen")
+    outcome = dispatch(decide("a"), lambda _: (variable.get(), current_scope().left), timeout=60)
+    assert outcome.value[0] == "seen"
+    assert 0 < outcome.value[1] <= 60
+    assert call_threads() == []
+
+
+def test_errors_of_the_callable_come_out_of_its_thread(decide) -> None:
+    def bug(name: str) -> str:
+        raise KeyError("bug")
+
+    def late(name: str) -> str:
+        raise TimeoutError("its own")
+
+    with pytest.raises(KeyError, match="bug"):
+        dispatch(decide("a", "b"), bug, timeout=60, errors=(OSError,))
+    with pytest.raises(DispatchError, match="TimeoutError: its own"):
+        dispatch(decide("a"), late, timeout=60)
+
+
+def test_the_time_in_all_bounds_the_walk(decide) -> None:
+    hanging = Hanging(listens=True)
+    with pytest.raises(DispatchError, match=r"the 0.1 s for the whole dispatch are over") as caught:
+        dispatch(decide("a", "b"), hanging.call, total_timeout=0.1)
+    assert [attempt.expert for attempt in caught.value.tried] == ["a"]
+    assert isinstance(caught.value.__cause__, ExpertTimeoutError)
+    assert gone(call_threads())
+
+
+@pytest.mark.parametrize("key", ["timeout", "total_timeout"])
+def test_times_out_of_range(decide, key) -> None:
+    with pytest.raises(ValueError, match=f"{key} is 0"):
+        dispatch(decide("a"), str, **{key: 0})
+
+
+def test_a_stream_that_hangs_before_its_first_chunk_fails_over(decide) -> None:
+    hanging = Hanging(listens=True)
+    stream = dispatch_stream(decide("a", "b"), hanging.stream, timeout=0.1)
+    assert list(stream) == ["b", "more", "end"]
+    assert stream.tried[0].error.startswith("ExpertTimeoutError")
+    assert gone(call_threads())
+    assert "closed a" in hanging.ended
+
+
+def test_a_stream_that_hangs_later_ends_with_the_error(decide) -> None:
+    hanging = Hanging(listens=True)
+    stream = dispatch_stream(decide("late", "b"), hanging.stream, timeout=0.1)
+    assert [next(stream), next(stream)] == ["late", "more"]
+    with pytest.raises(ExpertTimeoutError):
+        next(stream)
+    assert [a.expert for a in stream.tried if a.error] == ["late"]
+    assert gone(call_threads())
+
+
+def test_the_time_of_the_reader_does_not_count(decide) -> None:
+    stream = dispatch_stream(decide("b"), Hanging().stream, timeout=5, total_timeout=0.5)
+    first = next(stream)
+    time.sleep(0.6)
+    assert [first, *stream] == ["b", "more", "end"]
+    assert call_threads() == []
+
+
+def test_closing_a_timed_stream_ends_its_thread(decide) -> None:
+    hanging = Hanging()
+    stream = dispatch_stream(decide("b"), hanging.stream, timeout=60)
+    next(stream)
+    assert len(call_threads()) == 1
+    stream.close()
+    assert call_threads() == []
+    assert hanging.ended == ["b", "closed b"]
+
+
+async def test_async_calls_that_hang_are_cancelled(decide) -> None:
+    cancelled = []
+
+    async def hang(name: str) -> str:
+        if name == "b":
+            return name
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            cancelled.append(name)
+            raise
+        return name
+
+    async def chunks(name: str):
+        yield await hang(name)
+
+    assert (await adispatch(decide("a", "b"), hang, timeout=0.05)).answered_by == "b"
+    stream = adispatch_stream(decide("a", "b"), chunks, timeout=0.05)
+    assert [chunk async for chunk in stream] == ["b"]
+
+    async def rows(name: str, numbers: list[int]) -> list[str]:
+        return [await hang(name) for _ in numbers]
+
+    [outcome] = await adispatch_batch([decide("a", "b")], rows, timeout=0.05)
+    assert outcome.answered_by == "b"
+    assert cancelled == ["a"] * 3
+    with pytest.raises(DispatchError, match="whole dispatch"):
+        await adispatch(decide("a", "b"), hang, total_timeout=0.05)
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_an_async_time_out_of_the_callables_own_is_told_apart(decide) -> None:
+    async def late(name: str) -> str:
+        raise TimeoutError("its own")
+
+    with pytest.raises(DispatchError, match="TimeoutError: its own"):
+        await adispatch(decide("a"), late, timeout=60)
+
+
+def test_a_batch_that_hangs_fails_over(decide) -> None:
+    hanging = Hanging(listens=True)
+    outcomes = dispatch_batch(
+        [decide("a", "b"), decide("b")],
+        lambda name, rows: [hanging.call(name) for _ in rows],
+        timeout=0.1,
+    )
+    assert [outcome.value for outcome in outcomes] == ["b", "b"]
+    assert gone(call_threads())

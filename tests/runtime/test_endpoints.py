@@ -1,0 +1,376 @@
+"""Endpoints, against a real small HTTP server on this machine."""
+
+import asyncio
+import gc
+import json
+import logging
+import threading
+import time
+import traceback
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from tryage import Expert, Library
+from tryage.decision import Decision
+from tryage.dispatch import dispatch
+from tryage.errors import ExpertError, ExpertTimeoutError, MissingExtraError, PromptError, TaskError
+from tryage.library import Endpoint
+from tryage.runtime import EndpointOptions, Runtime
+
+pytest.importorskip("httpx")
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+
+KEY = "sk-very-secret-0123456789"
+QUICK = EndpointOptions(connect=5, read=5, retries=2, backoff=0.01)
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each request with the next thing of `script`, and with an answer after that."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script: list[object] = []
+        self.bodies: list[dict] = []
+        self.keys: list[str | None] = []
+        self.hold = threading.Event()
+        self.closed = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def handle_error(self, *_) -> None:
+        self.closed.set()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.bodies.append(body | {"path": self.path})
+        self.server.keys.append(self.headers.get("Authorization"))
+        turn = self.server.script.pop(0) if self.server.script else "answer"
+        if isinstance(turn, tuple):
+            self.send(*turn)
+        elif turn == "hang":
+            self.server.hold.wait(30)
+            self.close_connection = True
+        elif turn == "drop":
+            self.close_connection = True
+        elif body.get("stream"):
+            self.stream(str(turn))
+        else:
+            self.send(200, completion(f"to {body['messages'][-1]['content']}"))
+
+    def send(self, status: int, body: object, headers: dict | None = None) -> None:
+        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        self.send_response(status)
+        for key, value in (headers or {}).items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def stream(self, turn: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        for piece in ("one ", "two ", "three"):
+            self.event({"choices": [{"delta": {"content": piece}, "finish_reason": None}]})
+            if turn == "cut":
+                return
+            if turn == "error":
+                self.event({"error": {"message": "overloaded"}})
+                return
+            if turn == "endless":
+                while not self.server.hold.wait(0.01):
+                    self.event({"choices": [{"delta": {"content": "more "}}]})
+        self.event({"choices": [{"delta": {}, "finish_reason": "length"}]})
+        self.event({"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 3}})
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def event(self, event: dict) -> None:
+        try:
+            self.wfile.write(b": comment\ndata: " + json.dumps(event).encode() + b"\n\n")
+            self.wfile.flush()
+        except OSError:
+            self.server.closed.set()
+            raise
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+def completion(text: object, **usage: int) -> dict:
+    usage = usage or {"prompt_tokens": 4, "completion_tokens": 2}
+    return {"choices": [{"message": {"content": text}, "finish_reason": "stop"}], "usage": usage}
+
+
+@pytest.fixture
+def server(socket_enabled):
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.hold.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def runtime(server, monkeypatch):
+    monkeypatch.setenv("SERVED_KEY", KEY)
+    expert = Expert(
+        name="served",
+        model="org/model",
+        endpoint=Endpoint(url=server.url, model="m", key_env="SERVED_KEY"),
+    )
+    with Runtime(Library([expert]), endpoints=QUICK) as runtime:
+        yield runtime
+
+
+def test_an_answer_with_its_counts(runtime, server) -> None:
+    answer = runtime.run("served", "hello", max_new_tokens=9, stop="x", seed=3, temperature=0.5)
+    assert (answer.text, answer.prompt_tokens, answer.completion_tokens) == ("to hello", 4, 2)
+    assert answer.counted
+    assert answer.seconds > 0
+    [body] = server.bodies
+    assert body == {
+        "path": "/v1/chat/completions",
+        "model": "m",
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "stop": ["x"],
+        "seed": 3,
+    }
+    assert server.keys == [f"Bearer {KEY}"]
+    assert runtime.health("served").state == "ready"
+
+
+async def test_async_answers(runtime) -> None:
+    answers = await asyncio.gather(*(runtime.arun("served", f"p{i}") for i in range(8)))
+    assert [answer.text for answer in answers] == [f"to p{i}" for i in range(8)]
+
+
+async def test_streams(runtime, server) -> None:
+    stream = runtime.stream("served", [{"role": "user", "content": "hello"}])
+    assert server.bodies == []
+    assert list(stream) == ["one ", "two ", "three"]
+    assert (stream.answer.text, stream.answer.finish_reason) == ("one two three", "length")
+    assert stream.answer.completion_tokens == 3
+    assert server.bodies[0]["stream_options"] == {"include_usage": True}
+    astream = runtime.astream("served", "hello")
+    assert [piece async for piece in astream] == ["one ", "two ", "three"]
+    assert astream.answer.text == "one two three"
+
+
+def test_counts_that_are_not_told_are_marked(runtime, server) -> None:
+    server.script = [(200, {"choices": [{"message": {"content": "x"}}]})]
+    assert not runtime.run("served", "hello").counted
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_server_is_asked_again(runtime, server, status) -> None:
+    server.script = [(status, {"error": {"message": "busy"}}), "drop"]
+    assert runtime.run("served", "hello").text == "to hello"
+    assert len(server.bodies) == 3
+
+
+async def test_async_calls_and_streams_are_tried_again_too(runtime, server) -> None:
+    server.script = [(503, ""), "drop"]
+    assert (await runtime.arun("served", "hello")).text == "to hello"
+    server.script = [(503, "")]
+    assert "".join(runtime.stream("served", "hello")) == "one two three"
+    server.script = [(503, "")]
+    assert [piece async for piece in runtime.astream("served", "hello")][-1] == "three"
+
+
+def test_it_gives_up_after_its_retries(runtime, server) -> None:
+    server.script = [(503, {"error": {"message": "busy"}})] * 9
+    with pytest.raises(ExpertError, match=r"'served'.*status 503: busy \(after 3 tries\)"):
+        runtime.run("served", "hello")
+    assert len(server.bodies) == 3
+    assert runtime.health("served").state == "failing"
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 302])
+def test_other_statuses_are_final(runtime, server, status) -> None:
+    server.script = [(status, {"error": {"message": "no"}}, {"Location": "http://127.0.0.1:1/"})]
+    with pytest.raises(ExpertError, match=f"status {status}: no$"):
+        runtime.run("served", "hello")
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    ["<html>", "[]", "{}", {"choices": []}, {"choices": [{"message": {"content": None}}]}, "1"],
+)
+def test_nonsense_is_not_an_answer(runtime, server, nonsense) -> None:
+    server.script = [(200, nonsense)]
+    with pytest.raises(ExpertError, match="what it sent"):
+        runtime.run("served", "hello")
+
+
+@pytest.mark.parametrize(("turn", "told"), [("cut", "cut before its end"), ("error", "overloaded")])
+def test_a_stream_that_breaks_says_so_and_is_not_begun_again(runtime, server, turn, told) -> None:
+    server.script = [turn]
+    stream = runtime.stream("served", "hello")
+    assert next(stream) == "one "
+    with pytest.raises(ExpertError, match=told):
+        next(stream)
+    assert len(server.bodies) == 1
+    assert stream.answer is None
+
+
+def test_closing_a_stream_closes_its_connection(runtime, server) -> None:
+    server.script = ["endless"]
+    with runtime.stream("served", "hello") as stream:
+        next(stream)
+    assert server.closed.wait(10)
+
+
+async def test_cancelling_closes_the_connection(runtime, server) -> None:
+    server.script = ["endless"]
+
+    async def read() -> None:
+        async for _ in runtime.astream("served", "hello"):
+            pass
+
+    reader = asyncio.create_task(read())
+    while not server.bodies:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert await asyncio.to_thread(server.closed.wait, 10)
+    assert len(asyncio.all_tasks()) == 1
+
+
+def test_a_server_that_hangs_runs_into_the_time_out(server, runtime) -> None:
+    server.script = ["hang"]
+    with Runtime(runtime.library, endpoints=EndpointOptions(read=0.1, retries=2)) as hasty:
+        with pytest.raises(ExpertTimeoutError, match="no answer in time"):
+            hasty.run("served", "hello")
+    assert len(server.bodies) == 1
+
+
+def test_the_time_out_of_dispatch_ends_the_call_and_its_thread(runtime, server) -> None:
+    decision = Decision(
+        expert="served",
+        task="text-generation",
+        prompt="hello",
+        names=("served",),
+        losses=np.zeros(1),
+        std=np.zeros(1),
+        totals=np.zeros(1),
+        values={},
+        reasons={},
+        weights={},
+        limits=(),
+        flags=(),
+        out_of_distribution=False,
+    )
+    server.script = ["hang"]
+    with pytest.raises(RuntimeError, match="did not answer within"):
+        dispatch(decision, lambda name: runtime.run(name, "hello"), timeout=0.2)
+    for thread in threading.enumerate():
+        if thread.name.startswith("tryage-call"):
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+def test_a_port_where_nobody_listens(socket_enabled) -> None:
+    expert = Expert(name="x", model="m", endpoint=Endpoint(url="http://127.0.0.1:9/v1"))
+    with Runtime(Library([expert]), endpoints=QUICK) as runtime:
+        with pytest.raises(ExpertError, match=r"no connection \(ConnectError\) \(after 3 tries\)"):
+            runtime.run("x", "hello")
+
+
+async def test_the_key_is_in_no_error_log_repr_or_trace(runtime, server, caplog) -> None:
+    caplog.set_level(logging.DEBUG)
+    echo = {"error": {"message": f"Incorrect API key provided: {KEY}"}}
+    told = [repr(runtime), repr(runtime.load("served")), repr(runtime.library), str(vars(runtime))]
+
+    async def blocking() -> None:
+        runtime.run("served", "hello")
+
+    for script in ([(401, echo)], [(500, KEY)] * 3, ["drop"] * 3, [(200, f"<{KEY}>")]):
+        for asks in (blocking, lambda: runtime.arun("served", "hello")):
+            server.script = list(script)
+            with pytest.raises(ExpertError) as caught:
+                await asks()
+            error = caught.value
+            assert (error.__cause__, error.__context__) == (None, None)
+            told += ["".join(traceback.format_exception(error)), repr(error)]
+    told += [runtime.health("served").error, caplog.text, str(vars(runtime.load("served")))]
+    told += [json.dumps(runtime.library.to_dict())]
+    assert len(told) > 12
+    assert all(KEY not in text for text in told)
+    assert all("127.0.0.1" not in text for text in told[4:-4])
+
+
+def test_a_key_that_is_not_set_is_named(runtime, server, monkeypatch) -> None:
+    monkeypatch.delenv("SERVED_KEY")
+    for call in (lambda: runtime.check("served"), lambda: runtime.run("served", "hello")):
+        with pytest.raises(ExpertError, match="set SERVED_KEY"):
+            call()
+    assert server.bodies == []
+
+
+def test_what_an_endpoint_cannot_do(runtime, server) -> None:
+    with pytest.raises(PromptError):
+        runtime.run("served", " ")
+    with pytest.raises(ValueError, match="chat=False"):
+        runtime.run("served", "hello", chat=False)
+    masked = Expert(name="x", model="m", task="fill-mask", endpoint=Endpoint(url=server.url))
+    with pytest.raises(TaskError, match="an endpoint does text-generation"):
+        Runtime(Library([masked])).check("x")
+
+
+def test_no_key_no_header(server) -> None:
+    expert = Expert(name="x", model="m", endpoint=Endpoint(url=f"{server.url}/chat/completions"))
+    with Runtime(Library([expert]), endpoints=QUICK) as runtime:
+        assert runtime.run("x", "hello").text == "to hello"
+    assert server.keys == [None]
+    assert server.bodies[0]["path"] == "/v1/chat/completions"
+
+
+def test_waits_grow_are_drawn_at_random_and_heed_the_server() -> None:
+    options = EndpointOptions(backoff=1, longest=5)
+    waits = [[options.wait(attempt, None) for _ in range(50)] for attempt in range(4)]
+    assert max(waits[0]) <= 1
+    assert 2 < max(waits[3]) <= 5
+    assert len(set(waits[0])) > 40
+    assert options.wait(0, "3") == 3
+    assert options.wait(0, "1000") == 5
+    assert options.wait(0, "Wed, 21 Oct 2026 07:28:00 GMT") <= 1
+
+
+def test_a_closed_runtime_leaves_no_connection(runtime, server) -> None:
+    runtime.run("served", "hello")
+    runtime.close()
+    assert runtime.load("served")._client is None
+    assert runtime.run("served", "again").text == "to again"
+    runtime.close()
+    gc.collect()
+    time.sleep(0)
+
+
+def test_a_missing_extra_names_the_pip_line(monkeypatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    expert = Expert(name="x", model="m", endpoint=Endpoint(url="http://127.0.0.1:9/v1"))
+    with pytest.raises(MissingExtraError, match=r'pip install "tryage\[endpoints\]"'):
+        Runtime(Library([expert])).run("x", "hello")

@@ -1,0 +1,175 @@
+"""Health: how experts did of late, and a circuit breaker that leaves failing ones alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+State = Literal["closed", "open", "half-open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """When an expert that keeps failing is left alone, and for how long.
+
+    After `failures` calls in a row that failed, the circuit is open: the expert is passed over,
+    at no cost to the prompt. After `seconds` it is half open: one call is let through. If that
+    one answers, the circuit closes; if not, it stays open for `seconds` more.
+
+    Attributes:
+        failures: failed calls in a row that open the circuit, at least 1.
+        seconds: how long the expert is left alone.
+    """
+
+    failures: int = 5
+    seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.failures < 1:
+            raise ValueError(f"failures is {self.failures}; it is at least 1")
+        if not self.seconds > 0:
+            raise ValueError(f"seconds is {self.seconds}; it is above 0")
+
+
+class Snapshot(Mapping[str, float]):
+    """Health at one moment, frozen: a mapping of expert → seconds its answers took of late.
+
+    It goes into ``Router.route(..., observed=)``. An expert that has not answered yet is not in
+    the mapping.
+
+    Attributes:
+        refused: expert whose circuit is open → the reason, with the seconds left.
+    """
+
+    __slots__ = ("_seconds", "refused")
+
+    def __init__(self, seconds: Mapping[str, float], refused: Mapping[str, str]) -> None:
+        self._seconds = dict(seconds)
+        self.refused = dict(refused)
+
+    def __getitem__(self, name: str) -> float:
+        return self._seconds[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._seconds)
+
+    def __len__(self) -> int:
+        return len(self._seconds)
+
+    def __repr__(self) -> str:
+        return f"Snapshot({self._seconds}, refused={self.refused})"
+
+
+@dataclass(slots=True)
+class _Record:
+    seconds: float | None = None
+    failures: int = 0
+    until: float | None = None
+    on_trial: bool = False
+    reason: str = field(default="", repr=False)
+
+
+class Health:
+    """What dispatch saw of every expert; safe from many threads and event loops.
+
+    Args:
+        breaker: when to leave a failing expert alone; None never does.
+        share: what the newest answer counts in the moving average, above 0 and at most 1.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        breaker: Breaker | None = None,
+        *,
+        share: float = 0.2,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not 0 < share <= 1:
+            raise ValueError(f"share is {share}; it is above 0 and at most 1")
+        self.breaker = breaker
+        self._share = share
+        self._clock = clock
+        self._records: dict[str, _Record] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the settings and the averages; circuits belong to this process's clock."""
+        known = {name: record.seconds for name, record in self._records.items()}
+        return {"breaker": self.breaker, "share": self._share, "seconds": known}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take settings and averages; every circuit is closed."""
+        Health.__init__(self, state["breaker"], share=state["share"])
+        self._records = {name: _Record(seconds) for name, seconds in state["seconds"].items()}
+
+    def admit(self, name: str) -> str | None:
+        """Ask whether an expert may be called.
+
+        Who is let through must report `answered`, `failed` or `abandoned`.
+
+        Returns:
+            None if it may; else why it is left alone.
+        """
+        with self._lock:
+            record = self._records.get(name)
+            if record is None or record.until is None:
+                return None
+            if record.on_trial or self._clock() < record.until:
+                return self._refusal(record)
+            record.on_trial = True
+            return None
+
+    def answered(self, name: str, seconds: float | None = None) -> None:
+        """Note an answer, and how long it took where that says what one answer takes."""
+        with self._lock:
+            record = self._records.setdefault(name, _Record())
+            record.failures, record.until, record.on_trial = 0, None, False
+            if seconds is not None:
+                before = seconds if record.seconds is None else record.seconds
+                record.seconds = before + self._share * (seconds - before)
+
+    def failed(self, name: str, reason: str = "") -> None:
+        """Note a failure; enough of them in a row open the circuit."""
+        with self._lock:
+            record = self._records.setdefault(name, _Record())
+            record.failures += 1
+            record.reason = reason
+            enough = self.breaker is not None and record.failures >= self.breaker.failures
+            if self.breaker is not None and (record.on_trial or enough):
+                record.until = self._clock() + self.breaker.seconds
+            record.on_trial = False
+
+    def abandoned(self, name: str) -> None:
+        """Note that a call ended in a way that tells nothing about its expert."""
+        with self._lock:
+            if name in self._records:
+                self._records[name].on_trial = False
+
+    def state(self, name: str) -> State:
+        """Return the state of an expert's circuit."""
+        with self._lock:
+            record = self._records.get(name)
+            if record is None or record.until is None:
+                return "closed"
+            return "open" if self._clock() < record.until else "half-open"
+
+    def snapshot(self) -> Snapshot:
+        """Return the moving averages and the experts that are left alone now."""
+        with self._lock:
+            now = self._clock()
+            known = self._records.items()
+            return Snapshot(
+                {n: r.seconds for n, r in known if r.seconds is not None},
+                {n: self._refusal(r) for n, r in known if r.until is not None and now < r.until},
+            )
+
+    def _refusal(self, record: _Record) -> str:
+        left = max(0.0, (record.until or 0.0) - self._clock())
+        times = "once" if record.failures == 1 else f"{record.failures} times in a row"
+        last = f", at last with {record.reason}" if record.reason else ""
+        wait = "one call is trying it now" if record.on_trial else f"next try in {left:.1f} s"
+        return f"left alone: it failed {times}{last}; {wait}"

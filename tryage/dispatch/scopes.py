@@ -1,0 +1,167 @@
+"""Time-outs of blocking calls: a thread per call, and the word to give up that it can hear."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+
+from tryage.errors import ExpertTimeoutError
+
+T = TypeVar("T")
+
+END: Any = object()
+"""Stands where a stream has no chunk left."""
+
+
+@dataclass(slots=True)
+class Scope:
+    """What a blocking call that runs under a time-out can know about it.
+
+    Attributes:
+        deadline: on the clock of `time.monotonic`, when nobody waits for the call any more.
+        given_up: set once nobody waits. Python cannot end a thread from outside, so a callable
+            that can end early looks at this; the local pipelines and the endpoints do.
+    """
+
+    deadline: float
+    given_up: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline, 0 or more."""
+        return max(0.0, self.deadline - time.monotonic())
+
+
+_scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("tryage_scope", default=None)
+
+
+def current_scope() -> Scope | None:
+    """Return the scope of the dispatched call that this code runs in; None without a time-out."""
+    return _scope.get()
+
+
+def too_slow(name: str, seconds: float) -> ExpertTimeoutError:
+    """Return the error of an expert that did not answer in time."""
+    return ExpertTimeoutError(f"{name} did not answer within {seconds:.3g} s")
+
+
+def call_within(name: str, seconds: float, call: Callable[[], T]) -> T:
+    """Run a blocking call in a thread of its own and wait `seconds` for it at most.
+
+    The thread is gone when this returns. After a time-out it is gone as soon as the callable
+    returns; its result is dropped. It is a daemon, so a callable that never returns does not keep
+    the interpreter from ending.
+
+    Raises:
+        ExpertTimeoutError: no result in time.
+    """
+    scope = Scope(time.monotonic() + seconds)
+    future: Future[T] = Future()
+    context = contextvars.copy_context()
+    context.run(_scope.set, scope)
+    thread = threading.Thread(
+        target=_settle, args=(future, context, call), name=f"tryage-call-{name}", daemon=True
+    )
+    thread.start()
+    with _giving_up(scope):
+        try:
+            # `exception` tells the callable's own time-out from ours.
+            error = future.exception(seconds)
+        except FutureTimeout:
+            raise too_slow(name, seconds) from None
+    thread.join()
+    if error is not None:
+        raise error
+    return future.result()
+
+
+def _settle(future: Future[T], context: contextvars.Context, call: Callable[[], T]) -> None:
+    try:
+        value = context.run(call)
+    except BaseException as error:  # noqa: BLE001 - it is raised again where the call is awaited
+        future.set_exception(error)
+    else:
+        future.set_result(value)
+
+
+@contextlib.contextmanager
+def _giving_up(scope: Scope) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        scope.given_up.set()
+        raise
+
+
+class Puller(Generic[T]):
+    """Takes chunks from a blocking iterator in a thread of its own, each when it is asked for.
+
+    Args:
+        name: the expert's name.
+        open_chunks: returns the iterator; called in the thread.
+    """
+
+    def __init__(self, name: str, open_chunks: Callable[[], Iterator[T]]) -> None:
+        self._name = name
+        self._open = open_chunks
+        self._scope = Scope(float("inf"))
+        self._asked: SimpleQueue[Future[T] | None] = SimpleQueue()
+        self._lost = False
+        context = contextvars.copy_context()
+        context.run(_scope.set, self._scope)
+        self._thread = threading.Thread(
+            target=context.run, args=(self._serve,), name=f"tryage-call-{name}", daemon=True
+        )
+        self._thread.start()
+
+    def next(self, seconds: float) -> T:
+        """Return the next chunk; `END` where there is none.
+
+        Raises:
+            ExpertTimeoutError: it did not come within `seconds`.
+        """
+        future: Future[T] = Future()
+        self._scope.deadline = time.monotonic() + seconds
+        self._asked.put(future)
+        try:
+            with _giving_up(self._scope):
+                error = future.exception(seconds)
+        except FutureTimeout:
+            self._lost = True
+            raise too_slow(self._name, seconds) from None
+        except BaseException:
+            self._lost = True
+            raise
+        if error is not None:
+            raise error
+        return future.result()
+
+    def close(self) -> None:
+        """End the iterator; waits for its thread unless a chunk of it did not come in time."""
+        self._scope.given_up.set()
+        self._asked.put(None)
+        if not self._lost:
+            self._thread.join()
+
+    def _serve(self) -> None:
+        chunks: Iterator[T] | None = None
+        while (future := self._asked.get()) is not None:
+            try:
+                if chunks is None:
+                    chunks = self._open()
+                chunk = next(chunks, END)
+            except BaseException as error:  # noqa: BLE001 - it is raised again by `next`
+                future.set_exception(error)
+            else:
+                future.set_result(chunk)
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()

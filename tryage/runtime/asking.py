@@ -1,0 +1,69 @@
+"""What a caller asks of an expert that writes text: a prompt, and the options of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tryage.errors import PromptError
+from tryage.runtime.base import check_prompt
+
+Prompt = str | Sequence[Mapping[str, str]]
+"""Text, or chat messages: ``{"role": "user", "content": "..."}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an answer is to be written; `GenerationPipeline` says what each means."""
+
+    max_new_tokens: int
+    stop: tuple[str, ...]
+    seed: int | None
+    temperature: float
+    chat: bool | None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be 0 or more, not {self.temperature}")
+
+
+def read_options(
+    *,
+    max_new_tokens: int = 64,
+    stop: str | Sequence[str] = (),
+    seed: int | None = None,
+    temperature: float = 0.0,
+    chat: bool | None = None,
+) -> Options:
+    """Check the options of a call and fill in the others.
+
+    Raises:
+        ValueError: one is out of range.
+    """
+    strings = (stop,) if isinstance(stop, str) else tuple(stop)
+    return Options(max_new_tokens, strings, seed, temperature, chat)
+
+
+def check_messages(prompt: object) -> Sequence[Mapping[str, str]]:
+    """Return messages that are messages.
+
+    Raises:
+        PromptError: they are not, or there is none.
+    """
+    if not isinstance(prompt, Sequence) or not prompt:
+        raise PromptError("a prompt must be text or a list of messages with at least one in it")
+    for number, message in enumerate(prompt, 1):
+        fields = message if isinstance(message, Mapping) else {}
+        if not all(isinstance(fields.get(key), str) for key in ("role", "content")):
+            raise PromptError(f"message {number} must have a text 'role' and a text 'content'")
+    return prompt
+
+
+def as_plain(messages: Sequence[Mapping[str, str]]) -> str:
+    """Write messages for a model without a chat template: one as it is, more as a transcript."""
+    if len(messages) == 1:
+        return check_prompt(messages[0]["content"])
+    lines = [f"{message['role'].capitalize()}: {message['content']}" for message in messages]
+    return "\n".join([*lines, "Assistant:"])

@@ -1,0 +1,315 @@
+"""Which models are in memory: a budget, and the least recently used leave first."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import gc
+import json
+import sys
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tryage.errors import MemoryBudgetError
+from tryage.runtime.base import Cancel, Cancelled, Pipeline
+
+_POLL = 0.05
+_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2}
+_BYTES |= {"I16": 2, "U16": 2}
+_NAMED = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+
+
+class Memory:
+    """Loads and unloads models so that they stay within a budget; safe from many threads.
+
+    What a model takes is estimated from the header of its safetensors files, and corrected by
+    what the process was seen to take from before the load until its first call ended. A model in
+    use is never unloaded; a load waits until one that it needs to replace is idle.
+
+    Args:
+        budget: bytes for all models together; None for no limit.
+        device: where models run.
+    """
+
+    def __init__(self, budget: int | None, device: str) -> None:
+        self.budget = budget
+        self._device = device
+        # One load at a time, so that what the process grows by is the one model's.
+        self._loading = threading.RLock()
+        self._changed = threading.Condition()
+        self._resident: dict[str, Pipeline] = {}
+        self._pins: Counter[str] = Counter()
+        self._sizes: dict[str, int] = {}
+        self._watched: tuple[str, int] | None = None
+
+    def sizes(self) -> dict[str, int]:
+        """Return what every model in memory is held to take, in bytes, longest unused first."""
+        with self._changed:
+            return {name: self._sizes[name] for name in self._resident}
+
+    @contextlib.contextmanager
+    def holding(self, pipeline: Pipeline, cancel: Cancel | None = None) -> Iterator[None]:
+        """Keep a pipeline's model in memory during the block.
+
+        Raises:
+            Cancelled: the caller gave up while others used the memory.
+            MemoryBudgetError: the model is larger than the budget.
+        """
+        name = pipeline.expert.name
+        with self._changed:
+            pinned = pipeline.loaded
+            if pinned:
+                self._pin(name)
+        if not pinned:
+            self._enter(pipeline, cancel, pin=True)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._pins[name] -= 1
+                self._look(name)
+                self._changed.notify_all()
+
+    def bring_in(self, pipeline: Pipeline) -> None:
+        """Load a pipeline's model unless it is loaded."""
+        self._enter(pipeline, None, pin=False)
+
+    def unload(self, pipeline: Pipeline) -> None:
+        """Unload a pipeline's model once no call uses it."""
+        with self._loading, self._changed:
+            while self._pins[pipeline.expert.name]:
+                self._changed.wait(_POLL)
+            if pipeline.loaded:
+                self._drop(pipeline)
+
+    def _enter(self, pipeline: Pipeline, cancel: Cancel | None, *, pin: bool) -> None:
+        name = pipeline.expert.name
+        while not self._loading.acquire(timeout=-1 if cancel is None else _POLL):
+            if cancel is not None and cancel.is_set():
+                raise Cancelled
+        try:
+            if not pipeline.loaded:
+                estimate = pipeline.estimate()
+                self._make_room(name, estimate, cancel)
+                before = bytes_in_use(self._device)
+                self._load(pipeline)
+                with self._changed:
+                    exact = _tensor_bytes(pipeline.model)
+                    self._sizes[name] = max(exact, self._sizes.get(name, estimate))
+                    self._resident[name] = pipeline
+                    self._watched = None if before is None else (name, before)
+            with self._changed:
+                if pin:
+                    self._pin(name)
+        finally:
+            self._loading.release()
+
+    def _load(self, pipeline: Pipeline) -> None:
+        try:
+            pipeline.enter_memory()
+        except MemoryError as error:
+            raise MemoryBudgetError(
+                f"expert {pipeline.expert.name!r}: there was not enough memory to load it "
+                f"({size_text(pipeline.estimate())}); give memory_budget, so that other models are "
+                "unloaded first, or a smaller dtype"
+            ) from error
+
+    def _pin(self, name: str) -> None:
+        self._pins[name] += 1
+        self._resident[name] = self._resident.pop(name)
+
+    def _make_room(self, name: str, estimate: int, cancel: Cancel | None) -> None:
+        self._check(name, estimate)
+        if self.budget is None:
+            return
+        # A model that was seen to take more than the budget may still run, alone.
+        need = min(max(estimate, self._sizes.get(name, 0)), self.budget)
+        with self._changed:
+            while sum(self._sizes[n] for n in self._resident) + need > self.budget:
+                idle = next((p for n, p in self._resident.items() if not self._pins[n]), None)
+                if idle is not None:
+                    self._drop(idle)
+                    continue
+                if cancel is not None and cancel.is_set():
+                    raise Cancelled
+                self._changed.wait(_POLL)
+
+    def _check(self, name: str, estimate: int) -> None:
+        if self.budget is not None and estimate > self.budget:
+            raise MemoryBudgetError(
+                f"expert {name!r} needs about {size_text(estimate)}, the memory budget is "
+                f"{size_text(self.budget)}; raise memory_budget, or choose a smaller dtype"
+            )
+        free = free_bytes(self._device)
+        held = sum(self._sizes[n] for n in self._resident) if self.budget is not None else 0
+        if free is not None and estimate > free + held:
+            raise MemoryBudgetError(
+                f"expert {name!r} needs about {size_text(estimate)}, and {size_text(free + held)} "
+                f"of memory are free on {self._device}; unload other models, give memory_budget, "
+                "or choose a smaller dtype or another device"
+            )
+
+    def _look(self, name: str) -> None:
+        """Correct a size by what the process takes more since before the load."""
+        if self._watched is None or self._watched[0] != name or self._pins[name]:
+            return
+        before, self._watched = self._watched[1], None
+        now = bytes_in_use(self._device)
+        pipeline = self._resident.get(name)
+        if now is not None and pipeline is not None and pipeline.loaded:
+            self._sizes[name] = max(_tensor_bytes(pipeline.model), now - before)
+
+    def _drop(self, pipeline: Pipeline) -> None:
+        name = pipeline.expert.name
+        self._resident.pop(name, None)
+        self._watched = None
+        alive = weakref.ref(pipeline.model)
+        pipeline.leave_memory()
+        if alive() is not None:
+            gc.collect()
+        _give_back(self._device)
+
+
+def estimated_bytes(folder: Path, dtype: str) -> int:
+    """Return the bytes that a model's weights will take, from its safetensors headers alone.
+
+    Args:
+        folder: holds ``*.safetensors``.
+        dtype: ``"auto"`` keeps each tensor's own type; else the type that floats are read as.
+    """
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        for tensor in _header(file).values():
+            size = 1
+            for length in tensor["shape"]:
+                size *= length
+            kind = tensor["dtype"]
+            own = _BYTES.get(kind, 1)
+            total += size * (_NAMED.get(dtype, own) if "F" in kind else own)
+    return total
+
+
+def _header(file: Path) -> dict[str, Any]:
+    """Read the header of a safetensors file; a file that is cut says so when it is loaded."""
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        if length > size - 8:
+            return {}
+        try:
+            header: dict[str, Any] = json.loads(opened.read(length))
+        except ValueError:
+            return {}
+    header.pop("__metadata__", None)
+    return header
+
+
+def bytes_in_use(device: str) -> int | None:
+    """Return the memory that this process takes on a device; None where nothing tells."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.memory_allocated(device))
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return None
+    return pages * _page_size()
+
+
+def free_bytes(device: str) -> int | None:
+    """Return the memory that is free on a device; None where nothing tells."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    found = [free for free in (_machine_free(), _group_free()) if free is not None]
+    return min(found, default=None)
+
+
+def _machine_free() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _group_free() -> int | None:
+    """Return what a container's limit leaves; file pages that can be dropped count as free."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        used = int((group / "memory.current").read_text())
+        stat = (group / "memory.stat").read_text().split()
+    except OSError:
+        return None
+    if limit == "max":
+        return None
+    cached = int(stat[stat.index("inactive_file") + 1]) if "inactive_file" in stat else 0
+    return max(0, int(limit) - used + cached)
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes for a person."""
+    for unit, of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= of:
+            return f"{size / of:.3g} {unit}"
+    return f"{size} bytes"
+
+
+def parse_bytes(given: int | str | None) -> int | None:
+    """Read a budget: bytes, or text such as ``"4GB"`` or ``"1.5 GiB"``.
+
+    Raises:
+        ValueError: it is not a size above 0.
+    """
+    if given is None:
+        return None
+    size: float = given if isinstance(given, int) else 0
+    if isinstance(given, str):
+        text = given.strip().upper()
+        units = {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 1e3, "MB": 1e6, "GB": 1e9, "B": 1}
+        unit = next((unit for unit in units if text.endswith(unit)), "")
+        with contextlib.suppress(ValueError):
+            size = float(text.removesuffix(unit)) * units.get(unit, 1)
+    if size < 1:
+        raise ValueError(f"memory_budget is {given!r}; it is a size such as '4GB' or bytes")
+    return int(size)
+
+
+def _tensor_bytes(model: Any) -> int:
+    tensors = {id(t): t.nbytes for t in (*model.parameters(), *model.buffers())}
+    return sum(tensors.values())
+
+
+@functools.cache
+def _page_size() -> int:
+    import resource
+
+    return resource.getpagesize()
+
+
+def _give_back(device: str) -> None:
+    """Return freed memory to the system; allocators keep it otherwise."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+        return
+    trim = getattr(_c_library(), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _c_library() -> Any:
+    return ctypes.CDLL(None) if sys.platform.startswith("linux") else None

@@ -1,0 +1,191 @@
+"""Tasks that read a text and say something about it: classification and feature extraction."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from tryage.errors import PromptError
+from tryage.runtime.answers import Answer
+from tryage.runtime.base import MODEL_FAULTS, Pipeline, check_prompt
+from tryage.runtime.batching import GivenUp
+from tryage.runtime.streams import run_cancellable
+from tryage.runtime.windows import frame, windows
+
+
+class ReadingPipeline(Pipeline):
+    """Reads a prompt and answers with what the task finds in it (`Answer.result`)."""
+
+    def run(self, prompt: str, **options: Any) -> Answer:
+        """Answer one prompt; options as the class's description says.
+
+        Raises:
+            PromptError: the prompt is empty.
+            ExpertError: the model failed.
+        """
+        return self._read(prompt, options, GivenUp())
+
+    async def arun(self, prompt: str, **options: Any) -> Answer:
+        """Answer one prompt in a thread; the event loop stays free."""
+        self._check(options)
+        return await run_cancellable(functools.partial(self._read, prompt, options))
+
+    def _read(self, prompt: str, options: dict[str, Any], cancel: GivenUp) -> Answer:
+        started = time.perf_counter()
+        check_prompt(prompt)
+        self._check(options)
+        try:
+            with self.turn(cancel):
+                ids = self.encode(prompt, special=True)
+                result, text = self._find(prompt, **options)
+        except PromptError:
+            raise
+        except MODEL_FAULTS as error:
+            raise self.failure(error) from error
+        return Answer(
+            text=text,
+            prompt_tokens=len(ids),
+            completion_tokens=0,
+            seconds=time.perf_counter() - started,
+            truncated=self._cuts() and len(ids) > self.context,
+            result=result,
+        )
+
+    def _check(self, options: dict[str, Any]) -> None:
+        if options:
+            raise TypeError(f"{self.task} takes no option {next(iter(options))!r}")
+
+    def _cuts(self) -> bool:
+        """Whether a text longer than the context loses its end."""
+        return False
+
+    def _find(self, prompt: str, **options: Any) -> tuple[Any, str]:
+        raise NotImplementedError
+
+    def _pipe(self, **options: Any) -> Any:
+        """Return Transformers' own pipeline of this task over the loaded model."""
+        import transformers
+
+        return transformers.pipeline(
+            self.task,
+            model=self.model,
+            tokenizer=self.tokenizer,
+            device=self.model.device,
+            **options,
+        )
+
+
+class TextClassificationPipeline(ReadingPipeline):
+    """Says which label a text has; the text of the answer is the likeliest label.
+
+    A text longer than the model's context loses its end, and the answer says so.
+    """
+
+    task: ClassVar[str] = "text-classification"
+
+    def _cuts(self) -> bool:
+        return True
+
+    def _find(self, prompt: str, **options: Any) -> tuple[Any, str]:
+        found = self._pipe()(prompt, top_k=None, truncation=True, max_length=self.context)
+        result = _ranked([row["label"] for row in found], [row["score"] for row in found])
+        return result, str(result[0]["label"])
+
+
+class ZeroShotClassificationPipeline(ReadingPipeline):
+    """Says which of the labels given with the call fits a text, with a model of entailment.
+
+    Options of a call: `labels`, the candidates (needed); `hypothesis` (``"This example is {}."``),
+    the sentence that each label is put into; `multi_label` (False), whether several may fit, so
+    that the scores do not add up to 1.
+    """
+
+    task: ClassVar[str] = "zero-shot-classification"
+
+    def _cuts(self) -> bool:
+        return True
+
+    def _check(self, options: dict[str, Any]) -> None:
+        for key in options:
+            if key not in ("labels", "hypothesis", "multi_label"):
+                raise TypeError(f"{self.task} takes no option {key!r}")
+        labels = options.get("labels", ())
+        if isinstance(labels, str) or not labels:
+            raise PromptError(f"{self.task} needs labels=[...], the labels to choose from")
+        if "{}" not in options.get("hypothesis", "{}"):
+            raise PromptError("hypothesis must hold {} where the label stands")
+
+    def _find(
+        self,
+        prompt: str,
+        *,
+        labels: Sequence[str] = (),
+        hypothesis: str = "This example is {}.",
+        multi_label: bool = False,
+        **options: Any,
+    ) -> tuple[Any, str]:
+        found = self._pipe()(
+            prompt, list(labels), hypothesis_template=hypothesis, multi_label=multi_label
+        )
+        result = _ranked(found["labels"], found["scores"])
+        return result, str(result[0]["label"])
+
+
+class TokenClassificationPipeline(ReadingPipeline):
+    """Marks spans of a text, such as names; neighbouring tokens of one label are joined.
+
+    The text of the answer has one line per span, ``LABEL: words``. A text longer than the model's
+    context is read in overlapping windows.
+    """
+
+    task: ClassVar[str] = "token-classification"
+
+    def _find(self, prompt: str, **options: Any) -> tuple[Any, str]:
+        reads: dict[str, Any] = {"aggregation_strategy": "simple"}
+        if self.tokenizer.is_fast:
+            reads["stride"] = max(1, self.context // 8)
+        found = self._pipe(**reads)(prompt)
+        result = [
+            {
+                "label": span["entity_group"],
+                "score": float(span["score"]),
+                "start": int(span["start"]),
+                "end": int(span["end"]),
+                "text": prompt[span["start"] : span["end"]],
+            }
+            for span in found
+        ]
+        return result, "\n".join(f"{span['label']}: {span['text']}" for span in result)
+
+
+class FeatureExtractionPipeline(ReadingPipeline):
+    """Turns a text into a vector: the mean of the last layer over the text's tokens.
+
+    A text longer than the model's context is read in consecutive windows. The text of the answer
+    is the vector as JSON.
+    """
+
+    task: ClassVar[str] = "feature-extraction"
+
+    def _find(self, prompt: str, **options: Any) -> tuple[Any, str]:
+        import torch
+
+        prefix, suffix = frame(self.tokenizer)
+        ids = self.encode(prompt)
+        room = max(1, self.context - len(prefix) - len(suffix))
+        total: Any = 0.0
+        for start, end in windows(len(ids), room):
+            row = torch.tensor([[*prefix, *ids[start:end], *suffix]], device=self.model.device)
+            output = self.model(row, attention_mask=torch.ones_like(row)).last_hidden_state
+            inner = output[0, len(prefix) : len(prefix) + end - start]
+            total = total + inner.double().sum(dim=0)
+        vector = [float(x) for x in total / max(1, len(ids))]
+        return vector, json.dumps(vector)
+
+
+def _ranked(labels: Sequence[str], scores: Sequence[float]) -> list[dict[str, Any]]:
+    pairs = sorted(zip(labels, scores, strict=True), key=lambda pair: -pair[1])
+    return [{"label": str(label), "score": float(score)} for label, score in pairs]

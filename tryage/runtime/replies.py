@@ -1,0 +1,165 @@
+"""OpenAI's chat protocol: what is sent, and how an answer is read, whole or as a stream."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tryage.runtime.answers import Answer
+from tryage.runtime.asking import Options, Prompt, check_messages
+from tryage.runtime.base import check_prompt
+
+_LONGEST = 16 * 2**20
+"""Characters of an answer at most; a server that sends more without end must not fill memory."""
+
+
+class ReplyError(Exception):
+    """What a server sent is not an answer."""
+
+
+def request_body(model: str, prompt: Prompt, options: Options, *, stream: bool) -> dict[str, Any]:
+    """Return what is sent to ``/chat/completions``.
+
+    Raises:
+        PromptError: the prompt is empty.
+        ValueError: `chat` is False: an endpoint always applies the model's chat template.
+    """
+    if options.chat is False:
+        raise ValueError("chat=False is not possible: an endpoint applies its own chat template")
+    if isinstance(prompt, str):
+        messages = [{"role": "user", "content": check_prompt(prompt)}]
+    else:
+        messages = [dict(message) for message in check_messages(prompt)]
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": messages,
+        "max_tokens": options.max_new_tokens,
+        "temperature": options.temperature,
+    }
+    if options.stop:
+        body["stop"] = list(options.stop)
+    if options.seed is not None:
+        body["seed"] = options.seed
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return body
+
+
+def error_text(body: str) -> str:
+    """Return the message in the body of an error, or nothing where it is not JSON."""
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return ""
+    error = told.get("error", told) if isinstance(told, dict) else None
+    message = error.get("message") if isinstance(error, dict) else error
+    return message.strip().partition("\n")[0] if isinstance(message, str) else ""
+
+
+class Reply:
+    """Reads an answer line by line: one JSON object, or a stream of server-sent events.
+
+    Attributes:
+        text: the answer so far.
+        done: whether it is whole.
+    """
+
+    def __init__(self, *, whole: bool) -> None:
+        self._whole = whole
+        self._since = time.perf_counter()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was read, for another try."""
+        self.text = ""
+        self.done = False
+        self._lines: list[str] = []
+        self._size = 0
+        self._finish: str | None = None
+        self._usage: Mapping[str, Any] = {}
+
+    def read(self, line: str) -> str:
+        """Take a line; returns the piece of the answer that it holds, often nothing.
+
+        Raises:
+            ReplyError: it makes no sense.
+        """
+        self._size += len(line)
+        if self._size > _LONGEST:
+            raise ReplyError(f"it sent more than {_LONGEST} characters")
+        if self._whole:
+            self._lines.append(line)
+            return ""
+        if not line.startswith("data:"):
+            return ""
+        data = line[5:].strip()
+        if data == "[DONE]":
+            self.done = True
+            return ""
+        event = _object(data)
+        if "error" in event:
+            raise ReplyError(error_text(data) or "it sent an error instead of an answer")
+        self._usage = _mapping(event.get("usage")) or self._usage
+        choice = _first(event, needed=False)
+        piece = _mapping(choice.get("delta")).get("content") or ""
+        if not isinstance(piece, str):
+            raise ReplyError("it sent a piece that is not text")
+        self._finish = choice.get("finish_reason") or self._finish
+        self.text += piece
+        return piece
+
+    def end(self) -> None:
+        """Take the end of the lines.
+
+        Raises:
+            ReplyError: the answer is not whole.
+        """
+        if not self._whole:
+            # Some servers leave out the closing line; a reason to finish is as good.
+            if not (self.done or self._finish):
+                raise ReplyError("the stream was cut before its end")
+            self.done = True
+            return
+        event = _object("\n".join(self._lines))
+        choice = _first(event, needed=True)
+        text = _mapping(choice.get("message")).get("content")
+        if not isinstance(text, str):
+            raise ReplyError("what it sent holds no text")
+        self.text, self.done = text, True
+        self._finish = choice.get("finish_reason")
+        self._usage = _mapping(event.get("usage"))
+
+    def answer(self) -> Answer:
+        """Return the answer."""
+        read, written = (self._usage.get(f"{kind}_tokens") for kind in ("prompt", "completion"))
+        return Answer(
+            text=self.text,
+            prompt_tokens=read if isinstance(read, int) else 0,
+            completion_tokens=written if isinstance(written, int) else 0,
+            seconds=time.perf_counter() - self._since,
+            finish_reason="length" if self._finish == "length" else "stop",
+            counted=isinstance(read, int) and isinstance(written, int),
+        )
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise ReplyError("what it sent is not JSON") from None
+    if not isinstance(found, dict):
+        raise ReplyError("what it sent is not a chat completion")
+    return found
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _first(event: Mapping[str, Any], *, needed: bool) -> Mapping[str, Any]:
+    choices = event.get("choices")
+    if not isinstance(choices, list) or (needed and not choices):
+        raise ReplyError("what it sent is not a chat completion")
+    return _mapping(choices[0]) if choices else {}
