@@ -57,7 +57,7 @@ def test_a_binding_can_be_copied(router, copied, tmp_path):
         decision = binding.decide(PROMPT)
         binding.dispatch(decision, lambda name, expert: expert)
         again = copied(binding)
-        assert again.latencies.snapshot() == binding.latencies.snapshot() != {}
+        assert dict(again.health.snapshot()) == dict(binding.health.snapshot()) != {}
         assert again.decide(PROMPT).order == decision.order
         assert again.dispatch(again.decide(PROMPT), lambda name, expert: expert)[0] == "w"
 
