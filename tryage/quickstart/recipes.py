@@ -1,7 +1,7 @@
 """The starter library: which experts are trained, how large, and for how long.
 
 Training is counted in steps, never in seconds, so that the same text gives the same experts on
-any machine. The whole list is about two minutes of one core's work.
+any machine. The whole list is about two and a half minutes of one core's work.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from tryage.evaluation import TaskEvaluations
 from tryage.quickstart.answers import Answered
 
 _SHOWN = 400  # characters of a prompt or answer
+_LINES = 8  # lines of it
 
 
 class Show:
@@ -72,7 +73,8 @@ class Show:
         self.say()
         self.say(
             f"{number}. {answered.expert} via {answered.via}, "
-            f"predicted loss {answered.predicted_loss:.2f}, measured {answered.measured_loss:.2f}"
+            f"predicted loss {answered.predicted_loss:.2f}, measured {answered.measured_loss:.2f} "
+            "bits per byte"
         )
         self.say(_indented("prompt", answered.prompt))
         self.say(_indented("answer", answered.answer))
@@ -109,6 +111,9 @@ class Bar:
 
 
 def _indented(label: str, text: str) -> str:
+    """Show a text beside its label, blank lines left out, cut after some lines."""
     shown = text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
-    lines = shown.rstrip().splitlines() or [""]
+    lines = [line for line in shown.splitlines() if line.strip()] or [""]
+    if len(lines) > _LINES:
+        lines = [*lines[: _LINES - 1], "..."]
     return "\n".join(f"   {label if not row else '':<7}| {line}" for row, line in enumerate(lines))
