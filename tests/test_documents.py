@@ -48,7 +48,8 @@ def blocks(language):
 
 
 def values(language):
-    return [block.values for block in blocks(language)]
+    """Return the README's blocks of a language."""
+    return [block.values for block in blocks(language) if block.id.startswith("README.md")]
 
 
 def environment():
