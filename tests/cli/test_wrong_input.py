@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -201,15 +203,16 @@ def test_a_task_that_the_runtime_does_not_know(tmp_path):
     refused("label", "--library", path, "--prompts", prompts, "--out", out, told=told)
 
 
-def test_a_missing_extra_names_the_pip_line(tmp_path, saved, monkeypatch):
-    import sys
-
-    for name in ("torch", "transformers"):
-        monkeypatch.setitem(sys.modules, name, None)
-    for name in [n for n in sys.modules if n.startswith(("tryage.runtime", "tryage.labeling"))]:
-        monkeypatch.delitem(sys.modules, name)
+def test_a_missing_extra_names_the_pip_line(tmp_path):
+    # In a process of its own: modules that are imported anew here would confuse other tests.
+    code = "import sys; sys.modules.update(torch=None, transformers=None)\n"
+    code += "import tryage.cli as c; c.main()"
     path, prompts = tmp_path / "library.yaml", table(tmp_path / "p.jsonl", {"prompt": "hi"})
     (tmp_path / "m").mkdir()
     path.write_text(yaml.safe_dump({"experts": [{"name": "a", "model": "./m"}]}))
-    args = ("label", "--library", path, "--prompts", prompts, "--out", tmp_path / "scores")
-    refused(*args, told=['pip install "tryage[hf]"'])
+    args = ["label", "--library", path, "--prompts", prompts, "--out", tmp_path / "scores"]
+    command = [sys.executable, "-c", code, *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    [line] = done.stderr.strip().splitlines()
+    assert 'pip install "tryage[hf]"' in line
