@@ -27,8 +27,8 @@ from langchain_tryage.messages import TextFrom, TextSource
 from langchain_tryage.off_loop import off_loop
 from langchain_tryage.tools import Needs, NeutralTool, common_profile, unable
 from tryage import Decision, Goals, Policy, Router, TryageError
-from tryage.binding import LAST_MESSAGE, Binding, Bound, FlagsFrom, check_arguments
-from tryage.dispatch import Errors, record
+from tryage.binding import LAST_MESSAGE, Binding, Bound, FlagsFrom, check_arguments, options_of
+from tryage.dispatch import Breaker, Errors, record
 
 
 class _Planned(NamedTuple):
@@ -38,7 +38,7 @@ class _Planned(NamedTuple):
     decision: Decision
 
 
-_STANDARD = ("api_key", "max_retries", "max_tokens", "stop", "streaming", "temperature", "timeout")
+_STANDARD = ("api_key", "max_retries", "max_tokens", "stop", "streaming", "temperature")
 """Arguments that every chat model takes; here they are the experts' own business."""
 
 
@@ -69,6 +69,11 @@ class ChatTryage(BaseChatModel):
             above the lowest, as the ranking shows. A number is the most it may cost.
         max_attempts: how many experts to try at most; None tries every eligible one.
         errors: exceptions on which the next expert is tried; others are raised at once.
+        timeout: seconds that one call, or one chunk of a stream, may take; then the next expert is
+            tried. None waits for ever.
+        total_timeout: seconds that all calls for one input may take together.
+        breaker: leaves an expert alone for a while that keeps failing; True for the usual
+            `tryage.dispatch.Breaker`, or one of your own.
         cache: off; the experts' own caches work.
     """
 
@@ -83,6 +88,9 @@ class ChatTryage(BaseChatModel):
     sticky: bool | float = False
     max_attempts: int | None = None
     errors: Any = (Exception,)
+    timeout: float | None = None
+    total_timeout: float | None = None
+    breaker: Any = None
 
     _bound: Bound[ChatExpert] | None = PrivateAttr(default=None)
 
@@ -97,6 +105,9 @@ class ChatTryage(BaseChatModel):
         task: str | None = None,
         max_attempts: int | None = None,
         errors: Errors = (Exception,),
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        breaker: bool | Breaker | None = None,
         flags_from: FlagsFrom = None,
         text_from: TextFrom = LAST_MESSAGE,
         sticky: bool | float = False,
@@ -114,6 +125,9 @@ class ChatTryage(BaseChatModel):
             "task": task,
             "max_attempts": max_attempts,
             "errors": errors,
+            "timeout": timeout,
+            "total_timeout": total_timeout,
+            "breaker": breaker,
             "flags_from": flags_from,
             "text_from": text_from,
             "sticky": sticky,
@@ -136,13 +150,8 @@ class ChatTryage(BaseChatModel):
         return Binding(
             self.router,
             given and {name: ChatExpert(name, model) for name, model in given.items()},
-            aliases=self.aliases,
-            policy=self.policy,
             factory=_pipeline,
-            goals=self.goals,
-            task=self.task,
-            max_attempts=self.max_attempts,
-            errors=self.errors,
+            **options_of(self),
         )
 
     @property

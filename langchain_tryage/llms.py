@@ -22,8 +22,8 @@ from langchain_tryage.messages import TextFrom, TextSource
 from langchain_tryage.off_loop import off_loop
 from langchain_tryage.text_delegation import TextExpert
 from tryage import Decision, Goals, Policy, Router
-from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom, check_arguments
-from tryage.dispatch import DispatchedDecision, Errors, record
+from tryage.binding import LAST_MESSAGE, Binding, Bound, FlagsFrom, check_arguments, options_of
+from tryage.dispatch import Breaker, DispatchedDecision, Errors, record
 
 
 class _Chosen(str):
@@ -61,6 +61,11 @@ class TryageLLM(BaseLLM):
         text_from: which messages are routed, as in `ChatTryage`.
         max_attempts: how many experts to try at most; None tries every eligible one.
         errors: exceptions on which the next expert is tried; others are raised at once.
+        timeout: seconds that one call, or one chunk of a stream, may take; then the next expert is
+            tried. None waits for ever.
+        total_timeout: seconds that all calls for one input may take together.
+        breaker: leaves an expert alone for a while that keeps failing; True for the usual
+            `tryage.dispatch.Breaker`, or one of your own.
         cache: off; the experts' own caches work.
     """
 
@@ -74,9 +79,11 @@ class TryageLLM(BaseLLM):
     text_from: Any = LAST_MESSAGE
     max_attempts: int | None = None
     errors: Any = (Exception,)
+    timeout: float | None = None
+    total_timeout: float | None = None
+    breaker: Any = None
 
-    _binding: Binding[TextExpert] = PrivateAttr()
-    _source: TextSource = PrivateAttr()
+    _bound: Bound[TextExpert] | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -89,6 +96,9 @@ class TryageLLM(BaseLLM):
         task: str | None = None,
         max_attempts: int | None = None,
         errors: Errors = (Exception,),
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        breaker: bool | Breaker | None = None,
         flags_from: FlagsFrom = None,
         text_from: TextFrom = LAST_MESSAGE,
         cache: bool = False,
@@ -102,23 +112,44 @@ class TryageLLM(BaseLLM):
             )
         if isinstance(flags_from, str) and flags_from != LAST_MESSAGE:
             raise ValueError(f"flags_from is {flags_from!r}; text has no such key")
-        options: dict[str, Any] = {
+        fields: dict[str, Any] = {
+            "router": router,
+            "experts": experts,
             "aliases": aliases,
             "policy": policy,
             "goals": goals,
             "task": task,
             "max_attempts": max_attempts,
             "errors": errors,
+            "timeout": timeout,
+            "total_timeout": total_timeout,
+            "breaker": breaker,
+            "flags_from": flags_from,
+            "text_from": text_from,
+            "cache": False,
         }
-        models = experts and {name: TextExpert.of(name, given) for name, given in experts.items()}
-        # Made before pydantic validates, which would wrap the errors of Tryage in its own.
-        source = TextSource(flags_from=flags_from, text_from=text_from)
-        binding = Binding[TextExpert](router, models, factory=_pipeline, **options)
-        options |= {"router": router, "experts": experts, "cache": False}
-        options |= {"flags_from": flags_from, "text_from": text_from}
-        super().__init__(**options, **kwargs)
-        self._source = source
-        self._binding = binding
+        super().__init__(**fields, **kwargs)
+        # What cannot work is told here, not at the first call.
+        _ = self._source, self._binding
+
+    @property
+    def _binding(self) -> Binding[TextExpert]:
+        """The binding of the fields as they are now."""
+        self._bound = Bound.of(self, self._bound, self._bind)
+        return self._bound.binding
+
+    def _bind(self) -> Binding[TextExpert]:
+        given = self.experts
+        return Binding(
+            self.router,
+            given and {name: TextExpert.of(name, model) for name, model in given.items()},
+            factory=_pipeline,
+            **options_of(self),
+        )
+
+    @property
+    def _source(self) -> TextSource:
+        return TextSource(flags_from=self.flags_from, text_from=self.text_from)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Name router and experts; what the experts hold is not for logs."""

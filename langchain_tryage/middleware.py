@@ -34,7 +34,7 @@ from langchain_tryage.off_loop import off_loop
 from langchain_tryage.tools import Needs, NeutralTool, unable
 from tryage import Decision, Goals, Policy, Router
 from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom
-from tryage.dispatch import DispatchedDecision, Errors
+from tryage.dispatch import Breaker, DispatchedDecision, Errors
 
 Choose = Literal["run", "call"]
 Response = ModelResponse[Any]
@@ -64,6 +64,11 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         task: a Transformers task, or None to see it from the text.
         max_attempts: how many experts to try at most for a call; None tries every eligible one.
         errors: exceptions on which the next expert is tried; others are raised at once.
+        timeout: seconds that one call, or one chunk of a stream, may take; then the next expert is
+            tried. None waits for ever.
+        total_timeout: seconds that all calls for one input may take together.
+        breaker: leaves an expert alone for a while that keeps failing; True for the usual
+            `tryage.dispatch.Breaker`, or one of your own.
         flags_from: ``"last_message"`` or a function of the messages; None leaves flags alone.
         text_from: which messages are routed, as in `ChatTryage`.
         choose: ``"run"`` decides once per agent run, ``"call"`` before every model call.
@@ -82,6 +87,9 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         task: str | None = None,
         max_attempts: int | None = None,
         errors: Errors = (Exception,),
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        breaker: bool | Breaker | None = None,
         flags_from: FlagsFrom = None,
         text_from: TextFrom = LAST_MESSAGE,
         choose: Choose = "run",
@@ -104,6 +112,9 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
             task=task,
             max_attempts=max_attempts,
             errors=errors,
+            timeout=timeout,
+            total_timeout=total_timeout,
+            breaker=breaker,
         )
 
     def load(self) -> Router:

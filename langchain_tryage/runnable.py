@@ -21,8 +21,16 @@ from langchain_tryage.batching import Batch, Plan
 from langchain_tryage.messages import TextFrom, TextSource
 from langchain_tryage.off_loop import off_loop
 from tryage import Decision, Goals, Policy, Router
-from tryage.binding import LAST_MESSAGE, TOP, Binding, Bound, FlagsFrom, check_arguments
-from tryage.dispatch import DispatchedDecision, Errors, record
+from tryage.binding import (
+    LAST_MESSAGE,
+    TOP,
+    Binding,
+    Bound,
+    FlagsFrom,
+    check_arguments,
+    options_of,
+)
+from tryage.dispatch import Breaker, DispatchedDecision, Errors, record
 
 Expert = Runnable[Any, Any]
 
@@ -51,6 +59,11 @@ class TryageRouter(RunnableSerializable[Any, Any]):
         with_decision: yield ``{"output", "decision"}``; the decision also tells what was tried.
         max_attempts: how many experts to try at most; None tries every eligible one.
         errors: exceptions on which the next expert is tried; others are raised at once.
+        timeout: seconds that one call, or one chunk of a stream, may take; then the next expert is
+            tried. None waits for ever.
+        total_timeout: seconds that all calls for one input may take together.
+        breaker: leaves an expert alone for a while that keeps failing; True for the usual
+            `tryage.dispatch.Breaker`, or one of your own.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -67,6 +80,9 @@ class TryageRouter(RunnableSerializable[Any, Any]):
     with_decision: bool = False
     max_attempts: int | None = None
     errors: Any = (Exception,)
+    timeout: float | None = None
+    total_timeout: float | None = None
+    breaker: Any = None
 
     _bound: Bound[Expert] | None = PrivateAttr(default=None)
 
@@ -81,6 +97,9 @@ class TryageRouter(RunnableSerializable[Any, Any]):
         task: str | None = None,
         max_attempts: int | None = None,
         errors: Errors = (Exception,),
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        breaker: bool | Breaker | None = None,
         key: str | None = None,
         flags_from: FlagsFrom = None,
         text_from: TextFrom = LAST_MESSAGE,
@@ -96,6 +115,9 @@ class TryageRouter(RunnableSerializable[Any, Any]):
             "task": task,
             "max_attempts": max_attempts,
             "errors": errors,
+            "timeout": timeout,
+            "total_timeout": total_timeout,
+            "breaker": breaker,
             "key": key,
             "flags_from": flags_from,
             "text_from": text_from,
@@ -114,13 +136,8 @@ class TryageRouter(RunnableSerializable[Any, Any]):
         return Binding(
             self.router,
             _runnables(self.experts),
-            aliases=self.aliases,
-            policy=self.policy,
             factory=_pipeline,
-            goals=self.goals,
-            task=self.task,
-            max_attempts=self.max_attempts,
-            errors=self.errors,
+            **options_of(self),
         )
 
     @property

@@ -15,7 +15,7 @@ from langchain_tryage.asking import GOALS_SPEC, asked_goals
 from langchain_tryage.messages import TextFrom, TextSource
 from langchain_tryage.off_loop import off_loop
 from tryage import Decision, Goals, Policy, Router, TryageError
-from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom, check_arguments
+from tryage.binding import LAST_MESSAGE, Binding, Bound, FlagsFrom, check_arguments, options_of
 
 Output = Literal["decision", "name"]
 
@@ -53,8 +53,7 @@ class TryageSelector(RunnableSerializable[LanguageModelInput, Any]):
     text_from: Any = LAST_MESSAGE
     output: Output = "decision"
 
-    _binding: Binding[str] = PrivateAttr()
-    _source: TextSource = PrivateAttr()
+    _bound: Bound[str] | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -72,21 +71,35 @@ class TryageSelector(RunnableSerializable[LanguageModelInput, Any]):
         **kwargs: Any,
     ) -> None:
         check_arguments("TryageSelector", kwargs, type(self).model_fields)
-        names = None if experts is None else {name: name for name in experts}
-        options: dict[str, Any] = {
+        fields: dict[str, Any] = {
+            "router": router,
+            "experts": None if experts is None else list(experts),
             "aliases": aliases,
             "policy": policy,
             "goals": goals,
             "task": task,
+            "key": key,
+            "flags_from": flags_from,
+            "text_from": text_from,
+            "output": output,
         }
-        # Made before pydantic validates, which would wrap the errors of Tryage in its own.
-        source = TextSource(key, flags_from, text_from)
-        binding = Binding[str](router, names, factory=_name, **options)
-        options |= {"router": router, "experts": None if names is None else list(names)}
-        options |= {"key": key, "flags_from": flags_from, "text_from": text_from, "output": output}
-        super().__init__(**options, **kwargs)
-        self._source = source
-        self._binding = binding
+        super().__init__(**fields, **kwargs)
+        # What cannot work is told here, not at the first call.
+        _ = self._source, self._binding
+
+    @property
+    def _binding(self) -> Binding[str]:
+        """The binding of the fields as they are now."""
+        self._bound = Bound.of(self, self._bound, self._bind)
+        return self._bound.binding
+
+    def _bind(self) -> Binding[str]:
+        names = None if self.experts is None else {name: name for name in self.experts}
+        return Binding(self.router, names, factory=_name, **options_of(self))
+
+    @property
+    def _source(self) -> TextSource:
+        return TextSource(self.key, self.flags_from, self.text_from)
 
     def load(self) -> Router:
         """Load the router now instead of at first use."""

@@ -16,7 +16,7 @@ from llama_index_tryage.children import Children
 from llama_index_tryage.events import announce
 from llama_index_tryage.messages import Given, TextSource, modalities_of
 from tryage import Decision, Router
-from tryage.binding import Binding, Bound
+from tryage.binding import Binding, Bound, options_of
 from tryage.errors import ExpertError
 from tryage.library import TEXT_GENERATION
 
@@ -35,6 +35,9 @@ class RoutedLLM(LLM):
     flags_from: Any = Field(default=None, exclude=True)
     max_attempts: int | None = None
     errors: Any = Field(default=(Exception,), exclude=True)
+    timeout: float | None = None
+    total_timeout: float | None = None
+    breaker: Any = Field(default=None, exclude=True)
     context_window: int | None = None
 
     _bound: Bound[LLM] | None = PrivateAttr(default=None)
@@ -57,13 +60,8 @@ class RoutedLLM(LLM):
         return Binding(
             self.router,
             self.experts,
-            aliases=self.aliases,
-            policy=self.policy,
             factory=_pipeline,
-            goals=self.goals,
-            task=self.task,
-            max_attempts=self.max_attempts,
-            errors=self.errors,
+            **options_of(self),
         )
 
     @property

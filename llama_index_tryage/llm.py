@@ -23,7 +23,7 @@ from llama_index_tryage.messages import annotate
 from llama_index_tryage.structured import StructuredRouting
 from tryage import Decision, Goals, Policy, Router
 from tryage.binding import TOP, FlagsFrom, check_arguments
-from tryage.dispatch import AsyncStream, DispatchedDecision, Errors, Stream, record
+from tryage.dispatch import AsyncStream, Breaker, DispatchedDecision, Errors, Stream, record
 
 R = TypeVar("R", ChatResponse, CompletionResponse)
 
@@ -47,6 +47,11 @@ class TryageLLM(StructuredRouting):
             alone.
         max_attempts: how many experts to try at most; None tries every eligible one.
         errors: exceptions on which the next expert is tried; others are raised at once.
+        timeout: seconds that one call, or one chunk of a stream, may take; then the next expert is
+            tried. None waits for ever.
+        total_timeout: seconds that all calls for one input may take together.
+        breaker: leaves an expert alone for a while that keeps failing; True for the usual
+            `tryage.dispatch.Breaker`, or one of your own.
         context_window: tokens that prompts are packed for; None takes the smallest window of the
             experts that may generate, since prompts are packed before they are routed.
     """
@@ -62,6 +67,9 @@ class TryageLLM(StructuredRouting):
         task: str | None = None,
         max_attempts: int | None = None,
         errors: Errors = (Exception,),
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        breaker: bool | Breaker | None = None,
         flags_from: FlagsFrom = None,
         **kwargs: Any,
     ) -> None:
@@ -75,6 +83,9 @@ class TryageLLM(StructuredRouting):
             "task": task,
             "max_attempts": max_attempts,
             "errors": errors,
+            "timeout": timeout,
+            "total_timeout": total_timeout,
+            "breaker": breaker,
             "flags_from": flags_from,
         }
         super().__init__(**fields, **kwargs)

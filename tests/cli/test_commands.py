@@ -15,9 +15,9 @@ CODE = "def buffer_item(index, item=3):\n    if index > item:\n        return in
 PROSE = "The old teacher watches the garden, and the garden answers a quiet letter."
 
 
-def call(*args):
+def call(*args, code=0):
     done = runner.invoke(app, [str(arg) for arg in args])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == code, done.output
     return done
 
 
@@ -155,6 +155,15 @@ def test_run_falls_over_to_the_next_expert(tiny_library, tiny_texts, tmp_path, t
     assert (told["expert"], told["answered_by"]) == ("code-gpt", "prose-gpt")
     assert "code-gpt" in told["tried"][0]["error"]
     assert told["tried"][1]["error"] is None
+    alone = ("--max-attempts", 1, "--timeout", 60, "--total-timeout", 120)
+    failed = call("run", "The old teacher", "--router", tmp_path / "r", *alone, code=1)
+    assert "the one expert tried failed" in failed.stderr
+    assert (
+        "total_timeout is 0.0"
+        in call(
+            "run", "The old teacher", "--router", tmp_path / "r", "--total-timeout", 0, code=2
+        ).stderr
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What both adapters share: a router bound to callables, and what is read of their inputs."""
 
 from tryage.binding.bound import Binding, joined_goals
-from tryage.binding.fields import BOUND, Bound
+from tryage.binding.fields import BOUND, Bound, options_of
 from tryage.binding.inputs import (
     LAST_MESSAGE,
     TOP,
@@ -24,6 +24,7 @@ __all__ = [
     "check_arguments",
     "flag_mode",
     "joined_goals",
+    "options_of",
     "own_text",
     "passing_on",
     "strip_own",

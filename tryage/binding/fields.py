@@ -10,8 +10,26 @@ from tryage.binding.bound import Binding
 
 T = TypeVar("T")
 
-BOUND = ("router", "experts", "aliases", "policy", "goals", "task", "max_attempts", "errors")
+OPTIONS = (
+    "aliases",
+    "policy",
+    "goals",
+    "task",
+    "max_attempts",
+    "errors",
+    "timeout",
+    "total_timeout",
+    "breaker",
+)
+"""Fields of a model that its binding takes as they are."""
+
+BOUND = ("router", "experts", *OPTIONS)
 """Fields of a model that its binding is made of."""
+
+
+def options_of(model: Any) -> dict[str, Any]:
+    """Return what a binding takes as it is: those of `OPTIONS` that a model has."""
+    return {name: getattr(model, name) for name in OPTIONS if hasattr(model, name)}
 
 
 class Bound(NamedTuple, Generic[T]):
@@ -26,7 +44,7 @@ class Bound(NamedTuple, Generic[T]):
     @classmethod
     def of(cls, model: Any, kept: Bound[T] | None, make: Callable[[], Binding[T]]) -> Bound[T]:
         """Return what was kept while the model's fields are the same objects, else a new one."""
-        fields = tuple(getattr(model, name) for name in BOUND)
+        fields = tuple(getattr(model, name, None) for name in BOUND)
         if kept is not None and all(map(is_, kept.fields, fields)):
             return kept
         return cls(fields, make())

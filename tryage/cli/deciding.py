@@ -114,6 +114,15 @@ def run(
     limit: LimitOptions = None,
     task: TaskName = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
+    max_attempts: Annotated[
+        int | None, typer.Option(min=1, help="How many experts to try; by default every one.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds that one expert may take; then the next.")
+    ] = None,
+    total_timeout: Annotated[
+        float | None, typer.Option(help="Seconds that all of them may take together.")
+    ] = None,
     download: Download = False,
     as_json: AsJson = False,
 ) -> None:
@@ -121,9 +130,13 @@ def run(
 
     Example: tryage run "The capital of France is [MASK]." --router my-router
     """
-    from tryage.dispatch import dispatch, record
+    from tryage.dispatch import check_options, dispatch, record
     from tryage.runtime import Runtime
 
+    try:
+        check_options(max_attempts, timeout, total_timeout)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     loaded = Router.from_pretrained(router)
     decision = loaded.route(prompt, goals=read_goals(goal, limit), task=task)
     runtime = Runtime(loaded.library, download=download)
@@ -133,6 +146,9 @@ def run(
         outcome = dispatch(
             decision,
             lambda name: runtime.run(name, decision.prompt, max_new_tokens=max_new_tokens),
+            max_attempts=max_attempts,
+            timeout=timeout,
+            total_timeout=total_timeout,
         )
     told = record(decision, outcome)
     if as_json:

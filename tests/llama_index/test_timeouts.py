@@ -1,0 +1,133 @@
+"""Time-outs and the circuit breaker, through the constructors of both LLMs."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.bridge.pydantic import PrivateAttr
+
+from llama_index_tryage import TryageFunctionCallingLLM, TryageLLM
+from tryage.dispatch import Breaker
+from tryage.errors import DispatchError
+
+KINDS = pytest.mark.parametrize("kind", [TryageLLM, TryageFunctionCallingLLM])
+
+
+@pytest.fixture
+def over():
+    """Set when the test is over; calls that hang wait for it."""
+    over = threading.Event()
+    yield over
+    over.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("tryage-call"):
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+@pytest.fixture
+def cancelled():
+    """Names of the awaited calls that were cancelled."""
+    return []
+
+
+@pytest.fixture
+def hanging(kit, over, cancelled):
+    """LLMs of which the coder hangs in every one of the eight methods."""
+
+    class Hanging(kit.Scripted):
+        _over: threading.Event = PrivateAttr(default_factory=lambda: over)
+        _cancelled: list = PrivateAttr(default_factory=lambda: cancelled)
+
+        def _text(self, given, kwargs):
+            self._over.wait(60)
+            return super()._text(given, kwargs)
+
+        async def achat(self, messages, **kwargs):
+            return await self._never("achat")
+
+        async def acomplete(self, prompt, formatted=False, **kwargs):
+            return await self._never("acomplete")
+
+        async def astream_chat(self, messages, **kwargs):
+            return await self._never("astream_chat")
+
+        async def astream_complete(self, prompt, formatted=False, **kwargs):
+            return await self._never("astream_complete")
+
+        async def _never(self, method):
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                self._cancelled.append(method)
+                raise
+
+    return kit.experts() | {"coder": Hanging(label="coder")}
+
+
+def left_behind(response):
+    told = response.additional_kwargs["tryage"]
+    first, *_, last = told["tried"]
+    assert first["expert"] == "coder"
+    assert "did not answer within 0.05 s" in first["error"]
+    assert last["expert"] == told["answered_by"] != "coder"
+    return True
+
+
+@KINDS
+async def test_an_expert_that_hangs_is_left_in_all_eight_ways(
+    kind, router, kit, hanging, cancelled
+):
+    llm = kind(router, hanging, timeout=0.05)
+    messages = [ChatMessage(kit.code)]
+    assert left_behind(llm.chat(messages))
+    assert left_behind(llm.complete(kit.code))
+    assert left_behind(next(iter(llm.stream_chat(messages))))
+    assert left_behind(next(iter(llm.stream_complete(kit.code))))
+    assert left_behind(await llm.achat(messages))
+    assert left_behind(await llm.acomplete(kit.code))
+    for stream in (await llm.astream_chat(messages), await llm.astream_complete(kit.code)):
+        first, *_ = [response async for response in stream]
+        assert left_behind(first)
+    assert cancelled == ["achat", "acomplete", "astream_chat", "astream_complete"]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@KINDS
+def test_the_time_for_all_experts_together_ends_the_call(kind, router, kit, hanging):
+    llm = kind(router, dict.fromkeys(hanging, hanging["coder"]), total_timeout=0.05)
+    with pytest.raises(DispatchError, match=r"0\.05 s for the whole dispatch are over"):
+        llm.complete(kit.code)
+
+
+@KINDS
+def test_the_breaker_opens_half_opens_and_closes(kind, router, kit):
+    experts = kit.experts(coder={"fault": ConnectionError("refused")})
+    llm = kind(router, experts, breaker=Breaker(failures=2, seconds=0.2))
+
+    def tried():
+        return llm.complete(kit.code).additional_kwargs["tryage"]["tried"][0]["error"]
+
+    assert "refused" in tried()
+    assert "refused" in tried()
+    assert "left alone" in tried()
+    time.sleep(0.3)
+    llm.experts["coder"].fault = None
+    assert tried() is None
+    assert tried() is None
+
+
+@KINDS
+def test_assigned_time_outs_act(kind, router, kit, hanging):
+    llm = kind(router, hanging)
+    llm.timeout = 0.05
+    assert left_behind(llm.complete(kit.code))
+
+
+@KINDS
+@pytest.mark.parametrize("option", ["timeout", "total_timeout"])
+def test_a_time_out_of_nothing_is_refused(kind, option, router, kit):
+    with pytest.raises(ValueError, match=rf"{option} is 0\.0; it is above 0 seconds"):
+        kind(router, kit.experts(), **{option: 0})
