@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from tryage.encoders.base import HEAD_CHARACTERS, TAIL_CHARACTERS, prepare_all
 from tryage.encoders.surface import FEATURES, surface_vector
+from tryage.encoders.wordpiece import WordMemory
 from tryage.errors import EncoderError
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -68,9 +69,12 @@ class StaticEncoder:
             raise EncoderError(f"encoder {name!r}: a surface feature has no deviation above zero")
         self.name = name
         self._surface = surface
+        scales = [] if surface is None else zip(*surface.tolist(), strict=True)
+        self._scales = [(mean, deviation, weight) for mean, deviation, weight in scales]
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self._words = WordMemory.of(tokenizer)
         self._vectors = vectors
         self._weights = weights
         self._table = vectors.astype(np.float32) * weights.astype(np.float32)[:, None]
@@ -139,17 +143,28 @@ class StaticEncoder:
         """
         texts = prepare_all(prompts)
         found = np.zeros((len(texts), self.dim), dtype=np.float32)
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        for text, encoding, row in zip(texts, encodings, found, strict=True):
-            total = self._table.take(encoding.ids, axis=0).sum(axis=0)
+        for text, ids, row in zip(texts, self._token_ids(texts), found, strict=True):
+            total = np.add.reduce(self._table.take(ids, axis=0), axis=0)
             length = math.sqrt(total @ total)
             if length == 0.0:
                 continue
             np.divide(total, length, out=row[: len(total)])
-            if self._surface is not None:
-                row[len(total) :] = surface_vector(text, self._surface)
+            if self._scales:
+                row[len(total) :] = surface_vector(text, self._scales)
                 row /= math.sqrt(row @ row)
         return found
+
+    def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of every text, without special ones."""
+        words = self._words
+        found = [None if words is None else words.ids(text) for text in texts]
+        rest = [row for row, ids in enumerate(found) if ids is None]
+        if rest:
+            left = [texts[row] for row in rest]
+            encodings = self._tokenizer.encode_batch_fast(left, add_special_tokens=False)
+            for row, encoding in zip(rest, encodings, strict=True):
+                found[row] = encoding.ids
+        return [ids for ids in found if ids is not None]
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write tokenizer and vectors into a folder; return the configuration."""

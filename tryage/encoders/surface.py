@@ -6,8 +6,8 @@ from a text to complete and code from prose.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import math
+from collections.abc import Sequence
 
 FEATURES = (
     "capitals",
@@ -45,37 +45,36 @@ def _class_of(byte: int) -> int:
     return _LETTER if character.isalpha() else _BLANK
 
 
-_CLASSES = np.array([_class_of(byte) for byte in range(256)], dtype=np.intp)
+_CLASSES = bytes(_class_of(byte) for byte in range(256))
 
 
-def surface_features(text: str) -> NDArray[np.float64]:
-    """Return the values of `FEATURES`, each in [0, 1], shape (9,); marks `[MASK]` do not count.
+def surface_features(text: str) -> list[float]:
+    """Return the values of `FEATURES`, each in [0, 1]; marks `[MASK]` do not count.
 
     Args:
         text: what UTF-8 can hold.
     """
     if _MASK in text:
         text = text.replace(_MASK, "")
-    counts = np.bincount(_CLASSES[np.frombuffer(text.encode(), dtype=np.uint8)], minlength=8)
-    values = np.zeros(len(FEATURES))
-    seen = int(counts[:_BLANK].sum())
+    kinds = text.encode().translate(_CLASSES)
+    values = [0.0] * len(FEATURES)
+    seen = len(kinds) - kinds.count(_BLANK)
     if seen:
-        np.sqrt(counts[:6] / seen, out=values[:6])
+        values[:6] = [math.sqrt(kinds.count(kind) / seen) for kind in range(6)]
         end = _ENDS.get(text.rstrip()[-1:])
         if end is not None:
             values[end] = 1.0
     return values
 
 
-def surface_vector(text: str, scales: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the features standardised, limited to 3 deviations, and weighted, shape (9,).
+def surface_vector(text: str, scales: Sequence[tuple[float, float, float]]) -> list[float]:
+    """Return the features standardised, limited to 3 deviations, and weighted.
 
     Args:
         text: what UTF-8 can hold.
-        scales: shape (3, 9): mean, deviation and weight of each feature.
+        scales: mean, deviation and weight of each feature.
     """
-    standard = (surface_features(text) - scales[0]) / scales[1]
-    vector: NDArray[np.float32] = (np.clip(standard, -_LIMIT, _LIMIT) * scales[2]).astype(
-        np.float32
-    )
-    return vector
+    return [
+        min(_LIMIT, max(-_LIMIT, (value - mean) / deviation)) * weight
+        for value, (mean, deviation, weight) in zip(surface_features(text), scales, strict=True)
+    ]

@@ -1,0 +1,111 @@
+"""The word memory gives the library's ids, for every text."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+from tryage.encoders import StaticEncoder, wordpiece
+from tryage.encoders.wordpiece import WordMemory
+
+TOKENIZER = StaticEncoder.bundled()._tokenizer
+MEMORY = WordMemory.of(TOKENIZER)
+"""One for all examples, so that what one of them left there is met by the others."""
+
+ALONE = [chr(code) for code in range(0x110000) if re.match(f"[{wordpiece._ALONE}]", chr(code))]
+
+PIECES = st.one_of(
+    st.text(max_size=8),
+    st.text(st.characters(max_codepoint=0x7F), max_size=12),
+    st.sampled_from(["Hello", "don't", "x_1", "##ing", "[MASK", "MASK]", "café", "naïve", "ﬁ"]),
+    st.sampled_from(
+        ["e\u0301", "\u0301", "İ", "ß", "ΑΣ", "가", "한국", "カﾀ", "が", "１２", "⁇", "\u200b"]
+    ),
+    st.sampled_from(
+        ["为什么？", "（甲）", "\u3000", "\xa0", "\u2028", "\x85", "\x1f", "\x0c", "\ufeff"]
+    ),
+    st.sampled_from(["a" * 100, "a" * 101, "𠀀", "豈", "😀", "→", "“q”", "…", "—", "№"]),
+)
+TEXTS = st.lists(st.tuples(PIECES, st.sampled_from(["", "", " ", "\n", "\t"])), max_size=30).map(
+    lambda pairs: "".join(part for pair in pairs for part in pair)
+)
+
+
+def of_library(text):
+    return TOKENIZER.encode(text, add_special_tokens=False).ids
+
+
+@settings(max_examples=400, deadline=None)
+@given(TEXTS)
+@example("")
+@example(" \n ")
+@example("I [MASK] it, and [CLS] too")
+@example("Prove that √2 is irrational — “q.e.d.”")
+@example("下列哪一项不是 HTTP 的方法？A. GET；B. 发送")
+def test_the_ids_are_the_librarys(text):
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    assert MEMORY.ids(text) in (None, of_library(text))
+    assert MEMORY.ids(text) in (None, of_library(text)), "from memory"
+
+
+@pytest.mark.parametrize(
+    "text", ["What is the capital of France?", "def f(x):\n\treturn x ** 2", "为什么天空是蓝色的？"]
+)
+def test_plain_text_does_not_go_to_the_library(text):
+    assert MEMORY.ids(text) == of_library(text)
+
+
+def test_characters_that_stand_alone_do_so_anywhere():
+    assert len(ALONE) > 27_000
+    for number in range(0, len(ALONE), 500):
+        text = "".join(f"a{char}b{char}{char}" for char in ALONE[number : number + 500])
+        assert MEMORY.ids(text) == of_library(text)
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "a\x7fb", "a\x1db", "see [MASK] there", "[PAD]"])
+def test_control_characters_and_special_tokens_are_the_librarys(text):
+    assert MEMORY.ids(text) is None
+
+
+def test_text_in_other_scripts_goes_to_the_library_whole():
+    words = [f"слово{number}" for number in range(9)]
+    assert MEMORY.ids(" ".join(words[:4])) == of_library(" ".join(words[:4]))
+    assert WordMemory.of(TOKENIZER).ids(" ".join(words)) is None
+
+
+def test_what_is_kept_has_a_bound(monkeypatch):
+    monkeypatch.setattr(wordpiece, "_MOST_KEPT", 50)
+    memory = WordMemory.of(TOKENIZER)
+    for number in range(0, 2000, 10):
+        text = " ".join(f"n{n}x" for n in range(number, number + 10))
+        assert memory.ids(text) == of_library(text)
+        assert len(memory._known) <= 50 + 20
+    long = "abc" * 30
+    assert memory.ids(long) == of_library(long)
+    assert long not in memory._known
+
+
+def test_many_threads_at_once(monkeypatch):
+    monkeypatch.setattr(wordpiece, "_MOST_KEPT", 20)
+    memory = WordMemory.of(TOKENIZER)
+    texts = [f"Some {n}th words, {n * 7} of them (not all {n % 5})" for n in range(500)]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(memory.ids, texts)) == [of_library(text) for text in texts]
+
+
+@pytest.mark.parametrize("change", ["model", "normalizer", "cased", "accents", "pre_tokenizer"])
+def test_other_tokenizers_have_no_memory(change):
+    tokenizer = Tokenizer.from_str(TOKENIZER.to_str())
+    if change == "model":
+        tokenizer.model = models.WordLevel({"[UNK]": 0}, unk_token="[UNK]")
+    elif change == "pre_tokenizer":
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    elif change == "normalizer":
+        tokenizer.normalizer = normalizers.Lowercase()
+    else:
+        off = {"lowercase": False} if change == "cased" else {"strip_accents": False}
+        tokenizer.normalizer = normalizers.BertNormalizer(**off)
+    assert WordMemory.of(tokenizer) is None
