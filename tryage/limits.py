@@ -7,6 +7,7 @@ value, which may differ from prompt to prompt, such as the predicted cost.
 from __future__ import annotations
 
 import datetime
+import functools
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -155,7 +156,7 @@ class Limit:
     value: Any
 
     def __str__(self) -> str:
-        return f"{self.attribute} {self.condition}"
+        return _written(self)
 
     @property
     def condition(self) -> str:
@@ -284,6 +285,12 @@ def _known(name: str) -> _Attribute:
         hint = did_you_mean(attribute, ATTRIBUTES) or f" Known: {', '.join(ATTRIBUTES)}."
         raise GoalError(f"unknown limit {name!r}.{hint}")
     return ATTRIBUTES[attribute]
+
+
+@functools.lru_cache(maxsize=1024)
+def _written(limit: Limit) -> str:
+    """Return a limit as text; every decision that it acts in tells it."""
+    return f"{limit.attribute} {limit.condition}"
 
 
 def _format(attribute: str, value: Any) -> str:

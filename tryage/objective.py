@@ -229,8 +229,7 @@ class Objective:
         if wanted.weights:
             # Sums that overflow stay finite: only the mask below says who is not eligible.
             with np.errstate(over="ignore", invalid="ignore"):
-                totals = losses + self.penalties(wanted, task, facts, values)
-            totals = np.nan_to_num(totals, copy=False, nan=_LARGEST, posinf=_LARGEST)
+                totals = np.fmin(losses + self.penalties(wanted, task, facts, values), _LARGEST)
         out = excluded_by_prompt(self.library, eligible.mask, wanted, facts, values)
         if out is None and not eligible.reasons:
             return totals
@@ -263,7 +262,7 @@ class Objective:
         fixed = self.eligibility(task, wanted.limits)
         out = excluded_by_prompt(self.library, fixed.mask, wanted, facts, values)
         if out is None or not out.any():
-            return dict(fixed.reasons)
+            return fixed.reasons
         told = reasons_for_row(self.library, fixed.mask, wanted, facts, values)
         return {**fixed.reasons, **told}
 
@@ -276,11 +275,10 @@ class Objective:
         Returns:
             (n,) columns; -1 where nobody is eligible.
         """
-        lowest = totals.min(axis=1, keepdims=True)
-        near = totals <= lowest + TIE
+        lowest = np.minimum.reduce(totals, axis=1)
+        near = totals <= lowest[:, None] + TIE
         chosen: NDArray[np.intp] = np.where(near, self.tie_rank, len(self.library)).argmin(axis=1)
-        chosen[lowest[:, 0] == np.inf] = -1
-        return chosen
+        return np.where(lowest == np.inf, -1, chosen)
 
     def to_dict(self) -> dict[str, Any]:
         """Return scales and spreads as JSON types."""

@@ -109,9 +109,10 @@ class Policy:
         if flags is not None:
             self._tell(flags, self.unknown_flags or unknown)
             echo = flags.echo + tuple(f"{words}: not understood" for words in flags.unknown)
-            named = {*flags.weights, *(limit.attribute for limit in flags.limits)}
-            refused = sorted(name for name in named if not self._allows(name))
-            echo += tuple(f"{name}: not allowed by the policy" for name in refused)
+            if self.flags is not None:
+                named = {*flags.weights, *(limit.attribute for limit in flags.limits)}
+                refused = sorted(name for name in named if not self._allows(name))
+                echo += tuple(f"{name}: not allowed by the policy" for name in refused)
             for goal, weight in flags.weights.items():
                 if self._allows(goal):
                     asked[goal] = max(asked.get(goal, 0.0), weight)
