@@ -262,7 +262,7 @@ class Objective:
         fixed = self.eligibility(task, wanted.limits)
         out = excluded_by_prompt(self.library, fixed.mask, wanted, facts, values)
         if out is None or not out.any():
-            return fixed.reasons
+            return dict(fixed.reasons)  # the decision's own, to keep or change
         told = reasons_for_row(self.library, fixed.mask, wanted, facts, values)
         return {**fixed.reasons, **told}
 
