@@ -40,8 +40,9 @@ bench-routing: $(READY)
 	$(BIN)/python benchmarks/routing.py
 
 # On a machine that does nothing else: ratios hold anywhere, 95th percentiles do not.
+# MINILM=FOLDER of all-MiniLM-L6-v2 adds the baselines.
 bench-speed: $(READY)
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/speed.py $(if $(MINILM),--minilm $(MINILM))
 
 # What the adapters cost over a direct call; each half writes its own results.
 bench-adapters: $(READY)

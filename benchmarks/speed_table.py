@@ -1,0 +1,70 @@
+"""The table of `docs/speed.md`, from the results of `benchmarks/speed.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
+MARKS = ("<!-- speed: begin -->", "<!-- speed: end -->")
+
+BASELINES = {
+    "sentence-transformers": "all-MiniLM-L6-v2 by sentence-transformers, the vector alone",
+    "semantic-router": "semantic-router with the same model, 5 routes of 60 utterances",
+}
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the figures as tables."""
+    single, batch = found["single"], found["batch_256"]
+    lines = [
+        "| one prompt | median, ms | 95th percentile, ms |",
+        "|---|---|---|",
+        _line("the `tokenizers` library alone", single["tokenizer"]),
+        _line("the prompt's vector (`StaticEncoder.encode`)", single["encoder"]),
+        _line("**a whole decision (`Router.route`)**", single["route"]),
+        _line("the same, with `[Flag: small, recent]` in the prompt", single["route_with_flags"]),
+        *(_line(BASELINES[name], found["baselines"][name]) for name in found.get("baselines", ())),
+        "",
+        "| grows with | | median, ms |",
+        "|---|---|---|",
+    ]
+    for count, row in found["experts"].items():
+        lines.append(f"| experts | {int(count):,} | {row['median_ms']:.3f} |")
+    for count, row in found["characters"].items():
+        lines.append(f"| characters of the prompt | {int(count):,} | {row['median_ms']:.3f} |")
+    for count, row in found["batch_growth"].items():
+        lines.append(f"| prompts of a batch | {int(count):,} | {row['median_ms']:.1f} |")
+    steered = ", ".join(
+        f"{1e3 * row['median_ms']:.0f} µs for {int(count):,} experts"
+        for count, row in found["steering"].items()
+    )
+    ratio = found["ratio"]
+    threads = "thread" if found["threads"] == 1 else "threads"
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"A decision takes {_ratio(ratio, 'median')} times the tokenizer at the median and "
+            f"{_ratio(ratio, 'p95')} times at the 95th percentile. Batches of 256 reach "
+            f"{found['batch_throughput_ratio']:.2f} times the throughput of the tokenizer's "
+            f"`encode_batch_fast` ({batch['route_batch']['median_ms']:.1f} ms a batch). Flags, "
+            f"policy, objective and the decision's record alone, with two words and two limits in "
+            f"the flag: {steered}. `import tryage` takes {found['import_s']:.2f} s, loading "
+            f"`open7` {found['load_s']:.3f} s, and a process that has decided holds "
+            f"{found['resident_mb']:.0f} MB.",
+            "",
+            f"{found['prompts']:,} prompts of open7_test, each seen once; {found['machine']}, "
+            f"{found['threads']} {threads}, Python {found['python']}, one run; in brackets 95 % "
+            "intervals by bootstrap over prompts.",
+        ]
+    )
+
+
+def _line(what: str, row: dict[str, float]) -> str:
+    return f"| {what} | {row['median_ms']:.3f} | {row['p95_ms']:.3f} |"
+
+
+def _ratio(ratio: dict[str, Any], name: str) -> str:
+    low, high = ratio[f"{name}_ci95"]
+    return f"{ratio[name]:.2f} ({low:.2f} to {high:.2f})"
