@@ -50,8 +50,11 @@ class RoutedLLM(LLM):
     @property
     def _binding(self) -> Binding[LLM]:
         """The binding of the fields as they are now."""
-        self._bound = Bound.of(self, self._bound, self._bind)
-        return self._bound.binding
+        kept = self._bound
+        bound = Bound.of(self, kept, self._bind)
+        if bound is not kept:
+            self._bound = bound
+        return bound.binding
 
     def _bind(self) -> Binding[LLM]:
         for name, expert in (self.experts or {}).items():

@@ -1,6 +1,7 @@
 """What is documented is executed: blocks of README.md and docs/, and every example."""
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -162,12 +163,15 @@ def test_examples_run(example, tmp_path):
     assert len(example.read_text().splitlines()) < 60
 
 
-def test_the_figures_of_the_runtime_are_those_of_its_results():
-    page = (ROOT / "docs" / "runtime.md").read_text(encoding="utf-8")
-    results = json.loads((ROOT / "benchmarks/results/runtime.json").read_text(encoding="utf-8"))
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        from runtime_table import table
-    finally:
-        sys.path.pop(0)
-    assert table(results) in page
+@pytest.mark.parametrize(
+    ("page", "results", "module"),
+    [
+        ("runtime.md", "runtime.json", "runtime_table"),
+        ("llama-index.md", "adapters_llama_index.json", "adapters_llama_index_table"),
+    ],
+)
+def test_the_figures_of_a_page_are_those_of_its_results(page, results, module, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    table = importlib.import_module(module).table
+    found = json.loads((ROOT / "benchmarks/results" / results).read_text(encoding="utf-8"))
+    assert table(found) in (ROOT / "docs" / page).read_text(encoding="utf-8")
