@@ -1,0 +1,200 @@
+"""The same fault reads the same in both adapters: what was tried, in which order, and in words."""
+
+import re
+import threading
+
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    CompletionResponse,
+    LLMMetadata,
+)
+from llama_index.core.llms import CustomLLM
+
+from langchain_tryage import ChatTryage
+from llama_index_tryage import TryageFunctionCallingLLM, TryageLLM
+from tryage.errors import TryageError
+
+QUESTION = "What is 17 * 3?"
+OVER = threading.Event()
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left():
+    """Calls that hang wait until the test is over; their threads end with them."""
+    OVER.clear()
+    yield
+    OVER.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("tryage-call"):
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def pieces(fault):
+    """The two pieces of an answer, as far as a fault lets them come."""
+    if fault == "raises":
+        raise ConnectionError("refused, api_key=sk-notasecret123")
+    if fault == "hangs":
+        OVER.wait(60)
+    if fault == "streams nothing":
+        return
+    yield "six"
+    if fault == "dies":
+        raise ConnectionError("cut off")
+    yield "ty"
+
+
+class OfLangChain(BaseChatModel):
+    """Answers in two pieces, unless it has a fault."""
+
+    fault: str = ""
+
+    @property
+    def _llm_type(self):
+        return "faulty"
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        answer = AIMessage("".join(pieces(self.fault)))
+        return ChatResult(generations=[ChatGeneration(message=answer)])
+
+    def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+        for piece in pieces(self.fault):
+            yield ChatGenerationChunk(message=AIMessageChunk(piece))
+
+
+class OfLlamaIndex(CustomLLM):
+    """Answers in two pieces, unless it has a fault."""
+
+    fault: str = ""
+
+    @property
+    def metadata(self):
+        return LLMMetadata(is_chat_model=True)
+
+    def chat(self, messages, **kwargs):
+        return ChatResponse(message=ChatMessage("".join(pieces(self.fault)), role="assistant"))
+
+    def stream_chat(self, messages, **kwargs):
+        for piece in pieces(self.fault):
+            yield ChatResponse(message=ChatMessage(piece, role="assistant"), delta=piece)
+
+    def complete(self, prompt, formatted=False, **kwargs):
+        return CompletionResponse(text="".join(pieces(self.fault)))
+
+    def stream_complete(self, prompt, formatted=False, **kwargs):
+        for piece in pieces(self.fault):
+            yield CompletionResponse(text=piece, delta=piece)
+
+
+def ask_langchain(llm, streaming):
+    if not streaming:
+        return llm.invoke(QUESTION).response_metadata["tryage"]
+    [told] = [
+        chunk.response_metadata["tryage"]
+        for chunk in llm.stream(QUESTION)
+        if "tryage" in chunk.response_metadata
+    ]
+    return told
+
+
+def ask_llama_index(llm, streaming):
+    messages = [ChatMessage(QUESTION)]
+    response = list(llm.stream_chat(messages))[-1] if streaming else llm.chat(messages)
+    return response.additional_kwargs["tryage"]
+
+
+ADAPTERS = (
+    (ChatTryage, OfLangChain, ask_langchain),
+    (TryageLLM, OfLlamaIndex, ask_llama_index),
+    (TryageFunctionCallingLLM, OfLlamaIndex, ask_llama_index),
+)
+
+
+def outcome(act):
+    """What was told, or type and words of the error; times are left out."""
+    try:
+        told = act()
+    except (TryageError, ConnectionError, TypeError, ValueError) as error:
+        return type(error).__name__, re.sub(r" \(after [\d.]+ s\)", "", str(error))
+    return told["expert"], told["answered_by"], [(t["expert"], t["error"]) for t in told["tried"]]
+
+
+def the_one(found):
+    """What all adapters said, which is one thing."""
+    assert all(other == found[0] for other in found)
+    return found[0]
+
+
+def of_all(open7, fault, streaming, down):
+    """The outcome of a question to which the experts that are down have a fault."""
+    options = {"timeout": 0.05} if fault == "hangs" else {}
+    found = []
+    for llm, expert, ask in ADAPTERS:
+        experts = {n: expert(fault=fault if n in down else "") for n in open7.library.names}
+        model = llm(open7, experts, **options)
+        found.append(outcome(lambda ask=ask, model=model: ask(model, streaming)))
+    return the_one(found)
+
+
+FAULTS = [
+    ("raises", False, "ConnectionError: refused, api_key=***"),
+    ("raises", True, "ConnectionError: refused, api_key=***"),
+    ("hangs", False, "ExpertTimeoutError: {name} did not answer within 0.05 s"),
+    ("hangs", True, "ExpertTimeoutError: {name} did not answer within 0.05 s"),
+    ("streams nothing", True, "ExpertError: the stream of {name} ended without a chunk"),
+]
+
+
+@pytest.mark.parametrize(("fault", "streaming", "words"), FAULTS)
+def test_the_next_expert_answers_and_the_record_says_why(open7, fault, streaming, words):
+    best, second = open7.route(QUESTION).order[:2]
+    chosen, answered_by, tried = of_all(open7, fault, streaming, {best})
+    assert (chosen, answered_by) == (best, second)
+    assert tried == [(best, words.format(name=best)), (second, None)]
+
+
+@pytest.mark.parametrize(("fault", "streaming", "words"), FAULTS)
+def test_all_down_is_one_error_that_lists_them_in_order(open7, fault, streaming, words):
+    order = open7.route(QUESTION).order
+    kind, told = of_all(open7, fault, streaming, set(order))
+    assert kind == "DispatchError"
+    lines = [f"  {name}: {words.format(name=name)}" for name in order]
+    assert told.splitlines() == ["each of the 7 experts tried failed:", *lines]
+
+
+def test_a_stream_that_dies_is_the_expert_s_own_error(open7):
+    assert of_all(open7, "dies", True, set(open7.library.names)) == (
+        "ConnectionError",
+        "cut off",
+    )
+
+
+@pytest.mark.parametrize(
+    ("router", "names", "options"),
+    [
+        ("no/such/folder", ["x"], {}),
+        ("open7", ["x"], {}),
+        ("open7", [], {}),
+        ("open7", None, {"aliases": {"one": "another"}}),
+        ("open7", None, {"max_attempts": 0}),
+        ("open7", None, {"timeout": 0}),
+        ("open7", None, {"total_timeout": -1}),
+        ("open7", None, {"task": "fill-mask"}),
+        ("open7", None, {"max_attemps": 1}),
+    ],
+)
+def test_what_cannot_work_is_told_in_the_same_words(open7, router, names, options):
+    found = []
+    for llm, expert, ask in ADAPTERS:
+        experts = {name: expert() for name in (open7.library.names if names is None else names)}
+        told = outcome(
+            lambda llm=llm, experts=experts, ask=ask: ask(llm(router, experts, **options), False)
+        )
+        assert told[0].endswith("Error")
+        found.append((told[0], told[1].replace(llm.__name__, "the LLM")))
+    the_one(found)
