@@ -7,7 +7,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-from llama_index.core.base.llms.types import ChatResponse, CompletionResponse, LLMMetadata
+from llama_index.core.base.llms.types import (
+    ChatResponse,
+    CompletionResponse,
+    LLMMetadata,
+    MessageRole,
+)
 from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
 from llama_index.core.constants import DEFAULT_NUM_OUTPUTS
 from llama_index.core.llms import LLM
@@ -85,16 +90,19 @@ class RoutedLLM(LLM):
         """What holds for whichever expert is chosen.
 
         That is the smallest window, and of it as much for the answer as leaves the prompt no more
-        room than any of the experts has.
+        room than any of the experts has. System prompts take the role that all of them want, else
+        the user's, which every model takes.
         """
         found = [expert.metadata for expert in self._generative().values()]
         window = self.context_window or min(data.context_window for data in found)
         outputs = [_output(data) - max(0, data.context_window - window) for data in found]
+        roles = {data.system_role for data in found}
         return LLMMetadata(
             context_window=window,
             num_output=max(1, *outputs),
             is_chat_model=any(data.is_chat_model for data in found),
             model_name=f"tryage:{self._binding.router.library.name}",
+            system_role=roles.pop() if len(roles) == 1 else MessageRole.USER,
         )
 
     def _generative(self) -> dict[str, LLM]:

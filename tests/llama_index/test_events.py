@@ -157,12 +157,36 @@ def test_a_copy_of_an_expert_is_kept_while_nothing_changes(router, kit):
     assert id(expert) not in {identity for identity, _ in seen}
 
 
-def test_tokens_count_once(router, kit):
-    def count(make):
-        counter = TokenCountingHandler(tokenizer=str.split)
-        make(CallbackManager([counter])).chat(user(kit.code))
-        return counter.total_llm_token_count
+@pytest.mark.parametrize("kind", ["Scripted", "Simple"])
+@pytest.mark.parametrize("owner", ["router", "experts", "both"])
+async def test_tokens_are_those_of_a_direct_call(router, kit, kind, owner):
+    make = getattr(kit, kind)
+    counter = TokenCountingHandler(tokenizer=str.split)
+    manager = CallbackManager([counter])
+    own = {} if owner == "router" else {"callback_manager": manager}
+    names = ("coder", "writer", "giant")
+    experts = {name: make(label=name, **own) for name in names}
+    told = {} if owner == "experts" else {"callback_manager": manager}
 
-    direct = count(lambda m: kit.Scripted(label="coder", callback_manager=m))
-    routed = count(lambda m: TryageLLM(router, kit.experts(), callback_manager=m))
-    assert routed == direct > 0
+    async def counts(llm):
+        found = []
+        async for _ in every_way(llm, kit.code):
+            found.append((counter.prompt_llm_token_count, counter.completion_llm_token_count))
+            counter.reset_counts()
+        return found
+
+    direct = await counts(make(label="coder", callback_manager=manager))
+    assert await counts(TryageLLM(router, experts, **told)) == direct
+    assert all(prompt > 0 and completion > 0 for prompt, completion in direct)
+
+
+def test_tokens_count_in_the_settings(router, kit, settings):
+    counter = TokenCountingHandler(tokenizer=str.split)
+    settings.callback_manager = CallbackManager([counter])
+    settings.llm = kit.Scripted(label="coder")
+    settings.llm.chat(user(kit.code))
+    direct = counter.total_llm_token_count
+    counter.reset_counts()
+    settings.llm = TryageLLM(router, kit.experts())
+    settings.llm.chat(user(kit.code))
+    assert counter.total_llm_token_count == direct > 0

@@ -6,7 +6,9 @@ import threading
 import pytest
 from llama_index.core import PromptTemplate
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
+from llama_index.core.chat_engine import SimpleChatEngine
 from llama_index.core.indices.prompt_helper import PromptHelper
+from llama_index.core.memory import ChatMemoryBuffer
 
 from llama_index_tryage import TryageLLM
 from tryage import Goals, Policy, TryageWarning
@@ -155,6 +157,47 @@ async def test_closing_a_stream_closes_the_expert_s(router, kit):
     for _ in range(5):
         await asyncio.sleep(0)
     assert experts["coder"]._closed == ["coder"] * 2
+
+
+async def test_cancelling_a_reader_mid_stream_closes_the_expert_s(router, kit):
+    class Halting(kit.Scripted):
+        """Hangs after its first chunk."""
+
+        async def astream_chat(self, messages, **kwargs):
+            return self._halt(self._chat("one", "one"))
+
+        async def astream_complete(self, prompt, formatted=False, **kwargs):
+            return self._halt(self._completion("one", "one"))
+
+        async def _halt(self, first):
+            try:
+                yield first
+                await asyncio.sleep(3600)
+            finally:
+                self._closed.append(self.label)
+
+    experts = kit.experts(Halting)
+    llm = TryageLLM(router, experts)
+    for open_stream in (
+        lambda: llm.astream_chat(user(kit.code)),
+        lambda: llm.astream_complete(kit.code),
+    ):
+        seen = []
+
+        async def read(open_stream=open_stream, seen=seen):
+            async for response in await open_stream():
+                seen.append(response.delta)
+
+        task = asyncio.create_task(read())
+        while not seen:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert seen == ["one"]
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert experts["coder"]._closed == ["coder"] * 2
+    assert not experts["giant"]._closed
 
 
 async def test_cancelling_calls_no_other_expert(router, kit):
@@ -315,6 +358,27 @@ def test_metadata_holds_for_every_expert(router, kit):
     limited = Goals(limits={"parameters": ">=2B"})
     assert TryageLLM(router, experts, goals=limited).metadata.context_window == 4096
     assert not TryageLLM(router, kit.experts(kit.Simple)).metadata.is_chat_model
+
+
+def test_system_prompts_take_a_role_that_every_expert_takes(router, kit):
+    class Early(kit.Scripted):
+        """Like reasoning models that refuse system messages."""
+
+        @property
+        def metadata(self):
+            return super().metadata.model_copy(update={"system_role": MessageRole.USER})
+
+    assert TryageLLM(router, kit.experts()).metadata.system_role == MessageRole.SYSTEM
+    assert TryageLLM(router, kit.experts(Early)).metadata.system_role == MessageRole.USER
+    mixed = kit.experts() | {"giant": Early(label="giant")}
+    llm = TryageLLM(router, mixed)
+    assert llm.metadata.system_role == MessageRole.USER
+    engine = SimpleChatEngine.from_defaults(
+        llm=llm, system_prompt="Be brief.", memory=ChatMemoryBuffer.from_defaults()
+    )
+    engine.chat(kit.code)
+    ((given, _),) = mixed["coder"]._calls
+    assert [message.role for message in given] == [MessageRole.USER] * 2
 
 
 @pytest.mark.parametrize(
