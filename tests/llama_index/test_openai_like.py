@@ -17,6 +17,7 @@ from llama_index.core.prompts import PromptTemplate
 from pydantic import BaseModel
 
 from llama_index_tryage import TryageFunctionCallingLLM, TryageLLM
+from tryage.dispatch import Breaker
 from tryage.errors import DispatchError
 
 if not os.environ.get("TRYAGE_TEST_OPENAI_LIKE"):
@@ -230,6 +231,29 @@ async def test_a_server_that_hangs_until_the_client_s_time_out(router, kit, expe
     ):
         assert told(response)["answered_by"] == "giant"
         assert told(response)["tried"][0]["error"].startswith("APITimeoutError")
+
+
+async def test_a_server_that_hangs_until_the_router_s_time_out(router, kit, experts, server):
+    llm = TryageLLM(router, experts(coder="hanging"), timeout=0.5)
+    for response in await every_way(llm, kit.code):
+        assert told(response)["answered_by"] == "giant"
+        error = "ExpertTimeoutError: coder did not answer within 0.5 s"
+        assert told(response)["tried"][0]["error"] == error
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    server.released.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("tryage-call"):
+            await asyncio.to_thread(thread.join, WAIT)
+            assert not thread.is_alive()
+
+
+async def test_a_server_that_keeps_failing_is_left_alone(router, kit, experts, server):
+    llm = TryageLLM(router, experts(coder="failing"), breaker=Breaker(failures=2, seconds=600))
+    for response in await every_way(llm, kit.code):
+        assert told(response)["answered_by"] == "giant"
+    asked = [asked["model"] for asked in server.asked]
+    assert asked.count("failing-coder") == 2
+    assert asked.count("fast-giant") == 8
 
 
 async def test_an_answer_that_is_cut_off(router, kit, experts):

@@ -3,9 +3,11 @@
 import json
 
 import pytest
-from llama_index.core import PromptTemplate
+from llama_index.core import PromptTemplate, VectorStoreIndex
+from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms import MockLLM
+from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.program import FunctionCallingProgram, LLMTextCompletionProgram
 from llama_index.core.types import PydanticProgramMode
 from pydantic import BaseModel
@@ -14,7 +16,11 @@ from llama_index_tryage import TryageDecisionEvent, TryageFunctionCallingLLM, Tr
 from tryage.errors import DispatchError
 
 # LlamaIndex's structured LLM uses a method that the newest pydantic advises against.
-pytestmark = pytest.mark.filterwarnings("ignore:The `json` method is deprecated")
+# Its workflows look at deprecated attributes of pydantic, too.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The `json` method is deprecated"),
+    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecationWarning"),
+]
 
 FLAG = "[Flag: size=2]"
 
@@ -33,7 +39,7 @@ def writing(kit):
     class Writing(kit.Scripted):
         def _text(self, given, kwargs):
             super()._text(given, kwargs)
-            text = given if isinstance(given, str) else given[-1].content
+            text = given if isinstance(given, str) else "\n".join(m.content for m in given)
             assert '"properties"' in text
             return json.dumps({"a": len(self.label), "b": text.count("river")})
 
@@ -121,7 +127,43 @@ async def test_as_structured_llm(router, kit, writing):
         assert llm.chat(messages).raw.a == of
         assert (await llm.achat(messages)).raw.a == of
         assert list(llm.stream_chat(messages))[-1].raw.a == of
+        assert [r async for r in await llm.astream_chat(messages)][-1].raw.a == of
         assert llm.complete(messages[0].content).raw.a == of
+        assert (await llm.acomplete(messages[0].content)).raw.a == of
+
+
+@pytest.mark.parametrize("mode", ["compact", "refine", "tree_summarize"])
+async def test_in_query_engines(router, kit, shelves, writing, mode):
+    index = VectorStoreIndex.from_documents([shelves["heaps"]], embed_model=kit.Embedding())
+    llm = TryageLLM(router, kit.experts(writing))
+    for engine in (
+        index.as_query_engine(llm=llm, output_cls=Sum, response_mode=mode),
+        index.as_query_engine(llm=llm.as_structured_llm(Sum), response_mode=mode),
+    ):
+        for response in (engine.query(kit.code), await engine.aquery(kit.code)):
+            assert isinstance(response.response, Sum)
+            assert response.response.a in {len(name) for name in ("coder", "writer", "giant")}
+
+
+async def test_an_agent_s_answer_as_an_object(router, kit):
+    class Summing(kit.Caller):
+        """Calls the tool that makes the object, where it is among the tools."""
+
+        def _asked(self, messages, tools):
+            if f"{self.label}:Sum" in tools:
+                return "Sum", {"a": 6, "b": 7}
+            return super()._asked(messages, tools)
+
+    def add(a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+    llm = TryageFunctionCallingLLM(router, kit.experts(Summing))
+    agent = FunctionAgent(tools=[add], llm=llm, output_cls=Sum)
+    text = f"{kit.code} add 6 and 7"
+    result = await agent.run(text, memory=ChatMemoryBuffer.from_defaults())
+    assert str(result) == "coder says 13"
+    assert result.structured_response == {"a": 6, "b": 7}
 
 
 async def test_llama_index_s_own_programs(router, kit, writing):
