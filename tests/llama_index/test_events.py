@@ -4,6 +4,8 @@ import pytest
 from llama_index.core import PromptTemplate
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler, TokenCountingHandler
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel
 
@@ -40,16 +42,35 @@ async def every_way(llm, text):
 
 
 @pytest.mark.parametrize("kind", ["Scripted", "Simple"])
-async def test_events_are_those_of_a_direct_call_and_one_decision(router, kit, heard, kind):
+@pytest.mark.parametrize("options", [{}, {"timeout": 60}], ids=["", "in threads"])
+async def test_events_are_those_of_a_direct_call_and_one_decision(
+    router, kit, heard, kind, options
+):
     experts = kit.experts(getattr(kit, kind))
     direct = []
     async for _ in every_way(experts["coder"], kit.code):
         direct.append(names_of(heard))
         heard.clear()
-    async for _ in every_way(TryageLLM(router, experts), kit.code):
+    async for _ in every_way(TryageLLM(router, experts, **options), kit.code):
         assert names_of(heard) == ["TryageDecisionEvent", *direct.pop(0)]
         heard.clear()
     assert not direct
+
+
+@pytest.mark.parametrize("options", [{}, {"timeout": 60}], ids=["", "in threads"])
+async def test_the_expert_s_span_stands_inside_the_router_s(router, kit, options):
+    dispatcher, spans = get_dispatcher(), SimpleSpanHandler()
+    dispatcher.add_span_handler(spans)
+    try:
+        async for _ in every_way(TryageLLM(router, kit.experts(), **options), kit.code):
+            inner, outer = spans.completed_spans
+            assert inner.id_.startswith("Scripted.")
+            assert outer.id_.startswith("TryageLLM.")
+            assert inner.parent_id == outer.id_
+            assert not spans.open_spans
+            spans.completed_spans.clear()
+    finally:
+        dispatcher.span_handlers.remove(spans)
 
 
 def add(a: int, b: int) -> int:
