@@ -20,6 +20,7 @@ from langchain_tryage.asking import GOALS_SPEC, asked_goals
 from langchain_tryage.batching import Batch, Plan
 from langchain_tryage.messages import TextFrom, TextSource
 from langchain_tryage.off_loop import off_loop
+from langchain_tryage.saving import Saved
 from tryage import Decision, Goals, Policy, Router
 from tryage.binding import (
     LAST_MESSAGE,
@@ -38,7 +39,7 @@ _ANY_ERROR = (Exception,)
 """A runnable's batch keeps whatever one input raises apart from the other inputs."""
 
 
-class TryageRouter(RunnableSerializable[Any, Any]):
+class TryageRouter(Saved, RunnableSerializable[Any, Any]):
     """Sends each input to the expert that a router chooses, and to the next one if it fails.
 
     The output is the expert's. A message carries the decision in

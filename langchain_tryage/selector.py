@@ -14,13 +14,14 @@ from pydantic import ConfigDict, PrivateAttr
 from langchain_tryage.asking import GOALS_SPEC, asked_goals
 from langchain_tryage.messages import TextFrom, TextSource
 from langchain_tryage.off_loop import off_loop
+from langchain_tryage.saving import Saved
 from tryage import Decision, Goals, Policy, Router, TryageError
 from tryage.binding import LAST_MESSAGE, Binding, Bound, FlagsFrom, check_arguments, options_of
 
 Output = Literal["decision", "name"]
 
 
-class TryageSelector(RunnableSerializable[LanguageModelInput, Any]):
+class TryageSelector(Saved, RunnableSerializable[LanguageModelInput, Any]):
     """Decides which expert an input goes to, and returns the decision or the expert's name.
 
     A name goes where LangChain takes one: ``init_chat_model()`` without a model reads it from
