@@ -25,6 +25,7 @@ from langchain_tryage.asking import GOALS_SPEC, asked_goals, keep, last_answerer
 from langchain_tryage.delegation import ChatExpert
 from langchain_tryage.messages import TextFrom, TextSource
 from langchain_tryage.off_loop import off_loop
+from langchain_tryage.signatures import inspected
 from langchain_tryage.tools import Needs, NeutralTool, common_profile, unable
 from tryage import Decision, Goals, Policy, Router, TryageError
 from tryage.binding import LAST_MESSAGE, Binding, Bound, FlagsFrom, check_arguments, options_of
@@ -417,6 +418,7 @@ class ChatTryage(BaseChatModel):
             decision = keep(decision, last_answerer(messages), self.sticky)
         return messages, decision
 
+    @inspected
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -431,6 +433,7 @@ class ChatTryage(BaseChatModel):
 
         return annotated_result(*self._binding.dispatch(decision, call))
 
+    @inspected
     async def _agenerate(
         self,
         messages: list[BaseMessage],

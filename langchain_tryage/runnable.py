@@ -21,6 +21,7 @@ from langchain_tryage.batching import Batch, Plan
 from langchain_tryage.messages import TextFrom, TextSource
 from langchain_tryage.off_loop import off_loop
 from langchain_tryage.saving import Saved
+from langchain_tryage.signatures import inspected
 from tryage import Decision, Goals, Policy, Router
 from tryage.binding import (
     LAST_MESSAGE,
@@ -290,6 +291,7 @@ class TryageRouter(Saved, RunnableSerializable[Any, Any]):
         told = {} if decision is None else {"decision": decision}
         return AddableDict(told | {"output": value})
 
+    @inspected
     def _invoke(self, given: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         decision, given = self._plan(given, config)
 
@@ -298,6 +300,7 @@ class TryageRouter(Saved, RunnableSerializable[Any, Any]):
 
         return self._output(*self._binding.dispatch(decision, call))
 
+    @inspected
     async def _ainvoke(
         self, given: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Any:
@@ -309,6 +312,7 @@ class TryageRouter(Saved, RunnableSerializable[Any, Any]):
 
         return self._output(*await self._binding.adispatch(decision, call))
 
+    @inspected
     def _stream(
         self, inputs: Iterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Iterator[Any]:
@@ -323,6 +327,7 @@ class TryageRouter(Saved, RunnableSerializable[Any, Any]):
                 yield self._chunk(chunk, None if told else record(decision, stream))
                 told = True
 
+    @inspected
     async def _astream(
         self, inputs: AsyncIterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> AsyncIterator[Any]:
