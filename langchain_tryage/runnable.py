@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from pathlib import Path
 from typing import Any, Union
 
 from langchain_core.messages import BaseMessage
@@ -13,26 +12,23 @@ from langchain_core.runnables.base import coerce_to_runnable
 from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.graph import Graph, Node
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
-from pydantic import ConfigDict, PrivateAttr
+from pydantic import ConfigDict
 
 from langchain_tryage.annotating import annotate
 from langchain_tryage.asking import GOALS_SPEC, asked_goals
 from langchain_tryage.batching import Batch, Plan
-from langchain_tryage.messages import TextFrom, TextSource
+from langchain_tryage.messages import TextSource
 from langchain_tryage.off_loop import off_loop
+from langchain_tryage.routed import Routed
 from langchain_tryage.saving import Saved
 from langchain_tryage.signatures import inspected
-from tryage import Decision, Goals, Policy, Router
+from tryage import Decision
 from tryage.binding import (
-    LAST_MESSAGE,
     TOP,
     Binding,
-    Bound,
-    FlagsFrom,
-    check_arguments,
     options_of,
 )
-from tryage.dispatch import Breaker, DispatchedDecision, Errors, record
+from tryage.dispatch import DispatchedDecision, record
 
 Expert = Runnable[Any, Any]
 
@@ -40,7 +36,7 @@ _ANY_ERROR = (Exception,)
 """A runnable's batch keeps whatever one input raises apart from the other inputs."""
 
 
-class TryageRouter(Saved, RunnableSerializable[Any, Any]):
+class TryageRouter(Routed, Saved, RunnableSerializable[Any, Any]):
     """Sends each input to the expert that a router chooses, and to the next one if it fails.
 
     The output is the expert's. A message carries the decision in
@@ -70,69 +66,12 @@ class TryageRouter(Saved, RunnableSerializable[Any, Any]):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    router: Any
-    experts: Any = None
-    aliases: Any = None
-    policy: Any = None
-    goals: Any = None
-    task: str | None = None
     key: str | None = None
-    flags_from: Any = None
-    text_from: Any = LAST_MESSAGE
     with_decision: bool = False
-    max_attempts: int | None = None
-    errors: Any = (Exception,)
-    timeout: float | None = None
-    total_timeout: float | None = None
-    breaker: Any = None
 
-    _bound: Bound[Expert] | None = PrivateAttr(default=None)
-
-    def __init__(
-        self,
-        router: Router | str | Path,
-        experts: Mapping[str, Any] | None = None,
-        *,
-        aliases: Mapping[str, str] | None = None,
-        policy: Policy | None = None,
-        goals: Goals | None = None,
-        task: str | None = None,
-        max_attempts: int | None = None,
-        errors: Errors = (Exception,),
-        timeout: float | None = None,
-        total_timeout: float | None = None,
-        breaker: bool | Breaker | None = None,
-        key: str | None = None,
-        flags_from: FlagsFrom = None,
-        text_from: TextFrom = LAST_MESSAGE,
-        **kwargs: Any,
-    ) -> None:
-        check_arguments("TryageRouter", kwargs, type(self).model_fields)
-        fields: dict[str, Any] = {
-            "router": router,
-            "experts": _runnables(experts),
-            "aliases": aliases,
-            "policy": policy,
-            "goals": goals,
-            "task": task,
-            "max_attempts": max_attempts,
-            "errors": errors,
-            "timeout": timeout,
-            "total_timeout": total_timeout,
-            "breaker": breaker,
-            "key": key,
-            "flags_from": flags_from,
-            "text_from": text_from,
-        }
-        super().__init__(**fields, **kwargs)
-        # What cannot work is told here, not at the first call.
-        _ = self._source, self._binding
-
-    @property
-    def _binding(self) -> Binding[Expert]:
-        """The binding of the fields as they are now."""
-        self._bound = Bound.of(self, self._bound, self._bind)
-        return self._bound.binding
+    @classmethod
+    def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        return fields | {"experts": _runnables(fields["experts"])}
 
     def _bind(self) -> Binding[Expert]:
         return Binding(
@@ -145,15 +84,6 @@ class TryageRouter(Saved, RunnableSerializable[Any, Any]):
     @property
     def _source(self) -> TextSource:
         return TextSource(self.key, self.flags_from, self.text_from)
-
-    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """Name router and experts; what the experts hold is not for logs."""
-        yield "router", self.router
-        yield "experts", list(self.experts) if self.experts else None
-
-    def load(self) -> Router:
-        """Load the router now instead of at first use."""
-        return self._binding.load()
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Send one input to the chosen expert; `kwargs` reach it."""
