@@ -15,12 +15,17 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_tryage.annotating import TOP, told
 from langchain_tryage.asking import asked_goals
+from langchain_tryage.delegation import nothing
 from langchain_tryage.off_loop import off_loop
 from langchain_tryage.routed import RoutedModel
 from langchain_tryage.text_delegation import TextExpert
 from tryage import Decision
 from tryage.binding import Binding, options_of
 from tryage.dispatch import DispatchedDecision, record
+from tryage.errors import ExpertError
+
+Row = LLMResult | ExpertError
+"""What one prompt of a batch came to."""
 
 
 class _Chosen(str):
@@ -218,8 +223,8 @@ class TryageLLM(RoutedModel, BaseLLM):
     ) -> LLMResult:
         texts, decisions = self._plans(prompts, kwargs)
 
-        def call(_name: str, expert: TextExpert, rows: list[int]) -> list[LLMResult]:
-            return _by_row(expert.generate([texts[row] for row in rows], stop, kwargs))
+        def call(name: str, expert: TextExpert, rows: list[int]) -> list[Row]:
+            return _by_row(name, expert.generate([texts[row] for row in rows], stop, kwargs))
 
         return _merged(self._binding.dispatch_batch(decisions, call))
 
@@ -232,8 +237,8 @@ class TryageLLM(RoutedModel, BaseLLM):
     ) -> LLMResult:
         texts, decisions = await off_loop(self._plans, prompts, kwargs)
 
-        async def call(_name: str, expert: TextExpert, rows: list[int]) -> list[LLMResult]:
-            return _by_row(await expert.agenerate([texts[row] for row in rows], stop, kwargs))
+        async def call(name: str, expert: TextExpert, rows: list[int]) -> list[Row]:
+            return _by_row(name, await expert.agenerate([texts[row] for row in rows], stop, kwargs))
 
         return _merged(await self._binding.adispatch_batch(decisions, call))
 
@@ -288,10 +293,12 @@ def _annotated(generation: Any, decision: Decision) -> Any:
     return generation.model_copy(update={"generation_info": info})
 
 
-def _by_row(result: LLMResult) -> list[LLMResult]:
+def _by_row(name: str, result: LLMResult) -> list[Row]:
     """Split a result by prompt; what it says of all prompts stays with the first."""
     return [
         LLMResult(generations=[generations], llm_output=result.llm_output if row == 0 else None)
+        if generations
+        else nothing(name)
         for row, generations in enumerate(result.generations)
     ]
 
