@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 
-from langchain_tryage.delegation import nothing
 from tryage import Decision
 from tryage.binding import Binding
 from tryage.dispatch import DispatchedDecision
@@ -55,9 +54,7 @@ class Batch:
 
         def call(name: str, expert: Expert, rows: list[int]) -> list[Any]:
             given = [self._plans[row].input for row in rows]
-            children = self._children(name, rows)
-            values = expert.batch(given, children, return_exceptions=True, **kwargs)
-            return [_answer(name, value) for value in values]
+            return expert.batch(given, self._children(name, rows), return_exceptions=True, **kwargs)
 
         if not self._at_once:
             return binding.dispatch_batch(self._decisions, call)
@@ -69,9 +66,9 @@ class Batch:
 
         async def call(name: str, expert: Expert, rows: list[int]) -> list[Any]:
             given = [self._plans[row].input for row in rows]
-            children = self._children(name, rows)
-            values = await expert.abatch(given, children, return_exceptions=True, **kwargs)
-            return [_answer(name, value) for value in values]
+            return await expert.abatch(
+                given, self._children(name, rows), return_exceptions=True, **kwargs
+            )
 
         return await binding.adispatch_batch(self._decisions, call, at_once=self._at_once)
 
@@ -104,14 +101,3 @@ class Batch:
             self._child(self._configs[place], self._run_managers[place], decision, name)
             for place, decision in zip(places, [self._decisions[row] for row in rows], strict=True)
         ]
-
-
-def answered(name: str, value: Any) -> Any:
-    """Return an expert's output; nothing at all is a failure of the expert."""
-    if value is None:
-        raise nothing(name)
-    return value
-
-
-def _answer(name: str, value: Any) -> Any:
-    return nothing(name) if value is None else value

@@ -16,7 +16,7 @@ from pydantic import ConfigDict
 
 from langchain_tryage.annotating import annotate
 from langchain_tryage.asking import GOALS_SPEC, asked_goals
-from langchain_tryage.batching import Batch, Plan, answered
+from langchain_tryage.batching import Batch, Plan
 from langchain_tryage.messages import TextSource
 from langchain_tryage.off_loop import off_loop
 from langchain_tryage.routed import Routed
@@ -226,8 +226,7 @@ class TryageRouter(Routed, Saved, RunnableSerializable[Any, Any]):
         decision, given = self._plan(given, config)
 
         def call(name: str, expert: Expert) -> Any:
-            child = self._child(config, run_manager, decision, name)
-            return answered(name, expert.invoke(given, child, **kwargs))
+            return expert.invoke(given, self._child(config, run_manager, decision, name), **kwargs)
 
         return self._output(*self._binding.dispatch(decision, call))
 
@@ -239,7 +238,7 @@ class TryageRouter(Routed, Saved, RunnableSerializable[Any, Any]):
 
         async def call(name: str, expert: Expert) -> Any:
             child = self._child(config, run_manager, decision, name)
-            return answered(name, await expert.ainvoke(given, child, **kwargs))
+            return await expert.ainvoke(given, child, **kwargs)
 
         return self._output(*await self._binding.adispatch(decision, call))
 

@@ -219,17 +219,6 @@ async def test_an_answer_of_nothing_fails_over_in_every_way(router, kit):
         assert message.content == f"giant says {kit.code}"
         told = message.response_metadata["tryage"]["tried"][0]
         assert told["error"] == "ExpertError: coder returned nothing"
-    experts = {"coder": lambda _: None, "writer": str.upper, "giant": str.upper}
-    runnable = TryageRouter(router, experts, with_decision=True)
-    outputs = [
-        runnable.invoke(kit.code),
-        await runnable.ainvoke(kit.code),
-        *runnable.batch([kit.code]),
-        *await runnable.abatch([kit.code]),
-    ]
-    for output in outputs:
-        assert output["output"] == kit.code.upper()
-        assert output["decision"].tried[0].error == "ExpertError: coder returned nothing"
 
 
 async def test_a_text_model_s_answer_of_nothing_fails_over(router, kit):
