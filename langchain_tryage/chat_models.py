@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
+from pathlib import Path
 from typing import Any
 
 from langchain_core.callbacks import (
@@ -70,6 +71,12 @@ class ChatTryage(RoutedModel, BaseChatModel):
     sticky: bool | float = False
 
     _ignored = _STANDARD
+
+    # Without one in the class itself, type checkers take the fields for its arguments.
+    def __init__(
+        self, router: Router | str | Path, experts: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
+        super().__init__(router, experts, **options)
 
     @classmethod
     def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
+from pathlib import Path
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -19,7 +20,7 @@ from langchain_tryage.delegation import nothing
 from langchain_tryage.off_loop import off_loop
 from langchain_tryage.routed import RoutedModel
 from langchain_tryage.text_delegation import TextExpert
-from tryage import Decision
+from tryage import Decision, Router
 from tryage.binding import Binding, options_of
 from tryage.dispatch import DispatchedDecision, record
 from tryage.errors import ExpertError
@@ -70,6 +71,12 @@ class TryageLLM(RoutedModel, BaseLLM):
             `tryage.dispatch.Breaker`, or one of your own.
         cache: off; the experts' own caches work.
     """
+
+    # Without one in the class itself, type checkers take the fields for its arguments.
+    def __init__(
+        self, router: Router | str | Path, experts: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
+        super().__init__(router, experts, **options)
 
     @classmethod
     def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:

@@ -91,8 +91,11 @@ class Routed(BaseModel):
     @property
     def _binding(self) -> Binding[Any]:
         """The binding of the fields as they are now."""
-        self._bound = Bound.of(self, self._bound, self._bind)
-        return self._bound.binding
+        kept = self._bound
+        bound = Bound.of(self, kept, self._bind)
+        if bound is not kept:
+            self._bound = bound
+        return bound.binding
 
     def _bind(self) -> Binding[Any]:
         """Return a binding of the fields."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
+from pathlib import Path
 from typing import Any, Union
 
 from langchain_core.messages import BaseMessage
@@ -22,7 +23,7 @@ from langchain_tryage.off_loop import off_loop
 from langchain_tryage.routed import Routed
 from langchain_tryage.saving import Saved
 from langchain_tryage.signatures import inspected
-from tryage import Decision
+from tryage import Decision, Router
 from tryage.binding import (
     TOP,
     Binding,
@@ -68,6 +69,12 @@ class TryageRouter(Routed, Saved, RunnableSerializable[Any, Any]):
 
     key: str | None = None
     with_decision: bool = False
+
+    # Without one in the class itself, type checkers take the fields for its arguments.
+    def __init__(
+        self, router: Router | str | Path, experts: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
+        super().__init__(router, experts, **options)
 
     @classmethod
     def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:

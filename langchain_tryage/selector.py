@@ -91,8 +91,11 @@ class TryageSelector(Saved, RunnableSerializable[LanguageModelInput, Any]):
     @property
     def _binding(self) -> Binding[str]:
         """The binding of the fields as they are now."""
-        self._bound = Bound.of(self, self._bound, self._bind)
-        return self._bound.binding
+        kept = self._bound
+        bound = Bound.of(self, kept, self._bind)
+        if bound is not kept:
+            self._bound = bound
+        return bound.binding
 
     def _bind(self) -> Binding[str]:
         names = None if self.experts is None else {name: name for name in self.experts}
