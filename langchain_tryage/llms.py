@@ -76,7 +76,7 @@ class TryageLLM(RoutedModel, BaseLLM):
     def __init__(
         self, router: Router | str | Path, experts: Mapping[str, Any] | None = None, **options: Any
     ) -> None:
-        super().__init__(router, experts, **options)
+        super().__init__(router=router, experts=experts, **options)
 
     @classmethod
     def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:
