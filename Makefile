@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: quickstart test lint types wheel test-openai-like bench-routing bench-speed bench-adapters
-.PHONY: bench-runtime clean
+.PHONY: bench-runtime test-lowest clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -33,6 +33,16 @@ test-openai-like: .venv-openai-like/.ready
 	$(PYTHON) -m venv .venv-openai-like
 	.venv-openai-like/bin/python -m pip install --quiet --constraint constraints.txt \
 		--editable ".[llama-index,dev]" llama-index-llms-openai-like
+	touch $@
+
+# Both adapters on the lowest versions that pyproject.toml declares, in an environment of their own.
+test-lowest: .venv-lowest/.ready
+	.venv-lowest/bin/python -m pytest tests/langchain tests/llama_index
+
+.venv-lowest/.ready: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt \
+		--editable ".[all,dev]"
 	touch $@
 
 # Needs the benchmark data: TRYAGE_DATA, else ../shared/data.
@@ -64,4 +74,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-openai-like dist build
+	rm -rf .venv .venv-lowest .venv-openai-like dist build

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
@@ -16,33 +16,24 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.utils import ConfigurableFieldSpec
 from langchain_core.tools import BaseTool
-from pydantic import PrivateAttr
 
 from langchain_tryage.annotating import annotated_chunk, annotated_result, told
-from langchain_tryage.asking import GOALS_SPEC, asked_goals, keep, last_answerer
+from langchain_tryage.chat_plans import ChatPlan, ChatPlans
 from langchain_tryage.delegation import ChatExpert
-from langchain_tryage.messages import TextFrom, TextSource
 from langchain_tryage.off_loop import off_loop
-from langchain_tryage.tools import Needs, NeutralTool, common_profile, unable
-from tryage import Decision, Goals, Policy, Router, TryageError
-from tryage.binding import LAST_MESSAGE, Binding, Bound, FlagsFrom, check_arguments, options_of
-from tryage.dispatch import Breaker, Errors, record
-
-
-class _Planned(NamedTuple):
-    """An input of a batch that is decided on: messages for the expert, and the decision."""
-
-    messages: list[BaseMessage]
-    decision: Decision
-
+from langchain_tryage.routed import RoutedModel
+from langchain_tryage.signatures import inspected
+from langchain_tryage.tools import NeutralTool, common_profile
+from tryage import Decision, Router, TryageError
+from tryage.binding import Binding, options_of
+from tryage.dispatch import record
 
 _STANDARD = ("api_key", "max_retries", "max_tokens", "stop", "streaming", "temperature")
 """Arguments that every chat model takes; here they are the experts' own business."""
 
 
-class ChatTryage(BaseChatModel):
+class ChatTryage(RoutedModel, BaseChatModel):
     """Answers with the expert that a router chooses, and with the next one if it fails.
 
     To callbacks this is one run of one chat model: tokens count once and stream once. The message
@@ -77,73 +68,24 @@ class ChatTryage(BaseChatModel):
         cache: off; the experts' own caches work.
     """
 
-    router: Any
-    experts: Any = None
-    aliases: Any = None
-    policy: Any = None
-    goals: Any = None
-    task: str | None = None
-    flags_from: Any = None
-    text_from: Any = LAST_MESSAGE
     sticky: bool | float = False
-    max_attempts: int | None = None
-    errors: Any = (Exception,)
-    timeout: float | None = None
-    total_timeout: float | None = None
-    breaker: Any = None
 
-    _bound: Bound[ChatExpert] | None = PrivateAttr(default=None)
+    _ignored = _STANDARD
 
+    # Without one in the class itself, type checkers take the fields for its arguments.
     def __init__(
-        self,
-        router: Router | str | Path,
-        experts: Mapping[str, Any] | None = None,
-        *,
-        aliases: Mapping[str, str] | None = None,
-        policy: Policy | None = None,
-        goals: Goals | None = None,
-        task: str | None = None,
-        max_attempts: int | None = None,
-        errors: Errors = (Exception,),
-        timeout: float | None = None,
-        total_timeout: float | None = None,
-        breaker: bool | Breaker | None = None,
-        flags_from: FlagsFrom = None,
-        text_from: TextFrom = LAST_MESSAGE,
-        sticky: bool | float = False,
-        **kwargs: Any,
+        self, router: Router | str | Path, experts: Mapping[str, Any] | None = None, **options: Any
     ) -> None:
-        check_arguments("ChatTryage", kwargs, [*type(self).model_fields, *_STANDARD])
-        if isinstance(flags_from, str) and flags_from != "last_message":
-            raise ValueError(f"flags_from is {flags_from!r}; messages have no such key")
-        fields: dict[str, Any] = {
-            "router": router,
-            "experts": experts,
-            "aliases": aliases,
-            "policy": policy,
-            "goals": goals,
-            "task": task,
-            "max_attempts": max_attempts,
-            "errors": errors,
-            "timeout": timeout,
-            "total_timeout": total_timeout,
-            "breaker": breaker,
-            "flags_from": flags_from,
-            "text_from": text_from,
-            "sticky": sticky,
-        }
-        super().__init__(**fields, **({"cache": False} | kwargs))
-        # What cannot work is told here, not at the first call.
-        _ = self._source, self._binding
-        given = (experts or {}).values()
-        if isinstance(router, Router) and not any(isinstance(model, str) for model in given):
-            self._set_profile()
+        super().__init__(router=router, experts=experts, **options)
 
-    @property
-    def _binding(self) -> Binding[ChatExpert]:
-        """The binding of the fields as they are now."""
-        self._bound = Bound.of(self, self._bound, self._bind)
-        return self._bound.binding
+    @classmethod
+    def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        return {"cache": False} | super()._checked(fields)
+
+    def _made(self) -> None:
+        given = (self.experts or {}).values()
+        if isinstance(self.router, Router) and not any(isinstance(m, str) for m in given):
+            self._set_profile()
 
     def _bind(self) -> Binding[ChatExpert]:
         given = self.experts
@@ -155,13 +97,8 @@ class ChatTryage(BaseChatModel):
         )
 
     @property
-    def _source(self) -> TextSource:
-        return TextSource(flags_from=self.flags_from, text_from=self.text_from)
-
-    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """Name router and experts; what the experts hold is not for logs."""
-        yield "router", self.router
-        yield "experts", list(self.experts) if self.experts else None
+    def _plans(self) -> ChatPlans:
+        return ChatPlans(self._binding, self._source, self.sticky)
 
     def load(self) -> Router:
         """Load the router now instead of at first use, and make the models given as strings."""
@@ -178,21 +115,6 @@ class ChatTryage(BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return "tryage-chat"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        experts = None if self.experts is None else list(self.experts)
-        return {"router": self._label, "experts": experts}
-
-    @property
-    def _label(self) -> str:
-        router = self.router
-        return router.library.name if isinstance(router, Router) else str(router)
-
-    @property
-    def config_specs(self) -> list[ConfigurableFieldSpec]:
-        """The goals of a call."""
-        return [GOALS_SPEC]
 
     def bind_tools(
         self,
@@ -216,7 +138,7 @@ class ChatTryage(BaseChatModel):
             params = super()._get_ls_params(stop=stop, **kwargs)
             params.setdefault("ls_model_name", self._label)
             return params
-        expert = self._binding.experts[decision.expert]
+        expert: ChatExpert = self._binding.experts[decision.expert]
         params = expert.model._get_ls_params(stop=stop, **{**expert.kwargs, **kwargs})
         params.setdefault("ls_model_name", decision.expert)
         return params
@@ -346,35 +268,21 @@ class ChatTryage(BaseChatModel):
         inputs: list[LanguageModelInput],
         config: RunnableConfig | list[RunnableConfig] | None,
         kwargs: Mapping[str, Any],
-    ) -> Sequence[LanguageModelInput | _Planned]:
+    ) -> Sequence[LanguageModelInput | ChatPlan]:
         """Decide in one pass where all inputs ask for the same; else each decides for itself."""
         if not inputs or isinstance(config, list) or isinstance(kwargs.get("tryage"), Decision):
             return inputs
         try:
             batch = [self._convert_input(given).to_messages() for given in inputs]
-            read = [self._source.read(messages) for messages in batch]
-            needs = [Needs.of(messages, kwargs) for messages in batch]
-            if len({*zip((own for _, own in read), needs, strict=True)}) > 1:
-                return inputs
-            decisions = self._binding.decide_batch(
-                [text for text, _ in read],
-                flags=read[0][1],
-                only=kwargs.get("model"),
-                goals=asked_goals(kwargs.get("tryage"), config),
-                without=unable(needs[0], self._binding),
-            )
+            return self._plans.of_batch(batch, config, kwargs) or inputs
         except (TryageError, ValueError):
             return inputs  # each input raises its own error in its own run
-        told = zip(batch, decisions, strict=True)
-        return [_Planned(*self._settled(*plan, only=kwargs.get("model"))) for plan in told]
 
-    def _plan(
-        self, given: Any, kwargs: dict[str, Any], config: RunnableConfig | None
-    ) -> tuple[list[BaseMessage], Decision]:
-        if isinstance(given, _Planned):
+    def _plan(self, given: Any, kwargs: dict[str, Any], config: RunnableConfig | None) -> ChatPlan:
+        if isinstance(given, ChatPlan):
             kwargs.pop("tryage", None)
             kwargs.pop("model", None)
-            return given.messages, given.decision
+            return given
         return self._take(self._convert_input(given).to_messages(), kwargs, config)
 
     def _take(
@@ -382,41 +290,15 @@ class ChatTryage(BaseChatModel):
         messages: list[BaseMessage],
         kwargs: dict[str, Any],
         config: RunnableConfig | None = None,
-    ) -> tuple[list[BaseMessage], Decision]:
-        """Return the messages for the expert and the decision, made here if it is not given.
+    ) -> ChatPlan:
+        return self._plans.take(messages, kwargs, config)
 
-        The arguments that are not the expert's, `tryage` and `model`, leave `kwargs`.
-        """
-        given = kwargs.pop("tryage", None)
-        only = kwargs.pop("model", None)
-        if isinstance(given, Decision):
-            return messages, given
-        text, own = self._source.read(messages)
-        decision = self._binding.decide(
-            text,
-            flags=own,
-            only=only,
-            goals=asked_goals(given, config),
-            without=unable(Needs.of(messages, kwargs), self._binding),
-        )
-        return self._settled(messages, decision, only=only)
-
-    async def _ataken(
-        self, messages: list[BaseMessage], kwargs: dict[str, Any]
-    ) -> tuple[list[BaseMessage], Decision]:
+    async def _ataken(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> ChatPlan:
         if isinstance(kwargs.get("tryage"), Decision):
             return self._take(messages, kwargs)
         return await off_loop(self._take, messages, kwargs)
 
-    def _settled(
-        self, messages: list[BaseMessage], decision: Decision, *, only: str | None
-    ) -> tuple[list[BaseMessage], Decision]:
-        """Take the flags off the messages, and stay with an expert where that is wanted."""
-        messages = list(self._source.strip(messages, decision))
-        if only is None and self.sticky is not False:
-            decision = keep(decision, last_answerer(messages), self.sticky)
-        return messages, decision
-
+    @inspected
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -431,6 +313,7 @@ class ChatTryage(BaseChatModel):
 
         return annotated_result(*self._binding.dispatch(decision, call))
 
+    @inspected
     async def _agenerate(
         self,
         messages: list[BaseMessage],

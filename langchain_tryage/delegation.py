@@ -61,14 +61,14 @@ class ChatExpert:
     ) -> ChatResult:
         """Answer, through the model's cache and rate limiter."""
         model, arguments = self._call(stop, kwargs)
-        return model._generate_with_cache(messages, **arguments)
+        return self._answered(model._generate_with_cache(messages, **arguments))
 
     async def agenerate(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> ChatResult:
         """Answer, through the model's cache and rate limiter."""
         model, arguments = self._call(stop, kwargs)
-        return await model._agenerate_with_cache(messages, **arguments)
+        return self._answered(await model._agenerate_with_cache(messages, **arguments))
 
     def stream(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -76,7 +76,7 @@ class ChatExpert:
         """Stream; a model that cannot answers in one chunk."""
         model, arguments = self._call(stop, kwargs)
         if not model._should_stream(async_api=False, **{**arguments, "stream": True}):
-            yield _as_chunk(model._generate_with_cache(messages, **arguments))
+            yield _as_chunk(self._answered(model._generate_with_cache(messages, **arguments)))
             return
         if model.rate_limiter is not None:
             model.rate_limiter.acquire(blocking=True)
@@ -88,12 +88,18 @@ class ChatExpert:
         """Stream; a model that cannot answers in one chunk."""
         model, arguments = self._call(stop, kwargs)
         if not model._should_stream(async_api=True, **{**arguments, "stream": True}):
-            yield _as_chunk(await model._agenerate_with_cache(messages, **arguments))
+            result = await model._agenerate_with_cache(messages, **arguments)
+            yield _as_chunk(self._answered(result))
             return
         if model.rate_limiter is not None:
             await model.rate_limiter.aacquire(blocking=True)
         async for chunk in model._astream(messages, **arguments):
             yield chunk
+
+    def _answered(self, result: ChatResult) -> ChatResult:
+        if not result.generations:
+            raise nothing(self.name)
+        return result
 
     def _call(
         self, stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -105,6 +111,11 @@ class ChatExpert:
             model, asked = _unwrap(self.name, model.bind_tools(originals(tools), **asked))
         arguments = {**self.kwargs, **asked}
         return model, arguments if stop is None else {**arguments, "stop": stop}
+
+
+def nothing(name: str) -> ExpertError:
+    """Return the error of an expert that answered without an answer."""
+    return ExpertError(f"{name} returned nothing")
 
 
 def _unwrap(name: str, given: Any) -> tuple[BaseChatModel, dict[str, Any]]:

@@ -11,12 +11,13 @@ from langchain_core.runnables.base import coerce_to_runnable
 from langchain_core.runnables.graph import Graph
 from pydantic import ConfigDict
 
+from langchain_tryage.saving import Saved
 from tryage.binding import passing_on
 from tryage.errors import PromptError, did_you_mean
 from tryage.flags import Flags, parse
 
 
-class TryageFlags(RunnableSerializable[Any, Any]):
+class TryageFlags(Saved, RunnableSerializable[Any, Any]):
     """Runs a chain on the user's text without its flags; the routers in the chain obey them.
 
     What the chain adds afterwards, retrieved documents above all, never sets a flag, so routers in

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,20 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.prompt_values import PromptValue, StringPromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.utils import ConfigurableFieldSpec
-from pydantic import PrivateAttr
 
 from langchain_tryage.annotating import TOP, told
-from langchain_tryage.asking import GOALS_SPEC, asked_goals
-from langchain_tryage.messages import TextFrom, TextSource
+from langchain_tryage.asking import asked_goals
+from langchain_tryage.delegation import nothing
 from langchain_tryage.off_loop import off_loop
+from langchain_tryage.routed import RoutedModel
 from langchain_tryage.text_delegation import TextExpert
-from tryage import Decision, Goals, Policy, Router
-from tryage.binding import LAST_MESSAGE, Binding, Bound, FlagsFrom, check_arguments, options_of
-from tryage.dispatch import Breaker, DispatchedDecision, Errors, record
+from tryage import Decision, Router
+from tryage.binding import Binding, options_of
+from tryage.dispatch import DispatchedDecision, record
+from tryage.errors import ExpertError
+
+Row = LLMResult | ExpertError
+"""What one prompt of a batch came to."""
 
 
 class _Chosen(str):
@@ -41,7 +44,7 @@ class _Chosen(str):
         return chosen
 
 
-class TryageLLM(BaseLLM):
+class TryageLLM(RoutedModel, BaseLLM):
     """Answers text with the expert that a router chooses, and with the next one if it fails.
 
     To callbacks this is one run of one text model, with the tag ``expert:<name>``; generations
@@ -69,74 +72,20 @@ class TryageLLM(BaseLLM):
         cache: off; the experts' own caches work.
     """
 
-    router: Any
-    experts: Any = None
-    aliases: Any = None
-    policy: Any = None
-    goals: Any = None
-    task: str | None = None
-    flags_from: Any = None
-    text_from: Any = LAST_MESSAGE
-    max_attempts: int | None = None
-    errors: Any = (Exception,)
-    timeout: float | None = None
-    total_timeout: float | None = None
-    breaker: Any = None
-
-    _bound: Bound[TextExpert] | None = PrivateAttr(default=None)
-
+    # Without one in the class itself, type checkers take the fields for its arguments.
     def __init__(
-        self,
-        router: Router | str | Path,
-        experts: Mapping[str, Any] | None = None,
-        *,
-        aliases: Mapping[str, str] | None = None,
-        policy: Policy | None = None,
-        goals: Goals | None = None,
-        task: str | None = None,
-        max_attempts: int | None = None,
-        errors: Errors = (Exception,),
-        timeout: float | None = None,
-        total_timeout: float | None = None,
-        breaker: bool | Breaker | None = None,
-        flags_from: FlagsFrom = None,
-        text_from: TextFrom = LAST_MESSAGE,
-        cache: bool = False,
-        **kwargs: Any,
+        self, router: Router | str | Path, experts: Mapping[str, Any] | None = None, **options: Any
     ) -> None:
-        check_arguments("TryageLLM", kwargs, type(self).model_fields)
-        if cache is not False:
+        super().__init__(router=router, experts=experts, **options)
+
+    @classmethod
+    def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        if fields.setdefault("cache", False) is not False:
             raise ValueError(
                 "TryageLLM keeps no cache: LangChain's key for text models leaves out the goals "
                 "of a call. Give the experts a cache of their own"
             )
-        if isinstance(flags_from, str) and flags_from != LAST_MESSAGE:
-            raise ValueError(f"flags_from is {flags_from!r}; text has no such key")
-        fields: dict[str, Any] = {
-            "router": router,
-            "experts": experts,
-            "aliases": aliases,
-            "policy": policy,
-            "goals": goals,
-            "task": task,
-            "max_attempts": max_attempts,
-            "errors": errors,
-            "timeout": timeout,
-            "total_timeout": total_timeout,
-            "breaker": breaker,
-            "flags_from": flags_from,
-            "text_from": text_from,
-            "cache": False,
-        }
-        super().__init__(**fields, **kwargs)
-        # What cannot work is told here, not at the first call.
-        _ = self._source, self._binding
-
-    @property
-    def _binding(self) -> Binding[TextExpert]:
-        """The binding of the fields as they are now."""
-        self._bound = Bound.of(self, self._bound, self._bind)
-        return self._bound.binding
+        return super()._checked(fields)
 
     def _bind(self) -> Binding[TextExpert]:
         given = self.experts
@@ -148,36 +97,8 @@ class TryageLLM(BaseLLM):
         )
 
     @property
-    def _source(self) -> TextSource:
-        return TextSource(flags_from=self.flags_from, text_from=self.text_from)
-
-    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """Name router and experts; what the experts hold is not for logs."""
-        yield "router", self.router
-        yield "experts", list(self.experts) if self.experts else None
-
-    def load(self) -> Router:
-        """Load the router now instead of at first use."""
-        return self._binding.load()
-
-    @property
     def _llm_type(self) -> str:
         return "tryage"
-
-    @property
-    def _label(self) -> str:
-        router = self.router
-        return router.library.name if isinstance(router, Router) else str(router)
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        experts = None if self.experts is None else list(self.experts)
-        return {"router": self._label, "experts": experts}
-
-    @property
-    def config_specs(self) -> list[ConfigurableFieldSpec]:
-        """The goals of a call."""
-        return [GOALS_SPEC]
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         """Tell tracers the model that was chosen; before a decision, the router's name."""
@@ -186,7 +107,7 @@ class TryageLLM(BaseLLM):
             params = super()._get_ls_params(stop=stop, **kwargs)
             params.setdefault("ls_model_name", self._label)
             return params
-        expert = self._binding.experts[chosen]
+        expert: TextExpert = self._binding.experts[chosen]
         params = expert.model._get_ls_params(stop=stop, **{**expert.kwargs, **kwargs})
         params.setdefault("ls_model_name", str(chosen))
         return params
@@ -309,8 +230,8 @@ class TryageLLM(BaseLLM):
     ) -> LLMResult:
         texts, decisions = self._plans(prompts, kwargs)
 
-        def call(_name: str, expert: TextExpert, rows: list[int]) -> list[LLMResult]:
-            return _by_row(expert.generate([texts[row] for row in rows], stop, kwargs))
+        def call(name: str, expert: TextExpert, rows: list[int]) -> list[Row]:
+            return _by_row(name, expert.generate([texts[row] for row in rows], stop, kwargs))
 
         return _merged(self._binding.dispatch_batch(decisions, call))
 
@@ -323,8 +244,8 @@ class TryageLLM(BaseLLM):
     ) -> LLMResult:
         texts, decisions = await off_loop(self._plans, prompts, kwargs)
 
-        async def call(_name: str, expert: TextExpert, rows: list[int]) -> list[LLMResult]:
-            return _by_row(await expert.agenerate([texts[row] for row in rows], stop, kwargs))
+        async def call(name: str, expert: TextExpert, rows: list[int]) -> list[Row]:
+            return _by_row(name, await expert.agenerate([texts[row] for row in rows], stop, kwargs))
 
         return _merged(await self._binding.adispatch_batch(decisions, call))
 
@@ -379,10 +300,12 @@ def _annotated(generation: Any, decision: Decision) -> Any:
     return generation.model_copy(update={"generation_info": info})
 
 
-def _by_row(result: LLMResult) -> list[LLMResult]:
+def _by_row(name: str, result: LLMResult) -> list[Row]:
     """Split a result by prompt; what it says of all prompts stays with the first."""
     return [
         LLMResult(generations=[generations], llm_output=result.llm_output if row == 0 else None)
+        if generations
+        else nothing(name)
         for row, generations in enumerate(result.generations)
     ]
 

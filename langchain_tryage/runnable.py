@@ -13,24 +13,23 @@ from langchain_core.runnables.base import coerce_to_runnable
 from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.graph import Graph, Node
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
-from pydantic import ConfigDict, PrivateAttr
+from pydantic import ConfigDict
 
 from langchain_tryage.annotating import annotate
 from langchain_tryage.asking import GOALS_SPEC, asked_goals
 from langchain_tryage.batching import Batch, Plan
-from langchain_tryage.messages import TextFrom, TextSource
+from langchain_tryage.messages import TextSource
 from langchain_tryage.off_loop import off_loop
-from tryage import Decision, Goals, Policy, Router
+from langchain_tryage.routed import Routed
+from langchain_tryage.saving import Saved
+from langchain_tryage.signatures import inspected
+from tryage import Decision, Router
 from tryage.binding import (
-    LAST_MESSAGE,
     TOP,
     Binding,
-    Bound,
-    FlagsFrom,
-    check_arguments,
     options_of,
 )
-from tryage.dispatch import Breaker, DispatchedDecision, Errors, record
+from tryage.dispatch import DispatchedDecision, record
 
 Expert = Runnable[Any, Any]
 
@@ -38,7 +37,7 @@ _ANY_ERROR = (Exception,)
 """A runnable's batch keeps whatever one input raises apart from the other inputs."""
 
 
-class TryageRouter(RunnableSerializable[Any, Any]):
+class TryageRouter(Routed, Saved, RunnableSerializable[Any, Any]):
     """Sends each input to the expert that a router chooses, and to the next one if it fails.
 
     The output is the expert's. A message carries the decision in
@@ -68,69 +67,18 @@ class TryageRouter(RunnableSerializable[Any, Any]):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    router: Any
-    experts: Any = None
-    aliases: Any = None
-    policy: Any = None
-    goals: Any = None
-    task: str | None = None
     key: str | None = None
-    flags_from: Any = None
-    text_from: Any = LAST_MESSAGE
     with_decision: bool = False
-    max_attempts: int | None = None
-    errors: Any = (Exception,)
-    timeout: float | None = None
-    total_timeout: float | None = None
-    breaker: Any = None
 
-    _bound: Bound[Expert] | None = PrivateAttr(default=None)
-
+    # Without one in the class itself, type checkers take the fields for its arguments.
     def __init__(
-        self,
-        router: Router | str | Path,
-        experts: Mapping[str, Any] | None = None,
-        *,
-        aliases: Mapping[str, str] | None = None,
-        policy: Policy | None = None,
-        goals: Goals | None = None,
-        task: str | None = None,
-        max_attempts: int | None = None,
-        errors: Errors = (Exception,),
-        timeout: float | None = None,
-        total_timeout: float | None = None,
-        breaker: bool | Breaker | None = None,
-        key: str | None = None,
-        flags_from: FlagsFrom = None,
-        text_from: TextFrom = LAST_MESSAGE,
-        **kwargs: Any,
+        self, router: Router | str | Path, experts: Mapping[str, Any] | None = None, **options: Any
     ) -> None:
-        check_arguments("TryageRouter", kwargs, type(self).model_fields)
-        fields: dict[str, Any] = {
-            "router": router,
-            "experts": _runnables(experts),
-            "aliases": aliases,
-            "policy": policy,
-            "goals": goals,
-            "task": task,
-            "max_attempts": max_attempts,
-            "errors": errors,
-            "timeout": timeout,
-            "total_timeout": total_timeout,
-            "breaker": breaker,
-            "key": key,
-            "flags_from": flags_from,
-            "text_from": text_from,
-        }
-        super().__init__(**fields, **kwargs)
-        # What cannot work is told here, not at the first call.
-        _ = self._source, self._binding
+        super().__init__(router=router, experts=experts, **options)
 
-    @property
-    def _binding(self) -> Binding[Expert]:
-        """The binding of the fields as they are now."""
-        self._bound = Bound.of(self, self._bound, self._bind)
-        return self._bound.binding
+    @classmethod
+    def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        return fields | {"experts": _runnables(fields["experts"])}
 
     def _bind(self) -> Binding[Expert]:
         return Binding(
@@ -143,15 +91,6 @@ class TryageRouter(RunnableSerializable[Any, Any]):
     @property
     def _source(self) -> TextSource:
         return TextSource(self.key, self.flags_from, self.text_from)
-
-    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """Name router and experts; what the experts hold is not for logs."""
-        yield "router", self.router
-        yield "experts", list(self.experts) if self.experts else None
-
-    def load(self) -> Router:
-        """Load the router now instead of at first use."""
-        return self._binding.load()
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Send one input to the chosen expert; `kwargs` reach it."""
@@ -289,6 +228,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
         told = {} if decision is None else {"decision": decision}
         return AddableDict(told | {"output": value})
 
+    @inspected
     def _invoke(self, given: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         decision, given = self._plan(given, config)
 
@@ -297,6 +237,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
 
         return self._output(*self._binding.dispatch(decision, call))
 
+    @inspected
     async def _ainvoke(
         self, given: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Any:
@@ -308,6 +249,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
 
         return self._output(*await self._binding.adispatch(decision, call))
 
+    @inspected
     def _stream(
         self, inputs: Iterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Iterator[Any]:
@@ -322,6 +264,7 @@ class TryageRouter(RunnableSerializable[Any, Any]):
                 yield self._chunk(chunk, None if told else record(decision, stream))
                 told = True
 
+    @inspected
     async def _astream(
         self, inputs: AsyncIterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> AsyncIterator[Any]:

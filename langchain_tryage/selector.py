@@ -14,13 +14,14 @@ from pydantic import ConfigDict, PrivateAttr
 from langchain_tryage.asking import GOALS_SPEC, asked_goals
 from langchain_tryage.messages import TextFrom, TextSource
 from langchain_tryage.off_loop import off_loop
+from langchain_tryage.saving import Saved
 from tryage import Decision, Goals, Policy, Router, TryageError
 from tryage.binding import LAST_MESSAGE, Binding, Bound, FlagsFrom, check_arguments, options_of
 
 Output = Literal["decision", "name"]
 
 
-class TryageSelector(RunnableSerializable[LanguageModelInput, Any]):
+class TryageSelector(Saved, RunnableSerializable[LanguageModelInput, Any]):
     """Decides which expert an input goes to, and returns the decision or the expert's name.
 
     A name goes where LangChain takes one: ``init_chat_model()`` without a model reads it from
@@ -90,8 +91,11 @@ class TryageSelector(RunnableSerializable[LanguageModelInput, Any]):
     @property
     def _binding(self) -> Binding[str]:
         """The binding of the fields as they are now."""
-        self._bound = Bound.of(self, self._bound, self._bind)
-        return self._bound.binding
+        kept = self._bound
+        bound = Bound.of(self, kept, self._bind)
+        if bound is not kept:
+            self._bound = bound
+        return bound.binding
 
     def _bind(self) -> Binding[str]:
         names = None if self.experts is None else {name: name for name in self.experts}

@@ -1,8 +1,10 @@
 """What chains and agents rely on beyond the standard tests."""
 
 import asyncio
+import functools
 import gc
 import inspect
+import operator
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import get_usage_metadata_callback
-from langchain_core.language_models import BaseChatModel, BaseLLM
+from langchain_core.language_models import BaseChatModel, BaseLLM, FakeListLLM
 from langchain_core.output_parsers import StrOutputParser
+from langchain_core.outputs import ChatResult, LLMResult
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import ConfigurableField
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_tryage import ChatTryage, TryageLLM, TryageRouter, TryageSelector
-from tryage.errors import DispatchError, ExpertError, RouterNotFoundError
+from tryage import Goals, Policy
+from tryage.errors import DispatchError, ExpertError, PromptError, RouterNotFoundError
 
 
 def graph_of(model):
@@ -194,6 +199,111 @@ async def test_an_expert_that_returns_nothing_has_failed(router, kit, kind):
     alone = kind(router, {"coder": Nothing(label="coder")})
     with pytest.raises((DispatchError, ExpertError, ValueError)):
         list(alone.stream(kit.code))
+
+
+async def test_an_answer_of_nothing_fails_over_in_every_way(router, kit):
+    class NoGenerations(kit.Whole):
+        def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+            return ChatResult(generations=[])
+
+    chat = ChatTryage(router, kit.experts() | {"coder": NoGenerations(label="coder")})
+    messages = [
+        chat.invoke(kit.code),
+        await chat.ainvoke(kit.code),
+        *chat.batch([kit.code]),
+        *await chat.abatch([kit.code]),
+    ]
+    messages.append(functools.reduce(operator.add, chat.stream(kit.code)))
+    messages.append(functools.reduce(operator.add, [c async for c in chat.astream(kit.code)]))
+    for message in messages:
+        assert message.content == f"giant says {kit.code}"
+        told = message.response_metadata["tryage"]["tried"][0]
+        assert told["error"] == "ExpertError: coder returned nothing"
+
+
+async def test_a_text_model_s_answer_of_nothing_fails_over(router, kit):
+    class NoGenerations(FakeListLLM):
+        def _generate(self, prompts, stop=None, run_manager=None, **kwargs):
+            return LLMResult(generations=[[] for _ in prompts])
+
+        async def _agenerate(self, prompts, stop=None, run_manager=None, **kwargs):
+            return self._generate(prompts)
+
+    experts = {"coder": NoGenerations(responses=["x"]), "giant": FakeListLLM(responses=["giant"])}
+    model = TryageLLM(router, experts)
+    for result in (model.generate([kit.code]), await model.agenerate([kit.code])):
+        ((generation,),) = result.generations
+        assert generation.text == "giant"
+        told = generation.generation_info["tryage"]["tried"][0]
+        assert told["error"] == "ExpertError: coder returned nothing"
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
+async def test_input_that_comes_in_pieces_is_put_together(router, kit, kind):
+    model = kind(router, kit.experts())
+    pieces = [kit.code[:20], kit.code[20:]]
+
+    async def apieces():
+        for piece in pieces:
+            yield piece
+
+    for chunks in (
+        list(model.transform(iter(pieces))),
+        [chunk async for chunk in model.atransform(apieces())],
+    ):
+        assert "".join(chunk.content for chunk in chunks) == f"coder says {kit.code}"
+        assert sum("tryage" in chunk.response_metadata for chunk in chunks) == 1
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
+@pytest.mark.parametrize("at_most", [None, 1])
+async def test_batches_keep_order_errors_and_the_config_of_each_item(router, kit, kind, at_most):
+    model = kind(router, kit.experts())
+    assert model.batch([]) == await model.abatch([]) == []
+    given = [kit.code, kit.prose, "  ", kit.code]
+    bound = {"max_concurrency": at_most}
+    configs = [bound | {"configurable": {"tryage_goals": {"size": 2.0}}}, bound, bound, bound]
+    for outputs in (
+        model.batch(given, configs, return_exceptions=True),
+        await model.abatch(given, configs, return_exceptions=True),
+    ):
+        assert isinstance(outputs.pop(2), PromptError)
+        answered = [message.content.partition(" ")[0] for message in outputs]
+        assert answered == ["writer", "writer", "coder"]
+    dict_of = dict(model.batch_as_completed(given[:2]))
+    assert dict_of[1].content == f"writer says {kit.prose}"
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
+def test_limits_and_policies_are_configurable_fields_too(router, kit, kind):
+    fields = {name: ConfigurableField(name) for name in ("goals", "policy")}
+    model = kind(router, kit.experts()).configurable_fields(**fields)
+    limits = {"parameters": "<=1B"}
+    for value in ({"goals": Goals(limits=limits)}, {"policy": Policy(limits=limits)}):
+        message = model.invoke(kit.code, {"configurable": value})
+        told = message.response_metadata["tryage"]["ranking"]
+        refused = {row["expert"]: row["reason"] for row in told if not row["eligible"]}
+        assert "giant" in refused
+        assert "parameters" in refused["giant"]
+    assert {"goals", "policy"} <= {spec.id for spec in model.config_specs}
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
+async def test_streams_that_are_closed_leave_no_thread(router, kit, kind):
+    model = kind(router, kit.experts(), timeout=30)
+    await model.ainvoke(kit.code)
+    before = set(threading.enumerate())
+    stream = model.stream(kit.code)
+    next(stream)
+    stream.close()
+    astream = model.astream(kit.code)
+    await anext(astream)
+    await astream.aclose()
+    await settled()
+    left = set(threading.enumerate()) - before
+    for thread in left:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in left)
 
 
 @pytest.mark.parametrize("kind", [ChatTryage, TryageRouter, TryageSelector, TryageLLM])
