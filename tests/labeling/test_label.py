@@ -379,7 +379,7 @@ def test_a_fingerprint_covers_every_tensor_and_reads_little(tmp_path) -> None:
         assert fingerprint(tmp_path) != first
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": 2, "experts": {}, "settings": {}}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 3, "experts": {}, "settings": {}}'])
 def test_a_label_file_that_is_damaged_or_newer(library, prompts, tmp_path, text) -> None:
     (tmp_path / "label.json").write_text(text)
     with pytest.raises(OutputFolderError, match=r"label\.json"):

@@ -13,9 +13,10 @@ from typing import Any
 
 from tryage.errors import ExpertError, TaskError, missing_extra
 from tryage.labeling.fingerprint import fingerprint
-from tryage.labeling.losses import BATCH_TOKENS, MASK_SHARE, Measurement, measure_rows
+from tryage.labeling.losses import BATCH_TOKENS, MASK_SHARE, measure_rows
 from tryage.labeling.prompts import Row, read_rows
-from tryage.labeling.store import Cell, Key, LabelStore
+from tryage.labeling.record import Cell, Key, Measurement
+from tryage.labeling.store import LabelStore
 from tryage.labeling.tokens import MAX_WINDOW
 from tryage.library import FILL_MASK, TEXT_GENERATION, Expert, Library
 from tryage.prompts import Prompts

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tryage.errors import ExpertError, TaskError
 from tryage.labeling.prompts import Row, read_rows
+from tryage.labeling.record import Measurement, failed
 from tryage.labeling.tokens import MAX_WINDOW, Encoded, Pipeline, Window, encode_row
 from tryage.runtime import AnyPipeline, FillMaskPipeline, TextGenerationPipeline
 from tryage.runtime.base import MODEL_FAULTS
@@ -29,27 +29,6 @@ _MAX_LOGITS = 1 << 27
 """Outputs of one batch at most: half a gigabyte, however large the vocabulary."""
 
 _ROWS_AT_ONCE = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What one expert does on one row.
-
-    Attributes:
-        loss: bits per byte of the scored text, lower is better; NaN if it could not be measured.
-        error: why it could not be measured; None if it was.
-        truncated: whether the beginning of the prompt did not fit the context of a scored
-            reference. Scored text is never cut.
-        token_loss: mean cross-entropy of the scored tokens in nats, lower is better: the paper's
-            loss, not comparable between tokenizers.
-        token_accuracy: share of the scored tokens that the model finds likeliest, 0 to 1.
-    """
-
-    loss: float
-    error: str | None = None
-    truncated: bool = False
-    token_loss: float = math.nan
-    token_accuracy: float = math.nan
 
 
 def measure(
@@ -112,7 +91,7 @@ def measure_rows(
         try:
             encoded[i] = encode_row(pipeline, row, max_window=max_window)
         except ExpertError as error:
-            yield [i], [_failed(error)]
+            yield [i], [failed(error)]
     vocabulary = int(pipeline.model.config.get_text_config().vocab_size)
     limit = min(batch_tokens, _MAX_LOGITS // vocabulary)
     for batch in _packed(encoded, limit):
@@ -129,7 +108,7 @@ def _measure_alone(pipeline: Pipeline, item: Encoded) -> Measurement:
     try:
         return _measure_batch(pipeline, [item], 1)[0]
     except ExpertError as error:
-        return _failed(error)
+        return failed(error)
 
 
 def _packed(encoded: Mapping[int, Encoded], limit: int) -> Iterator[list[int]]:
@@ -246,7 +225,3 @@ def _costs(logits: Any, rows: Any, at: Any, wanted: Any) -> tuple[Any, Any]:
     if not costs:
         return torch.zeros(0), torch.zeros(0)
     return torch.cat(costs).cpu(), torch.cat(hits).cpu()
-
-
-def _failed(error: ExpertError) -> Measurement:
-    return Measurement(math.nan, str(error))
