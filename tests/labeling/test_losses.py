@@ -183,13 +183,13 @@ def test_a_template_that_refuses_a_prompt_fails_its_row_alone(tiny_library) -> N
 
 @pytest.mark.parametrize("fault", [TypeError, AttributeError, AssertionError, KeyError])
 def test_a_fault_of_the_code_here_is_no_failed_cell(runtime, monkeypatch, fault) -> None:
-    from tryage.labeling import losses, tokens
+    from tryage.labeling import losses, reading, tokens
 
     def broken(*_, **__):
         raise fault("a mistake")
 
     pipeline = runtime.load("code-gpt")
-    for module, name in ((losses, "_costs"), (losses, "encode_row"), (tokens, "_keep_end")):
+    for module, name in ((reading, "_costs"), (losses, "encode_row"), (tokens, "_keep_end")):
         with monkeypatch.context() as patched:
             patched.setattr(module, name, broken)
             with pytest.raises(fault, match="a mistake"):

@@ -15,9 +15,9 @@ from typing import Any
 from tryage.errors import ExpertError, TaskError
 from tryage.labeling.prompts import Row, read_rows
 from tryage.labeling.record import Measurement, failed
-from tryage.labeling.tokens import MAX_WINDOW, Encoded, Pipeline, Window, encode_row
+from tryage.labeling.reading import Reader
+from tryage.labeling.tokens import MAX_WINDOW, Encoded, Pipeline, encode_row
 from tryage.runtime import AnyPipeline, FillMaskPipeline, TextGenerationPipeline
-from tryage.runtime.base import MODEL_FAULTS
 
 BATCH_TOKENS = 2048
 """Tokens, padding included, that go through a model at once by default."""
@@ -27,8 +27,6 @@ MASK_SHARE = 0.15
 
 _MAX_LOGITS = 1 << 27
 """Outputs of one batch at most: half a gigabyte, however large the vocabulary."""
-
-_ROWS_AT_ONCE = 1024
 
 
 def measure(
@@ -94,19 +92,20 @@ def measure_rows(
             yield [i], [failed(error)]
     vocabulary = int(pipeline.model.config.get_text_config().vocab_size)
     limit = min(batch_tokens, _MAX_LOGITS // vocabulary)
+    reader = Reader(pipeline)
     for batch in _packed(encoded, limit):
         part = [encoded[i] for i in batch]
         try:
-            found = _measure_batch(pipeline, part, limit)
+            found = _measure_batch(reader, part, limit)
         except ExpertError:
             # One row may be at fault, or memory short for all of them: each gets its own chance.
-            found = [_measure_alone(pipeline, item) for item in part]
+            found = [_measure_alone(reader, item) for item in part]
         yield batch, found
 
 
-def _measure_alone(pipeline: Pipeline, item: Encoded) -> Measurement:
+def _measure_alone(reader: Reader, item: Encoded) -> Measurement:
     try:
-        return _measure_batch(pipeline, [item], 1)[0]
+        return _measure_batch(reader, [item], 1)[0]
     except ExpertError as error:
         return failed(error)
 
@@ -131,7 +130,7 @@ def _packed(encoded: Mapping[int, Encoded], limit: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _measure_batch(pipeline: Pipeline, part: Sequence[Encoded], limit: int) -> list[Measurement]:
+def _measure_batch(reader: Reader, part: Sequence[Encoded], limit: int) -> list[Measurement]:
     windows = sorted(
         ((window, i) for i, item in enumerate(part) for window in item.windows),
         key=lambda pair: len(pair[0].ids),
@@ -144,7 +143,7 @@ def _measure_batch(pipeline: Pipeline, part: Sequence[Encoded], limit: int) -> l
         size = max(1, limit // len(windows[start][0].ids))
         chunk = windows[start : start + size]
         for (window, i), (cost, hits) in zip(
-            chunk, _forward(pipeline, [window for window, _ in chunk]), strict=True
+            chunk, reader.read([window for window, _ in chunk]), strict=True
         ):
             bits[i] += cost / math.log(2)
             nats[i] += cost
@@ -164,64 +163,3 @@ def _measurement(item: Encoded, bits: float, nats: float, right: int, count: int
         token_loss=nats / count if count else math.nan,
         token_accuracy=right / count if count else math.nan,
     )
-
-
-def _forward(pipeline: Pipeline, windows: Sequence[Window]) -> list[tuple[float, int]]:
-    """Return the cost of each window's wanted tokens, in nats, and how many were likeliest.
-
-    Raises:
-        ExpertError: the model failed on these windows.
-    """
-    import torch
-
-    length = max(len(window.ids) for window in windows)
-    pad = pipeline.tokenizer.pad_token_id or 0
-    device = pipeline.model.device
-    ids = torch.full((len(windows), length), pad)  # (windows, tokens)
-    seen = torch.zeros_like(ids)
-    for i, window in enumerate(windows):
-        ids[i, : len(window.ids)] = torch.tensor(window.ids)
-        seen[i, : len(window.ids)] = 1
-    rows = torch.tensor([i for i, window in enumerate(windows) for _ in window.at]).long()
-    at = torch.tensor([place for window in windows for place in window.at]).long()
-    wanted = torch.tensor([token for window in windows for token in window.wanted]).long()
-    options = {} if isinstance(pipeline, FillMaskPipeline) else {"use_cache": False}
-    try:
-        with pipeline.turn():
-            output = pipeline.model(ids.to(device), attention_mask=seen.to(device), **options)
-            costs, hits = _costs(output.logits, rows.to(device), at.to(device), wanted.to(device))
-    except MODEL_FAULTS as error:
-        text = str(error).strip()
-        kind = type(error).__name__
-        raise ExpertError(f"{kind}: {text.splitlines()[0]}" if text else kind) from error
-    sizes = [len(window.at) for window in windows]
-    return [
-        (float(cost.sum()), int(hit.sum()))
-        for cost, hit in zip(costs.split(sizes), hits.split(sizes), strict=True)
-    ]
-
-
-def _costs(logits: Any, rows: Any, at: Any, wanted: Any) -> tuple[Any, Any]:
-    """Cross-entropy at chosen places, in parts, because float32 logits are large.
-
-    Args:
-        logits: (windows, tokens, vocabulary).
-        rows: (targets,) the window of each target.
-        at: (targets,) its position in the window.
-        wanted: (targets,) the token that should stand there.
-
-    Returns:
-        (targets,) cost in nats as float64, and whether the token was the likeliest.
-    """
-    import torch
-
-    costs, hits = [], []
-    for part in range(0, len(rows), _ROWS_AT_ONCE):
-        now = slice(part, part + _ROWS_AT_ONCE)
-        some = logits[rows[now], at[now]].float()  # (targets, vocabulary)
-        own = some.gather(1, wanted[now, None])[:, 0]
-        costs.append((some.logsumexp(dim=-1) - own).double())
-        hits.append(some.argmax(dim=-1) == wanted[now])
-    if not costs:
-        return torch.zeros(0), torch.zeros(0)
-    return torch.cat(costs).cpu(), torch.cat(hits).cpu()
