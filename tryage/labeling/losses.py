@@ -14,8 +14,8 @@ from typing import Any
 
 from tryage.errors import ExpertError, TaskError
 from tryage.labeling.prompts import Row, read_rows
-from tryage.labeling.record import Measurement, failed
 from tryage.labeling.reading import Reader
+from tryage.labeling.record import Measurement, failed
 from tryage.labeling.tokens import MAX_WINDOW, Encoded, Pipeline, encode_row
 from tryage.runtime import AnyPipeline, FillMaskPipeline, TextGenerationPipeline
 

@@ -80,7 +80,7 @@ def metric_name(metric: str | Metric) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def scored(answer: str, reference: str | None, metric: Metric, **told: Any) -> Measurement:
+def scored(answer: str, reference: str | None, metric: Metric, /, **told: Any) -> Measurement:
     """Return the measurement of an answer: its score as a loss, and what can be seen of it.
 
     Args:
@@ -104,7 +104,7 @@ def scored(answer: str, reference: str | None, metric: Metric, **told: Any) -> M
     return answered(answer, 1.0 - value, **told)
 
 
-def answered(answer: str, loss: float, **told: Any) -> Measurement:
+def answered(answer: str, loss: float, /, **told: Any) -> Measurement:
     """Return the measurement of an answer whose loss is known.
 
     Args:
