@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from tryage.errors import OptionError
 from tryage.labeling.metrics import METRICS, contains, find_metric, metric_name, scored
 
 
@@ -60,5 +61,5 @@ def test_a_metric_has_a_name_that_tells_it_from_others() -> None:
     assert metric_name("f1") == metric_name(METRICS["f1"]) == "f1"
     assert metric_name(refuses).endswith(".refuses")
     assert find_metric(refuses) is refuses
-    with pytest.raises(ValueError, match=r"unknown metric 'exct'; known are contains, exact, f1"):
+    with pytest.raises(OptionError, match=r"unknown metric 'exct'; known are contains, exact, f1"):
         find_metric("exct")

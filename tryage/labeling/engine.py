@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from tryage.errors import ExpertError, missing_extra
+from tryage.errors import ExpertError, OptionError, missing_extra
 from tryage.labeling.fingerprint import fingerprint
 from tryage.labeling.jobs import Job, JobWriter, Result
 from tryage.labeling.local import default_workers, measure_locally
@@ -102,12 +102,12 @@ def label(
             other model files, or a file in it is damaged.
         OSError: `out` cannot be written; what was written before stays whole.
         MissingExtraError: torch, transformers or pyarrow is not installed; for Ray, ray.
-        ValueError: an option is out of range.
+        OptionError: an option is out of range.
     """
     started = time.perf_counter()
     way = Way(metric, mask_share, max_window, batch_tokens, max_new_tokens, keep_answers)
     runtime = Runtime(library, device=device, dtype=dtype, download=download)
-    _check_extras(engine)
+    _check_options(engine, workers)
     folders = {expert.name: way.check_expert(runtime, expert) for expert in library}
     marks = {name: fingerprint(folder) for name, folder in folders.items() if folder is not None}
     rows = read_rows(
@@ -135,12 +135,14 @@ def label(
     return tally.summary(time.perf_counter() - started, start_up)
 
 
-def _check_extras(engine: str) -> None:
+def _check_options(engine: str, workers: int | None) -> None:
+    if workers is not None and workers < 1:
+        raise OptionError(f"workers is {workers}; it is at least 1")
     for package in ("pyarrow", "torch", "transformers"):
         if importlib.util.find_spec(package) is None:
             raise missing_extra("hf", "measuring experts")
     if engine not in ("local", "ray"):
-        raise ValueError(f"engine is {engine!r}; it is 'local' or 'ray'")
+        raise OptionError(f"engine is {engine!r}; it is 'local' or 'ray'")
     if engine == "ray" and importlib.util.find_spec("ray") is None:
         raise missing_extra("ray", "the Ray engine")
 
@@ -176,7 +178,7 @@ def _one_after_another(
     way: Way, runtime: Runtime, jobs: Sequence[Job], workers: int | None
 ) -> Generator[Result, None, None]:
     """Measure expert after expert in this process; a model leaves memory at its expert's end."""
-    count = _workers(workers, runtime.device)
+    count = workers or default_workers(runtime.device)
     way = dataclasses.replace(way, batch_tokens=max(1, way.batch_tokens // count))
     for job in jobs:
         if not job.rows:
@@ -194,11 +196,3 @@ def _one_after_another(
                 yield Result(job.expert, numbers, found, ready)
         finally:
             runtime.unload(job.expert)
-
-
-def _workers(given: int | None, device: str) -> int:
-    if given is None:
-        return default_workers(device)
-    if given < 1:
-        raise ValueError(f"workers is {given}; it is at least 1")
-    return given

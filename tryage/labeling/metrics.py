@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tryage.errors import did_you_mean
+from tryage.errors import OptionError, did_you_mean
 from tryage.labeling.record import Measurement
 from tryage.scores.grades import readability
 
@@ -58,14 +58,14 @@ def find_metric(metric: str | Metric) -> Metric:
     """Return the metric of a name; a callable is its own.
 
     Raises:
-        ValueError: there is none of that name.
+        OptionError: there is none of that name.
     """
     if not isinstance(metric, str):
         return metric
     if metric not in METRICS:
         known = ", ".join(METRICS)
         hint = did_you_mean(metric, list(METRICS))
-        raise ValueError(f"unknown metric {metric!r}; known are {known}.{hint}")
+        raise OptionError(f"unknown metric {metric!r}; known are {known}.{hint}")
     return METRICS[metric]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -56,7 +57,7 @@ def measure_on_ray(
             Measurer,
             fn_constructor_args=(way, _setup(runtime), blocks),
             batch_size=1,
-            concurrency=min(count, len(items)),
+            compute=ray.data.ActorPoolStrategy(size=min(count, len(items))),
             num_cpus=1,
             num_gpus=1 if on_gpu else None,
             max_restarts=_RESTARTS,
@@ -79,6 +80,8 @@ def measure_on_ray(
 def _ray(address: str | None) -> Iterator[Any]:
     """Yield `ray`, connected; what was started here ends here."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Its core writes to the console whatever it thinks of; what fails comes as an exception.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
     import ray.data
 
@@ -87,12 +90,15 @@ def _ray(address: str | None) -> Iterator[Any]:
         options = {"address": address} if address else {"include_dashboard": False}
         ray.init(log_to_driver=False, logging_level="ERROR", **options)
     context = ray.data.DataContext.get_current()
-    before = context.enable_progress_bars
+    bars, logger = context.enable_progress_bars, logging.getLogger("ray.data")
+    level = logger.level
     context.enable_progress_bars = False
+    logger.setLevel(logging.ERROR)
     try:
         yield ray
     finally:
-        context.enable_progress_bars = before
+        context.enable_progress_bars = bars
+        logger.setLevel(level)
         if own:
             ray.shutdown()
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Self
 
+from tryage.errors import OptionError
 from tryage.prompts import PromptRecord
 
 Strata = Literal["group", "task"]
@@ -32,9 +33,9 @@ class Sample:
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise ValueError(f"sample is {self.size}; it is at least 1")
+            raise OptionError(f"sample is {self.size}; it is at least 1")
         if self.stratify not in (None, "group", "task"):
-            raise ValueError(f"stratify is {self.stratify!r}; it is 'group' or 'task'")
+            raise OptionError(f"stratify is {self.stratify!r}; it is 'group' or 'task'")
 
     @classmethod
     def of(cls, size: int | None, stratify: Strata | None, seed: int) -> Self | None:
@@ -42,7 +43,7 @@ class Sample:
         if size is not None:
             return cls(size, stratify, seed)
         if stratify is not None:
-            raise ValueError(f"stratify is {stratify!r}, but no sample is taken; give its size")
+            raise OptionError(f"stratify is {stratify!r}, but no sample is taken; give its size")
         return None
 
     def take(self, records: Iterable[PromptRecord]) -> list[PromptRecord]:
