@@ -16,7 +16,7 @@ from tryage.errors import ExpertError, TaskError
 from tryage.labeling.prompts import Row, read_rows
 from tryage.labeling.reading import Reader
 from tryage.labeling.record import Measurement, failed
-from tryage.labeling.tokens import MAX_WINDOW, Encoded, Pipeline, encode_row
+from tryage.labeling.tokens import MAX_WINDOW, Encoded, Pipeline, encode_row, split_together
 from tryage.runtime import AnyPipeline, FillMaskPipeline, TextGenerationPipeline
 
 BATCH_TOKENS = 2048
@@ -85,9 +85,10 @@ def measure_rows(
         keep the others from being measured.
     """
     encoded: dict[int, Encoded] = {}
+    known = split_together(pipeline, rows)
     for i, row in enumerate(rows):
         try:
-            encoded[i] = encode_row(pipeline, row, max_window=max_window)
+            encoded[i] = encode_row(pipeline, row, max_window=max_window, known=known)
         except ExpertError as error:
             yield [i], [failed(error)]
     vocabulary = int(pipeline.model.config.get_text_config().vocab_size)

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import time
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
@@ -53,19 +54,24 @@ def measure_on_ray(
         resources = ray.cluster_resources()
         count = workers or int(resources.get("GPU" if on_gpu else "CPU", 1)) or 1
         items, blocks = _items(ray, jobs, BLOCK if way.metric is None else 64)
-        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            Measurer,
-            fn_constructor_args=(way, _setup(runtime), blocks),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=min(count, len(items))),
-            num_cpus=1,
-            num_gpus=1 if on_gpu else None,
-            max_restarts=_RESTARTS,
-            max_task_retries=_RESTARTS,
-        )
+        actors = ray.data.ActorPoolStrategy(size=min(count, len(items)))
+        dataset = ray.data.from_items(items, override_num_blocks=len(items))
+        with warnings.catch_warnings():
+            # Only these arguments bound the restarts, and Ray means to name them otherwise.
+            warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+            measured = dataset.map_batches(
+                Measurer,
+                fn_constructor_args=(way, _setup(runtime), blocks),
+                batch_size=1,
+                compute=actors,
+                num_cpus=1,
+                num_gpus=1 if on_gpu else None,
+                max_restarts=_RESTARTS,
+                max_task_retries=_RESTARTS,
+            )
         clock = time.time() - time.perf_counter()
         try:
-            for row in dataset.iter_rows():
+            for row in measured.iter_rows():
                 told = json.loads(row["result"])
                 found = [Measurement(**one) for one in told["found"]]
                 yield Result(told["expert"], told["numbers"], found, told["ready"] - clock)

@@ -150,8 +150,8 @@ class Pipeline:
         """
         return list(self.tokenize(text, add_special_tokens=special)["input_ids"])
 
-    def tokenize(self, text: str, **options: Any) -> Any:
-        """Call the tokenizer on a text of any length, without a note about long ones.
+    def tokenize(self, text: str | list[str], **options: Any) -> Any:
+        """Call the tokenizer on a text of any length, or several, without a note about long ones.
 
         Raises:
             ExpertError: the tokenizer failed.
