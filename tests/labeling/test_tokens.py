@@ -69,7 +69,10 @@ def spelled(pipeline: FillMaskPipeline, ids: list[int]) -> str:
 @pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
 def test_hidden_tokens_spell_the_hidden_words(masked_expert, text, share) -> None:
     masked = mask_words(text, share=share)
-    for found in (_in_context(masked_expert, masked, _tokenize(masked_expert, masked.text)), _in_pieces(masked_expert, masked)):
+    for found in (
+        _in_context(masked_expert, masked, _tokenize(masked_expert, masked.text)),
+        _in_pieces(masked_expert, masked),
+    ):
         if found is None:
             continue
         ids, ranges, _ = found
