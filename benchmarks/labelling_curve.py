@@ -4,8 +4,8 @@
 
     python benchmarks/labelling_curve.py    # writes results/labelling_curve.json
 
-Everything comes from the training table of `open7`: 1,500 prompts are held out, and samples of the
-others, taken as ``tryage label --sample N --stratify group`` takes them, are fitted on.
+Everything comes from the training table of `open7`, five times over: 1,500 prompts are held out, and
+samples of the others, as ``tryage label --sample N --stratify group`` takes them, are fitted on.
 """
 
 from __future__ import annotations
@@ -56,37 +56,35 @@ def run() -> dict[str, Any]:
     """Fit and evaluate every kind on every size, with several samples each."""
     table = ScoreTable.read(data_folder() / "routing" / "open7_train.jsonl.gz")
     library = Library.read(Path(__file__).parent / "open7.yaml")
-    # Not stratified: that would leave nothing of the small groups to fit on.
-    out = sampled(table, HELD_OUT, seed=1000, stratify=None)
-    held_out = table.select(out)
-    rest = table.select(np.setdiff1d(np.arange(len(table)), out))
-    points, references = [], {}
-    for kind in KINDS:
-        for size in SIZES:
-            regrets = []
-            for seed in range(SEEDS):
-                router = Router.fit(
-                    rest.select(sampled(rest, size, seed)), library=library, predictor=kind
-                )
-                report = router.evaluate(held_out).to_dict()
-                regrets.append(report["router"]["regret"])
-                references = report["references"]
-            half = _T95 * statistics.stdev(regrets) / SEEDS**0.5
-            mean = statistics.fmean(regrets)
-            point = {"predictor": kind, "prompts": size, "regret": mean}
-            points.append({**point, "ci95": [mean - half, mean + half], "regrets": regrets})
-            logger.info("%s", points[-1])
+    names = ("random", "best_single", "group_best")
+    regrets: dict[tuple[str, int], list[float]] = {(k, n): [] for k in KINDS for n in SIZES}
+    references: dict[str, list[float]] = {name: [] for name in names}
+    for seed in range(SEEDS):
+        # Not stratified: that would leave nothing of the small groups to fit on.
+        out = sampled(table, HELD_OUT, 1000 + seed, stratify=None)
+        held_out = table.select(out)
+        rest = table.select(np.setdiff1d(np.arange(len(table)), out))
+        for (kind, size), found in regrets.items():
+            some = rest.select(sampled(rest, size, seed))
+            report = Router.fit(some, library=library, predictor=kind).evaluate(held_out).to_dict()
+            found.append(report["router"]["regret"])
+            logger.info("seed %d, %s, %d prompts: %.4f", seed, kind, size, found[-1])
+        for name in names:
+            references[name].append(report["references"][name]["regret"])
+    points = []
+    for (kind, size), found in regrets.items():
+        mean, half = statistics.fmean(found), _T95 * statistics.stdev(found) / SEEDS**0.5
+        point = {"predictor": kind, "prompts": size, "regret": mean}
+        points.append({**point, "ci95": [mean - half, mean + half], "regrets": found})
     return {
         "command": "python benchmarks/labelling_curve.py",
         "machine": {"python": platform.python_version(), "platform": platform.platform()},
         "versions": {name: version(name) for name in ("tryage", "numpy")},
-        "held_out": len(held_out),
+        "held_out": HELD_OUT,
         "experts": len(library),
         "seeds": SEEDS,
         "points": points,
-        "references": {
-            name: references[name]["regret"] for name in ("random", "best_single", "group_best")
-        },
+        "references": {name: statistics.fmean(found) for name, found in references.items()},
     }
 
 
