@@ -4,8 +4,8 @@
 
     python benchmarks/labelling_curve.py    # writes results/labelling_curve.json
 
-Everything comes from the training table of `open7`, five times over: 1,500 prompts are held out, and
-samples of the others, as ``tryage label --sample N --stratify group`` takes them, are fitted on.
+Everything comes from the training table of `open7`, five times over: 1,500 prompts are held out,
+and samples of the others, as ``tryage label --sample N --stratify group`` takes them, fitted on.
 """
 
 from __future__ import annotations

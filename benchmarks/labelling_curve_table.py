@@ -29,7 +29,8 @@ def table(found: dict[str, Any]) -> str:
             "",
             f"Held out: {found['held_out']:,} prompts of open7_train, {found['experts']} experts; "
             f"mean of {found['seeds']} samples, each with held-out prompts of its own, in brackets "
-            f"its 95 % interval. On the same prompts a random choice has a regret of {references['random']:.4f}, the best single expert "
+            f"its 95 % interval. On the same prompts a random choice has a regret of "
+            f"{references['random']:.4f}, the best single expert "
             f"{references['best_single']:.4f}, the best of each group, known beforehand, "
             f"{references['group_best']:.4f}.",
         ]
