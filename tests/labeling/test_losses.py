@@ -230,3 +230,37 @@ def test_prompts_are_checked(runtime) -> None:
         measure(runtime.load("code-gpt"), ["fine", " "])
     with pytest.raises(PromptError, match="no expert of the library does 'fill-mask'"):
         measure(runtime.load("code-gpt"), [{"prompt": "a [MASK]", "reference": "a b"}])
+
+
+def test_a_model_that_looks_at_what_stands_behind_is_read_with_its_mask(
+    runtime, tiny_texts, monkeypatch
+) -> None:
+    """Padding would count as text in a model that is not causal."""
+    from tryage.labeling.reading import Reader
+
+    pipeline = runtime.load("code-gpt")
+    texts = [*tiny_texts["code"][:6], "def alpha"]
+    forward = pipeline.model.forward
+
+    def looks_behind(ids, attention_mask=None, **options):
+        output = forward(ids, attention_mask=attention_mask, **options)
+        seen = torch.ones_like(ids) if attention_mask is None else attention_mask
+        output.logits = output.logits * (1 + 0.01 * seen.sum(1))[:, None, None]
+        return output
+
+    monkeypatch.setattr(pipeline.model, "forward", looks_behind)
+    together = measure(pipeline, texts)
+    for text, found in zip(texts, together, strict=True):
+        assert found.loss == pytest.approx(measure(pipeline, [text])[0].loss, abs=1e-4)
+    monkeypatch.undo()
+    narrow = []
+    read = Reader._outputs
+
+    def watched(reader, *inputs):
+        found = read(reader, *inputs)
+        narrow.append(reader._narrow)
+        return found
+
+    monkeypatch.setattr(Reader, "_outputs", watched)
+    measure(pipeline, texts, batch_tokens=100)
+    assert narrow[-1] is True

@@ -22,8 +22,9 @@ class Reader:
     """Reads windows with one pipeline's model.
 
     A model's last layer, which gives every token of the vocabulary a number, is the dear part of a
-    small model. It is applied only where something is predicted, if the model allows that; the
-    first windows are read both ways to find out.
+    small model. It is applied only where something is predicted, and a causal model is spared the
+    mask of the padding behind the text, if that changes nothing; some windows are read both ways
+    to find out.
 
     Args:
         pipeline: the expert; its model is in memory.
@@ -73,20 +74,23 @@ class Reader:
 
     def _outputs(self, ids: Any, seen: Any, rows: Any, at: Any) -> Any:
         """Return the model's outputs at the chosen places, (targets, vocabulary)."""
-        options = {} if isinstance(self.pipeline, FillMaskPipeline) else {"use_cache": False}
+        masked = isinstance(self.pipeline, FillMaskPipeline)
+        options = {} if masked else {"use_cache": False}
 
         def everywhere() -> Any:
             output = self.pipeline.model(ids, attention_mask=seen, **options)
             return output.logits[rows, at]
 
         def there() -> Any:
+            # A causal model does not look at what stands behind a token.
+            mask = {"attention_mask": seen} if masked else {}
             with _only(self.pipeline.model, rows, at):
-                output = self.pipeline.model(ids, attention_mask=seen, **options)
+                output = self.pipeline.model(ids, **mask, **options)
             return output.logits[0] if output.logits.shape[:2] == (1, len(rows)) else None
 
         if self._narrow is None:
             whole = everywhere()
-            if len(rows):
+            if len(rows) and (masked or not bool(seen.all())):
                 self._narrow = _same(whole, _tried(there))
             return whole
         return there() if self._narrow else everywhere()
