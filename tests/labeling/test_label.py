@@ -55,8 +55,6 @@ def test_the_folder_reads_as_a_score_table(library, prompts, tmp_path) -> None:
         "failed": 0,
         "reused": 0,
         "seconds": summary.seconds,
-        "failures": {},
-        "conditions": {},
     }
     assert list(dict.fromkeys(step[0] for step in steps)) == list(library.names)
     assert [step for step in steps if step[0] == "code-gpt"][-1] == ("code-gpt", 12, 12)

@@ -44,9 +44,14 @@ class LabelSummary:
         return dict(found.most_common())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the object that ``tryage label --json`` prints."""
-        names = ("cells", "measured", "failed", "reused", "seconds", "failures", "conditions")
-        return {name: getattr(self, name) for name in names}
+        """Return the object that ``tryage label --json`` prints.
+
+        `failures` and `conditions` are there where there are any.
+        """
+        names = ("cells", "measured", "failed", "reused", "seconds")
+        told = {name: getattr(self, name) for name in names}
+        more = {"failures": self.failures, "conditions": self.conditions}
+        return told | {name: found for name, found in more.items() if found}
 
     def __str__(self) -> str:
         """What happened, for a person: one line, and one for each reason of a failure."""
