@@ -38,7 +38,7 @@ logger = logging.getLogger("labelling")
 
 RESULTS = Path(__file__).parent / "results" / "labelling.json"
 PROMPTS = 10_000
-ROUNDS, ROUND_PROMPTS = 5, 300
+ROUNDS, ROUND_PROMPTS = 3, 1000
 THREADS = 1
 """Threads of torch, for every way: models this small wait for each other on more."""
 _T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
