@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: quickstart test lint types wheel test-openai-like bench-routing bench-speed bench-adapters
-.PHONY: bench-runtime test-lowest clean
+.PHONY: bench-runtime bench-labelling bench-labelling-curve test-lowest clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -65,6 +65,15 @@ bench-adapters: $(READY)
 # Batching, the memory budget, dispatch's own time and the soak: some ten minutes.
 bench-runtime: $(READY)
 	$(BIN)/python benchmarks/runtime.py
+
+# Labelling beside plain loops, its memory, resuming, Ray: some ten minutes on two quiet cores, and
+# the quickstart's three where its experts are not in the cache.
+bench-labelling: $(READY)
+	$(BIN)/python benchmarks/labelling.py
+
+# Regret against the number of labelled prompts. Needs the benchmark data.
+bench-labelling-curve: $(READY)
+	$(BIN)/python benchmarks/labelling_curve.py
 
 # Everything the checkout needs, in a virtual environment of its own. The stamp is written last, so
 # an interrupted install is taken up again.

@@ -8,6 +8,7 @@
     ├── GoalError (ValueError)               a goal, weight, limit or unit is wrong
     ├── FlagError (ValueError)               a flag holds words that mean nothing
     ├── PromptError (ValueError)             a prompt is empty or not text
+    ├── OptionError (ValueError)             an option is unknown or out of range
     ├── PredictorError (ValueError)          a predictor is unknown or cannot be fitted
     │   └── NotFittedError (AttributeError)  it was used before `fit`
     ├── EncoderError (ValueError)            an encoder is unknown or does not fit
@@ -71,6 +72,10 @@ class FlagError(TryageError, ValueError):
 
 class PromptError(TryageError, ValueError):
     """A prompt is empty or not text."""
+
+
+class OptionError(TryageError, ValueError):
+    """An option is unknown or out of range."""
 
 
 class PredictorError(TryageError, ValueError):

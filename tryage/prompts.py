@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tryage.errors import PromptError
+from tryage.errors import PromptError, missing_extra
 from tryage.files import JsonLineError, json_lines
 
 Prompts = str | Path | Iterable[str | Mapping[str, Any]]
-"""A JSONL file, or the prompts themselves: texts, or mappings with the keys of such a line."""
+"""A file, or the prompts themselves: texts, or mappings with the keys of a JSONL line.
+
+A file is JSONL, Parquet with columns of these names, or the folder of a `datasets.Dataset`. A
+`datasets.Dataset` is an iterable of such mappings.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,11 @@ def prompt_id(prompt: str, occurrence: int) -> str:
 
 
 def read_prompts(prompts: Prompts) -> Iterator[PromptRecord]:
-    """Yield the prompts of a JSONL file of ``{"prompt", "id"?, "group"?, "task"?, "reference"?}``.
+    """Yield prompts as mappings hold them: ``{"prompt", "id"?, "group"?, "task"?, "reference"?}``.
 
     Args:
-        prompts: the file, or an iterable of such mappings or of texts.
+        prompts: a JSONL or Parquet file, the folder that `datasets.Dataset.save_to_disk` wrote,
+            or an iterable of such mappings or of texts.
 
     Raises:
         PromptError: a prompt is wrong; the message says where (file and line) and in which field.
@@ -61,10 +66,15 @@ def read_prompts(prompts: Prompts) -> Iterator[PromptRecord]:
 
 def _entries(prompts: Prompts) -> Iterator[tuple[str, Any]]:
     if not isinstance(prompts, str | Path):
-        for number, entry in enumerate(prompts, 1):
-            yield f"prompt {number}", entry
+        yield from _numbered(prompts, "prompt")
         return
     path = Path(prompts)
+    if path.is_dir():
+        yield from _numbered(_saved_dataset(path), f"{path}, row")
+        return
+    if path.suffix.lower() == ".parquet":
+        yield from _numbered(_parquet_rows(path), f"{path}, row")
+        return
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
@@ -77,6 +87,46 @@ def _entries(prompts: Prompts) -> Iterator[tuple[str, Any]]:
     except JsonLineError as error:
         field = "" if error.key is None else f"{error.key}: "
         raise PromptError(f"{path}, line {error.number}: {field}{error.problem}") from error
+
+
+def _numbered(entries: Any, what: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(entries, Mapping):
+        # A DatasetDict, or one prompt where a list of them was meant.
+        found = ", ".join(short(key) for key in list(entries)[:5])
+        raise PromptError(
+            f"prompts: expected several prompts, found a mapping with {found}; choose one split of "
+            "a data set, and put a single prompt into a list"
+        )
+    for number, entry in enumerate(entries, 1):
+        yield f"{what} {number}", entry
+
+
+def _saved_dataset(folder: Path) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise missing_extra("hf", "reading a saved data set") from error
+    try:
+        return datasets.load_from_disk(folder)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise PromptError(f"{str(folder)!r} holds no saved data set: {reason}") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise missing_extra("hf", "reading Parquet") from error
+    try:
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(4096):
+            yield from batch.to_pylist()
+    except FileNotFoundError as error:
+        raise PromptError(f"prompts file {str(path)!r} does not exist") from error
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise PromptError(f"prompts file {str(path)!r}: not a Parquet file: {reason}") from error
 
 
 def _record(entry: Any, where: str, occurrences: dict[str, int]) -> PromptRecord:

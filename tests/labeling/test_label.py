@@ -18,7 +18,7 @@ from tryage.errors import (
     PromptError,
     TaskError,
 )
-from tryage.labeling import engine, label, measure
+from tryage.labeling import jobs, label, measure
 from tryage.labeling.fingerprint import fingerprint
 from tryage.labeling.store import LabelStore
 from tryage.runtime import Runtime
@@ -110,7 +110,7 @@ def test_an_interrupted_run_keeps_what_it_measured(library, prompts, tmp_path) -
 
 
 def test_work_is_written_now_and_then(library, prompts, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(engine, "_SECONDS_UNWRITTEN", -1.0)
+    monkeypatch.setattr(jobs, "_SECONDS_UNWRITTEN", -1.0)
     label(library, prompts, tmp_path / "out", batch_tokens=200)
     assert len(LabelStore(tmp_path / "out").shards()) > 4
     assert np.isfinite(ScoreTable.read(tmp_path / "out").by_task(library)["fill-mask"].losses).all()
@@ -129,7 +129,8 @@ def test_failed_cells_say_why_and_are_tried_again(library, prompts, tmp_path, mo
     summary = label(library, prompts, out)
     assert (summary.measured, summary.failed) == (36, 12)
     assert summary.reasons == {"expert 'code-gpt': out of memory": 12}
-    assert "36 measured, 12 failed, 0 reused\n  12 failed: expert 'code-gpt'" in str(summary)
+    assert summary.to_dict()["failures"] == {"code-gpt": summary.reasons}
+    assert "36 measured, 12 failed, 0 reused\n  code-gpt: 12 failed: expert 'code" in str(summary)
     assert "code-gpt" not in ScoreTable.read(out).experts
     monkeypatch.undo()
     again = label(library, prompts, out)
@@ -379,7 +380,7 @@ def test_a_fingerprint_covers_every_tensor_and_reads_little(tmp_path) -> None:
         assert fingerprint(tmp_path) != first
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": 2, "experts": {}, "settings": {}}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 3, "experts": {}, "settings": {}}'])
 def test_a_label_file_that_is_damaged_or_newer(library, prompts, tmp_path, text) -> None:
     (tmp_path / "label.json").write_text(text)
     with pytest.raises(OutputFolderError, match=r"label\.json"):

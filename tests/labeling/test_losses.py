@@ -183,13 +183,13 @@ def test_a_template_that_refuses_a_prompt_fails_its_row_alone(tiny_library) -> N
 
 @pytest.mark.parametrize("fault", [TypeError, AttributeError, AssertionError, KeyError])
 def test_a_fault_of_the_code_here_is_no_failed_cell(runtime, monkeypatch, fault) -> None:
-    from tryage.labeling import losses, tokens
+    from tryage.labeling import losses, reading, tokens
 
     def broken(*_, **__):
         raise fault("a mistake")
 
     pipeline = runtime.load("code-gpt")
-    for module, name in ((losses, "_costs"), (losses, "encode_row"), (tokens, "_keep_end")):
+    for module, name in ((reading, "_costs"), (losses, "encode_row"), (tokens, "_keep_end")):
         with monkeypatch.context() as patched:
             patched.setattr(module, name, broken)
             with pytest.raises(fault, match="a mistake"):
@@ -230,3 +230,37 @@ def test_prompts_are_checked(runtime) -> None:
         measure(runtime.load("code-gpt"), ["fine", " "])
     with pytest.raises(PromptError, match="no expert of the library does 'fill-mask'"):
         measure(runtime.load("code-gpt"), [{"prompt": "a [MASK]", "reference": "a b"}])
+
+
+def test_a_model_that_looks_at_what_stands_behind_is_read_with_its_mask(
+    runtime, tiny_texts, monkeypatch
+) -> None:
+    """Padding would count as text in a model that is not causal."""
+    from tryage.labeling.reading import Reader
+
+    pipeline = runtime.load("code-gpt")
+    texts = [*tiny_texts["code"][:6], "def alpha"]
+    forward = pipeline.model.forward
+
+    def looks_behind(ids, attention_mask=None, **options):
+        output = forward(ids, attention_mask=attention_mask, **options)
+        seen = torch.ones_like(ids) if attention_mask is None else attention_mask
+        output.logits = output.logits * (1 + 0.01 * seen.sum(1))[:, None, None]
+        return output
+
+    monkeypatch.setattr(pipeline.model, "forward", looks_behind)
+    together = measure(pipeline, texts)
+    for text, found in zip(texts, together, strict=True):
+        assert found.loss == pytest.approx(measure(pipeline, [text])[0].loss, abs=1e-4)
+    monkeypatch.undo()
+    narrow = []
+    read = Reader._outputs
+
+    def watched(reader, *inputs):
+        found = read(reader, *inputs)
+        narrow.append(reader._narrow)
+        return found
+
+    monkeypatch.setattr(Reader, "_outputs", watched)
+    measure(pipeline, texts, batch_tokens=100)
+    assert narrow[-1] is True

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tryage import Library
 from tryage.errors import ExpertError
 from tryage.labeling.prompts import Row, read_rows
-from tryage.labeling.tokens import _in_context, _in_pieces, encode_row
+from tryage.labeling.tokens import _in_context, _in_pieces, _tokenize, encode_row
 from tryage.labeling.words import mask_words
 from tryage.runtime import FillMaskPipeline, Runtime
 
@@ -69,7 +69,10 @@ def spelled(pipeline: FillMaskPipeline, ids: list[int]) -> str:
 @pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
 def test_hidden_tokens_spell_the_hidden_words(masked_expert, text, share) -> None:
     masked = mask_words(text, share=share)
-    for found in (_in_context(masked_expert, masked), _in_pieces(masked_expert, masked)):
+    for found in (
+        _in_context(masked_expert, masked, _tokenize(masked_expert, masked.text)),
+        _in_pieces(masked_expert, masked),
+    ):
         if found is None:
             continue
         ids, ranges, _ = found
@@ -84,7 +87,7 @@ def test_hidden_tokens_spell_the_hidden_words(masked_expert, text, share) -> Non
 def test_plain_text_is_tokenized_as_a_whole(masked_expert) -> None:
     """The usual case: the words' tokens are those of the running text."""
     masked = mask_words(TEXTS[0], share=0.4)
-    found = _in_context(masked_expert, masked)
+    found = _in_context(masked_expert, masked, _tokenize(masked_expert, masked.text))
     assert found is not None
     assert found[0] == masked_expert.tokenizer(TEXTS[0], add_special_tokens=False)["input_ids"]
 
@@ -95,7 +98,7 @@ def test_a_token_that_reaches_over_the_edge_of_a_word_is_cut_there(runtime) -> N
     pipeline = Runtime(runtime.library).load("prose-bert")
     pipeline.tokenizer.add_tokens([AddedToken("old),", single_word=False)])
     masked = mask_words("the (old), river", share=1.0)
-    assert _in_context(pipeline, masked) is None
+    assert _in_context(pipeline, masked, _tokenize(pipeline, masked.text)) is None
     ids, ranges, _ = _in_pieces(pipeline, masked)
     assert [spelled(pipeline, ids[low:high]) for low, high in ranges] == ["the", "old", "river"]
 

@@ -187,7 +187,7 @@ def test_warming_up_knows_every_task(runtime) -> None:
 
 def test_label_refuses_what_it_cannot_measure(library, tmp_path) -> None:
     one = Library([library["text-classification"]], root=library.root)
-    with pytest.raises(TaskError, match="label measures text-generation and fill-mask"):
+    with pytest.raises(TaskError, match="likelihoods are those of text-generation and fill-mask"):
         label(one, ["a text"], tmp_path / "a")
     two_parts = Library([library["text-generation"]], root=library.root)
     summary = label(two_parts, ["a text"], tmp_path / "b")

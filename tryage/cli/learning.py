@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,33 +18,69 @@ from tryage.router import Router
 @guarded
 def label(
     library: Annotated[Path, typer.Option(help="The library's YAML file.")],
-    prompts: Annotated[Path, typer.Option(help="JSONL of prompts.")],
+    prompts: Annotated[
+        Path, typer.Option(help="Prompts: JSONL, Parquet, or a saved datasets.Dataset.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the score table; resumed if it is there.")],
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Score answers: contains, exact, f1 or number. Else likelihoods."),
+    ] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="Prompts to take at most.")] = None,
+    stratify: Annotated[
+        str | None, typer.Option(metavar="group|task", help="Take as many from each.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample.")] = 0,
     mask_share: Annotated[
         float, typer.Option(min=0.01, max=0.9, help="Share of words hidden from masked experts.")
     ] = 0.15,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer at most.")] = 256,
+    batch_tokens: Annotated[
+        int, typer.Option(min=1, help="Tokens that go through a model at once; bounds memory.")
+    ] = 2048,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads per model; with Ray, processes.")
+    ] = None,
+    engine: Annotated[str, typer.Option(metavar="local|ray", help="Where it runs.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster; else Ray starts here.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "cpu",
     download: Download = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure every expert of a library on every prompt, in bits per byte.
+    """Measure every expert of a library on every prompt: bits per byte, or scored answers.
 
     Example: tryage label --library library.yaml --prompts prompts.jsonl --out scores/
     """
     from tryage.labeling import label as measure
     from tryage.library import Library
 
+    options: dict[str, Any] = {
+        "metric": metric,
+        "sample": sample,
+        "stratify": stratify,
+        "seed": seed,
+        "mask_share": mask_share,
+        "max_new_tokens": max_new_tokens,
+        "batch_tokens": batch_tokens,
+        "workers": workers,
+        "engine": engine,
+        "address": address,
+        "device": device,
+        "download": download,
+    }
     read = Library.read(library)
-    with progress_bars() as progress:
+    # Ray's own threads write what they think of into standard output.
+    with contextlib.redirect_stdout(sys.stderr), progress_bars(rate="cells/s") as progress:
         bars: dict[str, Any] = {}
 
         def advance(expert: str, done: int, total: int) -> None:
             if expert not in bars:
-                bars[expert] = progress.add_task(expert, total=total)
+                bars[expert] = progress.add_task(expert, total=total, completed=done)
             progress.update(bars[expert], completed=done, total=total)
 
-        summary = measure(
-            read, prompts, out, mask_share=mask_share, download=download, progress=advance
-        )
+        summary = measure(read, prompts, out, progress=advance, **options)
     if as_json:
         print_json(summary.to_dict())
     else:

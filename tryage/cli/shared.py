@@ -100,22 +100,36 @@ def print_json(data: Any) -> None:
 
 
 @contextlib.contextmanager
-def progress_bars() -> Iterator[Progress]:
-    """Yield progress bars on standard error."""
+def progress_bars(*, rate: str | None = None) -> Iterator[Progress]:
+    """Yield progress bars on standard error.
+
+    Args:
+        rate: unit of a column that says how fast each goes, such as ``"cells/s"``; None has none.
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
 
-    columns = (
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.1f} {rate}")
+
+    columns: list[ProgressColumn] = [
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-    )
+    ]
+    if rate is not None:
+        columns.insert(3, Rate())
     with Progress(*columns, console=stderr()) as progress:
         yield progress
 

@@ -3,67 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import time
-from collections import Counter
-from collections.abc import Callable, Container, Generator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from tryage.errors import ExpertError, TaskError, missing_extra
+from tryage.errors import ExpertError, OptionError, missing_extra
 from tryage.labeling.fingerprint import fingerprint
-from tryage.labeling.losses import BATCH_TOKENS, MASK_SHARE, Measurement, measure_rows
-from tryage.labeling.prompts import Row, read_rows
-from tryage.labeling.store import Cell, Key, LabelStore
+from tryage.labeling.jobs import Job, JobWriter, Result
+from tryage.labeling.local import default_workers, measure_locally
+from tryage.labeling.losses import BATCH_TOKENS, MASK_SHARE
+from tryage.labeling.metrics import Metric
+from tryage.labeling.prompts import read_rows
+from tryage.labeling.record import failed
+from tryage.labeling.sampling import Sample
+from tryage.labeling.store import LabelStore
+from tryage.labeling.summary import LabelSummary, Tally
 from tryage.labeling.tokens import MAX_WINDOW
-from tryage.library import FILL_MASK, TEXT_GENERATION, Expert, Library
+from tryage.labeling.ways import Way
+from tryage.library import Library
 from tryage.prompts import Prompts
-from tryage.runtime import FillMaskPipeline, Runtime, TextGenerationPipeline
+from tryage.runtime import Runtime
 
 Progress = Callable[[str, int, int], None]
 """Told the expert's name, how many of its cells are done, and how many it has."""
 
-_BLOCK = 512
-"""Rows that are sorted by length together: enough to pad little, few enough to keep in memory."""
-
-_SECONDS_UNWRITTEN = 30.0
-"""Work that a crash may cost at most, roughly."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelSummary:
-    """What a run of `label` did.
-
-    Attributes:
-        cells: cells asked for: measured + failed + reused.
-        measured: cells measured by this run.
-        failed: cells that could not be measured; the store says why, the next run tries again.
-        reused: cells that an earlier run had measured.
-        seconds: wall time.
-        reasons: why cells failed, with counts, the most frequent first.
-    """
-
-    cells: int
-    measured: int
-    failed: int
-    reused: int
-    seconds: float
-    reasons: dict[str, int] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the object that ``tryage label --json`` prints."""
-        names = ("cells", "measured", "failed", "reused", "seconds")
-        return {name: getattr(self, name) for name in names}
-
-    def __str__(self) -> str:
-        """What happened, for a person: one line, and one for each reason of a failure."""
-        lines = [
-            f"{self.cells} cells in {self.seconds:.1f} s: {self.measured} measured, "
-            f"{self.failed} failed, {self.reused} reused"
-        ]
-        lines += [f"  {count} failed: {reason}" for reason, count in self.reasons.items()]
-        return "\n".join(lines)
+Engine = Literal["local", "ray"]
 
 
 def label(
@@ -71,30 +38,57 @@ def label(
     prompts: Prompts,
     out: str | Path,
     *,
+    metric: str | Metric | None = None,
+    sample: int | None = None,
+    stratify: Literal["group", "task"] | None = None,
+    seed: int = 0,
     mask_share: float = MASK_SHARE,
     max_window: int = MAX_WINDOW,
+    max_new_tokens: int = 256,
+    keep_answers: bool = False,
     batch_tokens: int = BATCH_TOKENS,
+    workers: int | None = None,
+    engine: Engine = "local",
+    address: str | None = None,
     device: str = "cpu",
     dtype: str = "auto",
     download: bool = False,
     progress: Progress | None = None,
 ) -> LabelSummary:
-    """Measure the loss of every expert on every prompt, in bits per byte (lower is better).
+    """Measure every expert on every prompt; lower losses are better.
 
-    Text-generation experts are scored on the reference given the prompt, or on the prompt itself;
-    fill-mask experts on the words that are hidden from all of them alike. A prompt that names no
-    task is measured by both kinds. The folder can be read with `ScoreTable.read`; a later call
-    measures what is missing there or failed, with the same model files. Calls may fill one folder
-    at the same time; what both measure is kept once.
+    Without a metric the loss is in bits per byte: text-generation experts are scored on the
+    reference given the prompt, or on the prompt itself; fill-mask experts on the words that are
+    hidden from all of them alike. A prompt that names no task is measured by both kinds. With a
+    metric every expert answers the prompt, and what it answers, how long it took and what it cost
+    is measured too.
+
+    The folder can be read with `ScoreTable.read`; a later call measures what is missing there or
+    failed, with the same model files. Calls may fill one folder at the same time; what both
+    measure is kept once.
 
     Args:
         library: the experts.
-        prompts: a JSONL file of ``{"prompt", "id"?, "group"?, "task"?, "reference"?}``, or an
-            iterable of such mappings or of texts.
+        prompts: a file (``.jsonl`` of ``{"prompt", "id"?, "group"?, "task"?, "reference"?}``, or
+            ``.parquet`` with such columns), a folder that `datasets.Dataset.save_to_disk` wrote,
+            or an iterable of such mappings or of texts, a `datasets.Dataset` among them.
         out: folder to fill or to go on with.
+        metric: ``(answer, reference) -> score`` in [0, 1], or the name of one:
+            `tryage.labeling.METRICS`. None reads likelihoods instead.
+        sample: prompts to take at most, chosen by a hash of their ids: a larger sample holds the
+            smaller one, and is measured by going on. None takes all.
+        stratify: what the sample is to hold as many of as there are, from each as far as it goes.
+        seed: of the sample.
         mask_share: part of the words to hide in a text for fill-mask experts; at least one word.
         max_window: tokens read at once at most; longer texts are read in consecutive windows.
-        batch_tokens: tokens, padding included, that go through a model at once.
+        max_new_tokens: tokens of an answer at most.
+        keep_answers: whether the folder also keeps the answers' texts.
+        batch_tokens: tokens, padding included, that go through a model at once: what bounds
+            memory, whatever the number of prompts.
+        workers: threads that read one model, sharing `batch_tokens`; with Ray, processes. None
+            takes as many as the CPU has cores for, beside torch's own threads.
+        engine: ``"local"``, or ``"ray"``: Ray Data, on this machine or on a cluster.
+        address: of a Ray cluster; None starts Ray here, unless it runs already.
         device: where models run, as for `Runtime`.
         dtype: their number type, as for `Runtime`.
         download: whether Hub models that are not in the local cache may be fetched.
@@ -107,155 +101,98 @@ def label(
         OutputFolderError: `out` holds something else, or was measured in another way or with
             other model files, or a file in it is damaged.
         OSError: `out` cannot be written; what was written before stays whole.
-        MissingExtraError: torch, transformers or pyarrow is not installed.
+        MissingExtraError: torch, transformers or pyarrow is not installed; for Ray, ray.
+        OptionError: an option is out of range.
     """
     started = time.perf_counter()
+    way = Way(metric, mask_share, max_window, batch_tokens, max_new_tokens, keep_answers)
     runtime = Runtime(library, device=device, dtype=dtype, download=download)
-    _check_extra()
-    marks = {expert.name: fingerprint(_folder(runtime, expert)) for expert in library}
-    rows = read_rows(prompts, library.tasks, mask_share=mask_share)
-    store = LabelStore(Path(out))
-    store.open(library, {"mask_share": mask_share, "max_window": max_window}, marks)
+    _check_options(engine, workers)
+    folders = {expert.name: way.check_expert(runtime, expert) for expert in library}
+    marks = {name: fingerprint(folder) for name, folder in folders.items() if folder is not None}
+    rows = read_rows(
+        prompts, library.tasks, mask_share=mask_share, sample=Sample.of(sample, stratify, seed)
+    )
+    way.check_rows(rows)
+    store = LabelStore(Path(out), way.kind)
+    store.open(library, way.settings(), marks)
     done = store.measured(rows)
-    run = _Run(runtime, store, max_window, batch_tokens, progress)
+    tally = Tally()
+    jobs = []
     for expert in library:
-        run.measure(expert, [row for row in rows if row.task == expert.task], done)
-    return run.summary(time.perf_counter() - started)
+        own = [row for row in rows if row.task == expert.task]
+        todo = [row for row in own if (row.task, row.id, expert.name) not in done]
+        tally.cells += len(own)
+        tally.reused += len(own) - len(todo)
+        jobs.append(Job(expert.name, todo, reused=len(own) - len(todo)))
+    if engine == "ray":
+        from tryage.labeling.ray_engine import measure_on_ray
+
+        results = measure_on_ray(way, runtime, jobs, workers=workers, address=address)
+    else:
+        results = _one_after_another(way, runtime, jobs, workers)
+    start_up = _consume(results, jobs, store, tally, progress, started)
+    return tally.summary(time.perf_counter() - started, start_up)
 
 
-def _folder(runtime: Runtime, expert: Expert) -> Path:
-    """Return the model folder of an expert whose probabilities can be read.
-
-    Raises:
-        TaskError: they cannot; says why.
-        ModelNotFoundError: there is no such folder.
-    """
-    folder = runtime.check(expert.name)
-    if folder is None:
-        raise TaskError(
-            f"expert {expert.name!r} is served at an endpoint, which does not tell the "
-            "probabilities of a text; label needs local models"
-        )
-    if expert.task not in (TEXT_GENERATION, FILL_MASK):
-        raise TaskError(
-            f"expert {expert.name!r} does {expert.task!r}; label measures {TEXT_GENERATION} and "
-            f"{FILL_MASK}"
-        )
-    return folder
-
-
-def _check_extra() -> None:
+def _check_options(engine: str, workers: int | None) -> None:
+    if workers is not None and workers < 1:
+        raise OptionError(f"workers is {workers}; it is at least 1")
     for package in ("pyarrow", "torch", "transformers"):
         if importlib.util.find_spec(package) is None:
             raise missing_extra("hf", "measuring experts")
+    if engine not in ("local", "ray"):
+        raise OptionError(f"engine is {engine!r}; it is 'local' or 'ray'")
+    if engine == "ray" and importlib.util.find_spec("ray") is None:
+        raise missing_extra("ray", "the Ray engine")
 
 
-@dataclass(slots=True)
-class _Run:
-    """One call of `label`: measures expert after expert and counts what became of the cells."""
+def _consume(
+    results: Generator[Result, None, None],
+    jobs: Sequence[Job],
+    store: LabelStore,
+    tally: Tally,
+    progress: Progress | None,
+    started: float,
+) -> float:
+    """Write and count what an engine finds; return the seconds until it found the first."""
+    tell = progress or (lambda *_: None)
+    start_up: float | None = None
+    with contextlib.ExitStack() as stack:
+        # Writers write what they have at the end, also where the caller interrupts.
+        writers = {job.expert: stack.enter_context(JobWriter(store, job)) for job in jobs}
+        for job in jobs:
+            tell(job.expert, job.reused, job.reused + len(job.rows))
+        stack.enter_context(contextlib.closing(results))
+        for result in results:
+            if start_up is None:
+                start_up = (result.ready or time.perf_counter()) - started
+            writer = writers[result.expert]
+            writer.add(result.numbers, result.found)
+            tally.add(result.expert, result.found)
+            tell(result.expert, writer.done, writer.total)
+    return start_up or 0.0
 
-    runtime: Runtime
-    store: LabelStore
-    max_window: int
-    batch_tokens: int
-    progress: Progress | None
-    counts: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
 
-    def measure(self, expert: Expert, rows: Sequence[Row], done: Container[Key]) -> None:
-        """Measure what is not `done` of an expert's rows."""
-        todo = [row for row in rows if (row.task, row.id, expert.name) not in done]
-        finished = len(rows) - len(todo)
-        self.counts["cells"] += len(rows)
-        self.counts["reused"] += finished
-        self._tell(expert, finished, len(rows))
-        # Closing writes what was measured, also where the caller interrupts.
-        with contextlib.closing(self._batches(expert, todo)) as batches:
-            for found in batches:
-                self._count(found)
-                finished += len(found)
-                self._tell(expert, finished, len(rows))
-
-    def _batches(
-        self, expert: Expert, rows: Sequence[Row]
-    ) -> Generator[list[Measurement], None, None]:
-        """Measure one expert's rows and store them; its model leaves memory at the end."""
-        if not rows:
-            return
+def _one_after_another(
+    way: Way, runtime: Runtime, jobs: Sequence[Job], workers: int | None
+) -> Generator[Result, None, None]:
+    """Measure expert after expert in this process; a model leaves memory at its expert's end."""
+    count = workers or default_workers(runtime.device)
+    way = dataclasses.replace(way, batch_tokens=max(1, way.batch_tokens // count))
+    for job in jobs:
+        if not job.rows:
+            continue
         try:
-            pipeline = self.runtime.load(expert.name)
-            if not isinstance(pipeline, TextGenerationPipeline | FillMaskPipeline):
-                self.runtime.unload(expert.name)
-                raise TaskError(
-                    f"expert {expert.name!r} has an encoder and a decoder; label measures models "
-                    "that continue a text"
-                )
+            pipeline = way.load(runtime, job.expert)
         except ExpertError as error:
-            failed = Measurement(float("nan"), str(error))
-            self.store.append([Cell(row, expert.name, failed) for row in rows])
-            yield [failed] * len(rows)
-            return
+            yield Result.all_failed(job, failed(error))
+            continue
+        ready = time.perf_counter()
         try:
-            for start in range(0, len(rows), _BLOCK):
-                block = rows[start : start + _BLOCK]
-                with _Writer(self.store, expert.name, block) as writer:
-                    for numbers, found in measure_rows(
-                        pipeline, block, max_window=self.max_window, batch_tokens=self.batch_tokens
-                    ):
-                        writer.add(numbers, found)
-                        yield found
+            for numbers, found in measure_locally(
+                way, runtime, job.expert, pipeline, job.rows, count
+            ):
+                yield Result(job.expert, numbers, found, ready)
         finally:
-            self.runtime.unload(expert.name)
-
-    def _count(self, found: Sequence[Measurement]) -> None:
-        failed = [one.error for one in found if one.error is not None]
-        self.reasons.update(failed)
-        self.counts["failed"] += len(failed)
-        self.counts["measured"] += len(found) - len(failed)
-
-    def _tell(self, expert: Expert, done: int, total: int) -> None:
-        if self.progress is not None:
-            self.progress(expert.name, done, total)
-
-    def summary(self, seconds: float) -> LabelSummary:
-        """What was done so far."""
-        return LabelSummary(
-            cells=self.counts["cells"],
-            measured=self.counts["measured"],
-            failed=self.counts["failed"],
-            reused=self.counts["reused"],
-            seconds=seconds,
-            reasons=dict(self.reasons.most_common()),
-        )
-
-
-class _Writer:
-    """Gathers the cells of one block and writes them now and then, and when the block ends.
-
-    It also writes when the run is interrupted: what was measured is kept.
-    """
-
-    def __init__(self, store: LabelStore, expert: str, block: Sequence[Row]) -> None:
-        self._store = store
-        self._expert = expert
-        self._block = block
-        self._cells: dict[int, Measurement] = {}
-        self._since = time.monotonic()
-
-    def add(self, numbers: Sequence[int], found: Sequence[Measurement]) -> None:
-        self._cells.update(zip(numbers, found, strict=True))
-        if time.monotonic() - self._since > _SECONDS_UNWRITTEN:
-            self.write()
-
-    def write(self) -> None:
-        # In the order of the prompts, so that a table read back keeps it.
-        cells = [Cell(self._block[i], self._expert, self._cells[i]) for i in sorted(self._cells)]
-        self._cells = {}
-        self._store.append(cells)
-        self._since = time.monotonic()
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.write()
+            runtime.unload(job.expert)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tryage.errors import ExpertError, TaskError
 from tryage.labeling.prompts import Row, read_rows
-from tryage.labeling.tokens import MAX_WINDOW, Encoded, Pipeline, Window, encode_row
+from tryage.labeling.reading import Reader
+from tryage.labeling.record import Measurement, failed
+from tryage.labeling.tokens import MAX_WINDOW, Encoded, Pipeline, encode_row, split_together
 from tryage.runtime import AnyPipeline, FillMaskPipeline, TextGenerationPipeline
-from tryage.runtime.base import MODEL_FAULTS
 
 BATCH_TOKENS = 2048
 """Tokens, padding included, that go through a model at once by default."""
@@ -27,29 +27,6 @@ MASK_SHARE = 0.15
 
 _MAX_LOGITS = 1 << 27
 """Outputs of one batch at most: half a gigabyte, however large the vocabulary."""
-
-_ROWS_AT_ONCE = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What one expert does on one row.
-
-    Attributes:
-        loss: bits per byte of the scored text, lower is better; NaN if it could not be measured.
-        error: why it could not be measured; None if it was.
-        truncated: whether the beginning of the prompt did not fit the context of a scored
-            reference. Scored text is never cut.
-        token_loss: mean cross-entropy of the scored tokens in nats, lower is better: the paper's
-            loss, not comparable between tokenizers.
-        token_accuracy: share of the scored tokens that the model finds likeliest, 0 to 1.
-    """
-
-    loss: float
-    error: str | None = None
-    truncated: bool = False
-    token_loss: float = math.nan
-    token_accuracy: float = math.nan
 
 
 def measure(
@@ -108,28 +85,30 @@ def measure_rows(
         keep the others from being measured.
     """
     encoded: dict[int, Encoded] = {}
+    known = split_together(pipeline, rows)
     for i, row in enumerate(rows):
         try:
-            encoded[i] = encode_row(pipeline, row, max_window=max_window)
+            encoded[i] = encode_row(pipeline, row, max_window=max_window, known=known)
         except ExpertError as error:
-            yield [i], [_failed(error)]
+            yield [i], [failed(error)]
     vocabulary = int(pipeline.model.config.get_text_config().vocab_size)
     limit = min(batch_tokens, _MAX_LOGITS // vocabulary)
+    reader = Reader(pipeline)
     for batch in _packed(encoded, limit):
         part = [encoded[i] for i in batch]
         try:
-            found = _measure_batch(pipeline, part, limit)
+            found = _measure_batch(reader, part, limit)
         except ExpertError:
             # One row may be at fault, or memory short for all of them: each gets its own chance.
-            found = [_measure_alone(pipeline, item) for item in part]
+            found = [_measure_alone(reader, item) for item in part]
         yield batch, found
 
 
-def _measure_alone(pipeline: Pipeline, item: Encoded) -> Measurement:
+def _measure_alone(reader: Reader, item: Encoded) -> Measurement:
     try:
-        return _measure_batch(pipeline, [item], 1)[0]
+        return _measure_batch(reader, [item], 1)[0]
     except ExpertError as error:
-        return _failed(error)
+        return failed(error)
 
 
 def _packed(encoded: Mapping[int, Encoded], limit: int) -> Iterator[list[int]]:
@@ -152,7 +131,7 @@ def _packed(encoded: Mapping[int, Encoded], limit: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _measure_batch(pipeline: Pipeline, part: Sequence[Encoded], limit: int) -> list[Measurement]:
+def _measure_batch(reader: Reader, part: Sequence[Encoded], limit: int) -> list[Measurement]:
     windows = sorted(
         ((window, i) for i, item in enumerate(part) for window in item.windows),
         key=lambda pair: len(pair[0].ids),
@@ -165,7 +144,7 @@ def _measure_batch(pipeline: Pipeline, part: Sequence[Encoded], limit: int) -> l
         size = max(1, limit // len(windows[start][0].ids))
         chunk = windows[start : start + size]
         for (window, i), (cost, hits) in zip(
-            chunk, _forward(pipeline, [window for window, _ in chunk]), strict=True
+            chunk, reader.read([window for window, _ in chunk]), strict=True
         ):
             bits[i] += cost / math.log(2)
             nats[i] += cost
@@ -185,68 +164,3 @@ def _measurement(item: Encoded, bits: float, nats: float, right: int, count: int
         token_loss=nats / count if count else math.nan,
         token_accuracy=right / count if count else math.nan,
     )
-
-
-def _forward(pipeline: Pipeline, windows: Sequence[Window]) -> list[tuple[float, int]]:
-    """Return the cost of each window's wanted tokens, in nats, and how many were likeliest.
-
-    Raises:
-        ExpertError: the model failed on these windows.
-    """
-    import torch
-
-    length = max(len(window.ids) for window in windows)
-    pad = pipeline.tokenizer.pad_token_id or 0
-    device = pipeline.model.device
-    ids = torch.full((len(windows), length), pad)  # (windows, tokens)
-    seen = torch.zeros_like(ids)
-    for i, window in enumerate(windows):
-        ids[i, : len(window.ids)] = torch.tensor(window.ids)
-        seen[i, : len(window.ids)] = 1
-    rows = torch.tensor([i for i, window in enumerate(windows) for _ in window.at]).long()
-    at = torch.tensor([place for window in windows for place in window.at]).long()
-    wanted = torch.tensor([token for window in windows for token in window.wanted]).long()
-    options = {} if isinstance(pipeline, FillMaskPipeline) else {"use_cache": False}
-    try:
-        with pipeline.turn():
-            output = pipeline.model(ids.to(device), attention_mask=seen.to(device), **options)
-            costs, hits = _costs(output.logits, rows.to(device), at.to(device), wanted.to(device))
-    except MODEL_FAULTS as error:
-        text = str(error).strip()
-        kind = type(error).__name__
-        raise ExpertError(f"{kind}: {text.splitlines()[0]}" if text else kind) from error
-    sizes = [len(window.at) for window in windows]
-    return [
-        (float(cost.sum()), int(hit.sum()))
-        for cost, hit in zip(costs.split(sizes), hits.split(sizes), strict=True)
-    ]
-
-
-def _costs(logits: Any, rows: Any, at: Any, wanted: Any) -> tuple[Any, Any]:
-    """Cross-entropy at chosen places, in parts, because float32 logits are large.
-
-    Args:
-        logits: (windows, tokens, vocabulary).
-        rows: (targets,) the window of each target.
-        at: (targets,) its position in the window.
-        wanted: (targets,) the token that should stand there.
-
-    Returns:
-        (targets,) cost in nats as float64, and whether the token was the likeliest.
-    """
-    import torch
-
-    costs, hits = [], []
-    for part in range(0, len(rows), _ROWS_AT_ONCE):
-        now = slice(part, part + _ROWS_AT_ONCE)
-        some = logits[rows[now], at[now]].float()  # (targets, vocabulary)
-        own = some.gather(1, wanted[now, None])[:, 0]
-        costs.append((some.logsumexp(dim=-1) - own).double())
-        hits.append(some.argmax(dim=-1) == wanted[now])
-    if not costs:
-        return torch.zeros(0), torch.zeros(0)
-    return torch.cat(costs).cpu(), torch.cat(hits).cpu()
-
-
-def _failed(error: ExpertError) -> Measurement:
-    return Measurement(math.nan, str(error))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tryage.errors import PromptError
+from tryage.labeling.sampling import Sample
 from tryage.labeling.words import MaskedText, align, mask_words
-from tryage.library import FILL_MASK, MASK, TEXT_GENERATION
+from tryage.library import FILL_MASK, MASK
 from tryage.prompts import PromptRecord, Prompts, read_prompts
 
 
@@ -34,17 +35,19 @@ class Row:
     masked: MaskedText | None = None
 
 
-def read_rows(prompts: Prompts, tasks: Iterable[str], *, mask_share: float) -> list[Row]:
+def read_rows(
+    prompts: Prompts, tasks: Iterable[str], *, mask_share: float, sample: Sample | None = None
+) -> list[Row]:
     """Make the rows that a library's experts are measured on.
 
     A prompt that names its task gives one row. One that holds `[MASK]` is a fill-mask prompt. Any
-    other gives one row for each of text-generation and fill-mask that `tasks` holds.
+    other gives one row for each task of `tasks`.
 
     Args:
-        prompts: a JSONL file of ``{"prompt", "id"?, "group"?, "task"?, "reference"?}``, or an
-            iterable of such mappings or of texts.
+        prompts: what `tryage.prompts.read_prompts` reads.
         tasks: the tasks that the library's experts do.
         mask_share: part of the words to hide where a fill-mask row is made from plain text.
+        sample: which of the prompts to take; None takes all.
 
     Raises:
         PromptError: a prompt is wrong; the message says where (file and line) and in which field.
@@ -52,7 +55,8 @@ def read_rows(prompts: Prompts, tasks: Iterable[str], *, mask_share: float) -> l
     known = tuple(tasks)
     rows: list[Row] = []
     seen: dict[tuple[str, str], str] = {}
-    for record in read_prompts(prompts):
+    records = read_prompts(prompts)
+    for record in records if sample is None else sample.take(records):
         try:
             made = _rows(record, known, mask_share)
         except PromptError as error:
@@ -77,11 +81,12 @@ def _rows(record: PromptRecord, tasks: tuple[str, ...], mask_share: float) -> li
             f"task: no expert of the library does {task!r}; it has {', '.join(tasks)}"
         )
     rows = []
-    if task in (None, TEXT_GENERATION) and TEXT_GENERATION in tasks:
-        rows.append(Row(name, prompt, TEXT_GENERATION, group, record.reference))
-    if task in (None, FILL_MASK) and FILL_MASK in tasks:
-        given = record.reference if task == FILL_MASK else None
-        rows.append(_masked_row(name, prompt, group, given, mask_share))
+    for one in tasks if task is None else (task,):
+        if one == FILL_MASK:
+            given = record.reference if task == FILL_MASK else None
+            rows.append(_masked_row(name, prompt, group, given, mask_share))
+        else:
+            rows.append(Row(name, prompt, one, group, record.reference))
     return rows
 
 

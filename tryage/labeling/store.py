@@ -7,30 +7,20 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tryage.errors import OutputFolderError, PromptError, missing_extra
+from tryage.errors import OutputFolderError, PromptError
 from tryage.files import replacing, write_text
-from tryage.labeling.losses import Measurement
 from tryage.labeling.prompts import Row
+from tryage.labeling.record import Cell, Key
+from tryage.labeling.shards import read_columns, write_shard
 from tryage.library import Library
+from tryage.scores.fields import Kind
 from tryage.scores.files import LABEL_FILE
 
-FORMAT = 1
-
-Key = tuple[str, str, str]
-"""A cell: task, prompt id, expert."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One measured or failed cell, ready to be written."""
-
-    row: Row
-    expert: str
-    measurement: Measurement
+FORMAT = 2
+"""2 added the kind, and the columns of answers; folders of format 1 are gone on with."""
 
 
 class LabelStore:
@@ -41,10 +31,13 @@ class LabelStore:
 
     Args:
         folder: where the shards lie.
+        kind: whether the folder reads as a table of losses, or of scores in [0, 1]. In memory
+            both are losses; `1 - loss` is written as the score.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: Kind = "losses") -> None:
         self.folder = folder
+        self.kind = kind
         self._next = 0
 
     def open(
@@ -86,6 +79,12 @@ class LabelStore:
         }
         marks = dict(fingerprints)
         if earlier is not None:
+            if earlier.get("kind", "losses") != self.kind:
+                raise OutputFolderError(
+                    f"{str(self.folder)!r} holds {earlier.get('kind', 'losses')}, now "
+                    f"{self.kind} are measured; the two cannot stand in one table. Give a new "
+                    "folder."
+                )
             self._compare("setting", earlier["settings"], settings)
             both = {
                 name: earlier["experts"][name] for name in experts if name in earlier["experts"]
@@ -97,6 +96,7 @@ class LabelStore:
             marks = {**known, **marks}
         return {
             "format": FORMAT,
+            "kind": self.kind,
             "library": library.name,
             "experts": experts,
             "fingerprints": marks,
@@ -122,7 +122,7 @@ class LabelStore:
             whole = all(isinstance(part, dict) for part in parts)
         except (ValueError, KeyError, TypeError) as error:
             raise OutputFolderError(f"{path}: damaged; give a new folder") from error
-        if found != FORMAT or not whole:
+        if found not in range(1, FORMAT + 1) or not whole:
             raise OutputFolderError(
                 f"{path}: format {found!r}, but this version of Tryage writes {FORMAT}; give a new "
                 "folder or update Tryage"
@@ -156,7 +156,7 @@ class LabelStore:
         return {
             expert
             for shard in self.shards()
-            for expert, error in zip(*_columns(shard, ("expert", "error")), strict=True)
+            for expert, error in zip(*read_columns(shard, ("expert", "error")), strict=True)
             if error is None
         }
 
@@ -170,7 +170,7 @@ class LabelStore:
         texts = {(row.task, row.id): (row.prompt, row.reference) for row in rows}
         done: set[Key] = set()
         for shard in self.shards():
-            columns = _columns(
+            columns = read_columns(
                 shard, ("task", "prompt_id", "prompt", "reference", "expert", "error")
             )
             for task, name, prompt, reference, expert, error in zip(*columns, strict=True):
@@ -196,31 +196,12 @@ class LabelStore:
         """
         if not cells:
             return
-        import pyarrow
-
-        parquet = _parquet()
-        rows = [cell.row for cell in cells]
-        found = [cell.measurement for cell in cells]
-        text, number = pyarrow.string(), pyarrow.float64()
-        columns = {
-            "prompt_id": pyarrow.array([row.id for row in rows], text),
-            "prompt": pyarrow.array([row.prompt for row in rows], text),
-            "group": pyarrow.array([row.group for row in rows], text),
-            "task": pyarrow.array([row.task for row in rows], text),
-            "reference": pyarrow.array([row.reference for row in rows], text),
-            "expert": pyarrow.array([cell.expert for cell in cells], text),
-            "loss": _numbers([m.loss for m in found], number),
-            "token_loss": _numbers([m.token_loss for m in found], number),
-            "token_accuracy": _numbers([m.token_accuracy for m in found], number),
-            "truncated": pyarrow.array([m.truncated for m in found], pyarrow.bool_()),
-            "error": pyarrow.array([m.error for m in found], text),
-        }
         # Two runs may write at once: the number orders the shards, the rest keeps them apart.
         self._next = max(self._next, len(self.shards())) + 1
         name = f"cells-{self._next:06d}-{secrets.token_hex(4)}.parquet"
         try:
             with replacing(self.folder / name) as temporary:
-                parquet.write_table(pyarrow.table(columns), temporary, compression="zstd")
+                write_shard(temporary, cells, self.kind)
         except OSError as error:
             raise OSError(
                 error.errno,
@@ -249,34 +230,3 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _columns(shard: Path, names: Sequence[str]) -> list[list[Any]]:
-    """Read columns of a shard; one that was cut or changed is named with the way out."""
-    parquet = _parquet()
-    import pyarrow
-
-    try:
-        table = parquet.ParquetFile(shard).read(columns=list(names))
-        return [table.column(name).to_pylist() for name in names]
-    except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise OutputFolderError(
-            f"{shard}: not a whole shard: {reason}; delete this file, and its cells are measured "
-            "again, or give a new folder"
-        ) from error
-
-
-def _numbers(values: Sequence[float], kind: Any) -> Any:
-    import pyarrow
-
-    # A number that is not there is null in a file, never NaN.
-    return pyarrow.array([None if value != value else value for value in values], kind)
-
-
-def _parquet() -> Any:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise missing_extra("hf", "keeping measured losses (Parquet)") from error
-    return parquet

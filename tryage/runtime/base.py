@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from tryage.errors import ExpertError, PromptError
 from tryage.library import Expert
@@ -109,6 +110,19 @@ class Pipeline:
         """Read off the loaded model what calls need."""
         self.context = context_length(self.expert, self.model, self.tokenizer)
 
+    def twin(self) -> Self:
+        """Return a pipeline for another thread: modules and tokenizer of its own, shared weights.
+
+        Both read at the same time. The twin keeps the weights in memory as long as it lives.
+        """
+        parts = self._ready()
+        weights = {id(tensor): tensor for tensor in parts.model.parameters()}
+        twin = copy.copy(self)
+        twin._parts = Parts(copy.deepcopy(parts.model, weights), copy.deepcopy(parts.tokenizer))
+        twin._lock = threading.Lock()
+        twin._home = _Apart()
+        return twin
+
     @contextlib.contextmanager
     def turn(self, cancel: Cancel | None = None) -> Iterator[None]:
         """Hold the model in memory and alone, without gradients.
@@ -136,8 +150,8 @@ class Pipeline:
         """
         return list(self.tokenize(text, add_special_tokens=special)["input_ids"])
 
-    def tokenize(self, text: str, **options: Any) -> Any:
-        """Call the tokenizer on a text of any length, without a note about long ones.
+    def tokenize(self, text: str | list[str], **options: Any) -> Any:
+        """Call the tokenizer on a text of any length, or several, without a note about long ones.
 
         Raises:
             ExpertError: the tokenizer failed.
@@ -153,6 +167,19 @@ class Pipeline:
             return error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         return ExpertError(f"expert {self.expert.name!r} failed: {reason}")
+
+
+class _Apart:
+    """The home of a twin, which has its model for good."""
+
+    def bring_in(self, pipeline: Pipeline) -> None:
+        """Leave the model where it is."""
+
+    def holding(
+        self, pipeline: Pipeline, cancel: Cancel | None
+    ) -> contextlib.AbstractContextManager[None]:
+        """Keep nothing: the model stays by itself."""
+        return contextlib.nullcontext()
 
 
 def check_prompt(prompt: object) -> str:

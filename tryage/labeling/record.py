@@ -1,0 +1,78 @@
+"""The record of one cell: what one expert did on one row, as the store keeps it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tryage.labeling.prompts import Row
+
+Key = tuple[str, str, str]
+"""A cell: task, prompt id, expert."""
+
+NUMBERS = (
+    "token_loss",
+    "token_accuracy",
+    "response_chars",
+    "readability",
+    "latency",
+    "cost",
+)
+"""Fields of a `Measurement` that are numbers, NaN where not measured, beside its loss."""
+
+CONDITIONS = ("truncated", "cut_off", "empty", "parse_failure")
+"""Fields of a `Measurement` that say in what condition it was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What one expert does on one row.
+
+    Conditions are told beside the loss and never folded into it.
+
+    Attributes:
+        loss: lower is better: bits per byte of the scored text, or 1 − score of the answer; NaN
+            if it could not be measured.
+        error: why it could not be measured; None if it was.
+        truncated: whether the beginning of the prompt did not fit the context. Text that is
+            scored is never cut.
+        token_loss: mean cross-entropy of the scored tokens in nats, lower is better: the paper's
+            loss, not comparable between tokenizers.
+        token_accuracy: share of the scored tokens that the model finds likeliest, 0 to 1.
+        response_chars: characters of the answer.
+        readability: grade of the answer, as `tryage.scores.readability`; lower is easier.
+        latency: seconds that the answer took.
+        cost: US dollars that prompt and answer cost.
+        cut_off: whether the answer ran out of tokens before it ended.
+        empty: whether the answer holds nothing but white space.
+        parse_failure: whether the metric, or the judge, could not read what it was given.
+        answer: the answer's text, where it is to be kept.
+    """
+
+    loss: float
+    error: str | None = None
+    truncated: bool = False
+    token_loss: float = math.nan
+    token_accuracy: float = math.nan
+    response_chars: float = math.nan
+    readability: float = math.nan
+    latency: float = math.nan
+    cost: float = math.nan
+    cut_off: bool = False
+    empty: bool = False
+    parse_failure: bool = False
+    answer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One measured or failed cell, ready to be written."""
+
+    row: Row
+    expert: str
+    measurement: Measurement
+
+
+def failed(error: BaseException | str) -> Measurement:
+    """Return the measurement of a cell that could not be measured."""
+    return Measurement(math.nan, str(error))
