@@ -46,10 +46,10 @@ class Trained:
 
 
 _SIZES: dict[str, dict[str, Any]] = {
-    "small": {"hidden": 96, "layers": 2, "steps": 800},
-    "medium": {"hidden": 128, "layers": 2, "steps": 800},
-    "large": {"hidden": 192, "layers": 3, "steps": 800},
-    "huge": {"hidden": 256, "layers": 4, "steps": 600},
+    "small": {"hidden": 96, "layers": 2, "steps": 700},
+    "medium": {"hidden": 128, "layers": 2, "steps": 700},
+    "large": {"hidden": 192, "layers": 3, "steps": 500},
+    "huge": {"hidden": 256, "layers": 4, "steps": 400},
 }
 
 _DESCRIBED = {
@@ -136,15 +136,15 @@ class Plan:
     """
 
     experts: tuple[Trained, ...] = EXPERTS
-    passes: int = 4
+    passes: int = 3
     train: dict[str, int] = field(
-        default_factory=lambda: {"documents": 60, "excerpts": 150, "mixtures": 60}
+        default_factory=lambda: {"documents": 50, "excerpts": 120, "mixtures": 48}
     )
     valid: dict[str, int] = field(
-        default_factory=lambda: {"documents": 15, "excerpts": 40, "mixtures": 15}
+        default_factory=lambda: {"documents": 12, "excerpts": 30, "mixtures": 16}
     )
     test: dict[str, int] = field(
-        default_factory=lambda: {"documents": 50, "excerpts": 100, "mixtures": 50}
+        default_factory=lambda: {"documents": 50, "excerpts": 100, "mixtures": 32}
     )
     train_characters: int = 2_600_000
     epochs: int = 3
