@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from tryage.library import FILL_MASK, MASK, Library
 from tryage.runtime import Runtime
 
 from paper.texts import Cut
+
+logger = logging.getLogger("paper")
 
 BATCH_TOKENS = 4096
 """Tokens, padding included, that go through a model at once."""
@@ -89,7 +92,6 @@ def measure_split(
     *,
     passes: int,
     draws: int,
-    experts: Sequence[str],
     device: str = "cpu",
 ) -> dict[str, Losses]:
     """Measure experts on prompts; what the folder holds already is not measured again.
@@ -100,7 +102,6 @@ def measure_split(
         folder: one JSON file per expert.
         passes: parts of a draw.
         draws: how many draws.
-        experts: who is measured.
         device: where models run.
     """
     key = hashlib.sha256(
@@ -108,10 +109,11 @@ def measure_split(
     ).hexdigest()
     runtime = Runtime(library, device=device)
     found = {}
-    for name in experts:
+    for name in library.names:
         path = folder / f"{name}.json"
         if not path.is_file():
             pipeline = runtime.load(name)
+            logger.info("measuring %s (%s)", name, folder.name)
             measured = measure_expert(pipeline, cuts, passes=passes, draws=draws)
             runtime.unload(name)
             kept = {

@@ -46,8 +46,8 @@ class Trained:
 
 
 _SIZES: dict[str, dict[str, Any]] = {
-    "small": {"hidden": 96, "layers": 2, "steps": 700},
-    "medium": {"hidden": 128, "layers": 2, "steps": 700},
+    "small": {"hidden": 96, "layers": 2, "steps": 500},
+    "medium": {"hidden": 128, "layers": 2, "steps": 500},
     "large": {"hidden": 192, "layers": 3, "steps": 500},
     "huge": {"hidden": 256, "layers": 4, "steps": 400},
 }
@@ -138,13 +138,13 @@ class Plan:
     experts: tuple[Trained, ...] = EXPERTS
     passes: int = 3
     train: dict[str, int] = field(
-        default_factory=lambda: {"documents": 50, "excerpts": 120, "mixtures": 48}
+        default_factory=lambda: {"documents": 40, "excerpts": 100, "mixtures": 40}
     )
     valid: dict[str, int] = field(
         default_factory=lambda: {"documents": 12, "excerpts": 30, "mixtures": 16}
     )
     test: dict[str, int] = field(
-        default_factory=lambda: {"documents": 50, "excerpts": 100, "mixtures": 32}
+        default_factory=lambda: {"documents": 40, "excerpts": 100, "mixtures": 32}
     )
     train_characters: int = 2_600_000
     epochs: int = 3

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def train_all(plan: Plan, work: Path, corpora: Path, *, tiny: bool = False) -> N
     failed = [name for name, code in codes.items() if code]
     if failed:
         raise SystemExit(f"training failed: {', '.join(failed)}; see {work / 'logs'}")
-    write_library(plan, work)
+    write_library(plan.experts, work)
 
 
 def train_one(expert: Trained, work: Path, corpora: Path, characters: int) -> None:
@@ -102,9 +102,9 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, file)
 
 
-def write_library(plan: Plan, work: Path) -> Library:
-    """Write the library of the trained experts beside their models, and return it."""
-    experts = [expert_of(f"models/{one.name}", root=work) for one in plan.experts]
+def write_library(trained: Sequence[Trained], work: Path) -> Library:
+    """Write the library of trained experts beside their models, and return it."""
+    experts = [expert_of(f"models/{one.name}", root=work) for one in trained]
     Library(experts, name="paper").write(work / "library.yaml")
     return Library.read(work / "library.yaml")
 
