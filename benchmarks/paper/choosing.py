@@ -17,7 +17,8 @@ from tryage.encoders import SentenceEncoder, StaticEncoder
 from tryage.evaluation.baselines import NO_CHOICE, CardSelector, PromptedSelector
 from tryage.library import FILL_MASK, Endpoint, Expert
 from tryage.objective import Objective, loss_spread
-from tryage.predictors import TransformerPredictor
+from tryage.predictors import FittedPredictor, Prediction, TransformerPredictor
+from tryage.predictors.base import LOSS
 from tryage.training import fit_and_validate, scale_facts
 
 from paper.plan import DOMAINS, Plan
@@ -52,11 +53,32 @@ def fit_transformer(
     return _router(predictor, table, library), predictor.history_
 
 
-def _router(predictor: Any, table: ScoreTable, library: Library) -> Router:
+def _router(predictor: FittedPredictor, table: ScoreTable, library: Library) -> Router:
     objective = Objective.fit(
         library, {FILL_MASK: loss_spread(table.losses)}, **scale_facts(table, library)
     )
-    return Router(library, {FILL_MASK: predictor}, objective=objective)
+    return Router(library, {FILL_MASK: Remembered(predictor)}, objective=objective)
+
+
+class Remembered:
+    """A fitted predictor that predicts each prompt once, however many weights are tried on it."""
+
+    def __init__(self, predictor: FittedPredictor) -> None:
+        self._predictor = predictor
+        self._known: dict[str, tuple[Any, Any, bool]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._predictor, name)
+
+    def predict(self, prompts: Sequence[str]) -> Prediction:
+        """Return what the predictor says of the prompts' losses."""
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
+        if new:
+            found = self._predictor.predict(new)
+            rows = zip(found.mean[LOSS], found.std[LOSS], found.ood, strict=True)
+            self._known |= dict(zip(new, rows, strict=True))
+        mean, std, ood = zip(*(self._known[prompt] for prompt in prompts), strict=True)
+        return Prediction({LOSS: np.array(mean)}, {LOSS: np.array(std)}, np.array(ood))
 
 
 class NaiveBayes:
