@@ -59,12 +59,12 @@ def train(plan: Plan, args: argparse.Namespace) -> None:
 def measure(plan: Plan, args: argparse.Namespace) -> None:
     """Measure the experts, and write the score table once all of them are measured."""
     import torch
-    from tryage.library import Library
 
     from paper.draws import measure_split
     from paper.table import write_table
     from paper.texts import SPLITS, cut_prompts
     from paper.training import times, write_library
+    from tryage.library import Library
 
     torch.set_num_threads(1)
     trained = [one for one in plan.experts if (args.work / "models" / one.name).is_dir()]
@@ -108,9 +108,18 @@ def measure(plan: Plan, args: argparse.Namespace) -> None:
 
 def choose(plan: Plan, args: argparse.Namespace) -> None:
     """Fit routers and rivals on the score table, and judge them on its test prompts."""
+    from paper.page import FIGURE
     from paper.results import run
 
-    found = run(plan, args.results, args.corpora, args.work, args.encoder, args.llm)
+    found = run(
+        plan,
+        args.results,
+        args.corpora,
+        args.work,
+        encoder=args.encoder,
+        llms=args.llm,
+        figure=None if args.smoke else FIGURE,
+    )
     write_json(args.results / "paper.json", facts() | found)
 
 

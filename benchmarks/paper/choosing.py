@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from data import read_jsonl
+
+from paper.plan import DOMAINS, Plan
 from tryage import Library, Router, ScoreTable
 from tryage.encoders import SentenceEncoder, StaticEncoder
 from tryage.evaluation.baselines import NO_CHOICE, CardSelector, PromptedSelector
@@ -20,8 +22,6 @@ from tryage.objective import Objective, loss_spread
 from tryage.predictors import FittedPredictor, Prediction, TransformerPredictor
 from tryage.predictors.base import LOSS
 from tryage.training import fit_and_validate, scale_facts
-
-from paper.plan import DOMAINS, Plan
 
 logger = logging.getLogger("paper")
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from paper.texts import Cut
 from tryage.errors import ExpertError
 from tryage.files import write_text
 from tryage.labeling.prompts import Row
@@ -26,8 +28,6 @@ from tryage.labeling.tokens import Window, encode_row
 from tryage.labeling.words import MaskedText, words
 from tryage.library import FILL_MASK, MASK, Library
 from tryage.runtime import Runtime
-
-from paper.texts import Cut
 
 logger = logging.getLogger("paper")
 
@@ -225,7 +225,9 @@ def _forward(pipeline: Any, windows: Sequence[Window]) -> list[tuple[Any, Any]]:
     wanted = torch.tensor([token for window in windows for token in window.wanted])
     rows, at, wanted = (tensor.to(model.device) for tensor in (rows, at, wanted))
     with pipeline.turn():
-        states = model.model(input_ids=ids.to(model.device), attention_mask=seen.to(model.device))[0]
+        states = model.model(input_ids=ids.to(model.device), attention_mask=seen.to(model.device))[
+            0
+        ]
         logits = model.decoder(model.head(states[rows, at])).float()  # (tokens, vocabulary)
         costs = torch.nn.functional.cross_entropy(logits, wanted, reduction="none").cpu().numpy()
         hits = (logits.argmax(dim=-1) == wanted).cpu().numpy()

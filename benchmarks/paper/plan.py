@@ -65,9 +65,7 @@ _DESCRIBED = {
 }
 
 
-def _trained(
-    name: str, size: str, domains: tuple[str, ...], about: str, **only: str
-) -> Trained:
+def _trained(name: str, size: str, domains: tuple[str, ...], about: str, **only: str) -> Trained:
     recipe = Recipe(
         name=name,
         domain=domains[0] if len(domains) == 1 else "general",
@@ -102,13 +100,19 @@ EXPERTS = (
     _domain("legal-small", "small", "legal"),
     _domain("finance", "medium", "finance"),
     _trained(
-        "headlines-small", "small", ("finance",), "headlines on the price of gold",
+        "headlines-small",
+        "small",
+        ("finance",),
+        "headlines on the price of gold",
         source="headlines",
     ),
     _domain("math", "medium", "math"),
     _domain("dialogue", "medium", "dialogue"),
     _trained(
-        "irc-small", "small", ("dialogue",), "technical support channels on Ubuntu Linux",
+        "irc-small",
+        "small",
+        ("dialogue",),
+        "technical support channels on Ubuntu Linux",
         source="ubuntu-irc",
     ),
     _general("general-small", "small"),

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from paper.choosing import fit_auto, fit_transformer, mean_regret, prompted, rivals
+from paper.plan import DOMAINS, GROUPS, Plan
+from paper.table import Split, read_split
 from tryage import Goals, Library, Router, ScoreTable
+from tryage.cli.pictures import draw_front
 from tryage.evaluation import references
 from tryage.evaluation.intervals import bootstrap_intervals
 from tryage.evaluation.metrics import (
@@ -22,10 +27,6 @@ from tryage.evaluation.metrics import (
 )
 from tryage.evaluation.reliability import prediction_quality
 from tryage.library import FILL_MASK
-
-from paper.choosing import fit_auto, fit_transformer, mean_regret, prompted, rivals
-from paper.plan import DOMAINS, GROUPS, Plan
-from paper.table import Split, read_split
 
 logger = logging.getLogger("paper")
 
@@ -46,7 +47,14 @@ Ways = Mapping[str, Any]
 
 
 def run(
-    plan: Plan, results: Path, corpora: Path, work: Path, encoder: str | None, llms: Sequence[str]
+    plan: Plan,
+    results: Path,
+    corpora: Path,
+    work: Path,
+    *,
+    encoder: str | None,
+    llms: Sequence[str],
+    figure: Path | None = None,
 ) -> dict[str, Any]:
     """Fit on `train`, fix on `valid`, judge once on `test`; return what the results file holds."""
     path = results / "paper_scores.jsonl.gz"
@@ -75,7 +83,11 @@ def run(
         "compared_on_valid": compared,
         "unreadable_answers": unreadable,
         "groups": {group: _judge(test, group, ways, predicted) for group in GROUPS},
-        "size": {name: _size(router, valid, test) for name, router in routers.items()},
+        "size": {
+            # The picture is the first router's.
+            name: _size(router, valid, test, figure if number == 0 else None)
+            for number, (name, router) in enumerate(routers.items())
+        },
     }
 
 
@@ -126,9 +138,7 @@ def _decide(router: Router, prompts: Sequence[str], goals: Goals | None = None) 
 
 
 def _columns(router: Router, table: ScoreTable, goals: Goals | None = None) -> Any:
-    return np.array(
-        [table.experts.index(d.expert) for d in _decide(router, table.prompts, goals)]
-    )
+    return np.array([table.experts.index(d.expert) for d in _decide(router, table.prompts, goals)])
 
 
 def _judge(test: Split, group: str, ways: Ways, predicted: Ways) -> dict[str, Any]:
@@ -172,7 +182,8 @@ def _judge(test: Split, group: str, ways: Ways, predicted: Ways) -> dict[str, An
             name: _matrix(part, chosen[name]) for name in (*predicted, "oracle") if name in chosen
         },
         "prediction": {
-            name: prediction_quality(cells, losses[rows]) | _deciles(losses[rows], part.table.losses)
+            name: prediction_quality(cells, losses[rows])
+            | _deciles(losses[rows], part.table.losses)
             for name, losses in predicted.items()
         },
     }
@@ -230,7 +241,7 @@ def _deciles(predicted: Any, measured: Any) -> dict[str, Any]:
     return {"deciles": pairs, "decile_gap": float(gap)}
 
 
-def _size(router: Router, valid: Split, test: Split) -> dict[str, Any]:
+def _size(router: Router, valid: Split, test: Split, figure: Path | None = None) -> dict[str, Any]:
     """Loss against size: the front on the test prompts, flags, and what giving up loss saves.
 
     The weights that give up a share of the loss are found on `valid` and judged on `test`.
@@ -238,13 +249,18 @@ def _size(router: Router, valid: Split, test: Split) -> dict[str, Any]:
     table = test.table
     sizes = np.array([router.library[name].parameters for name in table.experts], dtype=float)
     free = _loss_and_size(table, _columns(router, table), sizes)
-    front = router.pareto(table, "size").to_dict()
-    weights = [
-        point["weight"] for point in router.pareto(valid.table, "size").to_dict()["points"]
-    ]
+    front = router.pareto(table, "size")
+    if figure is not None:
+        draw_front(front, figure)
+    points = router.pareto(valid.table, "size").to_dict()["points"]
+    weights = [point["weight"] for point in points]
     fine = np.unique(np.concatenate([weights, np.geomspace(1e-4, 2.0, 60)]))
-    tried = [_loss_and_size(valid.table, _columns(router, valid.table, Goals(size=float(w))), sizes) for w in fine]
-    free_valid = _loss_and_size(valid.table, _columns(router, valid.table), sizes)
+
+    def weighted(part: ScoreTable, weight: float) -> tuple[float, float]:
+        return _loss_and_size(part, _columns(router, part, Goals(size=weight)), sizes)
+
+    tried = [weighted(valid.table, float(weight)) for weight in fine]
+    free_valid = weighted(valid.table, 0.0)
     saved = {}
     for share in GIVEN_UP:
         allowed = [
@@ -253,7 +269,7 @@ def _size(router: Router, valid: Split, test: Split) -> dict[str, Any]:
             if loss <= (1 + share) * free_valid[0]
         ]
         weight = min(allowed)[1] if allowed else 0.0
-        loss, size = _loss_and_size(table, _columns(router, table, Goals(size=float(weight))), sizes)
+        loss, size = weighted(table, float(weight))
         saved[f"{100 * share:g} %"] = {
             "weight": float(weight),
             "loss_given_up": loss / free[0] - 1,
@@ -268,7 +284,7 @@ def _size(router: Router, valid: Split, test: Split) -> dict[str, Any]:
         flags[flag] = {"loss": loss, "size": size}
     return {
         "without_flag": {"loss": free[0], "size": free[1]},
-        "front": _thinned(front),
+        "front": _thinned(front.to_dict()),
         "flags": flags,
         "given_up": saved,
     }

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 from data import read_jsonl
-from tryage import ScoreTable
-from tryage.files import replacing
-from tryage.library import FILL_MASK
 
 from paper.draws import Losses
 from paper.texts import Cut, texts_of
+from tryage import ScoreTable
+from tryage.files import replacing
+from tryage.library import FILL_MASK
 
 DIGITS = 4
 

@@ -19,6 +19,9 @@ SHORTEST, LONGEST = 80, 160
 HALF = (150, 250)
 """Characters of each half of a mixture."""
 
+_Part = tuple[dict[str, Any], int, int]
+"""A row of a corpus, and a range of its characters."""
+
 SPLITS = ("train", "valid", "test")
 
 
@@ -111,7 +114,10 @@ def cut_prompts(corpora: Path, split: str, counts: Mapping[str, int]) -> list[Cu
         others = [other for other in DOMAINS if other != domain]
         for i in range(counts["mixtures"]):
             other = rows[others[i % len(others)]]
-            pair = [rows[domain][int(rng.integers(len(order)))], other[int(rng.integers(len(other)))]]
+            pair = [
+                rows[domain][int(rng.integers(len(order)))],
+                other[int(rng.integers(len(other)))],
+            ]
             cuts.append(_cut(split, "mixtures", i, [_range(row, *HALF, rng) for row in pair]))
     return cuts
 
@@ -143,7 +149,7 @@ def _range(
     return row, start, behind if behind >= 0 else end
 
 
-def _cut(split: str, group: str, number: int, parts: Sequence[tuple[dict[str, Any], int, int]]) -> Cut:
+def _cut(split: str, group: str, number: int, parts: Sequence[_Part]) -> Cut:
     pieces = tuple(
         Piece(row["domain"], row["source"], row["doc"], row["part"], start, end)
         for row, start, end in parts

@@ -17,12 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from paper.plan import Plan, Trained, smoke
+from paper.texts import training_texts
 from tryage.files import write_text
 from tryage.library import Library
 from tryage.sources import expert_of
-
-from paper.plan import Plan, Trained, smoke
-from paper.texts import training_texts
 
 STRETCH = 100
 """Steps between two lines of a log; the trainer writes its checkpoints as often."""
