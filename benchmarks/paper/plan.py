@@ -142,13 +142,13 @@ class Plan:
     experts: tuple[Trained, ...] = EXPERTS
     passes: int = 3
     train: dict[str, int] = field(
-        default_factory=lambda: {"documents": 40, "excerpts": 100, "mixtures": 40}
+        default_factory=lambda: {"documents": 24, "excerpts": 70, "mixtures": 24}
     )
     valid: dict[str, int] = field(
-        default_factory=lambda: {"documents": 12, "excerpts": 30, "mixtures": 16}
+        default_factory=lambda: {"documents": 8, "excerpts": 20, "mixtures": 8}
     )
     test: dict[str, int] = field(
-        default_factory=lambda: {"documents": 40, "excerpts": 100, "mixtures": 32}
+        default_factory=lambda: {"documents": 30, "excerpts": 60, "mixtures": 16}
     )
     train_characters: int = 2_600_000
     epochs: int = 3
