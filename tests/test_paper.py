@@ -183,3 +183,40 @@ def test_the_domain_classifier_tells_domains_apart(paper, corpora):
     cuts = paper.texts.cut_prompts(corpora, "test", {"documents": 3, "excerpts": 0, "mixtures": 0})
     found = classifier.classify([cut.text for cut in cuts])
     assert [paper.plan.DOMAINS[number] for number in found] == [cut.domain for cut in cuts]
+
+
+def test_a_local_language_model_can_be_asked(paper, tiny_causal):
+    ask = paper.choosing.asker(str(tiny_causal))
+    question = "Which of these models?"
+    assert isinstance(ask(question), str)
+    assert ask(question) == ask(question)
+
+
+def test_the_page_holds_the_tables_of_the_results(paper):
+    text = paper.page.PAGE.read_text(encoding="utf-8")
+    for name, table in paper.page.tables(RESULTS).items():
+        begin, end = paper.page.marks(name)
+        assert f"{begin}\n{table}\n{end}" in text, name
+    assert paper.page.FIGURE.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_committed_table_is_what_the_results_were_made_from(paper):
+    import gzip
+
+    path = RESULTS / "paper_scores.jsonl.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    found = json.loads((RESULTS / "paper.json").read_text(encoding="utf-8"))
+    assert path.stat().st_size < 2_000_000
+    for split, counts in found["prompts"].items():
+        for group, count in counts.items():
+            assert sum(line["split"] == split and line["group"] == group for line in lines) == count
+    names = [one.name for one in paper.plan.EXPERTS]
+    allowed = {"id", "split", "group", "domain", "pieces", "losses", "accuracy", "second"}
+    assert all(list(line["losses"]) == names and set(line) <= allowed for line in lines)
+    for group, part in found["groups"].items():
+        both = [(e["losses"], e["second"]) for e in lines if e["id"].startswith(f"test/{group}/")]
+        same = [min(a, key=a.get) == min(b, key=b.get) for a, b in both]
+        # Every domain has as many prompts, so the mean over domains is the plain mean.
+        assert part["ceiling"]["mean"] == pytest.approx(np.mean(same)), group
+        assert part["ways"]["oracle"]["regret"]["mean"] == 0
