@@ -39,7 +39,7 @@ GIVEN_UP = (0.01, 0.05, 0.10)
 
 FLAGS = ("[Flag: small model]", "[Flag: smallest model]")
 
-TRANSFORMER = {"max_tokens": 64, "rate": 1e-4, "batch": 32}
+TRANSFORMER = {"max_tokens": 48, "rate": 1e-4, "batch": 16}
 """Settings of the fine-tuned predictor: fixed beforehand, none compared."""
 
 Ways = Mapping[str, Any]
