@@ -46,8 +46,8 @@ class Trained:
 
 
 _SIZES: dict[str, dict[str, Any]] = {
-    "small": {"hidden": 96, "layers": 2, "steps": 400},
-    "medium": {"hidden": 128, "layers": 2, "steps": 300},
+    "small": {"hidden": 96, "layers": 2, "steps": 250},
+    "medium": {"hidden": 128, "layers": 2, "steps": 250},
     "large": {"hidden": 192, "layers": 3, "steps": 500},
     "huge": {"hidden": 256, "layers": 4, "steps": 400},
 }
