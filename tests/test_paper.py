@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PARTS = ("plan", "texts", "training", "draws", "table", "results", "choosing", "page")
 COUNTS = {"documents": 1, "excerpts": 3, "mixtures": 2}
-WORDS = "the old river runs past seven quiet houses before it's night and nobody counts them".split()
+WORDS = (
+    "the old river runs past seven quiet houses before it's night and nobody counts them".split()
+)
 
 
 @pytest.fixture(scope="module")

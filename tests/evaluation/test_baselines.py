@@ -65,7 +65,7 @@ def test_an_error_of_the_model_is_passed_on():
 
 
 def test_a_question_without_its_places_is_refused():
-    with pytest.raises(ValueError, match="no {prompt}"):
+    with pytest.raises(ValueError, match=r"no \{prompt\}"):
         PromptedSelector(str, CARDS, question="Which of {cards}?")
 
 
