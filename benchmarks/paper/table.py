@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,6 @@ class Split:
 
         A mixture counts under its first domain.
         """
-        from dataclasses import replace
-
         rows = np.array([name == group for name in self.table.groups])
         table = self.table.select(rows)
         domains = tuple(d for d, kept in zip(self.domains, rows, strict=True) if kept)
