@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: quickstart test lint types wheel test-openai-like bench-routing bench-speed bench-adapters
-.PHONY: bench-runtime bench-labelling bench-labelling-curve test-lowest clean
+.PHONY: bench-runtime bench-labelling bench-labelling-curve bench-paper test-lowest clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -74,6 +74,14 @@ bench-labelling: $(READY)
 # Regret against the number of labelled prompts. Needs the benchmark data.
 bench-labelling-curve: $(READY)
 	$(BIN)/python benchmarks/labelling_curve.py
+
+# The paper's experiment: trains seventeen small experts, so it takes an hour on two cores; goes on
+# where it was. MINILM=FOLDER of a small encoder adds the paper's predictor, LLM=MODEL a language
+# model that picks from the experts' cards.
+WORK ?= $(HOME)/.cache/tryage/paper
+bench-paper: $(READY)
+	cd benchmarks && PYTHONPATH=.. ../$(BIN)/python -m paper all --work $(abspath $(WORK)) \
+		$(if $(MINILM),--encoder $(abspath $(MINILM))) $(if $(LLM),--llm $(LLM))
 
 # Everything the checkout needs, in a virtual environment of its own. The stamp is written last, so
 # an interrupted install is taken up again.

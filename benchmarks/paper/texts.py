@@ -1,0 +1,175 @@
+"""The corpora: training texts of an expert, and prompts cut from texts of another split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from data import read_jsonl
+
+from paper.plan import DOMAINS, Trained
+
+SHORTEST, LONGEST = 80, 160
+"""Characters of an excerpt."""
+
+HALF = (150, 250)
+"""Characters of each half of a mixture."""
+
+_Part = tuple[dict[str, Any], int, int]
+"""A row of a corpus, and a range of its characters."""
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Where a prompt's text stands: split, domain, source document, part, character range."""
+
+    domain: str
+    source: str
+    doc: str
+    part: int
+    start: int
+    end: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The piece as JSON types; it holds no text."""
+        return {
+            "domain": self.domain,
+            "source": self.source,
+            "doc": self.doc,
+            "part": self.part,
+            "span": [self.start, self.end],
+        }
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A prompt cut from the corpora.
+
+    Attributes:
+        id: split, group, domains and number.
+        group: one of `paper.plan.GROUPS`.
+        domain: its domain; of a mixture both, with a plus between.
+        text: the prompt.
+        pieces: where the text comes from.
+    """
+
+    id: str
+    group: str
+    domain: str
+    text: str
+    pieces: tuple[Piece, ...]
+
+
+def training_texts(corpora: Path, expert: Trained, characters: int) -> list[str]:
+    """Return the texts that an expert is trained on, shuffled by its recipe's seed.
+
+    Args:
+        corpora: folder of the corpora.
+        expert: the expert.
+        characters: how many at most, in equal parts of its domains.
+    """
+    rng = np.random.default_rng([expert.recipe.seed, 11])
+    texts: list[str] = []
+    for domain in expert.domains:
+        rows = list(read_jsonl(corpora / domain / "train.jsonl"))
+        rows = [row for row in rows if all(row.get(k) == v for k, v in expert.only.items())]
+        size = 0
+        for number in rng.permutation(len(rows)).tolist():
+            if size >= characters / len(expert.domains):
+                break
+            texts.append(rows[number]["text"])
+            size += len(rows[number]["text"])
+    return [texts[number] for number in rng.permutation(len(texts)).tolist()]
+
+
+def cut_prompts(corpora: Path, split: str, counts: Mapping[str, int]) -> list[Cut]:
+    """Cut the prompts of a split: whole documents, excerpts, and mixtures of two domains.
+
+    Experts have seen the texts of the split `train`, so losses there would be too low: prompts
+    to learn from and to choose on both come from `valid`, of source documents that they share
+    with nobody else.
+
+    Args:
+        corpora: folder of the corpora.
+        split: "train", "valid" or "test".
+        counts: prompts of each domain, by group; of mixtures those whose first half it is.
+    """
+    rows = {domain: _rows(corpora, split, domain) for domain in DOMAINS}
+    cuts: list[Cut] = []
+    for number, domain in enumerate(DOMAINS):
+        rng = np.random.default_rng([SPLITS.index(split), number, 12])
+        order = rng.permutation(len(rows[domain])).tolist()
+        for i in range(min(counts["documents"], len(order))):
+            row = rows[domain][order[i]]
+            cuts.append(_cut(split, "documents", i, [(row, 0, len(row["text"]))]))
+        for i in range(counts["excerpts"]):
+            row = rows[domain][order[-1 - i % len(order)]]
+            cuts.append(_cut(split, "excerpts", i, [_range(row, SHORTEST, LONGEST, rng)]))
+        others = [other for other in DOMAINS if other != domain]
+        for i in range(counts["mixtures"]):
+            other = rows[others[i % len(others)]]
+            pair = [
+                rows[domain][int(rng.integers(len(order)))],
+                other[int(rng.integers(len(other)))],
+            ]
+            cuts.append(_cut(split, "mixtures", i, [_range(row, *HALF, rng) for row in pair]))
+    return cuts
+
+
+def _rows(corpora: Path, split: str, domain: str) -> list[dict[str, Any]]:
+    """The rows of a domain that a split's prompts are cut from."""
+    if split == "test":
+        return list(read_jsonl(corpora / domain / "test.jsonl"))
+    # A third of the documents of `valid` is for choosing configurations, the rest to learn from.
+    rows = list(read_jsonl(corpora / domain / "valid.jsonl"))
+    return [row for row in rows if (_third(row["doc"]) == 0) == (split == "valid")]
+
+
+def _third(doc: str) -> int:
+    return hashlib.sha256(doc.encode()).digest()[0] % 3
+
+
+def _range(
+    row: dict[str, Any], shortest: int, longest: int, rng: np.random.Generator
+) -> tuple[dict[str, Any], int, int]:
+    """A random stretch of a text that begins and ends between words, where that is possible."""
+    text = row["text"]
+    length = min(int(rng.integers(shortest, longest + 1)), len(text))
+    start = int(rng.integers(len(text) - length + 1))
+    before = text.rfind(" ", max(start - 20, 0), start)
+    start = before + 1 if before >= 0 else start
+    end = min(start + length, len(text))
+    behind = text.rfind(" ", max(end - 20, start + shortest), end)
+    return row, start, behind if behind >= 0 else end
+
+
+def _cut(split: str, group: str, number: int, parts: Sequence[_Part]) -> Cut:
+    pieces = tuple(
+        Piece(row["domain"], row["source"], row["doc"], row["part"], start, end)
+        for row, start, end in parts
+    )
+    domain = "+".join(piece.domain for piece in pieces)
+    text = "\n".join(row["text"][start:end] for row, start, end in parts)
+    return Cut(f"{split}/{group}/{domain}/{number}", group, domain, text, pieces)
+
+
+def texts_of(corpora: Path, split: str, lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Cut again the prompts of a table that holds spans and no texts."""
+    name = "test" if split == "test" else "valid"
+    rows = {
+        (domain, row["doc"], row["part"]): row["text"]
+        for domain in DOMAINS
+        for row in read_jsonl(corpora / domain / f"{name}.jsonl")
+    }
+    for line in lines:
+        parts = []
+        for piece in line["pieces"]:
+            start, end = piece["span"]
+            parts.append(rows[piece["domain"], piece["doc"], piece["part"]][start:end])
+        yield "\n".join(parts)

@@ -1,0 +1,120 @@
+"""Train the experts, two at a time, each in a process of its own on one thread.
+
+A process that is interrupted goes on from the quickstart trainer's last checkpoint (safetensors).
+What each stretch of a training took is appended to the expert's log, so that the times of an
+interrupted training add up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from paper.plan import Plan, Trained, smoke
+from paper.texts import training_texts
+from tryage.files import write_text
+from tryage.library import Library
+from tryage.sources import expert_of
+
+STRETCH = 100
+"""Steps between two lines of a log; the trainer writes its checkpoints as often."""
+
+PROCESSES = 2
+
+
+def train_all(plan: Plan, work: Path, corpora: Path, *, tiny: bool = False) -> None:
+    """Train every expert that is not there yet; the longest trainings begin first.
+
+    Args:
+        plan: the experts.
+        work: folder for weights (`models/`) and logs (`logs/`).
+        corpora: folder of the corpora.
+        tiny: whether `plan` is the smoke run's, for the processes to know.
+
+    Raises:
+        SystemExit: a training failed; its log says why.
+    """
+    (work / "logs").mkdir(parents=True, exist_ok=True)
+    waiting = [one for one in plan.experts if not (work / "models" / one.name).is_dir()]
+    waiting.sort(key=lambda one: one.recipe.hidden**2 * one.recipe.steps, reverse=True)
+
+    def run(expert: Trained) -> int:
+        command = [sys.executable, "-m", "paper.training", str(work), str(corpora), expert.name]
+        with (work / "logs" / f"{expert.name}.txt").open("a", encoding="utf-8") as log:
+            return subprocess.run(
+                command + ["--smoke"] * tiny,
+                stdout=log,
+                stderr=log,
+                cwd=Path(__file__).parents[1],
+                env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+                check=False,
+            ).returncode
+
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        codes = dict(zip((one.name for one in waiting), pool.map(run, waiting), strict=True))
+    failed = [name for name, code in codes.items() if code]
+    if failed:
+        raise SystemExit(f"training failed: {', '.join(failed)}; see {work / 'logs'}")
+    write_library(plan.experts, work)
+
+
+def train_one(expert: Trained, work: Path, corpora: Path, characters: int) -> None:
+    """Train one expert in this process, and log what each stretch of steps took."""
+    import torch
+
+    from tryage.quickstart.experts import train
+
+    torch.set_num_threads(1)
+    log = work / "logs" / f"{expert.name}.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    before = [time.time(), time.process_time()]
+
+    def tell(step: int) -> None:
+        if step % STRETCH == 0 or step == expert.recipe.steps:
+            now = [time.time(), time.process_time()]
+            line = {"step": step, "wall": now[0] - before[0], "cpu": now[1] - before[1]}
+            with log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            before[:] = now
+
+    folder = work / "models" / expert.name
+    train(expert.recipe, training_texts(corpora, expert, characters), folder, progress=tell)
+    # The trainer's own card tells of the quickstart's texts.
+    write_text(folder / "README.md", f"# {expert.name}\n\n{expert.card}\n")
+
+
+def times(expert: Trained, work: Path) -> dict[str, float]:
+    """Return the wall and CPU seconds that a training took, interruptions left out."""
+    found = list(_lines(work / "logs" / f"{expert.name}.jsonl"))
+    return {kind: sum(line[kind] for line in found) for kind in ("wall", "cpu")}
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
+def write_library(trained: Sequence[Trained], work: Path) -> Library:
+    """Write the library of trained experts beside their models, and return it."""
+    experts = [expert_of(f"models/{one.name}", root=work) for one in trained]
+    Library(experts, name="paper").write(work / "library.yaml")
+    return Library.read(work / "library.yaml")
+
+
+def main() -> None:
+    """Train the expert named on the command line."""
+    work, corpora, name, *rest = sys.argv[1:]
+    plan = smoke() if rest else Plan()
+    expert = next(one for one in plan.experts if one.name == name)
+    train_one(expert, Path(work), Path(corpora), plan.train_characters)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""The paper's experiment: its parts on small texts, and its page against its results."""
+
+import importlib
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PARTS = ("plan", "texts", "training", "draws", "table", "results", "choosing", "page")
+COUNTS = {"documents": 1, "excerpts": 3, "mixtures": 2}
+WORDS = (
+    "the old river runs past seven quiet houses before it's night and nobody counts them".split()
+)
+
+
+@pytest.fixture(scope="module")
+def paper():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        yield SimpleNamespace(**{name: importlib.import_module(f"paper.{name}") for name in PARTS})
+
+
+@pytest.fixture(scope="module")
+def corpora(paper, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpora")
+    rng = random.Random(0)
+    for domain in paper.plan.DOMAINS:
+        (folder / domain).mkdir()
+        for split, count in (("train", 8), ("valid", 12), ("test", 6)):
+            rows = [
+                {
+                    "text": f"{domain} " + " ".join(rng.choices([*WORDS, domain], k=90)) + ".",
+                    "domain": domain,
+                    "source": "made up",
+                    "doc": f"{split}-{number}",
+                    "part": 0,
+                }
+                for number in range(count)
+            ]
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / domain / f"{split}.jsonl").write_text(lines)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(paper, corpora, tmp_path_factory):
+    """A folder with one small expert, and the expert."""
+    work = tmp_path_factory.mktemp("work")
+    [expert] = [one for one in paper.plan.EXPERTS if one.name == "general-small"]
+    expert = replace(expert, recipe=replace(expert.recipe, steps=2, hidden=32, vocabulary=400))
+    paper.training.train_one(expert, work, corpora, 20_000)
+    return work, expert
+
+
+def test_the_experts_are_those_that_the_experiment_asks_for(paper):
+    experts = paper.plan.EXPERTS
+    assert len(experts) >= 14
+    alone = {one.domains[0] for one in experts if len(one.domains) == 1 and not one.only}
+    assert alone == set(paper.plan.DOMAINS)
+    widths = {one.recipe.hidden for one in experts if len(one.domains) > 1}
+    assert len(widths) == 3
+    sizes = {}
+    for one in experts:
+        if len(one.domains) == 1 and not one.only:
+            sizes.setdefault(one.domains[0], set()).add(one.recipe.hidden)
+    assert sum(len(found) > 1 for found in sizes.values()) >= 2
+
+
+def test_a_draw_hides_every_word_once(paper):
+    from tryage.labeling.words import words
+
+    text = "It's a word, and another_word; 12 of them. " * 5
+    for passes in (1, 3, 500):
+        hidden = [span for part in paper.draws.deal_words(text, passes, 0) for span in part.spans]
+        assert sorted(hidden) == words(text)
+
+
+def test_draws_differ_and_repeat(paper):
+    text = " ".join(WORDS)
+    first, second = (paper.draws.deal_words(text, 3, draw) for draw in (0, 1))
+    assert [part.spans for part in first] != [part.spans for part in second]
+    assert first == paper.draws.deal_words(text, 3, 0)
+    assert all(part.prompt.count("[MASK]") == len(part.spans) for part in first)
+
+
+def test_prompts_are_cut_as_said_and_found_again_by_their_spans(paper, corpora):
+    for split in paper.texts.SPLITS:
+        cuts = paper.texts.cut_prompts(corpora, split, COUNTS)
+        assert len({cut.id for cut in cuts}) == len(cuts)
+        for cut in cuts:
+            if cut.group == "excerpts":
+                assert 80 <= len(cut.text) <= 160
+            assert len(cut.pieces) == (2 if cut.group == "mixtures" else 1)
+        lines = [{"pieces": [piece.to_dict() for piece in cut.pieces]} for cut in cuts]
+        assert list(paper.texts.texts_of(corpora, split, lines)) == [cut.text for cut in cuts]
+        assert cuts == paper.texts.cut_prompts(corpora, split, COUNTS)
+
+
+def test_no_document_serves_two_splits_or_an_expert(paper, corpora):
+    documents = {
+        split: {
+            (piece.domain, piece.doc)
+            for cut in paper.texts.cut_prompts(corpora, split, COUNTS)
+            for piece in cut.pieces
+        }
+        for split in paper.texts.SPLITS
+    }
+    assert not documents["train"] & documents["valid"]
+    for name, found in documents.items():
+        assert {doc.split("-")[0] for _, doc in found} == {"test" if name == "test" else "valid"}
+
+
+def test_an_expert_measures_as_labelling_does(paper, corpora, trained):
+    from tryage.labeling.losses import measure_rows
+    from tryage.labeling.prompts import Row
+    from tryage.runtime import Runtime
+
+    work, expert = trained
+    cuts = paper.texts.cut_prompts(corpora, "test", COUNTS)
+    library = paper.training.write_library([expert], work)
+    pipeline = Runtime(library).load(expert.name)
+    found = paper.draws.measure_expert(pipeline, cuts, passes=3, draws=2)
+    assert found.loss.shape == found.accuracy.shape == (2, len(cuts))
+    assert ((found.accuracy >= 0) & (found.accuracy <= 1)).all()
+    for number, cut in enumerate(cuts):
+        parts = paper.draws.deal_words(cut.text, 3, 1)
+        rows = [
+            Row(str(i), part.prompt, "fill-mask", None, part.text, part)
+            for i, part in enumerate(parts)
+        ]
+        losses = {}
+        for numbers, measured in measure_rows(pipeline, rows, max_window=2048, batch_tokens=2048):
+            losses |= {i: one.loss for i, one in zip(numbers, measured, strict=True)}
+        sizes = [part.hidden_bytes for part in parts]
+        expected = np.average([losses[i] for i in range(len(rows))], weights=sizes)
+        assert found.loss[1, number] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_training_that_is_there_is_not_repeated(paper, corpora, trained):
+    work, expert = trained
+    seconds = paper.training.times(expert, work)
+    assert seconds["cpu"] > 0
+    before = (work / "models" / expert.name / "model.safetensors").stat().st_mtime_ns
+    paper.training.train_all(paper.plan.Plan(experts=(expert,)), work, corpora)
+    assert (work / "models" / expert.name / "model.safetensors").stat().st_mtime_ns == before
+    assert paper.training.times(expert, work) == seconds
+
+
+def test_what_is_measured_is_kept_and_other_prompts_are_refused(paper, corpora, trained, tmp_path):
+    work, expert = trained
+    library = paper.training.write_library([expert], work)
+    cuts = paper.texts.cut_prompts(corpora, "valid", COUNTS)
+    first = paper.draws.measure_split(library, cuts, tmp_path, passes=3, draws=1)
+    again = paper.draws.measure_split(library, cuts, tmp_path, passes=3, draws=1)
+    assert np.array_equal(first[expert.name].loss, again[expert.name].loss)
+    assert again[expert.name].seconds == first[expert.name].seconds
+    with pytest.raises(SystemExit, match="other prompts"):
+        paper.draws.measure_split(library, cuts[1:], tmp_path, passes=3, draws=1)
+
+
+def test_the_table_holds_numbers_and_spans_and_reads_back(paper, corpora, tmp_path):
+    cuts = paper.texts.cut_prompts(corpora, "test", COUNTS)
+    values = np.arange(2.0 * len(cuts)).reshape(2, -1) / 8
+    found = {name: paper.draws.Losses(values + i, values, 0.0) for i, name in enumerate("ab")}
+    path = tmp_path / "scores.jsonl.gz"
+    paper.table.write_table(path, {"test": (cuts, found)})
+    split = paper.table.read_split(path, corpora, "test")
+    assert split.table.prompts == tuple(cut.text for cut in cuts)
+    assert np.array_equal(split.table.losses[:, 1], values[0] + 1)
+    assert np.array_equal(split.second[:, 0], values[1])
+    part = split.part("mixtures")
+    assert set(part.table.groups) == set(paper.plan.DOMAINS)
+    assert len(part.table) == 2 * len(paper.plan.DOMAINS)
+
+
+def test_the_domain_classifier_tells_domains_apart(paper, corpora):
+    texts = paper.choosing.domain_texts(corpora, 10_000)
+    classifier = paper.choosing.NaiveBayes(texts, smoothing=0.1)
+    cuts = paper.texts.cut_prompts(corpora, "test", {"documents": 3, "excerpts": 0, "mixtures": 0})
+    found = classifier.classify([cut.text for cut in cuts])
+    assert [paper.plan.DOMAINS[number] for number in found] == [cut.domain for cut in cuts]
+
+
+def test_a_local_language_model_can_be_asked(paper, tiny_causal):
+    ask = paper.choosing.asker(str(tiny_causal))
+    question = "Which of these models?"
+    assert isinstance(ask(question), str)
+    assert ask(question) == ask(question)
+
+
+def test_the_page_holds_the_tables_of_the_results(paper):
+    text = paper.page.PAGE.read_text(encoding="utf-8")
+    for name, table in paper.page.tables(RESULTS).items():
+        begin, end = paper.page.marks(name)
+        assert f"{begin}\n{table}\n{end}" in text, name
+    assert paper.page.FIGURE.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_committed_table_is_what_the_results_were_made_from(paper):
+    import gzip
+
+    path = RESULTS / "paper_scores.jsonl.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    found = json.loads((RESULTS / "paper.json").read_text(encoding="utf-8"))
+    assert path.stat().st_size < 2_000_000
+    for split, counts in found["prompts"].items():
+        for group, count in counts.items():
+            assert sum(line["split"] == split and line["group"] == group for line in lines) == count
+    names = [one.name for one in paper.plan.EXPERTS]
+    allowed = {"id", "split", "group", "domain", "pieces", "losses", "accuracy", "second"}
+    assert all(list(line["losses"]) == names and set(line) <= allowed for line in lines)
+    for group, part in found["groups"].items():
+        both = [(e["losses"], e["second"]) for e in lines if e["id"].startswith(f"test/{group}/")]
+        same = [min(a, key=a.get) == min(b, key=b.get) for a, b in both]
+        # Every domain has as many prompts, so the mean over domains is the plain mean.
+        assert part["ceiling"]["mean"] == pytest.approx(np.mean(same)), group
+        assert part["ways"]["oracle"]["regret"]["mean"] == 0
