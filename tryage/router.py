@@ -228,7 +228,8 @@ class Router:
         Args:
             expert: the new expert, of a task that the router knows.
             probes: its measured results on prompts like those the router was fitted on; a few
-                hundred do. Scales of goals stay as they are.
+                hundred do, and more where it differs little from the others. Results of known
+                experts on the same prompts make the most of them. Scales of goals stay as they are.
 
         Raises:
             LibraryError: the library has an expert of that name.
@@ -244,9 +245,10 @@ class Router:
                 f"expert {expert.name!r} is of task {expert.task!r}, but the router was fitted on "
                 f"{', '.join(self.predictors)}; fit one for that task"
             )
-        column = probes.reorder([expert.name])
-        column = column.select(~np.isnan(column.losses[:, 0]))
-        grown = predictor.with_expert(column.prompts, column)
+        told = [name for name in probes.experts if name in predictor.experts_]
+        columns = probes.reorder([expert.name, *told])
+        columns = columns.select(~np.isnan(columns.losses[:, 0]))
+        grown = predictor.with_expert(columns.prompts, columns)
         return self._changed(library, {**self.predictors, expert.task: grown})
 
     def without(self, *names: str) -> Router:

@@ -1,0 +1,67 @@
+"""Vectors of an encoder that takes minutes, kept between runs outside the checkout."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tryage.encoders import SentenceEncoder
+from tryage.files import replacing
+from tryage.quickstart.workspace import cache_folder
+
+BATCH = 512
+
+
+class StoredEncoder:
+    """A sentence-transformers model whose vectors are kept in Tryage's cache, prompt by prompt.
+
+    Args:
+        model: folder of the model; its weights are part of the name that vectors are kept under.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.behind = SentenceEncoder(model)
+        self.name = Path(model).name
+        weights = hashlib.sha256((Path(model) / "model.safetensors").read_bytes()).hexdigest()
+        self._file = cache_folder() / "benchmarks" / f"vectors-{weights[:16]}.npz"
+        self._known: dict[str, NDArray[np.float32]] = {}
+        if self._file.is_file():
+            with np.load(self._file, allow_pickle=False) as stored:
+                self._known = dict(zip(stored["keys"].tolist(), stored["vectors"], strict=True))
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self.behind.dim
+
+    def encode(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Return one unit vector per prompt, shape (n_prompts, dim); new ones are kept."""
+        keys = [_key(prompt) for prompt in prompts]
+        fresh = {k: p for k, p in zip(keys, prompts, strict=True) if k not in self._known}
+        lacking = sorted(fresh, key=lambda key: len(fresh[key]))  # alike lengths pad least
+        for start in range(0, len(lacking), BATCH):
+            part = lacking[start : start + BATCH]
+            vectors = self.behind.encode([fresh[key] for key in part])
+            self._known.update(zip(part, vectors, strict=True))
+            self._keep()
+        return np.stack([self._known[key] for key in keys])
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Save what names the model; the vectors are not part of it."""
+        return self.behind.save(folder)
+
+    def _keep(self) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(self._file) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file, keys=np.array(list(self._known)), vectors=np.stack([*self._known.values()])
+            )
+
+
+def _key(prompt: str) -> str:
+    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:32]
