@@ -119,6 +119,7 @@ class Router:
         """
         from tryage import training
         from tryage.encoders import resolve_encoder
+        from tryage.evaluation.choices import among_best_of
 
         training.check_kind(predictor)  # an unknown kind fails before the encoder loads
         ready = resolve_encoder(encoder)
@@ -126,12 +127,14 @@ class Router:
         spreads: dict[str, float] = {}
         validation: dict[str, Any] = {}
         choices: dict[str, Any] = {}
+        among_best: dict[str, Any] = {}
         for task, part in table.by_task(library).items():
             fitted = training.fit_and_validate(part, predictor, ready, seed)
             predictors[task], validation[task] = fitted.predictor, fitted.validation
             if fitted.choice is not None:
                 choices[task] = fitted.choice
             spreads[task] = loss_spread(part.losses)
+            among_best[task] = among_best_of(part)
         facts = {
             "predictor": predictor,
             "encoder": ready.name,
@@ -141,6 +144,7 @@ class Router:
             "kind": table.kind,
             "data_sha256": table.hash,
             "validation": validation,
+            "among_best": among_best,
         }
         if choices:
             facts["choice"] = choices

@@ -327,7 +327,7 @@ def test_a_newcomer_of_few_probes_is_not_believed_for_its_luck():
 def test_results_of_known_experts_on_the_probes_tell_hard_probes_from_a_bad_newcomer():
     """Probes that happened to be hard, answered by everyone: the newcomer is no worse for it."""
     rng = np.random.default_rng(13)
-    vectors, camp = two_camps(400)
+    vectors, _ = two_camps(400)
     hard = rng.random((400, 1))
     losses = np.clip(hard + rng.normal(0, 0.1, (400, 5)) + 0.05 * np.arange(5), 0.0, 1.0)
     predictor = fit(ClustersPredictor, vectors, losses[:, :4], k=2)
