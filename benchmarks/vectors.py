@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tryage.encoders import SentenceEncoder
+from tryage.encoders import resolve_encoder
 from tryage.files import replacing
 from tryage.quickstart.workspace import cache_folder
 
@@ -21,14 +22,16 @@ class StoredEncoder:
     """A sentence-transformers model whose vectors are kept in Tryage's cache, prompt by prompt.
 
     Args:
-        model: folder of the model; its weights are part of the name that vectors are kept under.
+        model: folder of the model; its weights and settings name the file that keeps its vectors.
     """
 
     def __init__(self, model: str) -> None:
-        self.behind = SentenceEncoder(model)
+        self.behind = resolve_encoder(model)
         self.name = Path(model).name
-        weights = hashlib.sha256((Path(model) / "model.safetensors").read_bytes()).hexdigest()
-        self._file = cache_folder() / "benchmarks" / f"vectors-{weights[:16]}.npz"
+        digest = hashlib.sha256((Path(model) / "model.safetensors").read_bytes())
+        settings = {k: v for k, v in self.behind.save(Path(model)).items() if k != "model"}
+        digest.update(json.dumps(settings, sort_keys=True).encode())
+        self._file = cache_folder() / "benchmarks" / f"vectors-{digest.hexdigest()[:16]}.npz"
         self._known: dict[str, NDArray[np.float32]] = {}
         if self._file.is_file():
             with np.load(self._file, allow_pickle=False) as stored:
