@@ -36,8 +36,10 @@ test-openai-like: .venv-openai-like/.ready
 	touch $@
 
 # Needs the benchmark data: TRYAGE_DATA, else ../shared/data.
+# MINILM=FOLDER of all-MiniLM-L6-v2 adds `auto` over it, TRANSFORMER=1 that model fine-tuned.
 bench-routing: $(READY)
-	$(BIN)/python benchmarks/routing.py
+	$(BIN)/python benchmarks/routing.py $(if $(MINILM),--minilm $(MINILM)) \
+		$(if $(TRANSFORMER),--transformer)
 
 # On a machine that does nothing else: ratios hold anywhere, 95th percentiles do not.
 # MINILM=FOLDER of all-MiniLM-L6-v2 adds the baselines.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +68,18 @@ class StoredEncoder:
 
 def _key(prompt: str) -> str:
     return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def kept(
+    use: str, prompts: Sequence[str], make: Callable[[], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return an array about some prompts, made once and kept in Tryage's cache."""
+    digest = hashlib.sha256("".join(_key(prompt) for prompt in prompts).encode()).hexdigest()
+    file = cache_folder() / "benchmarks" / f"{use}-{digest[:16]}.npy"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        made = make()
+        with replacing(file) as temporary, temporary.open("wb") as opened:
+            np.save(opened, made)
+    found: NDArray[np.float64] = np.load(file, allow_pickle=False)
+    return found

@@ -353,7 +353,7 @@ def test_a_sentence_transformers_folder_is_an_encoder(tmp_path, tiny_masked):
 def test_surface_features_are_joined_to_a_models_vectors_unless_it_was_saved_without(
     tmp_path, tiny_masked
 ):
-    """Two prompts that the model hardly tells apart look different; older routers stay as fitted."""
+    """Prompts of equal words may look different; a router saved without them stays as it was."""
     encoder = resolve_encoder(sentence_model(tmp_path / "model", tiny_masked))
     config = encoder.save(tmp_path)
     scales = config.pop("surface")
