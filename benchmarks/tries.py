@@ -211,8 +211,8 @@ def page(results: dict[str, Any]) -> str:
     lines += [
         "",
         f"{results['prompts']} training prompts of open7, five folds, mean of {len(SEEDS)} seeds "
-        f"of folds; group best is that of the training folds. `{results['command']}`. In the scores' "
-        f"{stored['cells']} cells that keep a probability beside, "
+        f"of folds; group best is that of the training folds. `{results['command']}`. In the "
+        f"scores' {stored['cells']} cells that keep a probability beside, "
         f"{100 * stored['right_where_positive']:.1f} % of the answers are right where it is above "
         f"0 and {100 * stored['right_where_zero']:.1f} % where it is 0.",
     ]
