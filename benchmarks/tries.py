@@ -152,6 +152,9 @@ def tries(
         "clusters, half of the labels": compare(table, static, ClustersPredictor, share=0.5),
         "clusters, 10 in each clustering": compare(table, static, lambda: ClustersPredictor(k=10)),
         "clusters, 80 in each clustering": compare(table, static, lambda: ClustersPredictor(k=80)),
+        "hybrid": compare(table, static, HybridPredictor),
+        "linear": compare(table, static, LinearPredictor),
+        "nearest, 80 prompts": compare(table, static, NearestPredictor),
         "nearest, 320 prompts": compare(table, static, lambda: NearestPredictor(k=320)),
         "the label, and linear within the group": compare(
             table, static, LinearPredictor, how=by_group

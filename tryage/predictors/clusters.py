@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.encoders import Encoder
-from tryage.predictors.base import Floats, Targets, VectorPredictor, Vectors
+from tryage.predictors.base import LOSS, Floats, Targets, VectorPredictor, Vectors
 from tryage.predictors.cells import cells_apart, newcomers_cells
 from tryage.predictors.kmeans import spherical_kmeans
 
@@ -95,16 +95,26 @@ class ClustersPredictor(VectorPredictor):
     def _fit_newcomer(
         self, target: str, vectors: Vectors, values: Floats, beside: Floats
     ) -> Targets:
-        """Expect of a new expert's cells what the known experts' cells make likely."""
+        """Expect of a new expert's cells what the known experts' cells make likely.
+
+        Costs and lengths are compared as multiples of each expert's average, since experts differ
+        in them by orders of magnitude.
+        """
         own = self.averages_[target][-1]
-        known = self.averages_[target][:-1] + self.fitted_[target]["shifts"]  # (cells, n_known)
-        member = self._membership(vectors)
+        averages = self.averages_[target][:-1]
+        known = averages + self.fitted_[target]["shifts"]  # (cells, n_known)
+        units, unit = np.ones(len(averages)), 1.0
+        if target != LOSS and (averages > 0).all() and np.nanmean(values) > 0:
+            units, unit = averages, float(np.nanmean(values))
+        known, beside, values = known / units, beside / units, values / unit
         if known.shape[1] < 2:
             # One expert shows no scatter between experts; the newcomer's own stands in for it.
-            known = np.full((len(known), 2), own) + np.nanstd(values) * np.array([-0.5, 0.5])
+            apart = np.nanstd(values) * np.array([-0.5, 0.5])
+            known = np.full((len(known), 2), own / unit) + apart
             beside = np.full((len(values), 2), np.nan)
+        member = self._membership(vectors)
         means, errors = newcomers_cells(known, member, values[:, 0], beside, len(self.sizes_))
-        return {"shifts": (means - own)[:, None], "errors": errors[:, None]}
+        return {"shifts": (unit * means - own)[:, None], "errors": unit * errors[:, None]}
 
     def _prepare(self) -> None:
         # One product with all targets' moments on end serves every target.
