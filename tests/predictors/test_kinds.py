@@ -337,3 +337,15 @@ def test_results_of_known_experts_on_the_probes_tell_hard_probes_from_a_bad_newc
     true = losses[:, 4].mean()
     found = [made.predict(rows(400)).mean["loss"][:, -1].mean() for made in (alone, beside)]
     assert abs(found[1] - true) < 0.5 * abs(found[0] - true)
+
+
+def test_one_lucky_probe_does_not_bound_what_is_expected_of_a_newcomer():
+    """Losses that the residual helps with, so that `hybrid` bounds what it adds."""
+    vectors = directions(600, 6)
+    line = vectors @ np.array([3.0, -2.0, 0.0, 0.0, 0.0, 0.0])
+    losses = 5.0 + np.column_stack([line, -line, 0.5 * line])
+    predictor = fit(HybridPredictor, vectors, losses, k=2)
+    assert predictor.fitted_["loss"]["share"][0] > 0
+    lucky = table_of(np.column_stack([losses[:1], [[0.0]]])).reorder(["e3"])
+    grown = predictor.with_expert(lucky.prompts, lucky)
+    assert grown.predict(rows(600)).mean["loss"][:, -1].min() > 0.5

@@ -106,7 +106,10 @@ class HybridPredictor(ClustersPredictor):
         """Learn the cells alone: a few probes tell nothing of what cells leave over."""
         own = self.fitted_[target]
         blank = {name: np.zeros_like(own[name][..., :1]) for name in ("weights", "offsets")}
-        ends = {"lowest": np.nanmin(values, axis=0), "highest": np.nanmax(values, axis=0)}
+        # A few probes do not show how low or high a value can be; those of all experts do.
+        lowest = np.minimum(np.nanmin(values, axis=0), own["lowest"].min())
+        highest = np.maximum(np.nanmax(values, axis=0), own["highest"].max())
+        ends = {"lowest": lowest, "highest": highest}
         return super()._fit_newcomer(target, vectors, values, beside) | blank | ends
 
     def _features(self, vectors: Vectors) -> Floats:
