@@ -349,3 +349,15 @@ def test_one_lucky_probe_does_not_bound_what_is_expected_of_a_newcomer():
     lucky = table_of(np.column_stack([losses[:1], [[0.0]]])).reorder(["e3"])
     grown = predictor.with_expert(lucky.prompts, lucky)
     assert grown.predict(rows(600)).mean["loss"][:, -1].min() > 0.5
+
+
+def test_clusters_saved_before_there_was_a_coarser_clustering_predict_as_they_did():
+    vectors, camp = two_camps()
+    losses = np.where(camp[:, None] == [0, 1], 0.1, 0.9)
+    predictor = fit(ClustersPredictor, vectors, losses)
+    config, arrays = predictor.state()
+    del config["coarse"]
+    old = ClustersPredictor.from_state(config | {"k": None}, arrays, predictor.encoder)
+    assert (old.k, old.coarse) == (20, 1)
+    before, after = predictor.predict(rows(10)), old.predict(rows(10))
+    np.testing.assert_array_equal(before.mean["loss"], after.mean["loss"])
