@@ -5,7 +5,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: quickstart test lint types wheel test-openai-like bench-routing bench-speed bench-adapters
-.PHONY: bench-runtime bench-labelling bench-labelling-curve bench-paper test-lowest clean
+.PHONY: bench-runtime bench-labelling bench-labelling-curve bench-paper bench-predictors
+.PHONY: test-lowest clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -46,8 +47,21 @@ test-lowest: .venv-lowest/.ready
 	touch $@
 
 # Needs the benchmark data: TRYAGE_DATA, else ../shared/data.
+# MINILM=FOLDER of all-MiniLM-L6-v2 adds `auto` over it, TRANSFORMER=1 that model fine-tuned.
 bench-routing: $(READY)
-	$(BIN)/python benchmarks/routing.py
+	$(BIN)/python benchmarks/routing.py $(if $(MINILM),--minilm $(MINILM)) \
+		$(if $(TRANSFORMER),--transformer)
+
+# What else docs/routing-results.md says of predictors, some fifteen minutes. PROBES=FOLDER of a
+# quickstart adds small models as probes.
+bench-predictors: $(READY)
+	$(BIN)/python benchmarks/elsewhere.py
+	$(BIN)/python benchmarks/routerbench.py
+	$(BIN)/python benchmarks/new_expert.py
+	$(BIN)/python benchmarks/out_of_distribution.py
+	$(BIN)/python benchmarks/fit_time.py
+	$(BIN)/python benchmarks/tries.py $(if $(MINILM),--minilm $(MINILM)) \
+		$(if $(PROBES),--probes $(PROBES))
 
 # On a machine that does nothing else: ratios hold anywhere, 95th percentiles do not.
 # MINILM=FOLDER of all-MiniLM-L6-v2 adds the baselines.

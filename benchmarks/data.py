@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import platform
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,16 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     with opener(path, "rt", encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)
+
+
+def facts(command: str) -> dict[str, Any]:
+    """Return what every file of results says of how it came about."""
+    return {
+        "command": command,
+        "versions": {name: version(name) for name in ("tryage", "numpy", "tokenizers")},
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
 
 
 BEGIN, END = "<!-- routing: begin -->", "<!-- routing: end -->"

@@ -2,51 +2,88 @@
 
 ::
 
-    python benchmarks/new_expert.py           # writes results/new_expert.json
+    python benchmarks/new_expert.py             # measure, write results/new_expert.json, fill in
+    python benchmarks/new_expert.py --render    # fill in the page from the results that are there
 
-Each expert of open7 is left out in turn. On the held-out fifth of the training prompts, the gain of
-a full refit with it over the router without it is compared with the gain of adding it from 200
-random probes of the other four fifths. The test prompts are not used.
+Each expert is left out in turn. On the held-out fifth of the training prompts, the gain of a full
+refit with it over the router without it is compared with the gain of adding it from random probes
+of the other four fifths, on which the other experts were measured, too. The test prompts are not
+used.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
-import os
-import platform
 import sys
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from data import data_folder
+from data import data_folder, facts, fill_in
+from numpy.typing import NDArray
 
 from tryage import ScoreTable
 from tryage.encoders import CachedEncoder, StaticEncoder
-from tryage.evaluation.metrics import macro_mean, measured_cells, outcomes
+from tryage.evaluation.metrics import macro_mean, measured_cells
 from tryage.predictors import ClustersPredictor, FittedPredictor
 from tryage.training import split_folds
 
 logger = logging.getLogger("new_expert")
 
-RESULTS = Path(__file__).parent / "results" / "new_expert.json"
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "new_expert.json"
+PAGE = HERE.parent / "docs" / "routing-results.md"
+MARKS = ("<!-- new expert: begin -->", "<!-- new expert: end -->")
 
-PROBES, SAMPLES, RESAMPLES = 200, 5, 1000
-
-
-def losses_of(predictor: FittedPredictor, table: ScoreTable) -> np.ndarray[Any, Any]:
-    """Return the measured loss of what a predictor chooses on each prompt of a table, (n,)."""
-    columns = [table.experts.index(name) for name in predictor.experts_]
-    chosen = np.array(columns)[predictor.predict(table.prompts).mean["loss"].argmin(axis=1)]
-    cells, _ = measured_cells(table, None)
-    found: np.ndarray[Any, Any] = outcomes(cells, chosen).loss
-    return found
+SAMPLES, RESAMPLES = 5, 1000
+Floats = NDArray[Any]
 
 
-def gains(table: ScoreTable) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return gains in loss per prompt: full refits (m, n) and additions (m, samples, n)."""
+class Case(NamedTuple):
+    """A library, how many probes, and what a cost of 1 USD per prompt counts as a loss."""
+
+    table: str
+    probes: int
+    per_usd: float = 0.0
+
+
+CASES = {
+    "open7": Case("open7_train", 200),
+    "open7, 1,000 probes": Case("open7_train", 1000),
+    "routerbench11": Case("routerbench11_train", 200),
+    "routerbench11, 1 USD per 1,000 prompts against 5 points": Case(
+        "routerbench11_train", 200, 50.0
+    ),
+}
+
+
+def measured_on_all(table: ScoreTable) -> ScoreTable:
+    """Return the prompts on which every expert's loss and cost were measured."""
+    costs = table.targets.get("cost")
+    known = ~np.isnan(table.losses).any(axis=1)
+    if costs is not None:
+        known &= ~np.isnan(costs).any(axis=1)
+    kept = {} if costs is None else {"cost": costs}
+    return replace(table, targets=kept).select(known)
+
+
+def realised(predictor: FittedPredictor, table: ScoreTable, per_usd: float) -> Floats:
+    """Return loss plus weighted cost of what a predictor chooses on each prompt, (n,)."""
+    found = predictor.predict(table.prompts).mean
+    totals = found["loss"] + (per_usd * found["cost"] if per_usd else 0.0)
+    columns = np.array([table.experts.index(name) for name in predictor.experts_])
+    chosen = columns[totals.argmin(axis=1)]
+    row = np.arange(len(table))
+    cost = table.targets["cost"][row, chosen] if per_usd else 0.0
+    result: Floats = table.losses[row, chosen] + per_usd * cost
+    return result
+
+
+def gains(table: ScoreTable, case: Case) -> tuple[Floats, Floats]:
+    """Return gains per prompt: of full refits (m, n) and of additions (m, samples, n)."""
     encoder = CachedEncoder(StaticEncoder.bundled(), table.prompts)
     m, n = len(table.experts), len(table)
     full, added = np.zeros((m, n)), np.zeros((m, SAMPLES, n))
@@ -54,64 +91,95 @@ def gains(table: ScoreTable) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]
     for fold in range(5):
         held_out = np.flatnonzero(fold_of == fold)
         train, test = table.select(fold_of != fold), table.select(held_out)
-        refitted = losses_of(ClustersPredictor(encoder).fit(train.prompts, train), test)
+        whole = ClustersPredictor(encoder).fit(train.prompts, train)
+        refitted = realised(whole, test, case.per_usd)
         for column, name in enumerate(table.experts):
             others = train.reorder([other for other in table.experts if other != name])
             rest = ClustersPredictor(encoder).fit(others.prompts, others)
-            without = losses_of(rest, test)
+            without = realised(rest, test, case.per_usd)
             full[column, held_out] = without - refitted
             for sample in range(SAMPLES):
                 rng = np.random.default_rng([fold, column, sample])
-                probes = train.reorder([name]).select(rng.choice(len(train), PROBES, replace=False))
+                probes = train.select(rng.choice(len(train), case.probes, replace=False))
                 grown = rest.with_expert(probes.prompts, probes)
-                added[column, sample, held_out] = without - losses_of(grown, test)
+                added[column, sample, held_out] = without - realised(grown, test, case.per_usd)
     return full, added
 
 
-def run(table: ScoreTable) -> dict[str, Any]:
+def run(table: ScoreTable, case: Case) -> dict[str, Any]:
     """Return the share of the refits' gain that probes reach, with its interval."""
-    full, added = gains(table)
+    table = measured_on_all(table)
+    full, added = gains(table, case)
     cells, _ = measured_cells(table, None)
     mean = added.mean(axis=1)
     rng = np.random.default_rng(0)
     groups = [np.flatnonzero(cells.groups == group) for group in range(len(cells.names))]
 
-    def share(parts: list[np.ndarray[Any, Any]]) -> float:
-        gained = np.mean([mean[:, part].mean(axis=1) for part in parts], axis=0).sum()
-        possible = np.mean([full[:, part].mean(axis=1) for part in parts], axis=0).sum()
-        return float(gained / possible)
+    def gained(values: Floats, parts: list[Floats]) -> float:
+        return float(np.mean([values[:, part].mean() for part in parts]))
+
+    def share(parts: list[Floats]) -> float:
+        return gained(mean, parts) / gained(full, parts)
 
     drawn = [share([rng.choice(part, len(part)) for part in groups]) for _ in range(RESAMPLES)]
-    per_expert = {
-        name: {
-            "full_refit": macro_mean(full[column], cells),
-            "from_probes": macro_mean(mean[column], cells),
-        }
-        for column, name in enumerate(table.experts)
-    }
     return {
-        "command": "python benchmarks/new_expert.py",
-        "versions": {name: version(name) for name in ("tryage", "numpy", "tokenizers")},
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "predictor": "clusters",
-        "probes": PROBES,
+        "probes": case.probes,
         "samples": SAMPLES,
         "prompts": len(table),
-        "train_sha256": table.hash,
-        "gain_in_loss": per_expert,
+        "sha256": table.hash,
+        "full_refit": gained(full, groups),
+        "from_probes": gained(mean, groups),
         "share_of_gain": share(groups),
         "share_of_gain_ci95": [float(value) for value in np.percentile(drawn, [2.5, 97.5])],
+        "by_expert": {
+            name: {
+                "full_refit": macro_mean(full[column], cells),
+                "from_probes": macro_mean(mean[column], cells),
+            }
+            for column, name in enumerate(table.experts)
+        },
     }
+
+
+def page(results: dict[str, Any]) -> str:
+    """Return the Markdown table of the results."""
+    lines = [
+        "| library | probes | gain of a full refit | gain from probes | share of it (95 %) |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in results["cases"].items():
+        low, high = row["share_of_gain_ci95"]
+        lines.append(
+            f"| {name} | {row['probes']} | {100 * row['full_refit']:.2f} "
+            f"| {100 * row['from_probes']:.2f} "
+            f"| {row['share_of_gain']:.2f} ({low:.2f} to {high:.2f}) |"
+        )
+    lines += [
+        "",
+        f"Gains in points, mean over leaving each expert out, five folds and {SAMPLES} samples of "
+        f"probes, `clusters` on the bundled encoder; `{results['command']}`. Intervals: bootstrap "
+        "over prompts within groups.",
+    ]
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure, and write the results."""
+    """Read the arguments; measure or only render."""
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
+    parser.add_argument("--render", action="store_true", help="fill in the page, measure nothing")
+    args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    results = run(ScoreTable.read(data_folder() / "routing" / "open7_train.jsonl.gz"))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    logger.info("%s", json.dumps(results, indent=1))
+    if not args.render:
+        folder = data_folder() / "routing"
+        found = {}
+        for name, case in CASES.items():
+            found[name] = run(ScoreTable.read(folder / f"{case.table}.jsonl.gz"), case)
+            logger.info("%s: %s", name, found[name])
+        results = facts("python benchmarks/new_expert.py") | {"cases": found}
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    text = page(json.loads(RESULTS.read_text(encoding="utf-8")))
+    logger.info("%s", "filled in" if fill_in(PAGE, text, MARKS) else "the page has no marks")
+    logger.info("%s", text)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,15 @@
 
 ::
 
-    python benchmarks/routing.py              # measure, write results/routing.json, fill in tables
-    python benchmarks/routing.py --render     # fill in tables from the results that are there
+    python benchmarks/routing.py                  # measure, write results/routing.json, fill in
+                                                  # tables
+    python benchmarks/routing.py --minilm DIR     # and `auto` over all-MiniLM-L6-v2 in a folder
+    python benchmarks/routing.py --minilm DIR --transformer     # and that model fine-tuned
+    python benchmarks/routing.py --render         # fill in tables from the results that are there
 
 The configuration was fixed by cross-validation on the training prompts (`validation` in the
-results) before the first run on the test prompts; the results say how often those were used.
+results) before the first run on the test prompts; the results say how many were.
+Vectors of all-MiniLM-L6-v2 take minutes and are kept in Tryage's cache.
 """
 
 from __future__ import annotations
@@ -14,32 +18,45 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-import platform
 import sys
-from importlib.metadata import version
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data import BEGIN, END, data_folder, fill_in
+import reliability
+from data import BEGIN, END, data_folder, facts, fill_in
+from numpy.typing import NDArray
+from vectors import StoredEncoder
 
 from tryage import Router, ScoreTable
-from tryage.encoders import StaticEncoder
+from tryage.encoders import SentenceEncoder, StaticEncoder
 from tryage.evaluation import row_of
 from tryage.evaluation.intervals import bootstrap_intervals
 from tryage.evaluation.metrics import macro_mean, measured_cells, outcomes
-from tryage.training import validate
+from tryage.evaluation.references import expected_losses
+from tryage.predictors import FittedPredictor
+from tryage.training import fit_and_validate, validate
 
 logger = logging.getLogger("routing")
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "routing.json"
-TABLES = (HERE.parent / "README.md", HERE.parent / "tryage" / "pretrained" / "open7" / "README.md")
+PAGES = (
+    HERE.parent / "README.md",
+    HERE.parent / "tryage" / "pretrained" / "open7" / "README.md",
+    HERE.parent / "docs" / "routing-results.md",
+)
+RELIABILITY = ("<!-- reliability: begin -->", "<!-- reliability: end -->")
+TASK = "text-generation"
+TIMED = 50
+"""Prompts that are predicted for one by one to tell what one takes."""
 
-TEST_RUNS = 4
-"""How often any configuration was measured on the test prompts: this one, the same twice while the
-evaluation was checked, and an unfinished encoder once (57.17). Nothing was chosen by them."""
+CONFIGURATIONS = 4
+"""How many configurations were ever measured on the test prompts: an unfinished encoder (57.17),
+the bundled router before its clusters were shrunk towards coarser ones (58.51), as it is now, and
+`auto` over all-MiniLM-L6-v2. Each was fixed by cross-validation on the training prompts before its
+first run there, and nothing was changed after it; runs are repeated when the measuring changes."""
 
 KINDS = ("clusters", "nearest", "linear", "best-single")
 
@@ -54,6 +71,12 @@ ROWS = {
     "oracle": "oracle *",
 }
 
+OTHERS = {
+    "auto_minilm": "`auto` over all-MiniLM-L6-v2 (chose {kind}), no label",
+    "transformer": "`transformer`, all-MiniLM-L6-v2 fine-tuned, no label",
+}
+"""Rows that are there when they were asked for; they stand below the bundled router."""
+
 
 def group_best_of_train(train: ScoreTable, test: ScoreTable) -> np.ndarray[Any, Any]:
     """Return, for each test prompt, the column that is best on its group's training prompts."""
@@ -62,35 +85,83 @@ def group_best_of_train(train: ScoreTable, test: ScoreTable) -> np.ndarray[Any, 
     return np.array([best[str(name)] for name in test.groups])
 
 
-def measure(router: Router, train: ScoreTable, test: ScoreTable) -> dict[str, Any]:
-    """Return the evaluation's object, with one row more: group best chosen on train."""
+def paired(test: ScoreTable, label: NDArray[Any], chosen: NDArray[Any]) -> dict[str, Any]:
+    """Return the score of some choices minus that of others, prompt by prompt."""
+    cells, _ = measured_cells(test, None)
+    gain = outcomes(cells, label).loss - outcomes(cells, chosen).loss
+    interval = bootstrap_intervals([gain], cells, resamples=1000, seed=0)[0]
+    return {
+        "difference": float(macro_mean(gain, cells)),
+        "ci95": list(interval) if interval else None,
+    }
+
+
+def measure(
+    router: Router, others: dict[str, NDArray[Any]], train: ScoreTable, test: ScoreTable
+) -> dict[str, Any]:
+    """Return the evaluation's object, with more rows: group best chosen on train, and others.
+
+    Args:
+        router: the bundled one.
+        others: name → (n, m) predicted losses.
+        train: the table everything was fitted on.
+        test: n prompts.
+    """
     found: dict[str, Any] = router.evaluate(test, train=train).to_dict()
     label = group_best_of_train(train, test)
     found["references"]["group_best_of_train"] = row_of(test, label)
     experts = list(test.experts)
     decisions = router.route_batch(test.prompts, flags=False)
     chosen = np.array([experts.index(decision.expert) for decision in decisions])
-    cells, _ = measured_cells(test, None)
-    gain = outcomes(cells, label).loss - outcomes(cells, chosen).loss
-    interval = bootstrap_intervals([gain], cells, resamples=1000, seed=0)[0]
-    found["paired"]["group_best_of_train"] = {
-        "difference": float(macro_mean(gain, cells)),
-        "ci95": list(interval) if interval else None,
-    }
+    found["paired"]["group_best_of_train"] = paired(test, label, chosen)
     found["out_of_distribution"] = float(np.mean([d.out_of_distribution for d in decisions]))
-    found["share_of_prompts"] = {
-        name: float(np.mean(chosen == column)) for column, name in enumerate(experts)
+    found["others"] = {}
+    for name, predicted in others.items():
+        columns = predicted.argmin(axis=1)
+        against = {"paired_group_best_of_train": paired(test, label, columns)}
+        found["others"][name] = row_of(test, columns) | against
+    found["reliability"] = {
+        "router": reliability.figures(test, router.predict(test.prompts, task=TASK)),
+        "group_means": reliability.figures(test, reliability.group_means(train, test)),
     }
     return found
 
 
-def run(data: Path) -> dict[str, Any]:
-    """Cross-validate the kinds on train, then measure the bundled router once on test."""
+def learned(
+    train: ScoreTable, prompts: tuple[str, ...], kind: str, encoder: Any
+) -> tuple[NDArray[Any], dict[str, Any]]:
+    """Fit a predictor on train; return what it predicts of prompts, and what it cost."""
+    start = time.perf_counter()
+    fit = fit_and_validate(train, kind, encoder, 0)
+    seconds = time.perf_counter() - start
+    fitted: FittedPredictor = fit.predictor
+    found = expected_losses(fitted.predict(prompts), fitted.average_loss_)
+    if isinstance(encoder, StoredEncoder):
+        fitted.encoder = encoder.behind  # what is kept from before takes no time
+    times = []
+    for prompt in prompts[:TIMED]:
+        start = time.perf_counter()
+        fitted.predict([prompt])
+        times.append(time.perf_counter() - start)
+    chosen = fit.choice["chosen"] if fit.choice else kind
+    told = {"kind": chosen, "validation": fit.validation, "fit_seconds": seconds}
+    return found, told | {"ms_per_prompt": 1000 * float(np.median(times))}
+
+
+def run(data: Path, minilm: str | None, transformer: bool) -> dict[str, Any]:
+    """Cross-validate the kinds on train, then measure each configuration once on test."""
     train = ScoreTable.read(data / "routing" / "open7_train.jsonl.gz")
     test = ScoreTable.read(data / "routing" / "open7_test.jsonl.gz").reorder(train.experts)
     encoder = StaticEncoder.bundled()
     validation = {kind: validate(train, kind, encoder, seed=0) for kind in KINDS}
     router = Router.from_pretrained("open7")
+    others, costs = {}, {}
+    if minilm is not None:
+        name = "auto_minilm"
+        others[name], costs[name] = learned(train, test.prompts, "auto", StoredEncoder(minilm))
+    if minilm is not None and transformer:
+        name, start = "transformer", SentenceEncoder(minilm)
+        others[name], costs[name] = learned(train, test.prompts, "transformer", start)
     seen = set(train.prompts)
     parts = {
         "open7_test": np.ones(len(test), dtype=bool),
@@ -98,18 +169,35 @@ def run(data: Path) -> dict[str, Any]:
         "without_prompts_of_train": np.array([prompt not in seen for prompt in test.prompts]),
     }
     return {
-        "command": "python benchmarks/routing.py",
-        "versions": {name: version(name) for name in ("tryage", "numpy", "tokenizers")},
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "seed": 0,
         "train_prompts": len(train),
         "train_sha256": train.hash,
         "test_sha256": test.hash,
-        "test_runs": TEST_RUNS,
+        "test_configurations": CONFIGURATIONS + transformer,
         "validation": validation,
-        "test": {name: measure(router, train, test.select(part)) for name, part in parts.items()},
+        "others": costs,
+        "interval_coverage": reliability.intervals(train, test, encoder),
+        "test": {
+            name: measure(router, {n: p[part] for n, p in others.items()}, train, test.select(part))
+            for name, part in parts.items()
+        },
     }
+
+
+def line(label: str, row: dict[str, Any], other: dict[str, Any]) -> str:
+    """Return a row of the table; `other` is the same row without HumanEval."""
+    low, high = (100 * value for value in row["score_ci95"])
+    return (
+        f"| {label} | {100 * row['score']:.2f} | {low:.1f} to {high:.1f} "
+        f"| {100 * row['selection_accuracy']:.1f} | {100 * row['regret']:.2f} "
+        f"| {100 * other['score']:.2f} |"
+    )
+
+
+def signed(pair: dict[str, Any]) -> str:
+    """Return a paired difference with its interval, in percent."""
+    low, high = (100 * value for value in pair["ci95"])
+    return f"{100 * pair['difference']:+.2f} ({low:.2f} to {high:.2f})"
 
 
 def table(results: dict[str, Any]) -> str:
@@ -121,19 +209,18 @@ def table(results: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for key, label in ROWS.items():
-        row = found["router"] if key == "router" else found["references"][key]
-        other = smaller["router"] if key == "router" else smaller["references"][key]
-        low, high = (100 * value for value in row["score_ci95"])
-        lines.append(
-            f"| {label} | {100 * row['score']:.2f} | {low:.1f} to {high:.1f} "
-            f"| {100 * row['selection_accuracy']:.1f} | {100 * row['regret']:.2f} "
-            f"| {100 * other['score']:.2f} |"
-        )
-    pairs = []
-    for part in (found, smaller):
-        pair = part["paired"]["group_best_of_train"]
-        low, high = (100 * value for value in pair["ci95"])
-        pairs.append(f"{100 * pair['difference']:+.2f} ({low:.2f} to {high:.2f})")
+        if key == "router":
+            lines.append(line(label, found["router"], smaller["router"]))
+            for name, cost in results["others"].items():
+                told = OTHERS[name].format(kind=cost["kind"])
+                lines.append(line(told, found["others"][name], smaller["others"][name]))
+        else:
+            lines.append(line(label, found["references"][key], smaller["references"][key]))
+    pairs = [signed(part["paired"]["group_best_of_train"]) for part in (found, smaller)]
+    for name in results["others"]:
+        both = [part["others"][name]["paired_group_best_of_train"] for part in (found, smaller)]
+        told = f"{name.replace('_', ' over ')} {signed(both[0])}"
+        pairs[1] += f". The same of {told}; without HumanEval {signed(both[1])}"
     groups = ", ".join(
         f"{name} {100 * group['score']:.1f}" for name, group in sorted(found["groups"].items())
     )
@@ -146,29 +233,65 @@ def table(results: dict[str, Any]) -> str:
         f"The router by group: {groups}. Router minus group best chosen on train, paired: "
         f"{pairs[0]}; without HumanEval: {pairs[1]}. Without the "
         f"{found['prompts'] - clean['prompts']} test prompts that stand in train too: "
-        f"{100 * clean['router']['score']:.2f}. Runs on the test prompts: {results['test_runs']}.",
+        f"{100 * clean['router']['score']:.2f}. Configurations "
+        f"ever measured on the test prompts: {results['test_configurations']}.",
     ]
+    return "\n".join(lines)
+
+
+def reliability_table(results: dict[str, Any]) -> str:
+    """Return the Markdown table of how far predicted losses can be relied on."""
+    lines = [
+        "| open7_test | squared error (Brier) | calibration error, pooled | mean over groups |",
+        "|---|---|---|---|",
+    ]
+    rows = {"router": "open7", "group_means": "means of the groups in train (need the label)"}
+    for key, label in rows.items():
+        row = results["test"]["open7_test"]["reliability"][key]
+        lines.append(
+            f"| {label} | {row['brier']:.4f} | {row['calibration_error_pooled']:.4f} "
+            f"| {row['calibration_error_by_group']:.4f} |"
+        )
+    held = results["interval_coverage"]
+    lines += [
+        "",
+        f"`{results['command']}`. Of the 90 % intervals of cell means, fitted on a random half of "
+        f"the training prompts, {100 * held['exchangeable']:.1f} % hold the mean measured on the "
+        f"other half ({held['cells']} cells of {held['splits']} splits); fitted on all of them, "
+        f"{100 * held['shifted']:.1f} % hold that of open7_test, whose mix of prompts is another.",
+    ]
+    for name, cost in results["others"].items():
+        lines[-1] += (
+            f" {name.replace('_', ' over ')}: fitted and cross-validated in "
+            f"{cost['fit_seconds']:.0f} s (vectors kept from before not counted), "
+            f"{cost['ms_per_prompt']:.1f} ms for a prompt alone (median)."
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
     """Read the arguments; measure or only render."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
+    parser.add_argument("--minilm", help="folder of all-MiniLM-L6-v2, for `auto` over it")
+    parser.add_argument("--transformer", action="store_true", help="fine-tune that model, too")
     parser.add_argument("--render", action="store_true", help="fill in tables, measure nothing")
     args = parser.parse_args()
+    if args.transformer and not args.minilm:
+        parser.error("--transformer needs --minilm DIR, the model that it fine-tunes")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if not args.render:
         RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(run(data_folder()), indent=1) + "\n", encoding="utf-8")
+        command = "python benchmarks/routing.py" + " --minilm DIR" * bool(args.minilm)
+        found = run(data_folder(), args.minilm, args.transformer)
+        results = facts(command + " --transformer" * args.transformer) | found
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
-    text = table(results)
-    for path in TABLES:
-        logger.info(
-            "%s: %s",
-            path.name,
-            "filled in" if fill_in(path, text, (BEGIN, END)) else "has no marks",
-        )
-    logger.info("%s", text)
+    texts = {(BEGIN, END): table(results), RELIABILITY: reliability_table(results)}
+    for marks, text in texts.items():
+        for path in PAGES:
+            if fill_in(path, text, marks):
+                logger.info("%s: filled in", path.name)
+        logger.info("%s", text)
 
 
 if __name__ == "__main__":

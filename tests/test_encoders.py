@@ -18,7 +18,7 @@ from tryage.encoders import (
     prepare,
     resolve_encoder,
 )
-from tryage.encoders.surface import FEATURES, surface_features
+from tryage.encoders.surface import FEATURES, surface_features, surface_vector
 from tryage.errors import EncoderError, PromptError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "green", "blue", "##s", "7"]
@@ -228,7 +228,9 @@ def test_a_sentence_encoder_is_not_loaded_before_use(tmp_path):
     encoder = resolve_encoder("nobody/no-such-model")
     assert isinstance(encoder, SentenceEncoder)
     config = encoder.save(tmp_path)
+    surface = config.pop("surface")
     assert config == {"kind": "sentence", "model": "nobody/no-such-model"}
+    np.testing.assert_array_equal(surface, StaticEncoder.bundled().surface)
     assert load_encoder(config, tmp_path).name == "nobody/no-such-model"
 
 
@@ -346,6 +348,24 @@ def test_a_sentence_transformers_folder_is_an_encoder(tmp_path, tiny_masked):
     again = load_encoder(encoder.save(tmp_path), tmp_path)
     np.testing.assert_allclose(again.encode(["the river"])[0], vectors[0], atol=1e-4)
     assert encoder.encode([]).shape == (0, encoder.dim)
+
+
+def test_surface_features_are_joined_to_a_models_vectors_unless_it_was_saved_without(
+    tmp_path, tiny_masked
+):
+    """Prompts of equal words may look different; a router saved without them stays as it was."""
+    encoder = resolve_encoder(sentence_model(tmp_path / "model", tiny_masked))
+    config = encoder.save(tmp_path)
+    scales = config.pop("surface")
+    plain = load_encoder(config, tmp_path)
+    assert encoder.dim == plain.dim + len(FEATURES)
+    texts = ["the river.", "THE\n\nRIVER:"]
+    joined, alone = encoder.encode(texts), plain.encode(texts)
+    expected = np.hstack([alone, [surface_vector(text, scales) for text in texts]])
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(joined, expected, atol=1e-5)
+    with pytest.raises(EncoderError, match=r"shape \(2, 3\).*needs \(9, 3\)"):
+        load_encoder(config | {"surface": scales[:2]}, tmp_path)
 
 
 def test_a_folder_may_name_the_bundled_encoder(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -345,8 +346,9 @@ def test_a_prompt_longer_than_the_context_is_not_sent_there(table, table_library
 
 
 def test_a_router_saved_before_these_goals_still_weighs_them(open7):
-    assert set(open7.objective.scales) == {"size", "recency"}
-    decision = open7.route("What is 17 * 3? [Flag: most secure]")
+    scales = {name: open7.objective.scales[name] for name in ("size", "recency")}
+    old = Router(open7.library, open7.predictors, objective=replace(open7.objective, scales=scales))
+    decision = old.route("What is 17 * 3? [Flag: most secure]")
     assert decision.weights == {"security": 1.0}
     level = decision.values["security"][decision.names.index(decision.expert)]
     assert level == np.nanmin(decision.values["security"])

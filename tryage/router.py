@@ -119,6 +119,7 @@ class Router:
         """
         from tryage import training
         from tryage.encoders import resolve_encoder
+        from tryage.evaluation.choices import among_best_of
 
         training.check_kind(predictor)  # an unknown kind fails before the encoder loads
         ready = resolve_encoder(encoder)
@@ -126,12 +127,14 @@ class Router:
         spreads: dict[str, float] = {}
         validation: dict[str, Any] = {}
         choices: dict[str, Any] = {}
+        among_best: dict[str, Any] = {}
         for task, part in table.by_task(library).items():
             fitted = training.fit_and_validate(part, predictor, ready, seed)
             predictors[task], validation[task] = fitted.predictor, fitted.validation
             if fitted.choice is not None:
                 choices[task] = fitted.choice
             spreads[task] = loss_spread(part.losses)
+            among_best[task] = among_best_of(part)
         facts = {
             "predictor": predictor,
             "encoder": ready.name,
@@ -141,6 +144,7 @@ class Router:
             "kind": table.kind,
             "data_sha256": table.hash,
             "validation": validation,
+            "among_best": among_best,
         }
         if choices:
             facts["choice"] = choices
@@ -228,7 +232,8 @@ class Router:
         Args:
             expert: the new expert, of a task that the router knows.
             probes: its measured results on prompts like those the router was fitted on; a few
-                hundred do. Scales of goals stay as they are.
+                hundred do, and more where it differs little from the others. Results of known
+                experts on the same prompts make the most of them. Scales of goals stay as they are.
 
         Raises:
             LibraryError: the library has an expert of that name.
@@ -244,9 +249,10 @@ class Router:
                 f"expert {expert.name!r} is of task {expert.task!r}, but the router was fitted on "
                 f"{', '.join(self.predictors)}; fit one for that task"
             )
-        column = probes.reorder([expert.name])
-        column = column.select(~np.isnan(column.losses[:, 0]))
-        grown = predictor.with_expert(column.prompts, column)
+        told = [name for name in probes.experts if name in predictor.experts_]
+        columns = probes.reorder([expert.name, *told])
+        columns = columns.select(~np.isnan(columns.losses[:, 0]))
+        grown = predictor.with_expert(columns.prompts, columns)
         return self._changed(library, {**self.predictors, expert.task: grown})
 
     def without(self, *names: str) -> Router:

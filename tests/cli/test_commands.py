@@ -50,7 +50,15 @@ def test_fit_route_and_evaluate(files, fitted):
     assert decision == Router.from_pretrained(folder).route(f"{PROSE} [Flag: small]").to_dict()
 
     report = call_json("evaluate", folder, files / "test.csv", "--train", files / "train.jsonl")
-    assert set(report) == {"prompts", "groups", "router", "references", "paired", "prediction"}
+    assert set(report) == {
+        "prompts",
+        "groups",
+        "router",
+        "references",
+        "paired",
+        "choices",
+        "prediction",
+    }
     references = {"oracle", "group_best", "best_single", "clusters", "nearest", "random"}
     assert set(report["references"]) == references | {"shuffled_labels"}
     assert None not in report["references"].values()

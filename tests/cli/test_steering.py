@@ -52,11 +52,22 @@ def test_the_summary_of_a_file_compares_with_each_expert(files):
     args = ("route", "--input", files / "prompts.jsonl", "--output", files / "o", "--router")
     told = call(*args, files / "r").stderr.splitlines()
     assert told[0].split() == ["share", "loss", "USD/1000", "alone", "loss", "alone", "USD/1000"]
-    rows = {line.split()[0]: line.split()[1:] for line in told[1:-1]}
+    rows = {line.split()[0]: line.split()[1:] for line in told[1:-2]}
     assert rows["coder"][0] == rows["writer"][0] == "50.0%"
     assert rows["giant"] == ["0.0%", "-", "-", rows["giant"][3], "0.9"]
     assert rows["routed"][2] == "0.15"
-    assert told[-1].startswith("2 prompts.")
+    assert told[-2].startswith("2 prompts.")
+    # Two of three experts get half of the prompts each: log 2 / log 3.
+    assert told[-1] == "Evenness of the shares (entropy, 0 to 1): 0.63."
+
+
+def test_the_summary_of_a_file_warns_of_a_collapse_onto_one_expert(files):
+    """All prompts are the coder's kind, or a weight makes it so; in training half of them were."""
+    prompts = "".join(json.dumps({"prompt": PROMPTS[0] + str(i)}) + "\n" for i in range(10))
+    (files / "alike.jsonl").write_text(prompts, encoding="utf-8")
+    args = ("route", "--input", files / "alike.jsonl", "--output", files / "o", "--router")
+    told = call(*args, files / "r").stderr.splitlines()
+    assert told[-1].startswith("warning: coder takes 100.0% of the prompts, but is among the best")
 
 
 def test_pareto(files):

@@ -260,7 +260,15 @@ def test_the_object_has_the_keys_that_the_command_line_promises(domains):
     train, test = domains
     found = evaluate(test, [0] * len(test), train=train, predicted=test.losses, resamples=20)
     object_ = found.to_dict()
-    assert set(object_) == {"prompts", "groups", "router", "references", "paired", "prediction"}
+    assert set(object_) == {
+        "prompts",
+        "groups",
+        "router",
+        "references",
+        "paired",
+        "choices",
+        "prediction",
+    }
     assert list(object_["references"]) == [
         "oracle",
         "group_best",

@@ -88,7 +88,7 @@ async def test_query_engines_by_description(router, indices, llm, shelves):
 
 async def test_several_query_engines_are_summarised(router, kit, indices, llm):
     tools = query_tools(indices, llm, NAMES)
-    engine = RouterQueryEngine(TryageMultiSelector(router), tools, llm=llm)
+    engine = RouterQueryEngine(TryageMultiSelector(router, margin=0.2), tools, llm=llm)
     for response in (engine.query(kit.code), await engine.aquery(kit.code)):
         assert response.metadata["selector_result"].inds == [2, 0]
         assert len(response.source_nodes) == 2
@@ -229,7 +229,7 @@ async def test_engines_of_a_multi_selection_run_side_by_side(router, kit):
         for name in NAMES
     ]
     engine = RouterQueryEngine(
-        TryageMultiSelector(router), tools, llm=MockLLM(), summarizer=Joining()
+        TryageMultiSelector(router, margin=0.2), tools, llm=MockLLM(), summarizer=Joining()
     )
     assert str(await engine.aquery(kit.code)) == "coder answers and giant answers"
 

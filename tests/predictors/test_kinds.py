@@ -105,18 +105,46 @@ def test_clusters_know_less_where_labels_are_few():
     assert std[0] > 1.5 * std[1]
 
 
-@pytest.mark.parametrize(("camps", "expected"), [(40, 40), (2, 10)])
-def test_clusters_choose_their_number_by_held_out_choices(camps, expected):
-    """Many kinds of prompt need many clusters; two are told apart by the usual number too."""
+@pytest.mark.parametrize("camps", [40, 2])
+def test_clusters_tell_many_kinds_of_prompt_apart_and_few(camps):
     rng = np.random.default_rng(8)
     camp = np.arange(2400) % camps
     vectors = unit_rows(
         (directions(camps, 24)[camp] + 0.05 * rng.normal(size=(2400, 24))).astype(np.float32)
     )
-    good = rng.integers(4, size=camps)[camp][:, None] == np.arange(4)
+    best = rng.integers(4, size=camps)[camp]
+    good = best[:, None] == np.arange(4)
     losses = np.where(good, 0.2, 0.6) + 0.1 * rng.random((2400, 4))
     predictor = fit(ClustersPredictor, vectors, losses)
-    assert set(predictor.sizes_) == {expected}
+    assert (predictor.predict(rows(2400)).mean["loss"].argmin(axis=1) == best).mean() > 0.98
+
+
+def test_what_is_hard_for_all_tells_no_experts_apart():
+    """Forty kinds of very different difficulty, four experts that hardly differ.
+
+    One shrinkage for both would believe the noise of every cell.
+    """
+    rng = np.random.default_rng(9)
+    camp = np.arange(2000) % 40
+    vectors = unit_rows(
+        (directions(40, 24)[camp] + 0.05 * rng.normal(size=(2000, 24))).astype(np.float32)
+    )
+    level = rng.uniform(0.1, 0.9, size=40)[camp][:, None]
+    chance = np.clip(level + np.array([-0.04, 0.0, 0.0, 0.0]), 0.0, 1.0)
+    losses = (rng.random((2000, 4)) < chance).astype(float)
+    mean = fit(ClustersPredictor, vectors, losses).predict(rows(2000)).mean["loss"]
+    assert np.corrcoef(mean.mean(axis=1), level[:, 0])[0, 1] > 0.95
+    apart = mean - mean.mean(axis=1, keepdims=True)
+    assert (apart - apart.mean(axis=0)).std() < 0.03
+
+
+def test_labels_of_one_expert_a_prompt_still_tell_experts_apart():
+    """As a log of answers has them: no prompt says which of its answers is the better one."""
+    vectors, camp = two_camps(400)
+    losses = np.where(camp[:, None] == [0, 1], 0.1, 0.9)
+    losses[np.arange(400), (np.arange(400) // 2) % 2] = np.nan
+    mean = fit(ClustersPredictor, vectors, losses, k=2).predict(["0", "1"]).mean["loss"]
+    np.testing.assert_allclose(mean, [[0.1, 0.9], [0.9, 0.1]], atol=0.1)
 
 
 def test_clusters_count_even_where_folds_measure_no_expert():
@@ -294,3 +322,42 @@ def test_a_newcomer_of_few_probes_is_not_believed_for_its_luck():
     assert easy[-1] > 0.15
     assert hard[-1] > easy[-1] + 0.15
     assert grown.average_loss_[-1] > lucky.losses.mean()
+
+
+def test_results_of_known_experts_on_the_probes_tell_hard_probes_from_a_bad_newcomer():
+    """Probes that happened to be hard, answered by everyone: the newcomer is no worse for it."""
+    rng = np.random.default_rng(13)
+    vectors, _ = two_camps(400)
+    hard = rng.random((400, 1))
+    losses = np.clip(hard + rng.normal(0, 0.1, (400, 5)) + 0.05 * np.arange(5), 0.0, 1.0)
+    predictor = fit(ClustersPredictor, vectors, losses[:, :4], k=2)
+    probes = table_of(losses).select(np.flatnonzero(hard[:, 0] > 0.6)[:30])
+    alone = predictor.with_expert(probes.prompts, probes.reorder(["e4"]))
+    beside = predictor.with_expert(probes.prompts, probes.reorder(["e4", "e0", "e1", "e2"]))
+    true = losses[:, 4].mean()
+    found = [made.predict(rows(400)).mean["loss"][:, -1].mean() for made in (alone, beside)]
+    assert abs(found[1] - true) < 0.5 * abs(found[0] - true)
+
+
+def test_one_lucky_probe_does_not_bound_what_is_expected_of_a_newcomer():
+    """Losses that the residual helps with, so that `hybrid` bounds what it adds."""
+    vectors = directions(600, 6)
+    line = vectors @ np.array([3.0, -2.0, 0.0, 0.0, 0.0, 0.0])
+    losses = 5.0 + np.column_stack([line, -line, 0.5 * line])
+    predictor = fit(HybridPredictor, vectors, losses, k=2)
+    assert predictor.fitted_["loss"]["share"][0] > 0
+    lucky = table_of(np.column_stack([losses[:1], [[0.0]]])).reorder(["e3"])
+    grown = predictor.with_expert(lucky.prompts, lucky)
+    assert grown.predict(rows(600)).mean["loss"][:, -1].min() > 0.5
+
+
+def test_clusters_saved_before_there_was_a_coarser_clustering_predict_as_they_did():
+    vectors, camp = two_camps()
+    losses = np.where(camp[:, None] == [0, 1], 0.1, 0.9)
+    predictor = fit(ClustersPredictor, vectors, losses)
+    config, arrays = predictor.state()
+    del config["coarse"]
+    old = ClustersPredictor.from_state(config | {"k": None}, arrays, predictor.encoder)
+    assert (old.k, old.coarse) == (20, 1)
+    before, after = predictor.predict(rows(10)), old.predict(rows(10))
+    np.testing.assert_array_equal(before.mean["loss"], after.mean["loss"])

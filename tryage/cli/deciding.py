@@ -86,7 +86,9 @@ def _route_file(
         with replacing(target) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
     scored = router.facts.get("kind") == "scores"
-    told = summary(decisions, scored=scored)
+    best = router.facts.get("among_best", {})
+    known = {name: share for shares in best.values() for name, share in shares.items()}
+    told = summary(decisions, scored=scored, among_best=known)
     stderr().print(told, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -147,7 +147,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a router's choices with measured results.
+    """Compare a router's choices with measured results; warn where one expert takes nearly all.
 
     Example: tryage evaluate my-router test.jsonl --train scores.jsonl
     """

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tryage.decision import Decision
+from tryage.evaluation.choices import Choices
 
 Array = NDArray[np.float64]
 
 
-def summary(decisions: Sequence[Decision], *, scored: bool) -> str:
+def summary(
+    decisions: Sequence[Decision], *, scored: bool, among_best: Mapping[str, float] | None = None
+) -> str:
     """Return a table of decisions of one router as plain text.
 
     Args:
         decisions: at least one.
         scored: whether losses are 1 - score.
+        among_best: expert → share of the training prompts on which none was better, where known.
     """
     names = decisions[0].names
     columns = {name: column for column, name in enumerate(names)}
@@ -44,7 +48,9 @@ def summary(decisions: Sequence[Decision], *, scored: bool) -> str:
         f"{len(decisions)} prompts. Predicted means: of the prompts that an expert gets, and of "
         "all prompts were it alone (- where it may not answer them all)."
     )
-    return "\n".join([*_aligned(rows), caption])
+    spread = Choices.of(names, chosen, among_best or {})
+    evenness = f"Evenness of the shares (entropy, 0 to 1): {spread.entropy:.2f}."
+    return "\n".join([*_aligned(rows), caption, evenness, *spread.warning()])
 
 
 def _figures(

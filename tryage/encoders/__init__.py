@@ -31,7 +31,8 @@ def resolve_encoder(encoder: str | Path | Encoder, *, download: bool = False) ->
 
     Args:
         encoder: "static" (the bundled one), the folder of a static encoder, the folder or Hub
-            id of a sentence-transformers model, or an encoder, which is returned as it is.
+            id of a sentence-transformers model, whose vectors are joined with the bundled one's
+            surface features, or an encoder, which is returned as it is.
         download: whether a Hub model that is not in the local cache may be fetched.
 
     Raises:
@@ -46,14 +47,16 @@ def resolve_encoder(encoder: str | Path | Encoder, *, download: bool = False) ->
     folder = Path(encoder)
     if folder.is_dir():
         static = (folder / VECTORS_FILE).is_file()
-        return StaticEncoder.load(folder) if static else SentenceEncoder(folder)
+        if static:
+            return StaticEncoder.load(folder)
+        return SentenceEncoder(folder, surface=StaticEncoder.bundled().surface)
     if str(encoder).count("/") != 1 or str(encoder).startswith((".", "/", "~")):
         hint = did_you_mean(str(encoder), ("static",))
         raise EncoderError(
             f"unknown encoder {str(encoder)!r}: it is not 'static', not a folder and not a Hub "
             f"id such as 'sentence-transformers/all-MiniLM-L6-v2'.{hint}"
         )
-    return SentenceEncoder(encoder, download=download)
+    return SentenceEncoder(encoder, download=download, surface=StaticEncoder.bundled().surface)
 
 
 def load_encoder(config: Mapping[str, Any], folder: str | Path) -> Encoder:
@@ -72,7 +75,8 @@ def load_encoder(config: Mapping[str, Any], folder: str | Path) -> Encoder:
     if kind == "bundled" and "sha256" in config:
         return StaticEncoder.bundled_as(str(config["sha256"]))
     if kind == "sentence" and "model" in config:
-        return SentenceEncoder(config["model"], revision=config.get("revision"))
+        surface = config.get("surface")
+        return SentenceEncoder(config["model"], revision=config.get("revision"), surface=surface)
     raise EncoderError(
         f"unknown encoder kind {kind!r}; this version knows 'static', 'bundled', 'sentence'"
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from tryage.encoders.base import prepare_all
+from tryage.encoders.surface import FEATURES, surface_vector
 from tryage.errors import EncoderError, missing_extra
 
 
@@ -27,6 +28,11 @@ class SentenceEncoder:
         revision: pins a Hub model to a commit.
         download: fetch the model from the Hub when it is not in the local cache.
         device: where it runs.
+        surface: mean, deviation and weight of each of `tryage.encoders.surface.FEATURES`, which
+            are then joined to the vectors; None: the model's vectors alone.
+
+    Raises:
+        EncoderError: `surface` is not three numbers for each feature.
     """
 
     def __init__(
@@ -36,7 +42,14 @@ class SentenceEncoder:
         revision: str | None = None,
         download: bool = False,
         device: str = "cpu",
+        surface: Sequence[Sequence[float]] | None = None,
     ) -> None:
+        if surface is not None and np.shape(surface) != (len(FEATURES), 3):
+            raise EncoderError(
+                f"encoder {str(model)!r}: surface has shape {np.shape(surface)}, but this version "
+                f"knows {len(FEATURES)} features and needs ({len(FEATURES)}, 3)"
+            )
+        self.surface = None if surface is None else [(m, d, w) for m, d, w in surface]
         self.model = str(model)
         self.revision = revision
         self.download = download
@@ -53,7 +66,8 @@ class SentenceEncoder:
         network = self._network
         renamed = hasattr(network, "get_embedding_dimension")
         older = "get_sentence_embedding_dimension"
-        return int(getattr(network, "get_embedding_dimension" if renamed else older)())
+        own = int(getattr(network, "get_embedding_dimension" if renamed else older)())
+        return own + (0 if self.surface is None else len(FEATURES))
 
     @functools.cached_property
     def _network(self) -> Any:
@@ -122,13 +136,20 @@ class SentenceEncoder:
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         vectors = self._network.encode(texts, normalize_embeddings=True, show_progress_bar=False)
-        return np.asarray(vectors, dtype=np.float32)
+        if self.surface is None:
+            return np.asarray(vectors, dtype=np.float32)
+        looks = np.array([surface_vector(text, self.surface) for text in texts])
+        joined = np.hstack([vectors, looks])
+        lengths = np.linalg.norm(joined, axis=1, keepdims=True)
+        return (joined / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write nothing; the configuration returned names the model, a folder by its full path."""
         path = Path(self.model)
         model = str(path.resolve()) if path.is_dir() else self.model
-        config = {"kind": "sentence", "model": model}
+        config: dict[str, Any] = {"kind": "sentence", "model": model}
+        if self.surface is not None:
+            config["surface"] = [list(scale) for scale in self.surface]
         return config | ({"revision": self.revision} if self.revision else {})
 
     def __repr__(self) -> str:

@@ -129,6 +129,11 @@ class StaticEncoder:
         return cls.bundled()
 
     @property
+    def surface(self) -> list[tuple[float, float, float]] | None:
+        """Mean, deviation and weight of each surface feature, (features, 3); None without."""
+        return self._scales or None
+
+    @property
     def dim(self) -> int:
         """Length of a vector."""
         return int(self._table.shape[1]) + (0 if self._surface is None else len(FEATURES))

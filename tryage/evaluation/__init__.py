@@ -2,8 +2,8 @@
 
 Room by room: `metrics` turns choices into figures per prompt and into means, `intervals` draws
 the bootstrap, `references` makes the choices of the reference rows, `reliability` judges the
-predicted losses, `evaluate` puts one task's table together and `report` prints it; `baselines`
-holds other people's ways of choosing.
+predicted losses, `choices` watches for a collapse onto one expert, `evaluate` puts one task's
+table together and `report` prints it; `baselines` holds other people's ways of choosing.
 """
 
 from tryage.evaluation.evaluate import evaluate, row_of

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from tryage.encoders import Encoder
 from tryage.errors import ScoreTableError
 from tryage.evaluation import references
+from tryage.evaluation.choices import Choices, among_best
 from tryage.evaluation.intervals import Interval, bootstrap_intervals
 from tryage.evaluation.metrics import (
     Array,
@@ -70,7 +71,8 @@ def evaluate(
             that lacks an expert.
     """
     cells, rows = measured_cells(table, penalties, ranks)
-    ways = {"router": outcomes(cells, _choices(table, choices)[rows])}
+    columns = _choices(table, choices)[rows]
+    ways = {"router": outcomes(cells, columns)}
     chosen = {
         "oracle": references.oracle(cells),
         "best_single": references.best_single(cells),
@@ -82,7 +84,7 @@ def evaluate(
         chosen |= references.fitted_choices(
             cells, prompts, train.reorder(table.experts), encoder, seed=seed
         )
-    ways |= {name: outcomes(cells, columns) for name, columns in chosen.items()}
+    ways |= {name: outcomes(cells, made) for name, made in chosen.items()}
     ways["random"] = random_outcomes(cells)
     made, paired = _rows(cells, ways, seed=seed, resamples=resamples)
     return Evaluation(
@@ -92,6 +94,7 @@ def evaluate(
         router=made["router"],
         references={name: made.get(name) for name in REFERENCES},
         paired=paired,
+        choices=Choices.of(table.experts, columns, among_best(cells, table.experts)),
         prediction=None if predicted is None else _prediction(cells, table, predicted, rows),
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tryage.evaluation.choices import Choices
 from tryage.scores.fields import Kind
 
 Row = dict[str, Any]
@@ -44,6 +45,7 @@ class Evaluation:
         references: the rows it is compared with; None for one that cannot be made.
         paired: mean of the router's score minus the reference's (of the reference's loss minus
             the router's), with its interval: positive where the router is better.
+        choices: who is chosen how often, and whether the router has collapsed onto one expert.
         prediction: agreement of predicted with measured losses; None without predictions.
     """
 
@@ -53,6 +55,7 @@ class Evaluation:
     router: Row
     references: Mapping[str, Row | None]
     paired: Mapping[str, Row | None]
+    choices: Choices
     prediction: Row | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,6 +67,7 @@ class Evaluation:
                 "router": self.router,
                 "references": dict(self.references),
                 "paired": dict(self.paired),
+                "choices": self.choices.to_dict(),
                 "prediction": self.prediction,
             }
         )
@@ -148,7 +152,7 @@ class Evaluation:
                     f"router against {name.replace('_', ' ')}: {self._signed(pair['difference'])} "
                     f"{self._interval(pair['ci95'])} (paired, positive: the router is better)"
                 )
-        return lines
+        return lines + self.choices.told()
 
     def _signed(self, value: float) -> str:
         return ("+" if value >= 0 else "") + self._number(value)

@@ -82,7 +82,7 @@ class Predictor(Protocol):
         """Return expected targets and their standard errors."""
 
     def with_expert(self, prompts: Sequence[str], table: ScoreTable) -> Self:
-        """Return a predictor that knows one more expert, the table's only one."""
+        """Return a predictor that knows one more expert, the table's only new one."""
 
     def without_expert(self, name: str) -> Self:
         """Return a predictor that does not know an expert."""
@@ -227,36 +227,51 @@ class FittedPredictor(abc.ABC):
 
         Args:
             prompts: probes, n texts like those it was fitted on.
-            table: the new expert's measurements on them, its only column.
+            table: the new expert's measurements on them. What known experts scored on the same
+                probes may stand beside: it tells hard probes from a bad newcomer.
 
         Raises:
-            PredictorError: several experts or a known one, nothing measured, or a target that
-                is predicted of the others but was not measured.
+            PredictorError: no new expert or several, nothing measured of it, or a target that is
+                predicted of the others but was not measured.
         """
         self._check_fitted()
-        measured = training_targets(len(prompts), table)
-        if len(table.experts) != 1 or table.experts[0] in self.experts_:
+        fresh = [name for name in table.experts if name not in self.experts_]
+        if len(fresh) != 1:
             raise PredictorError(
                 f"experts {', '.join(table.experts)} cannot join {', '.join(self.experts_)}; "
                 "add one new expert at a time"
             )
+        measured = training_targets(len(prompts), table.reorder(fresh))
         lacking = [target for target in self.targets_ if target not in measured]
         if lacking:
             raise PredictorError(
-                f"the probes do not measure {', '.join(lacking)} of {table.experts[0]!r}, which is "
+                f"the probes do not measure {', '.join(lacking)} of {fresh[0]!r}, which is "
                 "predicted of the other experts; measure it on at least one probe"
             )
         measured = {target: measured[target] for target in self.targets_}
         grown = copy.copy(self)
-        grown.experts_ = (*self.experts_, table.experts[0])
+        grown.experts_ = (*self.experts_, fresh[0])
         grown.averages_ = {
             target: np.append(self.averages_[target], _newcomers_average(values, known))
             for (target, values), known in zip(
                 measured.items(), self.averages_.values(), strict=True
             )
         }
-        grown._join(prompts, measured)
+        grown._join(prompts, measured, self._beside(table))
         return grown
+
+    def _beside(self, table: ScoreTable) -> Targets:
+        """Return what a table measured of the known experts, (n, n_experts), else NaN."""
+        columns = {name: column for column, name in enumerate(table.experts)}
+        found = {}
+        for target in self.targets_:
+            values = table.losses if target == LOSS else table.targets[target]
+            wide = np.full((len(table), len(self.experts_)), np.nan)
+            for place, name in enumerate(self.experts_):
+                if name in columns:
+                    wide[:, place] = values[:, columns[name]]
+            found[target] = wide
+        return found
 
     def without_expert(self, name: str) -> Self:
         """Return a predictor that does not know an expert; what it knows of the others stays.
@@ -277,8 +292,14 @@ class FittedPredictor(abc.ABC):
         return left
 
     @abc.abstractmethod
-    def _join(self, prompts: Sequence[str], measured: Targets) -> None:
-        """Append what is learned of a new expert from its values, each (n, 1)."""
+    def _join(self, prompts: Sequence[str], measured: Targets, beside: Targets) -> None:
+        """Append what is learned of a new expert.
+
+        Args:
+            prompts: the probes, n texts.
+            measured: target → the new expert's values, each (n, 1).
+            beside: target → those of the known experts, each (n, n_experts), mostly NaN.
+        """
 
     @abc.abstractmethod
     def _keep_columns(self, columns: list[int]) -> None:
@@ -368,11 +389,11 @@ class VectorPredictor(FittedPredictor):
         mean, std = self._predict(vectors)
         return Prediction(mean, std, self.novelty_.flag(vectors))
 
-    def _join(self, prompts: Sequence[str], measured: Targets) -> None:
+    def _join(self, prompts: Sequence[str], measured: Targets, beside: Targets) -> None:
         vectors = self._encode(prompts)
         grown = {}
         for target, own in self.fitted_.items():
-            new = self._fit_newcomer(target, vectors, measured[target])
+            new = self._fit_newcomer(target, vectors, measured[target], beside[target])
             grown[target] = {
                 name: array
                 if name in self.SHARED_ARRAYS
@@ -382,8 +403,13 @@ class VectorPredictor(FittedPredictor):
         self.fitted_ = grown
         self._prepare()
 
-    def _fit_newcomer(self, target: str, vectors: Vectors, values: Floats) -> Targets:
-        """Learn one target of a new expert from its values on probes (n, 1)."""
+    def _fit_newcomer(
+        self, target: str, vectors: Vectors, values: Floats, beside: Floats
+    ) -> Targets:
+        """Learn one target of a new expert from its values on probes (n, 1).
+
+        `beside` holds the known experts' values on the same probes, (n, n_experts).
+        """
         return self._fit_target(target, vectors, values)
 
     def _keep_columns(self, columns: list[int]) -> None:

@@ -44,7 +44,7 @@ class BestSinglePredictor(FittedPredictor):
         std = {name: np.broadcast_to(row, shape).copy() for name, row in self.average_std_.items()}
         return Prediction(mean, std, np.zeros(len(prompts), dtype=bool))
 
-    def _join(self, prompts: Sequence[str], measured: Targets) -> None:
+    def _join(self, prompts: Sequence[str], measured: Targets, beside: Targets) -> None:
         new = {name: _standard_error(values) for name, values in measured.items()}
         self.average_std_ = {
             name: np.append(row, new[name]) for name, row in self.average_std_.items()
@@ -103,7 +103,7 @@ class RandomPredictor(FittedPredictor):
         rng = np.random.default_rng(int.from_bytes(digest, "little"))
         return rng.random((len(self.targets_), len(self.experts_)))
 
-    def _join(self, prompts: Sequence[str], measured: Targets) -> None:
+    def _join(self, prompts: Sequence[str], measured: Targets, beside: Targets) -> None:
         """Learn nothing: draws come from the spread of all experts."""
 
     def _keep_columns(self, columns: list[int]) -> None:

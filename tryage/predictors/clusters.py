@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.encoders import Encoder
-from tryage.predictors.base import Floats, Targets, VectorPredictor, Vectors
+from tryage.predictors.base import LOSS, Floats, Targets, VectorPredictor, Vectors
+from tryage.predictors.cells import cells_apart, newcomers_cells
 from tryage.predictors.kmeans import spherical_kmeans
 
 _SOFTNESS = 0.01
@@ -17,33 +18,23 @@ _SOFTNESS = 0.01
 
 A hard border would let a rounding error change the answer."""
 
-_LEAST_PRIOR, _GREATEST_PRIOR = 1.0, 1e6
-
-COUNTS = (5, 10, 20, 40, 80)
-"""Numbers of clusters tried, each where it leaves ten prompts to a cluster."""
-
-USUAL = 10
-"""The number of clusters where validation cannot tell that another is better."""
-
-_CLEARLY = 2.5
-"""Standard errors of a difference that count as clear; with fewer, one of several numbers of
-clusters would often win by chance."""
-
 
 class ClustersPredictor(VectorPredictor):
     """Clusters the training prompts several times over and averages what each gives.
 
-    A cell is one cluster under one expert. Its mean counts the labels it has and, besides,
-    the expert's average as often as the ratio of scatter within cells to scatter between them
-    asks for (an empirical Bayes estimate, one number for all experts). The standard error
-    joins what is not known of the cells with the disagreement between the clusterings.
+    A cell is one cluster under one expert. What its labels say is taken apart: how hard the
+    cluster is for all experts, and how much each expert differs from that. Both are shrunk, as far
+    as the scatter within cells against the scatter between them asks for (empirical Bayes; one
+    number of labels for all experts): the first towards each expert's average, the second towards
+    that of a coarser clustering, and that towards the average. So experts are told apart only
+    where labels tell them apart, however much harder one cluster is than another. The standard
+    error joins what is not known of the cells with the disagreement between the clusterings.
 
     Args:
         encoder: turns prompts into vectors.
         seed: drives the clusterings.
-        k: clusters; fewer when there are fewer than ten prompts for each. None: the one of
-            `COUNTS` whose choices lose least on held-out prompts, if it beats `USUAL` there
-            clearly, else `USUAL`.
+        k: clusters; fewer when there are fewer than ten prompts for each.
+        coarse: clusters of the coarser clustering; at most half of `k`.
         clusterings: how many are averaged.
     """
 
@@ -55,21 +46,27 @@ class ClustersPredictor(VectorPredictor):
         encoder: Encoder | None = None,
         *,
         seed: int = 0,
-        k: int | None = None,
+        k: int = 40,
+        coarse: int = 8,
         clusterings: int = 5,
     ) -> None:
         super().__init__(encoder, seed=seed)
         self.k = k
+        self.coarse = coarse
         self.clusterings = clusterings
 
     def _fit_space(self, vectors: Vectors, losses: Floats) -> None:
-        k = _validated_count(vectors, losses, self.seed) if self.k is None else self.k
-        k = max(1, min(k, len(vectors) // 10))
-        found = [
-            spherical_kmeans(vectors, k, np.random.default_rng([self.seed, 0, number]))
+        k = max(1, min(self.k, len(vectors) // 10))
+        found = self._clusterings(vectors, k, 0)
+        self._keep_space(np.array([len(centres) for centres in found]), np.concatenate(found))
+        self._coarse = self._clusterings(vectors, max(1, min(self.coarse, k // 2)), 9)
+
+    def _clusterings(self, vectors: Vectors, k: int, use: int) -> list[Vectors]:
+        """Return the centres of every clustering, each (at most k, dim)."""
+        return [
+            spherical_kmeans(vectors, k, np.random.default_rng([self.seed, use, number]))
             for number in range(self.clusterings)
         ]
-        self._keep_space(np.array([len(centres) for centres in found]), np.concatenate(found))
 
     def _keep_space(self, sizes: NDArray[np.int64], centres: Vectors) -> None:
         """Keep all clusterings on end: how many centres each has, and the centres (cells, dim)."""
@@ -82,49 +79,42 @@ class ClustersPredictor(VectorPredictor):
 
         Shifts are cell means minus the expert's average; errors are their standard errors.
         """
-        residuals = values - np.nanmean(values, axis=0)
-        borders = np.cumsum(self.sizes_)[:-1]
-        shifts, errors = zip(
-            *(
-                _cell_means((vectors @ centres.T).argmax(axis=1), residuals, len(centres))
-                for centres in np.split(self.centres_, borders)
-            ),
-            strict=True,
-        )
-        return {"shifts": np.concatenate(shifts), "errors": np.concatenate(errors)}
+        average, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+        spread = np.where(spread > 0, spread, 1.0)
+        scaled = (values - average) / spread
+        fine = np.split(self.centres_, np.cumsum(self.sizes_)[:-1])
+        cells = [
+            cells_apart(_nearest(vectors, centres), _nearest(vectors, wide), scaled, len(centres))
+            for centres, wide in zip(fine, self._coarse, strict=True)
+        ]
+        shifts, errors = (np.concatenate(parts) * spread for parts in zip(*cells, strict=True))
+        # What is added for two reasons could leave what was ever measured.
+        lowest, highest = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+        return {"shifts": np.clip(shifts, lowest - average, highest - average), "errors": errors}
 
-    def _fit_newcomer(self, target: str, vectors: Vectors, values: Floats) -> Targets:
-        """Shrink a new expert's cells towards what the cell adds to the known experts' losses.
+    def _fit_newcomer(
+        self, target: str, vectors: Vectors, values: Floats, beside: Floats
+    ) -> Targets:
+        """Expect of a new expert's cells what the known experts' cells make likely.
 
-        What is hard for the others is likely hard for the newcomer; how much the known experts
-        differ from that tells how much of its own deviation to believe.
+        Costs and lengths are compared as multiples of each expert's average, since experts differ
+        in them by orders of magnitude.
         """
-        found = self._fit_target(target, vectors, values)
-        known = self.fitted_[target]["shifts"]
-        common = known.mean(axis=1, keepdims=True)  # (cells, 1)
-        between = float(np.square(known - common).mean())
-        if between == 0.0:
-            return found
-        measured = ~np.isnan(values)
-        residuals = np.where(measured, values - np.nanmean(values), 0.0)
-        shifts, errors = [], []
-        for part, centres in zip(
-            np.split(common, np.cumsum(self.sizes_)[:-1]),
-            np.split(self.centres_, np.cumsum(self.sizes_)[:-1]),
-            strict=True,
-        ):
-            assigned = (vectors @ centres.T).argmax(axis=1)
-            member = (assigned == np.arange(len(centres))[:, None]).astype(np.float64)
-            counts = member @ measured
-            sums = member @ residuals
-            inside = np.square(residuals).sum() - (np.square(sums) / np.maximum(counts, 1.0)).sum()
-            freedom = float(measured.sum() - (counts > 0).sum())
-            # One label a cell says nothing of the scatter within cells.
-            noise = float(inside) / freedom if freedom > 0 else float(np.square(residuals).mean())
-            believed = np.maximum(counts + max(noise, 0.0) / between, 1e-12)
-            shifts.append(part + (sums - counts * part) / believed)
-            errors.append(np.sqrt(max(noise, 0.0) / believed))
-        return found | {"shifts": np.concatenate(shifts), "errors": np.concatenate(errors)}
+        own = self.averages_[target][-1]
+        averages = self.averages_[target][:-1]
+        known = averages + self.fitted_[target]["shifts"]  # (cells, n_known)
+        units, unit = np.ones(len(averages)), 1.0
+        if target != LOSS and (averages > 0).all() and np.nanmean(values) > 0:
+            units, unit = averages, float(np.nanmean(values))
+        known, beside, values = known / units, beside / units, values / unit
+        if known.shape[1] < 2:
+            # One expert shows no scatter between experts; the newcomer's own stands in for it.
+            apart = np.nanstd(values) * np.array([-0.5, 0.5])
+            known = np.full((len(known), 2), own / unit) + apart
+            beside = np.full((len(values), 2), np.nan)
+        member = self._membership(vectors)
+        means, errors = newcomers_cells(known, member, values[:, 0], beside, len(self.sizes_))
+        return {"shifts": (unit * means - own)[:, None], "errors": unit * errors[:, None]}
 
     def _prepare(self) -> None:
         # One product with all targets' moments on end serves every target.
@@ -157,11 +147,18 @@ class ClustersPredictor(VectorPredictor):
 
     @classmethod
     def _settings(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        k = config["k"]
-        return {"k": k if k is None else int(k), "clusterings": int(config["clusterings"])}
+        # Folders from before there was a coarser clustering may leave `k` open.
+        k = max(config["sizes"]) if config["k"] is None else config["k"]
+        coarse = config.get("coarse", 1)
+        return {"k": int(k), "coarse": int(coarse), "clusterings": int(config["clusterings"])}
 
     def _config(self) -> dict[str, Any]:
-        return {"k": self.k, "clusterings": self.clusterings, "sizes": self.sizes_.tolist()}
+        return {
+            "k": self.k,
+            "coarse": self.coarse,
+            "clusterings": self.clusterings,
+            "sizes": self.sizes_.tolist(),
+        }
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return super()._arrays() | {"centres": self.centres_}
@@ -171,89 +168,7 @@ class ClustersPredictor(VectorPredictor):
         self._keep_space(sizes, np.asarray(arrays["centres"], dtype=np.float32))
 
 
-def _cell_means(assigned: NDArray[Any], residuals: Floats, k: int) -> tuple[Floats, Floats]:
-    """Estimate the mean of every cell and its standard error.
-
-    Args:
-        assigned: cluster of each prompt, shape (n,).
-        residuals: value minus the expert's average, (n, n_experts), NaN where not measured.
-        k: number of clusters.
-
-    Returns:
-        Shrunk means and standard errors, each (k, n_experts).
-    """
-    measured = ~np.isnan(residuals)
-    filled = np.where(measured, residuals, 0.0)
-    member = (assigned == np.arange(k)[:, None]).astype(np.float64)  # (k, n)
-    counts = member @ measured
-    sums = member @ filled
-    raw = sums / np.maximum(counts, 1.0)
-    scatter = np.maximum(member @ np.square(filled) - counts * np.square(raw), 0.0)
-    within = scatter.sum(axis=0) / np.maximum(counts.sum(axis=0) - (counts > 0).sum(axis=0), 1.0)
-    prior = _prior_count(raw, counts, within)
-    means = sums / (counts + prior)
-    variance = (scatter + prior * within) / (counts + prior)
-    return means, np.sqrt(variance / (counts + prior))
-
-
-def _prior_count(raw: Floats, counts: Floats, within: Floats) -> float:
-    """Return how many labels the expert's average stands for (method of moments).
-
-    Scatter within cells over scatter of the true cell means; the latter is the observed
-    scatter of cell means less what sampling alone would give.
-    """
-    total = np.maximum(counts.sum(axis=0), 1.0)
-    observed = (counts * np.square(raw)).sum(axis=0) / total
-    sampling = within * (counts > 0).sum(axis=0) / total
-    between = float(np.maximum(observed - sampling, 0.0).sum())
-    noise = float(within.sum())
-    if noise == 0.0:
-        return _LEAST_PRIOR
-    return float(np.clip(noise / max(between, 1e-12), _LEAST_PRIOR, _GREATEST_PRIOR))
-
-
-def _validated_count(vectors: Vectors, losses: Floats, seed: int) -> int:
-    """Return the number of clusters whose choices lose least on held-out prompts."""
-    n = len(vectors)
-    counts = [count for count in COUNTS if 10 * count <= 2 * n // 3]
-    if USUAL not in counts:
-        return USUAL
-    fold_of = np.random.default_rng([seed, 4]).permutation(n) % 3
-    found = np.full((len(counts), n), np.nan)
-    for fold in range(3):
-        held_out = fold_of == fold
-        for number, count in enumerate(counts):
-            rng = np.random.default_rng([seed, 5, fold, count])
-            found[number, held_out] = _held_out_losses(vectors, losses, held_out, count, rng)
-    gains = found[counts.index(USUAL)] - found
-    gains = gains[:, ~np.isnan(gains).any(axis=0)]
-    if gains.shape[1] < 2:
-        return USUAL
-    best = int(gains.mean(axis=1).argmax())
-    error = gains[best].std() / np.sqrt(gains.shape[1])
-    return counts[best] if gains[best].mean() > _CLEARLY * error else USUAL
-
-
-def _held_out_losses(
-    vectors: Vectors,
-    losses: Floats,
-    held_out: NDArray[np.bool_],
-    count: int,
-    rng: np.random.Generator,
-) -> Floats:
-    """Return the measured loss of what cell means of the others choose, NaN where not measured."""
-    known = np.flatnonzero(~np.isnan(losses[~held_out]).all(axis=0))
-    n_held_out = int(held_out.sum())
-    if not len(known):
-        return np.full(n_held_out, np.nan)
-    rest = losses[~held_out][:, known]
-    average = np.nanmean(rest, axis=0)
-    predicted = np.zeros((n_held_out, len(known)))
-    for _ in range(2):
-        centres = spherical_kmeans(vectors[~held_out], count, rng)
-        assigned = (vectors @ centres.T).argmax(axis=1)
-        shifts, _ = _cell_means(assigned[~held_out], rest - average, len(centres))
-        predicted += average + shifts[assigned[held_out]]
-    column = known[predicted.argmin(axis=1)]
-    measured: Floats = losses[held_out][np.arange(len(column)), column]
-    return measured
+def _nearest(vectors: Vectors, centres: Vectors) -> NDArray[np.intp]:
+    """Return the cluster of each vector, (n,)."""
+    found: NDArray[np.intp] = (vectors @ centres.T).argmax(axis=1)
+    return found

@@ -30,7 +30,7 @@ class HybridPredictor(ClustersPredictor):
     Args:
         encoder: turns prompts into vectors.
         seed: drives clusterings, features and samples.
-        k: clusters, as `ClustersPredictor` takes it.
+        k: clusters, as `ClustersPredictor` takes them, and `coarse` too.
         clusterings: how many are averaged.
         members: regressions in the ensemble.
         features: random features beside the vector itself.
@@ -52,12 +52,13 @@ class HybridPredictor(ClustersPredictor):
         encoder: Encoder | None = None,
         *,
         seed: int = 0,
-        k: int | None = None,
+        k: int = 40,
+        coarse: int = 8,
         clusterings: int = 5,
         members: int = 5,
         features: int = 64,
     ) -> None:
-        super().__init__(encoder, seed=seed, k=k, clusterings=clusterings)
+        super().__init__(encoder, seed=seed, k=k, coarse=coarse, clusterings=clusterings)
         self.members = members
         self.features = features
 
@@ -98,6 +99,18 @@ class HybridPredictor(ClustersPredictor):
             "lowest": np.nanmin(values, axis=0),
             "highest": np.nanmax(values, axis=0),
         }
+
+    def _fit_newcomer(
+        self, target: str, vectors: Vectors, values: Floats, beside: Floats
+    ) -> Targets:
+        """Learn the cells alone: a few probes tell nothing of what cells leave over."""
+        own = self.fitted_[target]
+        blank = {name: np.zeros_like(own[name][..., :1]) for name in ("weights", "offsets")}
+        # A few probes do not show how low or high a value can be; those of all experts do.
+        lowest = np.minimum(np.nanmin(values, axis=0), own["lowest"].min())
+        highest = np.maximum(np.nanmax(values, axis=0), own["highest"].max())
+        ends = {"lowest": lowest, "highest": highest}
+        return super()._fit_newcomer(target, vectors, values, beside) | blank | ends
 
     def _features(self, vectors: Vectors) -> Floats:
         """Return the vectors and their random features, (n, dim + features)."""

@@ -62,7 +62,7 @@ class NearestPredictor(VectorPredictor):
                 mean[target][row] = self.averages_[target] + shift
         return mean, std
 
-    def _join(self, prompts: Sequence[str], measured: Targets) -> None:
+    def _join(self, prompts: Sequence[str], measured: Targets, beside: Targets) -> None:
         vectors = self._encode(prompts)
         known = {vector.tobytes(): row for row, vector in enumerate(self.vectors_)}
         # Probes that stand in the training table fill its rows, so that they do not count twice.

@@ -50,7 +50,7 @@ class UnmeasuredPredictor(FittedPredictor):
             "or add the expert to the library"
         )
 
-    def _join(self, prompts: Sequence[str], measured: Targets) -> None:
+    def _join(self, prompts: Sequence[str], measured: Targets, beside: Targets) -> None:
         """Do nothing: nobody joins."""
 
     def _keep_columns(self, columns: list[int]) -> None:

@@ -1,0 +1,140 @@
+"""Measure routing on tasks that are in neither file: leave each group out, and be judged on it.
+
+::
+
+    python benchmarks/elsewhere.py              # measure, write results/elsewhere.json, fill in
+    python benchmarks/elsewhere.py --render     # fill in the page from the results that are there
+
+A router is fitted on the training prompts of all groups but one, for each group of open7 and of
+routerbench11, and chooses for the prompts of that one. Beside it stand the single expert that was
+best on the other groups, which is what one would use without a router, and, with the results known,
+the best single expert there. No test prompt is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from data import data_folder, facts, fill_in
+
+from tryage import ScoreTable
+from tryage.encoders import StaticEncoder
+from tryage.evaluation.metrics import macro_mean, measured_cells
+from tryage.evaluation.references import expected_losses
+from tryage.predictors import ClustersPredictor
+
+logger = logging.getLogger("elsewhere")
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "elsewhere.json"
+PAGE = HERE.parent / "docs" / "routing-results.md"
+MARKS = ("<!-- elsewhere: begin -->", "<!-- elsewhere: end -->")
+TABLES = ("open7_train", "routerbench11_train")
+RESAMPLES = 2000
+
+
+def left_out(table: ScoreTable, group: str) -> dict[str, Any]:
+    """Return the scores on a group of a router that was fitted without it."""
+    groups = np.array(table.groups)
+    train, test = table.select(groups != group), table.select(groups == group)
+    predictor = ClustersPredictor(StaticEncoder.bundled()).fit(train.prompts, train)
+    found = predictor.predict(test.prompts)
+    columns = expected_losses(found, predictor.average_loss_).argmin(axis=1)
+    cells, _ = measured_cells(train, None)
+    means = [macro_mean(column, cells) for column in train.losses.T]
+    scores = 1.0 - test.losses
+    row = np.arange(len(test))
+    routed, single = scores[row, columns], scores[:, int(np.argmin(means))]
+    by_prompts = scores[:, int(np.nanmean(train.losses, axis=0).argmin())]
+    gain = routed - single
+    drawn = np.random.default_rng(0).integers(len(gain), size=(RESAMPLES, len(gain)))
+    means_drawn = np.nanmean(gain[drawn], axis=1)
+    return {
+        "prompts": len(test),
+        "score": float(np.nanmean(routed)),
+        "best_elsewhere": float(np.nanmean(single)),
+        "best_elsewhere_by_prompts": float(np.nanmean(by_prompts)),
+        "best_here": float(np.nanmean(scores, axis=0).max()),
+        "mean_of_experts": float(np.nanmean(scores)),
+        "gain": float(np.nanmean(gain)),
+        "gain_ci95": [float(value) for value in np.percentile(means_drawn, [2.5, 97.5])],
+        "out_of_distribution": float(found.ood.mean()),
+    }
+
+
+def measure(data: Path) -> dict[str, Any]:
+    """Leave every group of every table out in turn."""
+    found: dict[str, Any] = {}
+    for name in TABLES:
+        whole = ScoreTable.read(data / "routing" / f"{name}.jsonl.gz")
+        table = replace(whole, targets={})
+        groups = sorted({str(group) for group in table.groups})
+        rows = {group: left_out(table, group) for group in groups}
+        mean = {
+            key: float(np.mean([row[key] for row in rows.values()]))
+            for key in next(iter(rows.values()))
+            if not key.endswith("ci95")
+        }
+        found[name] = {"sha256": whole.hash, "groups": rows, "mean": mean}
+    return found
+
+
+def page(results: dict[str, Any]) -> str:
+    """Return the Markdown table of the results."""
+    lines = [
+        "| left out | router | best single of the other groups | router minus that (95 %) "
+        "| best single of the other prompts | best single there * | mean of all experts "
+        "| flagged, % |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in TABLES:
+        for group, row in results[name]["groups"].items():
+            low, high = (100 * value for value in row["gain_ci95"])
+            lines.append(
+                f"| {name.split('_')[0]}: {group} | {100 * row['score']:.2f} "
+                f"| {100 * row['best_elsewhere']:.2f} "
+                f"| {100 * row['gain']:+.2f} ({low:+.2f} to {high:+.2f}) "
+                f"| {100 * row['best_elsewhere_by_prompts']:.2f} "
+                f"| {100 * row['best_here']:.2f} | {100 * row['mean_of_experts']:.2f} "
+                f"| {100 * row['out_of_distribution']:.1f} |"
+            )
+        mean = results[name]["mean"]
+        lines.append(
+            f"| {name.split('_')[0]}: mean | {100 * mean['score']:.2f} "
+            f"| {100 * mean['best_elsewhere']:.2f} | {100 * mean['gain']:+.2f} "
+            f"| {100 * mean['best_elsewhere_by_prompts']:.2f} "
+            f"| {100 * mean['best_here']:.2f} | {100 * mean['mean_of_experts']:.2f} | |"
+        )
+    lines += [
+        "",
+        f"Score in %, `{results['command']}`, `clusters` on the bundled encoder. * chosen with the "
+        "results known. The best single of the other groups is that by the mean over them of "
+        "the group's mean, of the other prompts that by the plain mean. Flagged: out of "
+        "distribution, so that the choice fell back to the best expert on the plain mean.",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Read the arguments; measure or only render."""
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
+    parser.add_argument("--render", action="store_true", help="fill in the page, measure nothing")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if not args.render:
+        results = facts("python benchmarks/elsewhere.py") | measure(data_folder())
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    text = page(json.loads(RESULTS.read_text(encoding="utf-8")))
+    logger.info("%s", "filled in" if fill_in(PAGE, text, MARKS) else "the page has no marks")
+    logger.info("%s", text)
+
+
+if __name__ == "__main__":
+    main()

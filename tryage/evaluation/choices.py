@@ -1,0 +1,107 @@
+"""Whether a router still tells prompts apart, or has collapsed onto one expert."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tryage.evaluation.metrics import Indices, Measured, measured_cells
+from tryage.scores import ScoreTable
+
+NEARLY_ALL = 0.9
+"""Share of the prompts that is nearly all of them."""
+
+FAR_FEWER = 0.75
+"""An expert that is among the best on fewer than this part of its prompts takes too many."""
+
+SHOWN = 10
+"""Experts in a printed table."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Which share of some prompts each expert gets, beside that on which it is among the best.
+
+    Attributes:
+        chosen: expert → share of the prompts it is chosen for, in library order.
+        among_best: expert → share of measured prompts on which no expert is better, ties counting
+            for all of them; empty where it is not known.
+    """
+
+    chosen: Mapping[str, float]
+    among_best: Mapping[str, float]
+
+    @classmethod
+    def of(
+        cls, experts: Sequence[str], columns: Indices, among_best: Mapping[str, float]
+    ) -> Choices:
+        """Count choices: (n,) columns of the m experts; negative ones are nobody's."""
+        counts = np.bincount(columns[columns >= 0], minlength=len(experts))
+        shares = counts / max(len(columns), 1)
+        return cls(dict(zip(experts, shares.tolist(), strict=True)), dict(among_best))
+
+    @property
+    def entropy(self) -> float:
+        """How evenly the prompts are spread: 0 is one expert for all, 1 the same for each."""
+        shares = np.array([share for share in self.chosen.values() if share > 0])
+        if len(shares) < 2:
+            return 0.0
+        shares /= shares.sum()
+        return float(-(shares * np.log(shares)).sum() / np.log(len(self.chosen)))
+
+    @property
+    def collapsed(self) -> str | None:
+        """The expert that takes nearly all prompts though it is best on far fewer, if one does."""
+        name = max(self.chosen, key=self.chosen.__getitem__)
+        share = self.chosen[name]
+        best = self.among_best.get(name)
+        if len(self.chosen) < 2 or share < NEARLY_ALL or best is None:
+            return None
+        return name if best < FAR_FEWER * share else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that `tryage evaluate --json` holds as `choices`."""
+        return {
+            "chosen": dict(self.chosen),
+            "among_best": dict(self.among_best),
+            "entropy": self.entropy,
+            "collapsed": self.collapsed,
+        }
+
+    def told(self) -> list[str]:
+        """Shares in a line for a person, and the warning where there is one."""
+        ranked = sorted(self.chosen, key=lambda name: (-self.chosen[name], name))
+        parts = [
+            f"{name} {self.chosen[name]:.1%}"
+            + (f" (among the best on {self.among_best[name]:.1%})" if self.among_best else "")
+            for name in ranked[:SHOWN]
+        ]
+        rest = len(ranked) - len(parts)
+        more = [f"{rest} more"] if rest > 0 else []
+        spread = f"evenness (entropy, 0 to 1) {self.entropy:.2f}"
+        return [f"chosen: {', '.join([*parts, *more])}; {spread}", *self.warning()]
+
+    def warning(self) -> list[str]:
+        """One line where the router has collapsed, else none."""
+        name = self.collapsed
+        if name is None:
+            return []
+        return [
+            f"warning: {name} takes {self.chosen[name]:.1%} of the prompts, but is among the best "
+            f"on {self.among_best[name]:.1%}; the router hardly tells prompts apart"
+        ]
+
+
+def among_best(cells: Measured, experts: Sequence[str]) -> dict[str, float]:
+    """Return the share of the prompts it was measured on that each expert is among the best of."""
+    measured = (~np.isnan(cells.losses)).sum(axis=0)
+    shares = cells.is_best.sum(axis=0) / np.maximum(measured, 1)
+    return dict(zip(experts, shares.tolist(), strict=True))
+
+
+def among_best_of(table: ScoreTable) -> dict[str, float]:
+    """Return the same for a table, by its losses alone."""
+    return among_best(measured_cells(table, None)[0], table.experts)
