@@ -7,6 +7,7 @@ from tryage.errors import missing_extra
 try:
     from langchain_tryage.chat_models import ChatTryage
     from langchain_tryage.flags import TryageFlags
+    from langchain_tryage.labeling import alabel, label
     from langchain_tryage.llms import TryageLLM
     from langchain_tryage.runnable import TryageRouter
     from langchain_tryage.selector import TryageSelector
@@ -25,6 +26,8 @@ __all__ = [
     "TryageMiddleware",
     "TryageRouter",
     "TryageSelector",
+    "alabel",
+    "label",
 ]
 
 

@@ -6,6 +6,7 @@ try:
     from llama_index_tryage.events import TryageDecisionEvent
     from llama_index_tryage.flags import TryageFlags
     from llama_index_tryage.function_calling import TryageFunctionCallingLLM
+    from llama_index_tryage.labeling import alabel, label
     from llama_index_tryage.llm import TryageLLM
     from llama_index_tryage.selector import TryageMultiSelector, TryageSelector
 except ModuleNotFoundError as error:
@@ -20,4 +21,6 @@ __all__ = [
     "TryageLLM",
     "TryageMultiSelector",
     "TryageSelector",
+    "alabel",
+    "label",
 ]

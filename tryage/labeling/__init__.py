@@ -3,7 +3,7 @@
 `label` runs the library's own models; `label_answers` any callables, wherever they run.
 """
 
-from tryage.labeling.answers import alabel_answers, label_answers
+from tryage.labeling.answers import Scorer, alabel_answers, label_answers, wrapped
 from tryage.labeling.calling import Calling
 from tryage.labeling.engine import label
 from tryage.labeling.judges import PairwiseJudge, PointwiseJudge
@@ -26,10 +26,12 @@ __all__ = [
     "Metric",
     "PairwiseJudge",
     "PointwiseJudge",
+    "Scorer",
     "Verdict",
     "alabel_answers",
     "label",
     "label_answers",
     "mask_words",
     "measure",
+    "wrapped",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,6 +137,20 @@ async def alabel_answers(
     with run.writing(store, jobs, progress or (lambda *_: None)):
         await run.measure(jobs, options.concurrency)
     return run.tally.summary(time.perf_counter() - started, 0.0)
+
+
+def wrapped(
+    experts: Mapping[str, Any], metric: Scorer, wrap: Callable[[Any], Call]
+) -> tuple[dict[str, Call], Scorer]:
+    """Return experts and a scorer whose models are callables.
+
+    Args:
+        experts: name → a framework's model.
+        metric: a scorer; a judge's model is a framework's too.
+        wrap: makes a callable of a model; those of equal models are equal.
+    """
+    calls = {name: wrap(expert) for name, expert in experts.items()}
+    return calls, metric.over(wrap(metric.model)) if isinstance(metric, Judge) else metric
 
 
 def _library(experts: Mapping[str, Call], library: Library | None) -> Library:
