@@ -6,6 +6,7 @@ from tryage.errors import missing_extra
 
 try:
     from langchain_tryage.chat_models import ChatTryage
+    from langchain_tryage.feedback import TryageFeedback
     from langchain_tryage.flags import TryageFlags
     from langchain_tryage.labeling import alabel, label
     from langchain_tryage.llms import TryageLLM
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ChatTryage",
+    "TryageFeedback",
     "TryageFlags",
     "TryageLLM",
     "TryageMiddleware",

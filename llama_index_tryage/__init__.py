@@ -4,6 +4,7 @@ from tryage.errors import missing_extra
 
 try:
     from llama_index_tryage.events import TryageDecisionEvent
+    from llama_index_tryage.feedback import TryageFeedback
     from llama_index_tryage.flags import TryageFlags
     from llama_index_tryage.function_calling import TryageFunctionCallingLLM
     from llama_index_tryage.labeling import alabel, label
@@ -16,6 +17,7 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "TryageDecisionEvent",
+    "TryageFeedback",
     "TryageFlags",
     "TryageFunctionCallingLLM",
     "TryageLLM",
