@@ -67,7 +67,7 @@ async def alabel(
 
 @dataclass(frozen=True)
 class _Expert:
-    """A runnable; those of equal models are equal."""
+    """A runnable that is to be called."""
 
     expert: Runnable[Any, Any]
 

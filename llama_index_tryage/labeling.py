@@ -63,7 +63,7 @@ async def alabel(
 
 @dataclass(frozen=True)
 class _Expert:
-    """An LLM; those of equal LLMs are equal."""
+    """An LLM that is to be called."""
 
     llm: LLM
 

@@ -147,8 +147,10 @@ def wrapped(
     Args:
         experts: name → a framework's model.
         metric: a scorer; a judge's model is a framework's too.
-        wrap: makes a callable of a model; those of equal models are equal.
+        wrap: makes a callable of a model.
     """
+    if isinstance(metric, Judge):
+        _warn_of_self_preference(metric, experts)
     calls = {name: wrap(expert) for name, expert in experts.items()}
     return calls, metric.over(wrap(metric.model)) if isinstance(metric, Judge) else metric
 
@@ -180,8 +182,8 @@ def _check(metric: Scorer, experts: Mapping[str, Call], rows: Sequence[Row]) -> 
     return {"metric": metric_name(metric)}
 
 
-def _warn_of_self_preference(judge: Judge, experts: Mapping[str, Call]) -> None:
-    own = [name for name, call in experts.items() if call == judge.model]
+def _warn_of_self_preference(judge: Judge, experts: Mapping[str, Any]) -> None:
+    own = [name for name, expert in experts.items() if expert is judge.model]
     if own:
         warnings.warn(
             f"the judge is expert {own[0]!r} itself; models prefer their own answers, so take "
