@@ -412,3 +412,19 @@ def test_local_models_are_callables_too(tiny_library, tiny_texts, tmp_path):
     table = ScoreTable.read(tmp_path).reorder(["code-gpt", "prose-gpt"])
     assert table.losses[:, 0].mean() < table.losses[:, 1].mean()
     assert Path(tmp_path / "label.json").is_file()
+
+
+def test_a_missing_extra_is_named_before_anybody_is_asked(tmp_path):
+    code = """
+import sys
+sys.modules["pyarrow"] = None
+from tryage.labeling import label_answers
+try:
+    label_answers({"small": lambda prompt: sys.exit("asked")}, ["hello"], "exact", "out")
+except ImportError as error:
+    print(error)
+"""
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert 'pip install "tryage[parquet]"' in done.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -115,7 +115,7 @@ async def alabel_answers(
     started = time.perf_counter()
     options = Calling.of(calling)
     if importlib.util.find_spec("pyarrow") is None:
-        raise missing_extra("hf", "keeping measured scores (Parquet)")
+        raise missing_extra("parquet", "keeping measured scores (Parquet)")
     known = _library(experts, library)
     judge = metric if isinstance(metric, Judge) else None
     rows = read_rows(

@@ -210,7 +210,7 @@ def _pyarrow(what: str) -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise missing_extra("hf", what) from error
+        raise missing_extra("parquet", what) from error
     return pyarrow
 
 
