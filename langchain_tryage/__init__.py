@@ -6,7 +6,9 @@ from tryage.errors import missing_extra
 
 try:
     from langchain_tryage.chat_models import ChatTryage
+    from langchain_tryage.feedback import TryageFeedback
     from langchain_tryage.flags import TryageFlags
+    from langchain_tryage.labeling import alabel, label
     from langchain_tryage.llms import TryageLLM
     from langchain_tryage.runnable import TryageRouter
     from langchain_tryage.selector import TryageSelector
@@ -20,11 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ChatTryage",
+    "TryageFeedback",
     "TryageFlags",
     "TryageLLM",
     "TryageMiddleware",
     "TryageRouter",
     "TryageSelector",
+    "alabel",
+    "label",
 ]
 
 

@@ -4,8 +4,10 @@ from tryage.errors import missing_extra
 
 try:
     from llama_index_tryage.events import TryageDecisionEvent
+    from llama_index_tryage.feedback import TryageFeedback
     from llama_index_tryage.flags import TryageFlags
     from llama_index_tryage.function_calling import TryageFunctionCallingLLM
+    from llama_index_tryage.labeling import alabel, label
     from llama_index_tryage.llm import TryageLLM
     from llama_index_tryage.selector import TryageMultiSelector, TryageSelector
 except ModuleNotFoundError as error:
@@ -15,9 +17,12 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "TryageDecisionEvent",
+    "TryageFeedback",
     "TryageFlags",
     "TryageFunctionCallingLLM",
     "TryageLLM",
     "TryageMultiSelector",
     "TryageSelector",
+    "alabel",
+    "label",
 ]

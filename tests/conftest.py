@@ -310,6 +310,41 @@ def table() -> Any:
 
 
 @pytest.fixture(scope="session")
+def scored_table(table: Any) -> Any:
+    """`table` as one of scores."""
+    from dataclasses import replace
+
+    return replace(table, kind="scores")
+
+
+@pytest.fixture(scope="session")
+def scored_router(scored_table: Any, table_library: Any) -> Any:
+    """A router fitted on `scored_table`: one that feedback can go to."""
+    from tryage import Router
+
+    return Router.fit(scored_table, library=table_library, predictor="clusters")
+
+
+@pytest.fixture
+def told(scored_router: Any, tmp_path: Path) -> Any:
+    """A router that keeps feedback in a file of the test's own."""
+    return scored_router.with_feedback(tmp_path / "feedback.jsonl", store_prompts=True)
+
+
+@pytest.fixture
+def kept(told: Any) -> Any:
+    """What `told` has kept so far: a function that returns (prompt, scores) of every line."""
+    import json
+
+    def read() -> list[tuple[str, dict[str, float]]]:
+        path = told.feedback_file.path
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        return [(row["prompt"], row["scores"]) for row in map(json.loads, text.splitlines())]
+
+    return read
+
+
+@pytest.fixture(scope="session")
 def targets_table(table: Any) -> Any:
     """`table` with costs, lengths, grades and latencies, the same on every prompt."""
     from dataclasses import replace

@@ -5,6 +5,7 @@
     TryageError
     ├── LibraryError (ValueError)            an expert or a library is wrong
     ├── ScoreTableError (ValueError)         a score table is wrong: file, line, field
+    ├── FeedbackError (ValueError)           feedback is off, or a score is none
     ├── GoalError (ValueError)               a goal, weight, limit or unit is wrong
     ├── FlagError (ValueError)               a flag holds words that mean nothing
     ├── PromptError (ValueError)             a prompt is empty or not text
@@ -52,6 +53,10 @@ class LibraryError(TryageError, ValueError):
 
 class ScoreTableError(TryageError, ValueError):
     """A score table is wrong; the message names file, line and field."""
+
+
+class FeedbackError(TryageError, ValueError):
+    """Feedback is off, or what was given is no score of an answer."""
 
 
 class GoalError(TryageError, ValueError):

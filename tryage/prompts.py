@@ -118,7 +118,7 @@ def _parquet_rows(path: Path) -> Iterator[Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise missing_extra("hf", "reading Parquet") from error
+        raise missing_extra("parquet", "reading Parquet") from error
     try:
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(4096):
             yield from batch.to_pylist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from tryage import persistence
 from tryage.decision import Decision
 from tryage.encoders import Encoder
 from tryage.errors import (
+    FeedbackError,
     NoEligibleExpertError,
     PredictorError,
     PromptError,
@@ -29,13 +31,14 @@ from tryage.library import Expert, Library, asked_task
 from tryage.objective import Objective, loss_spread
 from tryage.persistence import RouterState
 from tryage.policy import Policy, Wanted
-from tryage.predictors import Predictor, UnmeasuredPredictor
+from tryage.predictors import PREDICTORS, Predictor, UnmeasuredPredictor
 
 if TYPE_CHECKING:
     from tryage.budgets import Calibration
     from tryage.evaluation import Evaluation, TaskEvaluations
     from tryage.evaluation.pareto import Front
     from tryage.scores import ScoreTable
+    from tryage.scores.feedback import FeedbackFile
 
 Array = NDArray[np.float64]
 FlagMode = bool | Literal["warn"] | Flags
@@ -52,6 +55,7 @@ class Router:
         predictors: task → fitted predictor.
         policy: what the operator allows.
         facts: where the predictors come from (table hash, counts, seed, validation).
+        feedback_file: where scores of answers are kept; None, as usual, keeps none.
     """
 
     def __init__(
@@ -62,12 +66,14 @@ class Router:
         objective: Objective,
         policy: Policy | None = None,
         facts: Mapping[str, Any] | None = None,
+        feedback_file: FeedbackFile | None = None,
     ) -> None:
         self.library = library
         self.predictors = dict(predictors)
         self.objective = _without_unmeasured(objective, self.predictors)
         self.policy = policy or Policy()
         self.facts = dict(facts or {})
+        self.feedback_file = feedback_file
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{task}: {p.kind}" for task, p in self.predictors.items())
@@ -198,13 +204,33 @@ class Router:
 
     def with_policy(self, policy: Policy) -> Router:
         """Return a router that decides under another policy."""
-        return Router(
-            self.library,
-            self.predictors,
-            objective=self.objective,
-            policy=policy,
-            facts=self.facts,
-        )
+        return self._with(policy=policy)
+
+    def with_feedback(self, path: str | Path, *, store_prompts: bool = False) -> Router:
+        """Return a router that keeps what `feedback` tells it, in a score table.
+
+        Args:
+            path: a JSONL file, which is made or gone on with; what `ScoreTable.read` reads.
+            store_prompts: prompts are what is learned from, so their texts are kept there. Say
+                True to allow it.
+
+        Raises:
+            FeedbackError: prompts may not be kept, the file is none, or the router was fitted on
+                losses, which scores cannot stand beside.
+        """
+        from tryage.scores.feedback import FeedbackFile
+
+        if not store_prompts:
+            raise FeedbackError(
+                f"feedback keeps the texts of prompts in {str(path)!r}, since a router is fitted "
+                "on them; allow it with store_prompts=True"
+            )
+        if self.facts.get("kind") == "losses":
+            raise FeedbackError(
+                "the router was fitted on a table of losses, and feedback gives scores in [0, 1]; "
+                "the two cannot stand in one table. Fit a router on scores for it"
+            )
+        return self._with(feedback_file=FeedbackFile(path))
 
     def excluding(self, reasons: Mapping[str, str]) -> Router:
         """Return a router that never chooses some experts.
@@ -218,13 +244,7 @@ class Router:
         for name in reasons:
             self.library.index(name)
         unavailable = {**self.objective.unavailable, **reasons}
-        return Router(
-            self.library,
-            self.predictors,
-            objective=replace(self.objective, unavailable=unavailable),
-            policy=self.policy,
-            facts=self.facts,
-        )
+        return self._with(objective=replace(self.objective, unavailable=unavailable))
 
     def add_expert(self, expert: Expert, probes: ScoreTable) -> Router:
         """Return a router that knows one more expert; the others are not fitted again.
@@ -278,14 +298,24 @@ class Router:
     def _changed(self, library: Library, predictors: Mapping[str, Predictor]) -> Router:
         """Return a router over another library, on the same scales."""
         kept = {n: why for n, why in self.objective.unavailable.items() if n in library}
-        facts = self.facts | {"experts_since": list(library.names)}
-        return Router(
-            library,
-            predictors,
+        return self._with(
+            library=library,
+            predictors=predictors,
             objective=replace(self.objective, library=library, unavailable=kept),
-            policy=self.policy,
-            facts=facts,
+            facts=self.facts | {"experts_since": list(library.names)},
         )
+
+    def _with(self, **changed: Any) -> Router:
+        """Return a router of which some parts are others."""
+        parts = {
+            "library": self.library,
+            "predictors": self.predictors,
+            "objective": self.objective,
+            "policy": self.policy,
+            "facts": self.facts,
+            "feedback_file": self.feedback_file,
+        }
+        return Router(**{**parts, **changed})
 
     def route(
         self,
@@ -333,6 +363,85 @@ class Router:
         """
         reads = [self._read(prompt, flags) for prompt in prompts]
         return self._decide(reads, goals, task, flags, observed)
+
+    def feedback(
+        self,
+        decision: Decision | Mapping[str, Any],
+        score: float,
+        *,
+        prompt: str | None = None,
+    ) -> None:
+        """Keep how good an answer was, for the next fit; `with_feedback` turns this on.
+
+        Safe from many threads and processes. The score is the answering expert's, which is not
+        the chosen one where that failed.
+
+        Args:
+            decision: a decision, or what the metadata of an answer carry of it.
+            score: in [0, 1], higher is better; True and False are 1 and 0.
+            prompt: what the expert answered, without flags; the decision's own where it has one.
+
+        Raises:
+            FeedbackError: feedback is off, the prompt is not known, the expert is none of the
+                router's, or the score is out of range.
+            OSError: the line cannot be written; nothing is left of it.
+        """
+        if self.feedback_file is None:
+            raise FeedbackError(
+                "feedback is off; router.with_feedback(PATH, store_prompts=True) returns a router "
+                "that keeps it"
+            )
+        told = decision if isinstance(decision, Mapping) else decision.to_dict(top=0)
+        text = prompt or (decision.prompt if isinstance(decision, Decision) else None)
+        if text is None:
+            raise FeedbackError("metadata hold no prompt; say with prompt= what was answered")
+        expert = told.get("answered_by") or told.get("expert")
+        if not isinstance(expert, str) or expert not in self.library:
+            raise FeedbackError(f"expert {expert!r} is none of library {self.library.name!r}")
+        self.feedback_file.append(text, self.library[expert].task, expert, score)
+
+    def refit(
+        self,
+        *tables: ScoreTable,
+        library: Library | None = None,
+        predictor: str | None = None,
+        encoder: str | Encoder | None = None,
+        seed: int | None = None,
+    ) -> Router:
+        """Return a router fitted anew on old and newer results.
+
+        Args:
+            tables: the table it was fitted on, and newer ones, such as feedback; of a number that
+                several hold, the last one's counts.
+            library: the experts; by default this router's.
+            predictor: as in `fit`; by default what this router was fitted with.
+            encoder: as in `fit`; by default this router's.
+            seed: as in `fit`; by default this router's.
+
+        Raises:
+            ScoreTableError: there is no table, they do not fit together, or not to the library.
+            PredictorError, EncoderError: as `fit`.
+        """
+        if not tables:
+            raise ScoreTableError("there is no table to fit on; give the old one and newer ones")
+        kind = predictor or str(self.facts.get("predictor", "auto"))
+        fitted = Router.fit(
+            functools.reduce(lambda old, newer: old.join(newer), tables),
+            library=library or self.library,
+            predictor=kind,
+            encoder=encoder or self._encoder_for(kind),
+            seed=int(self.facts.get("seed", 0)) if seed is None else seed,
+            policy=self.policy,
+        )
+        return fitted._with(feedback_file=self.feedback_file)
+
+    def _encoder_for(self, kind: str) -> str | Encoder:
+        """Return the encoder to fit a kind of predictor anew with."""
+        known = [one.encoder for one in self.predictors.values() if one.encoder is not None]
+        trains_its_own = kind in PREDICTORS and PREDICTORS[kind].slow
+        if known and not trains_its_own:
+            return known[0]
+        return str(self.facts.get("encoder", "static"))
 
     def predict(self, prompts: Sequence[str], *, task: str) -> Array:
         """Return predicted losses over the whole library.

@@ -188,3 +188,31 @@ def test_standard_output_holds_the_json_alone(fitted):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["expert"] == "writer"
     assert done.stderr == ""
+
+
+def test_fit_update_fits_the_router_anew_on_old_and_newer_results(files, scored_table):
+    old, out, feedback = files / "scores.jsonl", files / "mine", files / "feedback.jsonl"
+    scored_table.write(old)
+    library = ("--library", files / "library.yaml")
+    call("fit", old, *library, "--predictor", "clusters", "--seed", 3, "--out", out)
+    router = Router.from_pretrained(out).with_feedback(feedback, store_prompts=True)
+    assert router.route(CODE).expert == "coder"
+    for prompt, group in zip(scored_table.prompts, scored_table.groups, strict=True):
+        if group == "code":
+            router.feedback({"expert": "coder"}, 0.0, prompt=prompt)
+
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    bad = files / "bad.jsonl"
+    bad.write_text('{"prompt": "x", "scores": {"nobody": 1}}\n')
+    assert "'nobody'" in call("fit", old, "--update", bad, "--out", out, code=2).stderr
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert "holds no router to update" in (
+        call("fit", old, "--update", feedback, "--out", files / "none", code=2).stderr
+    )
+    assert "--library is missing" in call("fit", old, "--out", out, code=2).stderr
+
+    told = call_json("fit", old, "--update", feedback, "--out", out)
+    assert told["predictor"] == "clusters"
+    again = Router.from_pretrained(out)
+    assert again.route(CODE).expert == "giant"
+    assert (again.facts["seed"], again.facts["cells"]) == (3, 360)

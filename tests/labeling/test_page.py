@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tryage import Library, ScoreTable
+from tryage import Expert, Library, Router, ScoreTable
+from tryage.labeling import label_answers
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "labelling.md").read_text(encoding="utf-8")
@@ -63,6 +64,25 @@ def test_a_metric_of_ones_own(tiny_library, tiny_texts, tmp_path) -> None:
     assert names["measured"](library, prompts, tmp_path).measured == 8
     table = ScoreTable.read(tmp_path)
     assert table.losses[:, table.experts.index("code-gpt")].mean() < 1
+
+
+def test_the_command_that_learns_from_feedback(tmp_path) -> None:
+    """As the page has it, on a router whose experts are functions."""
+    [update] = re.findall(r"^tryage fit .* --update .*$", PAGE, re.MULTILINE)
+    experts = {"small": lambda prompt: "4", "large": lambda prompt: "5"}
+    prompts = [{"prompt": f"2 + 2 ({n})", "reference": "4"} for n in range(8)]
+    label_answers(experts, prompts, "exact", tmp_path / "answers")
+    library = Library([Expert(name=name, model=name) for name in experts])
+    router = Router.fit(ScoreTable.read(tmp_path / "answers"), library=library)
+    router.save_pretrained(tmp_path / "my-router")
+    keeping = router.with_feedback(tmp_path / "feedback.jsonl", store_prompts=True)
+    for number in range(8):
+        keeping.feedback({"expert": "small"}, 0.0, prompt=f"2 + 2 ({number})")
+    command = [sys.executable, "-m", *shlex.split(update)]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    again = Router.from_pretrained(tmp_path / "my-router")
+    assert again.facts["data_sha256"] != router.facts["data_sha256"]
+    assert (again.facts["prompts"], again.facts["cells"]) == (8, 16)
 
 
 @pytest.mark.parametrize("name", ["labelling", "labelling_curve"])

@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 
 from tryage.cli.shared import AsJson, Download, guarded, print_json, progress_bars, say, stderr
+from tryage.errors import OptionError, RouterNotFoundError
+from tryage.persistence import INDEX, check_output
 from tryage.router import Router
 
 
@@ -90,44 +92,78 @@ def label(
 @guarded
 def fit(
     scores: Annotated[Path, typer.Argument(help="The score table.")],
-    library: Annotated[Path, typer.Option(help="The library's YAML file.")],
     out: Annotated[Path, typer.Option(help="Folder of the router.")],
-    predictor: Annotated[str, typer.Option(help="Kind of predictor; auto chooses.")] = "auto",
+    library: Annotated[
+        Path | None, typer.Option(help="The library's YAML file; with --update the router's.")
+    ] = None,
+    update: Annotated[
+        Path | None,
+        typer.Option(help="Newer results, such as feedback: fit the router in --out anew on both."),
+    ] = None,
+    predictor: Annotated[
+        str | None,
+        typer.Option(
+            help="Kind of predictor; auto (the default) chooses. With --update: as it is."
+        ),
+    ] = None,
     encoder: Annotated[
-        str, typer.Option(help="static, or a sentence-transformers id or folder.")
-    ] = "static",
-    seed: Annotated[int, typer.Option(min=0, help="Makes fitting repeatable.")] = 0,
+        str | None,
+        typer.Option(
+            help="static (the default), or a sentence-transformers id or folder. With --update: "
+            "as it is."
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Makes fitting repeatable.")] = None,
     download: Download = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fit a router on a score table.
+    """Fit a router on a score table, or a router anew on its table and newer results.
 
     Example: tryage fit scores.jsonl --library library.yaml --out my-router
+
+    Example: tryage fit scores.jsonl --update feedback.jsonl --out my-router
     """
     from tryage.encoders import resolve_encoder
     from tryage.library import Library
-    from tryage.persistence import check_output
     from tryage.scores import ScoreTable
 
     start = time.perf_counter()
     check_output(out)
     with stderr().status("fitting"):
-        fitted = Router.fit(
-            ScoreTable.read(scores),
-            library=Library.read(library),
-            predictor=predictor,
-            encoder=resolve_encoder(encoder, download=download),
-            seed=seed,
-        )
+        table = ScoreTable.read(scores)
+        known = None if library is None else Library.read(library)
+        ready = None if encoder is None else resolve_encoder(encoder, download=download)
+        if update is not None:
+            fitted = _router_in(out).refit(
+                table,
+                ScoreTable.read(update),
+                library=known,
+                predictor=predictor,
+                encoder=ready,
+                seed=seed,
+            )
+        elif known is None:
+            raise OptionError("--library is missing; without --update there is no router to ask")
+        else:
+            fitted = Router.fit(
+                table,
+                library=known,
+                predictor=predictor or "auto",
+                encoder=ready or "static",
+                seed=seed or 0,
+            )
         fitted.save_pretrained(out)
-    seconds = time.perf_counter() - start
-    validation = fitted.facts["validation"]
+    _tell_fit(fitted, out, time.perf_counter() - start, as_json)
+
+
+def _tell_fit(fitted: Router, out: Path, seconds: float, as_json: bool) -> None:
+    kind, validation = fitted.facts["predictor"], fitted.facts["validation"]
     if len(validation) == 1:
         (validation,) = validation.values()
     else:
         validation = {"tasks": validation}
     if as_json:
-        print_json({"predictor": predictor, "validation": validation, "seconds": seconds})
+        print_json({"predictor": kind, "validation": validation, "seconds": seconds})
         return
     say(f"{fitted!r} saved in {out} after {seconds:.1f} s")
     for task, choice in fitted.facts.get("choice", {}).items():
@@ -135,6 +171,17 @@ def fit(
     for task, row in fitted.facts["validation"].items():
         figures = ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
         say(f"{task}, cross-validated: {figures}")
+
+
+def _router_in(out: Path) -> Router:
+    """Return the router in a folder, never a bundled one of that name.
+
+    Raises:
+        RouterNotFoundError: it holds none.
+    """
+    if not (out / INDEX).is_file():
+        raise RouterNotFoundError(f"{str(out)!r} holds no router to update; fit it first")
+    return Router.from_pretrained(out)
 
 
 @guarded

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from tryage.decision import Decision
 from tryage.dispatch.health import Health
 from tryage.dispatch.records import Outcome
-from tryage.dispatch.scopes import call_within
-from tryage.dispatch.walking import Failures, Walk, check_options, within
+from tryage.dispatch.scopes import call_within, within
+from tryage.dispatch.walking import Failures, Walk, check_options
 
 T = TypeVar("T")
 

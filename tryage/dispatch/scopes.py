@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
@@ -64,13 +66,7 @@ def call_within(name: str, seconds: float, call: Callable[[], T]) -> T:
         ExpertTimeoutError: no result in time.
     """
     scope = Scope(time.monotonic() + seconds)
-    future: Future[T] = Future()
-    context = contextvars.copy_context()
-    context.run(_scope.set, scope)
-    thread = threading.Thread(
-        target=_settle, args=(future, context, call), name=f"tryage-call-{name}", daemon=True
-    )
-    thread.start()
+    thread, future = _start(name, scope, call)
     with _giving_up(scope):
         try:
             # `exception` tells the callable's own time-out from ours.
@@ -81,6 +77,51 @@ def call_within(name: str, seconds: float, call: Callable[[], T]) -> T:
     if error is not None:
         raise error
     return future.result()
+
+
+async def acall_within(name: str, seconds: float | None, call: Callable[[], T]) -> T:
+    """Await a blocking call that runs in a thread of its own, `seconds` at most; None for ever.
+
+    What `call_within` says of the thread holds here too, also where the wait is cancelled.
+
+    Raises:
+        ExpertTimeoutError: no result in time.
+    """
+    scope = Scope(time.monotonic() + (math.inf if seconds is None else seconds))
+    _, future = _start(name, scope, call)
+    with _giving_up(scope):
+        return await within(name, seconds, asyncio.wrap_future(future))
+
+
+async def within(name: str, seconds: float | None, work: Awaitable[T]) -> T:
+    """Await, `seconds` at most.
+
+    Raises:
+        ExpertTimeoutError: it took longer; the work was cancelled.
+    """
+    if seconds is None:
+        return await work
+    try:
+        async with asyncio.timeout(seconds) as clock:
+            return await work
+    except TimeoutError:
+        if clock.expired():
+            raise too_slow(name, seconds) from None
+        raise
+
+
+def _start(name: str, scope: Scope, call: Callable[[], T]) -> tuple[threading.Thread, Future[T]]:
+    """Start a call in a daemon thread that knows its scope."""
+    future: Future[T] = Future()
+    # It can no longer be cancelled then, which the thread would stumble over at its end.
+    future.set_running_or_notify_cancel()
+    context = contextvars.copy_context()
+    context.run(_scope.set, scope)
+    thread = threading.Thread(
+        target=_settle, args=(future, context, call), name=f"tryage-call-{name}", daemon=True
+    )
+    thread.start()
+    return thread, future
 
 
 def _settle(future: Future[T], context: contextvars.Context, call: Callable[[], T]) -> None:

@@ -19,8 +19,8 @@ from typing import Any, Generic, TypeVar
 from tryage.decision import Decision
 from tryage.dispatch.health import Health
 from tryage.dispatch.records import Attempt
-from tryage.dispatch.scopes import END, Puller
-from tryage.dispatch.walking import Failures, Walk, within
+from tryage.dispatch.scopes import END, Puller, within
+from tryage.dispatch.walking import Failures, Walk
 from tryage.errors import ExpertError
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from typing import TypedDict, TypeVar
 from tryage.decision import Decision
 from tryage.dispatch.health import Health
 from tryage.dispatch.records import Attempt, Outcome, describe_error
-from tryage.dispatch.scopes import call_within, too_slow
+from tryage.dispatch.scopes import call_within, within
 from tryage.errors import DispatchError, ExpertTimeoutError, MissingExtraError, PromptError
 
 T = TypeVar("T")
@@ -121,23 +121,6 @@ async def adispatch(
         else:
             return walk.outcome(name, started, value)
     raise walk.error() from walk.last
-
-
-async def within(name: str, seconds: float | None, work: Awaitable[T]) -> T:
-    """Await, `seconds` at most.
-
-    Raises:
-        ExpertTimeoutError: it took longer; the work was cancelled.
-    """
-    if seconds is None:
-        return await work
-    try:
-        async with asyncio.timeout(seconds) as clock:
-            return await work
-    except TimeoutError:
-        if clock.expired():
-            raise too_slow(name, seconds) from None
-        raise
 
 
 def check_options(

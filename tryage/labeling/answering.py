@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-
-import numpy as np
+from typing import Any
 
 from tryage.errors import ExpertError, PromptError
 from tryage.labeling.metrics import Metric, scored
 from tryage.labeling.prompts import Row
 from tryage.labeling.record import Measurement, failed
+from tryage.library import Library
 from tryage.runtime import Answer, Runtime
 
 
@@ -44,16 +45,8 @@ def answer_rows(
             answer = runtime.run(name, row.prompt, max_new_tokens=max_new_tokens)
         except (ExpertError, PromptError) as error:
             return failed(error)
-        return scored(
-            answer.text,
-            row.reference,
-            metric,
-            latency=answer.seconds,
-            cost=_cost(runtime, name, answer),
-            truncated=answer.truncated,
-            cut_off=answer.finish_reason == "length",
-            answer=answer.text if keep else None,
-        )
+        told = facts_of(answer, runtime.library, name, keep=keep)
+        return scored(answer.text, row.reference, metric, **told)
 
     # Prompts of like length come together, so that batches hold little padding.
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].prompt), reverse=True)
@@ -67,9 +60,21 @@ def answer_rows(
                 waiting.cancel()
 
 
-def _cost(runtime: Runtime, name: str, answer: Answer) -> float:
-    """What a call cost in US dollars; NaN without a price, or where tokens were not counted."""
-    read, written = runtime.library.token_prices[:, runtime.library.index(name)]
-    if not answer.counted:
-        return float(np.nan)
-    return float(read * answer.prompt_tokens + written * answer.completion_tokens)
+def facts_of(answer: Answer, library: Library, name: str, *, keep: bool) -> dict[str, Any]:
+    """Return what is measured of an answer whatever its score: fields of a `Measurement`.
+
+    Args:
+        answer: what the expert wrote.
+        library: tells the expert's price, per token.
+        name: the expert.
+        keep: whether the answer's text is one of them.
+    """
+    read, written = library.token_prices[:, library.index(name)]
+    cost = float(read * answer.prompt_tokens + written * answer.completion_tokens)
+    return {
+        "latency": answer.seconds,
+        "cost": cost if answer.counted else math.nan,
+        "truncated": answer.truncated,
+        "cut_off": answer.finish_reason == "length",
+        "answer": answer.text if keep else None,
+    }

@@ -12,7 +12,7 @@ from typing import Literal
 
 from tryage.errors import ExpertError, OptionError, missing_extra
 from tryage.labeling.fingerprint import fingerprint
-from tryage.labeling.jobs import Job, JobWriter, Result
+from tryage.labeling.jobs import Job, JobWriter, Result, jobs_of
 from tryage.labeling.local import default_workers, measure_locally
 from tryage.labeling.losses import BATCH_TOKENS, MASK_SHARE
 from tryage.labeling.metrics import Metric
@@ -116,15 +116,8 @@ def label(
     way.check_rows(rows)
     store = LabelStore(Path(out), way.kind)
     store.open(library, way.settings(), marks)
-    done = store.measured(rows)
-    tally = Tally()
-    jobs = []
-    for expert in library:
-        own = [row for row in rows if row.task == expert.task]
-        todo = [row for row in own if (row.task, row.id, expert.name) not in done]
-        tally.cells += len(own)
-        tally.reused += len(own) - len(todo)
-        jobs.append(Job(expert.name, todo, reused=len(own) - len(todo)))
+    jobs = jobs_of(library, rows, store.measured(rows))
+    tally = Tally(jobs)
     if engine == "ray":
         from tryage.labeling.ray_engine import measure_on_ray
 

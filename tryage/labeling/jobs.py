@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from tryage.labeling.prompts import Row
-from tryage.labeling.record import Cell, Measurement
+from tryage.labeling.record import Cell, Key, Measurement
 from tryage.labeling.store import LabelStore
+from tryage.library import Library
 
 _SHARD = 512
 """Cells of a shard, roughly."""
@@ -31,6 +32,16 @@ class Job:
     expert: str
     rows: Sequence[Row]
     reused: int = 0
+
+
+def jobs_of(library: Library, rows: Sequence[Row], done: Container[Key]) -> list[Job]:
+    """Return one job per expert: the rows of its task whose cells are not `done`."""
+    jobs = []
+    for expert in library:
+        own = [row for row in rows if row.task == expert.task]
+        todo = [row for row in own if (row.task, row.id, expert.name) not in done]
+        jobs.append(Job(expert.name, todo, reused=len(own) - len(todo)))
+    return jobs
 
 
 @dataclass(frozen=True, slots=True)

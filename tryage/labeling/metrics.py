@@ -69,7 +69,7 @@ def find_metric(metric: str | Metric) -> Metric:
     return METRICS[metric]
 
 
-def metric_name(metric: str | Metric) -> str:
+def metric_name(metric: str | Callable[..., Any]) -> str:
     """Return what a store calls a metric, to tell whether two runs measured the same."""
     if isinstance(metric, str):
         return metric

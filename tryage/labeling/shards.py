@@ -81,5 +81,5 @@ def _parquet() -> Any:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise missing_extra("hf", "keeping measured losses (Parquet)") from error
+        raise missing_extra("parquet", "keeping measured losses (Parquet)") from error
     return parquet

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tryage.labeling.jobs import Job
 from tryage.labeling.record import CONDITIONS, Measurement
 
 
@@ -67,11 +68,15 @@ class LabelSummary:
 
 
 class Tally:
-    """Counts cells while a run goes on."""
+    """Counts cells while a run goes on.
 
-    def __init__(self) -> None:
-        self.cells = 0
-        self.reused = 0
+    Args:
+        jobs: what the run is to do.
+    """
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.cells = sum(job.reused + len(job.rows) for job in jobs)
+        self.reused = sum(job.reused for job in jobs)
         self.measured = 0
         self.failures: dict[str, Counter[str]] = {}
         self.conditions: Counter[str] = Counter()

@@ -2,7 +2,8 @@
 
 Room by room: `table` holds the value object, `fields` what a file may say and in which range,
 `building` turns lines and long-form rows into a table and names every bad one, `files` knows
-JSONL, CSV, Parquet and the folder that `tryage label` writes.
+JSONL, CSV, Parquet and the folder that `tryage label` writes, `joining` makes one table of two,
+`feedback` appends to one.
 """
 
 from tryage.scores.grades import readability

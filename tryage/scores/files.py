@@ -133,10 +133,11 @@ def _json_lines(table: ScoreTable) -> Iterator[bytes]:
                 entry[key] = cells
         if table.extras:
             entry |= table.extras[row]
-        yield _json(entry).encode("utf-8") + b"\n"
+        yield json_line(entry).encode("utf-8") + b"\n"
 
 
-def _json(entry: dict[str, Any]) -> str:
+def json_line(entry: dict[str, Any]) -> str:
+    """Write an object as a line of a JSONL table, without its end."""
     text = json.dumps(entry, ensure_ascii=False)
     try:
         text.encode("utf-8")
@@ -209,7 +210,7 @@ def _pyarrow(what: str) -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise missing_extra("hf", what) from error
+        raise missing_extra("parquet", what) from error
     return pyarrow
 
 

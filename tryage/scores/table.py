@@ -188,6 +188,26 @@ class ScoreTable:
             targets={name: values[:, index] for name, values in self.targets.items()},
         )
 
+    def join(self, newer: ScoreTable) -> ScoreTable:
+        """The table of both tables' prompts and experts.
+
+        Rows of one task with the same id are one row. Of a number that both hold, the newer
+        table's counts.
+
+        Args:
+            newer: a table of the same kind.
+
+        Returns:
+            This table's rows and columns, then those that only the newer one has.
+
+        Raises:
+            ScoreTableError: one table holds scores and the other losses, or a prompt id stands
+                for other texts.
+        """
+        from tryage.scores.joining import join
+
+        return join(self, newer)
+
     def by_task(self, library: Library) -> dict[str, ScoreTable]:
         """Split into one table per task, its columns the library's experts of that task.
 

@@ -1,0 +1,150 @@
+"""`label`: any runnable, chat model or text model is measured on your prompts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import LanguageModelOutput
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.base import coerce_to_runnable
+
+from tryage.labeling import LabelSummary, Scorer, alabel_answers, label_answers, wrapped
+from tryage.prompts import Prompts
+from tryage.runtime import Answer
+
+_ENDS = ("finish_reason", "stop_reason", "done_reason")
+_OUT_OF_TOKENS = ("length", "max_tokens")
+
+
+def label(
+    experts: Mapping[str, Any],
+    prompts: Prompts,
+    metric_or_judge: Scorer,
+    out: str | Path,
+    **options: Any,
+) -> LabelSummary:
+    """Let every expert answer every prompt, score the answers, and keep what is measured.
+
+    What lies in the folder then is what `Router.fit(ScoreTable.read(out), library=...)` takes.
+
+    Args:
+        experts: name → chat model, text model, any runnable that takes a text and returns a
+            message or a text, or a function.
+        prompts: texts, mappings of ``{"prompt", "id"?, "group"?, "reference"?}``, or a file.
+        metric_or_judge: ``(answer, reference) -> score`` in [0, 1], the name of such a metric, or
+            a judge over a model of LangChain: `tryage.labeling.PairwiseJudge(chat_model)`.
+        out: folder to fill, or to go on with.
+        **options: those of `tryage.labeling.label_answers`: `library`, `concurrency`,
+            `per_minute`, `retries`, `timeout`, `sample`, `keep_answers`, `progress` and others.
+
+    Raises:
+        PromptError, LibraryError, OptionError, OutputFolderError: as `label_answers` says. What
+            an expert raises is the reason of its cell.
+    """
+    calls, metric = wrapped(experts, metric_or_judge, _Call.of)
+    return label_answers(calls, prompts, metric, out, **options)
+
+
+async def alabel(
+    experts: Mapping[str, Any],
+    prompts: Prompts,
+    metric_or_judge: Scorer,
+    out: str | Path,
+    **options: Any,
+) -> LabelSummary:
+    """Do what `label` does, through `ainvoke`; nothing blocks the event loop but small files."""
+    calls, metric = wrapped(experts, metric_or_judge, _AsyncCall.of)
+    return await alabel_answers(calls, prompts, metric, out, **options)
+
+
+@dataclass(frozen=True)
+class _Expert:
+    """A runnable that is to be called."""
+
+    expert: Runnable[Any, Any]
+
+    @classmethod
+    def of(cls, expert: Any) -> Self:
+        return cls(coerce_to_runnable(expert))
+
+
+class _Call(_Expert):
+    """A runnable as a function of a prompt."""
+
+    def __call__(self, prompt: str) -> Answer:
+        facts = _Facts()
+        return facts.answer(self.expert.invoke(prompt, facts.config))
+
+
+class _AsyncCall(_Expert):
+    """A runnable as a coroutine function of a prompt."""
+
+    async def __call__(self, prompt: str) -> Answer:
+        facts = _Facts()
+        return facts.answer(await self.expert.ainvoke(prompt, facts.config))
+
+
+class _Facts(BaseCallbackHandler):
+    """Hears what the models inside a runnable tell of tokens, and whether the last ran out."""
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._read = self._written = 0
+        self._counted = False
+        self._last: Mapping[str, Any] = {}
+
+    @property
+    def config(self) -> RunnableConfig:
+        """The config that lets it hear."""
+        return {"callbacks": [self], "tags": ["tryage:label"]}
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        """Take the facts of one model's answer."""
+        generation = response.generations[0][0]
+        usage: Mapping[str, Any] = (response.llm_output or {}).get("token_usage") or {}
+        facts: Mapping[str, Any] = generation.generation_info or {}
+        if isinstance(generation, ChatGeneration):
+            message = generation.message
+            usage = getattr(message, "usage_metadata", None) or usage
+            facts = {**facts, **message.response_metadata}
+        read = usage.get("input_tokens", usage.get("prompt_tokens"))
+        written = usage.get("output_tokens", usage.get("completion_tokens"))
+        with self._lock:
+            self._last = facts
+            if read is not None and written is not None:
+                self._read += read
+                self._written += written
+                self._counted = True
+
+    def answer(self, output: LanguageModelOutput) -> Answer:
+        """Return the output as an answer.
+
+        Raises:
+            TypeError: it is neither a message nor a text.
+        """
+        text = output.text if isinstance(output, BaseMessage) else output
+        if not isinstance(text, str):
+            raise TypeError(
+                f"it returned {type(output).__name__}, not text or a message; put a parser behind "
+                "it, such as StrOutputParser()"
+            )
+        ended = {str(self._last.get(key)).lower() for key in _ENDS}
+        return Answer(
+            str(text),
+            self._read,
+            self._written,
+            0.0,
+            truncated=bool(self._last.get("truncated")),
+            finish_reason="length" if ended.intersection(_OUT_OF_TOKENS) else "stop",
+            counted=self._counted,
+        )

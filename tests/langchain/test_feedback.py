@@ -1,0 +1,96 @@
+"""`TryageFeedback` in LangChain: scores as they come or later, of whoever answered."""
+
+import uuid
+
+import pytest
+from langchain_core.language_models import FakeListLLM
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.runnables import RunnableLambda
+
+from langchain_tryage import ChatTryage, TryageFeedback, TryageLLM, TryageRouter
+from tryage.errors import FeedbackError
+
+
+def length(prompt, answer):
+    return min(1.0, len(answer) / 1000)
+
+
+def test_it_needs_a_router_whose_feedback_is_on(scored_router):
+    with pytest.raises(FeedbackError, match="turn it on by with_feedback"):
+        TryageFeedback(scored_router)
+
+
+def experts_of(kind, kit):
+    if kind is TryageLLM:
+        return {name: FakeListLLM(responses=["x" * 100]) for name in ("coder", "writer", "giant")}
+    return kit.experts()
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter, TryageLLM])
+async def test_each_answer_is_scored_once_in_every_way_to_call(kind, kit, told, kept):
+    model = kind(told, experts_of(kind, kit), flags_from="last_message")
+    config = {"callbacks": [TryageFeedback(told, length)]}
+    asked = f"{kit.code} [Flag: newest model]"
+    model.invoke(asked, config)
+    await model.ainvoke(asked, config)
+    list(model.stream(asked, config))
+    assert [chunk async for chunk in model.astream(asked, config)]
+    model.batch([asked, kit.prose], config)
+    found = kept()
+    assert len(found) == 6
+    assert all("Flag" not in prompt for prompt, _ in found)
+    experts = {expert for _, scores in found for expert in scores}
+    assert experts <= {"coder", "writer", "giant"}
+    assert all(0 < score < 1 for _, scores in found for score in scores.values())
+
+
+def test_experts_that_are_chains(kit, told, kept):
+    experts = {
+        name: RunnableLambda(lambda text: text) | model | StrOutputParser()
+        for name, model in kit.experts().items()
+    }
+    TryageRouter(told, experts).invoke(kit.code, {"callbacks": [TryageFeedback(told, length)]})
+    [(prompt, scores)] = kept()
+    assert (prompt, list(scores)) == (kit.code, ["coder"])
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
+def test_the_score_is_that_of_who_answered(kind, kit, told, kept):
+    experts = kit.experts(coder={"fault": ConnectionError("down")})
+    kind(told, experts).invoke(kit.code, {"callbacks": [TryageFeedback(told, length)]})
+    assert [list(scores) for _, scores in kept()] == [["giant"]]
+
+
+def test_a_score_can_come_later(kit, told, kept):
+    feedback = TryageFeedback(told, keep=2)
+    model = ChatTryage(told, kit.experts())
+    answer = model.invoke(kit.code, {"callbacks": [feedback]})
+    run_id = uuid.uuid4()
+    model.invoke(kit.prose, {"callbacks": [feedback], "run_id": run_id})
+    assert kept() == []
+    feedback.rate(answer, True)
+    feedback.rate(run_id, 0.25)
+    assert kept() == [(kit.code, {"coder": 1.0}), (kit.prose, {"writer": 0.25})]
+    with pytest.raises(FeedbackError, match="waits for a score, of the last 2"):
+        feedback.rate(answer, True)
+    waiting = [model.invoke(f"{kit.code}{i}", {"callbacks": [feedback]}) for i in range(3)]
+    with pytest.raises(FeedbackError):
+        feedback.rate(waiting[0], True)
+    with pytest.raises(FeedbackError, match="a score is a number"):
+        feedback.rate(waiting[1], 7)
+    feedback.rate(waiting[1].id, 1.0)
+
+
+def test_metadata_of_a_message_do_without_a_callback(kit, told, kept):
+    answer = ChatTryage(told, kit.experts()).invoke(kit.prose)
+    told.feedback(answer.response_metadata["tryage"], 0.75, prompt=kit.prose)
+    assert kept() == [(kit.prose, {"writer": 0.75})]
+
+
+def test_runs_of_other_models_and_declined_scores_leave_nothing(kit, told, kept):
+    feedback = TryageFeedback(told, lambda prompt, answer: None)
+    kit.Whole(label="other").invoke("hello", {"callbacks": [feedback], "tags": ["expert:coder"]})
+    answer = ChatTryage(told, kit.experts()).invoke(kit.code, {"callbacks": [feedback]})
+    assert kept() == []
+    feedback.rate(answer, 1.0)  # what the metric cannot tell, a user may
+    assert len(kept()) == 1

@@ -1,0 +1,181 @@
+"""`label`: chat models, text models and chains are measured, sync and async, faults and all."""
+
+import asyncio
+import importlib.util
+
+import numpy as np
+import pytest
+from langchain_core.language_models import FakeListLLM
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
+
+from langchain_tryage import ChatTryage, alabel, label
+from langchain_tryage.pipelines import ChatTryagePipeline, TryagePipeline
+from tryage import Expert, Library, Price, Router, ScoreTable, TryageWarning
+from tryage.labeling import PairwiseJudge, PointwiseJudge
+from tryage.runtime import Runtime
+
+pytest.importorskip("pyarrow")
+
+WAYS = pytest.mark.parametrize("way", ["sync", "async"])
+PROMPTS = [
+    {"prompt": f"Say {word}", "id": word, "reference": f"coder says Say {word}"}
+    for word in ("one", "two", "three")
+]
+
+
+def run(way, *args, **options):
+    return label(*args, **options) if way == "sync" else asyncio.run(alabel(*args, **options))
+
+
+def scores(folder):
+    table = ScoreTable.read(folder)
+    return {name: (1 - table.losses[:, i]).tolist() for i, name in enumerate(table.experts)}
+
+
+@WAYS
+def test_models_texts_chains_and_functions_are_experts(way, kit, tmp_path):
+    prices = Price(input=100, output=1000)
+    names = ("chat", "text", "chain", "function")
+    library = Library([Expert(name=name, model=name, price=prices) for name in names])
+    template = ChatPromptTemplate.from_messages([("human", "{input}")])
+    chain = RunnableLambda(lambda text: {"input": text}) | template | kit.Whole(label="coder")
+    experts = {
+        "chat": kit.Streaming(label="coder"),
+        "text": FakeListLLM(responses=["coder says Say one"] * 9),
+        "chain": chain | StrOutputParser(),
+        "function": lambda text: f"writer says {text}",
+    }
+    summary = run(way, experts, PROMPTS, "exact", tmp_path, library=library)
+    assert (summary.measured, summary.failed) == (12, 0)
+    found = scores(tmp_path)
+    assert found["chat"] == found["chain"] == [1, 1, 1]
+    assert sorted(found["text"]) == [0, 0, 1]
+    assert found["function"] == [0, 0, 0]
+    table = ScoreTable.read(tmp_path).reorder(names)
+    # 5 tokens read and 4 written, as the model tells, in a chain too; the others tell nothing.
+    cost = pytest.approx(5 * 1e-4 + 4 * 1e-3)
+    assert (
+        table.targets["cost"][:, 0].tolist() == table.targets["cost"][:, 2].tolist() == [cost] * 3
+    )
+    assert np.isnan(table.targets["cost"][:, [1, 3]]).all()
+    assert np.isfinite(table.targets["latency"]).all()
+
+
+@WAYS
+def test_what_models_raise_and_return_is_the_reason_of_a_cell(way, kit, tmp_path):
+    experts = {
+        "raises": kit.Whole(label="a", fault=ValueError("token=abc123456 is bad")),
+        "dict": RunnableLambda(lambda text: {"text": text}),
+        "empty": RunnableLambda(lambda text: ""),
+    }
+    prompts = [{"prompt": "hello", "reference": "x"}]
+    summary = run(way, experts, prompts, "contains", tmp_path, retries=0)
+    assert summary.failures == {
+        "raises": {"ValueError: token=*** is bad": 1},
+        "dict": {
+            "TypeError: it returned dict, not text or a message; put a parser behind it, such as "
+            "StrOutputParser()": 1
+        },
+    }
+    assert summary.conditions == {"empty": 1}
+
+
+def preferring(text):
+    """A judge that reads the answers: the coder's are better."""
+    first = text.partition("[Answer A]\n")[2]
+    return f"Winner: {'A' if first.startswith('coder') else 'B'}"
+
+
+@WAYS
+def test_a_model_judges_and_the_users_own_router_stands(way, kit, tmp_path):
+    experts = {"coder": kit.Streaming(label="coder"), "writer": kit.Streaming(label="writer")}
+    judge = PairwiseJudge(RunnableLambda(preferring), name="the-judge")
+    prompts = [f"{text}, {i}" for text in (kit.code, kit.prose) for i in range(4)]
+    summary = run(way, experts, prompts, judge, tmp_path)
+    assert (summary.measured, summary.failed) == (16, 0)
+    assert judge.counts.pairs == 8
+    assert scores(tmp_path) == {"coder": [1.0] * 8, "writer": [0.0] * 8}
+    library = Library([Expert(name=name, model=name) for name in experts])
+    router = Router.fit(ScoreTable.read(tmp_path), library=library)
+    answer = ChatTryage(router, experts).invoke(kit.prose)
+    assert answer.response_metadata["tryage"]["answered_by"] == "coder"
+
+
+def test_an_expert_as_judge_is_warned_of(kit, tmp_path):
+    experts = {"coder": kit.Whole(label="coder"), "writer": kit.Whole(label="writer")}
+    judge = PointwiseJudge(experts["coder"])
+    with pytest.warns(TryageWarning, match="the judge is expert 'coder' itself"):
+        label(experts, ["hello"], judge, tmp_path)
+
+
+@WAYS
+def test_a_local_pipeline(way, tiny_library, tiny_texts, tmp_path):
+    library = Library.read(tiny_library).of_task("text-generation")
+    runtime = Runtime(library)
+    experts = {
+        "code-gpt": ChatTryagePipeline(runtime=runtime, expert="code-gpt", max_new_tokens=8),
+        "prose-gpt": TryagePipeline(runtime=runtime, expert="prose-gpt", max_new_tokens=8),
+    }
+    prompts = [{"prompt": text[:20], "reference": text[20:]} for text in tiny_texts["code"][:4]]
+    summary = run(way, experts, prompts, "f1", tmp_path, library=library)
+    assert summary.measured == 8
+    assert summary.conditions["cut_off"] > 0
+    table = ScoreTable.read(tmp_path).reorder(list(experts))
+    assert table.losses[:, 0].mean() < table.losses[:, 1].mean()
+
+
+openai = pytest.importorskip("openai", reason="needs langchain-openai")
+from langchain_openai import ChatOpenAI  # noqa: E402
+
+_spec = importlib.util.spec_from_file_location(
+    "openai_server", __file__.replace("test_labeling.py", "openai_server.py")
+)
+openai_server = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(openai_server)
+
+
+@WAYS
+@pytest.mark.enable_socket
+@pytest.mark.allow_hosts(["127.0.0.1"])
+def test_a_real_client_whose_service_is_busy_slow_and_down(way, tmp_path):
+    price = Price(input=1, output=2)
+    kinds = ("ok", "busy", "fail", "drop", "slow", "empty")
+    library = Library([Expert(name=kind, model=kind, price=price) for kind in kinds])
+    with openai_server.serve() as server:
+        client, aclient = openai.DefaultHttpxClient(), openai.DefaultAsyncHttpxClient()
+        experts = {
+            kind: ChatOpenAI(
+                model=f"small-{kind}",
+                base_url=server.url,
+                api_key="sk-test-0123456789",
+                max_retries=0,
+                http_client=client,
+                http_async_client=aclient,
+            )
+            for kind in kinds
+        }
+        options = {"library": library, "retries": 2, "backoff": 0, "timeout": 1.0}
+        prompts = [{"prompt": "What is a heap?", "reference": "heap"}]
+        summary = run(way, experts, prompts, "contains", tmp_path, **options)
+        asked = [body["model"].rpartition("-")[2] for body in server.seen]
+        client.close()
+    assert (summary.measured, summary.failed) == (2, 4)
+    assert summary.conditions == {"empty": 1}
+    reasons = {name: next(iter(why)) for name, why in summary.failures.items()}
+    signs = {"busy": "RateLimit", "fail": "500", "drop": "Connection", "slow": "ExpertTimeout"}
+    assert reasons.keys() == signs.keys()
+    assert all(sign in reasons[name] for name, sign in signs.items()), reasons
+    assert {kind: asked.count(kind) for kind in kinds} == {
+        "ok": 1,
+        "busy": 3,
+        "fail": 3,
+        "drop": 3,
+        "slow": 3,
+        "empty": 1,
+    }
+    told = (tmp_path / "label.json").read_text()
+    assert "sk-test" not in told
+    table = ScoreTable.read(tmp_path)
+    assert table.targets["cost"][0, table.experts.index("ok")] > 0

@@ -1,0 +1,203 @@
+"""Feedback: off by default, whole lines whatever happens, and a router fitted anew on it."""
+
+import json
+import math
+import os
+import pickle
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from tryage import Decision, Policy, Router, ScoreTable
+from tryage.errors import FeedbackError, ScoreTableError
+from tryage.scores.feedback import FeedbackFile
+
+CODE = "def buffer_item(index, item=3):\n    if index > item:\n        return index - item\n"
+
+
+def lines(router):
+    text = router.feedback_file.path.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_it_is_off_until_prompts_may_be_kept(scored_router, router, tmp_path):
+    decision = scored_router.route(CODE)
+    with pytest.raises(FeedbackError, match="feedback is off; router"):
+        scored_router.feedback(decision, 1.0)
+    with pytest.raises(FeedbackError, match="store_prompts=True"):
+        scored_router.with_feedback(tmp_path / "feedback.jsonl")
+    with pytest.raises(FeedbackError, match="fitted on a table of losses"):
+        router.with_feedback(tmp_path / "feedback.jsonl", store_prompts=True)
+    for wrong in (tmp_path / "feedback.csv", tmp_path):
+        with pytest.raises(FeedbackError, match="feedback goes to a"):
+            scored_router.with_feedback(wrong, store_prompts=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_score_is_a_line_that_the_reader_takes(told):
+    decision = told.route(f"{CODE} [Flag: smallest model]")
+    told.feedback(decision, 0.25)
+    told.feedback(told.route(CODE, flags=False), True)
+    first, second = lines(told)
+    assert first == {
+        "prompt": decision.prompt,
+        "task": "text-generation",
+        "scores": {decision.expert: 0.25},
+    }
+    assert "Flag" not in first["prompt"]
+    table = ScoreTable.read(told.feedback_file.path)
+    assert len(table) == 2
+    assert second["scores"] == {"coder": 1.0}
+
+
+def test_metadata_of_an_answer_and_its_prompt_do_as_well(told):
+    metadata = told.route(CODE).to_dict(top=5) | {"answered_by": "giant"}
+    told.feedback(metadata, 0.5, prompt="héllo \ud800")
+    assert lines(told)[0]["scores"] == {"giant": 0.5}
+    assert ScoreTable.read(told.feedback_file.path).prompts == ("héllo \ud800",)
+    with pytest.raises(FeedbackError, match="metadata hold no prompt; say with prompt="):
+        told.feedback(metadata, 0.5)
+
+
+@pytest.mark.parametrize("score", [-0.1, 1.1, math.nan, math.inf, "good", None])
+def test_what_is_no_score_is_refused_and_nothing_written(told, score):
+    with pytest.raises(FeedbackError, match=r"a score is a number in \[0, 1\]"):
+        told.feedback(told.route(CODE), score)
+    with pytest.raises(FeedbackError, match="expert 'nobody' is none of library"):
+        told.feedback({"expert": "nobody"}, 1.0, prompt="hello")
+    with pytest.raises(FeedbackError, match="the prompt is empty"):
+        told.feedback({"expert": "coder"}, 1.0, prompt=" \n")
+    assert not told.feedback_file.path.exists()
+
+
+def test_routers_made_of_it_keep_it_and_it_can_be_pickled(told):
+    for other in (
+        told.with_policy(Policy(weights={"size": 0.1})),
+        told.excluding({"giant": "busy"}),
+        told.without("giant"),
+        pickle.loads(pickle.dumps(told)),
+    ):
+        other.feedback(other.route(CODE), 1.0)
+    assert len(lines(told)) == 4
+
+
+def test_threads_and_processes_append_whole_lines(told):
+    path = told.feedback_file.path
+    code = f"""
+from tryage.scores.feedback import FeedbackFile
+for i in range(200):
+    FeedbackFile({str(path)!r}).append(f"process {{i}} " + "x" * 5000, "text-generation", "a", 0.5)
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+
+    def work(name):
+        for i in range(100):
+            told.feedback({"expert": "coder"}, 0.5, prompt=f"{name} {i} " + "y" * 5000)
+
+    threads = [threading.Thread(target=work, args=(f"thread {n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [process.wait(60) for process in processes] == [0, 0]
+    assert len(lines(told)) == 800
+    assert len(ScoreTable.read(path)) == 800
+
+
+def test_a_line_that_does_not_fit_on_the_disk_leaves_nothing(told, monkeypatch):
+    told.feedback(told.route(CODE), 1.0)
+    before = told.feedback_file.path.read_bytes()
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:9]))
+    with pytest.raises(OSError, match="No space left"):
+        told.feedback(told.route(CODE), 0.0)
+    assert told.feedback_file.path.read_bytes() == before
+
+
+def test_a_last_line_without_an_end_stays_a_line(tmp_path):
+    path = tmp_path / "deep" / "feedback.jsonl"
+    path.parent.mkdir()
+    path.write_text('{"prompt": "by hand", "scores": {"a": 1}}')
+    FeedbackFile(path).append("hello", "text-generation", "a", 0.5)
+    assert ScoreTable.read(path).prompts == ("by hand", "hello")
+
+
+def test_two_tables_become_one():
+    old = ScoreTable.from_rows(
+        [
+            {"prompt": "one", "id": "1", "group": "g", "scores": {"a": 0.1, "b": 0.2}, "note": 7},
+            {"prompt": "two", "id": "2", "scores": {"a": 0.3}, "costs": {"a": 5}},
+        ]
+    )
+    new = ScoreTable.from_rows(
+        [
+            {"prompt": "three", "id": "3", "scores": {"c": 0.4}},
+            {
+                "prompt": "one",
+                "id": "1",
+                "task": "text-generation",
+                "scores": {"b": 0.9},
+                "latency": {"b": 2},
+            },
+        ]
+    )
+    both = old.join(new)
+    assert (both.prompts, both.ids) == (("one", "two", "three"), ("1", "2", "3"))
+    assert (both.groups, both.experts) == (("g", None, None), ("a", "b", "c"))
+    nan = math.nan
+    expected = [[0.1, 0.9, nan], [0.3, nan, nan], [nan, nan, 0.4]]
+    np.testing.assert_allclose(1 - both.losses, expected)
+    np.testing.assert_array_equal(both.targets["cost"], [[nan] * 3, [5, nan, nan], [nan] * 3])
+    np.testing.assert_array_equal(both.targets["latency"], [[nan, 2, nan], [nan] * 3, [nan] * 3])
+    assert both.extras == ({"note": 7}, {}, {})
+    assert old.losses[0, 1] == 0.8
+    assert old.join(old).hash == old.hash
+
+
+@pytest.mark.parametrize(
+    ("newer", "message"),
+    [
+        ({"prompt": "other", "id": "1", "scores": {"a": 1}}, "prompt id '1' .* with other texts"),
+        ({"prompt": "one", "id": "1", "losses": {"a": 1}}, "the one table holds scores, the other"),
+    ],
+)
+def test_tables_that_contradict_each_other_are_refused(newer, message):
+    old = ScoreTable.from_rows([{"prompt": "one", "id": "1", "scores": {"a": 0.1}}])
+    with pytest.raises(ScoreTableError, match=message):
+        old.join(ScoreTable.from_rows([newer]))
+
+
+def test_a_router_learns_from_feedback(told, scored_table):
+    """The coder gets bad marks on code: then the giant is chosen."""
+    assert told.route(CODE).expert == "coder"
+    for prompt, group in zip(scored_table.prompts, scored_table.groups, strict=True):
+        if group == "code":
+            told.feedback({"expert": "coder"}, 0.0, prompt=prompt)
+    feedback = ScoreTable.read(told.feedback_file.path)
+    again = told.refit(scored_table, feedback)
+    assert again.route(CODE).expert == "giant"
+    assert told.route(CODE).expert == "coder"
+    facts = again.facts
+    assert (facts["predictor"], facts["seed"]) == ("clusters", told.facts["seed"])
+    assert (facts["prompts"], facts["cells"]) == (120, 360)
+    assert facts["data_sha256"] != told.facts["data_sha256"]
+    assert again.predictors["text-generation"].encoder is (
+        told.predictors["text-generation"].encoder
+    )
+    assert again.feedback_file is told.feedback_file
+    with pytest.raises(ScoreTableError, match="there is no table to fit on"):
+        told.refit()
+
+
+def test_a_router_of_which_nothing_is_measured_starts_from_feedback(table_library, tmp_path):
+    path = tmp_path / "feedback.jsonl"
+    cold = Router.from_library(table_library).with_feedback(path, store_prompts=True)
+    decision = cold.route(CODE)
+    assert isinstance(decision, Decision)
+    for number, name in enumerate(table_library.names * 4):
+        cold.feedback({"expert": name}, float(name == "giant"), prompt=f"{CODE}{number}")
+    warm = cold.refit(ScoreTable.read(path), predictor="best-single")
+    assert warm.route(CODE).expert == "giant"

@@ -1,0 +1,262 @@
+"""Calls of models that run anywhere: paced, bounded in time, and made again where that helps."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import inspect
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from tryage.dispatch import describe_error, is_failure
+from tryage.dispatch.scopes import acall_within, within
+from tryage.errors import ExpertError, OptionError, PromptError, did_you_mean
+from tryage.runtime import Answer
+
+Reply = str | Answer
+Call = Callable[[str], Reply | Awaitable[Reply]]
+"""A model: text → its answer. A plain text tells no tokens; an `Answer` may."""
+
+_LASTING = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    FileNotFoundError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    PermissionError,
+    TypeError,
+    ValueError,
+)
+"""Exceptions that the same call would raise again."""
+
+_TOO_MANY = 429
+_WORTH_A_RETRY = (408, 409, 425, _TOO_MANY)
+_LONGEST_WAIT = 60.0
+_LONGEST_ASKED_WAIT = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """How models are called.
+
+    Attributes:
+        concurrency: calls at once, per model.
+        per_minute: calls that may start in a minute, per model, spread evenly; a mapping names
+            models (the judge's is ``"judge"``), those left out have no bound. None has none.
+        retries: how often a call is made again that failed in a way that may pass.
+        backoff: seconds before the first of these, doubled for each further one, less a random
+            part. What a service asks for in ``Retry-After`` counts if it is more.
+        timeout: seconds that one call may take; None for ever.
+        give_up_after: cells in a row that fail before a model is left alone for the rest of the
+            run; None never.
+    """
+
+    concurrency: int = 8
+    per_minute: float | Mapping[str, float] | None = None
+    retries: int = 3
+    backoff: float = 1.0
+    timeout: float | None = 120.0
+    give_up_after: int | None = 20
+
+    def __post_init__(self) -> None:
+        given = self.per_minute
+        rates = given.values() if isinstance(given, Mapping) else [given]
+        for name, low, value in (
+            ("concurrency", 1, self.concurrency),
+            ("retries", 0, self.retries),
+            ("backoff", 0, self.backoff),
+            ("give_up_after", 1, self.give_up_after),
+        ):
+            if value is not None and not value >= low:
+                raise OptionError(f"{name} is {value}; it is at least {low}")
+        for name, values in (("timeout", [self.timeout]), ("per_minute", rates)):
+            for value in values:
+                if value is not None and not value > 0:
+                    raise OptionError(f"{name} is {value}; it is above 0, or None for no bound")
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Self:
+        """Return the fields that options name.
+
+        Raises:
+            OptionError: one of them is unknown, or out of range.
+        """
+        known = [one.name for one in dataclasses.fields(cls)]
+        for name in options:
+            if name not in known:
+                raise OptionError(f"unknown option {name!r}.{did_you_mean(name, known)}")
+        return cls(**options)
+
+    def rate(self, name: str) -> float | None:
+        """Return the calls of a model that may start in a minute."""
+        given = self.per_minute
+        return given.get(name) if isinstance(given, Mapping) else given
+
+
+class Pacer:
+    """Spreads the starts of calls evenly over time.
+
+    Args:
+        per_minute: starts in a minute; None lets every call start at once.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(
+        self, per_minute: float | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._gap = 0.0 if per_minute is None else 60.0 / per_minute
+        self._clock = clock
+        self._free = clock()
+
+    def wait(self) -> float:
+        """Take the next start; return the seconds until it comes."""
+        now = self._clock()
+        start = max(now, self._free)
+        self._free = start + self._gap
+        return start - now
+
+    def hold(self, seconds: float) -> None:
+        """Let nothing start for a while."""
+        self._free = max(self._free, self._clock() + seconds)
+
+
+class Caller:
+    """Calls one model, again and again where it fails in a way that may pass.
+
+    It belongs to one event loop. A function runs in a thread of its own, which is left behind
+    where it hangs; a coroutine function runs in the loop, and is cancelled.
+
+    Args:
+        name: the model's, for errors.
+        call: the model.
+        options: how it is called.
+    """
+
+    def __init__(self, name: str, call: Call, options: Calling) -> None:
+        self._name = name
+        self._call = call
+        self._options = options
+        self._pacer = Pacer(options.rate(name))
+        self._room = asyncio.Semaphore(options.concurrency)
+        self._failed_in_a_row = 0
+        self._refusal: str | None = None
+
+    async def ask(self, text: str) -> Answer:
+        """Return the answer to a text; its seconds are those of the call that went well.
+
+        Raises:
+            ExpertError: the model failed; the message is what it raised, without secrets.
+        """
+        if self._refusal is not None:
+            raise ExpertError(self._refusal)
+        async with self._room:
+            return await self._try(text)
+
+    async def _try(self, text: str) -> Answer:
+        attempt = 0
+        while True:
+            await asyncio.sleep(self._pacer.wait())
+            started = time.perf_counter()
+            try:
+                answer = _as_answer(await self._call_once(text))
+            except BaseException as error:
+                if not is_failure(error, (Exception,)):
+                    raise
+                if attempt >= self._options.retries or not is_transient(error):
+                    raise self._failure(error) from error
+                await self._wait(attempt, error)
+                attempt += 1
+            else:
+                self._failed_in_a_row = 0
+                return dataclasses.replace(answer, seconds=time.perf_counter() - started)
+
+    async def _call_once(self, text: str) -> Any:
+        seconds = self._options.timeout
+        call = self._call
+        own = getattr(call, "__call__", None)  # noqa: B004 - an object may be called like one
+        if inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(own):
+            return await within(self._name, seconds, _awaitable(call, text))
+        value = await acall_within(self._name, seconds, functools.partial(_plain, call, text))
+        return await within(self._name, seconds, value) if inspect.isawaitable(value) else value
+
+    async def _wait(self, attempt: int, error: BaseException) -> None:
+        seconds = self._options.backoff * 2.0**attempt * random.uniform(0.5, 1.0)
+        seconds = max(min(seconds, _LONGEST_WAIT), min(_asked_wait(error), _LONGEST_ASKED_WAIT))
+        if status_of(error) == _TOO_MANY:
+            # The others would be turned away too.
+            self._pacer.hold(seconds)
+        else:
+            await asyncio.sleep(seconds)
+
+    def _failure(self, error: BaseException) -> ExpertError:
+        told = describe_error(error)
+        if not isinstance(error, PromptError):
+            self._failed_in_a_row += 1
+        most = self._options.give_up_after
+        if most is not None and self._failed_in_a_row >= most:
+            self._refusal = f"left alone after {most} failures in a row, at last with {told}"
+        return ExpertError(told)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same call may go well a little later."""
+    status = status_of(error)
+    if status is not None:
+        return status in _WORTH_A_RETRY or status >= 500
+    return not isinstance(error, _LASTING)
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status that an exception tells, as the usual clients keep it."""
+    response = getattr(error, "response", None)
+    for holder, key in (
+        (error, "status_code"),
+        (response, "status_code"),
+        (error, "status"),
+        (error, "code"),
+    ):
+        value = getattr(holder, key, None)
+        if isinstance(value, int) and 100 <= value < 600:
+            return value
+    return None
+
+
+def _asked_wait(error: BaseException) -> float:
+    """Seconds that a service asks to wait, 0 where it does not say."""
+    for holder in (getattr(error, "response", None), error):
+        headers: Any = getattr(holder, "headers", None) or {}
+        try:
+            seconds = float(headers["retry-after"])
+        except (KeyError, TypeError, ValueError):
+            continue
+        return seconds if seconds >= 0 else 0.0
+    return 0.0
+
+
+async def _awaitable(call: Call, text: str) -> Any:
+    value = call(text)
+    return await value if inspect.isawaitable(value) else value
+
+
+def _plain(call: Call, text: str) -> Any:
+    try:
+        return call(text)
+    except StopIteration as error:  # no future takes it
+        raise RuntimeError(f"StopIteration: {error}") from error
+
+
+def _as_answer(value: Any) -> Answer:
+    """Return what a model gave as an answer whose text can be written to a file."""
+    answer = value if isinstance(value, Answer) else Answer(value, 0, 0, 0.0, counted=False)
+    if not isinstance(answer.text, str):
+        raise TypeError(f"it returned {type(answer.text).__name__}, not text")
+    # Half a character cannot be written.
+    text = answer.text.encode("utf-8", "replace").decode("utf-8")
+    return dataclasses.replace(answer, text=text)

@@ -1,0 +1,85 @@
+"""A score table that grows by a line for every answer that somebody scored."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from tryage.errors import FeedbackError
+from tryage.prompts import short
+from tryage.scores.files import json_line
+
+_APPENDING = threading.Lock()
+"""One for all files, so that what holds a file can be copied and pickled."""
+
+
+class FeedbackFile:
+    """Appends whole lines to a JSONL score table; safe from many threads and processes.
+
+    Args:
+        path: the file; its ending is ``.jsonl``. It is made at the first line.
+
+    Raises:
+        FeedbackError: another ending, or a folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.suffix.lower() != ".jsonl" or self.path.is_dir():
+            raise FeedbackError(f"feedback goes to a .jsonl file, not to {str(path)!r}")
+
+    def __repr__(self) -> str:
+        return f"FeedbackFile({str(self.path)!r})"
+
+    def append(self, prompt: str, task: str, expert: str, score: float) -> None:
+        """Write one line: the prompt, and what one expert scored on it.
+
+        Raises:
+            FeedbackError: the score is no number in [0, 1], or the prompt is empty.
+            OSError: the line cannot be written; nothing is left of it.
+        """
+        if not isinstance(score, int | float) or not math.isfinite(score) or not 0 <= score <= 1:
+            raise FeedbackError(f"a score is a number in [0, 1], not {short(score)}")
+        if not prompt.strip():
+            raise FeedbackError("the prompt is empty; nothing can be learned from its score")
+        entry = {"prompt": prompt, "task": task, "scores": {expert: float(score)}}
+        line = json_line(entry).encode("utf-8") + b"\n"
+        with _APPENDING:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(self.path) as handle:
+                _write(handle, line, self.path)
+
+
+def _write(handle: int, line: bytes, path: Path) -> None:
+    size = os.fstat(handle).st_size
+    if size and os.pread(handle, 1, size - 1) != b"\n":
+        # Somebody wrote a last line without an end; it stays a line of its own.
+        line = b"\n" + line
+    written = 0
+    try:
+        written = os.write(handle, line)
+        if written < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    except OSError:
+        if written:
+            os.ftruncate(handle, size)
+        raise
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """Open a file to append to, and keep other processes waiting meanwhile, where that works."""
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        with contextlib.suppress(ImportError, OSError):  # some systems and folders have no locks
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield handle
+    finally:
+        os.close(handle)

@@ -1,0 +1,76 @@
+"""Two score tables become one: old cells and newer ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tryage.errors import ScoreTableError
+from tryage.library import asked_task
+from tryage.scores.table import Array, ScoreTable
+
+
+def join(old: ScoreTable, new: ScoreTable) -> ScoreTable:
+    """Return a table of the prompts and experts of both; see `ScoreTable.join`."""
+    if old.kind != new.kind:
+        raise ScoreTableError(
+            f"the one table holds {old.kind}, the other {new.kind}; measure both in the same way"
+        )
+    rows = {key: row for row, key in enumerate(_keys(old))}
+    added: list[int] = []
+    places = np.empty(len(new), dtype=np.intp)
+    for row, key in enumerate(_keys(new)):
+        place = rows.get(key)
+        if place is None:
+            place = len(old) + len(added)
+            added.append(row)
+        elif (old.prompts[place], old.references[place]) != _texts(new, row, old, place):
+            raise ScoreTableError(
+                f"prompt id {key[1]!r} ({key[0]}) stands in both tables with other texts; give "
+                "one of the two another id"
+            )
+        places[row] = place
+    experts = tuple(dict.fromkeys([*old.experts, *new.experts]))
+    names = dict.fromkeys([*old.targets, *new.targets])
+    shape = (len(old) + len(added), len(experts))
+    columns = np.array([experts.index(name) for name in new.experts], dtype=np.intp)
+
+    def joined(one: Array | None, other: Array | None) -> Array:
+        values = np.full(shape, np.nan)
+        if one is not None:
+            values[: len(old), : len(old.experts)] = one
+        if other is not None:
+            cells = np.ix_(places, columns)
+            values[cells] = np.where(np.isnan(other), values[cells], other)
+        return values
+
+    rest = new.select(np.array(added, dtype=np.intp))
+    return replace(
+        old,
+        prompts=old.prompts + rest.prompts,
+        ids=old.ids + rest.ids,
+        groups=old.groups + rest.groups,
+        tasks=old.tasks + rest.tasks,
+        references=old.references + rest.references,
+        experts=experts,
+        losses=joined(old.losses, new.losses),
+        targets={n: joined(old.targets.get(n), new.targets.get(n)) for n in names},
+        extras=_extras(old) + _extras(rest) if old.extras or rest.extras else (),
+    )
+
+
+def _keys(table: ScoreTable) -> Sequence[tuple[str, str]]:
+    """Name every row by its task and id."""
+    tasks = (t or asked_task(p) for t, p in zip(table.tasks, table.prompts, strict=True))
+    return list(zip(tasks, table.ids, strict=True))
+
+
+def _texts(new: ScoreTable, row: int, old: ScoreTable, place: int) -> tuple[str, str | None]:
+    """The texts of a row, a reference left out being no other one."""
+    return new.prompts[row], new.references[row] or old.references[place]
+
+
+def _extras(table: ScoreTable) -> tuple[dict[str, object], ...]:
+    return tuple(dict(one) for one in table.extras) or ({},) * len(table)
