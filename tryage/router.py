@@ -209,6 +209,8 @@ class Router:
     def with_feedback(self, path: str | Path, *, store_prompts: bool = False) -> Router:
         """Return a router that keeps what `feedback` tells it, in a score table.
 
+        A saved router does not say where; turn it on again after loading.
+
         Args:
             path: a JSONL file, which is made or gone on with; what `ScoreTable.read` reads.
             store_prompts: prompts are what is learned from, so their texts are kept there. Say
