@@ -352,10 +352,10 @@ def test_long_form_without_ids_joins_rows_of_the_same_prompt(tmp_path):
 
 def test_parquet_without_pyarrow_names_the_pip_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match=r"Parquet needs .*tryage\[hf\]"):
+    with pytest.raises(MissingExtraError, match=r"Parquet needs .*tryage\[parquet\]"):
         ScoreTable.from_rows([line()]).write(tmp_path / "t.parquet")
     (tmp_path / "t.parquet").write_bytes(b"")
-    with pytest.raises(MissingExtraError, match=r"tryage\[hf\]"):
+    with pytest.raises(MissingExtraError, match=r"tryage\[parquet\]"):
         ScoreTable.read(tmp_path / "t.parquet")
 
 
