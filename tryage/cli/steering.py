@@ -20,6 +20,7 @@ from tryage.cli.shared import (
     stderr,
 )
 from tryage.evaluation.pareto import Front
+from tryage.evaluation.sweeps import RAYS
 from tryage.router import Router
 
 
@@ -88,6 +89,8 @@ def _front_told(front: Front) -> str:
     measure = "score" if front.kind == "scores" else "loss"
     found = front.to_dict()
     lines = [f"{front.prompts} prompts, {len(front.points)} points that no other dominates"]
+    if not front.exact:
+        lines.append(f"from {RAYS} proportions of the weights; other weights may attain more")
     points = found["points"]
     for point in points[:: max(1, len(points) // 10)]:
         weight, value = _shown(point["weight"]), _shown(point["value"])
