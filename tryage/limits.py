@@ -163,6 +163,14 @@ class Limit:
         """The limit without its attribute: ``"<= 3B"``."""
         return f"{self.operator} {self.written(self.value)}"
 
+    @property
+    def exact(self) -> str:
+        """The limit as text that reads back as this very limit; `str` rounds numbers."""
+        values = self.value if isinstance(self.value, tuple) else (self.value,)
+        # str.lower makes "true" of True, and leaves numbers, dates and names as they are.
+        told = ", ".join(str(value).lower() for value in values)
+        return f"{self.attribute} {self.operator} {f'[{told}]' if self.operator == 'in' else told}"
+
     def written(self, value: Any) -> str:
         """Return a value of the attribute as people read it."""
         return _format(self.attribute, value)
