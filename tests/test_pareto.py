@@ -7,7 +7,7 @@ from tryage import Policy, Router, ScoreTable
 from tryage.errors import GoalError, ScoreTableError
 from tryage.evaluation.fronts import Gathered, Points, hull_area, hypervolume, non_dominated
 from tryage.evaluation.pareto import pareto
-from tryage.evaluation.sweeps import Measured, over_two
+from tryage.evaluation.sweeps import Means, over_two
 
 
 def table_of(losses, groups=None):
@@ -90,8 +90,8 @@ def problems_of_two(draw):
 
 def sweep_two(losses, predicted, first, second, **options):
     held = np.stack([first, second], axis=-1)
-    measured = Measured(losses, held, np.full(len(losses), 1 / len(losses)))
-    return over_two(predicted, [first, second], measured, **options)
+    means = Means(losses, held, np.full(len(losses), 1 / len(losses)))
+    return over_two(predicted, [first, second], means, **options)
 
 
 def choices_at(weights, predicted, first, second):

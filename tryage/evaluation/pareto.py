@@ -24,7 +24,7 @@ from tryage.evaluation.fronts import (
     zero_router,
 )
 from tryage.evaluation.metrics import NO_GROUP
-from tryage.evaluation.sweeps import Measured, over_one, over_two
+from tryage.evaluation.sweeps import Means, over_one, over_two
 from tryage.scores import ScoreTable
 from tryage.scores.fields import Kind
 
@@ -162,9 +162,9 @@ def pareto(
     singles = Points(
         np.zeros((shape[1], len(goals))), shares @ losses, np.einsum("n,nmg->mg", shares, held)
     )
-    measured = Measured(losses, held, shares)
-    points, exact = _swept(predicted[rows], wide(penalties), measured)
-    oracle, exact_oracle = _swept(losses, wide(realised), measured)
+    means = Means(losses, held, shares)
+    points, exact = _swept(predicted[rows], wide(penalties), means)
+    oracle, exact_oracle = _swept(losses, wide(realised), means)
     return Front(
         goals=tuple(goals),
         kind=table.kind,
@@ -185,8 +185,8 @@ def _shares(groups: Sequence[str]) -> Array:
     return shares
 
 
-def _swept(scores: Array, penalties: Sequence[Array], measured: Measured) -> tuple[Points, bool]:
+def _swept(scores: Array, penalties: Sequence[Array], means: Means) -> tuple[Points, bool]:
     """Return the non-dominated points that any weights attain, and whether they are all."""
     if len(penalties) == 1:
-        return over_one(scores, penalties[0], measured), True
-    return over_two(scores, penalties, measured)
+        return over_one(scores, penalties[0], means), True
+    return over_two(scores, penalties, means)

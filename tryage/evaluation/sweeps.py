@@ -32,8 +32,8 @@ _TIED = 1e-13
 """A difference of penalties that no allowed weight makes matter."""
 
 
-class Measured:
-    """What a choice attains: measured results of n prompts and m experts.
+class Means:
+    """The measured means that choices attain, over n prompts and m experts.
 
     Args:
         losses: (n, m) measured losses.
@@ -58,29 +58,29 @@ class Measured:
         return self._shares[rows, None] * change
 
 
-def over_one(scores: Array, penalty: Array, measured: Measured) -> Points:
+def over_one(scores: Array, penalty: Array, means: Means) -> Points:
     """Return the non-dominated points that any weight on one goal attains.
 
     Args:
         scores: (n, m) what is minimised at weight 0.
         penalty: (n, m) what weight 1 adds.
-        measured: what choices attain.
+        means: what choices attain.
     """
-    when, axes = _sweep(scores, penalty, measured, MOST_WEIGHT)
+    when, axes = _sweep(scores, penalty, means, MOST_WEIGHT)
     # Just above a crossing, so that the weight that is told makes the choices that are told.
     when[1:] = np.nextafter(when[1:] * (1.0 + 1e-12), np.inf)
     return non_dominated(Points(when[:, None], axes[:, 0], axes[:, 1:]))
 
 
 def over_two(
-    scores: Array, penalties: Sequence[Array], measured: Measured, *, most: float = MOST_WORK
+    scores: Array, penalties: Sequence[Array], means: Means, *, most: float = MOST_WORK
 ) -> tuple[Points, bool]:
     """Return the non-dominated points that any weights on two goals attain.
 
     Args:
         scores: (n, m) what is minimised at weight 0.
         penalties: of both goals, (n, m) each.
-        measured: what choices attain.
+        means: what choices attain.
         most: segments × prompts × experts that are swept exactly; above, `RAYS` rays are.
 
     Returns:
@@ -93,7 +93,7 @@ def over_two(
     lines += _rays() if segments is None else _sides(segments)
     gathered = Gathered()
     for start, direction, length in lines:
-        when, axes = _sweep(scores + slopes @ start, slopes @ direction, measured, length)
+        when, axes = _sweep(scores + slopes @ start, slopes @ direction, means, length)
         # Halfway to the next crossing: well inside the cell.
         middle = (when + np.append(when[1:], max(when[-1], length))) / 2
         middle[-1] = min(middle[-1], when[-1] + 1.0)
@@ -177,13 +177,13 @@ def _segments_of(scores: Array, slopes: Array) -> Array:
     return np.column_stack([start, direction[kept], (high - low)[kept]])
 
 
-def _sweep(scores: Array, penalty: Array, measured: Measured, length: float) -> tuple[Array, Array]:
+def _sweep(scores: Array, penalty: Array, means: Means, length: float) -> tuple[Array, Array]:
     """Return what a weight that rises from 0 attains.
 
     Args:
         scores: (n, m) what is minimised at weight 0.
         penalty: (n, m) what weight 1 adds; may be negative.
-        measured: what choices attain.
+        means: what choices attain.
         length: the greatest weight.
 
     Returns:
@@ -191,7 +191,7 @@ def _sweep(scores: Array, penalty: Array, measured: Measured, length: float) -> 
         means, (k, 1 + goals).
     """
     current = _start(scores, penalty)
-    beginning = measured.start(current)
+    beginning = means.start(current)
     rows = np.arange(len(scores))
     changed: list[Array] = []
     steps: list[Array] = []
@@ -201,7 +201,7 @@ def _sweep(scores: Array, penalty: Array, measured: Measured, length: float) -> 
         moving = at <= length
         rows, after = rows[moving], after[moving]
         changed.append(at[moving])
-        steps.append(measured.step(rows, before[moving], after))
+        steps.append(means.step(rows, before[moving], after))
         current[rows] = after
     when, step = np.concatenate(changed), np.concatenate(steps)
     order = np.argsort(when, kind="stable")
