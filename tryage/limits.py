@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -74,9 +75,12 @@ def _date(value: str) -> datetime.date:
 
 def _number(value: str) -> float:
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
         raise ValueError(f"{value!r} is not a number") from None
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{number:g} is not a number from 0 on")
+    return number
 
 
 def _of_a_goal(expert: Expert) -> None:
