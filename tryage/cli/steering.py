@@ -122,7 +122,10 @@ def _told(found: Calibration) -> str:
         if row["met"]:
             lines.append(f"met     {line}")
         else:
-            lines.append(f"NOT MET {line}; the nearest attainable is {row['attainable']:.4g}")
+            nearest = f"the nearest attainable is {row['attainable']:.4g}"
+            if "alone" in row:
+                nearest += f" beside the other budgets, {row['alone']:.4g} without them"
+            lines.append(f"NOT MET {line}; {nearest}")
     shares = sorted(found.shares.items(), key=lambda item: (-item[1], item[0]))
     lines += [f"share   {share:6.1%}  {name}" for name, share in shares]
     return "\n".join(lines)
