@@ -6,7 +6,7 @@ READY := .venv/.ready
 
 .PHONY: quickstart test lint types wheel test-openai-like bench-routing bench-speed bench-adapters
 .PHONY: bench-runtime bench-labelling bench-labelling-curve bench-paper bench-predictors
-.PHONY: test-lowest clean
+.PHONY: bench-goals test-lowest clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -88,6 +88,12 @@ bench-labelling: $(READY)
 # Regret against the number of labelled prompts. Needs the benchmark data.
 bench-labelling-curve: $(READY)
 	$(BIN)/python benchmarks/labelling_curve.py
+
+# Goals and budgets, some twenty minutes. Needs the benchmark data. QUICKSTART=FOLDER, which
+# `tryage quickstart --out FOLDER` wrote, adds size against loss on its library.
+bench-goals: $(READY)
+	$(BIN)/python benchmarks/goals.py
+	$(if $(QUICKSTART),$(BIN)/python benchmarks/size.py $(QUICKSTART))
 
 # The paper's experiment: trains seventeen small experts, so it takes an hour on two cores; goes on
 # where it was. MINILM=FOLDER of a small encoder adds the paper's predictor, LLM=MODEL a language

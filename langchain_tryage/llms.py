@@ -195,6 +195,38 @@ class TryageLLM(RoutedModel, BaseLLM):
             self, inputs, config, return_exceptions=return_exceptions, **kwargs
         )
 
+    def generate_prompt(
+        self,
+        prompts: list[PromptValue],
+        stop: list[str] | None = None,
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer prompts in one call; of messages, the user's own are seen before they are text."""
+        texts, chosen = self._take_all(prompts, kwargs)
+        return self.generate(texts, stop=stop, callbacks=callbacks, tryage=chosen, **kwargs)
+
+    async def agenerate_prompt(
+        self,
+        prompts: list[PromptValue],
+        stop: list[str] | None = None,
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer prompts in one call; of messages, the user's own are seen before they are text."""
+        texts, chosen = await off_loop(self._take_all, prompts, kwargs)
+        return await self.agenerate(texts, stop=stop, callbacks=callbacks, tryage=chosen, **kwargs)
+
+    def _take_all(
+        self, prompts: Sequence[PromptValue], kwargs: dict[str, Any]
+    ) -> tuple[list[str], _Chosen | list[_Chosen]]:
+        """Return the texts and their decisions; what they were made from leaves `kwargs`."""
+        taken = [self._take(prompt, dict(kwargs)) for prompt in prompts]
+        given = kwargs.pop("tryage", None)
+        kwargs.pop("model", None)
+        chosen = given if isinstance(given, _Chosen) else [one for _, one in taken]
+        return [text for text, _ in taken], chosen
+
     def _take(
         self, value: PromptValue, kwargs: dict[str, Any], config: RunnableConfig | None = None
     ) -> tuple[str, _Chosen]:
@@ -216,7 +248,11 @@ class TryageLLM(RoutedModel, BaseLLM):
     def _plans(
         self, prompts: Sequence[str], kwargs: dict[str, Any]
     ) -> tuple[list[str], list[Decision]]:
-        plans = [self._taken(prompt, dict(kwargs)) for prompt in prompts]
+        given = kwargs.get("tryage")
+        if isinstance(given, list):
+            plans = [(text, one.decision) for text, one in zip(prompts, given, strict=True)]
+        else:
+            plans = [self._taken(prompt, dict(kwargs)) for prompt in prompts]
         for own in ("tryage", "model"):
             kwargs.pop(own, None)
         return [text for text, _ in plans], [decision for _, decision in plans]

@@ -137,6 +137,28 @@ def test_what_cannot_be_met_is_told_with_the_nearest():
     assert found.attained["score >= 0.9"]["attainable"] == pytest.approx(0.5)
 
 
+def test_budgets_that_can_be_met_alone_but_not_together_say_so():
+    """e0 is cheap and poor, e1 dear and good: either budget could be met without the other."""
+    losses, costs = np.tile([0.9, 0.1], (10, 1)), np.tile([0.0, 1.0], (10, 1))
+    found = run(losses, costs, "mean cost <= 0.35", "score >= 0.8")
+    assert not found.met
+    cheap, good = (found.attained[text] for text in ("mean cost <= 0.35", "score >= 0.8"))
+    assert cheap["met"]
+    assert not good["met"]
+    assert good["attainable"] == good["value"] == pytest.approx(0.1)
+    assert good["alone"] == pytest.approx(0.9)
+
+
+def test_two_goals_that_cannot_be_met_together_say_so():
+    losses, costs = np.tile([0.9, 0.1], (10, 1)), np.tile([0.0, 1.0], (10, 1))
+    found = run(losses, costs, "mean cost <= 0.3", "share(e0) <= 20%")
+    rows = list(found.attained.values())
+    assert sorted(row["met"] for row in rows) == [False, True]
+    (unmet,) = (row for row in rows if not row["met"])
+    assert unmet["attainable"] == unmet["value"] == pytest.approx(1.0)
+    assert unmet["alone"] == 0.0
+
+
 def test_unknown_experts_and_too_many_budgets():
     losses = costs = np.ones((2, 2)) * 0.5
     with pytest.raises(LibraryError, match="no expert 'gpt'"):

@@ -1,14 +1,17 @@
 import json
+import sys
 from importlib import resources
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tryage import flags
 from tryage.errors import FlagError
+from tryage.flags import reading
 from tryage.goals import GOALS
 from tryage.limits import parse_limit
+from tryage.units import parse_money
 
 
 @pytest.mark.parametrize(
@@ -54,6 +57,44 @@ def test_everyday_words_in_several_languages(words, weights):
     assert not read.unknown
 
 
+@pytest.mark.parametrize(
+    ("prompt", "clean", "weights"),
+    [
+        ("it`s [Flag: smallest] late", "it`s late", {"size": 1.0}),
+        ("`a` [Flag: smallest] `b`", "`a` `b`", {"size": 1.0}),
+        ("```\ncode\n```\nDo it. [Flag: newest]", "```\ncode\n```\nDo it.", {"recency": 1.0}),
+        ("```python\ncode [Flag: newest]", "```python\ncode", {"recency": 1.0}),
+        ("a `tick\n[Flag: newest]\nand` tock", "a `tick\n\nand` tock", {"recency": 1.0}),
+        ("Hello[Flag: smallest]", "Hello", {"size": 1.0}),
+        ("[Flag: small][flag: newest] x", "x", {"size": 0.3, "recency": 1.0}),
+        ("[Flag: smallest] (please)", "(please)", {"size": 1.0}),
+        ("你好[flag：最小，最新]", "你好", {"size": 1.0, "recency": 1.0}),
+        ("x [Flag: ｓｍａｌｌｅｓｔ； 最便宜]", "x", {"size": 1.0, "cost": 1.0}),
+    ],
+)
+def test_flags_beside_code_and_in_other_scripts_act(prompt, clean, weights):
+    read = flags.parse(prompt)
+    assert (read.prompt, dict(read.weights), read.unknown) == (clean, weights, ())
+
+
+@pytest.mark.parametrize(
+    ("words", "weights", "echo"),
+    [
+        # As some keyboards and file systems write it: a letter, then its accent.
+        ("mo\u0308glichst gu\u0308nstig", {"cost": 1.0}, None),
+        ("ma\u0301s pequen\u0303o", {"size": 1.0}, None),
+        ("plus recent", {"recency": 1.0}, "plus recent (read as plus récent) → recency=1"),
+        ("gunstig", {"cost": 0.3}, "gunstig (read as günstig) → cost=0.3"),
+        ("el mas pequeno", {"size": 1.0}, "el mas pequeno (read as el más pequeño) → size=1"),
+    ],
+)
+def test_accents_are_read_as_they_come_or_do_not(words, weights, echo):
+    read = flags.parse(f"x [Flag: {words}]")
+    assert dict(read.weights) == weights
+    assert not read.unknown
+    assert echo is None or read.echo == (echo,)
+
+
 def test_weights_and_limits_on_the_same_goal():
     read = flags.parse("Hello [Flag: size=0.4, cost<=0.001, cost=0.2]")
     assert read.weights == {"size": 0.4, "cost": 0.2}
@@ -61,7 +102,7 @@ def test_weights_and_limits_on_the_same_goal():
 
 
 def test_no_word_of_the_lexicon_stands_twice():
-    text = resources.files("tryage").joinpath("flags.json").read_text(encoding="utf-8")
+    text = resources.files("tryage.flags").joinpath("lexicon.json").read_text(encoding="utf-8")
     data = json.loads(text)
     degrees = [words for goal in data["goals"].values() for words in goal.values()]
     listed = [*degrees, data["intensifiers"], data["fillers"]]
@@ -86,6 +127,13 @@ def test_limits_in_flags():
         "A [flagship: smallest] store",
         "[Flag\n: smallest]",
         "[MASK] of the flag",
+        "What does items[flag:] do, and items[flags:10]?",
+        "rows[0][flag:small], open(path)[flag: new]",
+        "Say what `[Flag: smallest model]` means.",
+        "``a ` [Flag: small] b``",
+        "Explain\n```\nx = '[Flag: smallest]'\n[flag: new]\n```\nplease.",
+        "See [Flag: France](https://example.com/flag), [flag: new](x).",
+        "opts = [Flag: a `small` one]",
     ],
 )
 def test_ordinary_text_is_left_alone(prompt):
@@ -120,8 +168,74 @@ def test_words_beside_an_unknown_one_do_not_act():
 
 
 def test_absurd_numbers_are_unknown_and_not_a_crash():
-    for body in (f"parameters<={'9' * 400}", "size=1e308", "cost<=1e999"):
-        assert flags.parse(f"x [Flag: {body}]").unknown
+    bodies = [f"parameters<={'9' * 400}", "size=1e308", "size=nan", "size=inf", "size=∞", "size=-1"]
+    bodies += ["cost<=1e999", "security<=nan", "readability<=inf", "security<=-1", "latency<=nan"]
+    bodies += ["cost<=-1", "cost<=1 cent", "parameters<=3 GB", "latency<=2h", "verbosity<=9 words"]
+    for body in bodies:
+        read = flags.parse(f"x [Flag: {body}]")
+        assert (len(read.unknown), read.weights, read.limits) == (1, {}, ()), body
+
+
+def test_a_goal_that_is_misspelt_before_its_weight_is_suggested():
+    assert "Did you mean 'recency'" in str(flags.parse("x [Flag: recncy=0.3]").error())
+    assert "Did you mean 'size'" in str(flags.parse("x [Flag: siez=0.3]").error())
+
+
+def test_many_unknown_words_are_counted_not_listed():
+    error = flags.parse(f"x [Flag: {', '.join('q' * n for n in range(5, 2000))}]").error()
+    assert "And 1990 more." in str(error)
+    assert len(str(error)) < 1500
+    assert len(error.unknown) == 1995
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        lambda n: "flag [" + "[" * n + "]" * n,
+        lambda n: "[Flag:" * n + "]" * n,
+        lambda n: "".join(f"[Flag: word{i} " for i in range(n)) + "]" * n,
+        lambda n: f"x [Flag: {'[' * n + ']' * n}]",
+        lambda n: f"x [Flag: {' '.join(f'word{i}' for i in range(n))}]",
+        lambda n: f"x [Flag: cost <= 1{' ' * n}x]",
+        lambda n: f"x [Flag: parameters <={' ' * n}x]",
+        lambda n: f"a [Flag: small]{' ' * n}[Flag: small]{' ' * n}",
+        lambda n: "[Flag: small] " + "` `` " * n,
+        lambda n: "[Flag: small] " + " ".join("`" * i for i in range(1, int(n**0.5))),
+    ],
+)
+def test_the_work_grows_with_the_length_of_a_prompt_and_not_faster(hostile):
+    """Counted in the steps of the interpreter, not in seconds; scanning inside `re` is apart."""
+    steps = []
+    for n in (500, 2000):
+        prompt = hostile(n)
+        flags.parse("x [Flag: smallest]")
+        seen = [0]
+
+        def count(frame, event, arg, seen=seen):
+            frame.f_trace_opcodes = True
+            seen[0] += event == "opcode"
+            return count
+
+        before = sys.gettrace()
+        sys.settrace(count)
+        try:
+            flags.parse(prompt)
+        finally:
+            sys.settrace(before)
+        steps.append(seen[0])
+    assert steps[1] < 6 * steps[0]
+
+
+def test_blanks_in_an_amount_are_not_tried_in_every_way():
+    with pytest.raises(ValueError, match="is not an amount"):
+        parse_money("1" + " " * 100_000 + "x")
+
+
+def test_what_is_long_is_not_remembered():
+    before = reading._remembered.cache_info().currsize
+    for n in range(3):
+        flags.parse(f"x [Flag: {'a' * 10_000}{n}]")
+    assert reading._remembered.cache_info().currsize == before
 
 
 @pytest.mark.parametrize("body", ["", " ", "model", "size=big", "size=-1", "parameters<=3X"])
@@ -129,7 +243,7 @@ def test_flags_that_ask_for_nothing_are_never_dropped_silently(body):
     assert flags.parse(f"Hi [Flag:{body}]").error() is not None
 
 
-@given(st.text(alphabet=list("[]Flag: smnewt,\n\r=0.3x;"), max_size=60))
+@given(st.text(alphabet=list("[]Flag: smnewt,\n\r=0.3x;`("), max_size=60))
 def test_parsing_is_idempotent(text):
     once = flags.parse(text)
     again = flags.parse(once.prompt)
@@ -139,9 +253,12 @@ def test_parsing_is_idempotent(text):
 
 
 PIECES = ("[Flag: smallest]", "[Fl", "ag: newest]", "[", "Flag: newest]", "]", "[Flag", ": x]")
+CODE = ("[flag: small]", "`", "``", "```", "~~~", "(", ")")
 
 
-@given(st.lists(st.sampled_from([*PIECES, "a", " ", "\n"])))
+@given(st.lists(st.sampled_from([*PIECES, *CODE, "a", " ", "\n"])))
+@settings(max_examples=300)
 def test_taking_flags_off_never_makes_a_new_one(pieces):
     once = flags.parse("".join(pieces))
-    assert flags.parse(once.prompt).prompt == once.prompt
+    again = flags.parse(once.prompt)
+    assert (again.prompt, again.found) == (once.prompt, False)

@@ -89,6 +89,19 @@ def test_a_limit_reads_back_from_its_own_text():
         assert parse_limit(str(limit)) == limit
 
 
+def test_a_limit_reads_back_exactly_from_its_exact_text():
+    for text in (
+        "parameters <= 7_241_748_480",
+        "license in [mit, apache-2.0]",
+        "tools != no",
+        "cost <= 0.000012345678 USD",
+        "latency < 1234.5 ms",
+        "released >= 2024-01-31",
+        "readability <= 8.123456789",
+    ):
+        assert parse_limit(parse_limit(text).exact) == parse_limit(text)
+
+
 def test_goals_take_limits_in_every_form_and_drop_duplicates():
     goals = Goals(limits={"size": "<=3B", "license": ["mit", "apache-2.0"], "tools": True})
     assert [str(limit) for limit in goals.limits] == [

@@ -226,8 +226,14 @@ def test_a_goal_of_ones_own_with_values_of_another_shape_is_named():
 NAMES = st.sampled_from(["size", "recency", "cost", "latency", "security"])
 
 
-@given(st.lists(st.floats(0, 1), min_size=3, max_size=3), NAMES, weights, weights)
-def test_raising_any_weight_never_raises_the_chosen_experts_value(row, name, low, high):
+@given(
+    st.lists(st.floats(0, 1), min_size=3, max_size=3),
+    NAMES,
+    weights,
+    weights,
+    st.dictionaries(NAMES, weights),
+)
+def test_raising_any_weight_never_raises_the_chosen_experts_value(row, name, low, high, others):
     low, high = sorted((low, high))
     goals = objective(
         [
@@ -238,11 +244,12 @@ def test_raising_any_weight_never_raises_the_chosen_experts_value(row, name, low
     )
     facts = goals.facts(np.array([50.0]))
     chosen = [
-        int(goals.choose(goals.totals(np.array([row]), TASK, wanted({name: w}), facts))[0])
+        int(goals.choose(goals.totals(np.array([row]), TASK, wanted(others | {name: w}), facts))[0])
         for w in (low, high)
     ]
     values = np.atleast_2d(goals.goal_values(GOALS[name], facts))[0]
-    if abs(row[chosen[0]] - row[chosen[1]]) > 1e-6:
+    without = goals.totals(np.array([row]), TASK, wanted(others | {name: 0.0}), facts)[0]
+    if abs(without[chosen[0]] - without[chosen[1]]) > 1e-6:
         assert not values[chosen[1]] > values[chosen[0]]
 
 

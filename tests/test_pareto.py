@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from tryage import Policy, Router, ScoreTable
 from tryage.errors import GoalError, ScoreTableError
-from tryage.evaluation.fronts import Points, hull_area, hypervolume, non_dominated
+from tryage.evaluation.fronts import Gathered, Points, hull_area, hypervolume, non_dominated
 from tryage.evaluation.pareto import pareto
+from tryage.evaluation.sweeps import Means, over_two
 
 
 def table_of(losses, groups=None):
@@ -76,6 +77,103 @@ def test_the_weight_of_a_point_attains_it(problem):
         low = np.where(near, values, np.inf).min(axis=1).mean()
         high = np.where(near, values, -np.inf).max(axis=1).mean()
         assert low - 1e-9 <= front.points.values[k, 0] <= high + 1e-9
+
+
+@st.composite
+def problems_of_two(draw):
+    losses, predicted, first = draw(problems())
+    n, m = losses.shape
+    numbers = st.integers(0, 20).map(lambda value: value / 20)
+    second = draw(st.lists(st.lists(numbers, min_size=m, max_size=m), min_size=n, max_size=n))
+    return losses, predicted, first, np.array(second)
+
+
+def sweep_two(losses, predicted, first, second, **options):
+    held = np.stack([first, second], axis=-1)
+    means = Means(losses, held, np.full(len(losses), 1 / len(losses)))
+    return over_two(predicted, [first, second], means, **options)
+
+
+def choices_at(weights, predicted, first, second):
+    """Return the choice at each pair of weights, (pairs, n), and how clear the closest one was."""
+    first, second = first[None], second[None]
+    totals = predicted[None] + weights[:, :1, None] * first + weights[:, 1:, None] * second
+    ranked = np.sort(totals, axis=2)
+    return totals.argmin(axis=2), (ranked[..., 1] - ranked[..., 0]).min(axis=1)
+
+
+def attained(chosen, losses, *values):
+    row = np.arange(len(losses))
+    return np.column_stack([axis[row, chosen].mean(axis=1) for axis in (losses, *values)])
+
+
+@given(problems_of_two(), st.integers(0, 2**32 - 1))
+@settings(max_examples=60)
+def test_two_weights_are_swept_exactly(problem, seed):
+    losses, predicted, first, second = problem
+    points, exact = sweep_two(*problem)
+    assert exact
+    assert (points.weights >= 0).all()
+    axes = np.column_stack([points.losses, points.values])
+    for i, point in enumerate(axes):
+        others = np.delete(axes, i, axis=0)
+        assert not (others <= point).all(axis=1).any()
+    weights = np.exp(np.random.default_rng(seed).uniform(-7, 7, size=(500, 2)))
+    chosen, clear = choices_at(weights, predicted, first, second)
+    for reached in attained(chosen, losses, first, second)[clear > 1e-6]:
+        assert (axes <= reached + 1e-9).all(axis=1).any()
+
+
+@given(problems_of_two())
+@settings(max_examples=60)
+def test_the_weights_of_a_point_of_two_goals_attain_it(problem):
+    losses, predicted, first, second = problem
+    points, _ = sweep_two(*problem)
+    chosen, clear = choices_at(points.weights, predicted, first, second)
+    axes = np.column_stack([points.losses, points.values])
+    found = attained(chosen, losses, first, second)
+    assert found[clear > 1e-9] == pytest.approx(axes[clear > 1e-9], abs=1e-9)
+
+
+def test_rays_miss_points_and_say_so():
+    rng = np.random.default_rng(0)
+    problem = tuple(rng.random((30, 4)) for _ in range(4))
+    points, exact = sweep_two(*problem)
+    fewer, told = sweep_two(*problem, most=0)
+    assert (exact, told) == (True, False)
+    assert len(fewer) < len(points)
+    axes = np.column_stack([points.losses, points.values])
+    for point in np.column_stack([fewer.losses, fewer.values]):
+        assert (axes <= point + 1e-12).all(axis=1).any()
+
+
+def test_many_points_are_gathered_in_parts(monkeypatch):
+    monkeypatch.setattr(Gathered, "_MOST", 100)
+    axes = np.random.default_rng(0).random((3000, 3))
+    every = Points(axes[:, :2], axes[:, 0], axes[:, 1:])
+    gathered = Gathered()
+    for start in range(0, 3000, 50):
+        gathered.add(every.take(np.arange(start, start + 50)))
+    rest = [
+        not (np.delete(axes, i, axis=0) <= point).all(axis=1).any() for i, point in enumerate(axes)
+    ]
+    expected = np.flatnonzero(rest)[np.argsort(axes[rest, 0])]
+    assert gathered.points().losses.tolist() == axes[expected, 0].tolist()
+    assert gathered.points().weights.tolist() == axes[expected, :2].tolist()
+
+
+@given(problems_of_two())
+@settings(max_examples=40)
+def test_the_hypervolume_of_two_goals_counts_a_grid(problem):
+    """All numbers are twentieths, so that the middles of a grid's cells tell the volume exactly."""
+    losses, _, first, second = (np.unique(array) for array in problem)
+    corners = points(*np.column_stack([np.resize(axis, 6) for axis in (losses, first, second)]))
+    box = points((1.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    middle = (np.arange(20) + 0.5) / 20
+    grid = np.stack(np.meshgrid(middle, middle, middle), axis=-1).reshape(-1, 1, 3)
+    axes = np.column_stack([corners.losses, corners.values])
+    covered = (axes[None] <= grid).all(axis=2).any(axis=1).mean()
+    assert hypervolume(corners, box) == pytest.approx(covered)
 
 
 @given(problems())
@@ -160,6 +258,7 @@ def test_two_goals_at_once(fitted, targets_table):
     assert found["goal"] == ["cost", "readability"]
     assert found["aiq"] is None
     assert 0 < found["hypervolume"] <= 1
+    assert found["exact"] is True
     assert found["points"][0]["weight"].keys() == {"cost", "readability"}
 
 

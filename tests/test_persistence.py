@@ -3,13 +3,15 @@ import json
 import numpy as np
 import pytest
 
-from tryage import Library, Policy, Router, ScoreTable, TryageWarning
+from tryage import Goal, Library, Policy, Router, ScoreTable, TryageWarning
 from tryage.errors import (
     DamagedFileError,
     FormatVersionError,
+    GoalError,
     OutputFolderError,
     RouterNotFoundError,
 )
+from tryage.goals import Security
 from tryage.persistence import bundled_routers
 
 PROMPTS = ["def value(index): return index", "The quiet river leaves the village.", "日本"]
@@ -110,13 +112,59 @@ def test_nothing_is_left_behind_when_saving_fails(router, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_saving_says_that_a_policy_is_not_saved(router, tmp_path):
-    for stricter in (
-        router.with_policy(Policy(limits={"parameters": "<=10B"})),
-        router.excluding({"giant": "it is down"}),
-    ):
-        with pytest.warns(TryageWarning, match="without the router's policy and exclusions"):
-            stricter.save_pretrained(tmp_path / "r")
+def test_the_policy_is_saved_with_its_router(router, tmp_path):
+    policy = Policy(
+        limits={"parameters": "<=10_123_456_789", "released": ">=2000-01-01"},
+        weights={"recency": 0.2},
+        max_weights={"size": 0.5},
+        flags=["size", "parameters"],
+        unknown_flags="warn",
+    )
+    stricter = router.with_policy(policy)
+    stricter.save_pretrained(tmp_path / "r")
+    again = Router.from_pretrained(tmp_path / "r")
+    assert again.policy == policy
+    asked = f"{PROMPTS[0]} [Flag: smallest, newest]"
+    assert again.route(asked).to_dict() == stricter.route(asked).to_dict()
+    assert Router.from_pretrained(tmp_path / "r", policy=Policy()).policy == Policy()
+    card = (tmp_path / "r" / "README.md").read_text()
+    assert "- max weights: size=0.5\n- unknown flags: warn\n- flags: parameters, size\n" in card
+    closed = router.with_policy(Policy(flags=[]))
+    closed.save_pretrained(tmp_path / "r")
+    assert Router.from_pretrained(tmp_path / "r").policy == closed.policy
+    assert "- flags: none\n" in (tmp_path / "r" / "README.md").read_text()
+
+
+def test_a_router_without_a_policy_saves_none(folder):
+    assert "policy" not in json.loads((folder / "router.json").read_text())
+    assert Router.from_pretrained(folder).policy == Policy()
+
+
+class Vowels(Goal):
+    name, unit = "vowels", "vowels"
+
+    def value(self, expert):
+        return float(sum(letter in "aeiou" for letter in expert.name))
+
+
+def test_saving_names_what_it_leaves_out(router, tmp_path):
+    own = Policy(
+        goals=[Vowels(0.2), Security(0.3)],
+        limits={"parameters": "<=10B"},
+        max_weights={"vowels": 0.5, "security": 0.5},
+        flags=["size", "vowels"],
+    )
+    with pytest.warns(TryageWarning, match=r"own goals \(vowels, security\)"):
+        router.with_policy(own).save_pretrained(tmp_path / "r")
+    rest = Policy(limits={"parameters": "<=10B"}, max_weights={"security": 0.5}, flags=["size"])
+    assert Router.from_pretrained(tmp_path / "r").policy == rest
+    with pytest.warns(TryageWarning, match="the exclusion of giant"):
+        router.excluding({"giant": "it is down"}).save_pretrained(tmp_path / "r")
+
+
+def test_a_policy_that_cannot_be_read_is_named():
+    with pytest.raises(GoalError, match=r"'limit' in a policy\. Did you mean 'limits'"):
+        Policy.from_dict({"limit": []})
 
 
 def test_a_users_file_in_a_router_folder_is_never_deleted(router, folder):

@@ -72,8 +72,11 @@ def test_masked_models_remote_code_and_pickles_are_seen(folder):
     [
         ("config.json", b"{", "cannot be read"),
         ("config.json", b"[]", "expected an object"),
+        ("config.json", b"[" * 100_000, "cannot be read"),
         ("a.safetensors", b"abc", "not a safetensors file"),
         ("a.safetensors", b"\xff" * 64, "its header claims"),
+        ("a.safetensors", struct.pack("<Q", 4) + b'{"x"', "not a safetensors file"),
+        ("a.safetensors", struct.pack("<Q", 90_000) + b"[" * 90_000, "not a safetensors file"),
         ("README.md", b"---\na: [\n---\n", "front matter is not YAML"),
     ],
 )
@@ -117,6 +120,8 @@ class FakeHub(http.server.BaseHTTPRequestHandler):
             time.sleep(1.5)
         if name == "org/busy":
             return self.answer(429, b"{}", {"Retry-After": "30"})
+        if name == "org/dated":
+            return self.answer(429, b"{}", {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"})
         if name == "org/broken":
             return self.answer(200, b'{"id": "org/bro')
         if name == "org/odd":
@@ -195,6 +200,7 @@ def test_the_hub_tells_what_a_model_is(hub):
     [
         ("org/slow", "did not answer within 0.2 s"),
         ("org/busy", "too many requests .status 429.; try again in 30 s"),
+        ("org/dated", "too many requests .status 429.; try again later"),
         ("org/broken", "answer cannot be read"),
         ("org/odd", "answer cannot be read"),
         ("org/secret", "private, gated or not there"),

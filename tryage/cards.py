@@ -53,9 +53,19 @@ def model_card(state: RouterState, *, terms: str = "") -> str:
         ]
     for task, row in facts.get("validation", {}).items():
         lines += ["", f"Cross-validated, {task}:", "", *_row_table(row)]
+    policy = state.policy.to_dict()
+    if policy:
+        lines += ["", "## Policy", "", "Holds unless another is passed to `from_pretrained`:", ""]
+        lines += [f"- {key.replace('_', ' ')}: {_listed(value)}" for key, value in policy.items()]
     lines += ["", "## Terms of the training data", ""]
     lines.append(terms or "Not stated. The folder holds no prompt of the training data.")
     return "\n".join(lines) + "\n"
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={number:g}" for name, number in value.items())
+    return ", ".join(value) or "none" if isinstance(value, list) else str(value)
 
 
 def _known(regrets: dict[str, float | None]) -> list[tuple[str, float]]:

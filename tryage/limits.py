@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -74,9 +75,12 @@ def _date(value: str) -> datetime.date:
 
 def _number(value: str) -> float:
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
         raise ValueError(f"{value!r} is not a number") from None
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{number:g} is not a number from 0 on")
+    return number
 
 
 def _of_a_goal(expert: Expert) -> None:
@@ -162,6 +166,14 @@ class Limit:
     def condition(self) -> str:
         """The limit without its attribute: ``"<= 3B"``."""
         return f"{self.operator} {self.written(self.value)}"
+
+    @property
+    def exact(self) -> str:
+        """The limit as text that reads back as this very limit; `str` rounds numbers."""
+        values = self.value if isinstance(self.value, tuple) else (self.value,)
+        # str.lower makes "true" of True, and leaves numbers, dates and names as they are.
+        told = ", ".join(str(value).lower() for value in values)
+        return f"{self.attribute} {self.operator} {f'[{told}]' if self.operator == 'in' else told}"
 
     def written(self, value: Any) -> str:
         """Return a value of the attribute as people read it."""

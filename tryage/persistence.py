@@ -1,8 +1,9 @@
 """Routers on disk: a folder of JSON and safetensors, versioned and checked when read.
 
-``router.json`` holds the format version, the library, the objective, each task's predictor, facts
-of the training and the SHA-256 of every other file; ``<task>.safetensors`` the predictor's arrays;
-the encoder's files lie beside. Nothing in the folder is executable, and nothing is pickled.
+``router.json`` holds the format version, the library, the objective, the policy, each task's
+predictor, facts of the training and the SHA-256 of every other file; ``<task>.safetensors`` the
+predictor's arrays; the encoder's files lie beside. Nothing in the folder is executable, and nothing
+is pickled.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +34,7 @@ from tryage.errors import (
 from tryage.files import replacing_folder, sha256
 from tryage.library import Library
 from tryage.objective import Objective
+from tryage.policy import Policy
 from tryage.predictors import STORED, Predictor
 
 FORMAT = 1
@@ -53,12 +55,14 @@ class RouterState:
         objective: goals on their fixed scales.
         predictors: task → fitted predictor.
         facts: where the predictors come from: table hash, counts, seed, validation.
+        policy: what the operator allows, without goals of their own.
     """
 
     library: Library
     objective: Objective
     predictors: Mapping[str, Predictor]
     facts: Mapping[str, Any]
+    policy: Policy = field(default_factory=Policy)
 
 
 def find_router(name: str | Path) -> Path:
@@ -135,6 +139,9 @@ def save(state: RouterState, folder: Path, card: str, *, share_encoder: bool = F
             "encoder": None,
             "training": dict(state.facts),
         }
+        policy = state.policy.to_dict()
+        if policy:
+            index["policy"] = policy
         if state.library.root is not None:
             index["library_root"] = os.path.relpath(state.library.root, folder)
         for number, (task, predictor) in enumerate(state.predictors.items()):
@@ -202,7 +209,8 @@ def _build(index: Mapping[str, Any], folder: Path) -> RouterState:
         arrays = safetensors.numpy.load_file(folder / entry["file"])
         predictors[task] = STORED[kind].from_state(entry["config"], arrays, encoder)
     objective = Objective.from_dict(index["objective"], library)
-    return RouterState(library, objective, predictors, index["training"])
+    policy = Policy.from_dict(index.get("policy", {}))
+    return RouterState(library, objective, predictors, index["training"], policy)
 
 
 def _read_index(path: Path) -> dict[str, Any]:

@@ -89,6 +89,35 @@ class Policy:
         put(self, "goals", own)
         put(self, "_default", self._without_call_or_flag())
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` reads, as JSON types; empty where nothing is out of the ordinary.
+
+        Goals of your own are code and stay out, and so do default weights on them.
+        """
+        strange = {name for name in self.goals if find_goal(name) is None}
+        told = {
+            "limits": [limit.exact for limit in self.limits],
+            "weights": {n: w for n, w in self.weights.items() if n not in self.goals},
+            "max_weights": {n: w for n, w in self.max_weights.items() if n not in strange},
+            "unknown_flags": self.unknown_flags,
+        }
+        allowed = {} if self.flags is None else {"flags": sorted(self.flags - strange)}
+        return {key: value for key, value in told.items() if value} | allowed
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Policy:
+        """Return the policy that `to_dict` told of.
+
+        Raises:
+            GoalError: something in it is unknown or out of range.
+        """
+        known = ("limits", "weights", "max_weights", "flags", "unknown_flags")
+        for key in told:
+            if key not in known:
+                hint = did_you_mean(key, known) or f" Known: {', '.join(known)}."
+                raise GoalError(f"unknown key {key!r} in a policy.{hint}")
+        return cls(**told)
+
     def combine(
         self, goals: Goals | None, flags: Flags | None, *, unknown: UnknownFlags = "error"
     ) -> Wanted:

@@ -83,6 +83,10 @@ class Router:
     def from_pretrained(cls, name: str | Path, *, policy: Policy | None = None) -> Router:
         """Load a router from a folder, or a bundled one by name.
 
+        Args:
+            name: a router folder, or a bundled router's name.
+            policy: what the operator allows; by default the policy that was saved with the router.
+
         Raises:
             RouterNotFoundError: there is no such folder or bundled router.
             FormatVersionError: a newer Tryage wrote it.
@@ -93,7 +97,7 @@ class Router:
             state.library,
             state.predictors,
             objective=state.objective,
-            policy=policy,
+            policy=policy or state.policy,
             facts=state.facts,
         )
 
@@ -174,8 +178,8 @@ class Router:
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> None:
         """Save the router as a folder of JSON and safetensors, whole or not at all.
 
-        What the operator allows is not part of it: hand the policy to `from_pretrained` again, and
-        exclude experts again; a warning says so where there is either.
+        The policy is part of it, except goals of your own, which are code; exclusions are not,
+        since they tell of the moment. A warning names what is left out.
 
         Args:
             folder: a new folder, an empty one, or an old router's, which is replaced.
@@ -186,16 +190,24 @@ class Router:
         """
         from tryage.cards import model_card
 
-        measured = (n for n in self.objective.unavailable if self.library[n].task in self.tasks)
-        if self.policy != Policy() or any(measured):
-            warnings.warn(
-                f"{folder}: saved without the router's policy and exclusions; pass policy= to "
-                "from_pretrained and call excluding again",
-                TryageWarning,
-                stacklevel=2,
-            )
-        state = RouterState(self.library, self.objective, self.predictors, self.facts)
+        for told in self._left_out():
+            warnings.warn(f"{folder}: saved without {told}", TryageWarning, stacklevel=2)
+        state = RouterState(self.library, self.objective, self.predictors, self.facts, self.policy)
         persistence.save(state, Path(folder), card or model_card(state))
+
+    def _left_out(self) -> list[str]:
+        """Return what saving leaves out, each with the way to have it again."""
+        told = []
+        if self.policy.goals:
+            names = ", ".join(self.policy.goals)
+            told.append(
+                f"the policy's own goals ({names}) and its weights on them, which are code; pass "
+                "policy= to from_pretrained"
+            )
+        measured = [n for n in self.objective.unavailable if self.library[n].task in self.tasks]
+        if measured:
+            told.append(f"the exclusion of {', '.join(measured)}; call excluding again")
+        return told
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ def _config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise LibraryError(f"{path.parent}: holds no config.json, so it is no model") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LibraryError(f"{path}: cannot be read: {error}") from error
     if not isinstance(config, dict):
         raise LibraryError(f"{path}: expected an object, found {type(config).__name__}")
@@ -102,7 +102,15 @@ def _count(path: Path) -> int:
             header = json.loads(file.read(length))
         shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
         return sum(_product(shape) for shape in shapes)
-    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        struct.error,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise LibraryError(f"{path}: not a safetensors file: {error}") from error
 
 
@@ -198,7 +206,7 @@ def _refusal(error: Any) -> str:
         return "the Hub has no such model or revision (status 404); check its name"
     if status == 429:
         wait = error.response.headers.get("retry-after")
-        told = f"in {wait} s" if wait else "later"
+        told = f"in {wait} s" if wait and wait.isdigit() else "later"
         return f"the Hub has had too many requests (status 429); try again {told}"
     return f"the Hub answered with status {status}; try again later"
 

@@ -47,7 +47,8 @@ def parse_money(text: str) -> float:
     Raises:
         ValueError: the text is no amount of US dollars.
     """
-    match = _MONEY.fullmatch(text.strip())
+    # Runs of blanks between optional parts would be tried in every way.
+    match = _MONEY.fullmatch(" ".join(text.split()))
     if match is None:
         raise ValueError(
             f"{text!r} is not an amount such as 0.002, $0.002 or 0.4 USD per 1000 prompts"

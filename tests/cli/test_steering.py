@@ -41,6 +41,9 @@ def test_calibrate(files):
     unmet = call("calibrate", files / "r", files / "prompts.jsonl", "mean cost <= 0.00001")
     assert "NOT MET" in unmet.stdout
     assert "nearest attainable is 0.0001" in unmet.stdout
+    both = ("mean cost <= 0.1 USD per 1000 prompts", "share(writer) <= 0%")
+    unmet = call("calibrate", files / "r", files / "prompts.jsonl", *both).stdout
+    assert "beside the other budgets, 0.0001 without them" in unmet
 
 
 def test_the_share_found_is_taken_back(files):

@@ -1,10 +1,10 @@
-"""`TryageFlags`, and flags in texts that are not the user's: none of them acts."""
+"""`TryageFlags`: the user's flags reach the routers of a chain, and no others do."""
 
 import asyncio
 
 import pytest
 from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import HumanMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 
@@ -27,37 +27,6 @@ def retrieve(given):
 def rag(router, kit, **options):
     inner = TryageRouter(router, kit.experts(), with_decision=True, **options)
     return RunnableLambda(retrieve) | RAG | inner
-
-
-HISTORIES = {
-    "system": lambda text: [SystemMessage(f"Be kind. {FLAG}"), HumanMessage(text)],
-    "earlier turn": lambda text: [
-        HumanMessage(f"Hello {FLAG}"),
-        AIMessage("Hello."),
-        HumanMessage(text),
-    ],
-    "model answer": lambda text: [
-        HumanMessage("Hello"),
-        AIMessage(f"Add this to your question: {FLAG}"),
-        HumanMessage(text),
-    ],
-    "tool result": lambda text: [
-        HumanMessage(text),
-        AIMessage("", tool_calls=[{"name": "search", "args": {}, "id": "1"}]),
-        ToolMessage(f"Found: {FLAG}", tool_call_id="1"),
-    ],
-}
-
-
-@pytest.mark.parametrize("history", HISTORIES)
-@pytest.mark.parametrize("flags_from", [None, "last_message"])
-def test_flags_in_other_messages_never_act(router, kit, history, flags_from):
-    messages = HISTORIES[history](kit.code)
-    chat = ChatTryage(router, kit.experts(), flags_from=flags_from)
-    told = chat.invoke(messages).response_metadata["tryage"]
-    assert (told["expert"], told["weights"], told["flags"]) == ("coder", {}, [])
-    runnable = TryageRouter(router, kit.experts(), flags_from=flags_from, with_decision=True)
-    assert runnable.invoke(messages)["decision"].weights == {}
 
 
 def test_flags_in_retrieved_documents_never_act(router, kit):

@@ -1,8 +1,7 @@
-"""`TryageFlags`, and flags in texts that are not the user's: none of them acts."""
+"""`TryageFlags`: the user's flags reach the routers of an engine, and no others do."""
 
 import pytest
 from llama_index.core import PromptHelper, SummaryIndex
-from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.query_engine import CustomQueryEngine, RouterQueryEngine
 from llama_index.core.schema import QueryBundle, TextNode
 from llama_index.core.tools import QueryEngineTool
@@ -11,12 +10,6 @@ from llama_index_tryage import TryageFlags, TryageLLM, TryageSelector
 from tryage import Policy, TryageWarning
 
 FLAG = "[Flag: size=2]"
-HISTORIES = {
-    "system": [("system", f"Be kind. {FLAG}"), ("user", "{text}")],
-    "earlier turn": [("user", f"Hello {FLAG}"), ("assistant", "Hello."), ("user", "{text}")],
-    "model answer": [("user", "Hello"), ("assistant", f"Say {FLAG}"), ("user", "{text}")],
-    "tool result": [("user", "{text}"), ("assistant", "I look."), ("tool", f"Found: {FLAG}")],
-}
 
 
 class Watched(TryageLLM):
@@ -34,18 +27,6 @@ DECISIONS = []
 @pytest.fixture(autouse=True)
 def _forget():
     DECISIONS.clear()
-
-
-@pytest.mark.parametrize("history", HISTORIES)
-@pytest.mark.parametrize("flags_from", [None, "last_message"])
-def test_flags_in_other_messages_never_act(router, kit, history, flags_from):
-    messages = [
-        ChatMessage(content.format(text=kit.code), role=role)
-        for role, content in HISTORIES[history]
-    ]
-    told = TryageLLM(router, kit.experts(), flags_from=flags_from).chat(messages)
-    found = told.additional_kwargs["tryage"]
-    assert (found["expert"], found["weights"], found["flags"]) == ("coder", {}, [])
 
 
 def rag(router, kit, **options):

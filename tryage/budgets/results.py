@@ -15,7 +15,8 @@ class Calibration(Goals):
 
     Attributes:
         attained: budget → its figures on the prompts: `value` and its interval `ci95`, the
-            `limit` it was held to, `met`, and where it is not met the nearest `attainable`.
+            `limit` it was held to, `met`, and where it is not met the nearest `attainable`; of a
+            budget that only the others keep from being met, what it could attain `alone`.
         met: whether every budget is met.
         shares: expert → share of the prompts that go to it.
     """

@@ -204,8 +204,10 @@ class _Search:
             "met": bool(met),
         }
         if not met:
-            least = np.where(self.eligible, values, np.inf).min(axis=1)
-            row["attainable"] = float(least.mean())
+            alone = float(np.where(self.eligible, values, np.inf).min(axis=1).mean())
+            row["attainable"] = alone
+            if alone <= budget.bound:
+                row |= {"attainable": mean, "alone": alone}
         if budget.scored:
             row = {key: _as_score(value) for key, value in row.items()}
             row["ci95"] = row["ci95"][::-1]

@@ -20,6 +20,7 @@ from tryage.cli.shared import (
     stderr,
 )
 from tryage.evaluation.pareto import Front
+from tryage.evaluation.sweeps import RAYS
 from tryage.router import Router
 
 
@@ -88,6 +89,8 @@ def _front_told(front: Front) -> str:
     measure = "score" if front.kind == "scores" else "loss"
     found = front.to_dict()
     lines = [f"{front.prompts} prompts, {len(front.points)} points that no other dominates"]
+    if not front.exact:
+        lines.append(f"from {RAYS} proportions of the weights; other weights may attain more")
     points = found["points"]
     for point in points[:: max(1, len(points) // 10)]:
         weight, value = _shown(point["weight"]), _shown(point["value"])
@@ -119,7 +122,10 @@ def _told(found: Calibration) -> str:
         if row["met"]:
             lines.append(f"met     {line}")
         else:
-            lines.append(f"NOT MET {line}; the nearest attainable is {row['attainable']:.4g}")
+            nearest = f"the nearest attainable is {row['attainable']:.4g}"
+            if "alone" in row:
+                nearest += f" beside the other budgets, {row['alone']:.4g} without them"
+            lines.append(f"NOT MET {line}; {nearest}")
     shares = sorted(found.shares.items(), key=lambda item: (-item[1], item[0]))
     lines += [f"share   {share:6.1%}  {name}" for name, share in shares]
     return "\n".join(lines)

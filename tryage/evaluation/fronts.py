@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,22 +36,98 @@ class Points:
 def non_dominated(points: Points) -> Points:
     """Return the points that no other is better than on one axis and no worse on all, by loss.
 
-    Of equal points the first stays.
+    For one goal or two. Of equal points the first stays.
     """
-    axes = np.column_stack([points.losses, points.values])
     order = np.lexsort((*points.values.T[::-1], points.losses))
-    kept: list[int] = []
-    if axes.shape[1] == 2:
-        least = np.inf
-        for row in order.tolist():
-            if axes[row, 1] < least:
-                kept.append(row)
-                least = axes[row, 1]
-    else:
-        for row in order.tolist():
-            if not kept or not (axes[kept] <= axes[row]).all(axis=1).any():
-                kept.append(row)
+    # By loss, a point is dominated where one before it is no worse in the goals: a staircase.
+    stairs = _Staircase()
+    kept = [
+        row
+        for row, place in zip(order.tolist(), points.values[order].tolist(), strict=True)
+        if stairs.add(place[0], place[-1])
+    ]
     return points.take(np.array(kept, dtype=np.intp))
+
+
+class Gathered:
+    """The non-dominated among many points of two goals, of which few are held at a time."""
+
+    _CELLS = 256
+    _MOST = 200_000
+
+    def __init__(self) -> None:
+        self._held: list[Points] = []
+        self._count = 0
+        self._low, self._width = np.zeros(2), np.ones(2)
+        self._floor = np.full((self._CELLS, self._CELLS), np.inf)
+
+    def add(self, points: Points) -> None:
+        """Add points; those that a point held is known to dominate are dropped at once."""
+        a, b = self._cells(points).T
+        kept = np.flatnonzero(points.losses < self._floor[a, b])
+        self._held.append(points.take(kept))
+        self._count += len(kept)
+        if self._count > self._MOST:
+            front = self.points()
+            self._held, self._count = [front], len(front)
+            self._raise(front)
+
+    def points(self) -> Points:
+        """Return the non-dominated of all points that were added."""
+        return non_dominated(
+            Points(
+                np.concatenate([held.weights for held in self._held]),
+                np.concatenate([held.losses for held in self._held]),
+                np.concatenate([held.values for held in self._held]),
+            )
+        )
+
+    def _cells(self, points: Points) -> NDArray[np.intp]:
+        place = (points.values - self._low) / self._width * self._CELLS
+        cells: NDArray[np.intp] = np.clip(place, 0, self._CELLS - 1).astype(np.intp)
+        return cells
+
+    def _raise(self, front: Points) -> None:
+        """Note for every cell the least loss among points that are lower in both goals."""
+        self._low = front.values.min(axis=0)
+        width = front.values.max(axis=0) - self._low
+        self._width = np.where(width > 0, width, 1.0)
+        least = np.full((self._CELLS, self._CELLS), np.inf)
+        a, b = self._cells(front).T
+        np.minimum.at(least, (a, b), front.losses)
+        least = np.minimum.accumulate(np.minimum.accumulate(least, axis=0), axis=1)
+        self._floor = np.full_like(least, np.inf)
+        self._floor[1:, 1:] = least[:-1, :-1]
+
+
+class _Staircase:
+    """Points of a plane of which none is lower than another on both axes, and what they dominate.
+
+    Attributes:
+        area: of the unit square, the part that points dominate; told where all points lie in it.
+    """
+
+    def __init__(self) -> None:
+        self._x: list[float] = []  # rising
+        self._y: list[float] = []  # falling
+        self.area = 0.0
+
+    def add(self, x: float, y: float) -> bool:
+        """Add a point; False where one is there that is no higher on both axes."""
+        at = bisect.bisect_right(self._x, x)
+        if at and self._y[at - 1] <= y:
+            return False
+        start = bisect.bisect_left(self._x, x)
+        end = start
+        left, top = x, (self._y[start - 1] if start else 1.0)
+        while end < len(self._x) and self._y[end] >= y:
+            self.area += (self._x[end] - left) * (top - y)
+            left, top = self._x[end], self._y[end]
+            end += 1
+        right = self._x[end] if end < len(self._x) else 1.0
+        self.area += (right - left) * (top - y)
+        self._x[start:end], self._y[start:end] = [x], [y]
+        return True
 
 
 def zero_router(singles: Points) -> Points:
@@ -106,20 +183,18 @@ def hypervolume(points: Points, singles: Points) -> float:
 
 
 def _dominated(unit: Array) -> float:
-    """Return the volume of the unit cube that points dominate, slice by slice of the last axis."""
+    """Return the volume of the unit square or cube that points in it dominate, (k, 2 or 3)."""
     if not len(unit):
         return 0.0
     if unit.shape[1] == 2:
-        by_first = unit[np.argsort(unit[:, 0])]
-        widths = np.diff(np.append(by_first[:, 0], 1.0))
-        return float((widths * (1.0 - np.minimum.accumulate(by_first[:, 1]))).sum())
-    order = np.argsort(unit[:, -1])
-    edges = np.append(unit[order, -1], 1.0)
+        unit = np.column_stack([np.zeros(len(unit)), unit])
+    ordered = unit[np.argsort(unit[:, 0], kind="stable")]
+    edges = np.append(ordered[1:, 0], 1.0)
+    stairs = _Staircase()
     volume = 0.0
-    for count in range(1, len(order) + 1):
-        thickness = edges[count] - edges[count - 1]
-        if thickness > 0:
-            volume += thickness * _dominated(unit[order[:count], :-1])
+    for (low, x, y), high in zip(ordered.tolist(), edges.tolist(), strict=True):
+        stairs.add(x, y)
+        volume += (high - low) * stairs.area
     return volume
 
 

@@ -1,8 +1,9 @@
 """The front of loss against goals: what every weight attains on measured results.
 
-For one goal the front is exact. As its weight λ rises from 0, the choice for a prompt changes only
-where two lines ``predicted loss + λ · penalty`` cross, so every choice that any λ makes is found
-from those crossings. For two goals the same is done along rays of fixed proportion of the weights.
+Loss against one weighted goal is a front of two objectives, loss against two a front of three. Both
+are exact: no grid of weights, but every choice that any weights up to `MOST_WEIGHT` make (see
+`tryage.evaluation.sweeps`). For two weights on large tables that would take too long; then rays of
+fixed proportion of the weights are swept, each exactly, and the front says that it is not exact.
 Only prompts on which every expert was measured count.
 """
 
@@ -20,17 +21,14 @@ from tryage.evaluation.fronts import (
     Points,
     hull_area,
     hypervolume,
-    non_dominated,
     zero_router,
 )
 from tryage.evaluation.metrics import NO_GROUP
+from tryage.evaluation.sweeps import Means, over_one, over_two
 from tryage.scores import ScoreTable
 from tryage.scores.fields import Kind
 
 Array = NDArray[np.float64]
-
-RAYS = 17
-"""Proportions of two goals' weights that are swept."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ class Front:
         singles: their points.
         zero: mixtures of single experts: their hull.
         oracle: what choosing with the results known attains.
+        exact: whether the points are all that any weights attain, and no other dominates.
     """
 
     goals: tuple[str, ...]
@@ -63,6 +62,7 @@ class Front:
     singles: Points = field(repr=False)
     zero: Points = field(repr=False)
     oracle: Points = field(repr=False)
+    exact: bool = True
 
     def aiq(self, points: Points) -> float | None:
         """Return the AIQ of some points; None for two goals, or where all experts cost the same."""
@@ -82,6 +82,7 @@ class Front:
         return {
             "goal": self.goals[0] if len(self.goals) == 1 else list(self.goals),
             "prompts": self.prompts,
+            "exact": self.exact,
             "points": self._told(self.points),
             "aiq": self.aiq(self.points),
             "hypervolume": self.hypervolume,
@@ -161,15 +162,19 @@ def pareto(
     singles = Points(
         np.zeros((shape[1], len(goals))), shares @ losses, np.einsum("n,nmg->mg", shares, held)
     )
+    means = Means(losses, held, shares)
+    points, exact = _swept(predicted[rows], wide(penalties), means)
+    oracle, exact_oracle = _swept(losses, wide(realised), means)
     return Front(
         goals=tuple(goals),
         kind=table.kind,
         prompts=len(rows),
-        points=_swept(predicted[rows], wide(penalties), losses, held, shares),
+        points=points,
         experts=table.experts,
         singles=singles,
         zero=zero_router(singles),
-        oracle=_swept(losses, wide(realised), losses, held, shares),
+        oracle=oracle,
+        exact=exact and exact_oracle,
     )
 
 
@@ -180,93 +185,8 @@ def _shares(groups: Sequence[str]) -> Array:
     return shares
 
 
-def _swept(
-    scores: Array, penalties: Sequence[Array], losses: Array, held: Array, shares: Array
-) -> Points:
-    """Return the non-dominated points that any weights attain.
-
-    Args:
-        scores: (n, m) what is minimised at weight 0.
-        penalties: for each goal (n, m).
-        losses: (n, m) measured.
-        held: (n, m, goals) measured values.
-        shares: (n,) what each prompt counts.
-    """
+def _swept(scores: Array, penalties: Sequence[Array], means: Means) -> tuple[Points, bool]:
+    """Return the non-dominated points that any weights attain, and whether they are all."""
     if len(penalties) == 1:
-        weights, found, values = _sweep(scores, penalties[0], losses, held, shares)
-        return non_dominated(Points(weights[:, None], found, values))
-    parts = []
-    for angle in np.linspace(0.0, np.pi / 2, RAYS):
-        direction = np.array([np.cos(angle), np.sin(angle)])
-        mixed = direction[0] * penalties[0] + direction[1] * penalties[1]
-        weights, found, values = _sweep(scores, mixed, losses, held, shares)
-        parts.append(Points(weights[:, None] * direction, found, values))
-    return non_dominated(
-        Points(
-            np.concatenate([part.weights for part in parts]),
-            np.concatenate([part.losses for part in parts]),
-            np.concatenate([part.values for part in parts]),
-        )
-    )
-
-
-def _sweep(
-    scores: Array, penalty: Array, losses: Array, held: Array, shares: Array
-) -> tuple[Array, Array, Array]:
-    """Return every point that some weight ≥ 0 attains: weights, losses (k,), values (k, goals)."""
-    row = np.arange(len(scores))
-    current = _start(scores, penalty)
-    changed: list[Array] = []
-    steps: list[Array] = []
-    start_loss = shares @ losses[row, current]
-    start_value = shares @ held[row, current]
-    while True:
-        at, following = _next_crossing(scores, penalty, current)
-        moving = np.flatnonzero(np.isfinite(at))
-        if not len(moving):
-            break
-        before, after = current[moving], following[moving]
-        part = shares[moving]
-        gain = part * (losses[moving, after] - losses[moving, before])
-        shift = part[:, None] * (held[moving, after] - held[moving, before])
-        changed.append(at[moving])
-        steps.append(np.column_stack([gain, shift]))
-        current = current.copy()
-        current[moving] = after
-    if not steps:
-        return np.zeros(1), np.array([start_loss]), start_value[None, :]
-    when, step = np.concatenate(changed), np.concatenate(steps)
-    order = np.argsort(when, kind="stable")
-    when, total = when[order], np.cumsum(step[order], axis=0)
-    last = np.append(when[1:] > when[:-1], True)  # crossings at one weight happen together
-    total = total[last]
-    # Just above a crossing, so that the weight that is told makes the choices that are told.
-    found = np.append(0.0, np.nextafter(when[last] * (1.0 + 1e-12), np.inf))
-    return (
-        found,
-        np.append(start_loss, start_loss + total[:, 0]),
-        np.vstack([start_value, start_value + total[:, 1:]]),
-    )
-
-
-def _start(scores: Array, penalty: Array) -> NDArray[np.intp]:
-    """Return the choice at weight 0, the lower penalty among equals, (n,)."""
-    tied = scores <= scores.min(axis=1, keepdims=True)
-    choice: NDArray[np.intp] = np.where(tied, penalty, np.inf).argmin(axis=1)
-    return choice
-
-
-def _next_crossing(
-    scores: Array, penalty: Array, current: NDArray[np.intp]
-) -> tuple[Array, NDArray[np.intp]]:
-    """Return where each prompt's choice next changes, inf where never, and to what, each (n,)."""
-    row = np.arange(len(scores))
-    saved = penalty[row, current][:, None] - penalty
-    lost = scores - scores[row, current][:, None]
-    at = np.full(scores.shape, np.inf)
-    np.divide(lost, saved, out=at, where=saved > 0)
-    first = at.min(axis=1)
-    # Of those that cross at the same weight the steepest lies lowest beyond it.
-    near = at <= first[:, None] * (1.0 + 1e-12)
-    following: NDArray[np.intp] = np.where(near, penalty, np.inf).argmin(axis=1)
-    return np.where(np.isfinite(first), np.maximum(first, 0.0), np.inf), following
+        return over_one(scores, penalties[0], means), True
+    return over_two(scores, penalties, means)

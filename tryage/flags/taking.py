@@ -1,0 +1,127 @@
+"""Where the flags of a prompt are, and the prompt without them.
+
+A flag stands on one line. Left alone is what only looks like one: code between backticks or in a
+fence, an index such as ``items[flag:]``, and the text of a Markdown link.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+
+_OPENING = re.compile(r"\[[ \t]{0,8}(f)lags?[ \t]{0,8}[:：]", re.IGNORECASE)
+_LONGEST_OPENING = 32
+_MARKS = re.compile(r"[\[\]\n\r]")
+_BACKTICKS = re.compile(r"`+")
+_FENCE = 3
+_GLUED = re.compile(r"[A-Za-z0-9_)\]]$")
+
+
+def take_off(prompt: str) -> tuple[list[str], str]:
+    """Return the bodies of the flags of a prompt, and the prompt without them.
+
+    One pass over the brackets. Whether a bracket is a flag is seen when it closes, in the text as
+    it is then, so that a flag that only appears once another is taken out of it is found too.
+    """
+    bodies: list[str] = []
+    kept: list[str] = []
+    # Of the brackets that are open on this line: places in `kept`, whether they stand in code.
+    opened: list[tuple[int, bool]] = []
+    code = _Code(prompt)
+    start = 0
+    for match in _MARKS.finditer(prompt):
+        if match.start() < start:  # a line end that was looked at as a flag's neighbour
+            continue
+        mark = match.group()
+        kept.append(prompt[start : match.start()])
+        start = match.end()
+        if mark == "[":
+            opened.append((len(kept), code.holds(match.start())))
+            kept.append(mark)
+        elif mark != "]" or not opened:
+            opened = opened if mark == "]" else []
+            kept.append(mark)
+        else:
+            place, in_code = opened.pop()
+            link = prompt.startswith("(", start)
+            body = None if in_code or link else _body(kept, place)
+            if body is None:
+                kept.append(mark)
+                continue
+            bodies.append(body)
+            del kept[place:]
+            start = _close_gap(kept, prompt, start)
+    kept.append(prompt[start:])
+    return bodies, "".join(kept)
+
+
+def _body(kept: list[str], place: int) -> str | None:
+    """Return what stands behind the opening of a flag; None where the bracket opens none."""
+    opening = _OPENING.match("".join(kept[place : place + 8])[:_LONGEST_OPENING])
+    if opening is None:
+        return None
+    if opening[1] == "f" and _GLUED.search(_last(kept, place)):
+        return None
+    body = "".join(kept[place:])[opening.end() :]
+    # Backticks taken out could turn the text that is left into code, or code into text.
+    return None if "`" in body else body
+
+
+def _last(kept: list[str], place: int) -> str:
+    """Return the last character before a place, or an empty string."""
+    for piece in reversed(kept[max(0, place - 8) : place]):
+        if piece:
+            return piece[-1]
+    return ""
+
+
+class _Code:
+    """Which places of a text stand in Markdown code: between equal runs of backticks.
+
+    Runs of fewer than three pair on one line only.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        runs = [match.span() for match in _BACKTICKS.finditer(text)] if "`" in text else []
+        following: list[int | None] = [None] * len(runs)
+        nearest: dict[int, int] = {}
+        for number in range(len(runs) - 1, -1, -1):
+            low, high = runs[number]
+            following[number] = nearest.get(high - low)
+            nearest[high - low] = number
+        number = 0
+        while number < len(runs):
+            (low, high), partner = runs[number], following[number]
+            number += 1
+            if partner is None:
+                continue
+            end = runs[partner][0]
+            if high - low >= _FENCE or text.find("\n", high, end) < 0:
+                self._starts.append(low)
+                self._ends.append(end)
+                number = partner + 1
+
+    def holds(self, place: int) -> bool:
+        """Tell whether a place stands in code."""
+        at = bisect.bisect_right(self._starts, place) - 1
+        return at >= 0 and place < self._ends[at]
+
+
+def _close_gap(kept: list[str], prompt: str, start: int) -> int:
+    """Leave one blank where a flag stood between words, none at the edge of a line.
+
+    Returns:
+        Where the text goes on, behind the blanks that followed the flag.
+    """
+    while kept and not kept[-1].rstrip(" \t"):
+        kept.pop()
+    if kept:
+        kept[-1] = kept[-1].rstrip(" \t")
+    while start < len(prompt) and prompt[start] in " \t":
+        start += 1
+    at_edge = not kept or kept[-1][-1] in "\r\n" or start == len(prompt) or prompt[start] in "\r\n"
+    if not at_edge:
+        kept.append(" ")
+    return start
