@@ -123,14 +123,17 @@ def batches(prompts: list[str], size: int = 256) -> dict[str, Any]:
     }
     parts = [prompts[start : start + size] for start in range(0, len(prompts) - size + 1, size)]
     found = rows(clocked(ways, parts))
-    growth = {}
-    for times in (1, 2, 4):
-        many = [(prompts * times)[: size * times]] * 5
-        growth[str(size * times)] = row(
-            clocked({"route_batch": router.route_batch}, many)["route_batch"]
-        )
+    # The same prompts in batches of each size, so that they differ in nothing else.
+    grown: Seconds = {}
+    whole = prompts[: len(prompts) // (4 * size) * (4 * size)]
+    for _ in range(5):
+        for times in (1, 2, 4):
+            starts = range(0, len(whole), size * times)
+            many = [whole[start : start + size * times] for start in starts]
+            took = clocked({"route_batch": router.route_batch}, many)["route_batch"]
+            grown.setdefault(str(size * times), []).append(sum(took) / len(took))
     throughput = found["tokenizer"]["median_ms"] / found["route_batch"]["median_ms"]
-    return {"batch_256": found, "batch_throughput_ratio": throughput, "batch_growth": growth}
+    return {"batch_256": found, "batch_throughput_ratio": throughput, "batch_growth": rows(grown)}
 
 
 def many_experts(table: ScoreTable, count: int, *, context_length: int | None = 8192) -> Router:
@@ -157,7 +160,7 @@ def many_experts(table: ScoreTable, count: int, *, context_length: int | None = 
         for number, name in enumerate(names)
     )
     library = Library(experts, name="many")
-    predictor = ClustersPredictor(StaticEncoder.bundled(), k=10).fit(wide.prompts, wide)
+    predictor = ClustersPredictor(StaticEncoder.bundled()).fit(wide.prompts, wide)
     return Router(library, {TASK: predictor}, objective=Objective.fit(library, {TASK: 1.0}))
 
 
