@@ -33,6 +33,9 @@ _RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """Statuses of a server that may do better a moment later."""
 
 _LONGEST_REASON = 200
+_LONGEST_ERROR = 2**16
+"""Characters of an error's body that are read at most."""
+
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -204,14 +207,17 @@ class EndpointPipeline:
             with client.stream(
                 "POST", self._url(), json=body, timeout=timeout, auth=_auth(self.expert)
             ) as response:
-                if response.status_code != 200:
-                    response.read()
-                self._check_status(response)
-                for line in response.iter_lines():
+                told = ""
+                for chunk in response.iter_text():
                     if scope is not None and scope.given_up.is_set():
                         raise _Failure("nobody waits for the answer any more")
-                    if piece := reply.read(line):
-                        yield piece
+                    if response.status_code == 200:
+                        self._check_time(reply)
+                        yield from reply.read(chunk)
+                    elif len(told := told + chunk) > _LONGEST_ERROR:
+                        break
+                self._check_status(response, told)
+            yield from reply.read("\n")
             reply.end()
 
     async def _apieces(self, body: dict[str, Any], reply: Reply) -> AsyncGenerator[str, None]:
@@ -240,12 +246,17 @@ class EndpointPipeline:
                     auth=_auth(self.expert),
                 ) as response,
             ):
-                if response.status_code != 200:
-                    await response.aread()
-                self._check_status(response)
-                async for line in response.aiter_lines():
-                    if piece := reply.read(line):
-                        yield piece
+                told = ""
+                async for chunk in response.aiter_text():
+                    if response.status_code == 200:
+                        self._check_time(reply)
+                        for piece in reply.read(chunk):
+                            yield piece
+                    elif len(told := told + chunk) > _LONGEST_ERROR:
+                        break
+                self._check_status(response, told)
+            for piece in reply.read("\n"):
+                yield piece
             reply.end()
 
     @contextlib.contextmanager
@@ -267,10 +278,15 @@ class EndpointPipeline:
         except ReplyError as error:
             raise _Failure(str(error)) from None
 
-    def _check_status(self, response: httpx.Response) -> None:
+    def _check_time(self, reply: Reply) -> None:
+        """End an answer in one piece that comes byte by byte, without end."""
+        if reply.whole and reply.seconds > self.options.read:
+            raise _Failure("no answer in time", slow=True)
+
+    def _check_status(self, response: httpx.Response, body: str) -> None:
         if response.status_code == 200:
             return
-        told = error_text(response.text)
+        told = error_text(body)
         raise _Failure(
             f"status {response.status_code}" + (f": {self._masked(told)}" if told else ""),
             again=response.status_code in _RETRIED,
