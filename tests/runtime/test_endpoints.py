@@ -7,6 +7,8 @@ import logging
 import threading
 import time
 import traceback
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -32,6 +34,7 @@ pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 ODD = "a\u2028b\x85c 字"
 """Text with characters that some functions take for ends of lines."""
 
+PAST = "Wed, 21 Oct 2015 07:28:00 GMT"
 KEY = "sk-very-secret-0123456789"
 QUICK = EndpointOptions(connect=5, read=5, retries=2, backoff=0.01)
 
@@ -411,7 +414,31 @@ def test_waits_grow_are_drawn_at_random_and_heed_the_server() -> None:
     assert len(set(waits[0])) > 40
     assert options.wait(0, "3") == 3
     assert options.wait(0, "1000") == 5
-    assert options.wait(0, "Wed, 21 Oct 2026 07:28:00 GMT") <= 1
+    assert options.wait(0, format_datetime(datetime.now(UTC) + timedelta(hours=1))) == 5
+    assert all(options.wait(0, asked) <= 1 for asked in (PAST, "soon", "-3", "nan", "Wed, 99"))
+
+
+@pytest.mark.parametrize(
+    "options", [{"connect": 0}, {"read": -1}, {"retries": -1}, {"backoff": -1}]
+)
+def test_options_out_of_range(options) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        EndpointOptions(**options)
+
+
+def test_a_key_with_a_lines_end_is_sent_without(runtime, server, monkeypatch) -> None:
+    monkeypatch.setenv("SERVED_KEY", f"{KEY}\n")
+    assert runtime.run("served", "hello").text == "to hello"
+    assert server.keys == [f"Bearer {KEY}"]
+    monkeypatch.setenv("SERVED_KEY", " \n")
+    with pytest.raises(ExpertError, match="set SERVED_KEY"):
+        runtime.run("served", "hello")
+
+
+def test_a_key_in_the_place_of_its_variable_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValueError, match="not the name of an environment variable") as caught:
+        Endpoint(url="http://127.0.0.1/v1", key_env=KEY)
+    assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_closed_runtime_leaves_no_connection(runtime, server) -> None:

@@ -215,7 +215,7 @@ class Runtime:
             return self._memory
 
     def unload(self, name: str) -> None:
-        """Take an expert's model out of memory, or close its connections, once no call uses it."""
+        """Take an expert's model out of memory once no call uses it, or close its connections."""
         with self._lock:
             pipeline = self._pipelines.get(name)
         if isinstance(pipeline, Pipeline):
