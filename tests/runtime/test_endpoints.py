@@ -11,11 +11,9 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
 
 from tryage import Expert, Library
-from tryage.decision import Decision
 from tryage.dispatch import dispatch
 from tryage.errors import (
     DispatchError,
@@ -324,26 +322,13 @@ async def test_characters_that_look_like_ends_of_lines_stay(runtime, server) -> 
 
 
 @pytest.mark.parametrize("turn", ["hang", "drip"])
-def test_the_time_out_of_dispatch_ends_the_call_and_its_thread(runtime, server, turn) -> None:
-    decision = Decision(
-        expert="served",
-        task="text-generation",
-        prompt="hello",
-        names=("served",),
-        losses=np.zeros(1),
-        std=np.zeros(1),
-        totals=np.zeros(1),
-        values={},
-        reasons={},
-        weights={},
-        limits=(),
-        flags=(),
-        out_of_distribution=False,
-    )
+def test_the_time_out_of_dispatch_ends_the_call_and_its_thread(
+    runtime, server, decide, turn
+) -> None:
     server.script = [turn]
     # The endpoint's own time-out is the same moment; whichever comes first.
     with pytest.raises(DispatchError, match="ExpertTimeoutError"):
-        dispatch(decision, lambda name: runtime.run(name, "hello"), timeout=0.2)
+        dispatch(decide("served"), lambda name: runtime.run(name, "hello"), timeout=0.2)
     for thread in threading.enumerate():
         if thread.name.startswith("tryage-call"):
             thread.join(5)
