@@ -401,3 +401,33 @@ def tiny_router(tiny_library: Path, tiny_texts: dict[str, list[str]]) -> Any:
                 of_task = {name: losses[name] for name, *_, of, _ in EXPERTS if of == task}
                 rows.append({"prompt": prompt, "task": task, "losses": of_task})
     return Router.fit(ScoreTable.from_rows(rows), library=Library.read(tiny_library))
+
+
+def _decision(*order: str) -> Any:
+    """Return a decision over made-up experts, the best first."""
+    import numpy as np
+
+    from tryage.decision import Decision
+
+    losses = np.arange(len(order), dtype=float)
+    return Decision(
+        expert=order[0],
+        task="text-generation",
+        prompt="text",
+        names=order,
+        losses=losses,
+        std=np.zeros(len(order)),
+        totals=losses,
+        values={},
+        reasons={},
+        weights={},
+        limits=(),
+        flags=(),
+        out_of_distribution=False,
+    )
+
+
+@pytest.fixture
+def decide():
+    """A function: expert names, best first → a decision."""
+    return _decision

@@ -1,4 +1,6 @@
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -184,6 +186,8 @@ def test_limits_on_goals_hold_prompt_by_prompt():
     assert goals.choose(totals).tolist() == [0, -1]
     told = goals.reasons(TASK, limit, facts.row(0))
     assert told == {"dear": "cost is 0.006 USD, the limit is <= 0.002 USD"}
+    assert pickle.loads(pickle.dumps(told)) == copy.deepcopy(told) == told
+    assert repr(told) == repr(dict(told))
     with pytest.raises(GoalError, match="nothing tells the cost of expert 'x'"):
         objective([expert("x")]).totals(np.zeros((1, 1)), TASK, limit, goals.facts())
 

@@ -1,6 +1,8 @@
 """The word memory gives the library's ids, for every text."""
 
 import re
+import string
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,6 +17,9 @@ TOKENIZER = StaticEncoder.bundled()._tokenizer
 MEMORY = WordMemory.of(TOKENIZER)
 """One for all examples, so that what one of them left there is met by the others."""
 
+SPECIAL = {token.content for token in TOKENIZER.get_added_tokens_decoder().values()}
+WORD_PARTS = sorted({t.removeprefix("##") for t in TOKENIZER.get_vocab()} - SPECIAL)
+
 ALONE = [chr(code) for code in range(0x110000) if re.match(f"[{wordpiece._ALONE}]", chr(code))]
 
 PIECES = st.one_of(
@@ -28,6 +33,9 @@ PIECES = st.one_of(
         ["为什么？", "（甲）", "\u3000", "\xa0", "\u2028", "\x85", "\x1f", "\x0c", "\ufeff"]
     ),
     st.sampled_from(["a" * 100, "a" * 101, "𠀀", "豈", "😀", "→", "“q”", "…", "—", "№"]),
+    st.text(string.ascii_letters + string.digits, min_size=1, max_size=110),
+    st.lists(st.sampled_from(WORD_PARTS), min_size=1, max_size=6).map("".join),
+    st.sampled_from(sorted(SPECIAL)),
 )
 TEXTS = st.lists(st.tuples(PIECES, st.sampled_from(["", "", " ", "\n", "\t"])), max_size=30).map(
     lambda pairs: "".join(part for pair in pairs for part in pair)
@@ -38,7 +46,7 @@ def of_library(text):
     return TOKENIZER.encode(text, add_special_tokens=False).ids
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(TEXTS)
 @example("")
 @example(" \n ")
@@ -63,6 +71,18 @@ def test_characters_that_stand_alone_do_so_anywhere():
     for number in range(0, len(ALONE), 500):
         text = "".join(f"a{char}b{char}{char}" for char in ALONE[number : number + 500])
         assert MEMORY.ids(text) == of_library(text)
+
+
+def test_every_assigned_character_splits_as_in_the_library():
+    assigned = [
+        chr(code)
+        for code in range(0x110000)
+        if unicodedata.category(chr(code)) not in ("Cn", "Co", "Cs")
+    ]
+    assert len(assigned) > 100_000
+    for number in range(0, len(assigned), 4):
+        text = " ".join(f"a{char}b {char}" for char in assigned[number : number + 4])
+        assert MEMORY.ids(text) in (None, of_library(text))
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "a\x7fb", "a\x1db", "see [MASK] there", "[PAD]"])

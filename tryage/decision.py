@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -171,14 +172,14 @@ class Decision:
         return f"{value:.4g}" if goal is None else goal.format(value)
 
     def _columns(self, *, eligible: bool) -> list[int]:
-        columns = [c for c, name in enumerate(self.names) if (name in self.reasons) != eligible]
+        totals = self.totals.tolist()
+        columns = [c for c in _by_name(self.names) if (totals[c] < math.inf) == eligible]
         if not eligible:
-            return sorted(columns, key=lambda c: self.names[c])
+            return columns
+        columns.sort(key=totals.__getitem__)
         # First the expert that was chosen: the next may be as good within rounding.
-        return sorted(
-            columns,
-            key=lambda c: (self.names[c] != self.expert, self.totals[c], self.names[c]),
-        )
+        chosen = self.names.index(self.expert)
+        return [chosen, *(column for column in columns if column != chosen)]
 
     def _ranked(self, column: int) -> RankedExpert:
         name = self.names[column]
@@ -188,9 +189,15 @@ class Decision:
             std=_number(self.std[column]) if self.measured else None,
             total=_number(self.totals[column]),
             values={goal: _number(values[column]) for goal, values in self.values.items()},
-            eligible=name not in self.reasons,
+            eligible=bool(self.totals[column] < math.inf),
             reason=self.reasons.get(name),
         )
+
+
+@functools.lru_cache(maxsize=16)
+def _by_name(names: tuple[str, ...]) -> list[int]:
+    """Return the columns in the order of their names; libraries have thousands, and are few."""
+    return sorted(range(len(names)), key=names.__getitem__)
 
 
 def _number(value: float) -> float | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,33 @@ class Eligibility:
 
     mask: Mask
     reasons: Mapping[str, str]
+
+
+class Reasons(Mapping[str, str]):
+    """Reasons that are worded when somebody reads them: a prompt may exclude thousands.
+
+    Args:
+        told: returns them, name → reason.
+    """
+
+    def __init__(self, told: Callable[[], dict[str, str]]) -> None:
+        self._told = functools.cache(told)
+
+    def __getitem__(self, name: str) -> str:
+        return self._told()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._told())
+
+    def __len__(self) -> int:
+        return len(self._told())
+
+    def __repr__(self) -> str:
+        return repr(self._told())
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        """Copy and pickle what they say."""
+        return dict, (self._told(),)
 
 
 def of_library(

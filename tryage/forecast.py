@@ -37,39 +37,49 @@ class Forecast:
     measured: bool = True
 
 
-def forecast(predictor: Predictor | None, library: Library, prompts: Sequence[str]) -> Forecast:
-    """Predict the losses and other targets of prompts.
+class Forecaster:
+    """Predicts for a whole library what a task's predictor knows of some of its experts.
 
     Args:
         predictor: the task's fitted predictor; None where nothing was measured on the task.
         library: m experts, the predictor's among them.
-        prompts: n texts.
     """
-    shape = (len(prompts), len(library))
-    if predictor is None:
-        nothing = np.full(shape, np.nan)
-        return Forecast(nothing, nothing, np.zeros(len(prompts), dtype=bool))
-    found = predictor.predict(prompts)
-    known = predictor.experts_
-    whole = known == library.names
-    # An expert that was taken out of the library is still known to the predictor.
-    kept = [place for place, name in enumerate(known) if name in library]
-    columns = [library.index(known[place]) for place in kept]
 
-    def wide(values: Array) -> Array:
-        if whole:
+    def __init__(self, predictor: Predictor | None, library: Library) -> None:
+        self._predictor = predictor
+        self._width = len(library)
+        known = library.names if predictor is None else predictor.experts_
+        self._whole = known == library.names
+        # An expert that was taken out of the library is still known to the predictor.
+        self._kept = [place for place, name in enumerate(known) if name in library]
+        self._columns = [library.index(known[place]) for place in self._kept]
+
+    def __call__(self, prompts: Sequence[str]) -> Forecast:
+        """Predict the losses and other targets of n prompts."""
+        if self._predictor is None:
+            nothing = np.full((len(prompts), self._width), np.nan)
+            return Forecast(nothing, nothing, np.zeros(len(prompts), dtype=bool))
+        found = self._predictor.predict(prompts)
+        means = found.mean
+        if found.ood.any():
+            far, averages = found.ood[:, None], self._predictor.averages_
+            means = {name: np.where(far, averages[name], v) for name, v in means.items()}
+        targets = {name: self._wide(values) for name, values in means.items() if name != LOSS}
+        return Forecast(
+            self._wide(means[LOSS]),
+            self._wide(found.std[LOSS]),
+            found.ood,
+            targets,
+            measured=self._predictor.kind != UnmeasuredPredictor.kind,
+        )
+
+    def _wide(self, values: Array) -> Array:
+        """Spread columns of the predictor's experts over the library's, NaN elsewhere."""
+        if self._whole:
             return np.asarray(values, dtype=np.float64)
-        spread = np.full(shape, np.nan)
-        spread[:, columns] = values[:, kept]
+        spread = np.full((len(values), self._width), np.nan)
+        spread[:, self._columns] = values[:, self._kept]
         return spread
-
-    means = found.mean
-    if found.ood.any():
-        far = found.ood[:, None]
-        means = {name: np.where(far, predictor.averages_[name], v) for name, v in means.items()}
-    targets = {name: wide(values) for name, values in means.items() if name != LOSS}
-    measured = predictor.kind != UnmeasuredPredictor.kind
-    return Forecast(wide(means[LOSS]), wide(found.std[LOSS]), found.ood, targets, measured)
 
 
 def measured_over(predicted: Forecast, table: ScoreTable, columns: Sequence[int]) -> Forecast:

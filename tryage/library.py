@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,9 @@ class Security(_Record):
 class Endpoint(_Record):
     """A served model: where it listens, under what name, which variable holds its key."""
 
+    # What stands in an address or in the place of a variable's name may be secret.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     url: str
     model: str | None = None
     key_env: str | None = None
@@ -104,6 +108,16 @@ class Endpoint(_Record):
                 "environment variable that holds the key in key_env"
             )
         return url
+
+    @field_validator("key_env")
+    @classmethod
+    def _a_name_of_a_variable(cls, name: str | None) -> str | None:
+        if name is not None and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
+            raise ValueError(
+                "not the name of an environment variable; put the key itself into one, and its "
+                "name here"
+            )
+        return name
 
 
 class Expert(_Record):

@@ -8,6 +8,7 @@ was fitted on. (The paper gives λ no unit; this one makes a weight mean the sam
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,7 +16,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tryage.eligibility import Eligibility, excluded_by_prompt, of_library, reasons_for_row
+from tryage.eligibility import (
+    Eligibility,
+    Reasons,
+    excluded_by_prompt,
+    of_library,
+    reasons_for_row,
+)
 from tryage.errors import GoalError
 from tryage.goals import GOALS, Facts, Goal, Scale, reference_date
 from tryage.goals.base import checked_values
@@ -263,8 +270,8 @@ class Objective:
         out = excluded_by_prompt(self.library, fixed.mask, wanted, facts, values)
         if out is None or not out.any():
             return dict(fixed.reasons)  # the decision's own, to keep or change
-        told = reasons_for_row(self.library, fixed.mask, wanted, facts, values)
-        return {**fixed.reasons, **told}
+        told = functools.partial(reasons_for_row, self.library, fixed.mask, wanted, facts, values)
+        return Reasons(lambda: {**fixed.reasons, **told()})
 
     def choose(self, totals: Array) -> NDArray[np.intp]:
         """Return the column of the lowest total of every row, ties by price and then name.

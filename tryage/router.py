@@ -25,7 +25,7 @@ from tryage.errors import (
     TryageWarning,
 )
 from tryage.flags import Flags
-from tryage.forecast import Forecast, forecast, measured_over
+from tryage.forecast import Forecast, Forecaster, measured_over
 from tryage.goals import Facts, Goals, check_weights
 from tryage.library import Expert, Library, asked_task
 from tryage.objective import Objective, loss_spread
@@ -74,6 +74,9 @@ class Router:
         self.policy = policy or Policy()
         self.facts = dict(facts or {})
         self.feedback_file = feedback_file
+        self._forecasters = {
+            task: Forecaster(predictor, library) for task, predictor in self.predictors.items()
+        }
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{task}: {p.kind}" for task, p in self.predictors.items())
@@ -472,7 +475,8 @@ class Router:
 
     def forecast(self, prompts: Sequence[str], *, task: str) -> Forecast:
         """Return everything that is predicted of prompts; arguments as `predict`."""
-        return forecast(self.predictors.get(task), self.library, prompts)
+        known = self._forecasters.get(task)
+        return (known or Forecaster(None, self.library))(prompts)
 
     def evaluate(
         self, table: ScoreTable, *, train: ScoreTable | None = None, seed: int = 0

@@ -1,6 +1,7 @@
 """Dispatch: fail-over in order, never after the first chunk, cancellation untouched."""
 
 import asyncio
+import dataclasses
 import json
 
 import numpy as np
@@ -91,6 +92,20 @@ def test_fails_over_in_order_and_records_it():
         ("b", "TimeoutError"),
         ("c", None),
     ]
+
+
+def test_ties_go_by_name_behind_the_expert_that_was_chosen():
+    names = ("b", "x", "a", "c")
+    chosen = dataclasses.replace(
+        decide("x"),
+        names=names,
+        losses=np.zeros(4),
+        std=np.zeros(4),
+        totals=np.array([1.0, 1.0 + 1e-12, 1.0, np.inf]),
+        reasons={"c": "a limit"},
+    )
+    assert chosen.order == ("x", "a", "b")
+    assert [ranked.expert for ranked in chosen.ranking] == ["x", "a", "b", "c"]
 
 
 def test_experts_that_are_not_eligible_are_never_called():

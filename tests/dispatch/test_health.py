@@ -1,6 +1,7 @@
 """The circuit breaker, the moving average, and dispatch that heeds both."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -70,6 +71,43 @@ def test_a_trial_that_fails_opens_the_circuit_again(health, clock) -> None:
     assert health.admit("a") is None
     health.abandoned("a")
     assert health.admit("a") is None
+
+
+def test_of_many_callers_at_once_one_makes_the_trial(health, clock) -> None:
+    health.failed("a")
+    health.failed("a")
+    clock.now += 10
+    with ThreadPoolExecutor(16) as pool:
+        told = list(pool.map(lambda number: health.admit("a", number), range(64)))
+    assert told.count(None) == 1
+    assert health.state("a") == "half-open"
+    assert health.snapshot().refused == {}
+
+
+def test_a_call_from_before_the_circuit_opened_does_not_end_the_trial(health, clock) -> None:
+    early, trial = object(), object()
+    assert health.admit("a", early) is None
+    health.failed("a")
+    health.failed("a")
+    clock.now += 10
+    assert health.admit("a", trial) is None
+    health.abandoned("a", early)
+    assert "one call is trying it now" in health.admit("a")
+    health.abandoned("a", trial)
+    assert health.admit("a") is None
+
+
+def test_a_trial_that_never_ends_does_not_lock_the_expert_out(health, clock) -> None:
+    health.failed("a")
+    health.failed("a")
+    clock.now += 10
+    assert health.admit("a", "lost") is None
+    clock.now += 9
+    assert health.admit("a") is not None
+    clock.now += 1
+    assert health.admit("a", "next") is None
+    health.abandoned("a", "lost")
+    assert health.admit("a") is not None
 
 
 def test_an_answer_between_failures_keeps_the_circuit_closed(health) -> None:

@@ -7,21 +7,32 @@ import logging
 import threading
 import time
 import traceback
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
 
 from tryage import Expert, Library
-from tryage.decision import Decision
 from tryage.dispatch import dispatch
-from tryage.errors import ExpertError, ExpertTimeoutError, MissingExtraError, PromptError, TaskError
+from tryage.errors import (
+    DispatchError,
+    ExpertError,
+    ExpertTimeoutError,
+    MissingExtraError,
+    PromptError,
+    TaskError,
+)
 from tryage.library import Endpoint
 from tryage.runtime import EndpointOptions, Runtime
 
 pytest.importorskip("httpx")
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
+ODD = "a\u2028b\x85c 字"
+"""Text with characters that some functions take for ends of lines."""
+
+PAST = "Wed, 21 Oct 2015 07:28:00 GMT"
 KEY = "sk-very-secret-0123456789"
 QUICK = EndpointOptions(connect=5, read=5, retries=2, backoff=0.01)
 
@@ -63,6 +74,8 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif turn == "drop":
             self.close_connection = True
+        elif turn in ("drip", "flood"):
+            self.trickle(turn)
         elif body.get("stream"):
             self.stream(str(turn))
         else:
@@ -77,6 +90,19 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def trickle(self, turn: str) -> None:
+        """Send what never ends: byte by byte an answer, or at once the body of an error."""
+        self.send_response(200 if turn == "drip" else 500)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        try:
+            while not self.server.hold.wait(0.01 if turn == "drip" else 0):
+                self.wfile.write(b" " if turn == "drip" else b"x" * 10_000)
+                self.wfile.flush()
+        except OSError:
+            self.server.closed.set()
+
     def stream(self, turn: str) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -85,6 +111,9 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         for piece in ("one ", "two ", "three"):
             self.event({"choices": [{"delta": {"content": piece}, "finish_reason": None}]})
+            if turn == "odd":
+                odd = json.dumps({"choices": [{"delta": {"content": ODD}}]}, ensure_ascii=False)
+                self.wfile.write(f"data: {odd}\r\n\r\n".encode())
             if turn == "cut":
                 return
             if turn == "error":
@@ -265,25 +294,41 @@ def test_a_server_that_hangs_runs_into_the_time_out(server, runtime) -> None:
     assert len(server.bodies) == 1
 
 
-def test_the_time_out_of_dispatch_ends_the_call_and_its_thread(runtime, server) -> None:
-    decision = Decision(
-        expert="served",
-        task="text-generation",
-        prompt="hello",
-        names=("served",),
-        losses=np.zeros(1),
-        std=np.zeros(1),
-        totals=np.zeros(1),
-        values={},
-        reasons={},
-        weights={},
-        limits=(),
-        flags=(),
-        out_of_distribution=False,
-    )
-    server.script = ["hang"]
-    with pytest.raises(RuntimeError, match="did not answer within"):
-        dispatch(decision, lambda name: runtime.run(name, "hello"), timeout=0.2)
+async def test_an_answer_that_drips_without_end_runs_into_it_too(server, runtime) -> None:
+    server.script = ["drip", "drip"]
+    with Runtime(runtime.library, endpoints=EndpointOptions(read=0.2)) as hasty:
+        with pytest.raises(ExpertTimeoutError, match="no answer in time"):
+            await asyncio.to_thread(hasty.run, "served", "hello")
+        with pytest.raises(ExpertTimeoutError, match="no answer in time"):
+            await hasty.arun("served", "hello")
+    assert await asyncio.to_thread(server.closed.wait, 10)
+    assert len(server.bodies) == 2
+
+
+async def test_an_error_without_end_is_not_read_to_its_end(runtime, server) -> None:
+    server.script = ["flood"] * 6
+    with pytest.raises(ExpertError, match="status 500"):
+        await asyncio.to_thread(runtime.run, "served", "hello")
+    with pytest.raises(ExpertError, match="status 500"):
+        await runtime.arun("served", "hello")
+
+
+async def test_characters_that_look_like_ends_of_lines_stay(runtime, server) -> None:
+    server.script = [(200, json.dumps(completion(ODD), ensure_ascii=False)), "odd", "odd"]
+    assert runtime.run("served", "hello").text == ODD
+    assert "".join(runtime.stream("served", "hello")) == f"one {ODD}two {ODD}three{ODD}"
+    pieces = [piece async for piece in runtime.astream("served", "hello")]
+    assert pieces[:2] == ["one ", ODD]
+
+
+@pytest.mark.parametrize("turn", ["hang", "drip"])
+def test_the_time_out_of_dispatch_ends_the_call_and_its_thread(
+    runtime, server, decide, turn
+) -> None:
+    server.script = [turn]
+    # The endpoint's own time-out is the same moment; whichever comes first.
+    with pytest.raises(DispatchError, match="ExpertTimeoutError"):
+        dispatch(decide("served"), lambda name: runtime.run(name, "hello"), timeout=0.2)
     for thread in threading.enumerate():
         if thread.name.startswith("tryage-call"):
             thread.join(5)
@@ -354,7 +399,31 @@ def test_waits_grow_are_drawn_at_random_and_heed_the_server() -> None:
     assert len(set(waits[0])) > 40
     assert options.wait(0, "3") == 3
     assert options.wait(0, "1000") == 5
-    assert options.wait(0, "Wed, 21 Oct 2026 07:28:00 GMT") <= 1
+    assert options.wait(0, format_datetime(datetime.now(UTC) + timedelta(hours=1))) == 5
+    assert all(options.wait(0, asked) <= 1 for asked in (PAST, "soon", "-3", "nan", "Wed, 99"))
+
+
+@pytest.mark.parametrize(
+    "options", [{"connect": 0}, {"read": -1}, {"retries": -1}, {"backoff": -1}]
+)
+def test_options_out_of_range(options) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        EndpointOptions(**options)
+
+
+def test_a_key_with_a_lines_end_is_sent_without(runtime, server, monkeypatch) -> None:
+    monkeypatch.setenv("SERVED_KEY", f"{KEY}\n")
+    assert runtime.run("served", "hello").text == "to hello"
+    assert server.keys == [f"Bearer {KEY}"]
+    monkeypatch.setenv("SERVED_KEY", " \n")
+    with pytest.raises(ExpertError, match="set SERVED_KEY"):
+        runtime.run("served", "hello")
+
+
+def test_a_key_in_the_place_of_its_variable_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValueError, match="not the name of an environment variable") as caught:
+        Endpoint(url="http://127.0.0.1/v1", key_env=KEY)
+    assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_closed_runtime_leaves_no_connection(runtime, server) -> None:

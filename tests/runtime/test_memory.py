@@ -1,14 +1,18 @@
 """The memory budget: who stays, who leaves, and what does not fit."""
 
+import asyncio
 import concurrent.futures
 import random
 import shutil
+import sys
 import threading
+import traceback
 
 import pytest
 
 from tryage import Expert, Library
-from tryage.errors import MemoryBudgetError
+from tryage.dispatch import dispatch
+from tryage.errors import DispatchError, MemoryBudgetError
 from tryage.runtime import Runtime
 from tryage.runtime.memory import bytes_in_use, estimated_bytes, free_bytes, parse_bytes, size_text
 
@@ -91,6 +95,41 @@ def test_a_model_in_use_is_not_unloaded(many, exact, monkeypatch) -> None:
     loads.join(30)
     assert not loads.is_alive()
     assert not pipeline.loaded
+
+
+async def test_who_waits_for_memory_and_gives_up_leaves_no_thread(many, exact, decide) -> None:
+    runtime = Runtime(many, memory_budget=int(weights(many) * 1.5))
+
+    def waiting() -> list[threading.Thread]:
+        frames = sys._current_frames()
+        return [
+            thread
+            for thread in threading.enumerate()
+            if (frame := frames.get(thread.ident)) is not None
+            and any(f.f_code.co_name == "_make_room" for f, _ in traceback.walk_stack(frame))
+        ]
+
+    async def gone() -> bool:
+        for _ in range(500):
+            if not waiting():
+                return True
+            await asyncio.sleep(0.01)
+        return False
+
+    pipeline = await runtime.aload("m0")
+    with pipeline.turn():
+        call = asyncio.create_task(runtime.arun("m1", "def"))
+        while not waiting():
+            await asyncio.sleep(0.01)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert await gone()
+        with pytest.raises(DispatchError, match="ExpertTimeoutError"):
+            dispatch(decide("m1"), lambda name: runtime.run(name, "def"), timeout=0.2)
+        assert await gone()
+    assert runtime.health("m1").calls == 0
+    assert runtime.run("m1", "def", max_new_tokens=1).completion_tokens == 1
 
 
 def test_a_model_larger_than_the_budget(many) -> None:

@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 State = Literal["closed", "open", "half-open"]
 
+ANYBODY: Any = object()
+"""Who asks and reports where callers need not be told apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
@@ -17,7 +20,8 @@ class Breaker:
 
     After `failures` calls in a row that failed, the circuit is open: the expert is passed over,
     at no cost to the prompt. After `seconds` it is half open: one call is let through. If that
-    one answers, the circuit closes; if not, it stays open for `seconds` more.
+    one answers, the circuit closes; if not, it stays open for `seconds` more. A call that has not
+    ended by then is not waited for: another one is let through.
 
     Attributes:
         failures: failed calls in a row that open the circuit, at least 1.
@@ -68,7 +72,7 @@ class _Record:
     seconds: float | None = None
     failures: int = 0
     until: float | None = None
-    on_trial: bool = False
+    trial: object = None
     reason: str = field(default="", repr=False)
 
 
@@ -106,28 +110,33 @@ class Health:
         Health.__init__(self, state["breaker"], share=state["share"])
         self._records = {name: _Record(seconds) for name, seconds in state["seconds"].items()}
 
-    def admit(self, name: str) -> str | None:
+    def admit(self, name: str, by: object = ANYBODY) -> str | None:
         """Ask whether an expert may be called.
 
         Who is let through must report `answered`, `failed` or `abandoned`.
+
+        Args:
+            name: the expert.
+            by: who asks; `abandoned` takes the same.
 
         Returns:
             None if it may; else why it is left alone.
         """
         with self._lock:
             record = self._records.get(name)
-            if record is None or record.until is None:
+            if record is None or record.until is None or self.breaker is None:
                 return None
-            if record.on_trial or self._clock() < record.until:
+            now = self._clock()
+            if now < record.until:
                 return self._refusal(record)
-            record.on_trial = True
+            record.trial, record.until = by, now + self.breaker.seconds
             return None
 
     def answered(self, name: str, seconds: float | None = None) -> None:
         """Note an answer, and how long it took where that says what one answer takes."""
         with self._lock:
             record = self._records.setdefault(name, _Record())
-            record.failures, record.until, record.on_trial = 0, None, False
+            record.failures, record.until, record.trial = 0, None, None
             if seconds is not None:
                 before = seconds if record.seconds is None else record.seconds
                 record.seconds = before + self._share * (seconds - before)
@@ -139,15 +148,19 @@ class Health:
             record.failures += 1
             record.reason = reason
             enough = self.breaker is not None and record.failures >= self.breaker.failures
-            if self.breaker is not None and (record.on_trial or enough):
-                record.until = self._clock() + self.breaker.seconds
-            record.on_trial = False
+            if self.breaker is not None and enough:
+                record.until, record.trial = self._clock() + self.breaker.seconds, None
 
-    def abandoned(self, name: str) -> None:
-        """Note that a call ended in a way that tells nothing about its expert."""
+    def abandoned(self, name: str, by: object = ANYBODY) -> None:
+        """Note that a call ended in a way that tells nothing about its expert.
+
+        Where it was the trial of a circuit that is half open, another call may try at once; one
+        that began before the circuit opened changes nothing.
+        """
         with self._lock:
-            if name in self._records:
-                self._records[name].on_trial = False
+            record = self._records.get(name)
+            if record is not None and record.trial is by:
+                record.until, record.trial = self._clock(), None
 
     def state(self, name: str) -> State:
         """Return the state of an expert's circuit."""
@@ -155,7 +168,8 @@ class Health:
             record = self._records.get(name)
             if record is None or record.until is None:
                 return "closed"
-            return "open" if self._clock() < record.until else "half-open"
+            on_trial = record.trial is not None
+            return "half-open" if on_trial or self._clock() >= record.until else "open"
 
     def snapshot(self) -> Snapshot:
         """Return the moving averages and the experts that are left alone now."""
@@ -164,12 +178,18 @@ class Health:
             known = self._records.items()
             return Snapshot(
                 {n: r.seconds for n, r in known if r.seconds is not None},
-                {n: self._refusal(r) for n, r in known if r.until is not None and now < r.until},
+                {
+                    n: self._refusal(r)
+                    for n, r in known
+                    if r.until is not None and r.trial is None and now < r.until
+                },
             )
 
     def _refusal(self, record: _Record) -> str:
         left = max(0.0, (record.until or 0.0) - self._clock())
         times = "once" if record.failures == 1 else f"{record.failures} times in a row"
         last = f", at last with {record.reason}" if record.reason else ""
-        wait = "one call is trying it now" if record.on_trial else f"next try in {left:.1f} s"
+        wait = (
+            "one call is trying it now" if record.trial is not None else f"next try in {left:.1f} s"
+        )
         return f"left alone: it failed {times}{last}; {wait}"

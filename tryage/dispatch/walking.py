@@ -177,7 +177,7 @@ class Walk:
         if self._left < 1 or self.out_of_time:
             return None
         for name in self._order:
-            refusal = None if self._health is None else self._health.admit(name)
+            refusal = None if self._health is None else self._health.admit(name, self)
             if refusal is None:
                 self._left -= 1
                 return name
@@ -221,14 +221,14 @@ class Walk:
             return
         if isinstance(error, PromptError):
             # The prompt is at fault; another one may do well.
-            self._health.abandoned(name)
+            self._health.abandoned(name, self)
         else:
             self._health.failed(name, told)
 
     def abandoned(self, name: str) -> None:
         """Note that a call ended in a way that tells nothing about its expert."""
         if self._health is not None:
-            self._health.abandoned(name)
+            self._health.abandoned(name, self)
 
     def answered(self, name: str, started: float) -> None:
         """Note that an expert answered, or that its first chunk came."""

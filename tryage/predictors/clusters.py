@@ -18,6 +18,12 @@ _SOFTNESS = 0.01
 
 A hard border would let a rounding error change the answer."""
 
+_WIDE = 1000
+"""Columns from which reading the cells costs more than finding out which ones count."""
+
+_LEAST_WEIGHT = 1e-7
+"""What a cell may count for a prompt and still be left out, of 1 in all."""
+
 
 class ClustersPredictor(VectorPredictor):
     """Clusters the training prompts several times over and averages what each gives.
@@ -135,7 +141,7 @@ class ClustersPredictor(VectorPredictor):
         return weight
 
     def _predict(self, vectors: Vectors) -> tuple[Targets, Targets]:
-        moments = self._membership(vectors) @ self._moments
+        moments = self._expected_moments(self._membership(vectors))
         mean, std = {}, {}
         m = len(self.experts_)
         for number, target in enumerate(self.targets_):
@@ -144,6 +150,17 @@ class ClustersPredictor(VectorPredictor):
             mean[target] = self.averages_[target] + shift
             std[target] = np.sqrt(np.maximum(square - np.square(shift), 0.0))
         return mean, std
+
+    def _expected_moments(self, weight: Floats) -> Floats:
+        """Return all targets' moments, (n, columns), from the weights of the cells, (n, cells)."""
+        found = np.empty((len(weight), self._moments.shape[1]))
+        if found.shape[1] < _WIDE:
+            return np.matmul(weight, self._moments, out=found)
+        # Few cells count for a prompt, and the columns of thousands of experts take time to read.
+        for row, out in zip(weight, found, strict=True):
+            near = np.flatnonzero(row > _LEAST_WEIGHT)
+            np.matmul(row[near], self._moments[near], out=out)
+        return found
 
     @classmethod
     def _settings(cls, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Cancel(Protocol):
 class Home(Protocol):
     """Keeps models in memory; `tryage.runtime.memory.Memory` is the one there is."""
 
-    def bring_in(self, pipeline: Pipeline) -> None:
+    def bring_in(self, pipeline: Pipeline, cancel: Cancel | None = None) -> None:
         """Load a pipeline's model unless it is loaded."""
 
     def holding(
@@ -172,7 +172,7 @@ class Pipeline:
 class _Apart:
     """The home of a twin, which has its model for good."""
 
-    def bring_in(self, pipeline: Pipeline) -> None:
+    def bring_in(self, pipeline: Pipeline, cancel: Cancel | None = None) -> None:
         """Leave the model where it is."""
 
     def holding(

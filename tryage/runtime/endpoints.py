@@ -13,8 +13,9 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tryage.dispatch import current_scope, hide_secrets
@@ -33,6 +34,9 @@ _RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """Statuses of a server that may do better a moment later."""
 
 _LONGEST_REASON = 200
+_LONGEST_ERROR = 2**16
+"""Characters of an error's body that are read at most."""
+
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -56,19 +60,37 @@ class EndpointOptions:
     backoff: float = 0.5
     longest: float = 20.0
 
+    def __post_init__(self) -> None:
+        if not (self.connect > 0 and self.read > 0):
+            raise ValueError(
+                f"connect is {self.connect}, read is {self.read}; both are above 0 seconds"
+            )
+        least = min(self.retries, self.backoff, self.longest)
+        if not least >= 0:
+            raise ValueError(
+                f"retries is {self.retries}, backoff is {self.backoff}, longest is {self.longest}; "
+                "all are 0 or more"
+            )
+
     def wait(self, attempt: int, asked: str | None) -> float:
         """Return the seconds to wait before retry number `attempt`, counted from 0.
 
         Args:
             attempt: which retry.
-            asked: the server's Retry-After header, in seconds.
+            asked: the server's Retry-After header: seconds, or a date.
         """
         drawn = random.uniform(0, min(self.longest, self.backoff * 2**attempt))
-        try:
-            least = float(asked) if asked else 0.0
-        except ValueError:
-            least = 0.0
-        return min(self.longest, max(drawn, least))
+        return min(self.longest, max(drawn, _seconds(asked or "")))
+
+
+def _seconds(asked: str) -> float:
+    """Return the seconds that a Retry-After header asks for; 0 where it makes no sense."""
+    if asked.strip().isdecimal():
+        return float(asked)
+    try:
+        return parsedate_to_datetime(asked).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def check_endpoint(expert: Expert) -> None:
@@ -83,7 +105,7 @@ def check_endpoint(expert: Expert) -> None:
             f"expert {expert.name!r}: an endpoint does {TEXT_GENERATION}, not {expert.task!r}"
         )
     named = expert.endpoint.key_env if expert.endpoint else None
-    if named and not os.environ.get(named):
+    if named and not _key(expert):
         raise ExpertError(f"expert {expert.name!r}: its key is not in the environment; set {named}")
 
 
@@ -120,6 +142,7 @@ class EndpointPipeline:
         self.expert = expert
         self.options = options
         self._client: httpx.Client | None = None
+        self._disconnect: Callable[[], object] | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -133,9 +156,9 @@ class EndpointPipeline:
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
         with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
+            self._client = None
+            if self._disconnect is not None:
+                self._disconnect()
 
     def generate(self, prompt: Prompt, **options: Any) -> Answer:
         """Answer one prompt; options as those of a local pipeline, without `chat`.
@@ -204,14 +227,17 @@ class EndpointPipeline:
             with client.stream(
                 "POST", self._url(), json=body, timeout=timeout, auth=_auth(self.expert)
             ) as response:
-                if response.status_code != 200:
-                    response.read()
-                self._check_status(response)
-                for line in response.iter_lines():
+                told = ""
+                for chunk in response.iter_text():
                     if scope is not None and scope.given_up.is_set():
                         raise _Failure("nobody waits for the answer any more")
-                    if piece := reply.read(line):
-                        yield piece
+                    if response.status_code == 200:
+                        self._check_time(reply)
+                        yield from reply.read(chunk)
+                    elif len(told := told + chunk) > _LONGEST_ERROR:
+                        break
+                self._check_status(response, told)
+            yield from reply.read("\n")
             reply.end()
 
     async def _apieces(self, body: dict[str, Any], reply: Reply) -> AsyncGenerator[str, None]:
@@ -240,12 +266,17 @@ class EndpointPipeline:
                     auth=_auth(self.expert),
                 ) as response,
             ):
-                if response.status_code != 200:
-                    await response.aread()
-                self._check_status(response)
-                async for line in response.aiter_lines():
-                    if piece := reply.read(line):
-                        yield piece
+                told = ""
+                async for chunk in response.aiter_text():
+                    if response.status_code == 200:
+                        self._check_time(reply)
+                        for piece in reply.read(chunk):
+                            yield piece
+                    elif len(told := told + chunk) > _LONGEST_ERROR:
+                        break
+                self._check_status(response, told)
+            for piece in reply.read("\n"):
+                yield piece
             reply.end()
 
     @contextlib.contextmanager
@@ -267,10 +298,15 @@ class EndpointPipeline:
         except ReplyError as error:
             raise _Failure(str(error)) from None
 
-    def _check_status(self, response: httpx.Response) -> None:
+    def _check_time(self, reply: Reply) -> None:
+        """End an answer in one piece that comes byte by byte, without end."""
+        if reply.whole and reply.seconds > self.options.read:
+            raise _Failure("no answer in time", slow=True)
+
+    def _check_status(self, response: httpx.Response, body: str) -> None:
         if response.status_code == 200:
             return
-        told = error_text(response.text)
+        told = error_text(body)
         raise _Failure(
             f"status {response.status_code}" + (f": {self._masked(told)}" if told else ""),
             again=response.status_code in _RETRIED,
@@ -311,7 +347,7 @@ class EndpointPipeline:
         with self._lock:
             if self._client is None:
                 self._client = httpx.Client(verify=_trusted(), trust_env=not self._is_local())
-                weakref.finalize(self, self._client.close)
+                self._disconnect = weakref.finalize(self, self._client.close)
             return self._client
 
     def _timeout(self, left: float | None) -> httpx.Timeout:
@@ -429,17 +465,17 @@ def _trusted() -> ssl.SSLContext:
 
 def _key(expert: Expert) -> str | None:
     named = expert.endpoint.key_env if expert.endpoint else None
-    return os.environ.get(named) if named else None
+    # Keys that are read off files often end with a line's end, which no header may hold.
+    return os.environ.get(named, "").strip() if named else None
 
 
 def _auth(expert: Expert) -> Any:
     """Return what puts the key on a request as it is sent, so that nothing else holds it."""
     check_endpoint(expert)
-    named = expert.endpoint.key_env if expert.endpoint else None
 
     def sign(request: Any) -> Any:
-        if named:
-            request.headers["Authorization"] = f"Bearer {os.environ.get(named, '')}"
+        if key := _key(expert):
+            request.headers["Authorization"] = f"Bearer {key}"
         return request
 
     return sign

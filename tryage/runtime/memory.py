@@ -75,9 +75,14 @@ class Memory:
                 self._look(name)
                 self._changed.notify_all()
 
-    def bring_in(self, pipeline: Pipeline) -> None:
-        """Load a pipeline's model unless it is loaded."""
-        self._enter(pipeline, None, pin=False)
+    def bring_in(self, pipeline: Pipeline, cancel: Cancel | None = None) -> None:
+        """Load a pipeline's model unless it is loaded.
+
+        Raises:
+            Cancelled: the caller gave up while others used the memory.
+            MemoryBudgetError: the model is larger than the budget.
+        """
+        self._enter(pipeline, cancel, pin=False)
 
     def unload(self, pipeline: Pipeline) -> None:
         """Unload a pipeline's model once no call uses it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tryage.runtime.answers import Answer
@@ -59,39 +59,55 @@ def error_text(body: str) -> str:
 
 
 class Reply:
-    """Reads an answer line by line: one JSON object, or a stream of server-sent events.
+    """Reads an answer as it arrives: one JSON object, or a stream of server-sent events.
 
     Attributes:
+        whole: whether it comes as one object.
         text: the answer so far.
         done: whether it is whole.
     """
 
     def __init__(self, *, whole: bool) -> None:
-        self._whole = whole
+        self.whole = whole
         self._since = time.perf_counter()
         self.clear()
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since the answer was asked for the last time."""
+        return time.perf_counter() - self._tried
+
     def clear(self) -> None:
         """Forget what was read, for another try."""
+        self._tried = time.perf_counter()
         self.text = ""
         self.done = False
-        self._lines: list[str] = []
+        self._held: list[str] = []
         self._size = 0
         self._finish: str | None = None
         self._usage: Mapping[str, Any] = {}
 
-    def read(self, line: str) -> str:
-        """Take a line; returns the piece of the answer that it holds, often nothing.
+    def read(self, chunk: str) -> Iterator[str]:
+        """Take what arrived; gives the pieces of the answer that it ends, often none.
 
         Raises:
-            ReplyError: it makes no sense.
+            ReplyError: it makes no sense, or there is too much of it.
         """
-        self._size += len(line)
+        self._size += len(chunk)
         if self._size > _LONGEST:
             raise ReplyError(f"it sent more than {_LONGEST} characters")
-        if self._whole:
-            self._lines.append(line)
-            return ""
+        self._held.append(chunk)
+        if self.whole or "\n" not in chunk:
+            return
+        # Not `splitlines`: other characters that end lines may stand within an answer.
+        *lines, rest = "".join(self._held).split("\n")
+        self._held = [rest]
+        for line in lines:
+            if piece := self._event(line):
+                yield piece
+
+    def _event(self, line: str) -> str:
+        """Take a line of a stream; returns the piece of the answer that it holds."""
         if not line.startswith("data:"):
             return ""
         data = line[5:].strip()
@@ -111,18 +127,18 @@ class Reply:
         return piece
 
     def end(self) -> None:
-        """Take the end of the lines.
+        """Take the end of what arrives.
 
         Raises:
             ReplyError: the answer is not whole.
         """
-        if not self._whole:
+        if not self.whole:
             # Some servers leave out the closing line; a reason to finish is as good.
             if not (self.done or self._finish):
                 raise ReplyError("the stream was cut before its end")
             self.done = True
             return
-        event = _object("\n".join(self._lines))
+        event = _object("".join(self._held))
         choice = _first(event, needed=True)
         text = _mapping(choice.get("message")).get("content")
         if not isinstance(text, str):

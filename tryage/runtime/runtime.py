@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from tryage.dispatch import describe_error
-from tryage.errors import ExpertError, PromptError, TaskError
+from tryage.errors import ExpertError, ExpertTimeoutError, PromptError, TaskError
 from tryage.library import MASK, TEXT_GENERATION, Expert, Library
 from tryage.runtime.answers import Answer
 from tryage.runtime.asking import Prompt
-from tryage.runtime.base import Pipeline
-from tryage.runtime.batching import Batching
+from tryage.runtime.base import Cancelled, Pipeline
+from tryage.runtime.batching import Batching, GivenUp
 from tryage.runtime.endpoints import (
     AsyncEndpointStream,
     EndpointOptions,
@@ -177,11 +177,19 @@ class Runtime:
             LibraryError, ModelNotFoundError, GatedModelError, TaskError, ExpertError: as `check`.
             MemoryBudgetError: the model does not fit into memory or into the budget.
             MissingExtraError: torch or transformers is not installed; for an endpoint, httpx.
+            ExpertTimeoutError: a dispatch gave the call up while others used the memory.
         """
+        return self._load(name, GivenUp())
+
+    def _load(self, name: str, cancel: GivenUp) -> AnyPipeline:
         pipeline = self._pipeline(name)
         if isinstance(pipeline, Pipeline) and not pipeline.loaded:
-            with self._counting(name, whole=False):
-                self._home().bring_in(pipeline)
+            try:
+                with self._counting(name, whole=False):
+                    self._home().bring_in(pipeline, cancel)
+            except Cancelled:
+                told = f"expert {name!r}: nobody waits for it any more"
+                raise ExpertTimeoutError(told) from None
         return pipeline
 
     def _pipeline(self, name: str) -> AnyPipeline:
@@ -215,7 +223,7 @@ class Runtime:
             return self._memory
 
     def unload(self, name: str) -> None:
-        """Take an expert's model out of memory, or close its connections, once no call uses it."""
+        """Take an expert's model out of memory once no call uses it, or close its connections."""
         with self._lock:
             pipeline = self._pipelines.get(name)
         if isinstance(pipeline, Pipeline):
@@ -287,13 +295,22 @@ class Runtime:
             return await pipeline.arun(text, **_reading_options(options))
 
     async def aload(self, name: str) -> AnyPipeline:
-        """Do what `load` does; the event loop stays free."""
+        """Do what `load` does; the event loop stays free.
+
+        Who is cancelled does not wait: a load that has begun goes on, one that waits for memory
+        ends.
+        """
         import asyncio
 
         pipeline = self._pipelines.get(name)
         if isinstance(pipeline, EndpointPipeline) or (pipeline is not None and pipeline.loaded):
             return pipeline
-        return await asyncio.to_thread(self.load, name)
+        cancel = GivenUp()
+        try:
+            return await asyncio.to_thread(self._load, name, cancel)
+        except asyncio.CancelledError:
+            cancel.set()
+            raise
 
     def stream(self, name: str, prompt: Prompt, **options: Any) -> TextStream | EndpointStream:
         """Return the pieces of an expert's answer as they come; a task that reads sends one piece.
