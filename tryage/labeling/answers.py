@@ -12,6 +12,7 @@ from typing import Any, Literal
 from tryage.errors import LibraryError, TryageWarning, missing_extra
 from tryage.labeling.answer_run import AnswerRun, Progress
 from tryage.labeling.calling import Call, Caller, Calling
+from tryage.labeling.code_marks import code_mark
 from tryage.labeling.jobs import jobs_of
 from tryage.labeling.judges import Judge
 from tryage.labeling.loops import run_in_loop
@@ -126,7 +127,8 @@ async def alabel_answers(
     )
     settings = _check(metric, experts, rows)
     store = LabelStore(Path(out), "scores")
-    store.open(known, settings)
+    own = metric.parse if isinstance(metric, Judge) else find_metric(metric)
+    store.open(known, settings, code=code_mark(own))
     jobs = jobs_of(known, rows, store.measured(rows))
     together = judge is not None and not judge.alone
     run = AnswerRun(
