@@ -67,9 +67,10 @@ def ratio(slow: list[float], fast: list[float]) -> dict[str, Any]:
 
 
 def speed(root: Path, rounds: int, count: int) -> dict[str, Any]:
-    """Time the three ways on the same prompts, in turn, other prompts in every round."""
+    """Time the ways on the same prompts, in turn, other prompts in every round."""
     library = Library.read(root / "library.yaml")
-    took: dict[str, list[float]] = {"prompt_by_prompt": [], "batches_of_32": [], "label": []}
+    ways = ("prompt_by_prompt", "batches_of_32", "label", "label_one_worker")
+    took: dict[str, list[float]] = {way: [] for way in ways}
     apart = {"prompt_by_prompt": 0.0, "batches_of_32": 0.0}
     for number in range(rounds + 1):
         # The first round warms up and is not counted.
@@ -85,6 +86,9 @@ def speed(root: Path, rounds: int, count: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             seconds["label"] = label(library, prompts, folder).seconds
             tables = ScoreTable.read(folder).by_task(library).values()
+        with tempfile.TemporaryDirectory() as folder:
+            # The plain loops have one core: this tells what is not owed to the others.
+            seconds["label_one_worker"] = label(library, prompts, folder, workers=1).seconds
         for way, found in losses.items():
             apart[way] = max(apart[way], *(_apart(table, found) for table in tables))
         for way, second in seconds.items() if number else ():
@@ -97,6 +101,9 @@ def speed(root: Path, rounds: int, count: int) -> dict[str, Any]:
         "seconds": took,
         "over_prompt_by_prompt": ratio(took["prompt_by_prompt"], took["label"]),
         "over_batches_of_32": ratio(took["batches_of_32"], took["label"]),
+        "one_worker_over_prompt_by_prompt": ratio(
+            took["prompt_by_prompt"], took["label_one_worker"]
+        ),
         "largest_difference": apart,
     }
 

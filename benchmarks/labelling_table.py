@@ -54,13 +54,19 @@ def table(found: dict[str, Any]) -> str:
             f"losses apart by at most {compared['ray_largest_difference']:.0e}",
         ),
     )
+    alone = speed.get("one_worker_over_prompt_by_prompt")
+    if alone is not None:
+        what = f"`label` on one core ({rates['label_one_worker']:,.0f} cells per second)"
+        one = (what, f"{_times(alone)} faster than the loop prompt by prompt")
+        rows = (*rows[:3], one, *rows[3:])
     lines = [f"| {what} | {figure} |" for what, figure in rows]
     machine = found["machine"]
     caption = (
         f"The quickstart's {found['experts']} experts on excerpts as long as the prompts that "
         "`open7` was trained on (half of them shorter than 162 characters, 1 % longer than 1,658), "
         f"{machine['cpus']} CPU cores, {machine['torch_threads']} thread of torch "
-        f"{found['versions']['torch']} for every way, {speed['rounds']} rounds of "
+        f"{found['versions']['torch']} for every way; `label` reads with a worker on each core, "
+        f"the loops on one. {speed['rounds']} rounds of "
         f"{speed['cells_per_round']:,} cells; in brackets 95 % intervals, over rounds, for "
         "Ray over experts."
     )

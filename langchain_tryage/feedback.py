@@ -69,12 +69,18 @@ class TryageFeedback(BaseCallbackHandler):
         key = str(answer.id if isinstance(answer, BaseMessage) else answer)
         with self._lock:
             asked = self._answered.get(key)
+            names = [name for name, one in self._answered.items() if one is asked]
+            for name in names:
+                # Gone before it is written, so that of two threads one alone scores it.
+                del self._answered[name]
         if asked is None:
             raise FeedbackError(f"no answer {key!r} waits for a score, of the last {self._keep}")
-        self._router.feedback({"expert": asked.expert}, score, prompt=asked.prompt)
-        with self._lock:
-            for name in [name for name, one in self._answered.items() if one is asked]:
-                del self._answered[name]
+        try:
+            self._router.feedback({"expert": asked.expert}, score, prompt=asked.prompt)
+        except (FeedbackError, OSError):
+            with self._lock:
+                self._answered.update(dict.fromkeys(names, asked))
+            raise
 
     def on_chat_model_start(
         self,

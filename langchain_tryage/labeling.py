@@ -100,7 +100,7 @@ class _Facts(BaseCallbackHandler):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._read = self._written = 0
-        self._counted = False
+        self._told: list[bool] = []
         self._last: Mapping[str, Any] = {}
 
     @property
@@ -121,10 +121,9 @@ class _Facts(BaseCallbackHandler):
         written = usage.get("output_tokens", usage.get("completion_tokens"))
         with self._lock:
             self._last = facts
-            if read is not None and written is not None:
-                self._read += read
-                self._written += written
-                self._counted = True
+            self._told.append(read is not None and written is not None)
+            self._read += read or 0
+            self._written += written or 0
 
     def answer(self, output: LanguageModelOutput) -> Answer:
         """Return the output as an answer.
@@ -146,5 +145,6 @@ class _Facts(BaseCallbackHandler):
             0.0,
             truncated=bool(self._last.get("truncated")),
             finish_reason="length" if ended.intersection(_OUT_OF_TOKENS) else "stop",
-            counted=self._counted,
+            # A sum that leaves out what one of several models used is no count.
+            counted=bool(self._told) and all(self._told),
         )

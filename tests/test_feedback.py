@@ -62,6 +62,12 @@ def test_metadata_of_an_answer_and_its_prompt_do_as_well(told):
         told.feedback(metadata, 0.5)
 
 
+@pytest.mark.parametrize("score", [np.float32(1), np.int64(1), np.bool_(True), True, 1])
+def test_scores_may_be_numbers_of_numpy(told, score):
+    told.feedback(told.route(CODE), score)
+    assert lines(told)[0]["scores"] == {"coder": 1.0}
+
+
 @pytest.mark.parametrize("score", [-0.1, 1.1, math.nan, math.inf, "good", None])
 def test_what_is_no_score_is_refused_and_nothing_written(told, score):
     with pytest.raises(FeedbackError, match=r"a score is a number in \[0, 1\]"):
@@ -155,6 +161,15 @@ def test_two_tables_become_one():
     assert both.extras == ({"note": 7}, {}, {})
     assert old.losses[0, 1] == 0.8
     assert old.join(old).hash == old.hash
+
+
+def test_a_reference_that_one_table_leaves_out_is_that_of_the_other():
+    with_reference, without = (
+        ScoreTable.from_rows([{"prompt": "one", "id": "1", "scores": {name: 1}} | more])
+        for name, more in (("a", {"reference": "r"}), ("b", {}))
+    )
+    for both in (with_reference.join(without), without.join(with_reference)):
+        assert (len(both), both.references) == (1, ("r",))
 
 
 @pytest.mark.parametrize(

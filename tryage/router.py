@@ -28,7 +28,7 @@ from tryage.flags import Flags
 from tryage.forecast import Forecast, Forecaster, measured_over
 from tryage.goals import Facts, Goals, check_weights
 from tryage.library import Expert, Library, asked_task
-from tryage.objective import Objective, loss_spread
+from tryage.objective import Objective
 from tryage.persistence import RouterState
 from tryage.policy import Policy, Wanted
 from tryage.predictors import PREDICTORS, Predictor, UnmeasuredPredictor
@@ -132,36 +132,11 @@ class Router:
         """
         from tryage import training
         from tryage.encoders import resolve_encoder
-        from tryage.evaluation.choices import among_best_of
 
         training.check_kind(predictor)  # an unknown kind fails before the encoder loads
-        ready = resolve_encoder(encoder)
-        predictors: dict[str, Predictor] = {}
-        spreads: dict[str, float] = {}
-        validation: dict[str, Any] = {}
-        choices: dict[str, Any] = {}
-        among_best: dict[str, Any] = {}
-        for task, part in table.by_task(library).items():
-            fitted = training.fit_and_validate(part, predictor, ready, seed)
-            predictors[task], validation[task] = fitted.predictor, fitted.validation
-            if fitted.choice is not None:
-                choices[task] = fitted.choice
-            spreads[task] = loss_spread(part.losses)
-            among_best[task] = among_best_of(part)
-        facts = {
-            "predictor": predictor,
-            "encoder": ready.name,
-            "seed": seed,
-            "prompts": len(table),
-            "cells": int(np.isfinite(table.losses).sum()),
-            "kind": table.kind,
-            "data_sha256": table.hash,
-            "validation": validation,
-            "among_best": among_best,
-        }
-        if choices:
-            facts["choice"] = choices
-        objective = Objective.fit(library, spreads, **training.scale_facts(table, library))
+        predictors, objective, facts = training.fit_tasks(
+            table, library, predictor, resolve_encoder(encoder), seed
+        )
         return cls(library, predictors, objective=objective, policy=policy, facts=facts)
 
     @classmethod

@@ -16,6 +16,7 @@ import numpy as np
 from tryage.encoders import CachedEncoder, Encoder
 from tryage.errors import PredictorError, did_you_mean
 from tryage.evaluation import Row, row_of
+from tryage.evaluation.choices import among_best_of
 from tryage.evaluation.evaluate import plain
 from tryage.evaluation.metrics import (
     Array,
@@ -28,6 +29,7 @@ from tryage.evaluation.metrics import (
 )
 from tryage.evaluation.references import expected_losses, lowest
 from tryage.library import Library
+from tryage.objective import Objective, loss_spread
 from tryage.predictors import PREDICTORS, FittedPredictor, Predictor, make_predictor
 from tryage.scores import ScoreTable
 
@@ -178,6 +180,41 @@ def fit_and_validate(table: ScoreTable, kind: str, encoder: Encoder | None, seed
     if predictor.encoder is not None:
         predictor.encoder = encoder
     return Fit(predictor, validate(table, kind, cached, seed))
+
+
+def fit_tasks(
+    table: ScoreTable, library: Library, kind: str, encoder: Encoder, seed: int
+) -> tuple[dict[str, Predictor], Objective, dict[str, Any]]:
+    """Fit what a router decides by, task by task; arguments as `fit_and_validate`.
+
+    Returns:
+        Task → fitted predictor, the objective on its scales, and the facts of the fit, as JSON.
+
+    Raises:
+        ScoreTableError: table and library do not name the same experts.
+        PredictorError: as `fit_and_validate`.
+    """
+    fits = {
+        task: (part, fit_and_validate(part, kind, encoder, seed))
+        for task, part in table.by_task(library).items()
+    }
+    facts = {
+        "predictor": kind,
+        "encoder": encoder.name,
+        "seed": seed,
+        "prompts": len(table),
+        "cells": int(np.isfinite(table.losses).sum()),
+        "kind": table.kind,
+        "data_sha256": table.hash,
+        "validation": {task: fit.validation for task, (_, fit) in fits.items()},
+        "among_best": {task: among_best_of(part) for task, (part, _) in fits.items()},
+    }
+    choices = {task: fit.choice for task, (_, fit) in fits.items() if fit.choice is not None}
+    if choices:
+        facts["choice"] = choices
+    spreads = {task: loss_spread(part.losses) for task, (part, _) in fits.items()}
+    objective = Objective.fit(library, spreads, **scale_facts(table, library))
+    return {task: fit.predictor for task, (_, fit) in fits.items()}, objective, facts
 
 
 def validate(

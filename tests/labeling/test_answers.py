@@ -189,7 +189,7 @@ def test_a_metric_of_ones_own_may_fail_or_decline(tmp_path):
 
     summary = label_answers({"small": adds}, SUMS[:4], metric, tmp_path)
     assert summary.failures["small"] == {
-        "the metric failed: by six": 1,
+        "the metric failed: ZeroDivisionError: by six": 1,
         "the metric could not read the answer": 1,
     }
     assert summary.conditions == {"parse_failure": 1}
@@ -357,6 +357,31 @@ async def test_a_judge_is_called_as_carefully_as_experts(tmp_path):
     assert (summary.measured, len(calls)) == (12, 36)
 
 
+def test_nobody_is_asked_for_answers_that_no_judge_will_score(tmp_path):
+    """Answers cost money; the rest is for a run with a judge that answers."""
+    asked = []
+
+    def expert(prompt):
+        asked.append(prompt)
+        return adds(prompt)
+
+    def judge(text):
+        raise PermissionError("wrong key")
+
+    options = {"give_up_after": 3, "concurrency": 1, "sample": 12}
+    summary = label_answers({"small": expert}, SUMS, PointwiseJudge(judge), tmp_path, **options)
+    assert (summary.failed, len(asked)) == (12, 3)
+    why = "the judge failed: PermissionError: wrong key"
+    alone = "left alone after 3 failures in a row, at last with PermissionError: wrong key"
+    assert summary.failures["small"] == {f"the judge failed: {alone}": 9, why: 3}
+    judge = PointwiseJudge(judging_well, name=f"{judge.__module__}.{judge.__qualname__}")
+    assert label_answers({"small": expert}, SUMS, judge, tmp_path).measured == 12
+
+
+def judging_well(text):
+    return "Score: 10"
+
+
 def test_a_judge_among_the_experts_is_warned_of(tmp_path):
     with pytest.warns(TryageWarning, match="the judge is expert 'small' itself"):
         label_answers({"small": adds}, SUMS, PointwiseJudge(adds), tmp_path / "one", retries=0)
@@ -378,6 +403,25 @@ def test_folders_of_other_measurements_are_refused(tmp_path):
         ({}, "number", {}, LibraryError, "experts is empty"),
         ({"smal": adds}, "number", {}, LibraryError, "has no expert 'smal'. Did you mean 'small'?"),
         ({"small": adds}, "numbr", {}, OptionError, "unknown metric 'numbr'"),
+        ({"small": adds}, adds, {}, OptionError, "adds takes other arguments: too many positional"),
+        ({"small": adds}, adds_later, {}, OptionError, "adds_later is a coroutine function"),
+        ({"small": adds}, None, {}, OptionError, "a metric is the name of one, or a function"),
+        ({"small": adds}, PairwiseJudge, {}, OptionError, "PairwiseJudge takes other arguments"),
+        ({"small": "gpt"}, "number", {}, TypeError, "expert 'small' is a str; it is to be a func"),
+        (
+            {"small": adds},
+            PointwiseJudge("gpt"),
+            {},
+            TypeError,
+            "the judge's model is a str; it is",
+        ),
+        (
+            {"small": adds},
+            "number",
+            {"per_minute": {"smal": 9}},
+            OptionError,
+            "per_minute names 'smal', which is neither an expert nor the judge. Did you mean",
+        ),
         ({"small": adds}, "number", {"speed": 3}, OptionError, "unknown option 'speed'"),
         ({"small": adds}, "number", {"stratify": "group"}, OptionError, "no sample is taken"),
         ({"small": adds}, PairwiseJudge(adds, against="reference"), {}, PromptError, "reference"),

@@ -226,6 +226,9 @@ async def test_who_wants_to_end_ends():
     ("options", "message"),
     [
         ({"concurrency": 0}, "concurrency is 0; it is at least 1"),
+        ({"concurrency": 2.5}, "concurrency is 2.5; it is a whole number"),
+        ({"retries": "3"}, "retries is '3'; it is a whole number"),
+        ({"timeout": "30"}, "timeout is '30'; it is a number"),
         ({"retries": -1}, "retries is -1"),
         ({"backoff": float("nan")}, "backoff is nan"),
         ({"timeout": 0}, "timeout is 0; it is above 0, or None for no bound"),

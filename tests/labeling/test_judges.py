@@ -138,6 +138,44 @@ async def test_a_judge_that_fails_fails_what_it_was_to_judge():
     assert not found["right"].parse_failure
 
 
+async def test_comparisons_that_the_judge_failed_in_are_not_left_out_of_a_score():
+    """A score against some of the others alone would be taken for one against all."""
+
+    async def ask(text):
+        shown = SHOWN.search(text).groups()
+        if ANSWERS["long"] in shown and ANSWERS["wrong"] in shown:
+            raise ExpertError("ConnectionError: reset")
+        return "Both have merits." if ANSWERS["long"] in shown else fair(text)
+
+    found = await PairwiseJudge(fair).verdicts(ask, ROW, ANSWERS, list(ANSWERS))
+    assert {name: one.score for name, one in found.items()} == {
+        "right": 1.0,
+        "wrong": None,
+        "long": None,
+    }
+    for name in ("wrong", "long"):
+        assert found[name].error == "the judge failed: ConnectionError: reset"
+    assert [one.parse_failure for one in found.values()] == [True, False, True]
+
+
+async def test_a_reading_that_is_no_number_fails_the_cell_and_not_the_run():
+    judge = PointwiseJudge(lambda text: "A", parse=lambda reply: reply)
+    found = await judge.verdicts(asking(judge), ROW, {"a": "x"}, ["a"])
+    assert found["a"].error == "reading the judge's reply gave 'A', which is no number"
+    judge = PointwiseJudge(lambda text: "A", parse=lambda reply: float("nan"))
+    assert await scores(judge, {"a": "x"}) == {"a": None}
+    assert judge.counts.parse_failures == 1
+
+
+async def test_verdicts_by_degrees_are_flipped_where_the_place_won_twice():
+    degrees = iter([0.9, 0.8, 0.9, 0.2])
+    judge = PairwiseJudge(lambda text: "", parse=lambda reply: next(degrees))
+    answers = {"one": "4", "other": "5"}
+    assert await scores(judge, answers) == pytest.approx({"one": 0.55, "other": 0.45})
+    assert await scores(judge, answers) == pytest.approx({"one": 0.85, "other": 0.15})
+    assert (judge.counts.pairs, judge.counts.flipped) == (2, 1)
+
+
 async def test_nobody_to_compare_with():
     judge = PairwiseJudge(fair)
     found = await judge.verdicts(asking(judge), ROW, {"right": "4"}, ["right"])
@@ -187,6 +225,9 @@ async def test_a_template_and_a_reading_of_ones_own():
         (PairwiseJudge, {"template": "{first} {secnd}"}, "lacks second"),
         (PointwiseJudge, {"template": "{answer} {extra}"}, "has the unknown field extra"),
         (PointwiseJudge, {"template": "{answer"}, "cannot be read"),
+        (PointwiseJudge, {"template": "{answer!z}"}, "cannot be read"),
+        (PointwiseJudge, {"template": "{answer:>q}"}, "cannot be read"),
+        (PairwiseJudge, {"template": "{first} {second} {low}"}, "has the unknown field low"),
         (PointwiseJudge, {"scale": (5, 5)}, "its first number is the lower one"),
         (PairwiseJudge, {"against": "others"}, "it is 'each other' or 'reference'"),
     ],
@@ -224,6 +265,9 @@ def test_what_scores_depend_on_tells_judges_apart():
         ("winner: Tie", 0.5),
         ("Winner: A? No. Winner: B", 0.0),
         ("[[A]]", 1.0),
+        ("Winner: A. A is shorter", 1.0),
+        ("Winner: A or B", None),
+        ("Winner: Answer A / Answer B", None),
         ("The winner is a bit unclear", None),
         ("A is good, B is better", None),
         ("", None),
@@ -241,6 +285,13 @@ def test_reading_a_winner(reply, won):
         ("Rating - 8/10", 8),
         ("Score: -3", -3),
         (" 9. ", 9),
+        ("Score (1-10): 7", 7),
+        ("**Score** [out of 10]: 3.5", 3.5),
+        ("Score: 9 (out of 10)", 9),
+        ("Score: 8 - 2 slips", 8),
+        ("Score: 1-2", None),
+        ("Score: 10-12", None),
+        ("score from 1 to 10; score 1 to 10", None),
         ("7 or 8", None),
         ("It is fine.", None),
     ],

@@ -44,8 +44,8 @@ def refuses(answer, reference):
         (lambda a, r: 1.5, "the metric gave 1.5, which is no number in [0, 1]", False),
         (lambda a, r: "good", "the metric gave 'good', which is no number in [0, 1]", False),
         (lambda a, r: math.nan, "the metric gave nan, which is no number in [0, 1]", False),
-        (refuses, "the metric failed: 'no such key'", False),
-        (contains, "the metric failed: the prompt has no reference", False),
+        (refuses, "the metric failed: KeyError: 'no such key'", False),
+        (contains, "the metric failed: ValueError: the prompt has no reference", False),
     ],
 )
 def test_what_a_metric_does_wrong_fails_the_cell_with_its_reason(
@@ -55,6 +55,15 @@ def test_what_a_metric_does_wrong_fails_the_cell_with_its_reason(
     assert math.isnan(found.loss)
     assert (found.error, found.parse_failure) == (reason, parse_failure)
     assert found.empty
+
+
+def test_a_reason_holds_no_secret_and_is_short() -> None:
+    def asks(answer, reference):
+        raise ConnectionError("api_key=abcdef1234 was refused")
+
+    refused = "the metric failed: ConnectionError: api_key=*** was refused"
+    assert scored("x", None, asks).error == refused
+    assert len(scored("x", None, lambda a, r: "x" * 1000).error) < 120
 
 
 def test_a_metric_has_a_name_that_tells_it_from_others() -> None:

@@ -192,7 +192,7 @@ def test_without_a_start_token_the_first_token_costs_a_free_choice(runtime, monk
     pipeline = runtime.load("code-gpt")
     row = Row("1", "ab ab ab", "text-generation")
     with_start = encode_row(pipeline, row)
-    monkeypatch.setattr(type(pipeline), "start_token", None)
+    monkeypatch.setattr(pipeline, "start_token", None)
     without = encode_row(pipeline, row)
     assert without.bits == pytest.approx(math.log2(len(pipeline.tokenizer)))
     assert without.windows[0].wanted == with_start.windows[0].wanted[1:]

@@ -92,7 +92,7 @@ def test_a_metric_of_ones_own_sees_every_answer_and_fails_its_cells_alone(
     assert (summary.measured, summary.failed) == (12, 4)
     reasons = {
         "the metric could not read the answer": 1,
-        "the metric failed: the judge is ill": 1,
+        "the metric failed: RuntimeError: the judge is ill": 1,
     }
     assert summary.failures == {"code-gpt": reasons, "prose-gpt": reasons}
     assert summary.conditions["parse_failure"] == 2

@@ -1,6 +1,9 @@
 """`TryageFeedback` in LangChain: scores as they come or later, of whoever answered."""
 
+import contextlib
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from langchain_core.language_models import FakeListLLM
@@ -79,6 +82,24 @@ def test_a_score_can_come_later(kit, told, kept):
     with pytest.raises(FeedbackError, match="a score is a number"):
         feedback.rate(waiting[1], 7)
     feedback.rate(waiting[1].id, 1.0)
+
+
+def test_of_two_threads_that_score_one_answer_one_does(kit, told, kept, monkeypatch):
+    feedback = TryageFeedback(told)
+    answer = ChatTryage(told, kit.experts()).invoke(kit.code, {"callbacks": [feedback]})
+    both = threading.Barrier(2, timeout=0.5)
+    keep = type(told).feedback
+
+    def slow(router, *args, **options):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait()
+        keep(router, *args, **options)
+
+    monkeypatch.setattr(type(told), "feedback", slow)
+    with ThreadPoolExecutor(2) as pool:
+        tries = [pool.submit(feedback.rate, answer, True) for _ in range(2)]
+    assert sorted(type(one.exception()) is FeedbackError for one in tries) == [False, True]
+    assert len(kept()) == 1
 
 
 def test_metadata_of_a_message_do_without_a_callback(kit, told, kept):

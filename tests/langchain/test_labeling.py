@@ -63,6 +63,14 @@ def test_models_texts_chains_and_functions_are_experts(way, kit, tmp_path):
     assert np.isfinite(table.targets["latency"]).all()
 
 
+def test_a_chain_of_which_one_model_tells_no_tokens_has_no_cost(kit, tmp_path):
+    """A part of what it cost would be taken for all of it."""
+    library = Library([Expert(name="two", model="two", price=Price(input=100, output=1000))])
+    two = kit.Whole(label="coder") | StrOutputParser() | FakeListLLM(responses=["fine"] * 3)
+    label({"two": two}, PROMPTS, "exact", tmp_path, library=library)
+    assert "cost" not in ScoreTable.read(tmp_path).targets
+
+
 @WAYS
 def test_what_models_raise_and_return_is_the_reason_of_a_cell(way, kit, tmp_path):
     experts = {

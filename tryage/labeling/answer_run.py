@@ -103,6 +103,9 @@ class AnswerRun:
                 self._progress(name, writer.done, writer.total)
 
     async def _answer(self, name: str, row: Row) -> Answer | Measurement:
+        if self._judge is not None and self._judge.refusal is not None:
+            # Answers cost money, and nobody would score this one.
+            return failed(f"the judge failed: {self._judge.refusal}")
         try:
             return await self._callers[name].ask(row.prompt)
         except ExpertError as error:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from tryage.errors import LibraryError, TryageWarning, missing_extra
 from tryage.labeling.answer_run import AnswerRun, Progress
 from tryage.labeling.calling import Call, Caller, Calling
+from tryage.labeling.code_marks import code_mark
 from tryage.labeling.jobs import jobs_of
 from tryage.labeling.judges import Judge
 from tryage.labeling.loops import run_in_loop
@@ -77,7 +78,8 @@ def label_answers(
         PromptError: a prompt is wrong, or lacks a reference that is needed.
         LibraryError: the library lacks an expert, or there is none.
         OutputFolderError: `out` holds something else, or was measured in another way.
-        OptionError: an option is unknown or out of range.
+        OptionError: an option is unknown or out of range, or the metric cannot be called like one.
+        TypeError: an expert or the judge's model cannot be called.
         OSError: `out` cannot be written; what was written before stays whole.
         MissingExtraError: pyarrow is not installed.
     """
@@ -118,12 +120,15 @@ async def alabel_answers(
         raise missing_extra("parquet", "keeping measured scores (Parquet)")
     known = _library(experts, library)
     judge = metric if isinstance(metric, Judge) else None
+    _check_callables(experts, judge)
+    options.check_names([*(known if library is None else library).names, _JUDGE])
     rows = read_rows(
         prompts, known.tasks, mask_share=MASK_SHARE, sample=Sample.of(sample, stratify, seed)
     )
     settings = _check(metric, experts, rows)
     store = LabelStore(Path(out), "scores")
-    store.open(known, settings)
+    own = metric.parse if isinstance(metric, Judge) else find_metric(metric)
+    store.open(known, settings, code=code_mark(own))
     jobs = jobs_of(known, rows, store.measured(rows))
     together = judge is not None and not judge.alone
     run = AnswerRun(
@@ -171,13 +176,24 @@ def _library(experts: Mapping[str, Call], library: Library | None) -> Library:
     return Library(own, name=library.name, root=library.root)
 
 
+def _check_callables(experts: Mapping[str, Call], judge: Judge | None) -> None:
+    models = {f"expert {name!r}": call for name, call in experts.items()}
+    if judge is not None:
+        models["the judge's model"] = judge.model
+    for what, call in models.items():
+        if not callable(call):
+            raise TypeError(
+                f"{what} is a {type(call).__name__}; it is to be a function of a prompt"
+            )
+
+
 def _check(metric: Scorer, experts: Mapping[str, Call], rows: Sequence[Row]) -> dict[str, Any]:
     """See that rows can be scored; return what the scores depend on."""
     if isinstance(metric, Judge):
         metric.check_rows(rows)
         _warn_of_self_preference(metric, experts)
         return metric.settings()
-    Way(metric).check_rows(rows)
+    Way(find_metric(metric)).check_rows(rows)
     # How long answers may be is the experts' own business.
     return {"metric": metric_name(metric)}
 

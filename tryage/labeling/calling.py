@@ -8,8 +8,9 @@ import functools
 import inspect
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Self
 
 from tryage.dispatch import describe_error, is_failure
@@ -68,16 +69,23 @@ class Calling:
     def __post_init__(self) -> None:
         given = self.per_minute
         rates = given.values() if isinstance(given, Mapping) else [given]
-        for name, low, value in (
-            ("concurrency", 1, self.concurrency),
-            ("retries", 0, self.retries),
-            ("backoff", 0, self.backoff),
-            ("give_up_after", 1, self.give_up_after),
+        for name, low, kind, value in (
+            ("concurrency", 1, Integral, self.concurrency),
+            ("retries", 0, Integral, self.retries),
+            ("backoff", 0, Real, self.backoff),
+            ("give_up_after", 1, Integral, self.give_up_after),
         ):
-            if value is not None and not value >= low:
+            if value is None and name == "give_up_after":
+                continue
+            if not isinstance(value, kind):
+                what = "a whole number" if kind is Integral else "a number"
+                raise OptionError(f"{name} is {value!r}; it is {what}")
+            if not value >= low:
                 raise OptionError(f"{name} is {value}; it is at least {low}")
         for name, values in (("timeout", [self.timeout]), ("per_minute", rates)):
             for value in values:
+                if value is not None and not isinstance(value, Real):
+                    raise OptionError(f"{name} is {value!r}; it is a number, or None for no bound")
                 if value is not None and not value > 0:
                     raise OptionError(f"{name} is {value}; it is above 0, or None for no bound")
 
@@ -93,6 +101,19 @@ class Calling:
             if name not in known:
                 raise OptionError(f"unknown option {name!r}.{did_you_mean(name, known)}")
         return cls(**options)
+
+    def check_names(self, known: Sequence[str]) -> None:
+        """Refuse a rate of a model that there is not: the right one would have no bound.
+
+        Raises:
+            OptionError: names it.
+        """
+        for name in self.per_minute if isinstance(self.per_minute, Mapping) else ():
+            if name not in known:
+                raise OptionError(
+                    f"per_minute names {name!r}, which is neither an expert nor the judge."
+                    f"{did_you_mean(name, list(known))}"
+                )
 
     def rate(self, name: str) -> float | None:
         """Return the calls of a model that may start in a minute."""
@@ -137,6 +158,9 @@ class Caller:
         name: the model's, for errors.
         call: the model.
         options: how it is called.
+
+    Attributes:
+        refusal: why the model is left alone for the rest of the run; None where it is not.
     """
 
     def __init__(self, name: str, call: Call, options: Calling) -> None:
@@ -146,7 +170,7 @@ class Caller:
         self._pacer = Pacer(options.rate(name))
         self._room = asyncio.Semaphore(options.concurrency)
         self._failed_in_a_row = 0
-        self._refusal: str | None = None
+        self.refusal: str | None = None
 
     async def ask(self, text: str) -> Answer:
         """Return the answer to a text; its seconds are those of the call that went well.
@@ -154,9 +178,9 @@ class Caller:
         Raises:
             ExpertError: the model failed; the message is what it raised, without secrets.
         """
-        if self._refusal is not None:
-            raise ExpertError(self._refusal)
         async with self._room:
+            if self.refusal is not None:
+                raise ExpertError(self.refusal)
             return await self._try(text)
 
     async def _try(self, text: str) -> Answer:
@@ -201,7 +225,7 @@ class Caller:
             self._failed_in_a_row += 1
         most = self._options.give_up_after
         if most is not None and self._failed_in_a_row >= most:
-            self._refusal = f"left alone after {most} failures in a row, at last with {told}"
+            self.refusal = f"left alone after {most} failures in a row, at last with {told}"
         return ExpertError(told)
 
 

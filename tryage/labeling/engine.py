@@ -115,7 +115,7 @@ def label(
     )
     way.check_rows(rows)
     store = LabelStore(Path(out), way.kind)
-    store.open(library, way.settings(), marks)
+    store.open(library, way.settings(), marks, way.code)
     jobs = jobs_of(library, rows, store.measured(rows))
     tally = Tally(jobs)
     if engine == "ray":

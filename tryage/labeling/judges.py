@@ -13,6 +13,7 @@ import itertools
 import string
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, ClassVar, Literal, Self
 
 from tryage.dispatch import describe_error
@@ -20,6 +21,7 @@ from tryage.errors import ExpertError, OptionError, PromptError
 from tryage.labeling.metrics import metric_name
 from tryage.labeling.prompts import Row
 from tryage.labeling.verdicts import COMPARE, RATE, Counts, Verdict, read_score, read_winner
+from tryage.prompts import short
 
 Ask = Callable[[str], Awaitable[str]]
 """Asks the judge's model; raises ExpertError where it fails."""
@@ -41,6 +43,7 @@ class Judge:
 
     kind: ClassVar[str]
     fields: ClassVar[frozenset[str]]
+    other_fields: ClassVar[frozenset[str]] = frozenset({"prompt", "reference"})
 
     model: Any = field(kw_only=False)
     name: str | None = None
@@ -51,13 +54,14 @@ class Judge:
     def __post_init__(self) -> None:
         if self.template is None:
             return
+        known = self.fields | self.other_fields
         try:
-            parts = list(string.Formatter().parse(self.template))
+            found = _fields_of(self.template)
+            missing, unknown = self.fields - found, found - known
+            if not unknown:
+                self.template.format(**dict.fromkeys(known, ""))
         except ValueError as error:
             raise OptionError(f"the template of the judge cannot be read: {error}") from error
-        found = {name for _, name, _, _ in parts if name is not None}
-        missing = self.fields - found
-        unknown = found - self.fields - {"prompt", "reference", "low", "high"}
         if missing or unknown:
             told = ", ".join(sorted(missing or unknown))
             what = "lacks" if missing else "has the unknown field"
@@ -71,7 +75,7 @@ class Judge:
     @property
     def needs_reference(self) -> bool:
         """Whether every prompt must have a reference."""
-        return self.template is not None and "{reference}" in self.template
+        return self.template is not None and "reference" in _fields_of(self.template)
 
     def over(self, model: Any) -> Self:
         """Return the judge with its model wrapped; name and counts stay the same."""
@@ -140,6 +144,10 @@ class Judge:
             found = (self.parse or self._number)(reply)
         except Exception as error:  # noqa: BLE001 - it may be the user's own and raise anything
             return Verdict(None, f"reading the judge's reply failed: {describe_error(error)}")
+        if found is not None and not isinstance(found, Real):
+            return Verdict(
+                None, f"reading the judge's reply gave {short(found)}, which is no number"
+            )
         low, high = self._range
         if found is None or not low <= found <= high:
             self.counts.parse_failures += 1
@@ -157,6 +165,7 @@ class PointwiseJudge(Judge):
 
     kind: ClassVar[str] = "pointwise"
     fields: ClassVar[frozenset[str]] = frozenset({"answer"})
+    other_fields: ClassVar[frozenset[str]] = frozenset({"prompt", "reference", "low", "high"})
 
     scale: tuple[float, float] = (1, 10)
 
@@ -284,7 +293,7 @@ class PairwiseJudge(Judge):
             # One order alone would let the place decide.
             return back
         self.counts.pairs += 1
-        self.counts.flipped += forth == back and forth != 0.5
+        self.counts.flipped += (forth - 0.5) * (back - 0.5) > 0
         for verdict in (forth, back):
             self.counts.first += verdict > 0.5
             self.counts.second += verdict < 0.5
@@ -302,16 +311,29 @@ class PairwiseJudge(Judge):
         )
 
 
+def _fields_of(template: str) -> set[str]:
+    """Return the names of the fields of a template.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+
+
 def _reference_of(row: Row) -> str:
     return "" if row.reference is None else f"\n[Reference answer]\n{row.reference}\n"
 
 
 def _mean(results: Sequence[float | Verdict]) -> Verdict:
-    """Join the comparisons of one answer; those without a result are left out."""
+    """Join the comparisons of one answer; those whose replies cannot be read are left out.
+
+    Where the judge failed there is no score: a later run compares with every other answer again.
+    """
     numbers = [one for one in results if not isinstance(one, Verdict)]
     missed = [one for one in results if isinstance(one, Verdict)]
+    missed.sort(key=lambda one: one.parse_failure)
     unread = any(one.parse_failure for one in missed)
-    if numbers:
+    if numbers and all(one.parse_failure for one in missed):
         return Verdict(sum(numbers) / len(numbers), parse_failure=unread)
     reason = missed[0].error if missed else "no other expert answered, so there is none to compare"
     return Verdict(None, reason, parse_failure=unread)

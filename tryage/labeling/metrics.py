@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tryage.dispatch import describe_error
 from tryage.errors import OptionError, did_you_mean
 from tryage.labeling.record import Measurement
+from tryage.prompts import short
 from tryage.scores.grades import readability
 
 Metric = Callable[[str, str | None], float | None]
@@ -58,15 +61,35 @@ def find_metric(metric: str | Metric) -> Metric:
     """Return the metric of a name; a callable is its own.
 
     Raises:
-        OptionError: there is none of that name.
+        OptionError: there is none of that name, or it cannot be called like a metric: better said
+            before a model has answered than after.
     """
     if not isinstance(metric, str):
+        _check_callable(metric)
         return metric
     if metric not in METRICS:
         known = ", ".join(METRICS)
         hint = did_you_mean(metric, list(METRICS))
         raise OptionError(f"unknown metric {metric!r}; known are {known}.{hint}")
     return METRICS[metric]
+
+
+def _check_callable(metric: Any) -> None:
+    what = "a metric is the name of one, or a function (answer, reference) -> score in [0, 1]"
+    if not callable(metric):
+        raise OptionError(f"{what}, not {short(metric)}")
+    if inspect.iscoroutinefunction(metric):
+        raise OptionError(f"{what}; {metric_name(metric)} is a coroutine function")
+    try:
+        signature = inspect.signature(metric)
+    except (TypeError, ValueError):
+        return  # what is written in C does not always tell
+    try:
+        signature.bind("answer", None)
+    except TypeError as error:
+        raise OptionError(
+            f"{what}; {metric_name(metric)} takes other arguments: {error}"
+        ) from error
 
 
 def metric_name(metric: str | Callable[..., Any]) -> str:
@@ -92,14 +115,14 @@ def scored(answer: str, reference: str | None, metric: Metric, /, **told: Any) -
     try:
         score = metric(answer, reference)
     except Exception as error:  # noqa: BLE001 - a metric is the user's own and may raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return answered(answer, math.nan, error=f"the metric failed: {reason}", **told)
+        reason = f"the metric failed: {describe_error(error)}"
+        return answered(answer, math.nan, error=reason, **told)
     if score is None:
         reason = "the metric could not read the answer"
         return answered(answer, math.nan, error=reason, parse_failure=True, **told)
     value = _as_number(score)
     if not 0.0 <= value <= 1.0:
-        reason = f"the metric gave {score!r}, which is no number in [0, 1]"
+        reason = f"the metric gave {short(score)}, which is no number in [0, 1]"
         return answered(answer, math.nan, error=reason, **told)
     return answered(answer, 1.0 - value, **told)
 

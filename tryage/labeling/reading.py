@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,11 +12,17 @@ from tryage.labeling.tokens import Pipeline, Window
 from tryage.runtime import FillMaskPipeline
 from tryage.runtime.base import MODEL_FAULTS
 
-_ROWS_AT_ONCE = 1024
-"""Targets whose outputs are compared at once, in float32."""
+_ROWS_AT_ONCE = 256
+"""Targets whose outputs are compared at once, in float32: few enough to stay in a core's cache."""
+
+_TRIED = 4
+"""Windows that are read both ways, the longest and the shortest of a batch."""
 
 _SAME = 1e-4
 """How far apart outputs may lie that are the same up to rounding, in units of the largest."""
+
+_NARROW: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+"""Model → whether it may be read only where something is predicted; found out once for each."""
 
 
 class Reader:
@@ -23,8 +30,8 @@ class Reader:
 
     A model's last layer, which gives every token of the vocabulary a number, is the dear part of a
     small model. It is applied only where something is predicted, and a causal model is spared the
-    mask of the padding behind the text, if that changes nothing; some windows are read both ways
-    to find out.
+    mask of the padding behind the text, if that changes nothing; a few windows of every model are
+    read both ways to find out.
 
     Args:
         pipeline: the expert; its model is in memory.
@@ -32,7 +39,6 @@ class Reader:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        self._narrow: bool | None = None
 
     def read(self, windows: Sequence[Window]) -> list[tuple[float, int]]:
         """Return the cost of each window's wanted tokens, in nats, and how many were likeliest.
@@ -42,14 +48,11 @@ class Reader:
         """
         import torch
 
-        rows = torch.tensor([i for i, window in enumerate(windows) for _ in window.at]).long()
-        at = torch.tensor([place for window in windows for place in window.at]).long()
         wanted = torch.tensor([token for window in windows for token in window.wanted]).long()
-        device = self.pipeline.model.device
         try:
             with self.pipeline.turn():
-                outputs = self._outputs(*self._padded(windows), rows.to(device), at.to(device))
-                costs, hits = _costs(outputs, wanted.to(device))
+                outputs = self._outputs(windows, narrow=self._may_be_narrow(windows))
+                costs, hits = _costs(outputs, wanted.to(self.pipeline.model.device))
         except MODEL_FAULTS as error:
             text = str(error).strip()
             kind = type(error).__name__
@@ -59,6 +62,25 @@ class Reader:
             (float(cost.sum()), int(hit.sum()))
             for cost, hit in zip(costs.split(sizes), hits.split(sizes), strict=True)
         ]
+
+    @property
+    def _masked(self) -> bool:
+        return isinstance(self.pipeline, FillMaskPipeline)
+
+    def _may_be_narrow(self, windows: Sequence[Window]) -> bool:
+        """Tell whether the model may be read only where something is predicted."""
+        model = self.pipeline.model
+        known = _NARROW.get(model)
+        if known is not None:
+            return known
+        some = [windows[0], *windows[1:][1 - _TRIED :]]
+        padded = len({len(window.ids) for window in some}) > 1
+        if not any(window.at for window in some) or not (self._masked or padded):
+            return False
+        whole = self._outputs(some, narrow=False)
+        known = _same(whole, _tried(lambda: self._outputs(some, narrow=True)))
+        _NARROW[model] = known
+        return known
 
     def _padded(self, windows: Sequence[Window]) -> tuple[Any, Any]:
         """Return token ids (windows, tokens), and where they are no padding."""
@@ -72,28 +94,28 @@ class Reader:
         device = self.pipeline.model.device
         return ids.to(device), seen.to(device)
 
-    def _outputs(self, ids: Any, seen: Any, rows: Any, at: Any) -> Any:
-        """Return the model's outputs at the chosen places, (targets, vocabulary)."""
-        masked = isinstance(self.pipeline, FillMaskPipeline)
-        options = {} if masked else {"use_cache": False}
+    def _outputs(self, windows: Sequence[Window], *, narrow: bool) -> Any:
+        """Return the model's outputs where something is predicted, (targets, vocabulary).
 
-        def everywhere() -> Any:
-            output = self.pipeline.model(ids, attention_mask=seen, **options)
-            return output.logits[rows, at]
+        Args:
+            windows: what it reads.
+            narrow: whether its last layer sees those places alone; None may come back then.
+        """
+        import torch
 
-        def there() -> Any:
-            # A causal model does not look at what stands behind a token.
-            mask = {"attention_mask": seen} if masked else {}
-            with _only(self.pipeline.model, rows, at):
-                output = self.pipeline.model(ids, **mask, **options)
-            return output.logits[0] if output.logits.shape[:2] == (1, len(rows)) else None
-
-        if self._narrow is None:
-            whole = everywhere()
-            if len(rows) and (masked or not bool(seen.all())):
-                self._narrow = _same(whole, _tried(there))
-            return whole
-        return there() if self._narrow else everywhere()
+        model = self.pipeline.model
+        ids, seen = self._padded(windows)
+        rows = torch.tensor([i for i, window in enumerate(windows) for _ in window.at]).long()
+        at = torch.tensor([place for window in windows for place in window.at]).long()
+        rows, at = rows.to(model.device), at.to(model.device)
+        # A causal model does not look at what stands behind a token.
+        mask = {"attention_mask": seen} if self._masked or not narrow else {}
+        options = {} if self._masked else {"use_cache": False}
+        if not narrow:
+            return model(ids, **mask, **options).logits[rows, at]
+        with _only(model, rows, at):
+            logits = model(ids, **mask, **options).logits
+        return logits[0] if logits.shape[:2] == (1, len(rows)) else None
 
 
 @contextlib.contextmanager

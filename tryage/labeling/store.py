@@ -6,12 +6,14 @@ import contextlib
 import json
 import os
 import secrets
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tryage.errors import OutputFolderError, PromptError
+from tryage.errors import OutputFolderError, PromptError, TryageWarning
 from tryage.files import replacing, write_text
+from tryage.labeling.code_marks import differ
 from tryage.labeling.prompts import Row
 from tryage.labeling.record import Cell, Key
 from tryage.labeling.shards import read_columns, write_shard
@@ -45,6 +47,7 @@ class LabelStore:
         library: Library,
         settings: Mapping[str, Any],
         fingerprints: Mapping[str, str] | None = None,
+        code: str | None = None,
     ) -> None:
         """Make the folder, or check that it was made by the same measurements.
 
@@ -52,6 +55,7 @@ class LabelStore:
             library: its experts' models must be those of the earlier run.
             settings: what the losses depend on; must be those of the earlier run.
             fingerprints: by expert, what its files must still give; see `fingerprint`.
+            code: of the function that scores; see `code_mark`. A warning tells where it changed.
 
         Raises:
             OutputFolderError: the folder holds something else, or other measurements.
@@ -62,6 +66,9 @@ class LabelStore:
         with _alone(self.folder):
             earlier = self._read_label()
             label = self._label(earlier, library, settings, fingerprints or {})
+            if code is not None:
+                label["code"] = code
+            self._warn_of_code((earlier or {}).get("code"), code, settings)
             if label != earlier:
                 write_text(self.folder / LABEL_FILE, json.dumps(label, indent=2) + "\n")
 
@@ -150,6 +157,19 @@ class LabelStore:
                 f"that {str(self.folder)!r} was measured with (SHA-256 {earlier[name][:12]}…, "
                 f"now {now[name][:12]}…); losses would not be comparable. Give a new folder, "
                 "or the changed model a new name in the library."
+            )
+
+    def _warn_of_code(
+        self, earlier: str | None, now: str | None, settings: Mapping[str, Any]
+    ) -> None:
+        # Who mends a metric that failed on a few answers does not want to pay for all again.
+        if differ(earlier, now) and self._measured_experts():
+            name = settings.get("metric") or settings.get("parse")
+            warnings.warn(
+                f"{name} is no longer the code that {str(self.folder)!r} was measured with; scores "
+                "that are there stay as they are. Where it scores otherwise now, give a new folder",
+                TryageWarning,
+                stacklevel=2,
             )
 
     def _measured_experts(self) -> set[str]:

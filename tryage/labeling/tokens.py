@@ -203,12 +203,12 @@ def _in_context(pipeline: FillMaskPipeline, masked: MaskedText, tokens: Tokens) 
     offsets = tokens.offsets
     if offsets is None:
         return None
-    ranges, bits, at = [], 0.0, 0
+    ranges, bits, at, count = [], 0.0, 0, len(offsets)
     for start, end in masked.spans:
-        while at < len(offsets) and offsets[at][1] <= start:
+        while at < count and offsets[at][1] <= start:
             at += 1
         low = at
-        while at < len(offsets) and offsets[at][0] < end:
+        while at < count and offsets[at][0] < end:
             at += 1
         if low == at:
             return None
@@ -263,7 +263,7 @@ def _unknown_bits(pipeline: Pipeline, tokens: Tokens, text: str, start: int, end
 
     One token that stands for any unknown text would otherwise make unreadable text look easy.
     """
-    unknown = pipeline.tokenizer.unk_token_id
+    unknown = pipeline.unknown_token
     if unknown is None or unknown not in tokens.ids:
         return _BITS_PER_BYTE * len(text[start:end].encode()) if not tokens.ids else 0.0
     offsets = tokens.offsets

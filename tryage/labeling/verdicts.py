@@ -32,10 +32,18 @@ Neither their order nor their length counts.
 
 End your reply with one line: "Winner: A", "Winner: B" or "Winner: tie"."""
 
-_SCORE = re.compile(r"\b(?:score|grade|rating)\W*?(-?\d+(?:\.\d+)?)", re.IGNORECASE)
+# "Score (1-10): 7" repeats the scale before the grade, and "Score: 1-2" is no grade.
+_SCORE = re.compile(
+    r"\b(?:score|grade|rating)(?:[\s*_]*(?:\([^)\n]*\)|\[[^\]\n]*\])(?=\W*\d))?"
+    r"\W*?(-?\d++(?:\.\d++)?+)(?![-–]\d|\s*(?:\.\.|to)\s*\d)",
+    re.IGNORECASE,
+)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-# The letters in capitals only: "the winner is a tie" names no answer A.
-_WINNER = re.compile(r"\b(?i:winner)\W*(?:(?i:is|an?)\s+)*(?:(?i:answer)\W+)?\W*(A|B|(?i:tie))\b")
+# The letters in capitals only: "the winner is a tie" names no answer A, nor does "A or B" one.
+_WINNER = re.compile(
+    r"\b(?i:winner)\W*(?:(?i:is|an?)\s+)*(?:(?i:answer)\W+)?\W*(A|B|(?i:tie))\b"
+    r"(?!\s*(?:/|&|(?i:or|and)\b)\s*(?:(?i:answer)\s+)?(?:A|B|(?i:tie))\b)"
+)
 _LETTER = re.compile(r"\W*(A|B|(?i:tie))\W*")
 _WON = {"a": 1.0, "b": 0.0, "tie": 0.5}
 

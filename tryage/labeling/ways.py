@@ -9,6 +9,7 @@ from typing import Any
 
 from tryage.errors import ExpertError, PromptError, TaskError
 from tryage.labeling.answering import answer_rows
+from tryage.labeling.code_marks import code_mark
 from tryage.labeling.losses import BATCH_TOKENS, MASK_SHARE, measure_rows
 from tryage.labeling.metrics import METRICS, Metric, find_metric, metric_name
 from tryage.labeling.prompts import Row
@@ -56,6 +57,11 @@ class Way:
         if self.metric is None:
             return {"mask_share": self.mask_share, "max_window": self.max_window}
         return {"metric": metric_name(self.metric), "max_new_tokens": self.max_new_tokens}
+
+    @property
+    def code(self) -> str | None:
+        """What changes when the code of a metric of the user's own does; None without one."""
+        return None if self.metric is None else code_mark(find_metric(self.metric))
 
     def check_expert(self, runtime: Runtime, expert: Expert) -> Path | None:
         """Return the model folder of an expert that can be measured so; None for an endpoint.

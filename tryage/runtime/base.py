@@ -53,11 +53,13 @@ class Pipeline:
     Attributes:
         expert: the expert's record in the library.
         context: tokens that the model takes at most, special tokens included.
+        unknown_token: the token for what its tokenizer cannot express, if it has one.
         estimate: returns the bytes that the model will take.
     """
 
     task: ClassVar[str]
     context: int
+    unknown_token: int | None
 
     def __init__(
         self, expert: Expert, load: Callable[[], Parts], estimate: Callable[[], int], home: Home
@@ -109,6 +111,8 @@ class Pipeline:
     def prepare(self) -> None:
         """Read off the loaded model what calls need."""
         self.context = context_length(self.expert, self.model, self.tokenizer)
+        # Kept, since a tokenizer looks its special tokens up anew each time.
+        self.unknown_token = self.tokenizer.unk_token_id
 
     def twin(self) -> Self:
         """Return a pipeline for another thread: modules and tokenizer of its own, shared weights.

@@ -323,9 +323,21 @@ class GenerationPipeline(Pipeline):
 
 
 class TextGenerationPipeline(GenerationPipeline):
-    """Continues prompts with a causal language model; options as `GenerationPipeline` says."""
+    """Continues prompts with a causal language model; options as `GenerationPipeline` says.
+
+    Attributes:
+        start_token: the token that stands before any text: the model's start token, else its end
+            token, if it has one.
+    """
 
     padding_side: ClassVar[Literal["left", "right"]] = "left"
+    start_token: int | None
+
+    def prepare(self) -> None:
+        """Read off the loaded model what calls need."""
+        super().prepare()
+        start, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        self.start_token = end if start is None else start
 
     def _fitted(self, request: Request, ids: list[int]) -> _Row:
         new = self._room(len(ids), request.options.max_new_tokens)
@@ -350,14 +362,6 @@ class TextGenerationPipeline(GenerationPipeline):
         while len(ids) > 1 and ids[-1] in self._end_tokens():
             ids.pop()
         return ids
-
-    @property
-    def start_token(self) -> int | None:
-        """The token that stands before any text: the model's start token, else its end token."""
-        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
-            if token is not None:
-                return int(token)
-        return None
 
 
 class EncoderDecoderPipeline(GenerationPipeline):

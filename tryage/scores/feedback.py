@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
 import threading
 from collections.abc import Iterator
+from numbers import Real
 from pathlib import Path
+
+import numpy as np
 
 from tryage.errors import FeedbackError
 from tryage.prompts import short
@@ -43,7 +45,8 @@ class FeedbackFile:
             FeedbackError: the score is no number in [0, 1], or the prompt is empty.
             OSError: the line cannot be written; nothing is left of it.
         """
-        if not isinstance(score, int | float) or not math.isfinite(score) or not 0 <= score <= 1:
+        # NumPy counts its truth values among no numbers.
+        if not isinstance(score, Real | np.bool_) or not 0 <= float(score) <= 1:
             raise FeedbackError(f"a score is a number in [0, 1], not {short(score)}")
         if not prompt.strip():
             raise FeedbackError("the prompt is empty; nothing can be learned from its score")
@@ -57,7 +60,8 @@ class FeedbackFile:
 
 def _write(handle: int, line: bytes, path: Path) -> None:
     size = os.fstat(handle).st_size
-    if size and os.pread(handle, 1, size - 1) != b"\n":
+    os.lseek(handle, max(0, size - 1), os.SEEK_SET)
+    if size and os.read(handle, 1) != b"\n":
         # Somebody wrote a last line without an end; it stays a line of its own.
         line = b"\n" + line
     written = 0

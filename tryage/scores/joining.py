@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tryage.errors import ScoreTableError
 from tryage.library import asked_task
@@ -18,20 +19,7 @@ def join(old: ScoreTable, new: ScoreTable) -> ScoreTable:
         raise ScoreTableError(
             f"the one table holds {old.kind}, the other {new.kind}; measure both in the same way"
         )
-    rows = {key: row for row, key in enumerate(_keys(old))}
-    added: list[int] = []
-    places = np.empty(len(new), dtype=np.intp)
-    for row, key in enumerate(_keys(new)):
-        place = rows.get(key)
-        if place is None:
-            place = len(old) + len(added)
-            added.append(row)
-        elif (old.prompts[place], old.references[place]) != _texts(new, row, old, place):
-            raise ScoreTableError(
-                f"prompt id {key[1]!r} ({key[0]}) stands in both tables with other texts; give "
-                "one of the two another id"
-            )
-        places[row] = place
+    places, added, references = _placed(old, new)
     experts = tuple(dict.fromkeys([*old.experts, *new.experts]))
     names = dict.fromkeys([*old.targets, *new.targets])
     shape = (len(old) + len(added), len(experts))
@@ -53,7 +41,7 @@ def join(old: ScoreTable, new: ScoreTable) -> ScoreTable:
         ids=old.ids + rest.ids,
         groups=old.groups + rest.groups,
         tasks=old.tasks + rest.tasks,
-        references=old.references + rest.references,
+        references=tuple(references) + rest.references,
         experts=experts,
         losses=joined(old.losses, new.losses),
         targets={n: joined(old.targets.get(n), new.targets.get(n)) for n in names},
@@ -61,15 +49,44 @@ def join(old: ScoreTable, new: ScoreTable) -> ScoreTable:
     )
 
 
+def _placed(
+    old: ScoreTable, new: ScoreTable
+) -> tuple[NDArray[np.intp], list[int], list[str | None]]:
+    """Find where the rows of the newer table stand in the joined one.
+
+    Returns:
+        The place of each, the newer rows that the old table lacks, and the references of the old
+        rows, those among them that only the newer table holds.
+
+    Raises:
+        ScoreTableError: an id stands in both with other texts.
+    """
+    rows = {key: row for row, key in enumerate(_keys(old))}
+    references = list(old.references)
+    added: list[int] = []
+    places = np.empty(len(new), dtype=np.intp)
+    for row, key in enumerate(_keys(new)):
+        place = rows.get(key)
+        if place is None:
+            place = len(old) + len(added)
+            added.append(row)
+        else:
+            # A reference left out is no other one.
+            told = {old.references[place], new.references[row]} - {None}
+            if old.prompts[place] != new.prompts[row] or len(told) > 1:
+                raise ScoreTableError(
+                    f"prompt id {key[1]!r} ({key[0]}) stands in both tables with other texts; give "
+                    "one of the two another id"
+                )
+            references[place] = next(iter(told), None)
+        places[row] = place
+    return places, added, references
+
+
 def _keys(table: ScoreTable) -> Sequence[tuple[str, str]]:
     """Name every row by its task and id."""
     tasks = (t or asked_task(p) for t, p in zip(table.tasks, table.prompts, strict=True))
     return list(zip(tasks, table.ids, strict=True))
-
-
-def _texts(new: ScoreTable, row: int, old: ScoreTable, place: int) -> tuple[str, str | None]:
-    """The texts of a row, a reference left out being no other one."""
-    return new.prompts[row], new.references[row] or old.references[place]
 
 
 def _extras(table: ScoreTable) -> tuple[dict[str, object], ...]:
