@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
@@ -31,6 +31,8 @@ from tryage.dispatch import record
 
 _STANDARD = ("api_key", "max_retries", "max_tokens", "stop", "streaming", "temperature")
 """Arguments that every chat model takes; here they are the experts' own business."""
+
+EventVersion = Literal["v1", "v2", "v3"]
 
 
 class ChatTryage(RoutedModel, BaseChatModel):
@@ -238,6 +240,45 @@ class ChatTryage(RoutedModel, BaseChatModel):
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
+
+    def stream_events(  # type: ignore[override]
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        version: EventVersion = "v2",
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Stream the events of an answer, as `BaseChatModel.stream_events` does."""
+        if version == "v3":  # the one version that opens its run without coming by `stream`
+            messages, decision = self._plan(input, kwargs, config)
+            input, config, kwargs["tryage"] = messages, told(config, decision), decision
+        events: Any = super().stream_events
+        return events(input, config, version=version, stop=stop, **kwargs)
+
+    def astream_events(  # type: ignore[override]
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        version: EventVersion = "v2",
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Stream the events of an answer, as `BaseChatModel.astream_events` does."""
+        events: Any = super().astream_events
+        if version != "v3":
+            return events(input, config, version=version, stop=stop, **kwargs)
+
+        async def decided() -> Any:
+            messages, decision = await off_loop(self._plan, input, kwargs, config)
+            told_config = told(config, decision)
+            return await events(
+                messages, told_config, version=version, stop=stop, tryage=decision, **kwargs
+            )
+
+        return decided()
 
     def batch(
         self,
