@@ -26,7 +26,7 @@ from langchain_tryage.routed import RoutedModel
 from langchain_tryage.signatures import inspected
 from langchain_tryage.tools import NeutralTool, common_profile
 from tryage import Decision, Router, TryageError
-from tryage.binding import Binding, options_of
+from tryage.binding import Binding, each_expert, options_of
 from tryage.dispatch import record
 
 _STANDARD = ("api_key", "max_retries", "max_tokens", "stop", "streaming", "temperature")
@@ -90,10 +90,9 @@ class ChatTryage(RoutedModel, BaseChatModel):
             self._set_profile()
 
     def _bind(self) -> Binding[ChatExpert]:
-        given = self.experts
         return Binding(
             self.router,
-            given and {name: ChatExpert(name, model) for name, model in given.items()},
+            each_expert(self.experts, ChatExpert),
             factory=_pipeline,
             **options_of(self),
         )
@@ -241,7 +240,7 @@ class ChatTryage(RoutedModel, BaseChatModel):
             async for chunk in chunks:
                 yield chunk
 
-    def stream_events(  # type: ignore[override]
+    def stream_events(
         self,
         input: LanguageModelInput,
         config: RunnableConfig | None = None,
@@ -257,7 +256,7 @@ class ChatTryage(RoutedModel, BaseChatModel):
         events: Any = super().stream_events
         return events(input, config, version=version, stop=stop, **kwargs)
 
-    def astream_events(  # type: ignore[override]
+    def astream_events(
         self,
         input: LanguageModelInput,
         config: RunnableConfig | None = None,

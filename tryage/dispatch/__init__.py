@@ -17,10 +17,12 @@ from tryage.dispatch.records import (
     Outcome,
     describe_error,
     hide_secrets,
+    nothing,
+    present,
     record,
 )
 from tryage.dispatch.scopes import Scope, current_scope
-from tryage.dispatch.streams import AsyncStream, Stream, adispatch_stream, dispatch_stream
+from tryage.dispatch.streams import AsyncStream, Stream, aclose, adispatch_stream, dispatch_stream
 from tryage.dispatch.walking import (
     Errors,
     Failures,
@@ -45,6 +47,7 @@ __all__ = [
     "Scope",
     "Snapshot",
     "Stream",
+    "aclose",
     "adispatch",
     "adispatch_batch",
     "adispatch_stream",
@@ -56,5 +59,7 @@ __all__ = [
     "dispatch_stream",
     "hide_secrets",
     "is_failure",
+    "nothing",
+    "present",
     "record",
 ]

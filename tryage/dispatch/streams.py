@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from tryage.decision import Decision
 from tryage.dispatch.health import Health
-from tryage.dispatch.records import Attempt
+from tryage.dispatch.records import Attempt, present
 from tryage.dispatch.scopes import END, Puller, within
 from tryage.dispatch.walking import Failures, Walk
 from tryage.errors import ExpertError
@@ -164,8 +164,8 @@ class _Source(Generic[T]):
             close()
 
 
-def _opened(call: Callable[[str], Iterable[T]], name: str) -> Iterator[T]:
-    return iter(call(name))
+def _opened(call: Callable[[str], Iterable[T] | None], name: str) -> Iterator[T]:
+    return iter(present(name, call(name)))
 
 
 class _Told:
@@ -216,7 +216,7 @@ class AsyncStream(_Dispatched, Generic[T]):
 
     async def _open(self, name: str) -> AsyncIterator[T]:
         called = self._call(name)
-        return await called if inspect.isawaitable(called) else called
+        return present(name, await called if inspect.isawaitable(called) else called)
 
     async def _generate(self) -> AsyncGenerator[T, None]:
         walk = self._walk
@@ -229,7 +229,7 @@ class AsyncStream(_Dispatched, Generic[T]):
                 if first is END:
                     raise _no_chunk(name)
             except BaseException as error:
-                await _aclose(chunks)
+                await aclose(chunks)
                 if not walk.goes_on(name, started, error):
                     raise
                 continue
@@ -247,7 +247,7 @@ class AsyncStream(_Dispatched, Generic[T]):
                 told.ended(error)
                 raise
             finally:
-                await _aclose(chunks)
+                await aclose(chunks)
             return
         raise walk.error() from walk.last
 
@@ -256,7 +256,8 @@ def _no_chunk(name: str) -> ExpertError:
     return ExpertError(f"the stream of {name} ended without a chunk")
 
 
-async def _aclose(chunks: AsyncIterator[Any] | None) -> None:
-    aclose = getattr(chunks, "aclose", None)
-    if aclose is not None:
-        await aclose()
+async def aclose(chunks: AsyncIterator[Any] | None) -> None:
+    """Close an iterator, where it is one that can be closed."""
+    close = getattr(chunks, "aclose", None)
+    if close is not None:
+        await close()
