@@ -16,6 +16,7 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import get_config_list
 from langchain_core.tools import BaseTool
 
 from langchain_tryage.annotating import annotated_chunk, annotated_result, told
@@ -310,11 +311,12 @@ class ChatTryage(RoutedModel, BaseChatModel):
         kwargs: Mapping[str, Any],
     ) -> Sequence[LanguageModelInput | ChatPlan]:
         """Decide in one pass where all inputs ask for the same; else each decides for itself."""
-        if not inputs or isinstance(config, list) or isinstance(kwargs.get("tryage"), Decision):
+        if not inputs or isinstance(kwargs.get("tryage"), Decision):
             return inputs
         try:
             batch = [self._convert_input(given).to_messages() for given in inputs]
-            return self._plans.of_batch(batch, config, kwargs) or inputs
+            configs = get_config_list(config, len(inputs))
+            return self._plans.of_batch(batch, configs, kwargs) or inputs
         except (TryageError, ValueError):
             return inputs  # each input raises its own error in its own run
 

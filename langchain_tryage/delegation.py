@@ -7,7 +7,7 @@ streams, where the model's public method holds the rate limiter, it is acquired 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from langchain_core.runnables import RunnableBinding
 
 from langchain_tryage.tools import originals
 from tryage.binding import wrong_expert
-from tryage.dispatch import aclose, describe_error, nothing, present
+from tryage.dispatch import aclose, close, describe_error, nothing, present
 from tryage.errors import ExpertError, MissingExtraError, missing_extra
 
 _TRACING = ("ls_structured_output_format", "structured_output_format")
@@ -82,7 +82,13 @@ class ChatExpert:
             return
         if model.rate_limiter is not None:
             model.rate_limiter.acquire(blocking=True)
-        yield from present(self.name, model._stream(messages, **arguments))
+        shown = _shown(model)
+        chunks = present(self.name, model._stream(messages, **arguments))
+        try:
+            for chunk in chunks:
+                yield shown(chunk)
+        finally:
+            close(chunks)
 
     async def astream(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -94,10 +100,11 @@ class ChatExpert:
             return
         if model.rate_limiter is not None:
             await model.rate_limiter.aacquire(blocking=True)
+        shown = _shown(model)
         chunks = present(self.name, model._astream(messages, **arguments))
         try:
             async for chunk in chunks:
-                yield chunk
+                yield shown(chunk)
         finally:
             # Not when the garbage collector comes by: it may hold a connection.
             await aclose(chunks)
@@ -178,6 +185,30 @@ def _made(name: str, model: str) -> BaseChatModel:
     # Every vendor's client raises errors of its own, e.g. for an absent key.
     except Exception as error:
         raise ExpertError(f"{told}: {describe_error(error)}") from error
+
+
+def _shown(model: BaseChatModel) -> Callable[[ChatGenerationChunk], ChatGenerationChunk]:
+    """Return what makes a stream's chunks those of the model's public method."""
+    return _Blocks() if model.output_version == "v1" else lambda chunk: chunk
+
+
+class _Blocks:
+    """Writes a stream's content as blocks, numbered as `BaseChatModel.stream` does."""
+
+    def __init__(self) -> None:
+        self._number = -1
+        self._kind = ""
+
+    def __call__(self, chunk: ChatGenerationChunk) -> ChatGenerationChunk:
+        blocks: list[Any] = chunk.message.content_blocks
+        for block in blocks:
+            if block["type"] != self._kind:
+                self._kind = block["type"]
+                self._number += 1
+            block.setdefault("index", self._number)
+        metadata = {**chunk.message.response_metadata, "output_version": "v1"}
+        update = {"content": blocks, "response_metadata": metadata}
+        return chunk.model_copy(update={"message": chunk.message.model_copy(update=update)})
 
 
 def _as_chunk(result: ChatResult) -> ChatGenerationChunk:

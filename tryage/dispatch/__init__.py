@@ -22,7 +22,14 @@ from tryage.dispatch.records import (
     record,
 )
 from tryage.dispatch.scopes import Scope, current_scope
-from tryage.dispatch.streams import AsyncStream, Stream, aclose, adispatch_stream, dispatch_stream
+from tryage.dispatch.streams import (
+    AsyncStream,
+    Stream,
+    aclose,
+    adispatch_stream,
+    close,
+    dispatch_stream,
+)
 from tryage.dispatch.walking import (
     Errors,
     Failures,
@@ -52,6 +59,7 @@ __all__ = [
     "adispatch_batch",
     "adispatch_stream",
     "check_options",
+    "close",
     "current_scope",
     "describe_error",
     "dispatch",

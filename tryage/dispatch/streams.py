@@ -159,9 +159,7 @@ class _Source(Generic[T]):
     def close(self) -> None:
         if self._puller is not None:
             self._puller.close()
-        close = getattr(self._chunks, "close", None)
-        if close is not None:
-            close()
+        close(self._chunks)
 
 
 def _opened(call: Callable[[str], Iterable[T] | None], name: str) -> Iterator[T]:
@@ -256,8 +254,15 @@ def _no_chunk(name: str) -> ExpertError:
     return ExpertError(f"the stream of {name} ended without a chunk")
 
 
+def close(chunks: Iterable[Any] | None) -> None:
+    """Close an iterator, where it is one that can be closed."""
+    end = getattr(chunks, "close", None)
+    if end is not None:
+        end()
+
+
 async def aclose(chunks: AsyncIterator[Any] | None) -> None:
     """Close an iterator, where it is one that can be closed."""
-    close = getattr(chunks, "aclose", None)
-    if close is not None:
-        await close()
+    end = getattr(chunks, "aclose", None)
+    if end is not None:
+        await end()
