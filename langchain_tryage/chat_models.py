@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
@@ -16,6 +16,7 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import get_config_list
 from langchain_core.tools import BaseTool
 
 from langchain_tryage.annotating import annotated_chunk, annotated_result, told
@@ -26,11 +27,13 @@ from langchain_tryage.routed import RoutedModel
 from langchain_tryage.signatures import inspected
 from langchain_tryage.tools import NeutralTool, common_profile
 from tryage import Decision, Router, TryageError
-from tryage.binding import Binding, options_of
+from tryage.binding import Binding, each_expert, options_of
 from tryage.dispatch import record
 
 _STANDARD = ("api_key", "max_retries", "max_tokens", "stop", "streaming", "temperature")
 """Arguments that every chat model takes; here they are the experts' own business."""
+
+EventVersion = Literal["v1", "v2", "v3"]
 
 
 class ChatTryage(RoutedModel, BaseChatModel):
@@ -88,10 +91,9 @@ class ChatTryage(RoutedModel, BaseChatModel):
             self._set_profile()
 
     def _bind(self) -> Binding[ChatExpert]:
-        given = self.experts
         return Binding(
             self.router,
-            given and {name: ChatExpert(name, model) for name, model in given.items()},
+            each_expert(self.experts, ChatExpert),
             factory=_pipeline,
             **options_of(self),
         )
@@ -239,6 +241,45 @@ class ChatTryage(RoutedModel, BaseChatModel):
             async for chunk in chunks:
                 yield chunk
 
+    def stream_events(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        version: EventVersion = "v2",
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Stream the events of an answer, as `BaseChatModel.stream_events` does."""
+        if version == "v3":  # the one version that opens its run without coming by `stream`
+            messages, decision = self._plan(input, kwargs, config)
+            input, config, kwargs["tryage"] = messages, told(config, decision), decision
+        events: Any = super().stream_events
+        return events(input, config, version=version, stop=stop, **kwargs)
+
+    def astream_events(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        version: EventVersion = "v2",
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Stream the events of an answer, as `BaseChatModel.astream_events` does."""
+        events: Any = super().astream_events
+        if version != "v3":
+            return events(input, config, version=version, stop=stop, **kwargs)
+
+        async def decided() -> Any:
+            messages, decision = await off_loop(self._plan, input, kwargs, config)
+            told_config = told(config, decision)
+            return await events(
+                messages, told_config, version=version, stop=stop, tryage=decision, **kwargs
+            )
+
+        return decided()
+
     def batch(
         self,
         inputs: list[LanguageModelInput],
@@ -270,11 +311,12 @@ class ChatTryage(RoutedModel, BaseChatModel):
         kwargs: Mapping[str, Any],
     ) -> Sequence[LanguageModelInput | ChatPlan]:
         """Decide in one pass where all inputs ask for the same; else each decides for itself."""
-        if not inputs or isinstance(config, list) or isinstance(kwargs.get("tryage"), Decision):
+        if not inputs or isinstance(kwargs.get("tryage"), Decision):
             return inputs
         try:
             batch = [self._convert_input(given).to_messages() for given in inputs]
-            return self._plans.of_batch(batch, config, kwargs) or inputs
+            configs = get_config_list(config, len(inputs))
+            return self._plans.of_batch(batch, configs, kwargs) or inputs
         except (TryageError, ValueError):
             return inputs  # each input raises its own error in its own run
 

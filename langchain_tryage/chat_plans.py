@@ -65,10 +65,13 @@ class ChatPlans:
     def of_batch(
         self,
         batch: Sequence[list[BaseMessage]],
-        config: RunnableConfig | None,
+        configs: Sequence[RunnableConfig],
         kwargs: Mapping[str, Any],
     ) -> list[ChatPlan] | None:
         """Decide in one pass; None where the inputs do not all ask for the same."""
+        goals = [asked_goals(kwargs.get("tryage"), config) for config in configs]
+        if any(one != goals[0] for one in goals):
+            return None
         read = [self.source.read(messages) for messages in batch]
         needs = [Needs.of(messages, kwargs) for messages in batch]
         if len({*zip((own for _, own in read), needs, strict=True)}) > 1:
@@ -78,7 +81,7 @@ class ChatPlans:
             [text for text, _ in read],
             flags=read[0][1],
             only=only,
-            goals=asked_goals(kwargs.get("tryage"), config),
+            goals=goals[0],
             without=unable(needs[0], self.binding),
         )
         told = zip(batch, decisions, strict=True)

@@ -7,7 +7,8 @@ streams, where the model's public method holds the rate limiter, it is acquired 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +18,8 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import RunnableBinding
 
 from langchain_tryage.tools import originals
-from tryage.dispatch import describe_error
+from tryage.binding import wrong_expert
+from tryage.dispatch import aclose, close, describe_error, nothing, present
 from tryage.errors import ExpertError, MissingExtraError, missing_extra
 
 _TRACING = ("ls_structured_output_format", "structured_output_format")
@@ -61,14 +63,14 @@ class ChatExpert:
     ) -> ChatResult:
         """Answer, through the model's cache and rate limiter."""
         model, arguments = self._call(stop, kwargs)
-        return self._answered(model._generate_with_cache(messages, **arguments))
+        return self._whole(model, messages, arguments)
 
     async def agenerate(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> ChatResult:
         """Answer, through the model's cache and rate limiter."""
         model, arguments = self._call(stop, kwargs)
-        return self._answered(await model._agenerate_with_cache(messages, **arguments))
+        return await self._awhole(model, messages, arguments)
 
     def stream(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -76,11 +78,17 @@ class ChatExpert:
         """Stream; a model that cannot answers in one chunk."""
         model, arguments = self._call(stop, kwargs)
         if not model._should_stream(async_api=False, **{**arguments, "stream": True}):
-            yield _as_chunk(self._answered(model._generate_with_cache(messages, **arguments)))
+            yield _as_chunk(self._whole(model, messages, arguments))
             return
         if model.rate_limiter is not None:
             model.rate_limiter.acquire(blocking=True)
-        yield from model._stream(messages, **arguments)
+        shown = _shown(model)
+        chunks = present(self.name, model._stream(messages, **arguments))
+        try:
+            for chunk in chunks:
+                yield shown(chunk)
+        finally:
+            close(chunks)
 
     async def astream(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -88,13 +96,32 @@ class ChatExpert:
         """Stream; a model that cannot answers in one chunk."""
         model, arguments = self._call(stop, kwargs)
         if not model._should_stream(async_api=True, **{**arguments, "stream": True}):
-            result = await model._agenerate_with_cache(messages, **arguments)
-            yield _as_chunk(self._answered(result))
+            yield _as_chunk(await self._awhole(model, messages, arguments))
             return
         if model.rate_limiter is not None:
             await model.rate_limiter.aacquire(blocking=True)
-        async for chunk in model._astream(messages, **arguments):
-            yield chunk
+        shown = _shown(model)
+        chunks = present(self.name, model._astream(messages, **arguments))
+        try:
+            async for chunk in chunks:
+                yield shown(chunk)
+        finally:
+            # Not when the garbage collector comes by: it may hold a connection.
+            await aclose(chunks)
+
+    def _whole(
+        self, model: BaseChatModel, messages: list[BaseMessage], arguments: dict[str, Any]
+    ) -> ChatResult:
+        with answering(self.name):
+            result = model._generate_with_cache(messages, **arguments)
+        return self._answered(result)
+
+    async def _awhole(
+        self, model: BaseChatModel, messages: list[BaseMessage], arguments: dict[str, Any]
+    ) -> ChatResult:
+        with answering(self.name):
+            result = await model._agenerate_with_cache(messages, **arguments)
+        return self._answered(result)
 
     def _answered(self, result: ChatResult) -> ChatResult:
         if not result.generations:
@@ -113,9 +140,19 @@ class ChatExpert:
         return model, arguments if stop is None else {**arguments, "stop": stop}
 
 
-def nothing(name: str) -> ExpertError:
-    """Return the error of an expert that answered without an answer."""
-    return ExpertError(f"{name} returned nothing")
+@contextmanager
+def answering(name: str) -> Iterator[None]:
+    """Tell a model that returned None; LangChain looks for the generations of that.
+
+    Raises:
+        ExpertError: it did.
+    """
+    try:
+        yield
+    except AttributeError as error:
+        if error.obj is None and error.name == "generations":
+            raise nothing(name) from error
+        raise
 
 
 def _unwrap(name: str, given: Any) -> tuple[BaseChatModel, dict[str, Any]]:
@@ -130,10 +167,8 @@ def _unwrap(name: str, given: Any) -> tuple[BaseChatModel, dict[str, Any]]:
         kwargs = {**model.kwargs, **kwargs}
         model = model.bound
     if not isinstance(model, BaseChatModel):
-        raise TypeError(
-            f"expert {name!r} is a {type(given).__name__}; ChatTryage takes chat models, "
-            "TryageRouter takes any runnable"
-        )
+        wanted = "ChatTryage takes chat models, TryageRouter takes any runnable"
+        raise wrong_expert(name, given, wanted)
     return model, {key: kwargs[key] for key in kwargs if key not in _TRACING}
 
 
@@ -150,6 +185,30 @@ def _made(name: str, model: str) -> BaseChatModel:
     # Every vendor's client raises errors of its own, e.g. for an absent key.
     except Exception as error:
         raise ExpertError(f"{told}: {describe_error(error)}") from error
+
+
+def _shown(model: BaseChatModel) -> Callable[[ChatGenerationChunk], ChatGenerationChunk]:
+    """Return what makes a stream's chunks those of the model's public method."""
+    return _Blocks() if model.output_version == "v1" else lambda chunk: chunk
+
+
+class _Blocks:
+    """Writes a stream's content as blocks, numbered as `BaseChatModel.stream` does."""
+
+    def __init__(self) -> None:
+        self._number = -1
+        self._kind = ""
+
+    def __call__(self, chunk: ChatGenerationChunk) -> ChatGenerationChunk:
+        blocks: list[Any] = chunk.message.content_blocks
+        for block in blocks:
+            if block["type"] != self._kind:
+                self._kind = block["type"]
+                self._number += 1
+            block.setdefault("index", self._number)
+        metadata = {**chunk.message.response_metadata, "output_version": "v1"}
+        update = {"content": blocks, "response_metadata": metadata}
+        return chunk.model_copy(update={"message": chunk.message.model_copy(update=update)})
 
 
 def _as_chunk(result: ChatResult) -> ChatGenerationChunk:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import aclosing
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.base import coerce_to_runnable
 from langchain_core.runnables.graph import Graph
+from langchain_core.runnables.utils import ConfigurableFieldSpec
 from pydantic import ConfigDict
 
 from langchain_tryage.saving import Saved
 from tryage.binding import passing_on
+from tryage.dispatch import aclose, close
 from tryage.errors import PromptError, did_you_mean
 from tryage.flags import Flags, parse
 
@@ -55,6 +56,11 @@ class TryageFlags(Saved, RunnableSerializable[Any, Any]):
         """What the chain returns."""
         return self._inner.OutputType
 
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """What the chain lets a config set."""
+        return self._inner.config_specs
+
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
         """Return the chain's graph."""
         return self._inner.get_graph(config)
@@ -77,26 +83,23 @@ class TryageFlags(Saved, RunnableSerializable[Any, Any]):
         """Stream from the chain."""
         read, given = self._read(input)
         chunks = self._inner.stream(given, config, **kwargs)
-        # Decisions fall before the first chunk; later the flags would reach whoever reads.
-        with passing_on(read):
-            first = next(chunks, _END)
-        if first is not _END:
-            yield first
-            yield from chunks
+        try:
+            while (chunk := _next(chunks, read)) is not _END:
+                yield chunk
+        finally:
+            close(chunks)
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """Stream from the chain."""
         read, given = self._read(input)
-        inner: Any = self._inner.astream(given, config, **kwargs)
-        async with aclosing(inner) as chunks:
-            with passing_on(read):
-                first = await anext(chunks, _END)
-            if first is not _END:
-                yield first
-                async for chunk in chunks:
-                    yield chunk
+        chunks = self._inner.astream(given, config, **kwargs)
+        try:
+            while (chunk := await _anext(chunks, read)) is not _END:
+                yield chunk
+        finally:
+            await aclose(chunks)
 
     def _read(self, given: Any) -> tuple[Flags, Any]:
         """Return the flags of the user's text, and the input without them."""
@@ -115,6 +118,18 @@ class TryageFlags(Saved, RunnableSerializable[Any, Any]):
             )
         read = parse(text)
         return read, read.prompt if self.key is None else {**given, self.key: read.prompt}
+
+
+def _next(chunks: Iterator[Any], read: Flags) -> Any:
+    """Return the next chunk; while the reader has it, the flags act nowhere."""
+    with passing_on(read):
+        return next(chunks, _END)
+
+
+async def _anext(chunks: AsyncIterator[Any], read: Flags) -> Any:
+    """Do what `_next` does, without blocking."""
+    with passing_on(read):
+        return await anext(chunks, _END)
 
 
 _END: Any = object()

@@ -16,13 +16,12 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_tryage.annotating import TOP, told
 from langchain_tryage.asking import asked_goals
-from langchain_tryage.delegation import nothing
 from langchain_tryage.off_loop import off_loop
 from langchain_tryage.routed import RoutedModel
 from langchain_tryage.text_delegation import TextExpert
 from tryage import Decision, Router
-from tryage.binding import Binding, options_of
-from tryage.dispatch import DispatchedDecision, record
+from tryage.binding import Binding, each_expert, options_of
+from tryage.dispatch import DispatchedDecision, nothing, record
 from tryage.errors import ExpertError
 
 Row = LLMResult | ExpertError
@@ -88,10 +87,9 @@ class TryageLLM(RoutedModel, BaseLLM):
         return super()._checked(fields)
 
     def _bind(self) -> Binding[TextExpert]:
-        given = self.experts
         return Binding(
             self.router,
-            given and {name: TextExpert.of(name, model) for name, model in given.items()},
+            each_expert(self.experts, TextExpert.of),
             factory=_pipeline,
             **options_of(self),
         )
@@ -369,4 +367,4 @@ def _merged(answers: Sequence[tuple[LLMResult, DispatchedDecision] | BaseExcepti
 def _pipeline(runtime: Any, expert: Any) -> TextExpert:
     from langchain_tryage.pipelines import TryagePipeline
 
-    return TextExpert(TryagePipeline(runtime=runtime, expert=expert.name), {})
+    return TextExpert.of(expert.name, TryagePipeline(runtime=runtime, expert=expert.name))

@@ -16,7 +16,14 @@ from langchain_core.messages import (
 from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPromptValue
 
 from tryage import Decision
-from tryage.binding import LAST_MESSAGE, Change, FlagsFrom, own_text, strip_own
+from tryage.binding import (
+    LAST_MESSAGE,
+    Change,
+    FlagsFrom,
+    check_flags_from,
+    own_text,
+    strip_own,
+)
 from tryage.errors import PromptError, did_you_mean
 from tryage.flags import parse
 
@@ -50,9 +57,10 @@ class TextSource:
     text_from: TextFrom = LAST_MESSAGE
 
     def __post_init__(self) -> None:
+        check_flags_from(self.flags_from)
         wanted = self.text_from
         if wanted not in (LAST_MESSAGE, SYSTEM_AND_LAST) and not (
-            isinstance(wanted, int) and wanted >= 1
+            isinstance(wanted, int) and wanted is not True and wanted >= 1
         ):
             raise ValueError(
                 f"text_from is {wanted!r}; it is {LAST_MESSAGE!r}, {SYSTEM_AND_LAST!r} or a number "

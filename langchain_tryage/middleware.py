@@ -18,6 +18,7 @@ from langchain.agents.middleware.types import (
     ModelResponse,
     OmitFromInput,
 )
+from langchain.agents.structured_output import AutoStrategy, ToolStrategy
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
@@ -33,7 +34,7 @@ from langchain_tryage.messages import TextFrom, TextSource
 from langchain_tryage.off_loop import off_loop
 from langchain_tryage.tools import Needs, NeutralTool, unable
 from tryage import Decision, Goals, Policy, Router
-from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom
+from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom, check_flags_from, each_expert
 from tryage.dispatch import Breaker, DispatchedDecision, Errors
 
 Choose = Literal["run", "call"]
@@ -97,14 +98,12 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         super().__init__()
         if choose not in ("run", "call"):
             raise ValueError(f"choose is {choose!r}; it is 'run' or 'call'")
-        if isinstance(flags_from, str) and flags_from != LAST_MESSAGE:
-            raise ValueError(f"flags_from is {flags_from!r}; messages have no such key")
+        check_flags_from(flags_from, "messages have")
         self._source = TextSource(flags_from=flags_from, text_from=text_from)
         self._choose = choose
-        models = experts and {name: ChatExpert(name, given) for name, given in experts.items()}
         self._binding = Binding[ChatExpert](
             router,
-            models,
+            each_expert(experts, ChatExpert),
             aliases=aliases,
             policy=policy,
             factory=_pipeline,
@@ -248,9 +247,15 @@ def _with_handler(callbacks: Any, handler: BaseCallbackHandler) -> Any:
 
 
 def _answer_tools(request: ModelRequest[Any]) -> list[Any]:
-    """Return the schemas of structured output that the agent asks for by tools."""
-    specs = getattr(request.response_format, "schema_specs", None)
-    return [NeutralTool(name=spec.name) for spec in specs or []]
+    """Return the schemas of structured output that the agent asks for by tools.
+
+    A schema by itself goes by whichever way the model has, and every one of them binds it.
+    """
+    wanted = request.response_format
+    if isinstance(wanted, AutoStrategy):
+        wanted = ToolStrategy(wanted.schema)
+    specs = wanted.schema_specs if isinstance(wanted, ToolStrategy) else []
+    return [NeutralTool(name=spec.name) for spec in specs]
 
 
 def _response(result: _Result, decision: DispatchedDecision) -> ExtendedModelResponse[Any]:

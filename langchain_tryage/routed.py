@@ -12,7 +12,14 @@ from pydantic import BaseModel, PrivateAttr
 from langchain_tryage.asking import GOALS_SPEC
 from langchain_tryage.messages import TextFrom, TextSource
 from tryage import Goals, Policy, Router
-from tryage.binding import LAST_MESSAGE, Binding, Bound, FlagsFrom, check_arguments
+from tryage.binding import (
+    LAST_MESSAGE,
+    Binding,
+    Bound,
+    FlagsFrom,
+    check_arguments,
+    check_flags_from,
+)
 from tryage.dispatch import Breaker, Errors
 
 
@@ -120,9 +127,7 @@ class RoutedModel(Routed):
 
     @classmethod
     def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        named = fields["flags_from"]
-        if isinstance(named, str) and named != LAST_MESSAGE:
-            raise ValueError(f"flags_from is {named!r}; messages have no such key")
+        check_flags_from(fields["flags_from"], "messages have")
         return fields
 
     @property

@@ -27,7 +27,9 @@ from tryage import Decision, Router
 from tryage.binding import (
     TOP,
     Binding,
+    each_expert,
     options_of,
+    wrong_expert,
 )
 from tryage.dispatch import DispatchedDecision, record
 
@@ -297,9 +299,16 @@ class TryageRouter(Routed, Saved, RunnableSerializable[Any, Any]):
 
 
 def _runnables(experts: Mapping[str, Any] | None) -> dict[str, Expert] | None:
-    if experts is None:
-        return None
-    return {name: coerce_to_runnable(expert) for name, expert in experts.items()}
+    return each_expert(experts, _runnable)
+
+
+def _runnable(name: str, expert: Any) -> Expert:
+    try:
+        runnable: Expert = coerce_to_runnable(expert)
+    except TypeError as error:
+        wanted = "it must be a runnable, a function or a dict of these"
+        raise wrong_expert(name, expert, wanted) from error
+    return runnable
 
 
 def _pipeline(runtime: Any, expert: Any) -> Expert:

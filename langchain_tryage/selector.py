@@ -16,7 +16,15 @@ from langchain_tryage.messages import TextFrom, TextSource
 from langchain_tryage.off_loop import off_loop
 from langchain_tryage.saving import Saved
 from tryage import Decision, Goals, Policy, Router, TryageError
-from tryage.binding import LAST_MESSAGE, Binding, Bound, FlagsFrom, check_arguments, options_of
+from tryage.binding import (
+    LAST_MESSAGE,
+    Binding,
+    Bound,
+    FlagsFrom,
+    check_arguments,
+    checked_names,
+    options_of,
+)
 
 Output = Literal["decision", "name"]
 
@@ -74,7 +82,7 @@ class TryageSelector(Saved, RunnableSerializable[LanguageModelInput, Any]):
         check_arguments("TryageSelector", kwargs, type(self).model_fields)
         fields: dict[str, Any] = {
             "router": router,
-            "experts": None if experts is None else list(experts),
+            "experts": checked_names(experts),
             "aliases": aliases,
             "policy": policy,
             "goals": goals,

@@ -19,12 +19,17 @@ from langchain_core.language_models.llms import (
 from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables import RunnableBinding
 
+from langchain_tryage.delegation import answering
+from tryage.binding import wrong_expert
+from tryage.dispatch import aclose, nothing, present
+
 
 class TextExpert(NamedTuple):
-    """A text model, and the call arguments bound to it."""
+    """A text model, the call arguments bound to it, and what errors call it."""
 
     model: BaseLLM
     kwargs: Mapping[str, Any]
+    name: str
 
     @classmethod
     def of(cls, name: str, given: Any) -> TextExpert:
@@ -45,11 +50,13 @@ class TextExpert(NamedTuple):
             kwargs = {**model.kwargs, **kwargs}
             model = model.bound
         if not isinstance(model, BaseLLM):
-            raise TypeError(
-                f"expert {name!r} is a {type(given).__name__}; TryageLLM takes text models, "
-                "ChatTryage takes chat models, TryageRouter takes any runnable"
+            raise wrong_expert(
+                name,
+                given,
+                "TryageLLM takes text models, ChatTryage takes chat models, TryageRouter takes "
+                "any runnable",
             )
-        return cls(model, kwargs)
+        return cls(model, kwargs, name)
 
     def generate(
         self, prompts: list[str], stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -59,8 +66,9 @@ class TextExpert(NamedTuple):
         found, key, rows, missing = get_prompts(self._params(stop), prompts, model.cache)
         output: dict[str, Any] | None = {}
         if missing:
-            made = model._generate(missing, stop=stop, **{**self.kwargs, **kwargs})
-            output = update_cache(model.cache, found, key, rows, made, prompts)
+            with answering(self.name):
+                made = model._generate(missing, stop=stop, **{**self.kwargs, **kwargs})
+                output = update_cache(model.cache, found, key, rows, made, prompts)
         return LLMResult(generations=[found[i] for i in range(len(prompts))], llm_output=output)
 
     async def agenerate(
@@ -71,8 +79,9 @@ class TextExpert(NamedTuple):
         found, key, rows, missing = await aget_prompts(self._params(stop), prompts, model.cache)
         output: dict[str, Any] | None = {}
         if missing:
-            made = await model._agenerate(missing, stop=stop, **{**self.kwargs, **kwargs})
-            output = await aupdate_cache(model.cache, found, key, rows, made, prompts)
+            with answering(self.name):
+                made = await model._agenerate(missing, stop=stop, **{**self.kwargs, **kwargs})
+                output = await aupdate_cache(model.cache, found, key, rows, made, prompts)
         return LLMResult(generations=[found[i] for i in range(len(prompts))], llm_output=output)
 
     def stream(
@@ -80,9 +89,10 @@ class TextExpert(NamedTuple):
     ) -> Iterator[GenerationChunk]:
         """Stream; a model that cannot answers in one chunk."""
         if type(self.model)._stream is BaseLLM._stream:
-            yield _as_chunk(self.generate([prompt], stop, kwargs))
+            yield self._as_chunk(self.generate([prompt], stop, kwargs))
             return
-        yield from self.model._stream(prompt, stop=stop, **{**self.kwargs, **kwargs})
+        chunks = self.model._stream(prompt, stop=stop, **{**self.kwargs, **kwargs})
+        yield from present(self.name, chunks)
 
     async def astream(
         self, prompt: str, stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -90,16 +100,23 @@ class TextExpert(NamedTuple):
         """Stream; a model that cannot answers in one chunk."""
         kind = type(self.model)
         if kind._astream is BaseLLM._astream and kind._stream is BaseLLM._stream:
-            yield _as_chunk(await self.agenerate([prompt], stop, kwargs))
+            yield self._as_chunk(await self.agenerate([prompt], stop, kwargs))
             return
-        async for chunk in self.model._astream(prompt, stop=stop, **{**self.kwargs, **kwargs}):
-            yield chunk
+        chunks = self.model._astream(prompt, stop=stop, **{**self.kwargs, **kwargs})
+        chunks = present(self.name, chunks)
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            await aclose(chunks)
 
     def _params(self, stop: list[str] | None) -> dict[str, Any]:
         """Return what a direct call of the model makes its cache key of."""
         return {**self.model._dict_for_compat(), "stop": stop}
 
-
-def _as_chunk(result: LLMResult) -> GenerationChunk:
-    generation = result.generations[0][0]
-    return GenerationChunk(text=generation.text, generation_info=generation.generation_info)
+    def _as_chunk(self, result: LLMResult) -> GenerationChunk:
+        (generations,) = result.generations
+        if not generations:
+            raise nothing(self.name)
+        generation = generations[0]
+        return GenerationChunk(text=generation.text, generation_info=generation.generation_info)

@@ -8,8 +8,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import (
-    ChatResponse,
-    CompletionResponse,
     LLMMetadata,
     MessageRole,
 )
@@ -21,11 +19,11 @@ from llama_index_tryage.children import Children
 from llama_index_tryage.events import announce
 from llama_index_tryage.messages import Given, TextSource, modalities_of
 from tryage import Decision, Router
-from tryage.binding import Binding, Bound, options_of
-from tryage.errors import ExpertError
+from tryage.binding import Binding, Bound, each_expert, options_of, wrong_expert
+from tryage.dispatch import present
 from tryage.library import TEXT_GENERATION
 
-R = TypeVar("R", ChatResponse, CompletionResponse)
+R = TypeVar("R")
 
 
 class RoutedLLM(LLM):
@@ -62,12 +60,9 @@ class RoutedLLM(LLM):
         return bound.binding
 
     def _bind(self) -> Binding[LLM]:
-        for name, expert in (self.experts or {}).items():
-            if not isinstance(expert, LLM):
-                raise TypeError(f"expert {name!r} is a {type(expert).__name__}; it must be an LLM")
         return Binding(
             self.router,
-            self.experts,
+            each_expert(self.experts, _llm),
             factory=_pipeline,
             **options_of(self),
         )
@@ -164,16 +159,15 @@ class RoutedLLM(LLM):
         return self._children.get(name, expert, self.callback_manager)
 
 
-def answered(name: str, response: R | None) -> R:
-    """Return an expert's response; nothing at all is a failure of the expert."""
-    if response is None:
-        raise ExpertError(f"{name} returned nothing")
-    return response
+async def apresent(name: str, response: Awaitable[R | None]) -> R:
+    """Do what `present` does, with a response that is awaited."""
+    return present(name, await response)
 
 
-async def aanswered(name: str, response: Awaitable[R | None]) -> R:
-    """Do what `answered` does, with a response that is awaited."""
-    return answered(name, await response)
+def _llm(name: str, expert: Any) -> LLM:
+    if not isinstance(expert, LLM):
+        raise wrong_expert(name, expert, "it must be an LLM")
+    return expert
 
 
 def _output(data: LLMMetadata) -> int:

@@ -75,9 +75,11 @@ class TryageFunctionCallingLLM(TryageLLM, FunctionCallingLLM):
             user_msg = ChatMessage(user_msg, role=MessageRole.USER)
         if user_msg is not None:
             messages.append(user_msg)
+        if not tools:  # what is said of tools then is nothing for an expert that takes none
+            return {"messages": messages, **kwargs}
         return {
             "messages": messages,
-            "tools": list(tools or []),
+            "tools": list(tools),
             "verbose": verbose,
             "allow_parallel_tool_calls": allow_parallel_tool_calls,
             "tool_required": tool_required,
@@ -140,7 +142,11 @@ class TryageFunctionCallingLLM(TryageLLM, FunctionCallingLLM):
 def _holds_tools(kwargs: Mapping[str, Any]) -> bool:
     """Whether a call carries tools of LlamaIndex, rather than a vendor's descriptions of them."""
     tools = kwargs.get("tools")
-    return isinstance(tools, list) and all(isinstance(tool, BaseTool) for tool in tools)
+    return (
+        isinstance(tools, list)
+        and bool(tools)
+        and all(isinstance(tool, BaseTool) for tool in tools)
+    )
 
 
 def _selection(block: ToolCallBlock) -> ToolSelection:

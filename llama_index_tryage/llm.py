@@ -18,12 +18,20 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms import LLM
 
-from llama_index_tryage.base import aanswered, answered
+from llama_index_tryage.base import apresent
 from llama_index_tryage.messages import annotate
 from llama_index_tryage.structured import StructuredRouting
 from tryage import Decision, Goals, Policy, Router
 from tryage.binding import TOP, FlagsFrom, check_arguments
-from tryage.dispatch import AsyncStream, Breaker, DispatchedDecision, Errors, Stream, record
+from tryage.dispatch import (
+    AsyncStream,
+    Breaker,
+    DispatchedDecision,
+    Errors,
+    Stream,
+    present,
+    record,
+)
 
 R = TypeVar("R", ChatResponse, CompletionResponse)
 
@@ -147,7 +155,7 @@ class TryageLLM(StructuredRouting):
         given, decision = self._routed(given, kwargs)
         way = self._way(method, kwargs)
         response, dispatched = self._binding.dispatch(
-            decision, lambda name, expert: answered(name, way(name, expert)(given))
+            decision, lambda name, expert: present(name, way(name, expert)(given))
         )
         return _told(response, dispatched)
 
@@ -155,7 +163,7 @@ class TryageLLM(StructuredRouting):
         given, decision = await self._arouted(given, kwargs)
         way = self._way(method, kwargs)
         response, dispatched = await self._binding.adispatch(
-            decision, lambda name, expert: aanswered(name, way(name, expert)(given))
+            decision, lambda name, expert: apresent(name, way(name, expert)(given))
         )
         return _told(response, dispatched)
 

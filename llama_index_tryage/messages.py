@@ -15,7 +15,7 @@ from llama_index.core.base.llms.types import (
 )
 
 from tryage import Decision
-from tryage.binding import LAST_MESSAGE, Change, FlagsFrom, own_text, strip_own
+from tryage.binding import Change, FlagsFrom, check_flags_from, own_text, strip_own
 from tryage.errors import PromptError
 from tryage.flags import parse
 
@@ -42,9 +42,7 @@ class TextSource:
     flags_from: FlagsFrom = None
 
     def __post_init__(self) -> None:
-        named = self.flags_from
-        if isinstance(named, str) and named != LAST_MESSAGE:
-            raise ValueError(f"flags_from is {named!r}; prompts and messages have no such key")
+        check_flags_from(self.flags_from, "prompts and messages have")
 
     def read(self, given: Given) -> tuple[str, bool]:
         """Return the text to route, and whether its flags act.

@@ -16,7 +16,14 @@ from llama_index.core.tools import ToolMetadata
 from llama_index_tryage.descriptions import Descriptions
 from llama_index_tryage.events import announce
 from tryage import Decision, Goals, Policy, Router
-from tryage.binding import LAST_MESSAGE, TOP, flag_mode, own_text
+from tryage.binding import (
+    TOP,
+    check_flags_from,
+    check_kinds,
+    checked_names,
+    flag_mode,
+    own_text,
+)
 from tryage.decision import RankedExpert
 from tryage.errors import LibraryError, did_you_mean
 from tryage.persistence import find_router
@@ -90,11 +97,12 @@ class TryageSelector(BaseSelector):
     ) -> None:
         if fallback not in ("description", None):
             raise ValueError(f"fallback is {fallback!r}; it is 'description' or None")
-        if isinstance(flags_from, str) and flags_from != LAST_MESSAGE:
-            raise ValueError(f"flags_from is {flags_from!r}; a query has no such key")
+        check_flags_from(flags_from, "a query has")
+        check_kinds(router=router, aliases=aliases, policy=policy, goals=goals, task=task)
+        names = checked_names(experts)
         # One look that a named folder is there; it is loaded at first use.
         self._source = router if isinstance(router, Router) else find_router(router)
-        self._experts = None if experts is None else tuple(experts)
+        self._experts = names
         self._aliases = dict(aliases or {})
         self._policy = policy
         self._goals = goals

@@ -12,6 +12,7 @@ from llama_index.core.types import Model, PydanticProgramMode
 
 from llama_index_tryage.base import RoutedLLM
 from llama_index_tryage.messages import Given
+from tryage.dispatch import present
 
 _Asked = tuple[BasePromptTemplate, dict[str, Any]]
 
@@ -41,7 +42,7 @@ class StructuredRouting(RoutedLLM):
             asked, args = self._ask(prompt, prompt_args, messages, routed)
             child = self._child(name, expert)
             made: Model = child.structured_predict(output_cls, asked, _copy(llm_kwargs), **args)
-            return made
+            return present(name, made)
 
         return self._binding.dispatch(decision, call)[0]
 
@@ -66,7 +67,7 @@ class StructuredRouting(RoutedLLM):
             child = self._child(name, expert)
             predict = child.astructured_predict
             made: Model = await predict(output_cls, asked, _copy(llm_kwargs), **args)
-            return made
+            return present(name, made)
 
         return (await self._binding.adispatch(decision, call))[0]
 

@@ -15,8 +15,10 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms import CustomLLM
 
+import langchain_tryage
 from langchain_tryage import ChatTryage
 from llama_index_tryage import TryageFunctionCallingLLM, TryageLLM
+from llama_index_tryage import TryageSelector as LlamaIndexSelector
 from tryage.errors import TryageError
 
 QUESTION = "What is 17 * 3?"
@@ -59,12 +61,16 @@ class OfLangChain(BaseChatModel):
         return "faulty"
 
     def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        if self.fault == "returns nothing":
+            return None
         answer = AIMessage("".join(pieces(self.fault)))
         return ChatResult(generations=[ChatGeneration(message=answer)])
 
     def _stream(self, messages, stop=None, run_manager=None, **kwargs):
-        for piece in pieces(self.fault):
-            yield ChatGenerationChunk(message=AIMessageChunk(piece))
+        if self.fault == "returns nothing":
+            return None
+        told = pieces(self.fault)
+        return (ChatGenerationChunk(message=AIMessageChunk(piece)) for piece in told)
 
 
 class OfLlamaIndex(CustomLLM):
@@ -77,11 +83,15 @@ class OfLlamaIndex(CustomLLM):
         return LLMMetadata(is_chat_model=True)
 
     def chat(self, messages, **kwargs):
+        if self.fault == "returns nothing":
+            return None
         return ChatResponse(message=ChatMessage("".join(pieces(self.fault)), role="assistant"))
 
     def stream_chat(self, messages, **kwargs):
-        for piece in pieces(self.fault):
-            yield ChatResponse(message=ChatMessage(piece, role="assistant"), delta=piece)
+        if self.fault == "returns nothing":
+            return None
+        told = pieces(self.fault)
+        return (ChatResponse(message=ChatMessage(p, role="assistant"), delta=p) for p in told)
 
     def complete(self, prompt, formatted=False, **kwargs):
         return CompletionResponse(text="".join(pieces(self.fault)))
@@ -146,6 +156,8 @@ FAULTS = [
     ("raises", True, "ConnectionError: refused, api_key=***"),
     ("hangs", False, "ExpertTimeoutError: {name} did not answer within 0.05 s"),
     ("hangs", True, "ExpertTimeoutError: {name} did not answer within 0.05 s"),
+    ("returns nothing", False, "ExpertError: {name} returned nothing"),
+    ("returns nothing", True, "ExpertError: {name} returned nothing"),
     ("streams nothing", True, "ExpertError: the stream of {name} ended without a chunk"),
 ]
 
@@ -186,6 +198,14 @@ def test_a_stream_that_dies_is_the_expert_s_own_error(open7):
         ("open7", None, {"total_timeout": -1}),
         ("open7", None, {"task": "fill-mask"}),
         ("open7", None, {"max_attemps": 1}),
+        ("open7", None, {"goals": {"size": 0.3}}),
+        ("open7", None, {"policy": "strict"}),
+        ("open7", None, {"aliases": ["one"]}),
+        ("open7", None, {"breaker": 5}),
+        ("open7", None, {"errors": "ConnectionError"}),
+        ("open7", None, {"errors": [3]}),
+        ("open7", None, {"flags_from": True}),
+        (5, None, {}),
     ],
 )
 def test_what_cannot_work_is_told_in_the_same_words(open7, router, names, options):
@@ -198,3 +218,36 @@ def test_what_cannot_work_is_told_in_the_same_words(open7, router, names, option
         assert told[0].endswith("Error")
         found.append((told[0], told[1].replace(llm.__name__, "the LLM")))
     the_one(found)
+
+
+@pytest.mark.parametrize("experts", [["x"], "x", 7, {"x": 7}, {"x": None}])
+def test_experts_that_are_none_are_told_in_the_same_words(experts):
+    """Each adapter adds what it takes instead."""
+    found = [outcome(lambda llm=llm: llm("open7", experts)) for llm, _, _ in ADAPTERS]
+    kind, told = the_one([(kind, told.partition(";")[0]) for kind, told in found])
+    value = experts["x"] if isinstance(experts, dict) else experts
+    subject = "expert 'x'" if isinstance(experts, dict) else "experts"
+    assert (kind, told) == ("TypeError", f"{subject} is of type {type(value).__name__}")
+
+
+@pytest.mark.parametrize("errors", [ConnectionError, [ConnectionError], {ConnectionError}])
+def test_errors_may_be_one_or_several(open7, errors):
+    best, second = open7.route(QUESTION).order[:2]
+    for llm, expert, ask in ADAPTERS:
+        experts = {n: expert(fault="raises" if n == best else "") for n in open7.library.names}
+        assert ask(llm(open7, experts, errors=errors), False)["answered_by"] == second
+
+
+@pytest.mark.parametrize("selector", [langchain_tryage.TryageSelector, LlamaIndexSelector])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"goals": {"size": 0.3}}, "goals is of type dict; it is a Goals, or None"),
+        ({"experts": "small"}, "experts is 'small'; it is a sequence of names, or None"),
+        ({"flags_from": True}, "flags_from is True; it is 'last_message', a function"),
+        ({"router": 5}, "router is of type int; it is a Router, a router folder"),
+    ],
+)
+def test_selectors_say_so_too(selector, options, words):
+    with pytest.raises(TypeError, match=re.escape(words)):
+        selector(**{"router": "open7", **options})

@@ -77,6 +77,18 @@ def test_pages_of_the_docs_run_from_top_to_bottom(page, tmp_path, monkeypatch):
             assert printed.getvalue().rstrip() == told.rstrip(), block.id
 
 
+@pytest.mark.parametrize("package", ["langchain_tryage", "llama_index_tryage"])
+def test_the_api_reference_of_an_adapter_names_what_there_is(package):
+    page = ROOT / "docs" / f"{package.removesuffix('_tryage').replace('_', '-')}.md"
+    reference = page.read_text(encoding="utf-8").partition("## API reference")[2]
+    rows = re.findall(r"^\| `([\w.]+)` \| (.+?) \|$", reference, re.MULTILINE)
+    named = {module: re.findall(r"`(\w+)`", names) for module, names in rows}
+    assert sorted(named[package]) == importlib.import_module(package).__all__
+    for module, names in named.items():
+        for name in names:
+            assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
+
+
 @pytest.mark.parametrize(("code", "told"), PYTHON)
 def test_python_blocks_run_and_print_what_stands_below_them(code, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

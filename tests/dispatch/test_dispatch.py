@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 import json
 
 import numpy as np
@@ -225,6 +226,23 @@ def test_closing_a_stream_closes_the_expert_s():
     stream.close()
     assert (script.called, script.closed) == (["a"], ["a"])
     assert stream.tried[0].error is None
+
+
+async def test_a_stream_that_nobody_holds_closes_the_expert_s():
+    """At once: a connection should not wait for the garbage collector."""
+    script, ascript = Script(), Script()
+    stream = dispatch_stream(decide("a"), script.stream)
+    astream = adispatch_stream(decide("a"), ascript.astream)
+    gc.disable()
+    try:
+        next(stream)
+        await anext(astream)
+        del stream, astream
+        for _ in range(5):  # the event loop closes asynchronous generators in tasks
+            await asyncio.sleep(0)
+        assert script.closed == ascript.closed == ["a"]
+    finally:
+        gc.enable()
 
 
 async def test_async_stream():

@@ -46,6 +46,32 @@ async def test_goals_of_one_call(router, kit):
     assert [spec.id for spec in model.config_specs] == ["tryage_goals"]
 
 
+@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
+async def test_event_streams_of_every_version_heed_the_goals_of_a_call(router, kit):
+    model = ChatTryage(router, kit.experts())
+    small = {"configurable": {"tryage_goals": {"size": 2.0}}}
+    for version in ("v2", "v3"):
+        heard = kit.Recorder()
+        config = small | {"callbacks": [heard]}
+        if version == "v2":
+            async for event in model.astream_events(kit.code, config, version="v2"):
+                last = event
+            messages = [last["data"]["output"]]
+        else:
+            events = await model.astream_events(kit.code, config, version="v3")
+            messages = [await events.output]
+            messages.append(model.stream_events(kit.code, config, version="v3").output)
+            messages.append(
+                model.stream_events(kit.prose, config, version="v3", model="writer").output
+            )
+        assert [expert_of(message) for message in messages] == ["writer"] * len(messages)
+        assert len(heard.starts) == len(messages)
+        for start in heard.starts:
+            assert start["tags"] == ["expert:writer"]
+            assert start["metadata"]["ls_model_name"] == "writer-model"
+            assert start["metadata"]["tryage"]["weights"] == {"size": 2.0}
+
+
 def test_limits_of_all_sources_hold_together(router, kit):
     own = Goals(limits={"parameters": "<=10B"}, size=0.1)
     model = ChatTryage(router, kit.experts(), goals=own)

@@ -201,10 +201,11 @@ async def test_an_expert_that_returns_nothing_has_failed(router, kit, kind):
         list(alone.stream(kit.code))
 
 
-async def test_an_answer_of_nothing_fails_over_in_every_way(router, kit):
+@pytest.mark.parametrize("nothing", [None, ChatResult(generations=[])])
+async def test_an_answer_of_nothing_fails_over_in_every_way(router, kit, nothing):
     class NoGenerations(kit.Whole):
         def _generate(self, messages, stop=None, run_manager=None, **kwargs):
-            return ChatResult(generations=[])
+            return nothing
 
     chat = ChatTryage(router, kit.experts() | {"coder": NoGenerations(label="coder")})
     messages = [
@@ -221,10 +222,11 @@ async def test_an_answer_of_nothing_fails_over_in_every_way(router, kit):
         assert told["error"] == "ExpertError: coder returned nothing"
 
 
-async def test_a_text_model_s_answer_of_nothing_fails_over(router, kit):
+@pytest.mark.parametrize("nothing", [None, LLMResult(generations=[[]])])
+async def test_a_text_model_s_answer_of_nothing_fails_over(router, kit, nothing):
     class NoGenerations(FakeListLLM):
         def _generate(self, prompts, stop=None, run_manager=None, **kwargs):
-            return LLMResult(generations=[[] for _ in prompts])
+            return nothing
 
         async def _agenerate(self, prompts, stop=None, run_manager=None, **kwargs):
             return self._generate(prompts)
@@ -236,6 +238,8 @@ async def test_a_text_model_s_answer_of_nothing_fails_over(router, kit):
         assert generation.text == "giant"
         told = generation.generation_info["tryage"]["tried"][0]
         assert told["error"] == "ExpertError: coder returned nothing"
+    assert list(model.stream(kit.code)) == ["giant"]
+    assert [piece async for piece in model.astream(kit.code)] == ["giant"]
 
 
 @pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])

@@ -339,6 +339,39 @@ async def test_both_rate_limiters_are_asked_once(router, kit):
         assert of_expert.acquired == 1
 
 
+async def test_an_expert_s_output_version_holds(router, kit):
+    expert = kit.Streaming(label="coder", output_version="v1")
+    model = ChatTryage(router, {"coder": expert})
+    assert model.invoke(kit.code).content == expert.invoke(kit.code).content
+    direct = [chunk.content for chunk in expert.stream(kit.code)]
+    assert direct[0] == [{"type": "text", "text": "coder", "index": 0}]
+    assert [chunk.content for chunk in model.stream(kit.code)] == direct
+    assert [chunk.content async for chunk in model.astream(kit.code)] == direct
+
+
+async def test_batches_are_decided_in_one_pass_inside_chains_too(router, kit, monkeypatch):
+    passes = []
+    route_batch = type(router).route_batch
+
+    def noted(self, prompts, **kwargs):
+        passes.append(len(prompts))
+        return route_batch(self, prompts, **kwargs)
+
+    monkeypatch.setattr(type(router), "route_batch", noted)
+    model = ChatTryage(router, kit.experts())
+    for chain in (model, RunnableLambda(str) | model, model.bind(stop=["!"])):
+        answers = chain.batch([kit.code, kit.prose]) + await chain.abatch([kit.code])
+        experts = [answer.response_metadata["tryage"]["expert"] for answer in answers]
+        assert experts == ["coder", "writer", "coder"]
+    assert passes == [2, 1] * 3
+    # Inputs that ask for different things are decided each by itself.
+    small = {"configurable": {"tryage_goals": {"size": 2.0}}}
+    answers = model.batch([kit.code, kit.code], [{}, small])
+    experts = [answer.response_metadata["tryage"]["expert"] for answer in answers]
+    assert experts == ["coder", "writer"]
+    assert passes == [2, 1] * 3
+
+
 def test_disable_streaming(router, kit):
     one = ChatTryage(router, kit.experts(coder={"disable_streaming": True}))
     assert len(list(one.stream(kit.code))) == 1

@@ -6,7 +6,7 @@ import pytest
 from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import Runnable, RunnableLambda
 
 from langchain_tryage import ChatTryage, TryageFlags, TryageRouter
 from tryage import Goals, Policy, TryageWarning
@@ -77,6 +77,36 @@ def test_a_stream_leaves_nothing_behind(router, kit):
     beside = chat.invoke(kit.code).response_metadata["tryage"]
     assert (beside["expert"], beside["weights"]) == ("coder", {})
     assert len(list(chunks)) > 0
+
+
+class Pondering(Runnable):
+    """A runnable of one's own that says something before it asks a model."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def invoke(self, input, config=None, **kwargs):
+        return self.model.invoke(input, config).text
+
+    def stream(self, input, config=None, **kwargs):
+        yield "Let me see: "
+        yield self.invoke(input, config)
+
+    async def astream(self, input, config=None, **kwargs):
+        yield "Let me see: "
+        yield (await self.model.ainvoke(input, config)).text
+
+
+async def test_decisions_after_the_first_chunk_obey_too(router, kit):
+    chain = TryageFlags(Pondering(ChatTryage(router, kit.experts())))
+    chunks = list(chain.stream(f"{kit.code} {FLAG}"))
+    assert chunks == ["Let me see: ", f"writer says {kit.code}"]
+    assert [chunk async for chunk in chain.astream(f"{kit.code} {FLAG}")] == chunks
+
+
+def test_a_config_may_set_what_the_chain_s_may(router, kit):
+    chain = TryageFlags(RunnableLambda(str) | ChatTryage(router, kit.experts()))
+    assert [spec.id for spec in chain.config_specs] == ["tryage_goals"]
 
 
 def test_text_goes_in_as_it_is_or_by_key(router, kit):

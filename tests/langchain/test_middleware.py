@@ -6,7 +6,7 @@ import sys
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware, ModelRequest
-from langchain.agents.structured_output import ToolStrategy
+from langchain.agents.structured_output import AutoStrategy, ToolStrategy
 from langchain_core.messages import AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -101,14 +101,15 @@ def test_experts_without_tools_are_left_out(router, kit):
         agent.invoke(asked(kit))
 
 
-def test_structured_output_counts_as_a_tool(router, kit):
+@pytest.mark.parametrize("form", [ToolStrategy, AutoStrategy, lambda schema: schema])
+def test_structured_output_counts_as_a_tool(router, kit, form):
     experts = {"coder": kit.Whole(label="coder"), "giant": kit.Calling(label="giant")}
     agent, _ = agent_of(
-        kit, TryageMiddleware(router, experts), tools=(), response_format=ToolStrategy(Verdict)
+        kit, TryageMiddleware(router, experts), tools=(), response_format=form(Verdict)
     )
     state = agent.invoke(asked(kit, "Say 'guilty'.\n"))
     assert state["structured_response"] == Verdict(text="guilty")
-    assert state["tryage"]["answered_by"] == "giant"
+    assert state["tryage"]["expert"] == state["tryage"]["answered_by"] == "giant"
 
 
 def test_flags_goals_and_bound_arguments(router, kit):

@@ -616,7 +616,7 @@ def test_experts_are_checked_at_construction(router):
         TryageRouter(router, {"a": str, "coder": str}, aliases={"a": "coder"})
     with pytest.raises(LibraryError, match="aliases name 'b'"):
         TryageRouter(router, {"coder": str}, aliases={"b": "coder"})
-    with pytest.raises(TypeError, match="Expected a Runnable"):
+    with pytest.raises(TypeError, match="expert 'coder' is of type int; it must be a runnable"):
         TryageRouter(router, {"coder": 7})
     with pytest.raises(TypeError, match=r"'alias'\. Did you mean 'aliases'"):
         TryageRouter(router, {"coder": str}, alias={})

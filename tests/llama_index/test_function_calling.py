@@ -119,6 +119,8 @@ def test_experts_that_take_no_tools_are_not_eligible_and_the_decision_says_why(r
     }
     # Without tools it may answer.
     assert llm.chat([ChatMessage(kit.code)]).message.content.startswith("coder says")
+    assert llm.chat_with_tools([], kit.code).message.content.startswith("coder says")
+    assert experts["coder"]._calls[-1][1] == {}
     del experts["giant"]
     nobody = TryageFunctionCallingLLM(router, experts)
     assert not nobody.metadata.is_function_calling_model

@@ -159,6 +159,17 @@ async def test_closing_a_stream_closes_the_expert_s(router, kit):
     assert experts["coder"]._closed == ["coder"] * 2
 
 
+async def test_a_stream_that_nobody_reads_closes_the_expert_s(router, kit):
+    experts = kit.experts()
+    llm = TryageLLM(router, experts)
+    llm.stream_chat(user(kit.code)).close()
+    astream = await llm.astream_chat(user(kit.code))
+    await astream.aclose()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert experts["coder"]._closed == ["coder"] * 2
+
+
 async def test_cancelling_a_reader_mid_stream_closes_the_expert_s(router, kit):
     class Halting(kit.Scripted):
         """Hangs after its first chunk."""

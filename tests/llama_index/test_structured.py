@@ -109,6 +109,22 @@ async def test_an_answer_that_does_not_fit_fails_over(router, kit, writing):
         )
 
 
+async def test_no_answer_at_all_fails_over(router, kit, writing):
+    class Nothing(writing):
+        def structured_predict(self, *args, **kwargs):
+            return None
+
+        async def astructured_predict(self, *args, **kwargs):
+            return None
+
+    llm = TryageLLM(router, kit.experts(writing) | {"coder": Nothing(label="coder")})
+    assert llm.structured_predict(Sum, PROMPT, text=kit.code).a == len("giant")
+    assert (await llm.astructured_predict(Sum, PROMPT, text=kit.code)).a == len("giant")
+    alone = TryageLLM(router, {"coder": Nothing(label="coder")})
+    with pytest.raises(DispatchError, match="coder returned nothing"):
+        alone.structured_predict(Sum, PROMPT, text=kit.code)
+
+
 async def test_flags_act_and_are_taken_off_and_braces_stay(router, kit):
     experts = kit.experts(kit.Caller)
     llm = TryageLLM(router, experts, flags_from="last_message", system_prompt="Be exact.")

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from tryage.binding.checking import check_kinds, checked_errors
 from tryage.binding.passing import flag_mode
 from tryage.decision import Decision
 from tryage.dispatch import (
@@ -87,6 +88,7 @@ class Binding(Generic[T]):
             the goal latency looks at.
 
     Raises:
+        TypeError, ValueError: an argument is of a wrong type, or out of range.
         RouterNotFoundError: there is no such folder or bundled router.
         LibraryError: `experts` or `aliases` name an expert that the library lacks. With a router
             given by name this is found out when it is loaded.
@@ -109,6 +111,9 @@ class Binding(Generic[T]):
         breaker: bool | Breaker | None = None,
     ) -> None:
         check_options(max_attempts, timeout, total_timeout)
+        check_kinds(
+            router=router, aliases=aliases, policy=policy, goals=goals, task=task, breaker=breaker
+        )
         self._source = router if isinstance(router, Router) else find_router(router)
         self._given = experts
         self._aliases = dict(aliases or {})
@@ -117,7 +122,7 @@ class Binding(Generic[T]):
         self._goals = goals
         self._task = task
         self._max_attempts = max_attempts
-        self._errors = errors
+        self._errors = checked_errors(errors)
         self._timeout = timeout
         self._total_timeout = total_timeout
         usual = Breaker() if breaker is True else None

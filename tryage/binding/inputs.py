@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal
 
-from tryage.errors import PromptError, did_you_mean
+from tryage.errors import PromptError
 
 FlagsFrom = str | Callable[[Any], str] | None
 """Where the user's own text stands: `LAST_MESSAGE`, a dict key, or a function of the input."""
@@ -74,14 +74,23 @@ def _replace_last(text: str, old: str, new: str) -> str | None:
     return f"{before}{new}{after}" if found else None
 
 
-def check_arguments(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse names that a class does not take; pydantic would drop them silently.
+def check_flags_from(flags_from: Any, keyless: str | None = None) -> None:
+    """Refuse what does not tell where the user's own text stands.
+
+    Args:
+        flags_from: as the operator gave it.
+        keyless: "messages have" and the like, where the input is nothing that has keys.
 
     Raises:
-        TypeError: as for any unknown keyword argument, with the nearest known one.
+        TypeError: it is no text and no function.
+        ValueError: it names a key where there are none.
     """
-    known = tuple(known)
-    for name in given:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise TypeError(f"{owner} got an unexpected keyword argument {name!r}.{hint}")
+    if flags_from is None or callable(flags_from):
+        return
+    if not isinstance(flags_from, str):
+        raise TypeError(
+            f"flags_from is {flags_from!r}; it is {LAST_MESSAGE!r}, a function that returns the "
+            "user's own text, or None"
+        )
+    if keyless is not None and flags_from != LAST_MESSAGE:
+        raise ValueError(f"flags_from is {flags_from!r}; {keyless} no such key")

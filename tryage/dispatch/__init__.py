@@ -17,10 +17,19 @@ from tryage.dispatch.records import (
     Outcome,
     describe_error,
     hide_secrets,
+    nothing,
+    present,
     record,
 )
 from tryage.dispatch.scopes import Scope, current_scope
-from tryage.dispatch.streams import AsyncStream, Stream, adispatch_stream, dispatch_stream
+from tryage.dispatch.streams import (
+    AsyncStream,
+    Stream,
+    aclose,
+    adispatch_stream,
+    close,
+    dispatch_stream,
+)
 from tryage.dispatch.walking import (
     Errors,
     Failures,
@@ -45,10 +54,12 @@ __all__ = [
     "Scope",
     "Snapshot",
     "Stream",
+    "aclose",
     "adispatch",
     "adispatch_batch",
     "adispatch_stream",
     "check_options",
+    "close",
     "current_scope",
     "describe_error",
     "dispatch",
@@ -56,5 +67,7 @@ __all__ = [
     "dispatch_stream",
     "hide_secrets",
     "is_failure",
+    "nothing",
+    "present",
     "record",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Generic, Protocol, TypeVar
 
 from tryage.decision import Decision
+from tryage.errors import ExpertError
 
 T = TypeVar("T")
 
@@ -116,6 +117,22 @@ def record(decision: Decision, dispatched: Dispatch) -> DispatchedDecision:
     """Join a decision and what came of it."""
     known = {field.name: getattr(decision, field.name) for field in fields(Decision)}
     return DispatchedDecision(**known, tried=dispatched.tried, answered_by=dispatched.answered_by)
+
+
+def nothing(name: str) -> ExpertError:
+    """Return the error of an expert that answered without an answer."""
+    return ExpertError(f"{name} returned nothing")
+
+
+def present(name: str, answer: T | None) -> T:
+    """Return what an expert returned; nothing at all is a failure of the expert.
+
+    Raises:
+        ExpertError: it returned None.
+    """
+    if answer is None:
+        raise nothing(name)
+    return answer
 
 
 def hide_secrets(text: str) -> str:

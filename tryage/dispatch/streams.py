@@ -14,16 +14,17 @@ from collections.abc import (
 )
 from functools import partial
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from tryage.decision import Decision
 from tryage.dispatch.health import Health
-from tryage.dispatch.records import Attempt
+from tryage.dispatch.records import Attempt, present
 from tryage.dispatch.scopes import END, Puller, within
 from tryage.dispatch.walking import Failures, Walk
 from tryage.errors import ExpertError
 
 T = TypeVar("T")
+Opening: TypeAlias = Callable[[str], AsyncIterator[T] | Awaitable[AsyncIterator[T]]]
 
 
 def dispatch_stream(
@@ -59,7 +60,7 @@ def dispatch_stream(
 
 def adispatch_stream(
     decision: Decision,
-    call: Callable[[str], AsyncIterator[T] | Awaitable[AsyncIterator[T]]],
+    call: Opening[T],
     *,
     max_attempts: int | None = None,
     errors: Failures = (Exception,),
@@ -94,8 +95,7 @@ class Stream(_Dispatched, Generic[T]):
 
     def __init__(self, walk: Walk, call: Callable[[str], Iterable[T]]) -> None:
         super().__init__(walk)
-        self._call = call
-        self._chunks = self._generate()
+        self._chunks = _generate(walk, call)
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -107,37 +107,38 @@ class Stream(_Dispatched, Generic[T]):
         """End the stream, and the expert's iterator with it."""
         self._chunks.close()
 
-    def _generate(self) -> Generator[T, None, None]:
-        walk = self._walk
-        for name in walk:
-            started = perf_counter()
-            source = _Source(walk, name, partial(_opened, self._call, name))
-            try:
-                first = source.next()
-                if first is END:
-                    raise _no_chunk(name)
-            except BaseException as error:
-                source.close()
-                if not walk.goes_on(name, started, error):
-                    raise
-                continue
-            walk.answered(name, started)
-            told = _Told(walk, name, started)
-            try:
-                chunk = first
-                while chunk is not END:
-                    paused = perf_counter()
-                    yield chunk
-                    told.skip(perf_counter() - paused)
-                    chunk = source.next()
-                told.done()
-            except BaseException as error:
-                told.ended(error)
+
+def _generate(walk: Walk, call: Callable[[str], Iterable[T]]) -> Generator[T, None, None]:
+    """Yield the chunks; no method, so that a stream nobody holds ends at once."""
+    for name in walk:
+        started = perf_counter()
+        source = _Source(walk, name, partial(_opened, call, name))
+        try:
+            first = source.next()
+            if first is END:
+                raise _no_chunk(name)
+        except BaseException as error:
+            source.close()
+            if not walk.goes_on(name, started, error):
                 raise
-            finally:
-                source.close()
-            return
-        raise walk.error() from walk.last
+            continue
+        walk.answered(name, started)
+        told = _Told(walk, name, started)
+        try:
+            chunk = first
+            while chunk is not END:
+                paused = perf_counter()
+                yield chunk
+                told.skip(perf_counter() - paused)
+                chunk = source.next()
+            told.done()
+        except BaseException as error:
+            told.ended(error)
+            raise
+        finally:
+            source.close()
+        return
+    raise walk.error() from walk.last
 
 
 class _Source(Generic[T]):
@@ -159,13 +160,11 @@ class _Source(Generic[T]):
     def close(self) -> None:
         if self._puller is not None:
             self._puller.close()
-        close = getattr(self._chunks, "close", None)
-        if close is not None:
-            close()
+        close(self._chunks)
 
 
-def _opened(call: Callable[[str], Iterable[T]], name: str) -> Iterator[T]:
-    return iter(call(name))
+def _opened(call: Callable[[str], Iterable[T] | None], name: str) -> Iterator[T]:
+    return iter(present(name, call(name)))
 
 
 class _Told:
@@ -197,12 +196,9 @@ class _Told:
 class AsyncStream(_Dispatched, Generic[T]):
     """Chunks of one expert, an asynchronous iterator; `aclose` ends the expert's own."""
 
-    def __init__(
-        self, walk: Walk, call: Callable[[str], AsyncIterator[T] | Awaitable[AsyncIterator[T]]]
-    ) -> None:
+    def __init__(self, walk: Walk, call: Opening[T]) -> None:
         super().__init__(walk)
-        self._call = call
-        self._chunks = self._generate()
+        self._chunks = _agenerate(walk, call)
 
     def __aiter__(self) -> AsyncIterator[T]:
         return self
@@ -214,49 +210,59 @@ class AsyncStream(_Dispatched, Generic[T]):
         """End the stream, and the expert's iterator with it."""
         await self._chunks.aclose()
 
-    async def _open(self, name: str) -> AsyncIterator[T]:
-        called = self._call(name)
-        return await called if inspect.isawaitable(called) else called
 
-    async def _generate(self) -> AsyncGenerator[T, None]:
-        walk = self._walk
-        for name in walk:
-            started = perf_counter()
-            chunks: AsyncIterator[T] | None = None
-            try:
-                chunks = await within(name, walk.patience(), self._open(name))
-                first = await within(name, walk.patience(), anext(chunks, END))
-                if first is END:
-                    raise _no_chunk(name)
-            except BaseException as error:
-                await _aclose(chunks)
-                if not walk.goes_on(name, started, error):
-                    raise
-                continue
-            walk.answered(name, started)
-            told = _Told(walk, name, started)
-            try:
-                chunk = first
-                while chunk is not END:
-                    paused = perf_counter()
-                    yield chunk
-                    told.skip(perf_counter() - paused)
-                    chunk = await within(name, walk.patience(), anext(chunks, END))
-                told.done()
-            except BaseException as error:
-                told.ended(error)
+async def _agenerate(walk: Walk, call: Opening[T]) -> AsyncGenerator[T, None]:
+    """Do what `_generate` does."""
+    for name in walk:
+        started = perf_counter()
+        chunks: AsyncIterator[T] | None = None
+        try:
+            chunks = await within(name, walk.patience(), _aopened(call, name))
+            first = await within(name, walk.patience(), anext(chunks, END))
+            if first is END:
+                raise _no_chunk(name)
+        except BaseException as error:
+            await aclose(chunks)
+            if not walk.goes_on(name, started, error):
                 raise
-            finally:
-                await _aclose(chunks)
-            return
-        raise walk.error() from walk.last
+            continue
+        walk.answered(name, started)
+        told = _Told(walk, name, started)
+        try:
+            chunk = first
+            while chunk is not END:
+                paused = perf_counter()
+                yield chunk
+                told.skip(perf_counter() - paused)
+                chunk = await within(name, walk.patience(), anext(chunks, END))
+            told.done()
+        except BaseException as error:
+            told.ended(error)
+            raise
+        finally:
+            await aclose(chunks)
+        return
+    raise walk.error() from walk.last
+
+
+async def _aopened(call: Opening[T], name: str) -> AsyncIterator[T]:
+    called = call(name)
+    return present(name, await called if inspect.isawaitable(called) else called)
 
 
 def _no_chunk(name: str) -> ExpertError:
     return ExpertError(f"the stream of {name} ended without a chunk")
 
 
-async def _aclose(chunks: AsyncIterator[Any] | None) -> None:
-    aclose = getattr(chunks, "aclose", None)
-    if aclose is not None:
-        await aclose()
+def close(chunks: Iterable[Any] | None) -> None:
+    """Close an iterator, where it is one that can be closed."""
+    end = getattr(chunks, "close", None)
+    if end is not None:
+        end()
+
+
+async def aclose(chunks: AsyncIterator[Any] | None) -> None:
+    """Close an iterator, where it is one that can be closed."""
+    end = getattr(chunks, "aclose", None)
+    if end is not None:
+        await end()

@@ -6,8 +6,9 @@ import asyncio
 import functools
 import math
 from collections.abc import Awaitable, Callable, Iterator
+from numbers import Integral, Real
 from time import perf_counter
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from tryage.decision import Decision
 from tryage.dispatch.health import Health
@@ -131,11 +132,17 @@ def check_options(
     Raises:
         ValueError: names the option.
     """
-    if max_attempts is not None and max_attempts < 1:
-        raise ValueError(f"max_attempts is {max_attempts}; it is at least 1, or None for all")
+    if max_attempts is not None and not (_is(max_attempts, Integral) and max_attempts >= 1):
+        raise ValueError(
+            f"max_attempts is {max_attempts!r}; it is a whole number, at least 1, or None for all"
+        )
     for key, seconds in (("timeout", timeout), ("total_timeout", total_timeout)):
-        if seconds is not None and not seconds > 0:
-            raise ValueError(f"{key} is {seconds}; it is above 0 seconds, or None for no limit")
+        if seconds is not None and not (_is(seconds, Real) and seconds > 0):
+            raise ValueError(f"{key} is {seconds!r}; it is above 0 seconds, or None for no limit")
+
+
+def _is(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 class Walk:

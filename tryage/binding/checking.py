@@ -1,0 +1,109 @@
+"""What cannot be an argument is told at construction, in the same words by both adapters."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from tryage.dispatch import Breaker, Failures
+from tryage.errors import did_you_mean
+from tryage.goals import Goals
+from tryage.policy import Policy
+from tryage.router import Router
+
+T = TypeVar("T")
+
+_NONE = type(None)
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "router": ((Router, str, os.PathLike), "a Router, a router folder or a bundled router's name"),
+    "aliases": ((Mapping, _NONE), "a mapping of names to names of the library, or None"),
+    "policy": ((Policy, _NONE), "a Policy, or None"),
+    "goals": ((Goals, _NONE), "a Goals, or None"),
+    "task": ((str, _NONE), "a Transformers task, or None"),
+    "breaker": ((bool, Breaker, _NONE), "True, False, a Breaker, or None"),
+}
+"""Argument → the types that it may have, and the words for them."""
+
+
+def check_arguments(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse names that a class does not take; pydantic would drop them silently.
+
+    Raises:
+        TypeError: as for any unknown keyword argument, with the nearest known one.
+    """
+    known = tuple(known)
+    for name in given:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise TypeError(f"{owner} got an unexpected keyword argument {name!r}.{hint}")
+
+
+def check_kinds(**given: Any) -> None:
+    """Refuse arguments of a wrong type.
+
+    Args:
+        **given: values of any of `router`, `aliases`, `policy`, `goals`, `task`, `breaker`.
+
+    Raises:
+        TypeError: names the argument, its type and what it may be.
+    """
+    for name, value in given.items():
+        kinds, words = _KINDS[name]
+        if not isinstance(value, kinds):
+            raise TypeError(f"{name} is of type {type(value).__name__}; it is {words}")
+
+
+def checked_errors(errors: Any) -> Failures:
+    """Return exceptions as Python wants them, a tuple, or the function that was given.
+
+    Raises:
+        TypeError: they are something else.
+    """
+    if callable(errors) and not isinstance(errors, type):
+        function: Failures = errors
+        return function
+    kinds = tuple(errors) if isinstance(errors, list | tuple | set | frozenset) else (errors,)
+    if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        return kinds
+    raise TypeError(f"errors is {errors!r}; it is a tuple of exception classes")
+
+
+def checked_names(experts: Any) -> list[str] | None:
+    """Return the names that were given, None where there are none.
+
+    Raises:
+        TypeError: they are one text, or no names at all.
+    """
+    if experts is None:
+        return None
+    if isinstance(experts, str) or not isinstance(experts, Iterable):
+        raise TypeError(f"experts is {experts!r}; it is a sequence of names, or None")
+    return list(experts)
+
+
+def each_expert(experts: Any, make: Callable[[str, Any], T]) -> dict[str, T] | None:
+    """Return what `make` makes of the name and the callable of each expert, None for None.
+
+    Raises:
+        TypeError: the experts have no names.
+    """
+    if experts is None:
+        return None
+    if not isinstance(experts, Mapping):
+        raise TypeError(
+            f"experts is of type {type(experts).__name__}; it is a mapping of names to experts, "
+            "or None for the library's own pipelines"
+        )
+    return {name: make(name, expert) for name, expert in experts.items()}
+
+
+def wrong_expert(name: str, given: Any, wanted: str) -> TypeError:
+    """Return the error for an expert of a wrong type.
+
+    Args:
+        name: of the expert.
+        given: the expert.
+        wanted: what it has to be, in words.
+    """
+    return TypeError(f"expert {name!r} is of type {type(given).__name__}; {wanted}")
