@@ -29,6 +29,7 @@ from tryage import Expert, Library, Router, ScoreTable
 from tryage.cli.pictures import draw_front
 from tryage.evaluation.fronts import zero_router
 from tryage.evaluation.pareto import Front, pareto
+from tryage.evaluation.sweeps import RAYS
 from tryage.goals import GOALS
 from tryage.training import split_folds
 
@@ -217,12 +218,16 @@ def page(results: dict[str, Any]) -> str:
         "mean. Over verbosity instead of cost: router "
         f"{100 * words['aiq']:.2f}, mixtures {100 * rest['zero_router']['aiq']:.2f}, oracle "
         f"{100 * rest['oracle']['aiq']:.2f}. Both goals at once: hypervolume "
-        f"{both['hypervolume']:.3f}. Cost at shares of the best single expert's score, read off "
-        f"the router's hull with the results known, in % of that expert's: {_equal(results)}. The "
-        "second table needs no such knowledge: weights found on the training folds by `calibrate`, "
-        "plain means over the prompts left out; the best single expert is the training folds' too.",
+        f"{both['hypervolume']:.3f}{_rays(both)}. Cost at shares of the best single expert's "
+        f"score, read off the router's hull with the results known, in % of that expert's: "
+        f"{_equal(results)}. The second table needs no such knowledge: weights found on the "
+        "training folds by `calibrate`, plain means over the prompts left out; the best single expert is the training folds' too.",
     ]
     return "\n".join(lines)
+
+
+def _rays(found: dict[str, Any]) -> str:
+    return "" if found["exact"] else f" (from {RAYS} proportions of the weights)"
 
 
 def _equal(results: dict[str, Any]) -> str:

@@ -58,6 +58,7 @@ class Gathered:
     def __init__(self) -> None:
         self._held: list[Points] = []
         self._count = 0
+        self._most = self._MOST
         self._low, self._width = np.zeros(2), np.ones(2)
         self._floor = np.full((self._CELLS, self._CELLS), np.inf)
 
@@ -67,9 +68,11 @@ class Gathered:
         kept = np.flatnonzero(points.losses < self._floor[a, b])
         self._held.append(points.take(kept))
         self._count += len(kept)
-        if self._count > self._MOST:
+        if self._count > self._most:
             front = self.points()
             self._held, self._count = [front], len(front)
+            # A front may itself be large; looking through it pays only for as many new points.
+            self._most = max(self._MOST, 2 * len(front))
             self._raise(front)
 
     def points(self) -> Points:

@@ -22,8 +22,8 @@ Array = NDArray[np.float64]
 RAYS = 17
 """Proportions of two goals' weights that are swept where sweeping them all would take too long."""
 
-MOST_WORK = 1_000_000_000
-"""Segments × prompts × experts up to which two weights are swept exactly: some two minutes."""
+MOST_WORK = 200_000_000
+"""Segments × prompts × experts up to which two weights are swept exactly: about a minute."""
 
 _BESIDE = 1e-9
 """How far beside a segment its sides are swept, as a share of 1 + the weights."""
