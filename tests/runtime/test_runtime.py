@@ -177,6 +177,16 @@ def test_a_hub_model_that_is_not_there_names_its_size_and_the_switch(hub_cache) 
     assert isinstance(caught.value, FileNotFoundError)
 
 
+def test_a_fetch_that_was_cut_short_is_not_taken_for_the_model(hub_cache) -> None:
+    [weights] = hub_cache.glob("*/snapshots/*/model.safetensors")
+    weights.rename(weights.with_name("model-00001-of-00002.safetensors"))
+    expert = Expert(name="x", model="me/tiny")
+    with pytest.raises(ModelNotFoundError, match="neither a folder nor whole in the local cache"):
+        Runtime(library_of(expert)).check("x")
+    with pytest.raises(ModelNotFoundError, match="holds 1 of 2 files of its weights"):
+        Runtime(library_of(expert), download=True).check("x")
+
+
 def test_a_fetch_that_fails_is_a_named_error(hub_cache) -> None:
     runtime = Runtime(library_of(Expert(name="x", model="me/other")), download=True)
     with pytest.raises(ModelNotFoundError, match="could not be fetched"):
