@@ -1,8 +1,10 @@
+import asyncio
 import concurrent.futures
 import json
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,36 @@ def test_a_pipeline_is_loaded_once_by_however_many_threads(tiny_library, monkeyp
     runtime.unload("code-gpt")
     runtime.load("code-gpt")
     assert len(loads) == 2
+
+
+async def test_a_model_that_is_being_fetched_keeps_nobody_else_waiting(
+    tiny_library, monkeypatch
+) -> None:
+    from tryage.runtime import runtime as module
+
+    fetching, fetched = threading.Event(), threading.Event()
+    locate = module.locate
+
+    def slowly(library, expert, **options):
+        if expert.name == "prose-gpt":
+            fetching.set()
+            assert fetched.wait(60)
+        return locate(library, expert, **options)
+
+    monkeypatch.setattr(module, "locate", slowly)
+    runtime = Runtime(Library.read(tiny_library))
+
+    async def read() -> str:
+        pieces = runtime.astream("prose-gpt", "The river", max_new_tokens=4)
+        return "".join([piece async for piece in pieces])
+
+    streamed = asyncio.create_task(read())
+    assert await asyncio.to_thread(fetching.wait, 60)
+    assert (await runtime.arun("code-gpt", "def", max_new_tokens=2)).completion_tokens == 2
+    assert runtime.run("code-gpt", "def", max_new_tokens=2).completion_tokens == 2
+    assert runtime.health("prose-gpt").state == "not loaded"
+    fetched.set()
+    assert await streamed == runtime.run("prose-gpt", "The river", max_new_tokens=4).text
 
 
 def test_models_really_come_through_a_pipeline_of_transformers(tiny_library) -> None:
@@ -143,6 +175,16 @@ def test_a_hub_model_that_is_not_there_names_its_size_and_the_switch(hub_cache) 
     with pytest.raises(ModelNotFoundError, match=r"'me/other' \(about 3 GB.*--download") as caught:
         Runtime(library_of(expert)).check("x")
     assert isinstance(caught.value, FileNotFoundError)
+
+
+def test_a_fetch_that_was_cut_short_is_not_taken_for_the_model(hub_cache) -> None:
+    [weights] = hub_cache.glob("*/snapshots/*/model.safetensors")
+    weights.rename(weights.with_name("model-00001-of-00002.safetensors"))
+    expert = Expert(name="x", model="me/tiny")
+    with pytest.raises(ModelNotFoundError, match="neither a folder nor whole in the local cache"):
+        Runtime(library_of(expert)).check("x")
+    with pytest.raises(ModelNotFoundError, match="holds 1 of 2 files of its weights"):
+        Runtime(library_of(expert), download=True).check("x")
 
 
 def test_a_fetch_that_fails_is_a_named_error(hub_cache) -> None:

@@ -18,7 +18,7 @@ from tryage.runtime.batching import Batcher, Batching, GivenUp, Request, StillWa
 from tryage.runtime.decoding import Ends, Sampler, Samplers, Watcher
 from tryage.runtime.models import Parts
 from tryage.runtime.padding import pads_change_nothing
-from tryage.runtime.streams import AsyncTextStream, TextStream, awaited, waited
+from tryage.runtime.streams import AsyncTextStream, Start, TextStream, awaited, waited
 
 _LEAST_NEW = 64
 """Tokens of the answer that a long prompt may not take away, if the context is large enough."""
@@ -106,19 +106,28 @@ class GenerationPipeline(Pipeline):
             PromptError: the prompt is empty.
             ExpertError: the model failed.
         """
-        return waited(functools.partial(self._submit, prompt, read_options(**options)))
+        return waited(self.starting(prompt, **options))
 
     async def agenerate(self, prompt: Prompt, **options: Any) -> Answer:
         """Answer one prompt; cancelling the task ends the generation. No thread waits."""
-        return await awaited(functools.partial(self._submit, prompt, read_options(**options)))
+        return await awaited(self.starting(prompt, **options))
 
     def stream(self, prompt: Prompt, **options: Any) -> TextStream:
         """Return the answer's pieces as they come; closing the stream ends the generation."""
-        return TextStream(functools.partial(self._submit, prompt, read_options(**options)))
+        return TextStream(self.starting(prompt, **options))
 
     def astream(self, prompt: Prompt, **options: Any) -> AsyncTextStream:
         """Return the answer's pieces as they come, for ``async for``."""
-        return AsyncTextStream(functools.partial(self._submit, prompt, read_options(**options)))
+        start = self.starting(prompt, **options)
+
+        async def begin() -> Start:
+            return start
+
+        return AsyncTextStream(begin)
+
+    def starting(self, prompt: Prompt, **options: Any) -> Start:
+        """Return what hands a call to the model, for streams and waits."""
+        return functools.partial(self._submit, prompt, read_options(**options))
 
     run, arun = generate, agenerate
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +37,8 @@ ENCODER_DECODER = "AutoModelForSeq2SeqLM"
 
 WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 """What is fetched from the Hub: weights as safetensors only, no code, no pickles."""
+
+_PART = re.compile(r"-of-(\d+)\.safetensors$")
 
 UNBOUNDED = 1 << 20
 """Context, in tokens, of a model that states none."""
@@ -86,6 +90,11 @@ def locate(library: Library, expert: Expert, *, download: bool) -> Path:
             f"expert {expert.name!r}: {str(folder)!r} holds no .safetensors weights; other formats "
             "can run code when loaded and are refused. Save the model with save_pretrained."
         )
+    if (there := _lacking(folder)) is not None:
+        raise ModelNotFoundError(
+            f"expert {expert.name!r}: {str(folder)!r} holds {there} files of its weights; fetch or "
+            "copy the rest"
+        )
     return folder
 
 
@@ -106,7 +115,7 @@ def _hub_folder(expert: Expert, model_id: str, download: bool) -> Path:
     )
     try:
         folder = Path(fetch(model_id, local_files_only=True))
-        if any(folder.glob("*.safetensors")):
+        if _is_whole(folder):
             return folder
     except LocalEntryNotFoundError:
         pass
@@ -116,8 +125,8 @@ def _hub_folder(expert: Expert, model_id: str, download: bool) -> Path:
         ) from error
     if not download:
         raise ModelNotFoundError(
-            f"expert {expert.name!r}: model {at} ({_size(expert)}) is neither a folder nor in the "
-            "local cache; fetch it with download=True (--download)"
+            f"expert {expert.name!r}: model {at} ({_size(expert)}) is neither a folder nor whole "
+            "in the local cache; fetch it with download=True (--download)"
         )
     try:
         return Path(fetch(model_id))
@@ -132,6 +141,19 @@ def _hub_folder(expert: Expert, model_id: str, download: bool) -> Path:
         raise ModelNotFoundError(
             f"expert {expert.name!r}: model {at} could not be fetched: {reason}"
         ) from error
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether a snapshot in the cache is whole; a fetch that was cut short leaves a part."""
+    weights = any(folder.glob("*.safetensors"))
+    return weights and (folder / "config.json").is_file() and _lacking(folder) is None
+
+
+def _lacking(folder: Path) -> str | None:
+    """Return how many files of the weights are there if some are not, such as ``"1 of 3"``."""
+    names = (file.name for file in folder.glob("*.safetensors"))
+    parts = Counter(found[1] for name in names if (found := _PART.search(name)))
+    return next((f"{n} of {int(of)}" for of, n in parts.items() if n < int(of)), None)
 
 
 def _size(expert: Expert) -> str:

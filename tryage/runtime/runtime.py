@@ -47,7 +47,7 @@ from tryage.runtime.reading import (
     TokenClassificationPipeline,
     ZeroShotClassificationPipeline,
 )
-from tryage.runtime.streams import AsyncTextStream, TextStream, one_piece
+from tryage.runtime.streams import AsyncTextStream, Start, TextStream, one_piece
 
 _READING: dict[str, type[Pipeline]] = {
     kind.task: kind
@@ -127,6 +127,7 @@ class Runtime:
         self.endpoints = endpoints or EndpointOptions()
         self._memory: Memory | None = None
         self._pipelines: dict[str, AnyPipeline] = {}
+        self._making: dict[str, threading.Lock] = {}
         self._health: dict[str, ExpertHealth] = {}
         self._lock = threading.RLock()
 
@@ -194,7 +195,13 @@ class Runtime:
 
     def _pipeline(self, name: str) -> AnyPipeline:
         expert = self.library[name]
+        known = self._pipelines.get(name)
+        if known is not None:
+            return known
         with self._lock:
+            making = self._making.setdefault(name, threading.Lock())
+        # Fetching a model takes minutes, which calls of the others must not wait for.
+        with making:
             if name not in self._pipelines:
                 self._pipelines[name] = self._make(expert)
             return self._pipelines[name]
@@ -326,10 +333,21 @@ class Runtime:
         self, name: str, prompt: Prompt, **options: Any
     ) -> AsyncTextStream | AsyncEndpointStream:
         """Do what `stream` does, for ``async for``; the event loop stays free."""
-        pipeline = self._pipeline(name)
-        if isinstance(pipeline, GenerationPipeline | EndpointPipeline):
-            return pipeline.astream(prompt, **options)
-        return AsyncTextStream(one_piece(lambda: self.run(name, prompt, **options)))
+        import asyncio
+
+        known = self._pipelines.get(name)
+        if self.library[name].endpoint is not None:
+            known = self._pipeline(name)
+        if isinstance(known, GenerationPipeline | EndpointPipeline):
+            return known.astream(prompt, **options)
+
+        async def begin() -> Start:
+            pipeline = await asyncio.to_thread(self._pipeline, name)
+            if isinstance(pipeline, GenerationPipeline):
+                return pipeline.starting(prompt, **options)
+            return one_piece(lambda: self.run(name, prompt, **options))
+
+        return AsyncTextStream(begin)
 
     def _counting(self, name: str, *, whole: bool = True) -> _Counting:
         return _Counting(self._note, name, whole)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import wait
 from typing import TypeVar
 
@@ -127,10 +127,14 @@ class AsyncTextStream(AsyncIterator[str]):
 
     Attributes:
         answer: the whole answer with its counts, once the last piece was read; else None.
+
+    Args:
+        begin: gives what hands the call to its model; awaited, since a model may have to be
+            fetched first.
     """
 
-    def __init__(self, start: Start) -> None:
-        self._start = start
+    def __init__(self, begin: Callable[[], Awaitable[Start]]) -> None:
+        self._begin = begin
         self._request: Request | None = None
         self._pieces: asyncio.Queue[str | None] = asyncio.Queue()
         self._closed = False
@@ -144,8 +148,9 @@ class AsyncTextStream(AsyncIterator[str]):
             raise StopAsyncIteration
         try:
             if self._request is None:
+                start = await self._begin()
                 send = self._sender()
-                self._request = self._start(send, GivenUp())
+                self._request = start(send, GivenUp())
                 self._request.future.add_done_callback(lambda _: send(None))
             piece = await self._pieces.get()
             if piece is not None:
