@@ -29,9 +29,10 @@ from pydantic import ConfigDict
 from langchain_tryage.messages import routed_message
 from tryage import Expert, Library
 from tryage.binding import check_arguments
-from tryage.errors import PromptError
+from tryage.errors import ExpertError, PromptError
 from tryage.library import TEXT_GENERATION
 from tryage.runtime import Answer, Runtime
+from tryage.runtime.base import Pipeline
 
 _ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 _OPTIONS = ("chat", "max_new_tokens", "max_tokens", "seed", "stream", "temperature")
@@ -94,6 +95,22 @@ class _LocalModel(BaseLanguageModel[Any]):
         params["ls_max_tokens"] = options["max_new_tokens"]
         params["ls_temperature"] = options["temperature"]
         return params
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the tokens of a text, by the pipeline's own tokenizer.
+
+        Raises:
+            ExpertError: the expert is an endpoint, which keeps its tokenizer to itself.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        pipeline = self.runtime.load(self.expert)
+        if not isinstance(pipeline, Pipeline):
+            raise ExpertError(
+                f"expert {self.expert!r} is an endpoint, whose tokens cannot be counted here; "
+                "say how with custom_get_token_ids="
+            )
+        return pipeline.encode(text)
 
     def _options(self, stop: Sequence[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options of a call; what a pipeline cannot honour is refused, not dropped."""

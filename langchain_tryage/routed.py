@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from langchain_core.language_models import BaseLanguageModel
+from langchain_core.messages import BaseMessage, get_buffer_string
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 from pydantic import BaseModel, PrivateAttr
 
@@ -123,7 +125,10 @@ class Routed(BaseModel):
 
 
 class RoutedModel(Routed):
-    """A language model among them: what it tells tracers and caches of itself."""
+    """A language model among them: what it tells of itself, and how it counts tokens."""
+
+    if TYPE_CHECKING:  # a field of LangChain's model classes
+        custom_get_token_ids: Callable[[str], list[int]] | None
 
     @classmethod
     def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:
@@ -139,6 +144,39 @@ class RoutedModel(Routed):
     def _identifying_params(self) -> dict[str, Any]:
         experts = None if self.experts is None else list(self.experts)
         return {"router": self._label, "experts": experts}
+
+    def get_num_tokens(self, text: str) -> int:
+        """Return the most tokens that any expert counts in a text: who reads it is not decided."""
+        if self.custom_get_token_ids is not None:
+            return len(self.custom_get_token_ids(text))
+        return max(model.get_num_tokens(text) for model in self._models)
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Return the most tokens that any expert counts in messages."""
+        if self.custom_get_token_ids is not None:
+            texts = (get_buffer_string([message]) for message in messages)
+            return sum(self.get_num_tokens(text) for text in texts)
+        told = {} if tools is None else {"tools": tools}
+        return max(model.get_num_tokens_from_messages(messages, **told) for model in self._models)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the tokens of a text, if the caller said how they are counted.
+
+        Raises:
+            NotImplementedError: nobody said it, and each expert has a tokenizer of its own.
+        """
+        if self.custom_get_token_ids is None:
+            raise NotImplementedError(
+                "each expert has a tokenizer of its own; ask one of them, count with "
+                "get_num_tokens, or give custom_get_token_ids="
+            )
+        return self.custom_get_token_ids(text)
+
+    @property
+    def _models(self) -> list[BaseLanguageModel[Any]]:
+        return [expert.model for expert in self._binding.experts.values()]
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:

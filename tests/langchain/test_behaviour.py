@@ -13,6 +13,7 @@ import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import get_usage_metadata_callback
 from langchain_core.language_models import BaseChatModel, BaseLLM, FakeListLLM
+from langchain_core.messages import HumanMessage, trim_messages
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import ChatResult, LLMResult
 from langchain_core.prompts import ChatPromptTemplate
@@ -73,6 +74,29 @@ def test_the_graph_shows_the_experts(router, kit):
     for name in ("coder", "writer", "giant"):
         assert name in drawn
     assert ChatTryage(router, kit.experts()).get_graph().draw_mermaid()
+
+
+def test_tokens_are_counted_by_the_experts(router, kit):
+    """LangChain's own way loads a tokenizer from the Hub."""
+    experts = {
+        "coder": kit.Whole(label="coder", custom_get_token_ids=lambda text: list(map(ord, text))),
+        "writer": kit.Whole(label="writer", custom_get_token_ids=lambda text: [0]),
+    }
+    texts = {
+        name: FakeListLLM(responses=["x"], custom_get_token_ids=e.custom_get_token_ids)
+        for name, e in experts.items()
+    }
+    for model in (ChatTryage(router, experts), TryageLLM(router, texts)):
+        assert model.get_num_tokens("four") == 4
+        messages = [HumanMessage("four"), HumanMessage("more")]
+        assert model.get_num_tokens_from_messages(messages) == 2 * len("Human: four")
+        trimmed = trim_messages(messages, max_tokens=12, token_counter=model, strategy="last")
+        assert trimmed == messages[1:]
+        with pytest.raises(NotImplementedError, match="a tokenizer of its own"):
+            model.get_token_ids("four")
+        own = type(model)(router, model.experts, custom_get_token_ids=str.split)
+        assert (own.get_num_tokens("a b"), own.get_token_ids("a b")) == (2, ["a", "b"])
+        assert own.get_num_tokens_from_messages(messages) == 4
 
 
 async def test_caches_do_not_mix_routers(router, kit):

@@ -7,8 +7,8 @@ import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from langchain_tryage.pipelines import ChatTryagePipeline, TryagePipeline
-from tryage import Library
-from tryage.errors import ModelNotFoundError, PromptError
+from tryage import Expert, Library
+from tryage.errors import ExpertError, ModelNotFoundError, PromptError
 from tryage.runtime import Runtime
 
 TEXT = "The quiet river follows the"
@@ -76,6 +76,20 @@ async def test_chat_model_fills_the_last_human_message(runtime):
     assert (await model.ainvoke(messages)).content == message.content
     chunks = list(model.stream(messages))
     assert [chunk.content for chunk in chunks] == [message.content, ""]
+
+
+def test_tokens_are_counted_by_its_own_tokenizer(runtime):
+    tokenizer = runtime.load("prose-gpt").tokenizer
+    for kind in (TryagePipeline, ChatTryagePipeline):
+        model = kind(runtime=runtime, expert="prose-gpt")
+        assert model.get_token_ids(TEXT) == tokenizer(TEXT, add_special_tokens=False)["input_ids"]
+        assert model.get_num_tokens(TEXT) == len(model.get_token_ids(TEXT)) > 0
+    served = Expert(
+        name="far", model="far", endpoint={"url": "http://127.0.0.1:9/v1", "model": "x"}
+    )
+    far = ChatTryagePipeline(runtime=Runtime(Library([served])), expert="far")
+    with pytest.raises(ExpertError, match="custom_get_token_ids="):
+        far.get_num_tokens(TEXT)
 
 
 def test_one_model_without_a_library(tiny_causal, tmp_path):
