@@ -221,7 +221,8 @@ def page(results: dict[str, Any]) -> str:
         f"{both['hypervolume']:.3f}{_rays(both)}. Cost at shares of the best single expert's "
         f"score, read off the router's hull with the results known, in % of that expert's: "
         f"{_equal(results)}. The second table needs no such knowledge: weights found on the "
-        "training folds by `calibrate`, plain means over the prompts left out; the best single expert is the training folds' too.",
+        "training folds by `calibrate`, plain means over the prompts left out; the best single "
+        "expert is the training folds' too.",
     ]
     return "\n".join(lines)
 
