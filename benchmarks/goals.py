@@ -215,15 +215,22 @@ def page(results: dict[str, Any]) -> str:
         f"{results['prompts']} prompts of routerbench11, five folds, {results['command']}. AIQ: "
         "area under the non-decreasing concave hull of mean score over mean cost, over the range "
         "from the cheapest to the dearest single expert, in %; means over groups of the group's "
-        "mean. Over verbosity instead of cost: router "
+        f"mean.{_behind(rows)} Over verbosity instead of cost: router "
         f"{100 * words['aiq']:.2f}, mixtures {100 * rest['zero_router']['aiq']:.2f}, oracle "
         f"{100 * rest['oracle']['aiq']:.2f}. Both goals at once: hypervolume "
         f"{both['hypervolume']:.3f}{_rays(both)}. Cost at shares of the best single expert's "
         f"score, read off the router's hull with the results known, in % of that expert's: "
         f"{_equal(results)}. The second table needs no such knowledge: weights found on the "
-        "training folds by `calibrate`, plain means over the prompts left out; the best single expert is the training folds' too.",
+        "training folds by `calibrate`, plain means over the prompts left out; the best single "
+        "expert is the training folds' too.",
     ]
     return "\n".join(lines)
+
+
+def _behind(rows: dict[str, dict[str, Any]]) -> str:
+    """Name the rows in which mixtures of single experts are ahead of the router."""
+    names = [n for n, f in rows.items() if f["aiq"] < f["references"]["zero_router"]["aiq"]]
+    return f" Mixtures are ahead in: {', '.join(names)}." if names else ""
 
 
 def _rays(found: dict[str, Any]) -> str:
