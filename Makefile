@@ -76,7 +76,7 @@ bench-adapters: $(READY)
 	$(BIN)/python benchmarks/adapters_llama_index.py || failed=1; \
 	exit $$failed
 
-# Batching, the memory budget, dispatch's own time and the soak: some ten minutes.
+# Batching, the memory budget, dispatch's own time and the soak, twice: some ten minutes.
 bench-runtime: $(READY)
 	$(BIN)/python benchmarks/runtime.py
 

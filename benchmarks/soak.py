@@ -1,20 +1,27 @@
-"""The soak: thousands of mixed calls, local and served, with faults injected into all of them."""
+"""The soak: thousands of mixed calls, local and served, with faults injected into all of them.
+
+``python benchmarks/soak.py`` prints its figures as JSON; ``--help`` names the counts of calls.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
+import json
+import logging
+import os
 import random
-import resource
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from small_models import small_library
@@ -33,7 +40,7 @@ from tryage.dispatch import (
 from tryage.errors import DispatchError, ExpertError
 from tryage.library import Endpoint
 from tryage.runtime import EndpointOptions, Runtime
-from tryage.runtime.memory import bytes_in_use
+from tryage.runtime.memory import _give_back, bytes_in_use
 
 FAULTS = ("raise", "hang", "cut", "nonsense", "memory")
 SHARE = 0.15
@@ -196,8 +203,16 @@ def told(error: Exception) -> str:
     return "refused with its reason" if isinstance(error, DispatchError) else "cut, with its reason"
 
 
-def settled() -> tuple[int, int]:
-    """Return threads and bytes, once what ends by itself has ended."""
+class Settled(NamedTuple):
+    """What is left once what ends by itself has ended, and freed memory is given back."""
+
+    threads: int
+    memory: int
+    objects: int
+
+
+def settled() -> Settled:
+    """Wait for the runtime's threads, collect garbage, trim the heap, and look."""
     limit = time.monotonic() + 10
     while time.monotonic() < limit:
         busy = [t for t in threading.enumerate() if t.name.startswith("tryage")]
@@ -205,34 +220,56 @@ def settled() -> tuple[int, int]:
             break
         busy[0].join(0.1)
     gc.collect()
-    from tryage.runtime.memory import _give_back
-
     _give_back("cpu")
-    return threading.active_count(), bytes_in_use("cpu") or 0
+    return Settled(threading.active_count(), bytes_in_use("cpu") or 0, len(gc.get_objects()))
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process took; what its parent took does not count."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def run_calls(soak: Soak, calls: int) -> Counter[str]:
     """Make calls, half of them blocking in threads, half on an event loop."""
     ends: Counter[str] = Counter()
+    lock = threading.Lock()
+    # Workers share a counter: thousands of tasks made beforehand would be the most of the memory.
+    sync_numbers, async_numbers = iter(range(calls // 2)), iter(range(calls - calls // 2))
+
+    def note(end: str) -> None:
+        with lock:
+            ends[end] += 1
+
+    def blocking() -> None:
+        for number in sync_numbers:
+            note(soak.blocking(number))
+
+    async def unblocking() -> None:
+        for number in async_numbers:
+            note(await soak.unblocking(number))
+
+    async def all_unblocking() -> None:
+        await asyncio.gather(*(unblocking() for _ in range(WORKERS)))
+
     with ThreadPoolExecutor(WORKERS) as pool:
-        blocking = [pool.submit(soak.blocking, number) for number in range(calls // 2)]
-
-        async def unblocking() -> None:
-            gate = asyncio.Semaphore(WORKERS)
-
-            async def one(number: int) -> None:
-                async with gate:
-                    ends[await soak.unblocking(number)] += 1
-
-            await asyncio.gather(*(one(number) for number in range(calls - calls // 2)))
-
-        asyncio.run(unblocking())
-        ends.update(future.result() for future in blocking)
+        workers = [pool.submit(blocking) for _ in range(WORKERS)]
+        asyncio.run(all_unblocking())
+        for worker in workers:
+            worker.result()
     return ends
 
 
-def soak(root: Path, calls: int, seed: int = 0) -> dict[str, Any]:
-    """Run the soak; returns its figures."""
+def soak(root: Path, calls: int, warm_up: int, further: int, seed: int = 0) -> dict[str, Any]:
+    """Run the soak; returns its figures.
+
+    Args:
+        root: where the models are saved.
+        calls: of the soak.
+        warm_up: calls before it begins; what is loaded and cached once is part of the beginning.
+        further: calls after it, which tell whether memory goes on growing.
+        seed: of the orders and faults.
+    """
     server = Path(__file__).with_name("fault_server.py")
     with subprocess.Popen(
         [sys.executable, str(server)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -248,22 +285,50 @@ def soak(root: Path, calls: int, seed: int = 0) -> dict[str, Any]:
         patience = EndpointOptions(retries=1, backoff=0.01)
         with Runtime(library, endpoints=patience) as runtime:
             runtime.warm_up()
-            run_calls(Soak(runtime, seed + 1), calls // 5)
-            threads, memory = settled()
+            run_calls(Soak(runtime, seed + 1), warm_up)
+            before = settled()
             tested = Soak(runtime, seed)
             started = time.perf_counter()
             ends = run_calls(tested, calls)
             seconds = time.perf_counter() - started
-            threads_after, memory_after = settled()
+            after = settled()
+            run_calls(Soak(runtime, seed + 2), further)
+            later = settled()
         process.stdin.close()
     return {
         "calls": calls,
-        "calls_before_it_began": calls // 5,
+        "calls_before_it_began": warm_up,
+        "calls_after_it_ended": further,
         "seconds": seconds,
         "ends": dict(ends),
         "without_an_end": calls - sum(ends.values()) + ends["refused without a reason"],
         "faults_injected": dict(tested.met),
-        "threads": {"before": threads, "after": threads_after},
-        "memory_mb": {"before": memory / 1e6, "after": memory_after / 1e6},
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+        "threads": {"before": before.threads, "after": after.threads, "later": later.threads},
+        "memory_mb": {
+            "before": before.memory / 1e6,
+            "after": after.memory / 1e6,
+            "later": later.memory / 1e6,
+        },
+        "python_objects": {"before": before.objects, "after": after.objects},
+        "malloc_arena_max": os.environ.get("MALLOC_ARENA_MAX"),
+        "peak_memory_mb": peak_bytes() / 1e6,
     }
+
+
+def main() -> None:
+    import torch
+
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
+    parser.add_argument("--calls", type=int, default=10_000)
+    parser.add_argument("--warm-up", type=int, default=10_000)
+    parser.add_argument("--further", type=int, default=10_000)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        found = soak(Path(folder), args.calls, args.warm_up, args.further)
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
