@@ -21,7 +21,7 @@ from langchain_core.tools import BaseTool
 
 from langchain_tryage.annotating import annotated_chunk, annotated_result, told
 from langchain_tryage.chat_plans import ChatPlan, ChatPlans
-from langchain_tryage.delegation import ChatExpert
+from langchain_tryage.delegation import ChatExpert, with_stop
 from langchain_tryage.off_loop import off_loop
 from langchain_tryage.routed import RoutedModel
 from langchain_tryage.signatures import inspected
@@ -141,7 +141,7 @@ class ChatTryage(RoutedModel, BaseChatModel):
             params.setdefault("ls_model_name", self._label)
             return params
         expert: ChatExpert = self._binding.experts[decision.expert]
-        params = expert.model._get_ls_params(stop=stop, **{**expert.kwargs, **kwargs})
+        params = expert.model._get_ls_params(**with_stop(stop, expert.kwargs, kwargs))
         params.setdefault("ls_model_name", decision.expert)
         return params
 

@@ -136,8 +136,15 @@ class ChatExpert:
         tools = asked.pop("tools", None)
         if tools or (tools is not None and "response_format" in asked):
             model, asked = _unwrap(self.name, model.bind_tools(originals(tools), **asked))
-        arguments = {**self.kwargs, **asked}
-        return model, arguments if stop is None else {**arguments, "stop": stop}
+        return model, with_stop(stop, self.kwargs, asked)
+
+
+def with_stop(
+    stop: list[str] | None, bound: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Join the arguments of a call and those bound to its model; the call's are the stronger."""
+    arguments = {"stop": None, **bound, **given}
+    return arguments if stop is None else {**arguments, "stop": stop}
 
 
 @contextmanager

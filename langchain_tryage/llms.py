@@ -16,6 +16,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_tryage.annotating import TOP, told
 from langchain_tryage.asking import asked_goals
+from langchain_tryage.delegation import with_stop
 from langchain_tryage.off_loop import off_loop
 from langchain_tryage.routed import RoutedModel
 from langchain_tryage.text_delegation import TextExpert
@@ -106,7 +107,7 @@ class TryageLLM(RoutedModel, BaseLLM):
             params.setdefault("ls_model_name", self._label)
             return params
         expert: TextExpert = self._binding.experts[chosen]
-        params = expert.model._get_ls_params(stop=stop, **{**expert.kwargs, **kwargs})
+        params = expert.model._get_ls_params(**with_stop(stop, expert.kwargs, kwargs))
         params.setdefault("ls_model_name", str(chosen))
         return params
 

@@ -174,11 +174,17 @@ def _messages(part: Any) -> Sequence[BaseMessage]:
 
 
 def routed_message(messages: Sequence[BaseMessage]) -> BaseMessage:
-    """Return the last human message, or the last of all where there is none."""
+    """Return the last human message that holds text, or the last of all that does.
+
+    A message may hold an image alone; what was written before it is then all there is to read.
+    """
     if not messages:
         raise PromptError("the list of messages is empty; there is nothing to route")
-    human = (message for message in reversed(messages) if isinstance(message, HumanMessage))
-    return next(human, messages[-1])
+    for kind in (HumanMessage, BaseMessage):
+        for message in reversed(messages):
+            if isinstance(message, kind) and _text(message).strip():
+                return message
+    return messages[-1]
 
 
 def _text(message: BaseMessage) -> str:

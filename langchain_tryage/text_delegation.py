@@ -19,7 +19,7 @@ from langchain_core.language_models.llms import (
 from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables import RunnableBinding
 
-from langchain_tryage.delegation import answering
+from langchain_tryage.delegation import answering, with_stop
 from tryage.binding import wrong_expert
 from tryage.dispatch import aclose, nothing, present
 
@@ -63,11 +63,13 @@ class TextExpert(NamedTuple):
     ) -> LLMResult:
         """Answer prompts, through the model's cache."""
         model = self.model
-        found, key, rows, missing = get_prompts(self._params(stop), prompts, model.cache)
+        given = with_stop(stop, self.kwargs, kwargs)
+        params = self._params(given["stop"])
+        found, key, rows, missing = get_prompts(params, prompts, model.cache)
         output: dict[str, Any] | None = {}
         if missing:
             with answering(self.name):
-                made = model._generate(missing, stop=stop, **{**self.kwargs, **kwargs})
+                made = model._generate(missing, **given)
                 output = update_cache(model.cache, found, key, rows, made, prompts)
         return LLMResult(generations=[found[i] for i in range(len(prompts))], llm_output=output)
 
@@ -76,11 +78,13 @@ class TextExpert(NamedTuple):
     ) -> LLMResult:
         """Answer prompts, through the model's cache."""
         model = self.model
-        found, key, rows, missing = await aget_prompts(self._params(stop), prompts, model.cache)
+        given = with_stop(stop, self.kwargs, kwargs)
+        params = self._params(given["stop"])
+        found, key, rows, missing = await aget_prompts(params, prompts, model.cache)
         output: dict[str, Any] | None = {}
         if missing:
             with answering(self.name):
-                made = await model._agenerate(missing, stop=stop, **{**self.kwargs, **kwargs})
+                made = await model._agenerate(missing, **given)
                 output = await aupdate_cache(model.cache, found, key, rows, made, prompts)
         return LLMResult(generations=[found[i] for i in range(len(prompts))], llm_output=output)
 
@@ -91,7 +95,7 @@ class TextExpert(NamedTuple):
         if type(self.model)._stream is BaseLLM._stream:
             yield self._as_chunk(self.generate([prompt], stop, kwargs))
             return
-        chunks = self.model._stream(prompt, stop=stop, **{**self.kwargs, **kwargs})
+        chunks = self.model._stream(prompt, **with_stop(stop, self.kwargs, kwargs))
         yield from present(self.name, chunks)
 
     async def astream(
@@ -102,7 +106,7 @@ class TextExpert(NamedTuple):
         if kind._astream is BaseLLM._astream and kind._stream is BaseLLM._stream:
             yield self._as_chunk(await self.agenerate([prompt], stop, kwargs))
             return
-        chunks = self.model._astream(prompt, stop=stop, **{**self.kwargs, **kwargs})
+        chunks = self.model._astream(prompt, **with_stop(stop, self.kwargs, kwargs))
         chunks = present(self.name, chunks)
         try:
             async for chunk in chunks:

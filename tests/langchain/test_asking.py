@@ -1,5 +1,6 @@
 """What a call may ask: goals, limits, which text is routed, and to stay with an expert."""
 
+import asyncio
 import pickle
 import subprocess
 import sys
@@ -59,7 +60,10 @@ async def test_event_streams_of_every_version_heed_the_goals_of_a_call(router, k
             messages = [last["data"]["output"]]
         else:
             events = await model.astream_events(kit.code, config, version="v3")
+            async for _ in events:
+                pass
             messages = [await events.output]
+            await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
             messages.append(model.stream_events(kit.code, config, version="v3").output)
             messages.append(
                 model.stream_events(kit.prose, config, version="v3", model="writer").output

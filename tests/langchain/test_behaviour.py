@@ -268,19 +268,26 @@ async def test_a_text_model_s_answer_of_nothing_fails_over(router, kit, nothing)
 
 @pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
 async def test_input_that_comes_in_pieces_is_put_together(router, kit, kind):
-    model = kind(router, kit.experts())
+    experts = kit.experts()
+    model = kind(router, experts)
     pieces = [kit.code[:20], kit.code[20:]]
+    config = {"tags": ["mine"], "callbacks": [heard := kit.Recorder()]}
+    given = {"config": config, "stop": ["return"], "top_k": 3}
 
     async def apieces():
         for piece in pieces:
             yield piece
 
     for chunks in (
-        list(model.transform(iter(pieces))),
-        [chunk async for chunk in model.atransform(apieces())],
+        list(model.transform(iter(pieces), **given)),
+        [chunk async for chunk in model.atransform(apieces(), **given)],
     ):
-        assert "".join(chunk.content for chunk in chunks) == f"coder says {kit.code}"
+        said = f"coder says {kit.code}".partition("return")[0]
+        assert "".join(chunk.content for chunk in chunks) == said
         assert sum("tryage" in chunk.response_metadata for chunk in chunks) == 1
+    for call, start in zip(experts["coder"]._calls, heard.starts, strict=True):
+        assert (call["stop"], call["kwargs"]) == (["return"], {"top_k": 3})
+        assert {"mine", "expert:coder"} <= set(start["tags"])
 
 
 @pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])

@@ -210,6 +210,15 @@ def test_arguments_reach_the_expert(router, kit):
     assert message.content == "coder "
 
 
+async def test_a_stop_bound_to_an_expert_holds_unless_the_call_has_one(router, kit):
+    expert = kit.Streaming(label="coder")
+    model = ChatTryage(router, {"coder": expert.bind(stop=["total"])})
+    for message in await every_way(model, kit.code):
+        assert message.content == f"coder says {kit.code}".partition("total")[0]
+    other = model.invoke(kit.code, stop=["says"])
+    assert other.content == "coder "
+
+
 def test_flags(router, kit):
     text = f"{kit.code} {FLAG}"
     experts = kit.experts()

@@ -167,6 +167,15 @@ def test_arguments_and_stop_reach_the_expert(router, kit):
     assert of_each["coder"]._calls[0]["kwargs"] == {"temperature": 0.2, "top_k": 3}
 
 
+async def test_a_stop_bound_to_an_expert_holds_unless_the_call_has_one(router, kit):
+    for kind in (WholeText, StreamingText):
+        expert = kind(label="coder")
+        model = TryageLLM(router, {"coder": expert.bind(stop=["total"])})
+        for text in await every_way(model, kit.code):
+            assert text == expert.invoke(kit.code, stop=["total"])
+        assert model.invoke(kit.code, stop=["says"]) == expert.invoke(kit.code, stop=["says"])
+
+
 def test_the_expert_s_cache_works_and_holds_no_decision(router, kit):
     cache = InMemoryCache()
     of_each = {"coder": WholeText(label="coder", cache=cache)}

@@ -7,10 +7,10 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
-from langchain_tryage import ChatTryage
+from langchain_tryage import ChatTryage, TryageRouter
 from langchain_tryage.tools import NeutralTool, common_profile
 from tryage import Library, Router
-from tryage.errors import NoEligibleExpertError
+from tryage.errors import NoEligibleExpertError, PromptError
 
 IMAGE = {"type": "image", "url": "https://example.org/cat.png"}
 
@@ -133,6 +133,17 @@ def test_images_go_to_experts_that_read_them(router, kit):
     why = {row["expert"]: row.get("reason") for row in told["ranking"]}
     assert why["coder"] == "the call holds image content, which it does not read"
     assert model.invoke(kit.code).response_metadata["tryage"]["expert"] == "coder"
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
+def test_an_image_alone_is_routed_by_what_was_written_before(router, kit, kind):
+    picture = HumanMessage([{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}])
+    model = kind(router, kit.experts())
+    for text, name in ((kit.code, "coder"), (kit.prose, "writer")):
+        message = model.invoke([HumanMessage(text), AIMessage("I see."), picture])
+        assert message.response_metadata["tryage"]["expert"] == name
+    with pytest.raises(PromptError, match="the prompt is empty"):
+        model.invoke([picture])
 
 
 async def test_pipelines_refuse_tools_and_images_before_they_are_loaded(tiny_router):
