@@ -14,23 +14,19 @@ the best single expert there. No test prompt is used.
 from __future__ import annotations
 
 import argparse
-import json
-import logging
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data import data_folder, facts, fill_in
+from data import data_folder, facts
+from publishing import publish
 
 from tryage import ScoreTable
 from tryage.encoders import StaticEncoder
 from tryage.evaluation.metrics import macro_mean, measured_cells
 from tryage.evaluation.references import expected_losses
 from tryage.predictors import ClustersPredictor
-
-logger = logging.getLogger("elsewhere")
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "elsewhere.json"
@@ -125,15 +121,14 @@ def page(results: dict[str, Any]) -> str:
 def main() -> None:
     """Read the arguments; measure or only render."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
-    parser.add_argument("--render", action="store_true", help="fill in the page, measure nothing")
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    if not args.render:
-        results = facts("python benchmarks/elsewhere.py") | measure(data_folder())
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    text = page(json.loads(RESULTS.read_text(encoding="utf-8")))
-    logger.info("%s", "filled in" if fill_in(PAGE, text, MARKS) else "the page has no marks")
-    logger.info("%s", text)
+    publish(
+        lambda _: facts("python benchmarks/elsewhere.py") | measure(data_folder()),
+        page,
+        results=RESULTS,
+        page=PAGE,
+        marks=MARKS,
+        parser=parser,
+    )
 
 
 if __name__ == "__main__":

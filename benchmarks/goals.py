@@ -12,18 +12,16 @@ that was fitted without it. Settings are the defaults; nothing was chosen on the
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import os
 import platform
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data import data_folder, fill_in
+from data import data_folder
 from numpy.typing import NDArray
+from publishing import publish
 
 from tryage import Expert, Library, Router, ScoreTable
 from tryage.cli.pictures import draw_front
@@ -33,7 +31,6 @@ from tryage.evaluation.sweeps import RAYS
 from tryage.goals import GOALS
 from tryage.training import split_folds
 
-logger = logging.getLogger("goals")
 Array = NDArray[np.float64]
 
 HERE = Path(__file__).parent
@@ -246,15 +243,9 @@ def _equal(results: dict[str, Any]) -> str:
 def main() -> None:
     """Read the arguments; measure or only render."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
-    parser.add_argument("--render", action="store_true", help="fill in the page, measure nothing")
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    if not args.render:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(run(data_folder()), indent=1) + "\n", encoding="utf-8")
-    text = page(json.loads(RESULTS.read_text(encoding="utf-8")))
-    logger.info("%s", "filled in" if fill_in(PAGE, text, MARKS) else "the page has no marks")
-    logger.info("%s", text)
+    publish(
+        lambda _: run(data_folder()), page, results=RESULTS, page=PAGE, marks=MARKS, parser=parser
+    )
 
 
 if __name__ == "__main__":

@@ -14,16 +14,15 @@ used.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from data import data_folder, facts, fill_in
+from data import data_folder, facts
 from numpy.typing import NDArray
+from publishing import publish
 
 from tryage import ScoreTable
 from tryage.encoders import CachedEncoder, StaticEncoder
@@ -163,23 +162,20 @@ def page(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def measure(_: argparse.Namespace) -> dict[str, Any]:
+    """Run every case."""
+    folder = data_folder() / "routing"
+    found = {}
+    for name, case in CASES.items():
+        found[name] = run(ScoreTable.read(folder / f"{case.table}.jsonl.gz"), case)
+        logger.info("%s: %s", name, found[name])
+    return facts("python benchmarks/new_expert.py") | {"cases": found}
+
+
 def main() -> None:
     """Read the arguments; measure or only render."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
-    parser.add_argument("--render", action="store_true", help="fill in the page, measure nothing")
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    if not args.render:
-        folder = data_folder() / "routing"
-        found = {}
-        for name, case in CASES.items():
-            found[name] = run(ScoreTable.read(folder / f"{case.table}.jsonl.gz"), case)
-            logger.info("%s: %s", name, found[name])
-        results = facts("python benchmarks/new_expert.py") | {"cases": found}
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    text = page(json.loads(RESULTS.read_text(encoding="utf-8")))
-    logger.info("%s", "filled in" if fill_in(PAGE, text, MARKS) else "the page has no marks")
-    logger.info("%s", text)
+    publish(measure, page, results=RESULTS, page=PAGE, marks=MARKS, parser=parser)
 
 
 if __name__ == "__main__":

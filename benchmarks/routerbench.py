@@ -15,16 +15,15 @@ folds' prompts of the task, as a router has to choose.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data import data_folder, facts, fill_in
+from data import data_folder, facts
 from numpy.typing import NDArray
+from publishing import publish
 
 from tryage import ScoreTable
 from tryage.encoders import CachedEncoder, StaticEncoder
@@ -175,15 +174,14 @@ def page(results: dict[str, Any]) -> str:
 def main() -> None:
     """Read the arguments; measure or only render."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
-    parser.add_argument("--render", action="store_true", help="fill in the page, measure nothing")
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    if not args.render:
-        results = facts("python benchmarks/routerbench.py") | run(data_folder())
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    text = page(json.loads(RESULTS.read_text(encoding="utf-8")))
-    logger.info("%s", "filled in" if fill_in(PAGE, text, MARKS) else "the page has no marks")
-    logger.info("%s", text)
+    publish(
+        lambda _: facts("python benchmarks/routerbench.py") | run(data_folder()),
+        page,
+        results=RESULTS,
+        page=PAGE,
+        marks=MARKS,
+        parser=parser,
+    )
 
 
 if __name__ == "__main__":

@@ -13,22 +13,19 @@ told was measured on its test prompts. Settings are the defaults.
 from __future__ import annotations
 
 import argparse
-import json
-import logging
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data import facts, fill_in
+from data import facts
 from numpy.typing import NDArray
+from publishing import publish
 
 from tryage import Goals, Router, ScoreTable
 from tryage.cli.pictures import draw_front
 from tryage.evaluation.intervals import bootstrap_intervals
 from tryage.evaluation.metrics import macro_mean, measured_cells
 
-logger = logging.getLogger("size")
 Array = NDArray[np.float64]
 
 HERE = Path(__file__).parent
@@ -150,20 +147,18 @@ def page(results: dict[str, Any]) -> str:
     )
 
 
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the folder of a quickstart."""
+    if args.folder is None:
+        raise SystemExit("name the folder that `tryage quickstart --out` wrote, or say --render")
+    return run(args.folder)
+
+
 def main() -> None:
     """Read the arguments; measure or only render."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
     parser.add_argument("folder", nargs="?", type=Path, help="what `tryage quickstart --out` wrote")
-    parser.add_argument("--render", action="store_true", help="fill in the page, measure nothing")
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    if not args.render:
-        if args.folder is None:
-            parser.error("name the folder that `tryage quickstart --out` wrote, or say --render")
-        RESULTS.write_text(json.dumps(run(args.folder), indent=1) + "\n", encoding="utf-8")
-    text = page(json.loads(RESULTS.read_text(encoding="utf-8")))
-    logger.info("%s", "filled in" if fill_in(PAGE, text, MARKS) else "the page has no marks")
-    logger.info("%s", text)
+    publish(measure, page, results=RESULTS, page=PAGE, marks=MARKS, parser=parser)
 
 
 if __name__ == "__main__":

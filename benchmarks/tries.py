@@ -15,17 +15,16 @@ training folds, which needs the group's label. No test prompt is used.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data import data_folder, facts, fill_in
+from data import data_folder, facts
 from numpy.typing import NDArray
+from publishing import publish
 from vectors import StoredEncoder, kept
 
 from tryage import Library, ScoreTable
@@ -222,30 +221,27 @@ def page(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Run every try that the arguments bring models for."""
+    whole = ScoreTable.read(data_folder() / "routing" / "open7_train.jsonl.gz")
+    table = replace(whole, targets={})
+    minilm = StoredEncoder(args.minilm) if args.minilm else None
+    options = [" --minilm DIR"] * bool(args.minilm) + [" --probes DIR"] * bool(args.probes)
+    return facts(f"python benchmarks/tries.py{''.join(options)}") | {
+        "seeds": SEEDS,
+        "prompts": len(table),
+        "train_sha256": whole.hash,
+        "stored_probabilities": stored_probabilities(whole),
+        "tries": tries(table, minilm, args.probes),
+    }
+
+
 def main() -> None:
     """Read the arguments; measure or only render."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
     parser.add_argument("--minilm", help="folder of all-MiniLM-L6-v2")
     parser.add_argument("--probes", type=Path, help="folder of a quickstart")
-    parser.add_argument("--render", action="store_true", help="fill in the page, measure nothing")
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    if not args.render:
-        whole = ScoreTable.read(data_folder() / "routing" / "open7_train.jsonl.gz")
-        table = replace(whole, targets={})
-        minilm = StoredEncoder(args.minilm) if args.minilm else None
-        options = [" --minilm DIR"] * bool(args.minilm) + [" --probes DIR"] * bool(args.probes)
-        results = facts(f"python benchmarks/tries.py{''.join(options)}") | {
-            "seeds": SEEDS,
-            "prompts": len(table),
-            "train_sha256": whole.hash,
-            "stored_probabilities": stored_probabilities(whole),
-            "tries": tries(table, minilm, args.probes),
-        }
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    text = page(json.loads(RESULTS.read_text(encoding="utf-8")))
-    logger.info("%s", "filled in" if fill_in(PAGE, text, MARKS) else "the page has no marks")
-    logger.info("%s", text)
+    publish(measure, page, results=RESULTS, page=PAGE, marks=MARKS, parser=parser)
 
 
 if __name__ == "__main__":

@@ -179,6 +179,7 @@ def test_examples_run(example, tmp_path):
     ("page", "results", "module"),
     [
         ("runtime.md", "runtime.json", "runtime_table"),
+        ("speed.md", "speed.json", "speed_table"),
         ("llama-index.md", "adapters_llama_index.json", "adapters_llama_index_table"),
         ("security.md", "hostile_prefixes.json", "hostile_prefixes_table"),
     ],
