@@ -32,7 +32,7 @@ def corpora(paper, tmp_path_factory):
     rng = random.Random(0)
     for domain in paper.plan.DOMAINS:
         (folder / domain).mkdir()
-        for split, count in (("train", 8), ("valid", 12), ("test", 6)):
+        for split, count in (("train", 40), ("valid", 6), ("test", 6)):
             rows = [
                 {
                     "text": f"{domain} " + " ".join(rng.choices([*WORDS, domain], k=90)) + ".",
@@ -111,9 +111,18 @@ def test_no_document_serves_two_splits_or_an_expert(paper, corpora):
         }
         for split in paper.texts.SPLITS
     }
-    assert not documents["train"] & documents["valid"]
     for name, found in documents.items():
-        assert {doc.split("-")[0] for _, doc in found} == {"test" if name == "test" else "valid"}
+        assert {doc.split("-")[0] for _, doc in found} == {name}
+    seen = {
+        text
+        for one in paper.plan.EXPERTS
+        for text in paper.texts.training_texts(corpora, one, 10**9)
+    }
+    seen |= {text for some in paper.choosing.domain_texts(corpora, 10**9).values() for text in some}
+    asked = paper.texts.cut_prompts(corpora, "train", {**COUNTS, "documents": 99})
+    whole = {cut.text for cut in asked if cut.group == "documents"}
+    assert seen and whole
+    assert not seen & whole
 
 
 def test_an_expert_measures_as_labelling_does(paper, corpora, trained):

@@ -14,12 +14,15 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from paper.plan import PROCESSES
 from paper.texts import Cut
 from tryage.errors import ExpertError
 from tryage.files import write_text
@@ -107,22 +110,17 @@ def measure_split(
     key = hashlib.sha256(
         json.dumps([[cut.id, cut.text] for cut in cuts] + [passes, draws]).encode()
     ).hexdigest()
-    runtime = Runtime(library, device=device)
+    paths = {name: folder / f"{name}.json" for name in library.names}
+    missing = [name for name, path in paths.items() if not path.is_file()]
+    with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
+        made = [
+            pool.submit(_measure, library, name, cuts, passes, draws, device) for name in missing
+        ]
+        for name, future in zip(missing, made, strict=True):
+            write_text(paths[name], json.dumps({"key": key, **future.result()}) + "\n")
+            logger.info("measured %s (%s)", name, folder.name)
     found = {}
-    for name in library.names:
-        path = folder / f"{name}.json"
-        if not path.is_file():
-            pipeline = runtime.load(name)
-            logger.info("measuring %s (%s)", name, folder.name)
-            measured = measure_expert(pipeline, cuts, passes=passes, draws=draws)
-            runtime.unload(name)
-            kept = {
-                "key": key,
-                "loss": measured.loss.tolist(),
-                "accuracy": measured.accuracy.tolist(),
-                "seconds": measured.seconds,
-            }
-            write_text(path, json.dumps(kept) + "\n")
+    for name, path in paths.items():
         data = json.loads(path.read_text(encoding="utf-8"))
         if data.pop("key") != key:
             raise SystemExit(f"{path} was measured on other prompts; give a new folder")
@@ -130,6 +128,22 @@ def measure_split(
             np.array(data["loss"]), np.array(data["accuracy"]), float(data["seconds"])
         )
     return found
+
+
+def _measure(
+    library: Library, name: str, cuts: Sequence[Cut], passes: int, draws: int, device: str
+) -> dict[str, Any]:
+    """Measure one expert in a process of its own; return what its file holds."""
+    import torch
+
+    torch.set_num_threads(1)
+    pipeline = Runtime(library, device=device).load(name)
+    measured = measure_expert(pipeline, cuts, passes=passes, draws=draws)
+    return {
+        "loss": measured.loss.tolist(),
+        "accuracy": measured.accuracy.tolist(),
+        "seconds": measured.seconds,
+    }
 
 
 def measure_expert(pipeline: Any, cuts: Sequence[Cut], *, passes: int, draws: int) -> Losses:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from paper.plan import Plan, Trained, smoke
+from paper.plan import PROCESSES, Plan, Trained, smoke
 from paper.texts import training_texts
 from tryage.files import write_text
 from tryage.library import Library
@@ -25,8 +25,6 @@ from tryage.sources import expert_of
 
 STRETCH = 100
 """Steps between two lines of a log; the trainer writes its checkpoints as often."""
-
-PROCESSES = 2
 
 
 def train_all(plan: Plan, work: Path, corpora: Path, *, tiny: bool = False) -> None:
