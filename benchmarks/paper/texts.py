@@ -12,6 +12,7 @@ import numpy as np
 from data import read_jsonl
 
 from paper.plan import DOMAINS, Trained
+from tryage.labeling.words import words
 
 SHORTEST, LONGEST = 80, 160
 """Characters of an excerpt."""
@@ -122,7 +123,8 @@ def cut_prompts(corpora: Path, split: str, counts: Mapping[str, int]) -> list[Cu
                 other[int(rng.integers(len(other)))],
             ]
             cuts.append(_cut(split, "mixtures", i, [_range(row, *HALF, rng) for row in pair]))
-    return cuts
+    # A stretch of a table or of ruled lines has no word to hide.
+    return [cut for cut in cuts if words(cut.text)]
 
 
 def _rows(corpora: Path, split: str, domain: str) -> list[dict[str, Any]]:
