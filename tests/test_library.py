@@ -78,7 +78,11 @@ def test_a_date_that_does_not_exist(tmp_path):
 
 
 def test_what_stands_in_an_endpoint_is_not_repeated(tmp_path):
-    for endpoint in ("https://user:hunter2@host", {"url": "https://user:hunter2@host"}):
+    for endpoint in (
+        "https://user:hunter2@host",
+        {"url": "https://user:hunter2@host"},
+        {"url": "https://host", "key_env": "hf_hunter2" + "x" * 20},
+    ):
         path = write(tmp_path / "l.yaml", {"experts": [expert(endpoint=endpoint)]})
         with pytest.raises(LibraryError) as caught:
             Library.read(path)

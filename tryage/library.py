@@ -32,6 +32,10 @@ FILL_MASK = "fill-mask"
 MASK = "[MASK]"
 """The neutral mark: a prompt that holds it asks for fill-mask, whatever an expert's own mark."""
 
+_VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+_KEY = re.compile("[a-z]{2,4}_[A-Za-z0-9]{16,}")
+"""Keys such as ``hf_...`` and ``gsk_...`` could be names of variables as well; nobody's are."""
+
 
 def asked_task(prompt: str) -> str:
     """Return the task that a prompt asks for where nobody names one."""
@@ -112,7 +116,7 @@ class Endpoint(_Record):
     @field_validator("key_env")
     @classmethod
     def _a_name_of_a_variable(cls, name: str | None) -> str | None:
-        if name is not None and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
+        if name is not None and (not _VARIABLE.fullmatch(name) or _KEY.fullmatch(name)):
             raise ValueError(
                 "not the name of an environment variable; put the key itself into one, and its "
                 "name here"

@@ -11,7 +11,7 @@ from tryage.errors import ExpertError
 
 T = TypeVar("T")
 
-_LONGEST_ERROR = 200
+_LONGEST_ERROR = 400
 _SAYS = r"\\*[\"']?\]?(?:\s+provided)?\s*[:=]\s*"
 _QUOTED = r"\\*\"(?:\\.|[^\"\\])*\"?|\\*'(?:\\.|[^'\\])*'?"
 _SECRETS = re.compile(
@@ -141,14 +141,15 @@ def hide_secrets(text: str) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return type and first line of an error, at most 200 characters, secrets masked.
+    """Return type and first line of an error, at most 400 characters, secrets masked.
 
     Decisions carry this text into logs and traces, where a key that a client's message repeats
     must not follow.
     """
     line = hide_secrets(str(error).strip().partition("\n")[0])
     name = type(error).__name__
-    return (f"{name}: {line}" if line else name)[:_LONGEST_ERROR]
+    text = f"{name}: {line}" if line else name
+    return text if len(text) <= _LONGEST_ERROR else text[: _LONGEST_ERROR - 1] + "…"
 
 
 def _masked(match: re.Match[str]) -> str:
