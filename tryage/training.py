@@ -82,6 +82,7 @@ CANDIDATES = (
     NEAREST,
     Candidate("nearest", {"k": 320}),
     Candidate("linear"),
+    Candidate("linear", {"features": 1024}),
     Candidate("hybrid"),
 )
 """What `auto` chooses among; the first is taken unless another does better by more than a
