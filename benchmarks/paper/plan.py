@@ -154,7 +154,7 @@ class Plan:
         default_factory=lambda: {"documents": 30, "excerpts": 60, "mixtures": 16}
     )
     train_characters: int = 2_600_000
-    epochs: int = 5
+    epochs: int = 7
     seeds: tuple[int, ...] = (0, 1)
 
 
