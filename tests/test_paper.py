@@ -157,9 +157,19 @@ def test_a_training_that_is_there_is_not_repeated(paper, corpora, trained):
     seconds = paper.training.times(expert, work)
     assert seconds["cpu"] > 0
     before = (work / "models" / expert.name / "model.safetensors").stat().st_mtime_ns
-    paper.training.train_all(paper.plan.Plan(experts=(expert,)), work, corpora)
+    plan = paper.plan.Plan(experts=(expert,), train_characters=20_000)
+    paper.training.train_all(plan, work, corpora)
     assert (work / "models" / expert.name / "model.safetensors").stat().st_mtime_ns == before
     assert paper.training.times(expert, work) == seconds
+
+
+def test_a_training_of_another_recipe_or_other_texts_is_refused(paper, corpora, trained):
+    work, expert = trained
+    longer = replace(expert, recipe=replace(expert.recipe, steps=3))
+    for one, characters in ((longer, 20_000), (expert, 10_000)):
+        with pytest.raises(SystemExit, match="in another way"):
+            plan = paper.plan.Plan(experts=(one,), train_characters=characters)
+            paper.training.train_all(plan, work, corpora)
 
 
 def test_what_is_measured_is_kept_and_other_prompts_are_refused(paper, corpora, trained, tmp_path):
@@ -229,6 +239,6 @@ def test_the_committed_table_is_what_the_results_were_made_from(paper):
     for group, part in found["groups"].items():
         both = [(e["losses"], e["second"]) for e in lines if e["id"].startswith(f"test/{group}/")]
         same = [min(a, key=a.get) == min(b, key=b.get) for a, b in both]
-        # Every domain has as many prompts, so the mean over domains is the plain mean.
+        # Every domain has as many test prompts, so the mean over domains is the plain mean.
         assert part["ceiling"]["mean"] == pytest.approx(np.mean(same)), group
         assert part["ways"]["oracle"]["regret"]["mean"] == 0

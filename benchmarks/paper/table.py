@@ -2,7 +2,8 @@
 
 A line a prompt: ``{"id", "split", "group", "domain", "pieces", "losses", "accuracy"?, "second"?}``.
 `losses` and `accuracy` (share of hidden words found) are those of the first draw of hidden words,
-by expert; `second` holds the losses of an independent draw. The latter two, for test prompts alone.
+by expert; `second` holds the losses of an independent draw. `accuracy` and `second` stand on test
+prompts alone, which are drawn twice.
 """
 
 from __future__ import annotations

@@ -318,6 +318,29 @@ def test_features_are_stored_and_new_experts_take_them():
     assert np.abs(mean[:, 2] - (5 - truth[:, 0])).mean() < 0.02
 
 
+def test_linear_from_before_there_were_features_is_read():
+    vectors, truth, _ = bent(60)
+    predictor = fit(LinearPredictor, vectors, truth)
+    config, arrays = predictor.state()
+    del config["features"]
+    assert "directions" not in arrays
+    old = LinearPredictor.from_state(config, arrays, predictor.encoder)
+    np.testing.assert_array_equal(
+        old.predict(rows(60)).mean["loss"], predictor.predict(rows(60)).mean["loss"]
+    )
+
+
+@pytest.mark.parametrize("n", [1, 2, 40])
+def test_fewer_prompts_than_features_predict_within_what_was_measured(n):
+    vectors, truth, _ = bent(n)
+    if n == 40:
+        truth[::3, 1] = np.nan
+    prediction = fit(LinearPredictor, vectors, truth, features=128).predict(rows(n))
+    assert np.isfinite(prediction.std["loss"]).all()
+    assert (prediction.mean["loss"] >= np.nanmin(truth, axis=0) - 1e-12).all()
+    assert (prediction.mean["loss"] <= np.nanmax(truth, axis=0) + 1e-12).all()
+
+
 def test_standard_errors_with_features_cover_the_truth():
     vectors, truth, losses = bent(1200, noise=0.3)
     predictor = fit(LinearPredictor, vectors[:800], losses[:800], features=512)

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from tryage.predictors.base import Vectors
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RectifiedFeatures:
     """Vectors, and what of them lies along random directions, negative parts cut off.
 
-    A ridge regression on many of them is one with the arc-cosine kernel of degree one (Cho and
-    Saul, 2009), at a cost that does not grow with the prompts.
+    A ridge regression on the vectors and many features is one with a linear kernel plus the
+    arc-cosine kernel of degree one (Cho and Saul, 2009), and predicts at a cost that does not grow
+    with the training prompts.
 
     Attributes:
         directions: shape (dim, count).
