@@ -167,8 +167,8 @@ def test_a_training_of_another_recipe_or_other_texts_is_refused(paper, corpora, 
     work, expert = trained
     longer = replace(expert, recipe=replace(expert.recipe, steps=3))
     for one, characters in ((longer, 20_000), (expert, 10_000)):
+        plan = paper.plan.Plan(experts=(one,), train_characters=characters)
         with pytest.raises(SystemExit, match="in another way"):
-            plan = paper.plan.Plan(experts=(one,), train_characters=characters)
             paper.training.train_all(plan, work, corpora)
 
 
