@@ -43,8 +43,8 @@ RIVALS = ("domain_classifier", "domain_classifier_of_prompts")
 FLAGS = ("[Flag: small model]", "[Flag: smallest model]")
 
 TRANSFORMER = {"max_tokens": 128, "rate": 1e-4, "batch": 16}
-"""Settings of the fine-tuned predictor. Its regret on `valid` was 0.051 with them, and 0.058 with 64
-tokens and five rounds, which were tried before."""
+"""Settings of the fine-tuned predictor. Its regret on `valid` was 0.051 with them, and 0.058 with
+64 tokens and five rounds, which were tried before."""
 
 Ways = Mapping[str, Any]
 """Way of choosing → (n,) chosen columns."""
