@@ -3,6 +3,7 @@ import yaml
 
 from tryage import Expert, Library
 from tryage.errors import LibraryError
+from tryage.library import Endpoint
 from tryage.units import format_count, parse_count
 
 
@@ -82,11 +83,14 @@ def test_what_stands_in_an_endpoint_is_not_repeated(tmp_path):
         "https://user:hunter2@host",
         {"url": "https://user:hunter2@host"},
         {"url": "https://host", "key_env": "hf_hunter2" + "x" * 20},
+        {"url": "https://host", "key_env": "sk_live_hunter2" + "x" * 20},
     ):
         path = write(tmp_path / "l.yaml", {"experts": [expert(endpoint=endpoint)]})
         with pytest.raises(LibraryError) as caught:
             Library.read(path)
         assert "hunter2" not in str(caught.value)
+    for name in ("HF_TOKEN", "hf_token", "my_productionopenaikey", "sk_for_production_of_openai"):
+        assert Endpoint(url="https://host", key_env=name).key_env == name
 
 
 def test_a_folder_beside_the_file_is_a_model_and_anything_else_a_hub_id(tmp_path):

@@ -32,7 +32,7 @@ def corpora(paper, tmp_path_factory):
     rng = random.Random(0)
     for domain in paper.plan.DOMAINS:
         (folder / domain).mkdir()
-        for split, count in (("train", 8), ("valid", 12), ("test", 6)):
+        for split, count in (("train", 40), ("valid", 6), ("test", 6)):
             rows = [
                 {
                     "text": f"{domain} " + " ".join(rng.choices([*WORDS, domain], k=90)) + ".",
@@ -111,9 +111,19 @@ def test_no_document_serves_two_splits_or_an_expert(paper, corpora):
         }
         for split in paper.texts.SPLITS
     }
-    assert not documents["train"] & documents["valid"]
     for name, found in documents.items():
-        assert {doc.split("-")[0] for _, doc in found} == {"test" if name == "test" else "valid"}
+        assert {doc.split("-")[0] for _, doc in found} == {name}
+    seen = {
+        text
+        for one in paper.plan.EXPERTS
+        for text in paper.texts.training_texts(corpora, one, 10**9)
+    }
+    seen |= {text for some in paper.choosing.domain_texts(corpora, 10**9).values() for text in some}
+    asked = paper.texts.cut_prompts(corpora, "train", {**COUNTS, "documents": 99})
+    whole = {cut.text for cut in asked if cut.group == "documents"}
+    assert seen
+    assert whole
+    assert not seen & whole
 
 
 def test_an_expert_measures_as_labelling_does(paper, corpora, trained):
@@ -147,9 +157,19 @@ def test_a_training_that_is_there_is_not_repeated(paper, corpora, trained):
     seconds = paper.training.times(expert, work)
     assert seconds["cpu"] > 0
     before = (work / "models" / expert.name / "model.safetensors").stat().st_mtime_ns
-    paper.training.train_all(paper.plan.Plan(experts=(expert,)), work, corpora)
+    plan = paper.plan.Plan(experts=(expert,), train_characters=20_000)
+    paper.training.train_all(plan, work, corpora)
     assert (work / "models" / expert.name / "model.safetensors").stat().st_mtime_ns == before
     assert paper.training.times(expert, work) == seconds
+
+
+def test_a_training_of_another_recipe_or_other_texts_is_refused(paper, corpora, trained):
+    work, expert = trained
+    longer = replace(expert, recipe=replace(expert.recipe, steps=3))
+    for one, characters in ((longer, 20_000), (expert, 10_000)):
+        plan = paper.plan.Plan(experts=(one,), train_characters=characters)
+        with pytest.raises(SystemExit, match="in another way"):
+            paper.training.train_all(plan, work, corpora)
 
 
 def test_what_is_measured_is_kept_and_other_prompts_are_refused(paper, corpora, trained, tmp_path):
@@ -219,6 +239,6 @@ def test_the_committed_table_is_what_the_results_were_made_from(paper):
     for group, part in found["groups"].items():
         both = [(e["losses"], e["second"]) for e in lines if e["id"].startswith(f"test/{group}/")]
         same = [min(a, key=a.get) == min(b, key=b.get) for a, b in both]
-        # Every domain has as many prompts, so the mean over domains is the plain mean.
+        # Every domain has as many test prompts, so the mean over domains is the plain mean.
         assert part["ceiling"]["mean"] == pytest.approx(np.mean(same)), group
         assert part["ways"]["oracle"]["regret"]["mean"] == 0

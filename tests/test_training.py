@@ -7,6 +7,7 @@ from tryage.errors import PredictorError
 from tryage.predictors import PREDICTORS
 from tryage.scores import ScoreTable
 from tryage.training import (
+    BENT,
     CANDIDATES,
     CachedEncoder,
     fit_and_validate,
@@ -175,6 +176,55 @@ def test_auto_encodes_each_prompt_once_and_says_what_it_chose():
     outer = found.choice["outer_regret"]
     assert found.validation["regret"] == outer["auto"]
     assert fit_and_validate(data, "auto", counting, 0).choice == found.choice
+
+
+class Rows:
+    """An encoder of prompts that are numbers of rows of a matrix."""
+
+    name = "rows"
+
+    def __init__(self, vectors):
+        self.vectors, self.dim = vectors, vectors.shape[1]
+
+    def encode(self, prompts):
+        return self.vectors[[int(prompt) for prompt in prompts]]
+
+
+def crossing(n, experts=4):
+    """Vectors, and losses that fall to both sides of a plane of each expert's own."""
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(n, 12)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    losses = 9.0 - np.abs(vectors @ rng.normal(size=(12, experts))) + rng.random((n, experts)) / 9
+    named = [{f"e{j}": float(loss) for j, loss in enumerate(row)} for row in losses]
+    rows = [{"prompt": str(number), "losses": row} for number, row in enumerate(named)]
+    return Rows(vectors), rows
+
+
+def test_auto_takes_the_bent_regression_where_a_large_table_asks_for_it():
+    encoder, rows = crossing(2600)
+    found = fit_and_validate(ScoreTable.from_rows(rows), "auto", encoder, 0)
+    assert found.choice["chosen"] == str(BENT)
+    assert found.predictor.features == BENT.settings["features"]
+    assert found.choice["outer_regret"]["auto"] < 0.8 * found.choice["outer_regret"]["clusters"]
+
+
+def test_auto_does_not_try_the_bent_regression_on_small_or_ragged_tables():
+    _, rows = crossing(2000, experts=9)
+    ragged = [
+        {
+            "prompt": row["prompt"],
+            "losses": {
+                name: loss
+                for column, (name, loss) in enumerate(row["losses"].items())
+                if (number + column) % 10
+            },
+        }
+        for number, row in enumerate(rows)
+    ]
+    assert training._candidates(ScoreTable.from_rows(rows)) == (*CANDIDATES, BENT)
+    for some in (rows[:1999], ragged):
+        assert training._candidates(ScoreTable.from_rows(some)) == CANDIDATES
 
 
 WORDS = (

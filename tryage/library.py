@@ -33,8 +33,11 @@ MASK = "[MASK]"
 """The neutral mark: a prompt that holds it asks for fill-mask, whatever an expert's own mark."""
 
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
-_KEY = re.compile("[a-z]{2,4}_[A-Za-z0-9]{16,}")
-"""Keys such as ``hf_...`` and ``gsk_...`` could be names of variables as well; nobody's are."""
+_KEY = re.compile(
+    r"(?=\w*\d)(?:(?:sk|pk|rk|gsk|hf|r8|nvapi|gh[opsur]|github_pat)_\w{16,}|AIza\w{20,}"
+    r"|[a-f][0-9a-f]{31,})"
+)
+"""What keys of well-known services look like that could be names of variables as well."""
 
 
 def asked_task(prompt: str) -> str:

@@ -87,6 +87,12 @@ CANDIDATES = (
 """What `auto` chooses among; the first is taken unless another does better by more than a
 standard error of the difference."""
 
+BENT = Candidate("linear", {"features": 1024})
+"""One more, for large tables: with fewer prompts than `_BENT_PROMPTS` it has too little to learn
+from, and each pattern of missing cells is a regression of its own."""
+
+_BENT_PROMPTS, _BENT_PATTERNS = 2000, 8
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -350,15 +356,22 @@ def _best_candidate(
 ) -> tuple[Candidate, dict[str, float | None]]:
     """Return the candidate with the least regret on held-out prompts, and everybody's regret."""
     cells, rows = measured_cells(table, None)
+    candidates = _candidates(table)
     regrets = []
-    for candidate in CANDIDATES:
+    for candidate in candidates:
         choices = _held_out_choices(table, candidate, encoder, seed, INNER_FOLDS)
         regrets.append(outcomes(cells, choices[rows]).regret)
     means = [plain(macro_mean(regret, cells)) for regret in regrets]
-    told = {str(candidate): mean for candidate, mean in zip(CANDIDATES, means, strict=True)}
+    told = {str(candidate): mean for candidate, mean in zip(candidates, means, strict=True)}
     best = min(range(len(means)), key=lambda number: (means[number] is None, means[number] or 0.0))
     gain, error = _mean_and_error(regrets[0] - regrets[best], cells)
-    return CANDIDATES[best if gain > error else 0], told
+    return candidates[best if gain > error else 0], told
+
+
+def _candidates(table: ScoreTable) -> tuple[Candidate, ...]:
+    patterns = np.unique(np.isnan(table.losses), axis=1).shape[1]
+    large = len(table) >= _BENT_PROMPTS and patterns <= _BENT_PATTERNS
+    return (*CANDIDATES, BENT) if large else CANDIDATES
 
 
 def _mean_and_error(values: Array, cells: Measured) -> tuple[float, float]:

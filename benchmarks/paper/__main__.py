@@ -58,15 +58,12 @@ def train(plan: Plan, args: argparse.Namespace) -> None:
 
 def measure(plan: Plan, args: argparse.Namespace) -> None:
     """Measure the experts, and write the score table once all of them are measured."""
-    import torch
-
     from paper.draws import measure_split
     from paper.table import write_table
     from paper.texts import SPLITS, cut_prompts
     from paper.training import times, write_library
     from tryage.library import Library
 
-    torch.set_num_threads(1)
     trained = [one for one in plan.experts if (args.work / "models" / one.name).is_dir()]
     library = write_library(trained, args.work)
     parts = {}

@@ -14,6 +14,8 @@ import numpy as np
 from data import read_jsonl
 
 from paper.plan import DOMAINS, Plan
+from paper.table import Split
+from paper.texts import held_out
 from tryage import Library, Router, ScoreTable
 from tryage.encoders import SentenceEncoder, StaticEncoder
 from tryage.evaluation.baselines import NO_CHOICE, CardSelector, PromptedSelector
@@ -152,8 +154,9 @@ def domain_texts(corpora: Path, characters: int) -> dict[str, list[str]]:
         for row in read_jsonl(corpora / domain / "train.jsonl"):
             if left <= 0:
                 break
-            found[domain].append(row["text"])
-            left -= len(row["text"])
+            if not held_out(row):
+                found[domain].append(row["text"])
+                left -= len(row["text"])
     return found
 
 
@@ -176,7 +179,7 @@ def asker(model: str) -> Callable[[str], str]:
 
 
 def rivals(
-    plan: Plan, train: ScoreTable, valid: ScoreTable, corpora: Path, encoder: str | None
+    plan: Plan, train: Split, valid: ScoreTable, corpora: Path, encoder: str | None
 ) -> tuple[dict[str, Choose], dict[str, Any]]:
     """The rivals that need no language model, each with the setting that is best on `valid`.
 
@@ -186,10 +189,8 @@ def rivals(
     cards = {one.name: one.card for one in plan.experts}
     texts = domain_texts(corpora, min(500_000, plan.train_characters))
     settings: dict[str, dict[str, Choose]] = {
-        "domain_classifier": {
-            f"smoothing={value}": DomainChooser(NaiveBayes(texts, smoothing=value), train).choose
-            for value in (1.0, 0.1, 0.01)
-        },
+        "domain_classifier": _classifiers(texts, train.table),
+        "domain_classifier_of_prompts": _classifiers(_prompts_by_domain(train), train.table),
         "cards": {"encoder=static": CardSelector(StaticEncoder.bundled(), cards).choose},
     }
     if encoder:
@@ -203,6 +204,22 @@ def rivals(
         chosen[name] = ways[best]
         compared[name] = {"regret": regrets, "chosen": best}
     return chosen, compared
+
+
+def _classifiers(texts: Mapping[str, Iterable[str]], table: ScoreTable) -> dict[str, Choose]:
+    return {
+        f"smoothing={value}": DomainChooser(NaiveBayes(texts, smoothing=value), table).choose
+        for value in (1.0, 0.1, 0.01)
+    }
+
+
+def _prompts_by_domain(train: Split) -> dict[str, list[str]]:
+    """What a router learns from, but for mixtures, which are of no one domain."""
+    found: dict[str, list[str]] = {domain: [] for domain in DOMAINS}
+    for prompt, domain in zip(train.table.prompts, train.domains, strict=True):
+        if domain in found:
+            found[domain].append(prompt)
+    return found
 
 
 def mean_regret(table: ScoreTable, choices: Any) -> float:

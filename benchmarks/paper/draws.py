@@ -14,15 +14,19 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from paper.plan import PROCESSES
 from paper.texts import Cut
 from tryage.errors import ExpertError
 from tryage.files import write_text
+from tryage.labeling.fingerprint import fingerprint
 from tryage.labeling.prompts import Row
 from tryage.labeling.tokens import Window, encode_row
 from tryage.labeling.words import MaskedText, words
@@ -104,32 +108,60 @@ def measure_split(
         draws: how many draws.
         device: where models run.
     """
-    key = hashlib.sha256(
-        json.dumps([[cut.id, cut.text] for cut in cuts] + [passes, draws]).encode()
-    ).hexdigest()
-    runtime = Runtime(library, device=device)
+    asked = json.dumps([[cut.id, cut.text] for cut in cuts] + [passes, draws])
+    keys = {
+        one.name: hashlib.sha256(
+            f"{asked} {fingerprint(Path(library.model_path(one)))}".encode()
+        ).hexdigest()
+        for one in library
+    }
+    paths = {name: folder / f"{name}.json" for name in library.names}
+    for name, path in paths.items():
+        if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["key"] != keys[name]:
+            raise SystemExit(f"{path} is of other prompts or another model; give a new folder")
+    with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
+        made = {
+            pool.submit(
+                _measure, library, name, cuts, passes, draws, device, path, keys[name]
+            ): name
+            for name, path in paths.items()
+            if not path.is_file()
+        }
+        for future in as_completed(made):
+            future.result()
+            logger.info("measured %s (%s)", made[future], folder.name)
     found = {}
-    for name in library.names:
-        path = folder / f"{name}.json"
-        if not path.is_file():
-            pipeline = runtime.load(name)
-            logger.info("measuring %s (%s)", name, folder.name)
-            measured = measure_expert(pipeline, cuts, passes=passes, draws=draws)
-            runtime.unload(name)
-            kept = {
-                "key": key,
-                "loss": measured.loss.tolist(),
-                "accuracy": measured.accuracy.tolist(),
-                "seconds": measured.seconds,
-            }
-            write_text(path, json.dumps(kept) + "\n")
+    for name, path in paths.items():
         data = json.loads(path.read_text(encoding="utf-8"))
-        if data.pop("key") != key:
-            raise SystemExit(f"{path} was measured on other prompts; give a new folder")
         found[name] = Losses(
             np.array(data["loss"]), np.array(data["accuracy"]), float(data["seconds"])
         )
     return found
+
+
+def _measure(
+    library: Library,
+    name: str,
+    cuts: Sequence[Cut],
+    passes: int,
+    draws: int,
+    device: str,
+    path: Path,
+    key: str,
+) -> None:
+    """Measure one expert in a process of its own, and write its file."""
+    import torch
+
+    torch.set_num_threads(1)
+    pipeline = Runtime(library, device=device).load(name)
+    measured = measure_expert(pipeline, cuts, passes=passes, draws=draws)
+    kept = {
+        "key": key,
+        "loss": measured.loss.tolist(),
+        "accuracy": measured.accuracy.tolist(),
+        "seconds": measured.seconds,
+    }
+    write_text(path, json.dumps(kept) + "\n")
 
 
 def measure_expert(pipeline: Any, cuts: Sequence[Cut], *, passes: int, draws: int) -> Losses:

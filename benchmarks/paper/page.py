@@ -10,6 +10,8 @@ from typing import Any
 
 from data import fill_in
 
+from paper.results import RIVALS
+
 logger = logging.getLogger("paper")
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +23,7 @@ WAYS = {
     "transformer": "**`transformer`**, the paper's: a fine-tuned encoder",
     "auto": "**`auto`** on the bundled static encoder",
     "domain_classifier": "domain classifier, then that domain's best expert",
+    "domain_classifier_of_prompts": "the same, trained on the router's prompts",
     "cards": "nearest model card by embedding (Gorilla's way)",
     "best_single": "best single expert *",
     "best_single_of_train": "best single expert of the training prompts",
@@ -107,20 +110,20 @@ def _choices(found: Mapping[str, Any]) -> str:
             "",
             "| chosen by | selection accuracy, % | of the ceiling, % | strict, % "
             "| regret, bits per byte | of best single's, % | words found, % "
-            "| regret below the domain classifier's |",
-            "|---|---|---|---|---|---|---|---|",
+            "| regret below the domain classifier's | below that of the one of prompts |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
         for name, label in _labels(part["ways"]).items():
             row = part["ways"][name]
             regret = row["regret"]
-            gain = row["regret_below_domain_classifier"]
+            gains = " | ".join(_gain(row["regret_below"][rival]) for rival in RIVALS)
             lines.append(
                 f"| {label} | {_percent(row['selection_accuracy'])} "
                 f"| {100 * part['share_of_ceiling'][name]:.1f} "
                 f"| {100 * row['strict_selection_accuracy']['mean']:.1f} "
                 f"| {regret['mean']:.4f} ({regret['ci95'][0]:.4f} to {regret['ci95'][1]:.4f}) "
                 f"| {_share(regret['mean'], single)} | {_percent(row['accuracy'])} "
-                f"| {gain['difference']:+.4f} ({gain['ci95'][0]:+.4f} to {gain['ci95'][1]:+.4f}) |"
+                f"| {gains} |"
             )
         blocks.append("\n".join(lines))
     counts = found["prompts"]["train"]
@@ -147,6 +150,10 @@ def _labels(ways: Mapping[str, Any]) -> dict[str, str]:
 def _percent(figure: Mapping[str, Any]) -> str:
     low, high = figure["ci95"]
     return f"{100 * figure['mean']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _gain(pair: Mapping[str, Any]) -> str:
+    return f"{pair['difference']:+.4f} ({pair['ci95'][0]:+.4f} to {pair['ci95'][1]:+.4f})"
 
 
 def _share(value: float, of: float) -> str:

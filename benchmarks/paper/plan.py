@@ -22,6 +22,9 @@ DOMAINS = (
 
 GROUPS = ("documents", "excerpts", "mixtures")
 
+PROCESSES = 2
+"""Experts that are trained or measured at once, each on one thread."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -46,10 +49,10 @@ class Trained:
 
 
 _SIZES: dict[str, dict[str, Any]] = {
-    "small": {"hidden": 96, "layers": 2, "steps": 250},
-    "medium": {"hidden": 128, "layers": 2, "steps": 250},
-    "large": {"hidden": 192, "layers": 3, "steps": 500},
-    "huge": {"hidden": 256, "layers": 4, "steps": 400},
+    "small": {"hidden": 96, "layers": 2, "steps": 1000},
+    "medium": {"hidden": 128, "layers": 2, "steps": 1000},
+    "large": {"hidden": 192, "layers": 3, "steps": 1200},
+    "huge": {"hidden": 256, "layers": 4, "steps": 900},
 }
 
 _DESCRIBED = {
@@ -142,16 +145,16 @@ class Plan:
     experts: tuple[Trained, ...] = EXPERTS
     passes: int = 3
     train: dict[str, int] = field(
-        default_factory=lambda: {"documents": 24, "excerpts": 70, "mixtures": 24}
+        default_factory=lambda: {"documents": 80, "excerpts": 800, "mixtures": 80}
     )
     valid: dict[str, int] = field(
-        default_factory=lambda: {"documents": 8, "excerpts": 20, "mixtures": 8}
+        default_factory=lambda: {"documents": 16, "excerpts": 40, "mixtures": 16}
     )
     test: dict[str, int] = field(
         default_factory=lambda: {"documents": 30, "excerpts": 60, "mixtures": 16}
     )
     train_characters: int = 2_600_000
-    epochs: int = 3
+    epochs: int = 7
     seeds: tuple[int, ...] = (0, 1)
 
 

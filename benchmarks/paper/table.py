@@ -1,8 +1,9 @@
 """The score table of the experiment: numbers, document ids and spans, and no texts.
 
-A line a prompt: ``{"id", "split", "group", "domain", "pieces", "losses", "accuracy", "second"?}``.
+A line a prompt: ``{"id", "split", "group", "domain", "pieces", "losses", "accuracy"?, "second"?}``.
 `losses` and `accuracy` (share of hidden words found) are those of the first draw of hidden words,
-by expert; `second` holds the losses of an independent draw, for test prompts.
+by expert; `second` holds the losses of an independent draw. `accuracy` and `second` stand on test
+prompts alone, which are drawn twice.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ def write_table(
                     "domain": cut.domain,
                     "pieces": [piece.to_dict() for piece in cut.pieces],
                     "losses": _row(found, number, lambda one: one.loss[0]),
-                    "accuracy": _row(found, number, lambda one: one.accuracy[0]),
                 }
                 if all(len(one.loss) > 1 for one in found.values()):
+                    line["accuracy"] = _row(found, number, lambda one: one.accuracy[0])
                     line["second"] = _row(found, number, lambda one: one.loss[1])
                 file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
@@ -58,13 +59,13 @@ class Split:
     Attributes:
         table: the first draw's losses; its groups are `paper.plan.GROUPS`.
         domains: (n,) domain of each prompt; of a mixture both, with a plus between.
-        accuracy: (n, m) share of hidden words found.
-        second: (n, m) losses of an independent draw; None where there is none.
+        accuracy: (n, m) share of hidden words found; None where the table does not say.
+        second: (n, m) losses of an independent draw; the same.
     """
 
     table: ScoreTable
     domains: tuple[str, ...]
-    accuracy: Any
+    accuracy: Any = None
     second: Any = None
 
     def part(self, group: str, *, by_domain: bool = True) -> Split:
@@ -77,8 +78,8 @@ class Split:
         domains = tuple(d for d, kept in zip(self.domains, rows, strict=True) if kept)
         if by_domain:
             table = replace(table, groups=tuple(domain.split("+")[0] for domain in domains))
-        second = None if self.second is None else self.second[rows]
-        return Split(table, domains, self.accuracy[rows], second)
+        both = (None if some is None else some[rows] for some in (self.accuracy, self.second))
+        return Split(table, domains, *both)
 
 
 def read_split(path: Path, corpora: Path, split: str) -> Split:
@@ -87,6 +88,8 @@ def read_split(path: Path, corpora: Path, split: str) -> Split:
     experts = tuple(lines[0]["losses"])
 
     def matrix(key: str) -> Any:
+        if key not in lines[0]:
+            return None
         return np.array([[line[key][name] for name in experts] for line in lines])
 
     table = ScoreTable(
@@ -98,5 +101,5 @@ def read_split(path: Path, corpora: Path, split: str) -> Split:
         experts=experts,
         losses=matrix("losses"),
     )
-    second = matrix("second") if "second" in lines[0] else None
-    return Split(table, tuple(line["domain"] for line in lines), matrix("accuracy"), second)
+    domains = tuple(line["domain"] for line in lines)
+    return Split(table, domains, matrix("accuracy"), matrix("second"))

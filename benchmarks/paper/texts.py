@@ -12,6 +12,7 @@ import numpy as np
 from data import read_jsonl
 
 from paper.plan import DOMAINS, Trained
+from tryage.labeling.words import words
 
 SHORTEST, LONGEST = 80, 160
 """Characters of an excerpt."""
@@ -78,7 +79,11 @@ def training_texts(corpora: Path, expert: Trained, characters: int) -> list[str]
     texts: list[str] = []
     for domain in expert.domains:
         rows = list(read_jsonl(corpora / domain / "train.jsonl"))
-        rows = [row for row in rows if all(row.get(k) == v for k, v in expert.only.items())]
+        rows = [
+            row
+            for row in rows
+            if not held_out(row) and all(row.get(k) == v for k, v in expert.only.items())
+        ]
         size = 0
         for number in rng.permutation(len(rows)).tolist():
             if size >= characters / len(expert.domains):
@@ -91,9 +96,8 @@ def training_texts(corpora: Path, expert: Trained, characters: int) -> list[str]
 def cut_prompts(corpora: Path, split: str, counts: Mapping[str, int]) -> list[Cut]:
     """Cut the prompts of a split: whole documents, excerpts, and mixtures of two domains.
 
-    Experts have seen the texts of the split `train`, so losses there would be too low: prompts
-    to learn from and to choose on both come from `valid`, of source documents that they share
-    with nobody else.
+    An expert's losses on texts that it was trained on would be too low, so prompts to learn from
+    come from the documents of `train` that experts are not given.
 
     Args:
         corpora: folder of the corpora.
@@ -119,20 +123,19 @@ def cut_prompts(corpora: Path, split: str, counts: Mapping[str, int]) -> list[Cu
                 other[int(rng.integers(len(other)))],
             ]
             cuts.append(_cut(split, "mixtures", i, [_range(row, *HALF, rng) for row in pair]))
-    return cuts
+    # A stretch of a table or of ruled lines has no word to hide.
+    return [cut for cut in cuts if words(cut.text)]
 
 
 def _rows(corpora: Path, split: str, domain: str) -> list[dict[str, Any]]:
     """The rows of a domain that a split's prompts are cut from."""
-    if split == "test":
-        return list(read_jsonl(corpora / domain / "test.jsonl"))
-    # A third of the documents of `valid` is for choosing configurations, the rest to learn from.
-    rows = list(read_jsonl(corpora / domain / "valid.jsonl"))
-    return [row for row in rows if (_third(row["doc"]) == 0) == (split == "valid")]
+    rows = read_jsonl(corpora / domain / f"{split}.jsonl")
+    return [row for row in rows if split != "train" or held_out(row)]
 
 
-def _third(doc: str) -> int:
-    return hashlib.sha256(doc.encode()).digest()[0] % 3
+def held_out(row: Mapping[str, Any]) -> bool:
+    """Whether experts are not given this row of `train`: so with a quarter of the documents."""
+    return hashlib.sha256(row["doc"].encode()).digest()[0] % 4 == 0
 
 
 def _range(
@@ -161,11 +164,10 @@ def _cut(split: str, group: str, number: int, parts: Sequence[_Part]) -> Cut:
 
 def texts_of(corpora: Path, split: str, lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Cut again the prompts of a table that holds spans and no texts."""
-    name = "test" if split == "test" else "valid"
     rows = {
         (domain, row["doc"], row["part"]): row["text"]
         for domain in DOMAINS
-        for row in read_jsonl(corpora / domain / f"{name}.jsonl")
+        for row in _rows(corpora, split, domain)
     }
     for line in lines:
         parts = []

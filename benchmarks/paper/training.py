@@ -7,6 +7,7 @@ interrupted training add up.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -17,20 +18,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from paper.plan import Plan, Trained, smoke
+from paper.plan import PROCESSES, Plan, Trained, smoke
 from paper.texts import training_texts
 from tryage.files import write_text
 from tryage.library import Library
 from tryage.sources import expert_of
 
+KEY_FILE = "training.json"
+"""Says, beside an expert's weights, which training they come from."""
+
 STRETCH = 100
 """Steps between two lines of a log; the trainer writes its checkpoints as often."""
-
-PROCESSES = 2
 
 
 def train_all(plan: Plan, work: Path, corpora: Path, *, tiny: bool = False) -> None:
     """Train every expert that is not there yet; the longest trainings begin first.
+
+    An expert that was trained in another way is not taken for the plan's.
 
     Args:
         plan: the experts.
@@ -39,10 +43,17 @@ def train_all(plan: Plan, work: Path, corpora: Path, *, tiny: bool = False) -> N
         tiny: whether `plan` is the smoke run's, for the processes to know.
 
     Raises:
-        SystemExit: a training failed; its log says why.
+        SystemExit: a training failed, and its log says why; or a model that is there was trained
+            by another recipe or on other texts.
     """
     (work / "logs").mkdir(parents=True, exist_ok=True)
-    waiting = [one for one in plan.experts if not (work / "models" / one.name).is_dir()]
+    waiting = []
+    for one in plan.experts:
+        folder = work / "models" / one.name
+        if not folder.is_dir():
+            waiting.append(one)
+        elif _key_of(folder) != key(one, training_texts(corpora, one, plan.train_characters)):
+            raise SystemExit(f"{folder} was trained in another way; give a new folder")
     waiting.sort(key=lambda one: one.recipe.hidden**2 * one.recipe.steps, reverse=True)
 
     def run(expert: Trained) -> int:
@@ -85,9 +96,25 @@ def train_one(expert: Trained, work: Path, corpora: Path, characters: int) -> No
             before[:] = now
 
     folder = work / "models" / expert.name
-    train(expert.recipe, training_texts(corpora, expert, characters), folder, progress=tell)
+    texts = training_texts(corpora, expert, characters)
+    train(expert.recipe, texts, folder, progress=tell)
+    write_text(folder / KEY_FILE, json.dumps({"sha256": key(expert, texts)}) + "\n")
     # The trainer's own card tells of the quickstart's texts.
     write_text(folder / "README.md", f"# {expert.name}\n\n{expert.card}\n")
+
+
+def key(expert: Trained, texts: Sequence[str]) -> str:
+    """Return what tells trainings apart: a hash of recipe and texts."""
+    told = json.dumps([expert.recipe.to_dict(), list(texts)])
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _key_of(folder: Path) -> str | None:
+    path = folder / KEY_FILE
+    if not path.is_file():
+        return None
+    found: str = json.loads(path.read_text(encoding="utf-8"))["sha256"]
+    return found
 
 
 def times(expert: Trained, work: Path) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """What is particular to one kind of predictor."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -279,6 +281,73 @@ def test_linear_fits_each_expert_on_its_own_prompts():
     # Apart by what keeping within the losses measured takes off the ends.
     np.testing.assert_allclose(part, whole, atol=0.03)
     assert np.abs(part - whole).mean() < 1e-3
+
+
+def bent(n, noise=0.0):
+    """Losses that rise to both sides of a plane, which no line can follow."""
+    vectors = directions(n, 4)
+    rng = np.random.default_rng(8)
+    truth = 2.0 + np.abs(vectors @ rng.normal(size=(4, 2))) * 0.3
+    return vectors, truth, truth + noise * rng.normal(size=truth.shape)
+
+
+def test_linear_bends_with_features():
+    vectors, truth, _ = bent(900)
+    errors = []
+    for features in (0, 256):
+        predictor = fit(LinearPredictor, vectors[:600], truth[:600], features=features)
+        predictor.encoder = Lookup(vectors)
+        left = predictor.predict(rows(900)[600:]).mean["loss"] - truth[600:]
+        errors.append(np.abs(left).mean())
+    straight, curved = errors
+    assert curved < straight / 4
+
+
+def test_features_are_stored_and_new_experts_take_them():
+    vectors, truth, _ = bent(300)
+    predictor = fit(LinearPredictor, vectors, truth, features=256)
+    stored = LinearPredictor.from_state(*predictor.state(), predictor.encoder)
+    expected = predictor.predict(rows(300))
+    found = stored.predict(rows(300))
+    np.testing.assert_array_equal(found.mean["loss"], expected.mean["loss"])
+    np.testing.assert_array_equal(found.std["loss"], expected.std["loss"])
+    probes = replace(table_of(5.0 - truth[:, :1]), experts=("new",))
+    grown = stored.with_expert(probes.prompts, probes)
+    mean = grown.predict(rows(300)).mean["loss"]
+    np.testing.assert_allclose(mean[:, :2], expected.mean["loss"], rtol=1e-12)
+    assert np.abs(mean[:, 2] - (5 - truth[:, 0])).mean() < 0.02
+
+
+def test_linear_from_before_there_were_features_is_read():
+    vectors, truth, _ = bent(60)
+    predictor = fit(LinearPredictor, vectors, truth)
+    config, arrays = predictor.state()
+    del config["features"]
+    assert "directions" not in arrays
+    old = LinearPredictor.from_state(config, arrays, predictor.encoder)
+    np.testing.assert_array_equal(
+        old.predict(rows(60)).mean["loss"], predictor.predict(rows(60)).mean["loss"]
+    )
+
+
+@pytest.mark.parametrize("n", [1, 2, 40])
+def test_fewer_prompts_than_features_predict_within_what_was_measured(n):
+    vectors, truth, _ = bent(n)
+    if n == 40:
+        truth[::3, 1] = np.nan
+    prediction = fit(LinearPredictor, vectors, truth, features=128).predict(rows(n))
+    assert np.isfinite(prediction.std["loss"]).all()
+    assert (prediction.mean["loss"] >= np.nanmin(truth, axis=0) - 1e-12).all()
+    assert (prediction.mean["loss"] <= np.nanmax(truth, axis=0) + 1e-12).all()
+
+
+def test_standard_errors_with_features_cover_the_truth():
+    vectors, truth, losses = bent(1200, noise=0.3)
+    predictor = fit(LinearPredictor, vectors[:800], losses[:800], features=512)
+    predictor.encoder = Lookup(vectors)
+    prediction = predictor.predict(rows(1200)[800:])
+    inside = np.abs(prediction.mean["loss"] - truth[800:]) < 1.645 * prediction.std["loss"]
+    assert 0.75 < inside.mean() < 0.98
 
 
 def test_best_single_has_the_standard_error_of_a_mean():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tryage.encoders import Encoder
 from tryage.predictors.base import LOSS, Floats, Targets, Vectors
 from tryage.predictors.clusters import ClustersPredictor
+from tryage.predictors.features import RectifiedFeatures
 from tryage.predictors.ridge import PENALTIES, Ridge
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -65,8 +66,7 @@ class HybridPredictor(ClustersPredictor):
     def _fit_space(self, vectors: Vectors, losses: Floats) -> None:
         super()._fit_space(vectors, losses)
         rng = np.random.default_rng([self.seed, 6])
-        directions = rng.normal(size=(vectors.shape[1], self.features))
-        self.directions_ = (directions / np.sqrt(max(self.features, 1))).astype(np.float32)
+        self.bend_ = RectifiedFeatures.draw(vectors.shape[1], self.features, rng)
 
     def _fit_target(self, target: str, vectors: Vectors, values: Floats) -> Targets:
         cells = super()._fit_target(target, vectors, values)
@@ -114,8 +114,7 @@ class HybridPredictor(ClustersPredictor):
 
     def _features(self, vectors: Vectors) -> Floats:
         """Return the vectors and their random features, (n, dim + features)."""
-        bent = np.maximum(vectors @ self.directions_, 0.0)
-        return np.hstack([vectors, bent]).astype(np.float64)
+        return self.bend_(vectors).astype(np.float64)
 
     def _prepare(self) -> None:
         super()._prepare()
@@ -147,11 +146,11 @@ class HybridPredictor(ClustersPredictor):
         return super()._config() | {"members": self.members, "features": self.features}
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        return super()._arrays() | {"directions": self.directions_}
+        return super()._arrays() | {"directions": self.bend_.directions}
 
     def _restore_space(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         super()._restore_space(config, arrays)
-        self.directions_ = np.asarray(arrays["directions"], dtype=np.float32)
+        self.bend_ = RectifiedFeatures(np.asarray(arrays["directions"], dtype=np.float32))
 
 
 def _regress(seen: Floats, residuals: Floats) -> tuple[Floats, Floats]:

@@ -22,11 +22,11 @@ class Ridge:
     """
 
     def __init__(self, vectors: NDArray[np.floating[Any]], targets: Floats) -> None:
-        exact = vectors.astype(np.float64)
-        self.centre = exact.mean(axis=0)
+        centred = vectors.astype(np.float64)
+        self.centre = centred.mean(axis=0)
+        centred -= self.centre
         self.target_mean = targets.mean(axis=0)
         self._targets = targets - self.target_mean  # (n, n_experts)
-        centred = exact - self.centre
         eigenvalues, self.directions = np.linalg.eigh(centred.T @ centred)
         self._eigenvalues = np.maximum(eigenvalues, 0.0)
         self._scores = centred @ self.directions  # (n, dim)
@@ -38,11 +38,17 @@ class Ridge:
         shrunk: Floats = self._eigenvalues + penalty * scale
         return shrunk
 
+    def degrees(self, penalty: float) -> float:
+        """Return the effective degrees of freedom beside the intercept."""
+        return float((self._eigenvalues / self.shrunk(penalty)).sum())
+
     def residuals(self, penalty: float) -> Floats:
         """Return leave-one-out residuals, shape (n, n_experts)."""
         shrunk = self.shrunk(penalty)
         fitted = self._scores @ (self._products / shrunk[:, None])
-        hat = np.square(self._scores) @ (1.0 / shrunk) + 1.0 / len(self._scores)
+        # Without a second array as large as the scores.
+        hat = np.einsum("ij,ij,j->i", self._scores, self._scores, 1.0 / shrunk)
+        hat += 1.0 / len(self._scores)
         left: Floats = (self._targets - fitted) / np.maximum(1.0 - hat, 1e-6)[:, None]
         return left
 

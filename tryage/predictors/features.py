@@ -1,0 +1,36 @@
+"""Random features, with which a regression that is linear in them bends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tryage.predictors.base import Vectors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RectifiedFeatures:
+    """Vectors, and what of them lies along random directions, negative parts cut off.
+
+    A ridge regression on the vectors and many features is one with a linear kernel plus the
+    arc-cosine kernel of degree one (Cho and Saul, 2009), and predicts at a cost that does not grow
+    with the training prompts.
+
+    Attributes:
+        directions: shape (dim, count).
+    """
+
+    directions: NDArray[np.float32]
+
+    @classmethod
+    def draw(cls, dim: int, count: int, rng: np.random.Generator) -> Self:
+        """Draw `count` directions for vectors of length `dim`."""
+        drawn = rng.normal(size=(dim, count)) / np.sqrt(max(count, 1))
+        return cls(drawn.astype(np.float32))
+
+    def __call__(self, vectors: Vectors) -> Vectors:
+        """Return vectors (n, dim) and their features, (n, dim + count)."""
+        return np.hstack([vectors, np.maximum(vectors @ self.directions, 0.0)])
