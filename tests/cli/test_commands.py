@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 from tryage import Router
 from tryage.cli import app
+from tryage.cli.shared import ProgressLines
 
 runner = CliRunner()
 CODE = "def buffer_item(index, item=3):\n    if index > item:\n        return index - item\n"
@@ -129,6 +131,9 @@ def test_label_fit_and_run_on_real_models(tiny_library, tiny_texts, tmp_path):
     assert set(first) == {"cells", "measured", "failed", "reused", "seconds"}
     assert (first["measured"], first["failed"]) == (first["cells"], 0) == (4 * len(prompts), 0)
     assert call_json(*label)["reused"] == first["cells"]
+    again = call(*label[:-1], tmp_path / "again").stderr
+    for name in ("code-bert", "prose-bert"):  # where no bars can be drawn, as in a log
+        assert re.search(rf"{name}: {len(prompts)} of {len(prompts)}, .* cells/s, 0 s left", again)
 
     call("fit", scores, "--library", tiny_library, "--out", folder)
     told = call_json("run", prompts[0]["prompt"], "--router", folder, "--max-new-tokens", 8)
@@ -142,6 +147,20 @@ def test_label_fit_and_run_on_real_models(tiny_library, tiny_texts, tmp_path):
     assert masked["answered_by"] in ("code-bert", "prose-bert")
     assert "[MASK]" not in masked["answer"]
     assert call("library", "check", tiny_library).stdout.count("ok") == 4
+
+
+def test_progress_in_a_log_is_a_line_now_and_then(capsys):
+    lines = ProgressLines(every=0.0, rate="cells/s")
+    rarely = ProgressLines(every=60.0, rate="cells/s")
+    for done in (0, 1000, 2000):
+        lines.tell("small", done, 2000)
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in told[1:]] == ["small: 1", "small: 2"]
+    assert told[0] == "small: 0 of 2,000"
+    assert "cells/s" in told[1]
+    for done in range(2001):
+        rarely.tell("small", done, 2000)
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_run_falls_over_to_the_next_expert(tiny_library, tiny_texts, tmp_path, table):

@@ -227,6 +227,15 @@ def test_standard_errors_fall_with_the_number_of_prompts():
         assert large < small / 2, cls.kind
 
 
+@pytest.mark.parametrize("cls", [ClustersPredictor, HybridPredictor, NearestPredictor])
+def test_an_expert_that_never_varied_has_no_standard_error(cls):
+    vectors, camp = two_camps(100)
+    losses = np.column_stack([np.full(100, 0.5), np.random.default_rng(0).random(100) + camp])
+    std = fit(cls, vectors, losses).predict(rows(100)).std["loss"]
+    np.testing.assert_allclose(std[:, 0], 0.0, atol=1e-12)
+    assert (std[:, 1] > 0.01).all()
+
+
 def test_intervals_of_cell_means_cover_the_truth():
     rng = np.random.default_rng(4)
     vectors, camp = two_camps(400)

@@ -11,7 +11,16 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from tryage.cli.shared import AsJson, Download, guarded, print_json, progress_bars, say, stderr
+from tryage.cli.shared import (
+    AsJson,
+    Download,
+    ProgressLines,
+    guarded,
+    print_json,
+    progress_bars,
+    say,
+    stderr,
+)
 from tryage.errors import OptionError, RouterNotFoundError
 from tryage.persistence import INDEX, check_output
 from tryage.router import Router
@@ -76,8 +85,12 @@ def label(
     # Ray's own threads write what they think of into standard output.
     with contextlib.redirect_stdout(sys.stderr), progress_bars(rate="cells/s") as progress:
         bars: dict[str, Any] = {}
+        lines = ProgressLines(rate="cells/s")
 
         def advance(expert: str, done: int, total: int) -> None:
+            if not progress.console.is_terminal:
+                lines.tell(expert, done, total)
+                return
             if expert not in bars:
                 bars[expert] = progress.add_task(expert, total=total, completed=done)
             progress.update(bars[expert], completed=done, total=total)

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
@@ -132,6 +133,34 @@ def progress_bars(*, rate: str | None = None) -> Iterator[Progress]:
         columns.insert(3, Rate())
     with Progress(*columns, console=stderr()) as progress:
         yield progress
+
+
+class ProgressLines:
+    """Says how far a run is where bars cannot be drawn: in a log or a pipe.
+
+    Args:
+        every: seconds between two lines at least; the end of each part is always told.
+        rate: unit of what is counted, a second.
+    """
+
+    def __init__(self, *, every: float = 30.0, rate: str) -> None:
+        self._every, self._rate = every, rate
+        self._begun: dict[str, tuple[float, int]] = {}
+        self._told = time.monotonic()
+
+    def tell(self, name: str, done: int, total: int) -> None:
+        """Note how much of a part is done; print it if it is time to."""
+        now = time.monotonic()
+        begun, before = self._begun.setdefault(name, (now, done))
+        if done < total and now - self._told < self._every:
+            return
+        self._told = now
+        line = f"{name}: {done:,} of {total:,}"
+        if done > before and now > begun:
+            speed = (done - before) / (now - begun)
+            line += f", {speed:,.1f} {self._rate}, {(total - done) / speed:,.0f} s left"
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 def read_goals(goals: list[str] | None, limits: list[str] | None) -> Goals | None:

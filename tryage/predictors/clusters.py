@@ -86,8 +86,7 @@ class ClustersPredictor(VectorPredictor):
         Shifts are cell means minus the expert's average; errors are their standard errors.
         """
         average, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
-        spread = np.where(spread > 0, spread, 1.0)
-        scaled = (values - average) / spread
+        scaled = (values - average) / np.where(spread > 0, spread, 1.0)
         fine = np.split(self.centres_, np.cumsum(self.sizes_)[:-1])
         cells = [
             cells_apart(_nearest(vectors, centres), _nearest(vectors, wide), scaled, len(centres))
