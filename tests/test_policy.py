@@ -76,3 +76,8 @@ def test_a_policy_brings_goals_of_its_own():
     assert combine(policy).goal("security") is strict
     assert combine(policy, goals=Goals(custom=[Security(0.1)])).goal("security") is not strict
     assert combine(Policy(goals=[Security(0.2)])).weights == {"security": 0.2}
+
+
+def test_goals_of_another_kind_are_told():
+    with pytest.raises(GoalError, match=r"goals is a dict; give tryage\.Goals"):
+        combine(goals={"size": 0.2})

@@ -129,7 +129,11 @@ class Policy:
 
         Raises:
             FlagError: a flag holds unknown words and they are to be an error.
+            GoalError: the goals are none.
         """
+        if goals is not None and not isinstance(goals, Goals):
+            kind = type(goals).__name__
+            raise GoalError(f"goals is a {kind}; give tryage.Goals, such as Goals(size=0.2)")
         if goals is None and (flags is None or not flags.found):
             return self._default
         limits = [*self.limits, *(goals.limits if goals else ())]
