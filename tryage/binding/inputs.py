@@ -28,7 +28,7 @@ def own_text(read: Callable[[Any], str], given: Any) -> str:
     """
     try:
         text = read(given)
-    except Exception as error:
+    except Exception as error:  # the operator's function may raise anything
         told = f"{type(error).__name__}: {error}"
         raise PromptError(f"flags_from could not read the user's text: {told}") from error
     if not isinstance(text, str):
