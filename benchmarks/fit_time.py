@@ -59,7 +59,7 @@ def run(data: Path) -> dict[str, Any]:
         "seconds": time.perf_counter() - start,
         "processor_seconds": time.process_time() - processor,
         "limit_seconds": LIMIT_SECONDS,
-        "chosen": router.facts["choice"]["text-generation"]["chosen"],
+        "chosen": router.provenance["choice"]["text-generation"]["chosen"],
         "peak_resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 

@@ -63,7 +63,7 @@ class Held:
             found = router.forecast(prompts, task="text-generation")
             self.predicted[rows] = found.losses
             lengths = np.array([float(len(prompt)) for prompt in prompts])
-            facts = router.objective.facts(lengths, found.targets)
+            facts = router.objective.goal_inputs(lengths, found.targets)
             for goal in TARGET:
                 values = router.objective.goal_values(GOALS[goal], facts)
                 scale = router.objective.scales[goal]

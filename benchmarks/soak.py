@@ -38,7 +38,7 @@ from tryage.dispatch import (
     dispatch_stream,
 )
 from tryage.errors import DispatchError, ExpertError
-from tryage.library import Endpoint
+from tryage.experts import Endpoint
 from tryage.runtime import EndpointOptions, Runtime
 from tryage.runtime.memory import _give_back, bytes_in_use
 

@@ -182,7 +182,7 @@ def steering(router: Router, prompts: list[str]) -> dict[str, float]:
     def steer(prompt: str) -> None:
         read = parse(prompt)
         wanted = router.policy.combine(None, read)
-        facts = router._facts([read.prompt], forecast)
+        facts = router._goal_inputs([read.prompt], forecast)
         router._decision(read.prompt, wanted, TASK, forecast, facts, 0)
 
     flagged = [text[:300] + FLAG.format(8 + n % 20, 4096 + n % 5) for n, text in enumerate(prompts)]

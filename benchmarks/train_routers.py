@@ -97,7 +97,7 @@ def train(name: str, data: Path, out: Path) -> Router:
     library = Library.read(HERE / recipe.library)
     # The folder moves with the package, so nothing in it may point back here.
     router = Router.fit(table, library=Library(library.experts, name=library.name), seed=0)
-    state = RouterState(router.library, router.objective, router.predictors, router.facts)
+    state = RouterState(router.library, router.objective, router.predictors, router.provenance)
     card = model_card(state, terms=recipe.terms) + recipe.notes
     persistence.save(state, out, card, share_encoder=True)
     return router
@@ -112,7 +112,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name in [args.only] if args.only else RECIPES:
         router = train(name, data_folder(), args.out / name)
-        logger.info("%s: %s", args.out / name, json.dumps(router.facts["validation"], indent=1))
+        logger.info(
+            "%s: %s", args.out / name, json.dumps(router.provenance["validation"], indent=1)
+        )
 
 
 if __name__ == "__main__":

@@ -55,4 +55,4 @@ with tempfile.TemporaryDirectory() as folder:
         print(decision.expert, "→", experts[decision.expert](prompt))
         router.feedback(decision, 1.0)  # what a user said of the answer
     again = router.refit(table, ScoreTable.read(router.feedback_file.path))
-    print("prompts learned from:", again.facts["prompts"])
+    print("prompts learned from:", again.provenance["prompts"])

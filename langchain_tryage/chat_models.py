@@ -159,7 +159,7 @@ class ChatTryage(RoutedModel, BaseChatModel):
             (name, expert.kwargs, expert.model._get_llm_string(stop=stop, **kwargs))
             for name, expert in self._binding.experts.items()
         ]
-        data = self._binding.router.facts.get("data_sha256")
+        data = self._binding.router.provenance.get("data_sha256")
         decided = decision and (decision.order, decision.weights, decision.limits, decision.flags)
         return repr((self._label, data, decided, experts))
 

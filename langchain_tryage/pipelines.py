@@ -30,7 +30,7 @@ from langchain_tryage.messages import routed_message
 from tryage import Expert, Library
 from tryage.binding import check_arguments
 from tryage.errors import ExpertError, PromptError
-from tryage.library import TEXT_GENERATION
+from tryage.experts import TEXT_GENERATION
 from tryage.runtime import Answer, Runtime
 from tryage.runtime.base import Pipeline
 

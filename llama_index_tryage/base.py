@@ -21,7 +21,7 @@ from llama_index_tryage.messages import Given, TextSource, modalities_of
 from tryage import Decision, Router
 from tryage.binding import Binding, Bound, each_expert, options_of, wrong_expert
 from tryage.dispatch import present
-from tryage.library import TEXT_GENERATION
+from tryage.experts import TEXT_GENERATION
 
 R = TypeVar("R")
 

@@ -32,7 +32,7 @@ from llama_index_tryage.messages import routed_message
 from tryage import Expert, Library
 from tryage.binding import check_arguments
 from tryage.errors import ModelNotFoundError, PromptError
-from tryage.library import TEXT_GENERATION
+from tryage.experts import TEXT_GENERATION
 from tryage.runtime import Answer, Runtime
 from tryage.runtime.models import locate
 

@@ -69,7 +69,7 @@ def run(losses, costs, *budgets, **options):
     library = Library([Expert(name=f"e{i}", model="m") for i in range(m)])
     objective = Objective.fit(library, {TASK: 1.0}, averages={"cost": np.linspace(0, 1, m)})
     predicted = Forecast(losses, losses * 0, np.zeros(n, dtype=bool), {"cost": costs})
-    facts = objective.facts(np.ones(n), predicted.targets)
+    facts = objective.goal_inputs(np.ones(n), predicted.targets)
     wanted = Policy().combine(None, None)
     return calibrate(
         objective, predicted, TASK, wanted, facts, budgets, goals=Goals(), scored=True, **options

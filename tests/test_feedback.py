@@ -195,10 +195,10 @@ def test_a_router_learns_from_feedback(told, scored_table):
     again = told.refit(scored_table, feedback)
     assert again.route(CODE).expert == "giant"
     assert told.route(CODE).expert == "coder"
-    facts = again.facts
-    assert (facts["predictor"], facts["seed"]) == ("clusters", told.facts["seed"])
+    facts = again.provenance
+    assert (facts["predictor"], facts["seed"]) == ("clusters", told.provenance["seed"])
     assert (facts["prompts"], facts["cells"]) == (120, 360)
-    assert facts["data_sha256"] != told.facts["data_sha256"]
+    assert facts["data_sha256"] != told.provenance["data_sha256"]
     assert again.predictors["text-generation"].encoder is (
         told.predictors["text-generation"].encoder
     )

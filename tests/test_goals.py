@@ -8,7 +8,7 @@ import pytest
 from tryage import Expert, Goals, Library, Security
 from tryage import goals as goal_module
 from tryage.errors import GoalError
-from tryage.goals import GOALS, Facts, Goal, reference_date
+from tryage.goals import GOALS, Goal, GoalInputs, reference_date
 
 LIBRARY = Library(
     [
@@ -22,13 +22,13 @@ LIBRARY = Library(
 
 def test_size_is_scaled_by_its_logarithm_and_a_missing_one_counts_as_worst():
     goal = GOALS["size"]
-    values = goal.values(LIBRARY, Facts(datetime.date.min))
+    values = goal.values(LIBRARY, GoalInputs(datetime.date.min))
     np.testing.assert_allclose(goal.scaled(values, goal.fit(values)), [0, 1, 1, 0.5])
 
 
 def test_recency_counts_days_from_the_newest():
     goal, reference = GOALS["recency"], reference_date(LIBRARY)
-    values = goal.values(LIBRARY, Facts(reference))
+    values = goal.values(LIBRARY, GoalInputs(reference))
     np.testing.assert_array_equal(values, [30, 0, math.nan, math.nan])
     np.testing.assert_allclose(goal.scaled(values, goal.fit(values)), [1, 0, 1, 1])
 

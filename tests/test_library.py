@@ -3,7 +3,7 @@ import yaml
 
 from tryage import Expert, Library
 from tryage.errors import LibraryError
-from tryage.library import Endpoint
+from tryage.experts import Endpoint
 from tryage.units import format_count, parse_count
 
 

@@ -12,7 +12,7 @@ from tryage.errors import GoalError
 from tryage.goals import GOALS, Goal
 from tryage.limits import parse_limits
 from tryage.objective import Objective, loss_spread
-from tryage.policy import Wanted
+from tryage.policy import ResolvedGoals
 
 TASK = "text-generation"
 
@@ -26,11 +26,11 @@ def objective(experts, spread=1.0):
 
 
 def wanted(weights=(), limits=(), **known):
-    return Wanted(dict(weights), parse_limits(limits), (), **known)
+    return ResolvedGoals(dict(weights), parse_limits(limits), (), **known)
 
 
 def penalties(goals, weights, **known):
-    return goals.penalties(wanted(weights), TASK, goals.facts(**known))
+    return goals.penalties(wanted(weights), TASK, goals.goal_inputs(**known))
 
 
 @st.composite
@@ -135,17 +135,17 @@ PRICED = [
 def test_a_cost_is_the_price_times_the_lengths_where_nothing_was_measured():
     goals = objective(PRICED)
     chars = np.array([400.0, 4000.0])
-    values = goals.goal_values(GOALS["cost"], goals.facts(chars))
+    values = goals.goal_values(GOALS["cost"], goals.goal_inputs(chars))
     # 100 tokens read and 250 written at 1 and 2 USD a million, ten times that for the other.
     np.testing.assert_allclose(values, [[6e-4, 6e-3], [1.5e-3, 1.5e-2]])
     lengths = {"response_chars": np.array([[40.0, math.nan]])}
-    measured = goals.goal_values(GOALS["cost"], goals.facts(chars[:1], lengths))
+    measured = goals.goal_values(GOALS["cost"], goals.goal_inputs(chars[:1], lengths))
     np.testing.assert_allclose(measured, [[1.2e-4, 6e-3]])
 
 
 def test_a_predicted_cost_comes_before_the_price():
     goals = objective(PRICED)
-    facts = goals.facts(np.array([400.0]), {"cost": np.array([[0.5, math.nan]])})
+    facts = goals.goal_inputs(np.array([400.0]), {"cost": np.array([[0.5, math.nan]])})
     np.testing.assert_allclose(goals.goal_values(GOALS["cost"], facts), [[0.5, 6e-3]])
 
 
@@ -157,9 +157,11 @@ def test_a_cost_that_nothing_tells_is_an_error_and_never_zero():
 
 def test_latency_is_observed_or_else_guessed_from_the_size():
     goals = objective([*PRICED, expert("unknown")])
-    cold = goals.goal_values(GOALS["latency"], goals.facts())
+    cold = goals.goal_values(GOALS["latency"], goals.goal_inputs())
     np.testing.assert_allclose(cold, [0.6, 10.5, math.nan])
-    seen = goals.goal_values(GOALS["latency"], goals.facts(observed={"dear": 0.1, "gone": 3.0}))
+    seen = goals.goal_values(
+        GOALS["latency"], goals.goal_inputs(observed={"dear": 0.1, "gone": 3.0})
+    )
     np.testing.assert_allclose(seen, [0.6, 0.1, math.nan])
     scaled = penalties(goals, {"latency": 1.0}, observed={"dear": 20.4})
     assert scaled[2] == scaled.max() == pytest.approx(2.0)
@@ -179,7 +181,7 @@ def test_scales_are_fixed_by_what_was_measured():
 
 def test_limits_on_goals_hold_prompt_by_prompt():
     goals = objective(PRICED)
-    facts = goals.facts(np.array([400.0, 4_000_000.0]))
+    facts = goals.goal_inputs(np.array([400.0, 4_000_000.0]))
     limit = wanted(limits=["cost <= 0.002 USD"])
     totals = goals.totals(np.zeros((2, 2)), TASK, limit, facts)
     np.testing.assert_array_equal(totals, [[0, np.inf], [np.inf, np.inf]])
@@ -189,12 +191,12 @@ def test_limits_on_goals_hold_prompt_by_prompt():
     assert pickle.loads(pickle.dumps(told)) == copy.deepcopy(told) == told
     assert repr(told) == repr(dict(told))
     with pytest.raises(GoalError, match="nothing tells the cost of expert 'x'"):
-        objective([expert("x")]).totals(np.zeros((1, 1)), TASK, limit, goals.facts())
+        objective([expert("x")]).totals(np.zeros((1, 1)), TASK, limit, goals.goal_inputs())
 
 
 def test_a_prompt_must_fit_into_the_context():
     goals = objective([expert("short", context_length=100), expert("any")])
-    facts = goals.facts(np.array([399.0, 400.0]))
+    facts = goals.goal_inputs(np.array([399.0, 400.0]))
     totals = goals.totals(np.zeros((2, 2)), TASK, wanted(), facts)
     np.testing.assert_array_equal(totals, [[0, 0], [np.inf, 0]])
     assert goals.reasons(TASK, wanted(), facts.row(1)) == {
@@ -213,8 +215,8 @@ def test_a_goal_of_ones_own():
     goals = objective([expert("near"), expert("far"), expert("lost")])
     own = Hops(0.5)
     asked = wanted({"hops": 0.5}, goals={"hops": own})
-    np.testing.assert_allclose(goals.penalties(asked, TASK, goals.facts()), [0, 0.5, 0.5])
-    np.testing.assert_array_equal(goals.shown(asked, goals.facts())["hops"], [1, 5, math.nan])
+    np.testing.assert_allclose(goals.penalties(asked, TASK, goals.goal_inputs()), [0, 0.5, 0.5])
+    np.testing.assert_array_equal(goals.shown(asked, goals.goal_inputs())["hops"], [1, 5, math.nan])
 
 
 def test_a_goal_of_ones_own_with_values_of_another_shape_is_named():
@@ -224,7 +226,9 @@ def test_a_goal_of_ones_own_with_values_of_another_shape_is_named():
 
     goals = objective([expert("near"), expert("far")])
     with pytest.raises(GoalError, match=r"'hops' gave values of shape \(7,\) for 2 experts"):
-        goals.penalties(wanted({"hops": 1.0}, goals={"hops": Wrong(1.0)}), TASK, goals.facts())
+        goals.penalties(
+            wanted({"hops": 1.0}, goals={"hops": Wrong(1.0)}), TASK, goals.goal_inputs()
+        )
 
 
 NAMES = st.sampled_from(["size", "recency", "cost", "latency", "security"])
@@ -246,7 +250,7 @@ def test_raising_any_weight_never_raises_the_chosen_experts_value(row, name, low
             expert("c", parameters="3B", released="2025-01-01", price=Price(input=2, output=9)),
         ]
     )
-    facts = goals.facts(np.array([50.0]))
+    facts = goals.goal_inputs(np.array([50.0]))
     chosen = [
         int(goals.choose(goals.totals(np.array([row]), TASK, wanted(others | {name: w}), facts))[0])
         for w in (low, high)
@@ -266,6 +270,6 @@ def test_only_an_eligible_expert_is_ever_chosen(experts, data):
     asked = Policy(limits={"parameters": f">={limit}"}, weights={"size": weight}).combine(
         None, None
     )
-    totals = goals.totals(row, TASK, asked, goals.facts())
+    totals = goals.totals(row, TASK, asked, goals.goal_inputs())
     chosen = goals.library.names[int(goals.choose(totals)[0])]
     assert chosen not in goals.eligibility(TASK, asked.limits).reasons

@@ -28,7 +28,7 @@ def test_a_saved_router_decides_identically(router, folder):
     for before, after in zip(router.route_batch(PROMPTS), again.route_batch(PROMPTS), strict=True):
         assert before.to_dict() == after.to_dict()
         np.testing.assert_array_equal(before.totals, after.totals)
-    assert again.facts == router.facts
+    assert again.provenance == router.provenance
     assert again.library == router.library
 
 

@@ -221,7 +221,7 @@ def test_every_predictor_decides(table, table_library, kind):
     router = Router.fit(table, library=table_library, predictor=kind)
     decision = router.route(CODE)
     assert np.isfinite(decision.losses).all()
-    assert set(router.facts["validation"]) == {"text-generation"}
+    assert set(router.provenance["validation"]) == {"text-generation"}
     if kind in ("clusters", "nearest", "linear"):
         assert decision.expert == "coder"
 
@@ -233,9 +233,9 @@ def test_unknown_predictors_are_named(table, table_library):
 
 def test_the_default_predictor_is_the_one_that_auto_chooses(table, table_library):
     router = Router.fit(table, library=table_library)
-    (choice,) = router.facts["choice"].values()
+    (choice,) = router.provenance["choice"].values()
     (predictor,) = router.predictors.values()
-    assert router.facts["predictor"] == "auto"
+    assert router.provenance["predictor"] == "auto"
     assert choice["chosen"].startswith(predictor.kind)
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tryage.errors import MissingExtraError, ScoreTableError
-from tryage.library import Expert, Library
+from tryage.experts import Expert
+from tryage.library import Library
 from tryage.scores import ScoreTable
 
 FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".parquet")

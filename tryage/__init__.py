@@ -9,8 +9,9 @@ from importlib.metadata import version
 
 from tryage.decision import Decision, RankedExpert
 from tryage.errors import TryageError, TryageWarning
+from tryage.experts import Endpoint, Expert, Price, Security
 from tryage.goals import Goal, Goals
-from tryage.library import Endpoint, Expert, Library, Price, Security
+from tryage.library import Library
 from tryage.limits import Limit
 from tryage.policy import Policy
 from tryage.router import Router

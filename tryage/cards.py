@@ -16,7 +16,7 @@ def model_card(state: RouterState, *, terms: str = "") -> str:
         terms: paragraph on the terms of the training data; by default a line that says that the
             card's author has not stated them.
     """
-    facts = state.facts
+    provenance = state.provenance
     lines = [
         "---",
         "library_name: tryage",
@@ -37,21 +37,22 @@ def model_card(state: RouterState, *, terms: str = "") -> str:
         cells = (expert.name, expert.task, size, expert.released or "", expert.license or "")
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     lines += ["", "## Training", ""]
-    if not facts.get("validation") and "predictor" not in facts:
+    if not provenance.get("validation") and "predictor" not in provenance:
         lines.append("Nothing was measured: it decides by goals and limits alone.")
-    if "predictor" in facts:
+    if "predictor" in provenance:
         lines.append(
-            f"Predictor `{facts['predictor']}` on encoder `{facts['encoder']}`, seed "
-            f"{facts['seed']}; {facts['prompts']} prompts, {facts['cells']} measured cells "
-            f"({facts['kind']}), data SHA-256 `{facts['data_sha256']}`."
+            f"Predictor `{provenance['predictor']}` on encoder `{provenance['encoder']}`, seed "
+            f"{provenance['seed']}; {provenance['prompts']} prompts, "
+            f"{provenance['cells']} measured cells ({provenance['kind']}), "
+            f"data SHA-256 `{provenance['data_sha256']}`."
         )
-    for task, choice in facts.get("choice", {}).items():
+    for task, choice in provenance.get("choice", {}).items():
         told = ", ".join(f"{name} {regret:.4f}" for name, regret in _known(choice["outer_regret"]))
         lines += [
             "",
             f"For {task} `auto` chose `{choice['chosen']}`; regret on outer folds: {told}.",
         ]
-    for task, row in facts.get("validation", {}).items():
+    for task, row in provenance.get("validation", {}).items():
         lines += ["", f"Cross-validated, {task}:", "", *_row_table(row)]
     policy = state.policy.to_dict()
     if policy:

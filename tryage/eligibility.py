@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.errors import GoalError
-from tryage.goals import CHARS_PER_TOKEN, Facts
+from tryage.goals import CHARS_PER_TOKEN, GoalInputs
 from tryage.library import Library
 from tryage.limits import ON_GOALS, Limit
-from tryage.policy import Wanted
+from tryage.policy import ResolvedGoals
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -80,15 +80,19 @@ def of_library(
 
 
 def excluded_by_prompt(
-    library: Library, eligible: Mask, wanted: Wanted, facts: Facts, values: Mapping[str, Array]
+    library: Library,
+    eligible: Mask,
+    resolved: ResolvedGoals,
+    inputs: GoalInputs,
+    values: Mapping[str, Array],
 ) -> Mask | None:
     """Return who breaks a limit on a goal or is too short for the prompt, whoever else may not.
 
     Args:
         library: m experts.
         eligible: (m,) who may answer by what is stated.
-        wanted: the limits.
-        facts: what is known of n prompts.
+        resolved: the limits.
+        inputs: what is known of n prompts.
         values: goal → (m,) or (n, m), for the goals that are limited.
 
     Returns:
@@ -98,29 +102,33 @@ def excluded_by_prompt(
         GoalError: an eligible expert has no value of a goal that is limited.
     """
     out: Mask | None = None
-    if facts.longest >= library.shortest_context * CHARS_PER_TOKEN:
-        out = facts.prompt_chars[:, None] >= library.context_lengths * CHARS_PER_TOKEN
-    for limit in wanted.limits:
+    if inputs.longest >= library.shortest_context * CHARS_PER_TOKEN:
+        out = inputs.prompt_chars[:, None] >= library.context_lengths * CHARS_PER_TOKEN
+    for limit in resolved.limits:
         if limit.attribute in ON_GOALS:
             broken = ~limit.holds_for(_limited(library, limit, eligible, values))
             out = broken if out is None else out | broken
     if out is not None and out.ndim == 1:
-        out = np.broadcast_to(out, (len(facts.prompt_chars), len(out)))
+        out = np.broadcast_to(out, (len(inputs.prompt_chars), len(out)))
     return out
 
 
 def reasons_for_row(
-    library: Library, eligible: Mask, wanted: Wanted, facts: Facts, values: Mapping[str, Array]
+    library: Library,
+    eligible: Mask,
+    resolved: ResolvedGoals,
+    inputs: GoalInputs,
+    values: Mapping[str, Array],
 ) -> dict[str, str]:
     """Return why eligible experts may not answer one prompt: name → reason."""
     told: dict[int, list[str]] = {}
-    tokens = facts.longest / CHARS_PER_TOKEN
+    tokens = inputs.longest / CHARS_PER_TOKEN
     lengths = library.context_lengths
     for column in np.flatnonzero(eligible & (tokens >= lengths)).tolist():
         told.setdefault(column, []).append(
             f"context_length is {lengths[column]:.0f}, the prompt has about {tokens:.0f} tokens"
         )
-    for limit in wanted.limits:
+    for limit in resolved.limits:
         if limit.attribute not in ON_GOALS:
             continue
         found = _limited(library, limit, eligible, values)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.errors import GoalError, did_you_mean
-from tryage.library import Expert
+from tryage.experts import Expert
 from tryage.units import (
     format_count,
     format_money,

@@ -24,11 +24,11 @@ from tryage.eligibility import (
     reasons_for_row,
 )
 from tryage.errors import GoalError
-from tryage.goals import GOALS, Facts, Goal, Scale, reference_date
+from tryage.goals import GOALS, Goal, GoalInputs, Scale, reference_date
 from tryage.goals.base import checked_values
 from tryage.library import Library
 from tryage.limits import ON_GOALS, Limit
-from tryage.policy import Wanted
+from tryage.policy import ResolvedGoals
 
 Array = NDArray[np.float64]
 K = TypeVar("K")
@@ -130,76 +130,80 @@ class Objective:
         """
         reference = reference_date(library)
         known = {name: values[None, :] for name, values in (averages or {}).items()}
-        facts = Facts(reference, targets=known)
+        inputs = GoalInputs(reference, targets=known)
         if prompt_chars is not None:
-            facts = Facts(reference, np.array([prompt_chars]), known)
+            inputs = GoalInputs(reference, np.array([prompt_chars]), known)
         scales = {}
         for name, goal in GOALS.items():
-            values = goal.values(library, facts)
+            values = goal.values(library, inputs)
             if not np.isnan(values).all():
                 scales[name] = goal.fit(values)
         return cls(library, reference, scales, dict(spreads))
 
-    def facts(
+    def goal_inputs(
         self,
         prompt_chars: Array | None = None,
         targets: Mapping[str, Array] | None = None,
         observed: Mapping[str, float] | None = None,
-    ) -> Facts:
-        """Return facts of prompts for this objective; what is left out is not known."""
+    ) -> GoalInputs:
+        """Return goal inputs of prompts for this objective; what is left out is not known."""
         if prompt_chars is None:
-            return Facts(self.reference, targets=targets or {}, observed=observed or {})
-        return Facts(self.reference, prompt_chars, targets or {}, observed or {})
+            return GoalInputs(self.reference, targets=targets or {}, observed=observed or {})
+        return GoalInputs(self.reference, prompt_chars, targets or {}, observed or {})
 
-    def goal_values(self, goal: Goal, facts: Facts) -> Array:
+    def goal_values(self, goal: Goal, inputs: GoalInputs) -> Array:
         """Return a goal's values in its unit, (m,) or (n, m), NaN where not stated."""
-        return self._pair(goal)[0] if goal.fixed else checked_values(goal, self.library, facts)
+        return self._pair(goal)[0] if goal.fixed else checked_values(goal, self.library, inputs)
 
-    def shown(self, wanted: Wanted, facts: Facts) -> Mapping[str, Array]:
+    def shown(self, resolved: ResolvedGoals, inputs: GoalInputs) -> Mapping[str, Array]:
         """Return the values that decisions tell: goal → (m,) or (n, m).
 
         Those are the goals that experts state values of, that something is predicted or observed
         for, and that are weighed or limited.
         """
-        names = dict.fromkeys(wanted.weights)
+        names = dict.fromkeys(resolved.weights)
         for name, target in _SHOWN_WITH:
-            if target in facts.targets:
+            if target in inputs.targets:
                 names[name] = None
-        if facts.observed:
+        if inputs.observed:
             names["latency"] = None
         if self.library.priced:
             names["cost"] = None
-        for limit in wanted.limits:
+        for limit in resolved.limits:
             if limit.attribute in ON_GOALS:
                 names[limit.attribute] = None
-        if not names and not wanted.goals:
+        if not names and not resolved.goals:
             return self.values
         shown = dict(self.values)
-        for name in (*names, *(shown.keys() & wanted.goals.keys())):
-            goal = wanted.goal(name)
-            if not goal.fixed or name not in shown or name in wanted.goals:
-                shown[name] = self.goal_values(goal, facts)
+        for name in (*names, *(shown.keys() & resolved.goals.keys())):
+            goal = resolved.goal(name)
+            if not goal.fixed or name not in shown or name in resolved.goals:
+                shown[name] = self.goal_values(goal, inputs)
         return shown
 
     def penalties(
-        self, wanted: Wanted, task: str, facts: Facts, values: Mapping[str, Array] | None = None
+        self,
+        resolved: ResolvedGoals,
+        task: str,
+        inputs: GoalInputs,
+        values: Mapping[str, Array] | None = None,
     ) -> Array:
         """Return what the goals add to every expert's loss: float64 (m,) or (n, m), in its unit.
 
         Args:
-            wanted: the weights.
+            resolved: the weights.
             task: what the prompts ask for.
-            facts: what is known of n prompts.
+            inputs: what is known of n prompts.
             values: what `shown` returned for them, if it is there already.
 
         Raises:
             GoalError: an expert of the task lacks a value that a goal cannot do without.
         """
-        values = self.shown(wanted, facts) if values is None else values
+        values = self.shown(resolved, inputs) if values is None else values
         added: Array | None = None
         spread = self.spreads.get(task, 1.0)
-        for name, weight in wanted.weights.items():
-            goal = wanted.goal(name)
+        for name, weight in resolved.weights.items():
+            goal = resolved.goal(name)
             if goal.fixed:
                 scaled = self._pair(goal)[1]
             else:
@@ -214,8 +218,8 @@ class Objective:
         self,
         losses: Array,
         task: str,
-        wanted: Wanted,
-        facts: Facts,
+        resolved: ResolvedGoals,
+        inputs: GoalInputs,
         values: Mapping[str, Array] | None = None,
     ) -> Array:
         """Return loss plus weighted goals, inf where an expert is not eligible.
@@ -223,21 +227,21 @@ class Objective:
         Args:
             losses: (n, m) predicted losses.
             task: what the prompts ask for.
-            wanted: weights and limits.
-            facts: what is known of the n prompts.
+            resolved: weights and limits.
+            inputs: what is known of the n prompts.
             values: what `shown` returned for them, if it is there already.
 
         Raises:
             GoalError: a limit or a goal cannot be computed.
         """
-        values = self.shown(wanted, facts) if values is None else values
-        eligible = self.eligibility(task, wanted.limits)
+        values = self.shown(resolved, inputs) if values is None else values
+        eligible = self.eligibility(task, resolved.limits)
         totals = losses
-        if wanted.weights:
+        if resolved.weights:
             # Sums that overflow stay finite: only the mask below says who is not eligible.
             with np.errstate(over="ignore", invalid="ignore"):
-                totals = np.fmin(losses + self.penalties(wanted, task, facts, values), _LARGEST)
-        out = excluded_by_prompt(self.library, eligible.mask, wanted, facts, values)
+                totals = np.fmin(losses + self.penalties(resolved, task, inputs, values), _LARGEST)
+        out = excluded_by_prompt(self.library, eligible.mask, resolved, inputs, values)
         if out is None and not eligible.reasons:
             return totals
         mask = eligible.mask if out is None else eligible.mask & ~out
@@ -259,18 +263,24 @@ class Objective:
         return found
 
     def reasons(
-        self, task: str, wanted: Wanted, facts: Facts, values: Mapping[str, Array] | None = None
+        self,
+        task: str,
+        resolved: ResolvedGoals,
+        inputs: GoalInputs,
+        values: Mapping[str, Array] | None = None,
     ) -> Mapping[str, str]:
         """Return why each expert that may not answer one prompt may not: name → reason.
 
         Arguments as `totals`, of one prompt.
         """
-        values = self.shown(wanted, facts) if values is None else values
-        fixed = self.eligibility(task, wanted.limits)
-        out = excluded_by_prompt(self.library, fixed.mask, wanted, facts, values)
+        values = self.shown(resolved, inputs) if values is None else values
+        fixed = self.eligibility(task, resolved.limits)
+        out = excluded_by_prompt(self.library, fixed.mask, resolved, inputs, values)
         if out is None or not out.any():
             return dict(fixed.reasons)  # the decision's own, to keep or change
-        told = functools.partial(reasons_for_row, self.library, fixed.mask, wanted, facts, values)
+        told = functools.partial(
+            reasons_for_row, self.library, fixed.mask, resolved, inputs, values
+        )
         return Reasons(lambda: {**fixed.reasons, **told()})
 
     def choose(self, totals: Array) -> NDArray[np.intp]:
@@ -312,7 +322,7 @@ class Objective:
         return found
 
     def _of_library(self, goal: Goal) -> tuple[Array, Array]:
-        values = checked_values(goal, self.library, self.facts())
+        values = checked_values(goal, self.library, self.goal_inputs())
         scaled = goal.scaled(values, self._scale(goal))
         for shared in (values, scaled):  # decisions hand them out
             shared.setflags(write=False)
@@ -324,7 +334,7 @@ class Objective:
             return self.scales[goal.name]
         found = self._scales.get(goal)
         if found is None:
-            found = goal.fit(checked_values(goal, self.library, self.facts()))
+            found = goal.fit(checked_values(goal, self.library, self.goal_inputs()))
             _keep(self._scales, goal, found)
         return found
 

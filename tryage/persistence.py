@@ -1,7 +1,7 @@
 """Routers on disk: a folder of JSON and safetensors, versioned and checked when read.
 
 ``router.json`` holds the format version, the library, the objective, the policy, each task's
-predictor, facts of the training and the SHA-256 of every other file; ``<task>.safetensors`` the
+predictor, the training's provenance and the SHA-256 of every other file; ``<task>.safetensors`` the
 predictor's arrays; the encoder's files lie beside. Nothing in the folder is executable, and nothing
 is pickled.
 """
@@ -54,14 +54,14 @@ class RouterState:
         library: the experts.
         objective: goals on their fixed scales.
         predictors: task → fitted predictor.
-        facts: where the predictors come from: table hash, counts, seed, validation.
+        provenance: where the predictors come from: table hash, counts, seed, validation.
         policy: what the operator allows, without goals of their own.
     """
 
     library: Library
     objective: Objective
     predictors: Mapping[str, Predictor]
-    facts: Mapping[str, Any]
+    provenance: Mapping[str, Any]
     policy: Policy = field(default_factory=Policy)
 
 
@@ -137,7 +137,7 @@ def save(state: RouterState, folder: Path, card: str, *, share_encoder: bool = F
             "objective": state.objective.to_dict(),
             "tasks": {},
             "encoder": None,
-            "training": dict(state.facts),
+            "training": dict(state.provenance),
         }
         policy = state.policy.to_dict()
         if policy:

@@ -10,14 +10,14 @@ from typing import Any, Literal
 from tryage.errors import GoalError, TryageWarning, did_you_mean
 from tryage.flags import Flags
 from tryage.goals import GOALS, Goal, Goals, check_weights, find_goal
-from tryage.goals.asked import goals_by_name
+from tryage.goals.goals import goals_by_name
 from tryage.limits import ATTRIBUTES, Limit, parse_limits
 
 UnknownFlags = Literal["error", "warn"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ResolvedGoals:
     """Weights and limits of one decision, all sources taken together.
 
     Attributes:
@@ -64,7 +64,7 @@ class Policy:
     flags: frozenset[str] | None = None
     unknown_flags: UnknownFlags | None = None
     goals: Mapping[str, Goal] = field(default_factory=dict)
-    _default: Wanted = field(init=False, repr=False, compare=False)
+    _default: ResolvedGoals = field(init=False, repr=False, compare=False)
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class Policy:
 
     def combine(
         self, goals: Goals | None, flags: Flags | None, *, unknown: UnknownFlags = "error"
-    ) -> Wanted:
+    ) -> ResolvedGoals:
         """Join the policy, the call's goals and the prompt's flags.
 
         A goal's weight is the call's where the call names the goal, else the larger of the
@@ -156,11 +156,11 @@ class Policy:
             weights.update(goals.weights)
             own = {**self.goals, **goals.custom}
         kept = {goal: weight for goal, weight in weights.items() if weight > 0}
-        return Wanted(kept, tuple(dict.fromkeys(limits)), echo, own)
+        return ResolvedGoals(kept, tuple(dict.fromkeys(limits)), echo, own)
 
-    def _without_call_or_flag(self) -> Wanted:
+    def _without_call_or_flag(self) -> ResolvedGoals:
         weights = {goal: w for goal, w in self._capped(self.weights).items() if w > 0}
-        return Wanted(weights, self.limits, (), self.goals)
+        return ResolvedGoals(weights, self.limits, (), self.goals)
 
     def _capped(self, asked: Mapping[str, float]) -> dict[str, float]:
         return {goal: min(w, self.max_weights.get(goal, w)) for goal, w in asked.items()}

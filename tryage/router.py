@@ -24,13 +24,14 @@ from tryage.errors import (
     ScoreTableError,
     TryageWarning,
 )
+from tryage.experts import Expert, asked_task
 from tryage.flags import Flags
 from tryage.forecast import Forecast, Forecaster, measured_over
-from tryage.goals import Facts, Goals, check_weights
-from tryage.library import Expert, Library, asked_task
+from tryage.goals import GoalInputs, Goals, check_weights
+from tryage.library import Library
 from tryage.objective import Objective
 from tryage.persistence import RouterState
-from tryage.policy import Policy, Wanted
+from tryage.policy import Policy, ResolvedGoals
 from tryage.predictors import PREDICTORS, Predictor, UnmeasuredPredictor
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Router:
         objective: goals on the scales fixed at fitting.
         predictors: task → fitted predictor.
         policy: what the operator allows.
-        facts: where the predictors come from (table hash, counts, seed, validation).
+        provenance: where the predictors come from (table hash, counts, seed, validation).
         feedback_file: where scores of answers are kept; None, as usual, keeps none.
     """
 
@@ -65,14 +66,14 @@ class Router:
         *,
         objective: Objective,
         policy: Policy | None = None,
-        facts: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
         feedback_file: FeedbackFile | None = None,
     ) -> None:
         self.library = library
         self.predictors = dict(predictors)
         self.objective = _without_unmeasured(objective, self.predictors)
         self.policy = policy or Policy()
-        self.facts = dict(facts or {})
+        self.provenance = dict(provenance or {})
         self.feedback_file = feedback_file
         self._forecasters = {
             task: Forecaster(predictor, library) for task, predictor in self.predictors.items()
@@ -101,7 +102,7 @@ class Router:
             state.predictors,
             objective=state.objective,
             policy=policy or state.policy,
-            facts=state.facts,
+            provenance=state.provenance,
         )
 
     @classmethod
@@ -134,10 +135,10 @@ class Router:
         from tryage.encoders import resolve_encoder
 
         training.check_kind(predictor)  # an unknown kind fails before the encoder loads
-        predictors, objective, facts = training.fit_tasks(
+        predictors, objective, provenance = training.fit_tasks(
             table, library, predictor, resolve_encoder(encoder), seed
         )
-        return cls(library, predictors, objective=objective, policy=policy, facts=facts)
+        return cls(library, predictors, objective=objective, policy=policy, provenance=provenance)
 
     @classmethod
     def from_library(cls, library: Library, *, policy: Policy | None = None) -> Router:
@@ -161,7 +162,7 @@ class Router:
 
         Args:
             folder: a new folder, an empty one, or an old router's, which is replaced.
-            card: text of the folder's README.md; by default facts and validation.
+            card: text of the folder's README.md; by default provenance and validation.
 
         Raises:
             OutputFolderError: the folder holds something else.
@@ -170,7 +171,9 @@ class Router:
 
         for told in self._left_out():
             warnings.warn(f"{folder}: saved without {told}", TryageWarning, stacklevel=2)
-        state = RouterState(self.library, self.objective, self.predictors, self.facts, self.policy)
+        state = RouterState(
+            self.library, self.objective, self.predictors, self.provenance, self.policy
+        )
         persistence.save(state, Path(folder), card or model_card(state))
 
     def _left_out(self) -> list[str]:
@@ -217,7 +220,7 @@ class Router:
                 f"feedback keeps the texts of prompts in {str(path)!r}, since a router is fitted "
                 "on them; allow it with store_prompts=True"
             )
-        if self.facts.get("kind") == "losses":
+        if self.provenance.get("kind") == "losses":
             raise FeedbackError(
                 "the router was fitted on a table of losses, and feedback gives scores in [0, 1]; "
                 "the two cannot stand in one table. Fit a router on scores for it"
@@ -294,7 +297,7 @@ class Router:
             library=library,
             predictors=predictors,
             objective=replace(self.objective, library=library, unavailable=kept),
-            facts=self.facts | {"experts_since": list(library.names)},
+            provenance=self.provenance | {"experts_since": list(library.names)},
         )
 
     def _with(self, **changed: Any) -> Router:
@@ -304,7 +307,7 @@ class Router:
             "predictors": self.predictors,
             "objective": self.objective,
             "policy": self.policy,
-            "facts": self.facts,
+            "provenance": self.provenance,
             "feedback_file": self.feedback_file,
         }
         return Router(**{**parts, **changed})
@@ -416,13 +419,13 @@ class Router:
         """
         if not tables:
             raise ScoreTableError("there is no table to fit on; give the old one and newer ones")
-        kind = predictor or str(self.facts.get("predictor", "auto"))
+        kind = predictor or str(self.provenance.get("predictor", "auto"))
         fitted = Router.fit(
             functools.reduce(lambda old, newer: old.join(newer), tables),
             library=library or self.library,
             predictor=kind,
             encoder=encoder or self._encoder_for(kind),
-            seed=int(self.facts.get("seed", 0)) if seed is None else seed,
+            seed=int(self.provenance.get("seed", 0)) if seed is None else seed,
             policy=self.policy,
         )
         return fitted._with(feedback_file=self.feedback_file)
@@ -433,7 +436,7 @@ class Router:
         trains_its_own = kind in PREDICTORS and PREDICTORS[kind].slow
         if known and not trains_its_own:
             return known[0]
-        return str(self.facts.get("encoder", "static"))
+        return str(self.provenance.get("encoder", "static"))
 
     def predict(self, prompts: Sequence[str], *, task: str) -> Array:
         """Return predicted losses over the whole library.
@@ -473,26 +476,26 @@ class Router:
         """
         from tryage import evaluation
 
-        wanted = self.policy.combine(None, None)
+        resolved = self.policy.combine(None, None)
         trains = train.by_task(self.library) if train is not None else {}
         found = {}
         for task, part in table.by_task(self.library).items():
-            reasons = self.objective.eligibility(task, wanted.limits).reasons
+            reasons = self.objective.eligibility(task, resolved.limits).reasons
             eligible = [name for name in part.experts if name not in reasons]
             if not eligible:
                 raise NoEligibleExpertError(f"no expert may answer prompts of {task}:", reasons)
             part, train_part = part.reorder(eligible), trains.get(task)
             columns = [self.library.index(name) for name in eligible]
             predicted = self.forecast(part.prompts, task=task)
-            facts = self._facts(part.prompts, predicted)
-            totals = self.objective.totals(predicted.losses, task, wanted, facts)
+            inputs = self._goal_inputs(part.prompts, predicted)
+            totals = self.objective.totals(predicted.losses, task, resolved, inputs)
             choices = self.objective.choose(totals)
             # What the prompt itself excludes is no choice for the reference rows either.
             part = replace(part, losses=np.where(np.isinf(totals[:, columns]), np.nan, part.losses))
             column_of = np.full(len(self.library) + 1, -1)
             column_of[columns] = np.arange(len(columns))
-            realised = self._facts(part.prompts, measured_over(predicted, part, columns))
-            penalties = self.objective.penalties(wanted, task, realised)
+            realised = self._goal_inputs(part.prompts, measured_over(predicted, part, columns))
+            penalties = self.objective.penalties(resolved, task, realised)
             found[task] = evaluation.evaluate(
                 part,
                 column_of[choices],
@@ -523,15 +526,15 @@ class Router:
             raise ScoreTableError(f"the table has the tasks {', '.join(parts)}; give one of them")
         ((task, part),) = parts.items()
         columns = [self.library.index(name) for name in part.experts]
-        wanted = self.policy.combine(None, None)
-        base = {name: w for name, w in wanted.weights.items() if name not in goals}
-        alone = [replace(wanted, weights=check_weights({g: 1.0}, wanted.goals)) for g in goals]
+        resolved = self.policy.combine(None, None)
+        base = {name: w for name, w in resolved.weights.items() if name not in goals}
+        alone = [replace(resolved, weights=check_weights({g: 1.0}, resolved.goals)) for g in goals]
         predicted = self.forecast(part.prompts, task=task)
-        guessed = self._facts(part.prompts, predicted)
-        measured = self._facts(part.prompts, measured_over(predicted, part, columns))
+        guessed = self._goal_inputs(part.prompts, predicted)
+        measured = self._goal_inputs(part.prompts, measured_over(predicted, part, columns))
         objective = self.objective
-        totals = objective.totals(predicted.losses, task, replace(wanted, weights=base), guessed)
-        values = [objective.goal_values(wanted.goal(name), measured) for name in goals]
+        totals = objective.totals(predicted.losses, task, replace(resolved, weights=base), guessed)
+        values = [objective.goal_values(resolved.goal(name), measured) for name in goals]
         return pareto(
             part,
             goals,
@@ -583,10 +586,10 @@ class Router:
             predicted,
             asked,
             self.policy.combine(goals, None),
-            self._facts(prompts, predicted),
+            self._goal_inputs(prompts, predicted),
             budgets,
             goals=goals or Goals(),
-            scored=self.facts.get("kind") == "scores",
+            scored=self.provenance.get("kind") == "scores",
             seed=seed,
         )
 
@@ -612,7 +615,7 @@ class Router:
     ) -> list[Decision]:
         warns = flags == "warn" or isinstance(flags, Flags)
         unknown: Literal["error", "warn"] = "warn" if warns else "error"
-        wanted = [
+        resolved = [
             self.policy.combine(goals, read if flags is not False else None, unknown=unknown)
             for read in reads
         ]
@@ -622,22 +625,28 @@ class Router:
             rows = [row for row, asked in enumerate(tasks) if asked == name]
             prompts = [reads[row].prompt for row in rows]
             predicted = self.forecast(prompts, task=name)
-            facts = self._facts(prompts, predicted, observed)
+            inputs = self._goal_inputs(prompts, predicted, observed)
             for place, row in enumerate(rows):
                 decisions[row] = self._decision(
-                    reads[row].prompt, wanted[row], name, predicted, facts, place
+                    reads[row].prompt, resolved[row], name, predicted, inputs, place
                 )
         return [decision for decision in decisions if decision is not None]
 
     def _decision(
-        self, prompt: str, wanted: Wanted, task: str, predicted: Forecast, facts: Facts, place: int
+        self,
+        prompt: str,
+        resolved: ResolvedGoals,
+        task: str,
+        predicted: Forecast,
+        inputs: GoalInputs,
+        place: int,
     ) -> Decision:
-        objective, facts = self.objective, facts.row(place)
+        objective, inputs = self.objective, inputs.row(place)
         losses = predicted.losses[place]
-        values = objective.shown(wanted, facts)
-        totals = objective.totals(losses[None, :], task, wanted, facts, values)
+        values = objective.shown(resolved, inputs)
+        totals = objective.totals(losses[None, :], task, resolved, inputs, values)
         chosen = int(objective.choose(totals)[0])
-        reasons = objective.reasons(task, wanted, facts, values)
+        reasons = objective.reasons(task, resolved, inputs, values)
         if chosen < 0:
             raise NoEligibleExpertError(
                 f"no expert of library {self.library.name!r} may answer:", reasons
@@ -652,22 +661,22 @@ class Router:
             totals=totals[0],
             values={name: v if v.ndim == 1 else v[0] for name, v in values.items()},
             reasons=reasons,
-            weights=wanted.weights,
-            limits=tuple(str(limit) for limit in wanted.limits),
-            flags=wanted.flags,
+            weights=resolved.weights,
+            limits=tuple(str(limit) for limit in resolved.limits),
+            flags=resolved.flags,
             out_of_distribution=bool(predicted.ood[place]),
-            goals=wanted.goals,
+            goals=resolved.goals,
             measured=predicted.measured,
         )
 
-    def _facts(
+    def _goal_inputs(
         self,
         prompts: Sequence[str],
         predicted: Forecast,
         observed: Mapping[str, float] | None = None,
-    ) -> Facts:
+    ) -> GoalInputs:
         lengths = np.array([len(prompt) for prompt in prompts], dtype=np.float64)
-        return self.objective.facts(lengths, predicted.targets, observed)
+        return self.objective.goal_inputs(lengths, predicted.targets, observed)
 
 
 def _without_unmeasured(objective: Objective, predictors: Mapping[str, Predictor]) -> Objective:

@@ -121,7 +121,7 @@ def check_kind(kind: str) -> None:
         raise PredictorError(f"unknown predictor {kind!r}; there are: {', '.join(known)}.{hint}")
 
 
-def scale_facts(table: ScoreTable, library: Library) -> dict[str, Any]:
+def goal_statistics(table: ScoreTable, library: Library) -> dict[str, Any]:
     """Return what the scales of goals are fixed on: means of what a table measured.
 
     Args:
@@ -194,7 +194,7 @@ def fit_tasks(
     """Fit what a router decides by, task by task; arguments as `fit_and_validate`.
 
     Returns:
-        Task → fitted predictor, the objective on its scales, and the facts of the fit, as JSON.
+        Task → fitted predictor, the objective on its scales, and the fit's provenance, as JSON.
 
     Raises:
         ScoreTableError: table and library do not name the same experts.
@@ -204,7 +204,7 @@ def fit_tasks(
         task: (part, fit_and_validate(part, kind, encoder, seed))
         for task, part in table.by_task(library).items()
     }
-    facts = {
+    provenance = {
         "predictor": kind,
         "encoder": encoder.name,
         "seed": seed,
@@ -217,10 +217,10 @@ def fit_tasks(
     }
     choices = {task: fit.choice for task, (_, fit) in fits.items() if fit.choice is not None}
     if choices:
-        facts["choice"] = choices
+        provenance["choice"] = choices
     spreads = {task: loss_spread(part.losses) for task, (part, _) in fits.items()}
-    objective = Objective.fit(library, spreads, **scale_facts(table, library))
-    return {task: fit.predictor for task, (_, fit) in fits.items()}, objective, facts
+    objective = Objective.fit(library, spreads, **goal_statistics(table, library))
+    return {task: fit.predictor for task, (_, fit) in fits.items()}, objective, provenance
 
 
 def validate(

@@ -19,11 +19,11 @@ from paper.texts import held_out
 from tryage import Library, Router, ScoreTable
 from tryage.encoders import SentenceEncoder, StaticEncoder
 from tryage.evaluation.baselines import NO_CHOICE, CardSelector, PromptedSelector
-from tryage.library import FILL_MASK, Endpoint, Expert
+from tryage.experts import FILL_MASK, Endpoint, Expert
 from tryage.objective import Objective, loss_spread
 from tryage.predictors import FittedPredictor, Prediction, TransformerPredictor
 from tryage.predictors.base import LOSS
-from tryage.training import fit_and_validate, scale_facts
+from tryage.training import fit_and_validate, goal_statistics
 
 logger = logging.getLogger("paper")
 
@@ -57,7 +57,7 @@ def fit_transformer(
 
 def _router(predictor: FittedPredictor, table: ScoreTable, library: Library) -> Router:
     objective = Objective.fit(
-        library, {FILL_MASK: loss_spread(table.losses)}, **scale_facts(table, library)
+        library, {FILL_MASK: loss_spread(table.losses)}, **goal_statistics(table, library)
     )
     return Router(library, {FILL_MASK: Remembered(predictor)}, objective=objective)
 

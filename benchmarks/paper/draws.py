@@ -25,12 +25,13 @@ import numpy as np
 from paper.plan import PROCESSES
 from paper.texts import Cut
 from tryage.errors import ExpertError
+from tryage.experts import FILL_MASK, MASK
 from tryage.files import write_text
 from tryage.labeling.fingerprint import fingerprint
 from tryage.labeling.prompts import Row
 from tryage.labeling.tokens import Window, encode_row
 from tryage.labeling.words import MaskedText, words
-from tryage.library import FILL_MASK, MASK, Library
+from tryage.library import Library
 from tryage.runtime import Runtime
 
 logger = logging.getLogger("paper")

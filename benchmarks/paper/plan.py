@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tryage.library import FILL_MASK
+from tryage.experts import FILL_MASK
 from tryage.quickstart import Recipe
 
 DOMAINS = (

@@ -26,7 +26,7 @@ from tryage.evaluation.metrics import (
     random_outcomes,
 )
 from tryage.evaluation.reliability import prediction_quality
-from tryage.library import FILL_MASK
+from tryage.experts import FILL_MASK
 
 logger = logging.getLogger("paper")
 

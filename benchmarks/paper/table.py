@@ -21,8 +21,8 @@ from data import read_jsonl
 from paper.draws import Losses
 from paper.texts import Cut, texts_of
 from tryage import ScoreTable
+from tryage.experts import FILL_MASK
 from tryage.files import replacing
-from tryage.library import FILL_MASK
 
 DIGITS = 4
 

@@ -21,8 +21,8 @@ from typing import Any
 from paper.plan import PROCESSES, Plan, Trained, smoke
 from paper.texts import training_texts
 from tryage.files import write_text
+from tryage.hub import expert_of
 from tryage.library import Library
-from tryage.sources import expert_of
 
 KEY_FILE = "training.json"
 """Says, beside an expert's weights, which training they come from."""

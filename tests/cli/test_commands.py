@@ -234,4 +234,4 @@ def test_fit_update_fits_the_router_anew_on_old_and_newer_results(files, scored_
     assert told["predictor"] == "clusters"
     again = Router.from_pretrained(out)
     assert again.route(CODE).expert == "giant"
-    assert (again.facts["seed"], again.facts["cells"]) == (3, 360)
+    assert (again.provenance["seed"], again.provenance["cells"]) == (3, 360)

@@ -74,5 +74,5 @@ def test_a_large_library_is_told_by_its_most_chosen_experts():
 def test_a_router_that_does_not_look_at_prompts_is_caught_by_evaluate():
     library = Library([Expert(name=name, model=name) for name in "abc"])
     router = Router.fit(camps(), library=library, predictor="best-single")
-    assert router.facts["among_best"] == {"text-generation": {"a": 0.5, "b": 0.5, "c": 0.0}}
+    assert router.provenance["among_best"] == {"text-generation": {"a": 0.5, "b": 0.5, "c": 0.0}}
     assert router.evaluate(camps()).choices.collapsed == "a"

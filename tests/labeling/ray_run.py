@@ -13,10 +13,10 @@ import ray
 
 from tryage import Library
 from tryage.labeling import label
-from tryage.labeling.ways import Way
+from tryage.labeling.methods import Method
 
 
-class Mortal(Way):
+class Mortal(Method):
     """A way of measuring that takes its first worker down in the middle."""
 
     def measure(self, runtime, name, pipeline, rows):
@@ -40,7 +40,7 @@ def main() -> None:
     if "DEATH" in os.environ:
         from tryage.labeling import engine
 
-        engine.Way = Mortal
+        engine.Method = Mortal
     summary = label(Library.read(library), prompts, out, engine="ray", workers=2)
     told.write_text(json.dumps(summary.to_dict()))
 

@@ -43,7 +43,7 @@ def write(path, entries):
 def test_a_disk_that_is_full_leaves_whole_shards_and_one_error(
     tiny_library, texts, tmp_path
 ) -> None:
-    """A limit of the system stands for the disk: writing beyond it fails in the same way."""
+    """A limit of the system stands for the disk: writing beyond it fails in the same method."""
     library, out = Library.read(tiny_library), tmp_path / "out"
     label(library, texts[:20], out)
     kept = {shard.name: shard.read_bytes() for shard in LabelStore(out).shards()}

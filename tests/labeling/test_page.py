@@ -81,8 +81,8 @@ def test_the_command_that_learns_from_feedback(tmp_path) -> None:
     command = [sys.executable, "-m", *shlex.split(update)]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     again = Router.from_pretrained(tmp_path / "my-router")
-    assert again.facts["data_sha256"] != router.facts["data_sha256"]
-    assert (again.facts["prompts"], again.facts["cells"]) == (8, 16)
+    assert again.provenance["data_sha256"] != router.provenance["data_sha256"]
+    assert (again.provenance["prompts"], again.provenance["cells"]) == (8, 16)
 
 
 @pytest.mark.parametrize("name", ["labelling", "labelling_curve"])

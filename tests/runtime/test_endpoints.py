@@ -23,7 +23,7 @@ from tryage.errors import (
     PromptError,
     TaskError,
 )
-from tryage.library import Endpoint
+from tryage.experts import Endpoint
 from tryage.runtime import EndpointOptions, Runtime
 
 pytest.importorskip("httpx")

@@ -1,6 +1,6 @@
 """What both adapters share: a router bound to callables, and what is read of their inputs."""
 
-from tryage.binding.bound import Binding, joined_goals
+from tryage.binding.binding import Binding, joined_goals
 from tryage.binding.checking import (
     check_arguments,
     check_kinds,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from operator import is_
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from tryage.binding.bound import Binding
+from tryage.binding.binding import Binding
 
 T = TypeVar("T")
 

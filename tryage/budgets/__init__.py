@@ -5,7 +5,7 @@ Lagrangian of "least mean predicted loss within the budgets": each is raised no 
 budget asks, found by bisection, one budget's inside another's.
 """
 
-from tryage.budgets.reading import Budget, parse_budget
+from tryage.budgets.parser import Budget, parse_budget
 from tryage.budgets.results import Calibration
 from tryage.budgets.search import calibrate
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tryage.budgets.reading import Budget, parse_budget
+from tryage.budgets.parser import Budget, parse_budget
 from tryage.budgets.results import Calibration
 from tryage.errors import GoalError
 from tryage.forecast import Forecast
-from tryage.goals import Facts, Goals
+from tryage.goals import GoalInputs, Goals
 from tryage.objective import Objective
-from tryage.policy import Wanted
+from tryage.policy import ResolvedGoals
 
 Array = NDArray[np.float64]
 
@@ -32,8 +32,8 @@ def calibrate(
     objective: Objective,
     predicted: Forecast,
     task: str,
-    wanted: Wanted,
-    facts: Facts,
+    resolved: ResolvedGoals,
+    inputs: GoalInputs,
     budgets: Sequence[str],
     *,
     goals: Goals,
@@ -49,8 +49,8 @@ def calibrate(
         objective: the router's.
         predicted: of n prompts.
         task: what the prompts ask for.
-        wanted: weights and limits that hold besides.
-        facts: what is known of the prompts.
+        resolved: weights and limits that hold besides.
+        inputs: what is known of the prompts.
         budgets: one or more, see `parse_budget`.
         goals: the call's goals, which the weights found are added to.
         scored: whether losses are 1 - score.
@@ -67,22 +67,26 @@ def calibrate(
         raise GoalError(f"{len(held)} budgets on goals; at most {MOST} can be met together")
     if any(budget.scored for budget in read) and not scored:
         raise GoalError("the router was fitted on losses, not scores; write 'loss <= 110% of best'")
-    primary = "" if held else _primary(objective, predicted, task, wanted, facts)
+    primary = "" if held else _primary(objective, predicted, task, resolved, inputs)
     # A weight that is sought replaces the one that is there, of the call or of the policy.
     sought = {primary, *(budget.measure for budget in held)}
-    kept = {name: weight for name, weight in wanted.weights.items() if name not in sought}
-    search = _Search(objective, predicted, task, replace(wanted, weights=kept), facts, read)
+    kept = {name: weight for name, weight in resolved.weights.items() if name not in sought}
+    search = _Search(objective, predicted, task, replace(resolved, weights=kept), inputs, read)
     weights = search.within(held) if held else search.cheapest(primary)
     return search.calibration(goals, weights, seed=seed)
 
 
 def _primary(
-    objective: Objective, predicted: Forecast, task: str, wanted: Wanted, facts: Facts
+    objective: Objective,
+    predicted: Forecast,
+    task: str,
+    resolved: ResolvedGoals,
+    inputs: GoalInputs,
 ) -> str:
     """Return the goal to lower where only a score or a loss is held: cost, or else size."""
-    eligible = np.isfinite(objective.totals(predicted.losses, task, wanted, facts))
+    eligible = np.isfinite(objective.totals(predicted.losses, task, resolved, inputs))
     for name in ("cost", "size"):
-        values = objective.goal_values(wanted.goal(name), facts)
+        values = objective.goal_values(resolved.goal(name), inputs)
         if not (np.isnan(values) & eligible).any():
             return name
     raise GoalError(
@@ -99,16 +103,16 @@ class _Search:
         objective: Objective,
         predicted: Forecast,
         task: str,
-        wanted: Wanted,
-        facts: Facts,
+        resolved: ResolvedGoals,
+        inputs: GoalInputs,
         budgets: Sequence[Budget],
     ) -> None:
         for budget in budgets:
             if budget.measure.startswith("share("):
                 objective.library.index(budget.measure[len("share(") : -1])
-        self.objective, self.task, self.facts, self.wanted = objective, task, facts, wanted
+        self.objective, self.task, self.inputs, self.resolved = objective, task, inputs, resolved
         self.losses = predicted.losses
-        self.base = objective.totals(predicted.losses, task, wanted, facts)  # (n, m)
+        self.base = objective.totals(predicted.losses, task, resolved, inputs)  # (n, m)
         if not np.isfinite(self.base).any(axis=1).all():
             row = int(np.flatnonzero(~np.isfinite(self.base).any(axis=1))[0])
             raise GoalError(f"no expert may answer prompt {row + 1}; leave it out, or lift a limit")
@@ -152,8 +156,8 @@ class _Search:
     def penalty(self, name: str) -> Array:
         """Return what weight 1 on a goal adds to every loss, (m,) or (n, m)."""
         if name not in self._penalties:
-            alone = replace(self.wanted, weights={name: 1.0})
-            self._penalties[name] = self.objective.penalties(alone, self.task, self.facts)
+            alone = replace(self.resolved, weights={name: 1.0})
+            self._penalties[name] = self.objective.penalties(alone, self.task, self.inputs)
         return self._penalties[name]
 
     def values(self, name: str) -> Array:
@@ -164,7 +168,7 @@ class _Search:
         """
         if name == "loss":
             return self.losses
-        found = self.objective.goal_values(self.wanted.goal(name), self.facts)
+        found = self.objective.goal_values(self.resolved.goal(name), self.inputs)
         values = np.broadcast_to(found, self.losses.shape)
         missing = (np.isnan(values) & self.eligible).any(axis=0)
         if missing.any():

@@ -85,8 +85,8 @@ def _route_file(
     else:
         with replacing(target) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
-    scored = router.facts.get("kind") == "scores"
-    best = router.facts.get("among_best", {})
+    scored = router.provenance.get("kind") == "scores"
+    best = router.provenance.get("among_best", {})
     known = {name: share for shares in best.values() for name, share in shares.items()}
     told = summary(decisions, scored=scored, among_best=known)
     stderr().print(told, markup=False, highlight=False, soft_wrap=True)

@@ -170,7 +170,7 @@ def fit(
 
 
 def _tell_fit(fitted: Router, out: Path, seconds: float, as_json: bool) -> None:
-    kind, validation = fitted.facts["predictor"], fitted.facts["validation"]
+    kind, validation = fitted.provenance["predictor"], fitted.provenance["validation"]
     if len(validation) == 1:
         (validation,) = validation.values()
     else:
@@ -179,9 +179,9 @@ def _tell_fit(fitted: Router, out: Path, seconds: float, as_json: bool) -> None:
         print_json({"predictor": kind, "validation": validation, "seconds": seconds})
         return
     say(f"{fitted!r} saved in {out} after {seconds:.1f} s")
-    for task, choice in fitted.facts.get("choice", {}).items():
+    for task, choice in fitted.provenance.get("choice", {}).items():
         say(f"{task}: auto chose {choice['chosen']}")
-    for task, row in fitted.facts["validation"].items():
+    for task, row in fitted.provenance["validation"].items():
         figures = ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
         say(f"{task}, cross-validated: {figures}")
 

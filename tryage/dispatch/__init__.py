@@ -9,6 +9,15 @@ circuit breaker leaves those alone that keep failing.
 """
 
 from tryage.dispatch.batches import adispatch_batch, dispatch_batch
+from tryage.dispatch.failover import (
+    Errors,
+    Failures,
+    Options,
+    adispatch,
+    check_options,
+    dispatch,
+    is_failure,
+)
 from tryage.dispatch.health import Breaker, Health, Snapshot
 from tryage.dispatch.records import (
     Attempt,
@@ -29,15 +38,6 @@ from tryage.dispatch.streams import (
     adispatch_stream,
     close,
     dispatch_stream,
-)
-from tryage.dispatch.walking import (
-    Errors,
-    Failures,
-    Options,
-    adispatch,
-    check_options,
-    dispatch,
-    is_failure,
 )
 
 __all__ = [

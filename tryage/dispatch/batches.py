@@ -8,10 +8,10 @@ from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from tryage.decision import Decision
+from tryage.dispatch.failover import Failover, Failures, check_options
 from tryage.dispatch.health import Health
 from tryage.dispatch.records import Outcome
 from tryage.dispatch.scopes import call_within, within
-from tryage.dispatch.walking import Failures, Walk, check_options
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def dispatch_batch(
 
     def ask(group: _Group) -> _Answers[T]:
         started = perf_counter()
-        seconds = batch.patience(group)
+        seconds = batch.remaining_timeout(group)
         try:
             if seconds is None:
                 return group, started, call(*group)
@@ -102,7 +102,7 @@ async def adispatch_batch(
 
     async def ask(group: _Group) -> _Answers[T]:
         started = perf_counter()
-        seconds = batch.patience(group)
+        seconds = batch.remaining_timeout(group)
         try:
             return group, started, await within(group.expert, seconds, call(*group))
         except BaseException as error:
@@ -138,7 +138,7 @@ class Batch:
     ) -> None:
         check_options(max_attempts, timeout, total_timeout)
         self._walks = {
-            row: Walk(decision, max_attempts, errors, timeout, total_timeout, health)
+            row: Failover(decision, max_attempts, errors, timeout, total_timeout, health)
             for row, decision in enumerate(decisions)
         }
         self._waiting: dict[int, str] = {}
@@ -166,9 +166,9 @@ class Batch:
                 groups.setdefault(name, []).append(row)
         return [_Group(name, rows) for name, rows in groups.items()]
 
-    def patience(self, group: _Group) -> float | None:
+    def remaining_timeout(self, group: _Group) -> float | None:
         """Seconds that the call of a group may take; None for ever."""
-        return self._walks[group.rows[0]].patience()
+        return self._walks[group.rows[0]].remaining_timeout()
 
     def is_failure(self, group: _Group, error: BaseException) -> bool:
         """Tell whether an error of a group's call counts as a failure of its expert."""

@@ -17,10 +17,10 @@ from time import perf_counter
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from tryage.decision import Decision
+from tryage.dispatch.failover import Failover, Failures
 from tryage.dispatch.health import Health
 from tryage.dispatch.records import Attempt, present
 from tryage.dispatch.scopes import END, Puller, within
-from tryage.dispatch.walking import Failures, Walk
 from tryage.errors import ExpertError
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ def dispatch_stream(
             reader takes between chunks does not count.
         health: told how every call went; experts whose circuit is open in it are passed over.
     """
-    return Stream(Walk(decision, max_attempts, errors, timeout, total_timeout, health), call)
+    return Stream(Failover(decision, max_attempts, errors, timeout, total_timeout, health), call)
 
 
 def adispatch_stream(
@@ -69,14 +69,14 @@ def adispatch_stream(
     health: Health | None = None,
 ) -> AsyncStream[T]:
     """Do what `dispatch_stream` does, with asynchronous iterators or coroutines that return one."""
-    walk = Walk(decision, max_attempts, errors, timeout, total_timeout, health)
+    walk = Failover(decision, max_attempts, errors, timeout, total_timeout, health)
     return AsyncStream(walk, call)
 
 
 class _Dispatched:
     """What both kinds of stream tell about their calls."""
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: Failover) -> None:
         self._walk = walk
 
     @property
@@ -93,7 +93,7 @@ class _Dispatched:
 class Stream(_Dispatched, Generic[T]):
     """Chunks of one expert, an iterator; `close` ends the expert's own iterator."""
 
-    def __init__(self, walk: Walk, call: Callable[[str], Iterable[T]]) -> None:
+    def __init__(self, walk: Failover, call: Callable[[str], Iterable[T]]) -> None:
         super().__init__(walk)
         self._chunks = _generate(walk, call)
 
@@ -108,7 +108,7 @@ class Stream(_Dispatched, Generic[T]):
         self._chunks.close()
 
 
-def _generate(walk: Walk, call: Callable[[str], Iterable[T]]) -> Generator[T, None, None]:
+def _generate(walk: Failover, call: Callable[[str], Iterable[T]]) -> Generator[T, None, None]:
     """Yield the chunks; no method, so that a stream nobody holds ends at once."""
     for name in walk:
         started = perf_counter()
@@ -144,15 +144,15 @@ def _generate(walk: Walk, call: Callable[[str], Iterable[T]]) -> Generator[T, No
 class _Source(Generic[T]):
     """The chunks of one expert, from a thread of its own where the walk knows a time-out."""
 
-    def __init__(self, walk: Walk, name: str, open_chunks: Callable[[], Iterator[T]]) -> None:
+    def __init__(self, walk: Failover, name: str, open_chunks: Callable[[], Iterator[T]]) -> None:
         self._walk = walk
         self._open = open_chunks
         self._chunks: Iterator[T] | None = None
-        self._puller = None if walk.patience() is None else Puller(name, open_chunks)
+        self._puller = None if walk.remaining_timeout() is None else Puller(name, open_chunks)
 
     def next(self) -> T:
         if self._puller is not None:
-            return self._puller.next(self._walk.patience() or 0.0)
+            return self._puller.next(self._walk.remaining_timeout() or 0.0)
         if self._chunks is None:
             self._chunks = self._open()
         return next(self._chunks, END)
@@ -170,7 +170,7 @@ def _opened(call: Callable[[str], Iterable[T] | None], name: str) -> Iterator[T]
 class _Told:
     """Tells the walk how a stream went whose first chunk has come."""
 
-    def __init__(self, walk: Walk, name: str, started: float) -> None:
+    def __init__(self, walk: Failover, name: str, started: float) -> None:
         self._walk = walk
         self._name = name
         self._started = started
@@ -196,7 +196,7 @@ class _Told:
 class AsyncStream(_Dispatched, Generic[T]):
     """Chunks of one expert, an asynchronous iterator; `aclose` ends the expert's own."""
 
-    def __init__(self, walk: Walk, call: Opening[T]) -> None:
+    def __init__(self, walk: Failover, call: Opening[T]) -> None:
         super().__init__(walk)
         self._chunks = _agenerate(walk, call)
 
@@ -211,14 +211,14 @@ class AsyncStream(_Dispatched, Generic[T]):
         await self._chunks.aclose()
 
 
-async def _agenerate(walk: Walk, call: Opening[T]) -> AsyncGenerator[T, None]:
+async def _agenerate(walk: Failover, call: Opening[T]) -> AsyncGenerator[T, None]:
     """Do what `_generate` does."""
     for name in walk:
         started = perf_counter()
         chunks: AsyncIterator[T] | None = None
         try:
-            chunks = await within(name, walk.patience(), _aopened(call, name))
-            first = await within(name, walk.patience(), anext(chunks, END))
+            chunks = await within(name, walk.remaining_timeout(), _aopened(call, name))
+            first = await within(name, walk.remaining_timeout(), anext(chunks, END))
             if first is END:
                 raise _no_chunk(name)
         except BaseException as error:
@@ -234,7 +234,7 @@ async def _agenerate(walk: Walk, call: Opening[T]) -> AsyncGenerator[T, None]:
                 paused = perf_counter()
                 yield chunk
                 told.skip(perf_counter() - paused)
-                chunk = await within(name, walk.patience(), anext(chunks, END))
+                chunk = await within(name, walk.remaining_timeout(), anext(chunks, END))
             told.done()
         except BaseException as error:
             told.ended(error)

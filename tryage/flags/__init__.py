@@ -4,6 +4,6 @@
 do is the policy's business (`tryage.policy`). The words that act are data, in `lexicon.json`.
 """
 
-from tryage.flags.reading import Flags, parse
+from tryage.flags.parser import Flags, parse
 
 __all__ = ["Flags", "parse"]

@@ -12,8 +12,7 @@ call asks for. A goal of your own is one class::
     router.route(prompt, goals=Goals(custom=[Hops(0.2)]))
 """
 
-from tryage.goals.asked import Goals, check_weights
-from tryage.goals.base import Facts, Goal, Scale, reference_date
+from tryage.goals.base import Goal, GoalInputs, Scale, reference_date
 from tryage.goals.builtin import (
     CHARS_PER_TOKEN,
     GOALS,
@@ -27,13 +26,14 @@ from tryage.goals.builtin import (
     Verbosity,
     find_goal,
 )
+from tryage.goals.goals import Goals, check_weights
 
 __all__ = [
     "CHARS_PER_TOKEN",
     "GOALS",
     "Cost",
-    "Facts",
     "Goal",
+    "GoalInputs",
     "Goals",
     "Latency",
     "Readability",

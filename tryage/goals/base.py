@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.errors import GoalError
-from tryage.library import Expert, Library
+from tryage.experts import Expert
+from tryage.library import Library
 
 Array = NDArray[np.float64]
 
@@ -31,7 +32,7 @@ _TINIEST = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Facts:
+class GoalInputs:
     """What goals may look at besides the library, for n prompts and m experts.
 
     Attributes:
@@ -54,13 +55,13 @@ class Facts:
         chars = self.prompt_chars
         return float(chars[0] if len(chars) == 1 else chars.max(initial=0.0))
 
-    def row(self, number: int) -> Facts:
-        """Return the facts of one prompt."""
+    def row(self, number: int) -> GoalInputs:
+        """Return the inputs for one prompt."""
         if len(self.prompt_chars) == 1:
             return self
         part = slice(number, number + 1)
         targets = {name: values[part] for name, values in self.targets.items()}
-        return Facts(self.reference, self.prompt_chars[part], targets, self.observed)
+        return GoalInputs(self.reference, self.prompt_chars[part], targets, self.observed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Scale:
 class Goal(abc.ABC):
     """One thing to minimise. A subclass names it and gives every expert a value.
 
-    Override `value` where an expert alone tells, or `values` where facts are needed, such as what
+    Override `value` where an expert alone tells, or `values` where inputs are needed, such as what
     is predicted for the prompt.
 
     Attributes:
@@ -104,12 +105,12 @@ class Goal(abc.ABC):
         """Return an expert's value in the goal's unit, lower is better; NaN where not stated."""
         raise NotImplementedError(f"goal {self.name!r} defines neither value nor values")
 
-    def values(self, library: Library, facts: Facts) -> Array:
+    def values(self, library: Library, inputs: GoalInputs) -> Array:
         """Return the value of every expert.
 
         Args:
             library: m experts.
-            facts: what is known of n prompts.
+            inputs: what is known of n prompts.
 
         Returns:
             float64 in the goal's unit, lower is better, NaN where not stated: (m,) where prompts
@@ -159,14 +160,14 @@ class Goal(abc.ABC):
         return np.log(np.maximum(values, _TINIEST)) if self.log else values
 
 
-def checked_values(goal: Goal, library: Library, facts: Facts) -> Array:
+def checked_values(goal: Goal, library: Library, inputs: GoalInputs) -> Array:
     """Return a goal's values after a look at their shape, which a goal of one's own may get wrong.
 
     Raises:
         GoalError: the shape fits neither the library nor the prompts, or a value is infinite.
     """
-    values = np.asarray(goal.values(library, facts), dtype=np.float64)
-    m, n = len(library), len(facts.prompt_chars)
+    values = np.asarray(goal.values(library, inputs), dtype=np.float64)
+    m, n = len(library), len(inputs.prompt_chars)
     if values.shape not in ((m,), (n, m)):
         raise GoalError(
             f"goal {goal.name!r} gave values of shape {values.shape} for {m} experts and {n} "

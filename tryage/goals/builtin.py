@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from tryage.errors import GoalError
-from tryage.goals.base import Array, Facts, Goal
-from tryage.library import Expert, Library
+from tryage.experts import Expert
+from tryage.goals.base import Array, Goal, GoalInputs
+from tryage.library import Library
 from tryage.units import format_count, format_money, format_seconds
 
 CHARS_PER_TOKEN = 4.0
@@ -48,10 +49,12 @@ class Recency(Goal):
 
     name, unit = "recency", "days older than the newest"
 
-    def values(self, library: Library, facts: Facts) -> Array:
+    def values(self, library: Library, inputs: GoalInputs) -> Array:
         """Return the age of every expert, (m,)."""
         ages = [
-            math.nan if expert.released is None else float((facts.reference - expert.released).days)
+            math.nan
+            if expert.released is None
+            else float((inputs.reference - expert.released).days)
             for expert in library
         ]
         return np.array(ages)
@@ -76,16 +79,16 @@ class Cost(Goal):
     name, unit = "cost", "USD per prompt"
     missing: ClassVar[Literal["worst", "error"]] = "error"
 
-    def values(self, library: Library, facts: Facts) -> Array:
+    def values(self, library: Library, inputs: GoalInputs) -> Array:
         """Return the cost of every prompt under every expert, (n, m); NaN without a price."""
-        predicted = facts.targets.get("cost")
+        predicted = inputs.targets.get("cost")
         if predicted is not None and not np.isnan(predicted).any():
             floored: Array = np.maximum(predicted, 0.0)
             return floored
         read, written = library.token_prices
-        answer = facts.targets.get("response_chars")
+        answer = inputs.targets.get("response_chars")
         chars = RESPONSE_CHARS if answer is None else np.nan_to_num(answer, nan=RESPONSE_CHARS)
-        priced: Array = facts.prompt_chars[:, None] * read + np.maximum(chars, 0.0) * written
+        priced: Array = inputs.prompt_chars[:, None] * read + np.maximum(chars, 0.0) * written
         priced = priced / CHARS_PER_TOKEN
         if predicted is None:
             return priced
@@ -101,13 +104,13 @@ class Latency(Goal):
 
     name, unit = "latency", "s"
 
-    def values(self, library: Library, facts: Facts) -> Array:
+    def values(self, library: Library, inputs: GoalInputs) -> Array:
         """Return seconds, (m,) or (n, m); NaN where nothing is known."""
         cold = COLD_SECONDS + COLD_SECONDS_PER_PARAMETER * library.sizes
-        predicted = facts.targets.get("latency")
+        predicted = inputs.targets.get("latency")
         if predicted is not None:
             cold = np.where(np.isnan(predicted), cold, np.maximum(predicted, 0.0))
-        for name, seconds in facts.observed.items():
+        for name, seconds in inputs.observed.items():
             if name in library:
                 cold[..., library.index(name)] = seconds
         return cold
@@ -118,7 +121,7 @@ class Latency(Goal):
 
 
 class Security(Goal):
-    """A level summed from facts by rules that are data; 0 is safest.
+    """A level summed from inputs by rules that are data; 0 is safest.
 
     Args:
         weight: λ ≥ 0.
@@ -137,12 +140,12 @@ class Security(Goal):
         self._points = _read_rules(rules) if rules is not None else _own_rules()
 
     def value(self, expert: Expert) -> float:
-        """Return the sum of the points of an expert's facts; NaN where it states none."""
-        facts = {fact: _FACTS[fact](expert) for fact in self._points}
+        """Return the sum of the points of an expert's inputs; NaN where it states none."""
+        inputs = {fact: _FACTS[fact](expert) for fact in self._points}
         # That no revision is pinned is known of every expert; alone it says nothing.
-        if all(value is None for fact, value in facts.items() if fact != "pinned"):
+        if all(value is None for fact, value in inputs.items() if fact != "pinned"):
             return math.nan
-        return sum(_points(self._points[fact], value) for fact, value in facts.items())
+        return sum(_points(self._points[fact], value) for fact, value in inputs.items())
 
     def format(self, value: float) -> str:
         """Return a level."""
@@ -154,9 +157,9 @@ class Verbosity(Goal):
 
     name, unit = "verbosity", "characters"
 
-    def values(self, library: Library, facts: Facts) -> Array:
+    def values(self, library: Library, inputs: GoalInputs) -> Array:
         """Return predicted characters, (n, m); NaN where none were measured."""
-        return _target(facts, "response_chars", library)
+        return _target(inputs, "response_chars", library)
 
     def format(self, value: float) -> str:
         """Return characters."""
@@ -171,9 +174,9 @@ class Readability(Goal):
 
     name, unit = "readability", "grade, lower is easier"
 
-    def values(self, library: Library, facts: Facts) -> Array:
+    def values(self, library: Library, inputs: GoalInputs) -> Array:
         """Return predicted grades, (n, m); NaN where none were measured."""
-        return _target(facts, "readability", library)
+        return _target(inputs, "readability", library)
 
     def format(self, value: float) -> str:
         """Return a grade."""
@@ -215,8 +218,8 @@ def _share(name: str) -> Goal | None:
     return Share(name[len("share(") : -1]) if name.endswith(")") else None
 
 
-def _target(facts: Facts, name: str, library: Library) -> Array:
-    found = facts.targets.get(name)
+def _target(inputs: GoalInputs, name: str, library: Library) -> Array:
+    found = inputs.targets.get(name)
     return np.full(len(library), np.nan) if found is None else found
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tryage.errors import LibraryError, TryageWarning, missing_extra
+from tryage.experts import Expert
 from tryage.labeling.answer_run import AnswerRun, Progress
 from tryage.labeling.calling import Call, Caller, Calling
 from tryage.labeling.code_marks import code_mark
@@ -17,6 +18,7 @@ from tryage.labeling.jobs import jobs_of
 from tryage.labeling.judges import Judge
 from tryage.labeling.loops import run_in_loop
 from tryage.labeling.losses import MASK_SHARE
+from tryage.labeling.methods import Method
 from tryage.labeling.metrics import Metric, find_metric, metric_name
 from tryage.labeling.prompts import Row, read_rows
 from tryage.labeling.record import Key
@@ -24,8 +26,7 @@ from tryage.labeling.sampling import Sample
 from tryage.labeling.shards import read_columns
 from tryage.labeling.store import LabelStore
 from tryage.labeling.summary import LabelSummary
-from tryage.labeling.ways import Way
-from tryage.library import Expert, Library
+from tryage.library import Library
 from tryage.prompts import Prompts
 
 Scorer = str | Metric | Judge
@@ -77,7 +78,7 @@ def label_answers(
     Raises:
         PromptError: a prompt is wrong, or lacks a reference that is needed.
         LibraryError: the library lacks an expert, or there is none.
-        OutputFolderError: `out` holds something else, or was measured in another way.
+        OutputFolderError: `out` holds something else, or was measured in another method.
         OptionError: an option is unknown or out of range, or the metric cannot be called like one.
         TypeError: an expert or the judge's model cannot be called.
         OSError: `out` cannot be written; what was written before stays whole.
@@ -193,7 +194,7 @@ def _check(metric: Scorer, experts: Mapping[str, Call], rows: Sequence[Row]) -> 
         metric.check_rows(rows)
         _warn_of_self_preference(metric, experts)
         return metric.settings()
-    Way(find_metric(metric)).check_rows(rows)
+    Method(find_metric(metric)).check_rows(rows)
     # How long answers may be is the experts' own business.
     return {"metric": metric_name(metric)}
 

@@ -15,6 +15,7 @@ from tryage.labeling.fingerprint import fingerprint
 from tryage.labeling.jobs import Job, JobWriter, Result, jobs_of
 from tryage.labeling.local import default_workers, measure_locally
 from tryage.labeling.losses import BATCH_TOKENS, MASK_SHARE
+from tryage.labeling.methods import Method
 from tryage.labeling.metrics import Metric
 from tryage.labeling.prompts import read_rows
 from tryage.labeling.record import failed
@@ -22,7 +23,6 @@ from tryage.labeling.sampling import Sample
 from tryage.labeling.store import LabelStore
 from tryage.labeling.summary import LabelSummary, Tally
 from tryage.labeling.tokens import MAX_WINDOW
-from tryage.labeling.ways import Way
 from tryage.library import Library
 from tryage.prompts import Prompts
 from tryage.runtime import Runtime
@@ -105,25 +105,25 @@ def label(
         OptionError: an option is out of range.
     """
     started = time.perf_counter()
-    way = Way(metric, mask_share, max_window, batch_tokens, max_new_tokens, keep_answers)
+    method = Method(metric, mask_share, max_window, batch_tokens, max_new_tokens, keep_answers)
     runtime = Runtime(library, device=device, dtype=dtype, download=download)
     _check_options(engine, workers)
-    folders = {expert.name: way.check_expert(runtime, expert) for expert in library}
+    folders = {expert.name: method.check_expert(runtime, expert) for expert in library}
     marks = {name: fingerprint(folder) for name, folder in folders.items() if folder is not None}
     rows = read_rows(
         prompts, library.tasks, mask_share=mask_share, sample=Sample.of(sample, stratify, seed)
     )
-    way.check_rows(rows)
-    store = LabelStore(Path(out), way.kind)
-    store.open(library, way.settings(), marks, way.code)
+    method.check_rows(rows)
+    store = LabelStore(Path(out), method.kind)
+    store.open(library, method.settings(), marks, method.code)
     jobs = jobs_of(library, rows, store.measured(rows))
     tally = Tally(jobs)
     if engine == "ray":
         from tryage.labeling.ray_engine import measure_on_ray
 
-        results = measure_on_ray(way, runtime, jobs, workers=workers, address=address)
+        results = measure_on_ray(method, runtime, jobs, workers=workers, address=address)
     else:
-        results = _one_after_another(way, runtime, jobs, workers)
+        results = _one_after_another(method, runtime, jobs, workers)
     start_up = _consume(results, jobs, store, tally, progress, started)
     return tally.summary(time.perf_counter() - started, start_up)
 
@@ -168,23 +168,23 @@ def _consume(
 
 
 def _one_after_another(
-    way: Way, runtime: Runtime, jobs: Sequence[Job], workers: int | None
+    method: Method, runtime: Runtime, jobs: Sequence[Job], workers: int | None
 ) -> Generator[Result, None, None]:
     """Measure expert after expert in this process; a model leaves memory at its expert's end."""
     count = workers or default_workers(runtime.device)
-    way = dataclasses.replace(way, batch_tokens=max(1, way.batch_tokens // count))
+    method = dataclasses.replace(method, batch_tokens=max(1, method.batch_tokens // count))
     for job in jobs:
         if not job.rows:
             continue
         try:
-            pipeline = way.load(runtime, job.expert)
+            pipeline = method.load(runtime, job.expert)
         except ExpertError as error:
             yield Result.all_failed(job, failed(error))
             continue
         ready = time.perf_counter()
         try:
             for numbers, found in measure_locally(
-                way, runtime, job.expert, pipeline, job.rows, count
+                method, runtime, job.expert, pipeline, job.rows, count
             ):
                 yield Result(job.expert, numbers, found, ready)
         finally:

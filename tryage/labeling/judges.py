@@ -125,7 +125,7 @@ class Judge:
         raise NotImplementedError
 
     def _number(self, reply: str) -> float | None:
-        """Read a reply in the usual way."""
+        """Read a reply in the usual method."""
         raise NotImplementedError
 
     @property

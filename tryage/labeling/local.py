@@ -8,9 +8,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from tryage.labeling.methods import Found, Method
 from tryage.labeling.prompts import Row
 from tryage.labeling.tokens import Pipeline
-from tryage.labeling.ways import Found, Way
 from tryage.runtime import Runtime
 
 BLOCK = 512
@@ -38,7 +38,7 @@ def default_workers(device: str) -> int:
 
 
 def measure_locally(
-    way: Way,
+    method: Method,
     runtime: Runtime,
     name: str,
     pipeline: Pipeline | None,
@@ -48,10 +48,10 @@ def measure_locally(
     """Measure an expert's rows.
 
     Args:
-        way: how they are measured.
+        method: how they are measured.
         runtime: runs the expert.
         name: the expert.
-        pipeline: what `Way.load` returned.
+        pipeline: what `Method.load` returned.
         rows: rows of the expert's task.
         workers: blocks at a time; each but the first reads a twin of the pipeline. Answers are
             batched by the runtime itself, one block at a time.
@@ -62,12 +62,12 @@ def measure_locally(
     parts = blocks(len(rows), workers)
     if pipeline is None or workers == 1 or len(parts) == 1:
         for part in parts:
-            for numbers, found in way.measure(
+            for numbers, found in method.measure(
                 runtime, name, pipeline, rows[part.start : part.stop]
             ):
                 yield [part.start + i for i in numbers], found
         return
-    with _Workers(way, runtime, name, pipeline, rows).over(parts, workers) as found_so_far:
+    with _Workers(method, runtime, name, pipeline, rows).over(parts, workers) as found_so_far:
         yield from found_so_far
 
 
@@ -75,9 +75,9 @@ class _Workers:
     """Threads that take blocks off a list and put what they find into a queue."""
 
     def __init__(
-        self, way: Way, runtime: Runtime, name: str, pipeline: Pipeline, rows: Sequence[Row]
+        self, method: Method, runtime: Runtime, name: str, pipeline: Pipeline, rows: Sequence[Row]
     ) -> None:
-        self._way, self._runtime, self._name = way, runtime, name
+        self._way, self._runtime, self._name = method, runtime, name
         self._pipeline, self._rows = pipeline, rows
         self._parts: queue.SimpleQueue[range] = queue.SimpleQueue()
         # Bounded, so that threads do not run ahead of a slow disk.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tryage.errors import PromptError
+from tryage.experts import FILL_MASK, MASK
 from tryage.labeling.sampling import Sample
 from tryage.labeling.words import MaskedText, align, mask_words
-from tryage.library import FILL_MASK, MASK
 from tryage.prompts import PromptRecord, Prompts, read_prompts
 
 
@@ -98,7 +98,7 @@ def _masked_row(
     elif reference is None:
         raise PromptError(f"reference: missing; a prompt with {MASK} needs its text without marks")
     else:
-        # The same text hidden in the same way: exact even where the marks could stand elsewhere.
+        # The same text hidden in the same method: exact even where the marks could stand elsewhere.
         masked = mask_words(reference, share=mask_share)
         if masked.prompt != prompt:
             try:

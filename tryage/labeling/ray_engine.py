@@ -20,8 +20,8 @@ from typing import Any
 from tryage.errors import ExpertError
 from tryage.labeling.jobs import Job, Result
 from tryage.labeling.local import BLOCK, default_workers
+from tryage.labeling.methods import Method
 from tryage.labeling.record import Measurement, failed
-from tryage.labeling.ways import Way
 from tryage.library import Library
 from tryage.runtime import Runtime
 
@@ -30,12 +30,17 @@ _RESTARTS = 3
 
 
 def measure_on_ray(
-    way: Way, runtime: Runtime, jobs: Sequence[Job], *, workers: int | None, address: str | None
+    method: Method,
+    runtime: Runtime,
+    jobs: Sequence[Job],
+    *,
+    workers: int | None,
+    address: str | None,
 ) -> Generator[Result, None, None]:
     """Measure jobs with Ray Data.
 
     Args:
-        way: how rows are measured.
+        method: how rows are measured.
         runtime: how experts are run; each actor makes one like it.
         jobs: what is to be measured.
         workers: actors; None takes as many as there are CPUs, or GPUs where models run there.
@@ -53,7 +58,7 @@ def measure_on_ray(
         on_gpu = runtime.device != "cpu"
         resources = ray.cluster_resources()
         count = workers or int(resources.get("GPU" if on_gpu else "CPU", 1)) or 1
-        items, blocks = _items(ray, jobs, BLOCK if way.metric is None else 64)
+        items, blocks = _items(ray, jobs, BLOCK if method.metric is None else 64)
         actors = ray.data.ActorPoolStrategy(size=min(count, len(items)))
         dataset = ray.data.from_items(items, override_num_blocks=len(items))
         with warnings.catch_warnings():
@@ -61,7 +66,7 @@ def measure_on_ray(
             warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
             measured = dataset.map_batches(
                 Measurer,
-                fn_constructor_args=(way, _setup(runtime), blocks),
+                fn_constructor_args=(method, _setup(runtime), blocks),
                 batch_size=1,
                 compute=actors,
                 num_cpus=1,
@@ -141,15 +146,15 @@ class Measurer:
     """An actor: keeps one expert's model, and changes it when a block of another expert comes.
 
     Args:
-        way: how rows are measured.
+        method: how rows are measured.
         setup: what its runtime is made from.
         blocks: references to the rows of every block.
     """
 
-    def __init__(self, way: Way, setup: dict[str, Any], blocks: Sequence[Any]) -> None:
+    def __init__(self, method: Method, setup: dict[str, Any], blocks: Sequence[Any]) -> None:
         options = dict(setup)
         library = Library.from_dict(options.pop("library"), root=options.pop("root"))
-        self._way = way
+        self._method = method
         self._runtime = Runtime(library, **options)
         self._blocks = blocks
         self._expert: str | None = None
@@ -169,7 +174,7 @@ class Measurer:
         if self._broken is not None:
             found = dict.fromkeys(range(len(rows)), failed(self._broken))
         else:
-            for numbers, part in self._way.measure(self._runtime, expert, self._pipeline, rows):
+            for numbers, part in self._method.measure(self._runtime, expert, self._pipeline, rows):
                 found.update(zip(numbers, part, strict=True))
         result = {
             "expert": expert,
@@ -187,6 +192,6 @@ class Measurer:
             self._runtime.unload(self._expert)
         self._expert, self._broken = expert, None
         try:
-            self._pipeline = self._way.load(self._runtime, expert)
+            self._pipeline = self._method.load(self._runtime, expert)
         except ExpertError as error:
             self._broken = error

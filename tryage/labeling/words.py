@@ -8,7 +8,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from tryage.errors import PromptError
-from tryage.library import MASK
+from tryage.experts import MASK
 
 # Scripts written without spaces, in which every character stands for a word.
 _ALONE = "\u2e80-\u2fdf\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tryage.errors import missing_extra
+from tryage.experts import TEXT_GENERATION
 from tryage.files import replacing, replacing_folder, write_text
-from tryage.library import TEXT_GENERATION
 from tryage.quickstart.optimizer import Optimizer
 from tryage.quickstart.recipes import CONTEXT, Recipe
 

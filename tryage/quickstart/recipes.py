@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from tryage.library import FILL_MASK, TEXT_GENERATION
+from tryage.experts import FILL_MASK, TEXT_GENERATION
 
 LIBRARY = "starter"
 """Name of the library that the experts form."""

@@ -16,8 +16,9 @@ from safetensors import safe_open
 
 from tryage.errors import missing_extra
 from tryage.evaluation import TaskEvaluations
+from tryage.experts import Expert, Security
 from tryage.files import write_text
-from tryage.library import Expert, Library, Security
+from tryage.library import Library
 from tryage.quickstart import texts
 from tryage.quickstart.answers import Answered, answer_all
 from tryage.quickstart.plan import Plan

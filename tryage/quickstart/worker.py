@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tryage.library import Expert, Library
+from tryage.experts import Expert
+from tryage.library import Library
 from tryage.quickstart.recipes import LIBRARY, Recipe
 from tryage.quickstart.workspace import PARTS, Workspace
 

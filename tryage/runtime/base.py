@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Protocol, Self
 
 from tryage.errors import ExpertError, PromptError
-from tryage.library import Expert
+from tryage.experts import Expert
 from tryage.runtime.models import Parts, context_length
 
 MODEL_FAULTS = (IndexError, MemoryError, OSError, RuntimeError, ValueError)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tryage.dispatch import current_scope, hide_secrets
 from tryage.errors import ExpertError, ExpertTimeoutError, TaskError, missing_extra
-from tryage.library import TEXT_GENERATION, Expert
+from tryage.experts import TEXT_GENERATION, Expert
 from tryage.runtime.answers import Answer
 from tryage.runtime.asking import Prompt, read_options
 from tryage.runtime.replies import Reply, ReplyError, error_text, request_body

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from tryage.errors import ExpertError, PromptError
-from tryage.library import FILL_MASK, MASK
+from tryage.experts import FILL_MASK, MASK
 from tryage.runtime.answers import Answer
 from tryage.runtime.base import MODEL_FAULTS, Pipeline, check_prompt
 from tryage.runtime.batching import GivenUp

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from tryage.errors import PromptError
-from tryage.library import TEXT_GENERATION, Expert
+from tryage.experts import TEXT_GENERATION, Expert
 from tryage.runtime.answers import Answer
 from tryage.runtime.asking import Options, Prompt, as_plain, check_messages, read_options
 from tryage.runtime.base import MODEL_FAULTS, Cancelled, Home, Pipeline, check_prompt

@@ -20,7 +20,8 @@ from tryage.errors import (
     TaskError,
     missing_extra,
 )
-from tryage.library import FILL_MASK, TEXT_GENERATION, Expert, Library
+from tryage.experts import FILL_MASK, TEXT_GENERATION, Expert
+from tryage.library import Library
 
 MODEL_CLASSES = {
     TEXT_GENERATION: "AutoModelForCausalLM",

@@ -13,7 +13,8 @@ from typing import Any, Literal, Self
 
 from tryage.dispatch import describe_error
 from tryage.errors import ExpertError, ExpertTimeoutError, PromptError, TaskError
-from tryage.library import MASK, TEXT_GENERATION, Expert, Library
+from tryage.experts import MASK, TEXT_GENERATION, Expert
+from tryage.library import Library
 from tryage.runtime.answers import Answer
 from tryage.runtime.asking import Prompt
 from tryage.runtime.base import Cancelled, Pipeline

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.errors import ScoreTableError
-from tryage.library import asked_task
+from tryage.experts import asked_task
 from tryage.scores.table import Array, ScoreTable
 
 

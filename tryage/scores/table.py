@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tryage.errors import ScoreTableError, did_you_mean
-from tryage.library import Library, asked_task
+from tryage.experts import asked_task
+from tryage.library import Library
 from tryage.scores.fields import TARGETS, Kind
 
 Array = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Walk along a decision's order until an expert answers."""
+"""Failover along a decision's order until an expert answers."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ def dispatch(
     Raises:
         DispatchError: every expert tried failed; raised from the last one's error.
     """
-    walk = Walk(decision, max_attempts, errors, timeout, total_timeout, health)
+    walk = Failover(decision, max_attempts, errors, timeout, total_timeout, health)
     for name in walk:
         started = perf_counter()
-        seconds = walk.patience()
+        seconds = walk.remaining_timeout()
         try:
             if seconds is None:
                 value = call(name)
@@ -111,11 +111,11 @@ async def adispatch(
 
     A call that takes too long is cancelled; no thread is used.
     """
-    walk = Walk(decision, max_attempts, errors, timeout, total_timeout, health)
+    walk = Failover(decision, max_attempts, errors, timeout, total_timeout, health)
     for name in walk:
         started = perf_counter()
         try:
-            value = await within(name, walk.patience(), call(name))
+            value = await within(name, walk.remaining_timeout(), call(name))
         except BaseException as error:
             if not walk.goes_on(name, started, error):
                 raise
@@ -145,7 +145,7 @@ def _is(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-class Walk:
+class Failover:
     """The way along a decision's order, and the record of it. Iterating yields whom to call.
 
     Attributes:
@@ -196,7 +196,7 @@ class Walk:
         """Whether the calls together have taken all the time there was."""
         return self._total is not None and perf_counter() - self._began >= self._total
 
-    def patience(self) -> float | None:
+    def remaining_timeout(self) -> float | None:
         """Seconds that the next wait may take; None for ever."""
         if self._total is None:
             return self._timeout

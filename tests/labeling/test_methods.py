@@ -9,10 +9,10 @@ import pytest
 
 from tryage import Expert, Library, ScoreTable
 from tryage.errors import OptionError, OutputFolderError, PromptError, TaskError
+from tryage.experts import Endpoint, Price
 from tryage.labeling import label, measure
 from tryage.labeling.local import blocks
 from tryage.labeling.store import LabelStore
-from tryage.library import Endpoint, Price
 from tryage.runtime import Runtime
 
 pytest.importorskip("pyarrow")

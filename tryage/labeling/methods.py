@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tryage.errors import ExpertError, PromptError, TaskError
+from tryage.experts import FILL_MASK, TEXT_GENERATION, Expert
 from tryage.labeling.answering import answer_rows
 from tryage.labeling.code_marks import code_mark
 from tryage.labeling.losses import BATCH_TOKENS, MASK_SHARE, measure_rows
@@ -15,7 +16,6 @@ from tryage.labeling.metrics import METRICS, Metric, find_metric, metric_name
 from tryage.labeling.prompts import Row
 from tryage.labeling.record import Measurement
 from tryage.labeling.tokens import MAX_WINDOW, Pipeline
-from tryage.library import FILL_MASK, TEXT_GENERATION, Expert
 from tryage.runtime import FillMaskPipeline, Runtime, TextGenerationPipeline
 from tryage.scores.fields import Kind
 
@@ -24,7 +24,7 @@ Found = tuple[list[int], list[Measurement]]
 
 
 @dataclass(frozen=True)
-class Way:
+class Method:
     """How the cells of one run are measured.
 
     Attributes:

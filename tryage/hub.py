@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tryage.errors import LibraryError, missing_extra
-from tryage.library import FILL_MASK, TEXT_GENERATION, Expert
+from tryage.experts import FILL_MASK, TEXT_GENERATION, Expert
 
 TIMEOUT = 10.0
 """Seconds that the Hub may take to answer for one model."""

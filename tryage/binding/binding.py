@@ -36,8 +36,9 @@ from tryage.dispatch import (
 )
 from tryage.encoders import StaticEncoder
 from tryage.errors import LibraryError, did_you_mean
+from tryage.experts import Expert
 from tryage.goals import Goals
-from tryage.library import Expert, Library
+from tryage.library import Library
 from tryage.persistence import find_router
 from tryage.policy import Policy
 from tryage.router import Router

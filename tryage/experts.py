@@ -1,0 +1,145 @@
+"""What an expert is: one callable model with its attributes, and the names of tasks."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from tryage.units import parse_count
+
+TEXT_GENERATION = "text-generation"
+FILL_MASK = "fill-mask"
+
+MASK = "[MASK]"
+"""The neutral mark: a prompt that holds it asks for fill-mask, whatever an expert's own mark."""
+
+_VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+_KEY = re.compile(
+    r"(?=\w*\d)(?:(?:sk|pk|rk|gsk|hf|r8|nvapi|gh[opsur]|github_pat)_\w{16,}|AIza\w{20,}"
+    r"|[a-f][0-9a-f]{31,})"
+)
+"""What keys of well-known services look like that could be names of variables as well."""
+
+
+def asked_task(prompt: str) -> str:
+    """Return the task that a prompt asks for where nobody names one."""
+    return FILL_MASK if MASK in prompt else TEXT_GENERATION
+
+
+def _count(value: Any) -> Any:
+    return parse_count(value) if isinstance(value, str) else value
+
+
+Count = Annotated[int, BeforeValidator(_count), Field(gt=0)]
+"""A positive whole number; in files also `7.2B`, `32K`."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Price(_Record):
+    """Price of an expert's tokens.
+
+    Attributes:
+        input: price of `per` tokens read.
+        output: price of `per` tokens written.
+        per: number of tokens the prices are for.
+        currency: USD.
+    """
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    per: Count = 1_000_000
+    currency: Literal["USD"] = "USD"
+
+
+class Security(_Record):
+    """Facts about an expert that bear on safety; unknown facts stay None.
+
+    Attributes:
+        safetensors: whether its weights are there in safetensors.
+        pickle: whether its repository holds pickle files too.
+        remote_code: whether it needs code from its repository.
+        location: where it runs: ``local``, ``on-premises``, a region.
+        vendor: who stands behind it.
+        scan: what the Hub's scan of its files found: ``clean`` or ``flagged``.
+    """
+
+    safetensors: bool | None = None
+    pickle: bool | None = None
+    remote_code: bool | None = None
+    location: str | None = None
+    vendor: str | None = None
+    scan: Literal["clean", "flagged"] | None = None
+
+
+class Endpoint(_Record):
+    """A served model: where it listens, under what name, which variable holds its key."""
+
+    # What stands in an address or in the place of a variable's name may be secret.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    url: str
+    model: str | None = None
+    key_env: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _without_secrets(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("not an http(s) address")
+        if parts.username or parts.password or parts.query:
+            raise ValueError(
+                "holds a user name, a password or a query, which may be secret; name the "
+                "environment variable that holds the key in key_env"
+            )
+        return url
+
+    @field_validator("key_env")
+    @classmethod
+    def _a_name_of_a_variable(cls, name: str | None) -> str | None:
+        if name is not None and (not _VARIABLE.fullmatch(name) or _KEY.fullmatch(name)):
+            raise ValueError(
+                "not the name of an environment variable; put the key itself into one, and its "
+                "name here"
+            )
+        return name
+
+
+class Expert(_Record):
+    """One callable model with its attributes.
+
+    Attributes:
+        name: unique in its library; the name decisions speak of.
+        model: Hub id, folder relative to the library file, or identifier of a hosted model.
+        task: a Transformers pipeline task.
+        parameters: number of parameters.
+        released: date of release.
+        license: SPDX identifier, lower case as on the Hub.
+        context_length: tokens that prompt and answer may take together.
+        languages: ISO 639-1 codes.
+        revision: the commit that the model is pinned to.
+        gated: whether its terms must be accepted before it can be fetched.
+    """
+
+    name: str = Field(min_length=1)
+    model: str = Field(min_length=1)
+    task: str = TEXT_GENERATION
+    endpoint: Endpoint | None = None
+    parameters: Count | None = None
+    released: datetime.date | None = None
+    license: str | None = None
+    context_length: Count | None = None
+    languages: tuple[str, ...] | None = None
+    tools: bool | None = None
+    modalities: tuple[str, ...] | None = None
+    security: Security = Security()
+    price: Price | None = None
+    revision: str | None = None
+    gated: bool | None = None
