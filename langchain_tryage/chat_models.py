@@ -27,7 +27,7 @@ from langchain_tryage.routed import RoutedModel
 from langchain_tryage.signatures import inspected
 from langchain_tryage.tools import NeutralTool, common_profile
 from tryage import Decision, Router, TryageError
-from tryage.binding import Binding, each_expert, options_of
+from tryage.binding import Binding, each_expert
 from tryage.dispatch import record
 
 _STANDARD = ("api_key", "max_retries", "max_tokens", "stop", "streaming", "temperature")
@@ -91,12 +91,7 @@ class ChatTryage(RoutedModel, BaseChatModel):
             self._set_profile()
 
     def _bind(self) -> Binding[ChatExpert]:
-        return Binding(
-            self.router,
-            each_expert(self.experts, ChatExpert),
-            factory=_pipeline,
-            **options_of(self),
-        )
+        return self._bind_experts(each_expert(self.experts, ChatExpert), _pipeline)
 
     @property
     def _plans(self) -> ChatPlans:

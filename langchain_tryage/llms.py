@@ -21,7 +21,7 @@ from langchain_tryage.off_loop import off_loop
 from langchain_tryage.routed import RoutedModel
 from langchain_tryage.text_delegation import TextExpert
 from tryage import Decision, Router
-from tryage.binding import Binding, each_expert, options_of
+from tryage.binding import Binding, each_expert
 from tryage.dispatch import DispatchedDecision, nothing, record
 from tryage.errors import ExpertError
 
@@ -88,12 +88,7 @@ class TryageLLM(RoutedModel, BaseLLM):
         return super()._checked(fields)
 
     def _bind(self) -> Binding[TextExpert]:
-        return Binding(
-            self.router,
-            each_expert(self.experts, TextExpert.of),
-            factory=_pipeline,
-            **options_of(self),
-        )
+        return self._bind_experts(each_expert(self.experts, TextExpert.of), _pipeline)
 
     @property
     def _llm_type(self) -> str:

@@ -27,8 +27,8 @@ from tryage import Decision, Router
 from tryage.binding import (
     TOP,
     Binding,
+    DispatchingModel,
     each_expert,
-    options_of,
     wrong_expert,
 )
 from tryage.dispatch import DispatchedDecision, record
@@ -39,7 +39,7 @@ _ANY_ERROR = (Exception,)
 """A runnable's batch keeps whatever one input raises apart from the other inputs."""
 
 
-class TryageRouter(Routed, Saved, RunnableSerializable[Any, Any]):
+class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, Any]):
     """Sends each input to the expert that a router chooses, and to the next one if it fails.
 
     The output is the expert's. A message carries the decision in
@@ -83,12 +83,7 @@ class TryageRouter(Routed, Saved, RunnableSerializable[Any, Any]):
         return fields | {"experts": _runnables(fields["experts"])}
 
     def _bind(self) -> Binding[Expert]:
-        return Binding(
-            self.router,
-            _runnables(self.experts),
-            factory=_pipeline,
-            **options_of(self),
-        )
+        return self._bind_experts(_runnables(self.experts), _pipeline)
 
     @property
     def _source(self) -> TextSource:
