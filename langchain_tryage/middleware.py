@@ -26,13 +26,12 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 
-from langchain_tryage.annotating import TOP, annotate, told
-from langchain_tryage.asking import asked_goals, keep
-from langchain_tryage.cache_markers import without_foreign_markers
-from langchain_tryage.delegation import ChatExpert
-from langchain_tryage.messages import TextFrom, TextSource
-from langchain_tryage.off_loop import off_loop
-from langchain_tryage.tools import Needs, NeutralTool, unable
+from langchain_tryage._cache_markers import without_foreign_markers
+from langchain_tryage._experts import ChatExpert
+from langchain_tryage._inputs import TextFrom, TextSource
+from langchain_tryage._metadata import TOP, annotate, run_config
+from langchain_tryage._plans import call_goals, stay_with
+from langchain_tryage._tools import Needs, NeutralTool, unable
 from tryage import Decision, Router
 from tryage.binding import (
     LAST_MESSAGE,
@@ -42,6 +41,7 @@ from tryage.binding import (
     check_flags_from,
     each_expert,
 )
+from tryage.binding.off_loop import off_loop
 from tryage.dispatch import DispatchedDecision
 
 Choose = Literal["run", "call"]
@@ -151,7 +151,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         decision = self._binding.decide(
             text,
             flags=own,
-            goals=asked_goals(None, None),
+            goals=call_goals(None, None),
             without=unable(needs, self._binding),
         )
         stripped = self._source.strip(messages, decision)
@@ -159,7 +159,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
             request = request.override(messages=list(stripped)[len(system) :])
         before: Any = request.state.get("tryage") or {}
         if self._choose == "run":
-            decision = keep(decision, before.get("answered_by"), True)
+            decision = stay_with(decision, before.get("answered_by"), True)
         return request, decision
 
 
@@ -188,7 +188,7 @@ class _Attempt:
     @contextmanager
     def named(self) -> Iterator[None]:
         """Let the model's run, which the agent opens without a config, name the expert."""
-        config = told(None, self._decision, self._name)
+        config = run_config(None, self._decision, self._name)
         config["callbacks"] = _with_handler(config.get("callbacks"), self._watcher)
         token = var_child_runnable_config.set(config)
         try:

@@ -15,14 +15,11 @@ from langchain_core.runnables.graph import Graph, Node
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
 from pydantic import ConfigDict
 
-from langchain_tryage.annotating import annotate
-from langchain_tryage.asking import GOALS_SPEC, asked_goals
-from langchain_tryage.batching import Batch, Plan
-from langchain_tryage.messages import TextSource
-from langchain_tryage.off_loop import off_loop
-from langchain_tryage.routed import Routed
-from langchain_tryage.saving import Saved
-from langchain_tryage.signatures import inspected
+from langchain_tryage._batches import Batch, Plan
+from langchain_tryage._fields import Routed, Saved, inspected
+from langchain_tryage._inputs import TextSource
+from langchain_tryage._metadata import annotate
+from langchain_tryage._plans import GOALS_SPEC, call_goals
 from tryage import Decision, Router
 from tryage.binding import (
     TOP,
@@ -31,6 +28,7 @@ from tryage.binding import (
     each_expert,
     wrong_expert,
 )
+from tryage.binding.off_loop import off_loop
 from tryage.dispatch import DispatchedDecision, record
 
 Expert = Runnable[Any, Any]
@@ -177,7 +175,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
 
     def _plan(self, given: Any, config: RunnableConfig) -> Plan:
         text, own = self._source.read(given)
-        goals = asked_goals(None, config)
+        goals = call_goals(None, config)
         return self._planned(given, self._binding.decide(text, flags=own, goals=goals))
 
     def _planned(self, given: Any, decision: Decision) -> Plan:
@@ -189,7 +187,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
         """Decide in one pass; an input that cannot be decided on does not spoil the others."""
         try:
             read = [self._source.read(given) for given in inputs]
-            goals = [asked_goals(None, config) for config in configs]
+            goals = [call_goals(None, config) for config in configs]
             if len({own for _, own in read}) == 1 and all(one == goals[0] for one in goals):
                 texts = [text for text, _ in read]
                 decisions = self._binding.decide_batch(texts, flags=read[0][1], goals=goals[0])

@@ -11,17 +11,16 @@ from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 from pydantic import ConfigDict
 
-from langchain_tryage.asking import GOALS_SPEC, asked_goals
-from langchain_tryage.messages import TextFrom, TextSource
-from langchain_tryage.off_loop import off_loop
-from langchain_tryage.routed import Routed
-from langchain_tryage.saving import Saved
+from langchain_tryage._fields import Routed, Saved
+from langchain_tryage._inputs import TextFrom, TextSource
+from langchain_tryage._plans import GOALS_SPEC, call_goals
 from tryage import Decision, Router, TryageError
 from tryage.binding import (
     Binding,
     RouterOptions,
     checked_names,
 )
+from tryage.binding.off_loop import off_loop
 
 Output = Literal["decision", "name"]
 
@@ -129,7 +128,7 @@ class TryageSelector(Routed, Saved, RunnableSerializable[LanguageModelInput, Any
         self, given: Any, run_manager: Any, config: RunnableConfig, tryage: Any = None
     ) -> Any:
         text, own = self._source.read(given)
-        goals = asked_goals(tryage, config)
+        goals = call_goals(tryage, config)
         return self._told(self._binding.decide(text, flags=own, goals=goals))
 
     async def _adecide(
@@ -146,7 +145,7 @@ class TryageSelector(Routed, Saved, RunnableSerializable[LanguageModelInput, Any
     ) -> list[Any]:
         try:
             read = [self._source.read(given) for given in inputs]
-            goals = [asked_goals(tryage, one) for one in config]
+            goals = [call_goals(tryage, one) for one in config]
             if len({own for _, own in read}) == 1 and all(one == goals[0] for one in goals):
                 texts = [text for text, _ in read]
                 decisions = self._binding.decide_batch(texts, flags=read[0][1], goals=goals[0])

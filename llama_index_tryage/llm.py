@@ -20,9 +20,9 @@ from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
 from llama_index.core.types import PydanticProgramMode
 
-from llama_index_tryage.base import apresent
-from llama_index_tryage.messages import annotate
-from llama_index_tryage.structured import StructuredRouting
+from llama_index_tryage._fields import apresent
+from llama_index_tryage._inputs import annotate
+from llama_index_tryage._structured import StructuredRouting
 from tryage import Decision, Router
 from tryage.binding import TOP, CallOptions, check_arguments
 from tryage.dispatch import (

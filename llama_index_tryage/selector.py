@@ -13,7 +13,7 @@ from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import QueryBundle
 from llama_index.core.tools import ToolMetadata
 
-from llama_index_tryage.descriptions import Descriptions
+from llama_index_tryage._descriptions import Descriptions
 from llama_index_tryage.events import announce
 from tryage import Decision, Goals, Policy, Router
 from tryage.binding import (

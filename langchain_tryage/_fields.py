@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from langchain_core.language_models import BaseLanguageModel
+from langchain_core.load.serializable import (
+    Serializable,
+    SerializedConstructor,
+    SerializedNotImplemented,
+    try_neq_default,
+)
 from langchain_core.messages import BaseMessage, get_buffer_string
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
-from langchain_tryage.asking import GOALS_SPEC
-from langchain_tryage.messages import TextSource
+from langchain_tryage._inputs import TextSource
+from langchain_tryage._plans import GOALS_SPEC
 from tryage import Router
 from tryage.binding import (
     LAST_MESSAGE,
@@ -115,3 +122,57 @@ class RoutedModel(Routed, DispatchingModel):
     def config_specs(self) -> list[ConfigurableFieldSpec]:
         """The goals of a call."""
         return [GOALS_SPEC]
+
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+class Saved(Serializable):
+    """Saved by `langchain_core.load.dumps` if the router is a folder or bundled, by its name.
+
+    A router in memory has to be written by `Router.save_pretrained` first. Experts can be saved
+    if LangChain can save them; functions, goals and policies cannot. What cannot be saved is
+    written as LangChain does it: `load` then says so.
+    """
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Whether there is a saved form; each object's own parts decide about it."""
+        return True
+
+    def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
+        """Return LangChain's saved form, or its note that there is none."""
+        saved = super().to_json()
+        if saved["type"] != "constructor":
+            return saved
+        saved["kwargs"] = {
+            name: _named(value)
+            for name, value in saved["kwargs"].items()
+            if try_neq_default(value, name, self)
+        }
+        if not all(_can_be_saved(value) for value in saved["kwargs"].values()):
+            return self.to_json_not_implemented()
+        return saved
+
+
+def _named(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _can_be_saved(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(_can_be_saved(part) for part in value.values())
+    if isinstance(value, list | tuple):
+        return all(_can_be_saved(part) for part in value)
+    if isinstance(value, Serializable):
+        return value.to_json()["type"] == "constructor"
+    return isinstance(value, _PLAIN)
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def inspected(function: F) -> F:
+    """Keep a function's signature with it: to find it takes a third of a decision's time."""
+    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return function

@@ -15,10 +15,10 @@ from llama_index.core.bridge.pydantic import BaseModel, PrivateAttr, field_seria
 from llama_index.core.constants import DEFAULT_NUM_OUTPUTS
 from llama_index.core.llms import LLM
 
+from llama_index_tryage._experts import Children
 from llama_index_tryage._identity import identity
-from llama_index_tryage.children import Children
+from llama_index_tryage._inputs import Given, TextSource, modalities_of
 from llama_index_tryage.events import announce
-from llama_index_tryage.messages import Given, TextSource, modalities_of
 from tryage import Decision
 from tryage.binding import Binding, DispatchingModel, each_expert, wrong_expert
 from tryage.dispatch import present
