@@ -25,8 +25,7 @@ from langchain_tryage._metadata import annotated_chunk, annotated_result, run_co
 from langchain_tryage._plans import PLAN, ChatPlanner, Plan, take_plan
 from langchain_tryage._tools import NeutralTool, common_profile
 from tryage import Router, TryageError
-from tryage.binding import Binding, each_expert
-from tryage.binding.off_loop import off_loop
+from tryage.binding import Binding, each_expert, off_loop
 from tryage.dispatch import record
 
 _STANDARD = ("api_key", "max_retries", "max_tokens", "stop", "streaming", "temperature")

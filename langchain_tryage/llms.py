@@ -19,8 +19,7 @@ from langchain_tryage._fields import RoutedModel
 from langchain_tryage._metadata import TOP, run_config
 from langchain_tryage._plans import PLAN, Plan, call_goals
 from tryage import Decision, Router
-from tryage.binding import Binding, each_expert
-from tryage.binding.off_loop import off_loop
+from tryage.binding import Binding, each_expert, off_loop
 from tryage.dispatch import DispatchedDecision, nothing, record
 from tryage.errors import ExpertError
 

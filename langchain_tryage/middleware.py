@@ -40,8 +40,8 @@ from tryage.binding import (
     check_arguments,
     check_flags_from,
     each_expert,
+    off_loop,
 )
-from tryage.binding.off_loop import off_loop
 from tryage.dispatch import DispatchedDecision
 
 Choose = Literal["run", "call"]

@@ -19,8 +19,8 @@ from tryage.binding import (
     Binding,
     RouterOptions,
     checked_names,
+    off_loop,
 )
-from tryage.binding.off_loop import off_loop
 
 Output = Literal["decision", "name"]
 

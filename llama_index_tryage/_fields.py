@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -20,7 +19,7 @@ from llama_index_tryage._identity import identity
 from llama_index_tryage._inputs import Given, TextSource, modalities_of
 from llama_index_tryage.events import announce
 from tryage import Decision
-from tryage.binding import Binding, DispatchingModel, each_expert, wrong_expert
+from tryage.binding import Binding, DispatchingModel, each_expert, off_loop, wrong_expert
 from tryage.dispatch import present
 from tryage.experts import TEXT_GENERATION
 
@@ -91,7 +90,7 @@ class RoutedLLM(DispatchingModel, LLM):
         if self._binding.is_quick:
             given, decision = self._decide(given, kwargs)
         else:
-            given, decision = await asyncio.to_thread(self._decide, given, kwargs)
+            given, decision = await off_loop(self._decide, given, kwargs)
         announce(decision)
         if self.rate_limiter is not None:
             await self.rate_limiter.async_acquire()

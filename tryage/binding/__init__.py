@@ -18,6 +18,7 @@ from tryage.binding.inputs import (
     own_text,
     strip_own,
 )
+from tryage.binding.off_loop import off_loop
 from tryage.binding.passing import flag_mode, passing_on
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "each_expert",
     "flag_mode",
     "joined_goals",
+    "off_loop",
     "own_text",
     "passing_on",
     "strip_own",

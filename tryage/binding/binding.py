@@ -105,7 +105,7 @@ class Binding(Generic[T]):
         self._aliases = dict(aliases or {})
         self._policy = policy
         self._factory = factory
-        self._goals = goals
+        self.goals = goals
         self._task = task
         self.options = options
         self.health = Health(options.circuit_breaker)
@@ -191,7 +191,7 @@ class Binding(Generic[T]):
             LibraryError: there is no expert `only`.
         """
         router = self._router_for(only, without or {})
-        wanted = joined_goals(self._goals, goals)
+        wanted = joined_goals(self.goals, goals)
         observed = self.health.snapshot()
         return router.route(
             text, goals=wanted, task=self._task, flags=flag_mode(flags), observed=observed
@@ -208,7 +208,7 @@ class Binding(Generic[T]):
     ) -> list[Decision]:
         """Decide for many texts in one pass; arguments and errors as `decide`."""
         router = self._router_for(only, without or {})
-        wanted = joined_goals(self._goals, goals)
+        wanted = joined_goals(self.goals, goals)
         observed = self.health.snapshot()
         return router.route_batch(
             texts, goals=wanted, task=self._task, flags=flag_mode(flags), observed=observed
