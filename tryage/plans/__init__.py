@@ -1,0 +1,1 @@
+"""Plans: sequences of experts to try until a check accepts an answer."""
