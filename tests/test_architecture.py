@@ -26,6 +26,8 @@ ORDER = (
     "encoders",
     "predictors",
     "eligibility",
+    "checks",
+    "plans",
     "objective",
     "decision",
     "forecast",
