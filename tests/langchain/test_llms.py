@@ -198,6 +198,8 @@ def test_experts_are_checked(router, kit):
         TryageLLM(router, kit.experts())
     with pytest.raises(TypeError, match="carries a config"):
         TryageLLM(router, {"coder": WholeText(label="x").with_config(tags=["x"])})
+    with pytest.raises(TypeError, match="carries a config"):
+        TryageLLM(router, {"coder": WholeText(label="x").with_listeners(on_start=print)})
     with pytest.raises(LibraryError, match="Did you mean 'coder'"):
         TryageLLM(router, {"codr": WholeText(label="x")})
     with pytest.raises(ValueError, match="no such key"):
