@@ -14,6 +14,7 @@ ORDER = (
     "errors",
     "units",
     "files",
+    "retries",
     "experts",
     "hub",
     "library",
