@@ -1,6 +1,12 @@
 """Experts at run time: local Hugging Face models and endpoints, loaded and called on first use."""
 
-from tryage.runtime.answers import Answer
+from tryage.runtime.analysis import (
+    FeatureExtractionPipeline,
+    TextClassificationPipeline,
+    TokenClassificationPipeline,
+    ZeroShotClassificationPipeline,
+)
+from tryage.runtime.answer import Answer
 from tryage.runtime.batching import Batching
 from tryage.runtime.endpoints import (
     AsyncEndpointStream,
@@ -13,12 +19,6 @@ from tryage.runtime.generation import (
     EncoderDecoderPipeline,
     GenerationPipeline,
     TextGenerationPipeline,
-)
-from tryage.runtime.reading import (
-    FeatureExtractionPipeline,
-    TextClassificationPipeline,
-    TokenClassificationPipeline,
-    ZeroShotClassificationPipeline,
 )
 from tryage.runtime.runtime import AnyPipeline, ExpertHealth, Runtime
 from tryage.runtime.streams import AsyncTextStream, TextStream

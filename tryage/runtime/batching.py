@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tryage.dispatch import current_scope
-from tryage.runtime.answers import Answer
+from tryage.runtime.answer import Answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tryage.dispatch import current_scope, hide_secrets
 from tryage.errors import ExpertError, ExpertTimeoutError, TaskError, missing_extra
 from tryage.experts import TEXT_GENERATION, Expert
-from tryage.runtime.answers import Answer
-from tryage.runtime.asking import Prompt, read_options
-from tryage.runtime.replies import Reply, ReplyError, error_text, request_body
+from tryage.runtime.answer import Answer
+from tryage.runtime.chat_protocol import Reply, ReplyError, error_text, request_body
+from tryage.runtime.inputs import Prompt, read_options
 
 if TYPE_CHECKING:
     import httpx

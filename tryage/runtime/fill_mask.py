@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from tryage.errors import ExpertError, PromptError
 from tryage.experts import FILL_MASK, MASK
-from tryage.runtime.answers import Answer
+from tryage.runtime.answer import Answer
 from tryage.runtime.base import MODEL_FAULTS, Pipeline, check_prompt
 from tryage.runtime.batching import GivenUp
 from tryage.runtime.streams import run_cancellable

@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Literal
 
 from tryage.errors import PromptError
 from tryage.experts import TEXT_GENERATION, Expert
-from tryage.runtime.answers import Answer
-from tryage.runtime.asking import Options, Prompt, as_plain, check_messages, read_options
+from tryage.runtime.answer import Answer
 from tryage.runtime.base import MODEL_FAULTS, Cancelled, Home, Pipeline, check_prompt
 from tryage.runtime.batching import Batcher, Batching, GivenUp, Request, StillWanted
 from tryage.runtime.decoding import Ends, Sampler, Samplers, Watcher
+from tryage.runtime.inputs import Options, Prompt, as_plain, check_messages, read_options
 from tryage.runtime.models import Parts
 from tryage.runtime.padding import pads_change_nothing
 from tryage.runtime.streams import AsyncTextStream, Start, TextStream, awaited, waited

@@ -15,8 +15,14 @@ from tryage.dispatch import describe_error
 from tryage.errors import ExpertError, ExpertTimeoutError, PromptError, TaskError
 from tryage.experts import MASK, TEXT_GENERATION, Expert
 from tryage.library import Library
-from tryage.runtime.answers import Answer
-from tryage.runtime.asking import Prompt
+from tryage.runtime.analysis import (
+    AnalysisPipeline,
+    FeatureExtractionPipeline,
+    TextClassificationPipeline,
+    TokenClassificationPipeline,
+    ZeroShotClassificationPipeline,
+)
+from tryage.runtime.answer import Answer
 from tryage.runtime.base import Cancelled, Pipeline
 from tryage.runtime.batching import Batching, GivenUp
 from tryage.runtime.endpoints import (
@@ -32,6 +38,7 @@ from tryage.runtime.generation import (
     GenerationPipeline,
     TextGenerationPipeline,
 )
+from tryage.runtime.inputs import Prompt
 from tryage.runtime.memory import Memory, estimated_bytes, parse_bytes
 from tryage.runtime.models import (
     ENCODER_DECODER,
@@ -40,13 +47,6 @@ from tryage.runtime.models import (
     locate,
     model_class,
     resolve_device,
-)
-from tryage.runtime.reading import (
-    FeatureExtractionPipeline,
-    ReadingPipeline,
-    TextClassificationPipeline,
-    TokenClassificationPipeline,
-    ZeroShotClassificationPipeline,
 )
 from tryage.runtime.streams import AsyncTextStream, Start, TextStream, one_piece
 
@@ -64,7 +64,7 @@ _READING: dict[str, type[Pipeline]] = {
 
 _WRITING_OPTIONS = {"max_new_tokens", "stop", "seed", "temperature", "chat"}
 
-AnyPipeline = GenerationPipeline | FillMaskPipeline | ReadingPipeline | EndpointPipeline
+AnyPipeline = GenerationPipeline | FillMaskPipeline | AnalysisPipeline | EndpointPipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +261,7 @@ class Runtime:
                 pipeline.fill(f"Hello {MASK}")
             elif isinstance(pipeline, ZeroShotClassificationPipeline):
                 pipeline.run("Hello", labels=["greeting"])
-            elif isinstance(pipeline, ReadingPipeline):
+            elif isinstance(pipeline, AnalysisPipeline):
                 pipeline.run("Hello")
             took[name] = time.perf_counter() - started
         return took

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import wait
 from typing import TypeVar
 
-from tryage.runtime.answers import Answer
+from tryage.runtime.answer import Answer
 from tryage.runtime.batching import GivenUp, Request
 
 T = TypeVar("T")
