@@ -36,7 +36,7 @@ from runtime_table import MARKS, PAGE, table
 from small_models import small_library
 from soak import decision, settled
 
-from tryage.dispatch import Breaker, Health, adispatch, dispatch
+from tryage.dispatch import Breaker, DispatchOptions, Health, adispatch, dispatch
 from tryage.errors import ExpertError
 from tryage.files import write_text
 from tryage.runtime import Runtime
@@ -173,7 +173,10 @@ def overhead(times: int = 5000) -> dict[str, Any]:
         "call_alone": _timed(lambda: call("a"), times),
         "dispatch": _timed(lambda: dispatch(chosen, call, health=health), times),
         "dispatch_with_time_out": _timed(
-            lambda: dispatch(chosen, call, health=health, timeout=10, total_timeout=20), times
+            lambda: dispatch(
+                chosen, call, health=health, options=DispatchOptions(timeout=10, total_timeout=20)
+            ),
+            times,
         ),
         "adispatch": asyncio.run(asynchronous()),
         "adispatch_with_time_out": asyncio.run(asynchronous(timeout=10, total_timeout=20)),

@@ -19,15 +19,13 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from langchain_core.tools import BaseTool
 
-from langchain_tryage.annotating import annotated_chunk, annotated_result, told
-from langchain_tryage.chat_plans import ChatPlan, ChatPlans
-from langchain_tryage.delegation import ChatExpert, with_stop
-from langchain_tryage.off_loop import off_loop
-from langchain_tryage.routed import RoutedModel
-from langchain_tryage.signatures import inspected
-from langchain_tryage.tools import NeutralTool, common_profile
-from tryage import Decision, Router, TryageError
-from tryage.binding import Binding, each_expert, options_of
+from langchain_tryage._experts import ChatExpert, with_stop
+from langchain_tryage._fields import RoutedModel, inspected
+from langchain_tryage._metadata import annotated_chunk, annotated_result, run_config
+from langchain_tryage._plans import PLAN, ChatPlanner, Plan, take_plan
+from langchain_tryage._tools import NeutralTool, common_profile
+from tryage import Router, TryageError
+from tryage.binding import Binding, each_expert, off_loop
 from tryage.dispatch import record
 
 _STANDARD = ("api_key", "max_retries", "max_tokens", "stop", "streaming", "temperature")
@@ -91,16 +89,11 @@ class ChatTryage(RoutedModel, BaseChatModel):
             self._set_profile()
 
     def _bind(self) -> Binding[ChatExpert]:
-        return Binding(
-            self.router,
-            each_expert(self.experts, ChatExpert),
-            factory=_pipeline,
-            **options_of(self),
-        )
+        return self._bind_experts(each_expert(self.experts, ChatExpert), _pipeline)
 
     @property
-    def _plans(self) -> ChatPlans:
-        return ChatPlans(self._binding, self._source, self.sticky)
+    def _planner(self) -> ChatPlanner:
+        return ChatPlanner(self._binding, self._source, self.sticky)
 
     def load(self) -> Router:
         """Load the router now instead of at first use, and make the models given as strings."""
@@ -135,31 +128,33 @@ class ChatTryage(RoutedModel, BaseChatModel):
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         """Tell tracers the model that was chosen; before a decision, the router's name."""
-        decision = kwargs.pop("tryage", None)
-        if not isinstance(decision, Decision):
+        plan = take_plan(kwargs)
+        if plan is None:
             params = super()._get_ls_params(stop=stop, **kwargs)
             params.setdefault("ls_model_name", self._label)
             return params
-        expert: ChatExpert = self._binding.experts[decision.expert]
+        name = plan.decision.expert
+        expert: ChatExpert = self._binding.experts[name]
         params = expert.model._get_ls_params(**with_stop(stop, expert.kwargs, kwargs))
-        params.setdefault("ls_model_name", decision.expert)
+        params.setdefault("ls_model_name", name)
         return params
 
     def _get_invocation_params(
         self, stop: list[str] | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        # The decision goes to tracers as metadata; the object itself holds the prompt.
-        kwargs.pop("tryage", None)
+        # The decision goes to tracers as metadata; the plan itself holds the prompt.
+        take_plan(kwargs)
         return super()._get_invocation_params(stop=stop, **kwargs)
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         """Return a cache key that tells routers, experts and decisions apart."""
-        decision: Decision | None = kwargs.pop("tryage", None)
+        plan = take_plan(kwargs)
         experts = [
             (name, expert.kwargs, expert.model._get_llm_string(stop=stop, **kwargs))
             for name, expert in self._binding.experts.items()
         ]
         data = self._binding.router.provenance.get("data_sha256")
+        decision = plan and plan.decision
         decided = decision and (decision.order, decision.weights, decision.limits, decision.flags)
         return repr((self._label, data, decided, experts))
 
@@ -170,9 +165,10 @@ class ChatTryage(RoutedModel, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        # `generate` comes here without a decision, which is part of the cache key.
-        messages, decision = self._take(messages, kwargs)
-        return super()._generate_with_cache(messages, stop, run_manager, tryage=decision, **kwargs)
+        if PLAN not in kwargs:  # `generate` comes here without one, and the cache's key needs it
+            kwargs[PLAN] = plan = self._planner.plan(messages, kwargs)
+            messages = plan.input
+        return super()._generate_with_cache(messages, stop, run_manager, **kwargs)
 
     async def _agenerate_with_cache(
         self,
@@ -181,8 +177,9 @@ class ChatTryage(RoutedModel, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        if not isinstance(kwargs.get("tryage"), Decision):
-            messages, kwargs["tryage"] = await off_loop(self._take, messages, kwargs)
+        if PLAN not in kwargs:
+            kwargs[PLAN] = plan = await off_loop(self._planner.plan, messages, kwargs)
+            messages = plan.input
         return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
 
     def invoke(
@@ -195,9 +192,9 @@ class ChatTryage(RoutedModel, BaseChatModel):
     ) -> AIMessage:
         """Answer with the chosen expert; ``model="name"`` forces one."""
         # Decided before the run opens, so that its tags and metadata name the expert.
-        messages, decision = self._plan(input, kwargs, config)
-        config = told(config, decision)
-        return super().invoke(messages, config, stop=stop, tryage=decision, **kwargs)
+        plan = self._plan(input, kwargs, config)
+        config = run_config(config, plan.decision)
+        return super().invoke(plan.input, config, stop=stop, **{PLAN: plan}, **kwargs)
 
     async def ainvoke(
         self,
@@ -208,9 +205,9 @@ class ChatTryage(RoutedModel, BaseChatModel):
         **kwargs: Any,
     ) -> AIMessage:
         """Answer with the chosen expert; ``model="name"`` forces one."""
-        messages, decision = await off_loop(self._plan, input, kwargs, config)
-        config = told(config, decision)
-        return await super().ainvoke(messages, config, stop=stop, tryage=decision, **kwargs)
+        plan = await off_loop(self._plan, input, kwargs, config)
+        config = run_config(config, plan.decision)
+        return await super().ainvoke(plan.input, config, stop=stop, **{PLAN: plan}, **kwargs)
 
     def stream(
         self,
@@ -221,9 +218,9 @@ class ChatTryage(RoutedModel, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
         """Stream from the chosen expert; another takes over only before the first chunk."""
-        messages, decision = self._plan(input, kwargs, config)
-        config = told(config, decision)
-        yield from super().stream(messages, config, stop=stop, tryage=decision, **kwargs)
+        plan = self._plan(input, kwargs, config)
+        config = run_config(config, plan.decision)
+        yield from super().stream(plan.input, config, stop=stop, **{PLAN: plan}, **kwargs)
 
     async def astream(
         self,
@@ -234,9 +231,9 @@ class ChatTryage(RoutedModel, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
         """Stream from the chosen expert; another takes over only before the first chunk."""
-        messages, decision = await off_loop(self._plan, input, kwargs, config)
-        config = told(config, decision)
-        chunks: Any = super().astream(messages, config, stop=stop, tryage=decision, **kwargs)
+        plan = await off_loop(self._plan, input, kwargs, config)
+        config = run_config(config, plan.decision)
+        chunks: Any = super().astream(plan.input, config, stop=stop, **{PLAN: plan}, **kwargs)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -252,8 +249,8 @@ class ChatTryage(RoutedModel, BaseChatModel):
     ) -> Any:
         """Stream the events of an answer, as `BaseChatModel.stream_events` does."""
         if version == "v3":  # the one version that opens its run without coming by `stream`
-            messages, decision = self._plan(input, kwargs, config)
-            input, config, kwargs["tryage"] = messages, told(config, decision), decision
+            kwargs[PLAN] = plan = self._plan(input, kwargs, config)
+            input, config = plan.input, run_config(config, plan.decision)
         events: Any = super().stream_events
         return events(input, config, version=version, stop=stop, **kwargs)
 
@@ -272,10 +269,10 @@ class ChatTryage(RoutedModel, BaseChatModel):
             return events(input, config, version=version, stop=stop, **kwargs)
 
         async def decided() -> Any:
-            messages, decision = await off_loop(self._plan, input, kwargs, config)
-            told_config = told(config, decision)
+            plan = await off_loop(self._plan, input, kwargs, config)
+            planned_config = run_config(config, plan.decision)
             return await events(
-                messages, told_config, version=version, stop=stop, tryage=decision, **kwargs
+                plan.input, planned_config, version=version, stop=stop, **{PLAN: plan}, **kwargs
             )
 
         return decided()
@@ -309,36 +306,44 @@ class ChatTryage(RoutedModel, BaseChatModel):
         inputs: list[LanguageModelInput],
         config: RunnableConfig | list[RunnableConfig] | None,
         kwargs: Mapping[str, Any],
-    ) -> Sequence[LanguageModelInput | ChatPlan]:
+    ) -> Sequence[LanguageModelInput | Plan[list[BaseMessage]]]:
         """Decide in one pass where all inputs ask for the same; else each decides for itself."""
-        if not inputs or isinstance(kwargs.get("tryage"), Decision):
+        if not inputs:
             return inputs
         try:
-            batch = [self._convert_input(given).to_messages() for given in inputs]
+            batch = [self._convert_input(value).to_messages() for value in inputs]
             configs = get_config_list(config, len(inputs))
-            return self._plans.of_batch(batch, configs, kwargs) or inputs
+            return self._planner.plan_batch(batch, configs, kwargs) or inputs
         except (TryageError, ValueError):
             return inputs  # each input raises its own error in its own run
 
-    def _plan(self, given: Any, kwargs: dict[str, Any], config: RunnableConfig | None) -> ChatPlan:
-        if isinstance(given, ChatPlan):
+    def _plan(
+        self, value: Any, kwargs: dict[str, Any], config: RunnableConfig | None
+    ) -> Plan[list[BaseMessage]]:
+        plan = take_plan(kwargs)
+        if plan is not None:  # a stream that LangChain turns into a whole answer
+            return plan
+        if isinstance(value, Plan):  # of a batch, which is decided in one pass
             kwargs.pop("tryage", None)
             kwargs.pop("model", None)
-            return given
-        return self._take(self._convert_input(given).to_messages(), kwargs, config)
+            return value
+        return self._planner.plan(self._convert_input(value).to_messages(), kwargs, config)
 
-    def _take(
-        self,
-        messages: list[BaseMessage],
-        kwargs: dict[str, Any],
-        config: RunnableConfig | None = None,
-    ) -> ChatPlan:
-        return self._plans.take(messages, kwargs, config)
+    def _planned_call(
+        self, messages: list[BaseMessage], kwargs: dict[str, Any]
+    ) -> Plan[list[BaseMessage]]:
+        """Return the call's plan with the messages as LangChain hands them on; made if absent."""
+        plan = take_plan(kwargs)
+        if plan is None:
+            return self._planner.plan(messages, kwargs)
+        return Plan(messages, plan.decision)
 
-    async def _ataken(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> ChatPlan:
-        if isinstance(kwargs.get("tryage"), Decision):
-            return self._take(messages, kwargs)
-        return await off_loop(self._take, messages, kwargs)
+    async def _aplanned_call(
+        self, messages: list[BaseMessage], kwargs: dict[str, Any]
+    ) -> Plan[list[BaseMessage]]:
+        if PLAN in kwargs:
+            return self._planned_call(messages, kwargs)
+        return await off_loop(self._planned_call, messages, kwargs)
 
     @inspected
     def _generate(
@@ -348,12 +353,12 @@ class ChatTryage(RoutedModel, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        messages, decision = self._take(messages, kwargs)
+        plan = self._planned_call(messages, kwargs)
 
         def call(_name: str, expert: ChatExpert) -> ChatResult:
-            return expert.generate(messages, stop, kwargs)
+            return expert.generate(plan.input, stop, kwargs)
 
-        return annotated_result(*self._binding.dispatch(decision, call))
+        return annotated_result(*self._binding.dispatch(plan.decision, call))
 
     @inspected
     async def _agenerate(
@@ -363,12 +368,12 @@ class ChatTryage(RoutedModel, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        messages, decision = await self._ataken(messages, kwargs)
+        plan = await self._aplanned_call(messages, kwargs)
 
         async def call(_name: str, expert: ChatExpert) -> ChatResult:
-            return await expert.agenerate(messages, stop, kwargs)
+            return await expert.agenerate(plan.input, stop, kwargs)
 
-        return annotated_result(*await self._binding.adispatch(decision, call))
+        return annotated_result(*await self._binding.adispatch(plan.decision, call))
 
     def _stream(
         self,
@@ -377,16 +382,18 @@ class ChatTryage(RoutedModel, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        messages, decision = self._take(messages, kwargs)
+        plan = self._planned_call(messages, kwargs)
 
         def call(_name: str, expert: ChatExpert) -> Iterator[ChatGenerationChunk]:
-            return expert.stream(messages, stop, kwargs)
+            return expert.stream(plan.input, stop, kwargs)
 
-        with closing(self._binding.stream(decision, call)) as stream:
-            told = False
+        with closing(self._binding.stream(plan.decision, call)) as stream:
+            is_first = True
             for chunk in stream:
-                yield chunk if told else annotated_chunk(chunk, record(decision, stream))
-                told = True
+                if is_first:
+                    chunk = annotated_chunk(chunk, record(plan.decision, stream))
+                    is_first = False
+                yield chunk
 
     async def _astream(
         self,
@@ -395,16 +402,18 @@ class ChatTryage(RoutedModel, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        messages, decision = await self._ataken(messages, kwargs)
+        plan = await self._aplanned_call(messages, kwargs)
 
         def call(_name: str, expert: ChatExpert) -> AsyncIterator[ChatGenerationChunk]:
-            return expert.astream(messages, stop, kwargs)
+            return expert.astream(plan.input, stop, kwargs)
 
-        async with aclosing(self._binding.astream(decision, call)) as stream:
-            told = False
+        async with aclosing(self._binding.astream(plan.decision, call)) as stream:
+            is_first = True
             async for chunk in stream:
-                yield chunk if told else annotated_chunk(chunk, record(decision, stream))
-                told = True
+                if is_first:
+                    chunk = annotated_chunk(chunk, record(plan.decision, stream))
+                    is_first = False
+                yield chunk
 
 
 def _pipeline(runtime: Any, expert: Any) -> ChatExpert:

@@ -12,7 +12,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
-from langchain_tryage.messages import TextSource
+from langchain_tryage._inputs import TextSource
 from tryage import Router
 from tryage.errors import FeedbackError, PromptError
 

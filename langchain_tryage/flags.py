@@ -11,7 +11,7 @@ from langchain_core.runnables.graph import Graph
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 from pydantic import ConfigDict
 
-from langchain_tryage.saving import Saved
+from langchain_tryage._fields import Saved
 from tryage.binding import passing_on
 from tryage.dispatch import aclose, close
 from tryage.errors import PromptError, did_you_mean

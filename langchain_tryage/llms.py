@@ -14,34 +14,17 @@ from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.prompt_values import PromptValue, StringPromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from langchain_tryage.annotating import TOP, told
-from langchain_tryage.asking import asked_goals
-from langchain_tryage.delegation import with_stop
-from langchain_tryage.off_loop import off_loop
-from langchain_tryage.routed import RoutedModel
-from langchain_tryage.text_delegation import TextExpert
+from langchain_tryage._experts import TextExpert, with_stop
+from langchain_tryage._fields import RoutedModel
+from langchain_tryage._metadata import TOP, run_config
+from langchain_tryage._plans import PLAN, Plan, call_goals
 from tryage import Decision, Router
-from tryage.binding import Binding, each_expert, options_of
+from tryage.binding import Binding, each_expert, off_loop
 from tryage.dispatch import DispatchedDecision, nothing, record
 from tryage.errors import ExpertError
 
 Row = LLMResult | ExpertError
 """What one prompt of a batch came to."""
-
-
-class _Chosen(str):
-    """Name of the chosen expert, all that tracers see of the decision that it carries.
-
-    `BaseLLM` writes a call's arguments into traces, and the decision holds the prompt.
-    """
-
-    decision: Decision
-
-    @classmethod
-    def of(cls, decision: Decision) -> _Chosen:
-        chosen = cls(decision.expert)
-        chosen.decision = decision
-        return chosen
 
 
 class TryageLLM(RoutedModel, BaseLLM):
@@ -88,12 +71,7 @@ class TryageLLM(RoutedModel, BaseLLM):
         return super()._checked(fields)
 
     def _bind(self) -> Binding[TextExpert]:
-        return Binding(
-            self.router,
-            each_expert(self.experts, TextExpert.of),
-            factory=_pipeline,
-            **options_of(self),
-        )
+        return self._bind_experts(each_expert(self.experts, TextExpert.of), _pipeline)
 
     @property
     def _llm_type(self) -> str:
@@ -101,14 +79,15 @@ class TryageLLM(RoutedModel, BaseLLM):
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         """Tell tracers the model that was chosen; before a decision, the router's name."""
-        chosen = kwargs.pop("tryage", None)
-        if not isinstance(chosen, _Chosen):
+        plans: list[Plan[str]] = kwargs.pop(PLAN, None) or []
+        if len(plans) != 1:
             params = super()._get_ls_params(stop=stop, **kwargs)
             params.setdefault("ls_model_name", self._label)
             return params
-        expert: TextExpert = self._binding.experts[chosen]
+        name = plans[0].decision.expert
+        expert: TextExpert = self._binding.experts[name]
         params = expert.model._get_ls_params(**with_stop(stop, expert.kwargs, kwargs))
-        params.setdefault("ls_model_name", str(chosen))
+        params.setdefault("ls_model_name", name)
         return params
 
     def invoke(
@@ -121,9 +100,9 @@ class TryageLLM(RoutedModel, BaseLLM):
     ) -> str:
         """Answer with the chosen expert; ``model="name"`` forces one."""
         # Decided before the run opens, so that its tags and metadata name the expert.
-        prompt, chosen = self._take(self._convert_input(input), kwargs, config)
-        config = told(config, chosen.decision)
-        return super().invoke(prompt, config, stop=stop, tryage=chosen, **kwargs)
+        plan = self._plan(self._convert_input(input), kwargs, config)
+        config = run_config(config, plan.decision)
+        return super().invoke(plan.input, config, stop=stop, **{PLAN: [plan]}, **kwargs)
 
     async def ainvoke(
         self,
@@ -134,10 +113,9 @@ class TryageLLM(RoutedModel, BaseLLM):
         **kwargs: Any,
     ) -> str:
         """Answer with the chosen expert; ``model="name"`` forces one."""
-        value = self._convert_input(input)
-        prompt, chosen = await off_loop(self._take, value, kwargs, config)
-        config = told(config, chosen.decision)
-        return await super().ainvoke(prompt, config, stop=stop, tryage=chosen, **kwargs)
+        plan = await off_loop(self._plan, self._convert_input(input), kwargs, config)
+        config = run_config(config, plan.decision)
+        return await super().ainvoke(plan.input, config, stop=stop, **{PLAN: [plan]}, **kwargs)
 
     def stream(
         self,
@@ -148,9 +126,9 @@ class TryageLLM(RoutedModel, BaseLLM):
         **kwargs: Any,
     ) -> Iterator[str]:
         """Stream from the chosen expert; another takes over only before the first chunk."""
-        prompt, chosen = self._take(self._convert_input(input), kwargs, config)
-        config = told(config, chosen.decision)
-        yield from super().stream(prompt, config, stop=stop, tryage=chosen, **kwargs)
+        plan = self._plan(self._convert_input(input), kwargs, config)
+        config = run_config(config, plan.decision)
+        yield from super().stream(plan.input, config, stop=stop, **{PLAN: [plan]}, **kwargs)
 
     async def astream(
         self,
@@ -161,10 +139,9 @@ class TryageLLM(RoutedModel, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[str]:
         """Stream from the chosen expert; another takes over only before the first chunk."""
-        value = self._convert_input(input)
-        prompt, chosen = await off_loop(self._take, value, kwargs, config)
-        config = told(config, chosen.decision)
-        chunks: Any = super().astream(prompt, config, stop=stop, tryage=chosen, **kwargs)
+        plan = await off_loop(self._plan, self._convert_input(input), kwargs, config)
+        config = run_config(config, plan.decision)
+        chunks: Any = super().astream(plan.input, config, stop=stop, **{PLAN: [plan]}, **kwargs)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -202,8 +179,8 @@ class TryageLLM(RoutedModel, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         """Answer prompts in one call; of messages, the user's own are seen before they are text."""
-        texts, chosen = self._take_all(prompts, kwargs)
-        return self.generate(texts, stop=stop, callbacks=callbacks, tryage=chosen, **kwargs)
+        kwargs[PLAN] = plans = self._plan_all(prompts, kwargs)
+        return self.generate([p.input for p in plans], stop=stop, callbacks=callbacks, **kwargs)
 
     async def agenerate_prompt(
         self,
@@ -213,48 +190,37 @@ class TryageLLM(RoutedModel, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         """Answer prompts in one call; of messages, the user's own are seen before they are text."""
-        texts, chosen = await off_loop(self._take_all, prompts, kwargs)
-        return await self.agenerate(texts, stop=stop, callbacks=callbacks, tryage=chosen, **kwargs)
+        kwargs[PLAN] = plans = await off_loop(self._plan_all, prompts, kwargs)
+        texts = [plan.input for plan in plans]
+        return await self.agenerate(texts, stop=stop, callbacks=callbacks, **kwargs)
 
-    def _take_all(
-        self, prompts: Sequence[PromptValue], kwargs: dict[str, Any]
-    ) -> tuple[list[str], _Chosen | list[_Chosen]]:
-        """Return the texts and their decisions; what they were made from leaves `kwargs`."""
-        taken = [self._take(prompt, dict(kwargs)) for prompt in prompts]
-        given = kwargs.pop("tryage", None)
+    def _plan_all(self, prompts: Sequence[PromptValue], kwargs: dict[str, Any]) -> list[Plan[str]]:
+        """Return the call's plans, made here if absent; the router's arguments leave `kwargs`."""
+        plans = kwargs.pop(PLAN, None)
+        if plans is None:
+            plans = [self._plan(prompt, dict(kwargs)) for prompt in prompts]
+        kwargs.pop("tryage", None)
         kwargs.pop("model", None)
-        chosen = given if isinstance(given, _Chosen) else [one for _, one in taken]
-        return [text for text, _ in taken], chosen
+        return list(plans)
 
-    def _take(
+    def _plan(
         self, value: PromptValue, kwargs: dict[str, Any], config: RunnableConfig | None = None
-    ) -> tuple[str, _Chosen]:
-        """Return the text for the expert and the decision, made here if it is not given."""
-        given = kwargs.pop("tryage", None)
-        only = kwargs.pop("model", None)
-        if isinstance(given, _Chosen):
-            return value.to_string(), given
-        text, own = self._source.read(value)
-        goals = asked_goals(given, config)
-        decision = self._binding.decide(text, flags=own, only=only, goals=goals)
-        value = self._source.strip(value, decision)
-        return value.to_string(), _Chosen.of(decision)
+    ) -> Plan[str]:
+        """Decide on one input; the router's own arguments leave `kwargs`."""
+        plans: list[Plan[str]] | None = kwargs.pop(PLAN, None)
+        if plans is not None:  # a stream that LangChain turns into a whole answer
+            return plans[0]
+        goals, only = kwargs.pop("tryage", None), kwargs.pop("model", None)
+        text, flags = self._source.read(value)
+        decision = self._binding.decide(
+            text, flags=flags, only=only, goals=call_goals(goals, config)
+        )
+        return Plan(self._source.strip(value, decision).to_string(), decision)
 
-    def _taken(self, prompt: str, kwargs: dict[str, Any]) -> tuple[str, Decision]:
-        text, chosen = self._take(StringPromptValue(text=prompt), kwargs)
-        return text, chosen.decision
-
-    def _plans(
-        self, prompts: Sequence[str], kwargs: dict[str, Any]
-    ) -> tuple[list[str], list[Decision]]:
-        given = kwargs.get("tryage")
-        if isinstance(given, list):
-            plans = [(text, one.decision) for text, one in zip(prompts, given, strict=True)]
-        else:
-            plans = [self._taken(prompt, dict(kwargs)) for prompt in prompts]
-        for own in ("tryage", "model"):
-            kwargs.pop(own, None)
-        return [text for text, _ in plans], [decision for _, decision in plans]
+    def _plan_texts(self, prompts: Sequence[str], kwargs: dict[str, Any]) -> list[Plan[str]]:
+        """Return the plans of texts that LangChain hands on; made here if absent."""
+        plans = self._plan_all([StringPromptValue(text=text) for text in prompts], kwargs)
+        return [Plan(text, p.decision) for text, p in zip(prompts, plans, strict=True)]
 
     def _generate(
         self,
@@ -263,12 +229,12 @@ class TryageLLM(RoutedModel, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        texts, decisions = self._plans(prompts, kwargs)
+        plans = self._plan_texts(prompts, kwargs)
 
         def call(name: str, expert: TextExpert, rows: list[int]) -> list[Row]:
-            return _by_row(name, expert.generate([texts[row] for row in rows], stop, kwargs))
+            return _by_row(name, expert.generate([plans[row].input for row in rows], stop, kwargs))
 
-        return _merged(self._binding.dispatch_batch(decisions, call))
+        return _merged(self._binding.dispatch_batch([plan.decision for plan in plans], call))
 
     async def _agenerate(
         self,
@@ -277,12 +243,14 @@ class TryageLLM(RoutedModel, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        texts, decisions = await off_loop(self._plans, prompts, kwargs)
+        plans = await off_loop(self._plan_texts, prompts, kwargs)
 
         async def call(name: str, expert: TextExpert, rows: list[int]) -> list[Row]:
-            return _by_row(name, await expert.agenerate([texts[row] for row in rows], stop, kwargs))
+            return _by_row(
+                name, await expert.agenerate([plans[row].input for row in rows], stop, kwargs)
+            )
 
-        return _merged(await self._binding.adispatch_batch(decisions, call))
+        return _merged(await self._binding.adispatch_batch([plan.decision for plan in plans], call))
 
     def _stream(
         self,
@@ -291,16 +259,16 @@ class TryageLLM(RoutedModel, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        text, decision = self._taken(prompt, kwargs)
+        (plan,) = self._plan_texts([prompt], kwargs)
 
         def call(_name: str, expert: TextExpert) -> Iterator[GenerationChunk]:
-            return expert.stream(text, stop, kwargs)
+            return expert.stream(plan.input, stop, kwargs)
 
-        with closing(self._binding.stream(decision, call)) as stream:
+        with closing(self._binding.stream(plan.decision, call)) as stream:
             answered: DispatchedDecision | None = None
             for chunk in stream:
                 if answered is None:
-                    answered = record(decision, stream)
+                    answered = record(plan.decision, stream)
                     chunk = _annotated(chunk, answered)
                 if run_manager is not None:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -313,16 +281,16 @@ class TryageLLM(RoutedModel, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        text, decision = await off_loop(self._taken, prompt, kwargs)
+        (plan,) = await off_loop(self._plan_texts, [prompt], kwargs)
 
         def call(_name: str, expert: TextExpert) -> AsyncIterator[GenerationChunk]:
-            return expert.astream(text, stop, kwargs)
+            return expert.astream(plan.input, stop, kwargs)
 
-        async with aclosing(self._binding.astream(decision, call)) as stream:
+        async with aclosing(self._binding.astream(plan.decision, call)) as stream:
             answered: DispatchedDecision | None = None
             async for chunk in stream:
                 if answered is None:
-                    answered = record(decision, stream)
+                    answered = record(plan.decision, stream)
                     chunk = _annotated(chunk, answered)
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NotRequired
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Unpack
 
 from langchain.agents.middleware.types import (
     AgentMiddleware,
@@ -26,16 +26,23 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 
-from langchain_tryage.annotating import TOP, annotate, told
-from langchain_tryage.asking import asked_goals, keep
-from langchain_tryage.cache_markers import without_foreign_markers
-from langchain_tryage.delegation import ChatExpert
-from langchain_tryage.messages import TextFrom, TextSource
-from langchain_tryage.off_loop import off_loop
-from langchain_tryage.tools import Needs, NeutralTool, unable
-from tryage import Decision, Goals, Policy, Router
-from tryage.binding import LAST_MESSAGE, Binding, FlagsFrom, check_flags_from, each_expert
-from tryage.dispatch import Breaker, DispatchedDecision, Errors
+from langchain_tryage._cache_markers import without_foreign_markers
+from langchain_tryage._experts import ChatExpert
+from langchain_tryage._inputs import TextFrom, TextSource
+from langchain_tryage._metadata import TOP, annotate, run_config
+from langchain_tryage._plans import call_goals, stay_with
+from langchain_tryage._tools import Needs, NeutralTool, unable
+from tryage import Decision, Router
+from tryage.binding import (
+    LAST_MESSAGE,
+    CallOptions,
+    bind,
+    check_arguments,
+    check_flags_from,
+    each_expert,
+    off_loop,
+)
+from tryage.dispatch import DispatchedDecision
 
 Choose = Literal["run", "call"]
 Response = ModelResponse[Any]
@@ -58,21 +65,10 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         router: a router, a router folder or the name of a bundled router.
         experts: expert name → chat model, one with bound arguments, or a ``"provider:model"``
             string; None runs the library's own Hugging Face pipelines.
-        aliases: name in `experts` → name in the router's library.
-        policy: replaces the router's policy.
-        goals: weights and limits of every call; ``config["configurable"]["tryage_goals"]`` adds
-            those of one run.
-        task: a Transformers task, or None to see it from the text.
-        max_attempts: how many experts to try at most for a call; None tries every eligible one.
-        errors: exceptions on which the next expert is tried; others are raised at once.
-        timeout: seconds that one call, or one chunk of a stream, may take; then the next expert is
-            tried. None waits for ever.
-        total_timeout: seconds that all calls for one input may take together.
-        breaker: leaves an expert alone for a while that keeps failing; True for the usual
-            `tryage.dispatch.Breaker`, or one of your own.
-        flags_from: ``"last_message"`` or a function of the messages; None leaves flags alone.
         text_from: which messages are routed, as in `ChatTryage`.
         choose: ``"run"`` decides once per agent run, ``"call"`` before every model call.
+        **options: those of `tryage.binding.CallOptions`;
+            ``config["configurable"]["tryage_goals"]`` adds goals of one run.
     """
 
     state_schema = TryageState
@@ -82,39 +78,19 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         router: Router | str | Path,
         experts: Mapping[str, Any] | None = None,
         *,
-        aliases: Mapping[str, str] | None = None,
-        policy: Policy | None = None,
-        goals: Goals | None = None,
-        task: str | None = None,
-        max_attempts: int | None = None,
-        errors: Errors = (Exception,),
-        timeout: float | None = None,
-        total_timeout: float | None = None,
-        breaker: bool | Breaker | None = None,
-        flags_from: FlagsFrom = None,
         text_from: TextFrom = LAST_MESSAGE,
         choose: Choose = "run",
+        **options: Unpack[CallOptions],
     ) -> None:
         super().__init__()
         if choose not in ("run", "call"):
             raise ValueError(f"choose is {choose!r}; it is 'run' or 'call'")
+        check_arguments(type(self).__name__, options, CallOptions.__annotations__)
+        flags_from = options.get("flags_from")
         check_flags_from(flags_from, "messages have")
         self._source = TextSource(flags_from=flags_from, text_from=text_from)
         self._choose = choose
-        self._binding = Binding[ChatExpert](
-            router,
-            each_expert(experts, ChatExpert),
-            aliases=aliases,
-            policy=policy,
-            factory=_pipeline,
-            goals=goals,
-            task=task,
-            max_attempts=max_attempts,
-            errors=errors,
-            timeout=timeout,
-            total_timeout=total_timeout,
-            breaker=breaker,
-        )
+        self._binding = bind(router, each_expert(experts, ChatExpert), _pipeline, options)
 
     def load(self) -> Router:
         """Load the router now instead of at first use."""
@@ -175,7 +151,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         decision = self._binding.decide(
             text,
             flags=own,
-            goals=asked_goals(None, None),
+            goals=call_goals(None, None),
             without=unable(needs, self._binding),
         )
         stripped = self._source.strip(messages, decision)
@@ -183,7 +159,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
             request = request.override(messages=list(stripped)[len(system) :])
         before: Any = request.state.get("tryage") or {}
         if self._choose == "run":
-            decision = keep(decision, before.get("answered_by"), True)
+            decision = stay_with(decision, before.get("answered_by"), True)
         return request, decision
 
 
@@ -212,7 +188,7 @@ class _Attempt:
     @contextmanager
     def named(self) -> Iterator[None]:
         """Let the model's run, which the agent opens without a config, name the expert."""
-        config = told(None, self._decision, self._name)
+        config = run_config(None, self._decision, self._name)
         config["callbacks"] = _with_handler(config.get("callbacks"), self._watcher)
         token = var_child_runnable_config.set(config)
         try:

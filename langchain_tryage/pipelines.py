@@ -26,7 +26,7 @@ from langchain_core.outputs import (
 )
 from pydantic import ConfigDict
 
-from langchain_tryage.messages import routed_message
+from langchain_tryage._inputs import routed_message
 from tryage import Expert, Library
 from tryage.binding import check_arguments
 from tryage.errors import ExpertError, PromptError

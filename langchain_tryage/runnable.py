@@ -15,20 +15,18 @@ from langchain_core.runnables.graph import Graph, Node
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
 from pydantic import ConfigDict
 
-from langchain_tryage.annotating import annotate
-from langchain_tryage.asking import GOALS_SPEC, asked_goals
-from langchain_tryage.batching import Batch, Plan
-from langchain_tryage.messages import TextSource
-from langchain_tryage.off_loop import off_loop
-from langchain_tryage.routed import Routed
-from langchain_tryage.saving import Saved
-from langchain_tryage.signatures import inspected
+from langchain_tryage._batches import Batch
+from langchain_tryage._fields import Routed, Saved, inspected
+from langchain_tryage._inputs import TextSource
+from langchain_tryage._metadata import annotate
+from langchain_tryage._plans import GOALS_SPEC, Plan, call_goals
 from tryage import Decision, Router
 from tryage.binding import (
     TOP,
     Binding,
+    DispatchingModel,
     each_expert,
-    options_of,
+    off_loop,
     wrong_expert,
 )
 from tryage.dispatch import DispatchedDecision, record
@@ -39,7 +37,7 @@ _ANY_ERROR = (Exception,)
 """A runnable's batch keeps whatever one input raises apart from the other inputs."""
 
 
-class TryageRouter(Routed, Saved, RunnableSerializable[Any, Any]):
+class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, Any]):
     """Sends each input to the expert that a router chooses, and to the next one if it fails.
 
     The output is the expert's. A message carries the decision in
@@ -83,12 +81,7 @@ class TryageRouter(Routed, Saved, RunnableSerializable[Any, Any]):
         return fields | {"experts": _runnables(fields["experts"])}
 
     def _bind(self) -> Binding[Expert]:
-        return Binding(
-            self.router,
-            _runnables(self.experts),
-            factory=_pipeline,
-            **options_of(self),
-        )
+        return self._bind_experts(_runnables(self.experts), _pipeline)
 
     @property
     def _source(self) -> TextSource:
@@ -180,21 +173,21 @@ class TryageRouter(Routed, Saved, RunnableSerializable[Any, Any]):
         given = _runnables(self.experts)
         return self._binding.experts if given is None else given
 
-    def _plan(self, given: Any, config: RunnableConfig) -> Plan:
+    def _plan(self, given: Any, config: RunnableConfig) -> Plan[Any]:
         text, own = self._source.read(given)
-        goals = asked_goals(None, config)
+        goals = call_goals(None, config)
         return self._planned(given, self._binding.decide(text, flags=own, goals=goals))
 
-    def _planned(self, given: Any, decision: Decision) -> Plan:
-        return Plan(decision, self._source.strip(given, decision))
+    def _planned(self, given: Any, decision: Decision) -> Plan[Any]:
+        return Plan(self._source.strip(given, decision), decision)
 
     def _plans(
         self, inputs: Sequence[Any], configs: Sequence[RunnableConfig]
-    ) -> list[Plan | Exception]:
+    ) -> list[Plan[Any] | Exception]:
         """Decide in one pass; an input that cannot be decided on does not spoil the others."""
         try:
             read = [self._source.read(given) for given in inputs]
-            goals = [asked_goals(None, config) for config in configs]
+            goals = [call_goals(None, config) for config in configs]
             if len({own for _, own in read}) == 1 and all(one == goals[0] for one in goals):
                 texts = [text for text, _ in read]
                 decisions = self._binding.decide_batch(texts, flags=read[0][1], goals=goals[0])
@@ -203,7 +196,7 @@ class TryageRouter(Routed, Saved, RunnableSerializable[Any, Any]):
             pass  # found again below, by the input that it belongs to
         return [self._plan_or_error(*pair) for pair in zip(inputs, configs, strict=True)]
 
-    def _plan_or_error(self, given: Any, config: RunnableConfig) -> Plan | Exception:
+    def _plan_or_error(self, given: Any, config: RunnableConfig) -> Plan[Any] | Exception:
         try:
             return self._plan(given, config)
         except _ANY_ERROR as error:
@@ -232,55 +225,59 @@ class TryageRouter(Routed, Saved, RunnableSerializable[Any, Any]):
 
     @inspected
     def _invoke(self, given: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any) -> Any:
-        decision, given = self._plan(given, config)
+        plan = self._plan(given, config)
 
         def call(name: str, expert: Expert) -> Any:
-            return expert.invoke(given, self._child(config, run_manager, decision, name), **kwargs)
+            return expert.invoke(
+                plan.input, self._child(config, run_manager, plan.decision, name), **kwargs
+            )
 
-        return self._output(*self._binding.dispatch(decision, call))
+        return self._output(*self._binding.dispatch(plan.decision, call))
 
     @inspected
     async def _ainvoke(
         self, given: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Any:
-        decision, given = await off_loop(self._plan, given, config)
+        plan = await off_loop(self._plan, given, config)
 
         async def call(name: str, expert: Expert) -> Any:
-            child = self._child(config, run_manager, decision, name)
-            return await expert.ainvoke(given, child, **kwargs)
+            child = self._child(config, run_manager, plan.decision, name)
+            return await expert.ainvoke(plan.input, child, **kwargs)
 
-        return self._output(*await self._binding.adispatch(decision, call))
+        return self._output(*await self._binding.adispatch(plan.decision, call))
 
     @inspected
     def _stream(
         self, inputs: Iterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Iterator[Any]:
-        decision, given = self._plan(next(inputs), config)
+        plan = self._plan(next(inputs), config)
 
         def call(name: str, expert: Expert) -> Iterator[Any]:
-            return expert.stream(given, self._child(config, run_manager, decision, name), **kwargs)
+            return expert.stream(
+                plan.input, self._child(config, run_manager, plan.decision, name), **kwargs
+            )
 
-        with closing(self._binding.stream(decision, call)) as stream:
-            told = False
+        with closing(self._binding.stream(plan.decision, call)) as stream:
+            is_first = True
             for chunk in stream:
-                yield self._chunk(chunk, None if told else record(decision, stream))
-                told = True
+                yield self._chunk(chunk, record(plan.decision, stream) if is_first else None)
+                is_first = False
 
     @inspected
     async def _astream(
         self, inputs: AsyncIterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        decision, given = await off_loop(self._plan, await anext(inputs), config)
+        plan = await off_loop(self._plan, await anext(inputs), config)
 
         def call(name: str, expert: Expert) -> AsyncIterator[Any]:
-            child = self._child(config, run_manager, decision, name)
-            return expert.astream(given, child, **kwargs)
+            child = self._child(config, run_manager, plan.decision, name)
+            return expert.astream(plan.input, child, **kwargs)
 
-        async with aclosing(self._binding.astream(decision, call)) as stream:
-            told = False
+        async with aclosing(self._binding.astream(plan.decision, call)) as stream:
+            is_first = True
             async for chunk in stream:
-                yield self._chunk(chunk, None if told else record(decision, stream))
-                told = True
+                yield self._chunk(chunk, record(plan.decision, stream) if is_first else None)
+                is_first = False
 
     def _batch(
         self, inputs: list[Any], run_manager: list[Any], config: list[RunnableConfig], **kwargs: Any

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from langchain_core.runnables.utils import ConfigurableFieldSpec
-from pydantic import ConfigDict, PrivateAttr
+from pydantic import ConfigDict
 
-from langchain_tryage.asking import GOALS_SPEC, asked_goals
-from langchain_tryage.messages import TextFrom, TextSource
-from langchain_tryage.off_loop import off_loop
-from langchain_tryage.saving import Saved
-from tryage import Decision, Goals, Policy, Router, TryageError
+from langchain_tryage._fields import Routed, Saved
+from langchain_tryage._inputs import TextFrom, TextSource
+from langchain_tryage._plans import GOALS_SPEC, call_goals
+from tryage import Decision, Router, TryageError
 from tryage.binding import (
-    LAST_MESSAGE,
     Binding,
-    Bound,
-    FlagsFrom,
-    check_arguments,
+    RouterOptions,
     checked_names,
-    options_of,
+    off_loop,
 )
 
 Output = Literal["decision", "name"]
 
 
-class TryageSelector(Saved, RunnableSerializable[LanguageModelInput, Any]):
+class SelectorOptions(RouterOptions, total=False):
+    """Keyword arguments of `TryageSelector`."""
+
+    key: str | None
+    text_from: TextFrom
+    output: Output
+
+
+class TryageSelector(Routed, Saved, RunnableSerializable[LanguageModelInput, Any]):
     """Decides which expert an input goes to, and returns the decision or the expert's name.
 
     A name goes where LangChain takes one: ``init_chat_model()`` without a model reads it from
@@ -51,71 +55,25 @@ class TryageSelector(Saved, RunnableSerializable[LanguageModelInput, Any]):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    router: Any
-    experts: Any = None
-    aliases: Any = None
-    policy: Any = None
-    goals: Any = None
-    task: str | None = None
     key: str | None = None
-    flags_from: Any = None
-    text_from: Any = LAST_MESSAGE
     output: Output = "decision"
-
-    _bound: Bound[str] | None = PrivateAttr(default=None)
 
     def __init__(
         self,
         router: Router | str | Path,
         experts: Iterable[str] | None = None,
-        *,
-        aliases: Mapping[str, str] | None = None,
-        policy: Policy | None = None,
-        goals: Goals | None = None,
-        task: str | None = None,
-        key: str | None = None,
-        flags_from: FlagsFrom = None,
-        text_from: TextFrom = LAST_MESSAGE,
-        output: Output = "decision",
-        **kwargs: Any,
+        **options: Unpack[SelectorOptions],
     ) -> None:
-        check_arguments("TryageSelector", kwargs, type(self).model_fields)
-        fields: dict[str, Any] = {
-            "router": router,
-            "experts": checked_names(experts),
-            "aliases": aliases,
-            "policy": policy,
-            "goals": goals,
-            "task": task,
-            "key": key,
-            "flags_from": flags_from,
-            "text_from": text_from,
-            "output": output,
-        }
-        super().__init__(**fields, **kwargs)
-        # What cannot work is told here, not at the first call.
-        _ = self._source, self._binding
-
-    @property
-    def _binding(self) -> Binding[str]:
-        """The binding of the fields as they are now."""
-        kept = self._bound
-        bound = Bound.of(self, kept, self._bind)
-        if bound is not kept:
-            self._bound = bound
-        return bound.binding
+        names: Any = checked_names(experts)
+        super().__init__(router, names, **options)
 
     def _bind(self) -> Binding[str]:
         names = None if self.experts is None else {name: name for name in self.experts}
-        return Binding(self.router, names, factory=_name, **options_of(self))
+        return self._bind_experts(names, _name)
 
     @property
     def _source(self) -> TextSource:
         return TextSource(self.key, self.flags_from, self.text_from)
-
-    def load(self) -> Router:
-        """Load the router now instead of at first use."""
-        return self._binding.load()
 
     @property
     def InputType(self) -> Any:
@@ -170,7 +128,7 @@ class TryageSelector(Saved, RunnableSerializable[LanguageModelInput, Any]):
         self, given: Any, run_manager: Any, config: RunnableConfig, tryage: Any = None
     ) -> Any:
         text, own = self._source.read(given)
-        goals = asked_goals(tryage, config)
+        goals = call_goals(tryage, config)
         return self._told(self._binding.decide(text, flags=own, goals=goals))
 
     async def _adecide(
@@ -187,7 +145,7 @@ class TryageSelector(Saved, RunnableSerializable[LanguageModelInput, Any]):
     ) -> list[Any]:
         try:
             read = [self._source.read(given) for given in inputs]
-            goals = [asked_goals(tryage, one) for one in config]
+            goals = [call_goals(tryage, one) for one in config]
             if len({own for _, own in read}) == 1 and all(one == goals[0] for one in goals):
                 texts = [text for text, _ in read]
                 decisions = self._binding.decide_batch(texts, flags=read[0][1], goals=goals[0])

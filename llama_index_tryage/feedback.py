@@ -12,7 +12,7 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index_instrumentation.span import BaseSpan
 from llama_index_instrumentation.span_handlers import BaseSpanHandler
 
-from llama_index_tryage.base import RoutedLLM
+from llama_index_tryage._fields import RoutedLLM
 from tryage import Router
 from tryage.dispatch import describe_error
 from tryage.errors import FeedbackError

@@ -20,8 +20,8 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools.types import BaseTool
 
+from llama_index_tryage._inputs import Given
 from llama_index_tryage.llm import TryageLLM
-from llama_index_tryage.messages import Given
 from tryage import Router
 from tryage.errors import ExpertError
 

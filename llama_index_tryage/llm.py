@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -16,24 +16,38 @@ from llama_index.core.base.llms.types import (
     CompletionResponseAsyncGen,
     CompletionResponseGen,
 )
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
+from llama_index.core.types import PydanticProgramMode
 
-from llama_index_tryage.base import apresent
-from llama_index_tryage.messages import annotate
-from llama_index_tryage.structured import StructuredRouting
-from tryage import Decision, Goals, Policy, Router
-from tryage.binding import TOP, FlagsFrom, check_arguments
+from llama_index_tryage._fields import apresent
+from llama_index_tryage._inputs import annotate
+from llama_index_tryage._structured import StructuredRouting
+from tryage import Decision, Router
+from tryage.binding import TOP, CallOptions, check_arguments
 from tryage.dispatch import (
     AsyncStream,
-    Breaker,
     DispatchedDecision,
-    Errors,
     Stream,
     present,
     record,
 )
 
 R = TypeVar("R", ChatResponse, CompletionResponse)
+
+
+class LLMOptions(CallOptions, total=False):
+    """Keyword arguments of `TryageLLM`: those of both adapters, and these of LlamaIndex's LLMs."""
+
+    context_window: int | None
+    callback_manager: CallbackManager
+    system_prompt: str | None
+    messages_to_prompt: Any
+    completion_to_prompt: Any
+    output_parser: Any
+    pydantic_program_mode: PydanticProgramMode
+    query_wrapper_prompt: Any
+    rate_limiter: Any
 
 
 class TryageLLM(StructuredRouting):
@@ -46,20 +60,7 @@ class TryageLLM(StructuredRouting):
     Attributes:
         router: a router, a router folder or the name of a bundled router.
         experts: expert name → LLM; None runs the library's own Hugging Face pipelines.
-        aliases: name in `experts` → name in the router's library.
-        policy: replaces the router's policy.
-        goals: weights and limits of every call.
-        task: a Transformers task, or None to see it from the text.
-        flags_from: where the user's own text stands, whose flags act and are taken off:
-            ``"last_message"`` or a function of the prompt or the messages. None leaves flags
-            alone.
-        max_attempts: how many experts to try at most; None tries every eligible one.
-        errors: exceptions on which the next expert is tried; others are raised at once.
-        timeout: seconds that one call, or one chunk of a stream, may take; then the next expert is
-            tried. None waits for ever.
-        total_timeout: seconds that all calls for one input may take together.
-        breaker: leaves an expert alone for a while that keeps failing; True for the usual
-            `tryage.dispatch.Breaker`, or one of your own.
+        **options: those of `tryage.binding.CallOptions`.
         context_window: tokens that prompts are packed for; None takes the smallest window of the
             experts that may generate, since prompts are packed before they are routed.
     """
@@ -68,36 +69,12 @@ class TryageLLM(StructuredRouting):
         self,
         router: Router | str | Path,
         experts: Mapping[str, LLM] | None = None,
-        *,
-        aliases: Mapping[str, str] | None = None,
-        policy: Policy | None = None,
-        goals: Goals | None = None,
-        task: str | None = None,
-        max_attempts: int | None = None,
-        errors: Errors = (Exception,),
-        timeout: float | None = None,
-        total_timeout: float | None = None,
-        breaker: bool | Breaker | None = None,
-        flags_from: FlagsFrom = None,
-        **kwargs: Any,
+        **options: Unpack[LLMOptions],
     ) -> None:
-        check_arguments(type(self).__name__, kwargs, type(self).model_fields)
-        fields: dict[str, Any] = {
-            "router": router,
-            "experts": experts,
-            "aliases": aliases,
-            "policy": policy,
-            "goals": goals,
-            "task": task,
-            "max_attempts": max_attempts,
-            "errors": errors,
-            "timeout": timeout,
-            "total_timeout": total_timeout,
-            "breaker": breaker,
-            "flags_from": flags_from,
-        }
-        super().__init__(**fields, **kwargs)
-        # What cannot work is told here, not at the first call.
+        check_arguments(type(self).__name__, options, type(self).model_fields)
+        fields: dict[str, Any] = {"router": router, "experts": experts, **options}
+        super().__init__(**fields)
+        # What cannot work is reported here, not at the first call.
         _ = self._source, self._binding
 
     @classmethod

@@ -28,7 +28,7 @@ from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms import LLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
-from llama_index_tryage.messages import routed_message
+from llama_index_tryage._inputs import routed_message
 from tryage import Expert, Library
 from tryage.binding import check_arguments
 from tryage.errors import ModelNotFoundError, PromptError

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Unpack
 
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
 from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import QueryBundle
 from llama_index.core.tools import ToolMetadata
 
-from llama_index_tryage.descriptions import Descriptions
+from llama_index_tryage._descriptions import Descriptions
 from llama_index_tryage.events import announce
-from tryage import Decision, Goals, Policy, Router
+from tryage import Decision, Expert, Router
 from tryage.binding import (
     TOP,
+    Binding,
+    RouterOptions,
+    bind,
+    check_arguments,
     check_flags_from,
-    check_kinds,
     checked_names,
-    flag_mode,
+    off_loop,
     own_text,
 )
 from tryage.decision import RankedExpert
 from tryage.errors import LibraryError, did_you_mean
-from tryage.persistence import find_router
-
-_MOST_KEPT = 64
 
 Fallback = Literal["description"] | None
 
@@ -69,15 +67,11 @@ class TryageSelector(BaseSelector):
     Args:
         router: a router, a router folder or the name of a bundled router.
         experts: the expert of each choice by place; by default names and descriptions tell.
-        aliases: name or description of a tool → name in the router's library.
-        policy: replaces the router's policy.
-        goals: weights and limits of every selection.
-        task: a Transformers task, or None to see it from the query.
-        flags_from: ``"last_message"`` if the query is the user's own text, whose flags act, or a
-            function of the query bundle that returns that text. None leaves flags alone.
         fallback: ``"description"`` compares descriptions also where only some of the tools are
             experts, or `aliases` fit none. By default that is an error, since a name may be
             mistyped.
+        **options: those of `tryage.binding.RouterOptions`. `aliases` maps the name or description
+            of a tool to a name in the library; a function in `flags_from` takes the query bundle.
     """
 
     _most = 1
@@ -88,40 +82,24 @@ class TryageSelector(BaseSelector):
         router: Router | str | Path,
         *,
         experts: Sequence[str] | None = None,
-        aliases: Mapping[str, str] | None = None,
-        policy: Policy | None = None,
-        goals: Goals | None = None,
-        task: str | None = None,
-        flags_from: str | Callable[[QueryBundle], str] | None = None,
         fallback: Fallback = None,
+        **options: Unpack[RouterOptions],
     ) -> None:
         if fallback not in ("description", None):
             raise ValueError(f"fallback is {fallback!r}; it is 'description' or None")
-        check_flags_from(flags_from, "a query has")
-        check_kinds(router=router, aliases=aliases, policy=policy, goals=goals, task=task)
-        names = checked_names(experts)
-        # One look that a named folder is there; it is loaded at first use.
-        self._source = router if isinstance(router, Router) else find_router(router)
-        self._experts = names
-        self._aliases = dict(aliases or {})
-        self._policy = policy
-        self._goals = goals
-        self._task = task
-        self._flags_from = flags_from
+        check_arguments(type(self).__name__, options, RouterOptions.__annotations__)
+        self._flags_from = options.get("flags_from")
+        check_flags_from(self._flags_from, "a query has")
+        self._experts = checked_names(experts)
+        self._aliases = dict(options.get("aliases") or {})
         self._fallback = fallback
         self._descriptions = Descriptions()
-        self._lock = threading.Lock()
-        self._loaded: Router | None = None
-        self._restricted: dict[tuple[str, ...], Router] = {}
+        # Tools are named by their choices, so aliases are read here; the binding has none.
+        self._binding: Binding[str] = bind(router, None, _name, {**options, "aliases": None})
 
     def load(self) -> Router:
         """Load the router now instead of at first use; safe from many threads."""
-        with self._lock:
-            if self._loaded is None:
-                source = self._source
-                router = source if isinstance(source, Router) else Router.from_pretrained(source)
-                self._loaded = router if self._policy is None else router.with_policy(self._policy)
-            return self._loaded
+        return self._binding.load()
 
     def _get_prompts(self) -> PromptDictType:
         return {}
@@ -136,7 +114,7 @@ class TryageSelector(BaseSelector):
         return picked.result
 
     async def _aselect(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
-        picked = await asyncio.to_thread(self._pick, choices, query)
+        picked = await off_loop(self._pick, choices, query)
         if picked.decision is not None:
             announce(picked.decision)
         return picked.result
@@ -148,9 +126,10 @@ class TryageSelector(BaseSelector):
             text = own_text(self._flags_from, query)
         if names is None:
             return _Picked(self._by_description(choices, text, own), None)
-        router = self._router_of(names)
-        mode = flag_mode(own)
-        decision = router.route(text, goals=self._goals, task=self._task, flags=mode)
+        library = self._binding.router.library
+        others = (name for name in library.names if name not in names)
+        without = dict.fromkeys(others, "no tool stands for it")
+        decision = self._binding.decide(text, flags=own, without=without)
         eligible = [ranked for ranked in decision.ranking if ranked.eligible][: self._most]
         best = eligible[0].total or 0.0
         near = [r for r in eligible if r is eligible[0] or (r.total or 0.0) <= best + self._margin]
@@ -172,24 +151,12 @@ class TryageSelector(BaseSelector):
         self, choices: Sequence[ToolMetadata], text: str, own: bool
     ) -> TryageSelectorResult:
         router = self.load()
-        found = self._descriptions.rank(router, choices, text, goals=self._goals, flags=own)
+        found = self._descriptions.rank(router, choices, text, goals=self._binding.goals, flags=own)
         near = [f for f in found[: self._most] if f.cosine >= found[0].cosine - self._margin]
         return TryageSelectorResult(
             selections=[SingleSelection(index=f.place, reason=f.reason) for f in near],
             similarities=[f.cosine for f in near],
         )
-
-    def _router_of(self, names: tuple[str, ...]) -> Router:
-        """Return the router in which only these experts are eligible."""
-        found = self._restricted.get(names)
-        if found is None:
-            router = self.load()
-            others = (name for name in router.library.names if name not in names)
-            found = router.excluding(dict.fromkeys(others, "no tool stands for it"))
-            if len(self._restricted) >= _MOST_KEPT:
-                self._restricted.clear()
-            self._restricted[names] = found
-        return found
 
     def _names(self, choices: Sequence[ToolMetadata]) -> tuple[str, ...] | None:
         """Return the expert that each choice stands for, None where descriptions are to tell.
@@ -259,3 +226,8 @@ class TryageMultiSelector(TryageSelector):
 def _words(choice: ToolMetadata) -> Iterator[str]:
     """Yield name and description of a choice, as far as it has them."""
     return (word for word in (choice.name, choice.description) if word)
+
+
+def _name(_runtime: Any, expert: Expert) -> str:
+    """Return what the binding calls: nothing is called, a name is all there is to say."""
+    return expert.name

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from tryage.binding import Binding
-from tryage.dispatch import Breaker, Health
+from tryage.dispatch import Breaker, DispatchOptions, Health
 from tryage.errors import DispatchError
 
 CODE = "def alpha_count(total, count=3):\n    return total\n"
@@ -17,24 +17,30 @@ def test_breaker_and_health(router) -> None:
             raise ConnectionError("down")
         return name
 
-    binding = Binding(router, dict.fromkeys(router.library.names), breaker=Breaker(failures=1))
+    binding = Binding(
+        router,
+        dict.fromkeys(router.library.names),
+        options=DispatchOptions(breaker=Breaker(failures=1)),
+    )
     best = binding.decide(CODE).expert
     binding.dispatch(binding.decide(CODE), call)
     assert binding.health.state(best) == "open"
     assert set(binding.health.snapshot()) == {binding.dispatch(binding.decide(CODE), call)[0]}
-    assert Binding(router, dict.fromkeys(router.library.names), breaker=True).health.breaker
+    assert Binding(
+        router, dict.fromkeys(router.library.names), options=DispatchOptions(breaker=True)
+    ).health.breaker
     assert Binding(router, dict.fromkeys(router.library.names)).health.breaker is None
 
 
 def test_time_outs(router) -> None:
     release = threading.Event()
-    options = {"timeout": 0.05, "total_timeout": 10.0}
-    binding = Binding(router, dict.fromkeys(router.library.names), **options)
+    options = DispatchOptions(timeout=0.05, total_timeout=10.0)
+    binding = Binding(router, dict.fromkeys(router.library.names), options=options)
     with pytest.raises(DispatchError, match=r"did not answer within 0\.05 s"):
         binding.dispatch(binding.decide(CODE), lambda name, _: release.wait(60))
     release.set()
     with pytest.raises(ValueError, match="timeout is -1"):
-        Binding(router, {}, timeout=-1)
+        Binding(router, {}, options=DispatchOptions(timeout=-1))
 
 
 def test_a_binding_learns_from_its_dispatches(router) -> None:

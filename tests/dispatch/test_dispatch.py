@@ -10,6 +10,7 @@ import pytest
 
 from tryage.decision import Decision
 from tryage.dispatch import (
+    DispatchOptions,
     adispatch,
     adispatch_batch,
     adispatch_stream,
@@ -129,16 +130,16 @@ def test_all_down_lists_what_was_tried_and_keeps_the_cause():
 def test_max_attempts_bounds_the_walk():
     script = Script(a=ValueError(), b=ValueError())
     with pytest.raises(DispatchError):
-        dispatch(decide("a", "b", "c"), script.call, max_attempts=2)
+        dispatch(decide("a", "b", "c"), script.call, options=DispatchOptions(max_attempts=2))
     assert script.called == ["a", "b"]
     with pytest.raises(ValueError, match="max_attempts is 0"):
-        dispatch(decide("a"), script.call, max_attempts=0)
+        dispatch(decide("a"), script.call, options=DispatchOptions(max_attempts=0))
 
 
 def test_only_declared_errors_fail_over():
     script = Script(a=KeyError("bug"))
     with pytest.raises(KeyError, match="bug"):
-        dispatch(decide("a", "b"), script.call, errors=(TimeoutError,))
+        dispatch(decide("a", "b"), script.call, options=DispatchOptions(errors=(TimeoutError,)))
     assert script.called == ["a"]
 
 
@@ -149,9 +150,13 @@ def test_only_declared_errors_fail_over():
 def test_cancellation_passes_even_where_every_error_may_fail_over(error):
     script = Script(a=error)
     with pytest.raises(type(error)):
-        dispatch(decide("a", "b"), script.call, errors=(BaseException,))
+        dispatch(decide("a", "b"), script.call, options=DispatchOptions(errors=(BaseException,)))
     with pytest.raises(type(error)):
-        next(dispatch_stream(decide("a", "b"), script.stream, errors=(BaseException,)))
+        next(
+            dispatch_stream(
+                decide("a", "b"), script.stream, options=DispatchOptions(errors=(BaseException,))
+            )
+        )
     assert script.called == ["a", "a"]
 
 
@@ -161,7 +166,9 @@ async def test_async_fails_over_and_reports_all_down():
     with pytest.raises(DispatchError):
         await adispatch(decide("a", "b"), Script(a=ValueError(), b=ValueError()).acall)
     with pytest.raises(KeyError):
-        await adispatch(decide("a"), Script(a=KeyError()).acall, errors=(TimeoutError,))
+        await adispatch(
+            decide("a"), Script(a=KeyError()).acall, options=DispatchOptions(errors=(TimeoutError,))
+        )
 
 
 async def test_a_cancelled_task_calls_no_other_expert():
@@ -172,7 +179,9 @@ async def test_a_cancelled_task_calls_no_other_expert():
         await asyncio.sleep(3600)
         return name
 
-    task = asyncio.create_task(adispatch(decide("a", "b"), hang, errors=(BaseException,)))
+    task = asyncio.create_task(
+        adispatch(decide("a", "b"), hang, options=DispatchOptions(errors=(BaseException,)))
+    )
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -207,7 +216,11 @@ def test_an_empty_stream_is_a_failure():
     assert list(stream) == ["b"]
     assert stream.tried[0].error == "ExpertError: the stream of a ended without a chunk"
     with pytest.raises(ExpertError, match="without a chunk"):
-        next(dispatch_stream(decide("a"), lambda name: [], errors=(TimeoutError,)))
+        next(
+            dispatch_stream(
+                decide("a"), lambda name: [], options=DispatchOptions(errors=(TimeoutError,))
+            )
+        )
 
 
 def test_stream_all_down():
@@ -221,7 +234,9 @@ def test_stream_all_down():
 
 def test_closing_a_stream_closes_the_expert_s():
     script = Script()
-    stream = dispatch_stream(decide("a", "b"), script.stream, errors=(BaseException,))
+    stream = dispatch_stream(
+        decide("a", "b"), script.stream, options=DispatchOptions(errors=(BaseException,))
+    )
     next(stream)
     stream.close()
     assert (script.called, script.closed) == (["a"], ["a"])
@@ -279,7 +294,9 @@ async def test_async_stream_cancelled_before_its_first_chunk():
         await asyncio.sleep(3600)
         yield name
 
-    stream = adispatch_stream(decide("a", "b"), hang, errors=(BaseException,))
+    stream = adispatch_stream(
+        decide("a", "b"), hang, options=DispatchOptions(errors=(BaseException,))
+    )
     task = asyncio.create_task(anext(stream))
     await asyncio.sleep(0)
     task.cancel()
@@ -375,8 +392,8 @@ async def test_a_row_that_must_not_fail_over_calls_no_other_expert(error):
 
     decisions = [decide("a", "b"), decide("a", "b")]
     for outcomes in (
-        dispatch_batch(decisions, call, errors=is_failure),
-        await adispatch_batch(decisions, acall, errors=is_failure),
+        dispatch_batch(decisions, call, options=DispatchOptions(errors=is_failure)),
+        await adispatch_batch(decisions, acall, options=DispatchOptions(errors=is_failure)),
     ):
         assert outcomes[0] is error
         assert outcomes[1].value == 1
@@ -388,16 +405,23 @@ async def test_a_function_tells_what_a_failure_is():
         return isinstance(error, ValueError)
 
     order = decide("a", "b")
-    assert dispatch(order, Script(a=ValueError()).call, errors=is_failure).answered_by == "b"
+    assert (
+        dispatch(
+            order, Script(a=ValueError()).call, options=DispatchOptions(errors=is_failure)
+        ).answered_by
+        == "b"
+    )
     script = Script(a=KeyError("bug"))
     with pytest.raises(KeyError):
-        dispatch(order, script.call, errors=is_failure)
+        dispatch(order, script.call, options=DispatchOptions(errors=is_failure))
     with pytest.raises(KeyError):
-        await adispatch(order, script.acall, errors=is_failure)
+        await adispatch(order, script.acall, options=DispatchOptions(errors=is_failure))
     with pytest.raises(KeyError):
-        next(dispatch_stream(order, script.stream, errors=is_failure))
+        next(dispatch_stream(order, script.stream, options=DispatchOptions(errors=is_failure)))
     with pytest.raises(KeyError):
-        await anext(adispatch_stream(order, script.astream, errors=is_failure))
+        await anext(
+            adispatch_stream(order, script.astream, options=DispatchOptions(errors=is_failure))
+        )
     assert script.called == ["a"] * 4
 
 
@@ -408,7 +432,7 @@ def test_a_batch_keeps_the_error_of_each_row():
         return [KeyError(row) for row in rows]
 
     decisions = [decide("a"), decide("b", "a")]
-    down, bug = dispatch_batch(decisions, call, errors=(ValueError,))
+    down, bug = dispatch_batch(decisions, call, options=DispatchOptions(errors=(ValueError,)))
     assert isinstance(down, DispatchError)
     assert str(down.__cause__) == "a is down"
     assert isinstance(bug, KeyError)
@@ -417,7 +441,7 @@ def test_a_batch_keeps_the_error_of_each_row():
         raise KeyError(name)
 
     with pytest.raises(KeyError):
-        dispatch_batch(decisions, broken, errors=(ValueError,))
+        dispatch_batch(decisions, broken, options=DispatchOptions(errors=(ValueError,)))
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -448,5 +472,7 @@ async def test_async_batches(at_once):
 
     ended = []
     with pytest.raises(KeyError):
-        await adispatch_batch(decisions, broken, errors=(ValueError,), at_once=True)
+        await adispatch_batch(
+            decisions, broken, options=DispatchOptions(errors=(ValueError,)), at_once=True
+        )
     assert ended == ["a", "c"]

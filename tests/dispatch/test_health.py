@@ -7,6 +7,7 @@ import pytest
 
 from tryage.dispatch import (
     Breaker,
+    DispatchOptions,
     Health,
     adispatch,
     adispatch_batch,
@@ -155,7 +156,9 @@ def test_dispatch_passes_over_an_open_circuit_and_says_so(decide, health, clock)
         called.append(name)
         return name
 
-    outcome = dispatch(decide("a", "b"), call, health=health, max_attempts=1)
+    outcome = dispatch(
+        decide("a", "b"), call, health=health, options=DispatchOptions(max_attempts=1)
+    )
     assert (called, outcome.answered_by) == (["b"], "b")
     assert outcome.tried[0].error.startswith("left alone: it failed 2 times in a row")
     assert outcome.tried[0].seconds == 0
@@ -193,9 +196,17 @@ def test_a_trial_that_is_cut_short_can_be_made_again(decide, health, clock, erro
         raise error
 
     calls = [
-        lambda: dispatch(decide("a"), cut, errors=(OSError,), health=health),
-        lambda: next(dispatch_stream(decide("a"), cut, errors=(OSError,), health=health)),
-        lambda: dispatch_batch([decide("a")], cut, errors=(OSError,), health=health),
+        lambda: dispatch(
+            decide("a"), cut, options=DispatchOptions(errors=(OSError,)), health=health
+        ),
+        lambda: next(
+            dispatch_stream(
+                decide("a"), cut, options=DispatchOptions(errors=(OSError,)), health=health
+            )
+        ),
+        lambda: dispatch_batch(
+            [decide("a")], cut, options=DispatchOptions(errors=(OSError,)), health=health
+        ),
     ]
     for call in calls:
         with pytest.raises(type(error)):

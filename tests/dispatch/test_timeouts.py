@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tryage.dispatch import (
+    DispatchOptions,
     adispatch,
     adispatch_batch,
     adispatch_stream,
@@ -60,7 +61,9 @@ def gone(threads: list[threading.Thread]) -> bool:
 
 def test_a_call_that_hangs_fails_over_and_its_thread_ends_with_it(decide) -> None:
     hanging = Hanging()
-    outcome = dispatch(decide("a", "b"), hanging.call, timeout=0.05, errors=(KeyError,))
+    outcome = dispatch(
+        decide("a", "b"), hanging.call, options=DispatchOptions(timeout=0.05, errors=(KeyError,))
+    )
     assert outcome.answered_by == "b"
     assert outcome.tried[0].error == "ExpertTimeoutError: a did not answer within 0.05 s"
     left = call_threads()
@@ -72,7 +75,7 @@ def test_a_call_that_hangs_fails_over_and_its_thread_ends_with_it(decide) -> Non
 
 def test_a_callable_that_listens_ends_at_once(decide) -> None:
     hanging = Hanging(listens=True)
-    dispatch(decide("a", "b"), hanging.call, timeout=0.05)
+    dispatch(decide("a", "b"), hanging.call, options=DispatchOptions(timeout=0.05))
     assert gone(call_threads())
     assert not hanging.release.is_set()
 
@@ -89,7 +92,11 @@ def test_a_call_in_time_leaves_no_thread_and_sees_its_context(decide) -> None:
 
     variable: ContextVar[str] = ContextVar("variable")
     variable.set("seen")
-    outcome = dispatch(decide("a"), lambda _: (variable.get(), current_scope().left), timeout=60)
+    outcome = dispatch(
+        decide("a"),
+        lambda _: (variable.get(), current_scope().left),
+        options=DispatchOptions(timeout=60),
+    )
     assert outcome.value[0] == "seen"
     assert 0 < outcome.value[1] <= 60
     assert call_threads() == []
@@ -103,15 +110,15 @@ def test_errors_of_the_callable_come_out_of_its_thread(decide) -> None:
         raise TimeoutError("its own")
 
     with pytest.raises(KeyError, match="bug"):
-        dispatch(decide("a", "b"), bug, timeout=60, errors=(OSError,))
+        dispatch(decide("a", "b"), bug, options=DispatchOptions(timeout=60, errors=(OSError,)))
     with pytest.raises(DispatchError, match="TimeoutError: its own"):
-        dispatch(decide("a"), late, timeout=60)
+        dispatch(decide("a"), late, options=DispatchOptions(timeout=60))
 
 
 def test_the_time_in_all_bounds_the_walk(decide) -> None:
     hanging = Hanging(listens=True)
     with pytest.raises(DispatchError, match=r"the 0.1 s for the whole dispatch are over") as caught:
-        dispatch(decide("a", "b"), hanging.call, total_timeout=0.1)
+        dispatch(decide("a", "b"), hanging.call, options=DispatchOptions(total_timeout=0.1))
     assert [attempt.expert for attempt in caught.value.tried] == ["a"]
     assert isinstance(caught.value.__cause__, ExpertTimeoutError)
     assert gone(call_threads())
@@ -120,12 +127,12 @@ def test_the_time_in_all_bounds_the_walk(decide) -> None:
 @pytest.mark.parametrize("key", ["timeout", "total_timeout"])
 def test_times_out_of_range(decide, key) -> None:
     with pytest.raises(ValueError, match=f"{key} is 0"):
-        dispatch(decide("a"), str, **{key: 0})
+        dispatch(decide("a"), str, DispatchOptions(**{key: 0}))
 
 
 def test_a_stream_that_hangs_before_its_first_chunk_fails_over(decide) -> None:
     hanging = Hanging(listens=True)
-    stream = dispatch_stream(decide("a", "b"), hanging.stream, timeout=0.1)
+    stream = dispatch_stream(decide("a", "b"), hanging.stream, options=DispatchOptions(timeout=0.1))
     assert list(stream) == ["b", "more", "end"]
     assert stream.tried[0].error.startswith("ExpertTimeoutError")
     assert gone(call_threads())
@@ -134,7 +141,9 @@ def test_a_stream_that_hangs_before_its_first_chunk_fails_over(decide) -> None:
 
 def test_a_stream_that_hangs_later_ends_with_the_error(decide) -> None:
     hanging = Hanging(listens=True)
-    stream = dispatch_stream(decide("late", "b"), hanging.stream, timeout=0.1)
+    stream = dispatch_stream(
+        decide("late", "b"), hanging.stream, options=DispatchOptions(timeout=0.1)
+    )
     assert [next(stream), next(stream)] == ["late", "more"]
     with pytest.raises(ExpertTimeoutError):
         next(stream)
@@ -143,7 +152,9 @@ def test_a_stream_that_hangs_later_ends_with_the_error(decide) -> None:
 
 
 def test_the_time_of_the_reader_does_not_count(decide) -> None:
-    stream = dispatch_stream(decide("b"), Hanging().stream, timeout=5, total_timeout=0.5)
+    stream = dispatch_stream(
+        decide("b"), Hanging().stream, options=DispatchOptions(timeout=5, total_timeout=0.5)
+    )
     first = next(stream)
     time.sleep(0.6)
     assert [first, *stream] == ["b", "more", "end"]
@@ -152,7 +163,7 @@ def test_the_time_of_the_reader_does_not_count(decide) -> None:
 
 def test_closing_a_timed_stream_ends_its_thread(decide) -> None:
     hanging = Hanging()
-    stream = dispatch_stream(decide("b"), hanging.stream, timeout=60)
+    stream = dispatch_stream(decide("b"), hanging.stream, options=DispatchOptions(timeout=60))
     next(stream)
     assert len(call_threads()) == 1
     stream.close()
@@ -176,18 +187,22 @@ async def test_async_calls_that_hang_are_cancelled(decide) -> None:
     async def chunks(name: str):
         yield await hang(name)
 
-    assert (await adispatch(decide("a", "b"), hang, timeout=0.05)).answered_by == "b"
-    stream = adispatch_stream(decide("a", "b"), chunks, timeout=0.05)
+    assert (
+        await adispatch(decide("a", "b"), hang, options=DispatchOptions(timeout=0.05))
+    ).answered_by == "b"
+    stream = adispatch_stream(decide("a", "b"), chunks, options=DispatchOptions(timeout=0.05))
     assert [chunk async for chunk in stream] == ["b"]
 
     async def rows(name: str, numbers: list[int]) -> list[str]:
         return [await hang(name) for _ in numbers]
 
-    [outcome] = await adispatch_batch([decide("a", "b")], rows, timeout=0.05)
+    [outcome] = await adispatch_batch(
+        [decide("a", "b")], rows, options=DispatchOptions(timeout=0.05)
+    )
     assert outcome.answered_by == "b"
     assert cancelled == ["a"] * 3
     with pytest.raises(DispatchError, match="whole dispatch"):
-        await adispatch(decide("a", "b"), hang, total_timeout=0.05)
+        await adispatch(decide("a", "b"), hang, options=DispatchOptions(total_timeout=0.05))
     assert len(asyncio.all_tasks()) == 1
 
 
@@ -196,7 +211,7 @@ async def test_an_async_time_out_of_the_callables_own_is_told_apart(decide) -> N
         raise TimeoutError("its own")
 
     with pytest.raises(DispatchError, match="TimeoutError: its own"):
-        await adispatch(decide("a"), late, timeout=60)
+        await adispatch(decide("a"), late, options=DispatchOptions(timeout=60))
 
 
 def test_a_batch_that_hangs_fails_over(decide) -> None:
@@ -204,7 +219,7 @@ def test_a_batch_that_hangs_fails_over(decide) -> None:
     outcomes = dispatch_batch(
         [decide("a", "b"), decide("b")],
         lambda name, rows: [hanging.call(name) for _ in rows],
-        timeout=0.1,
+        options=DispatchOptions(timeout=0.1),
     )
     assert [outcome.value for outcome in outcomes] == ["b", "b"]
     assert gone(call_threads())

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import ConfigurableField
 
 from langchain_tryage import ChatTryage
-from langchain_tryage.messages import TextSource
+from langchain_tryage._inputs import TextSource
 from tryage import Goals
 from tryage.errors import (
     ExpertError,

@@ -125,7 +125,7 @@ async def test_it_is_one_run_that_names_the_expert(router, kit):
 
     list(model.stream(kit.code, {"callbacks": [Starts()]}))
     assert "Decision" not in repr(starts)
-    assert starts[0]["invocation_params"]["tryage"] == "coder"
+    assert repr(starts[0]["invocation_params"]["_tryage_plan"]) == "[Plan(expert='coder')]"
 
 
 def test_many_prompts_of_one_call(router, kit):

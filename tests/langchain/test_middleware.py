@@ -14,7 +14,7 @@ from langgraph.types import Command
 from pydantic import BaseModel
 
 from langchain_tryage import ChatTryage, TryageMiddleware
-from langchain_tryage.cache_markers import without_foreign_markers
+from langchain_tryage._cache_markers import without_foreign_markers
 from tryage import Goals
 from tryage.errors import DispatchError, LibraryError, NoEligibleExpertError
 

@@ -8,7 +8,7 @@ from langchain_core.tools import tool
 from pydantic import BaseModel
 
 from langchain_tryage import ChatTryage, TryageRouter
-from langchain_tryage.tools import NeutralTool, common_profile
+from langchain_tryage._tools import NeutralTool, common_profile
 from tryage import Library, Router
 from tryage.errors import NoEligibleExpertError, PromptError
 

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tryage import Expert, Library
-from tryage.dispatch import dispatch
+from tryage.dispatch import DispatchOptions, dispatch
 from tryage.errors import (
     DispatchError,
     ExpertError,
@@ -328,7 +328,11 @@ def test_the_time_out_of_dispatch_ends_the_call_and_its_thread(
     server.script = [turn]
     # The endpoint's own time-out is the same moment; whichever comes first.
     with pytest.raises(DispatchError, match="ExpertTimeoutError"):
-        dispatch(decide("served"), lambda name: runtime.run(name, "hello"), timeout=0.2)
+        dispatch(
+            decide("served"),
+            lambda name: runtime.run(name, "hello"),
+            options=DispatchOptions(timeout=0.2),
+        )
     for thread in threading.enumerate():
         if thread.name.startswith("tryage-call"):
             thread.join(5)

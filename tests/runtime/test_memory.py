@@ -11,7 +11,7 @@ import traceback
 import pytest
 
 from tryage import Expert, Library
-from tryage.dispatch import dispatch
+from tryage.dispatch import DispatchOptions, dispatch
 from tryage.errors import DispatchError, MemoryBudgetError
 from tryage.runtime import Runtime
 from tryage.runtime.memory import bytes_in_use, estimated_bytes, free_bytes, parse_bytes, size_text
@@ -126,7 +126,11 @@ async def test_who_waits_for_memory_and_gives_up_leaves_no_thread(many, exact, d
             await call
         assert await gone()
         with pytest.raises(DispatchError, match="ExpertTimeoutError"):
-            dispatch(decide("m1"), lambda name: runtime.run(name, "def"), timeout=0.2)
+            dispatch(
+                decide("m1"),
+                lambda name: runtime.run(name, "def"),
+                options=DispatchOptions(timeout=0.2),
+            )
         assert await gone()
     assert runtime.health("m1").calls == 0
     assert runtime.run("m1", "def", max_new_tokens=1).completion_tokens == 1

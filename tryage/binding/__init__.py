@@ -8,7 +8,7 @@ from tryage.binding.checking import (
     each_expert,
     wrong_expert,
 )
-from tryage.binding.fields import BOUND, Bound, options_of
+from tryage.binding.fields import CallOptions, DecidingModel, DispatchingModel, RouterOptions, bind
 from tryage.binding.inputs import (
     LAST_MESSAGE,
     TOP,
@@ -18,16 +18,20 @@ from tryage.binding.inputs import (
     own_text,
     strip_own,
 )
+from tryage.binding.off_loop import off_loop
 from tryage.binding.passing import flag_mode, passing_on
 
 __all__ = [
-    "BOUND",
     "LAST_MESSAGE",
     "TOP",
     "Binding",
-    "Bound",
+    "CallOptions",
     "Change",
+    "DecidingModel",
+    "DispatchingModel",
     "FlagsFrom",
+    "RouterOptions",
+    "bind",
     "check_arguments",
     "check_flags_from",
     "check_kinds",
@@ -35,7 +39,7 @@ __all__ = [
     "each_expert",
     "flag_mode",
     "joined_goals",
-    "options_of",
+    "off_loop",
     "own_text",
     "passing_on",
     "strip_own",

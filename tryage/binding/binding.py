@@ -9,29 +9,27 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from tryage.binding.checking import check_kinds, checked_errors
+from tryage.binding.checking import check_kinds
 from tryage.binding.passing import flag_mode
 from tryage.decision import Decision
 from tryage.dispatch import (
+    DEFAULT_OPTIONS,
     AsyncStream,
-    Breaker,
     DispatchedDecision,
-    Errors,
+    DispatchOptions,
     Health,
-    Options,
     Outcome,
     Stream,
     adispatch,
     adispatch_batch,
     adispatch_stream,
-    check_options,
     dispatch,
     dispatch_batch,
     dispatch_stream,
-    is_failure,
     record,
 )
 from tryage.encoders import StaticEncoder
@@ -73,14 +71,8 @@ class Binding(Generic[T]):
         factory: makes a callable of one expert of the library.
         goals: weights and limits of every decision.
         task: a Transformers task, or None to see it from the text.
-        max_attempts: how many experts to try at most; None tries every eligible one.
-        errors: exceptions on which the next expert is tried; others are raised at once, and so
-            is what frameworks steer by, such as LangGraph's interrupts.
-        timeout: seconds that one call, or one chunk of a stream, may take; then the next expert
-            is tried. A blocking call then runs in a thread of its own, see `dispatch`.
-        total_timeout: seconds that all calls for one prompt may take together.
-        breaker: leaves an expert alone for a while that keeps failing; True for the usual
-            `Breaker`, False or None for none.
+        options: attempts, errors, time-outs and breaker. What frameworks steer by, such as
+            LangGraph's interrupts, is never a failure of an expert.
 
     A copy or a pickle holds what was given, and loads it again at first use.
 
@@ -105,29 +97,18 @@ class Binding(Generic[T]):
         factory: Callable[[Runtime, Expert], T] | None = None,
         goals: Goals | None = None,
         task: str | None = None,
-        max_attempts: int | None = None,
-        errors: Errors = (Exception,),
-        timeout: float | None = None,
-        total_timeout: float | None = None,
-        breaker: bool | Breaker | None = None,
+        options: DispatchOptions = DEFAULT_OPTIONS,
     ) -> None:
-        check_options(max_attempts, timeout, total_timeout)
-        check_kinds(
-            router=router, aliases=aliases, policy=policy, goals=goals, task=task, breaker=breaker
-        )
+        check_kinds(router=router, aliases=aliases, policy=policy, goals=goals, task=task)
         self._source = router if isinstance(router, Router) else find_router(router)
         self._given = experts
         self._aliases = dict(aliases or {})
         self._policy = policy
         self._factory = factory
-        self._goals = goals
+        self.goals = goals
         self._task = task
-        self._max_attempts = max_attempts
-        self._errors = checked_errors(errors)
-        self._timeout = timeout
-        self._total_timeout = total_timeout
-        usual = Breaker() if breaker is True else None
-        self.health = Health(breaker if isinstance(breaker, Breaker) else usual)
+        self.options = options
+        self.health = Health(options.circuit_breaker)
         self._forget()
         if isinstance(router, Router):
             self.load()
@@ -138,10 +119,11 @@ class Binding(Generic[T]):
         self._router: Router | None = None
         self._experts: dict[str, T] = {}
         self._narrowed: dict[frozenset[tuple[str, str]], Router] = {}
+        self._dispatch_options = replace(self.options, errors=self._is_failure)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what was given; locks and loaded pipelines cannot be pickled."""
-        loaded = ("_lock", "_router", "_experts", "_narrowed")
+        loaded = ("_lock", "_router", "_experts", "_narrowed", "_dispatch_options")
         return {name: value for name, value in self.__dict__.items() if name not in loaded}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -209,7 +191,7 @@ class Binding(Generic[T]):
             LibraryError: there is no expert `only`.
         """
         router = self._router_for(only, without or {})
-        wanted = joined_goals(self._goals, goals)
+        wanted = joined_goals(self.goals, goals)
         observed = self.health.snapshot()
         return router.route(
             text, goals=wanted, task=self._task, flags=flag_mode(flags), observed=observed
@@ -226,7 +208,7 @@ class Binding(Generic[T]):
     ) -> list[Decision]:
         """Decide for many texts in one pass; arguments and errors as `decide`."""
         router = self._router_for(only, without or {})
-        wanted = joined_goals(self._goals, goals)
+        wanted = joined_goals(self.goals, goals)
         observed = self.health.snapshot()
         return router.route_batch(
             texts, goals=wanted, task=self._task, flags=flag_mode(flags), observed=observed
@@ -250,7 +232,8 @@ class Binding(Generic[T]):
         outcome = dispatch(
             decision,
             lambda name: call(name, self.experts[name]),
-            **self._options,
+            self._dispatch_options,
+            health=self.health,
         )
         return outcome.value, record(decision, outcome)
 
@@ -261,7 +244,8 @@ class Binding(Generic[T]):
         outcome = await adispatch(
             decision,
             lambda name: call(name, self.experts[name]),
-            **self._options,
+            self._dispatch_options,
+            health=self.health,
         )
         return outcome.value, record(decision, outcome)
 
@@ -270,7 +254,8 @@ class Binding(Generic[T]):
         return dispatch_stream(
             decision,
             lambda name: call(name, self.experts[name]),
-            **self._options,
+            self._dispatch_options,
+            health=self.health,
         )
 
     def astream(
@@ -282,7 +267,8 @@ class Binding(Generic[T]):
         return adispatch_stream(
             decision,
             lambda name: call(name, self.experts[name]),
-            **self._options,
+            self._dispatch_options,
+            health=self.health,
         )
 
     def dispatch_batch(
@@ -305,7 +291,8 @@ class Binding(Generic[T]):
         outcomes = dispatch_batch(
             decisions,
             lambda name, rows: call(name, self.experts[name], rows),
-            **self._options,
+            self._dispatch_options,
+            health=self.health,
             run=run,
         )
         return [_joined(*pair) for pair in zip(decisions, outcomes, strict=True)]
@@ -327,23 +314,14 @@ class Binding(Generic[T]):
         outcomes = await adispatch_batch(
             decisions,
             lambda name, rows: call(name, self.experts[name], rows),
-            **self._options,
+            self._dispatch_options,
+            health=self.health,
             at_once=at_once,
         )
         return [_joined(*pair) for pair in zip(decisions, outcomes, strict=True)]
 
-    @property
-    def _options(self) -> Options:
-        return {
-            "max_attempts": self._max_attempts,
-            "errors": self._is_failure,
-            "timeout": self._timeout,
-            "total_timeout": self._total_timeout,
-            "health": self.health,
-        }
-
     def _is_failure(self, error: BaseException) -> bool:
-        return is_failure(error, self._errors) and not _is_control_flow(error)
+        return self.options.is_failure(error) and not _is_control_flow(error)
 
     def _router_for(self, only: str | None, without: Mapping[str, str]) -> Router:
         """Return the router for calls that some experts cannot answer."""

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from tryage.dispatch import Breaker, Failures
 from tryage.errors import did_you_mean
 from tryage.goals import Goals
 from tryage.policy import Policy
@@ -21,7 +20,6 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "policy": ((Policy, _NONE), "a Policy, or None"),
     "goals": ((Goals, _NONE), "a Goals, or None"),
     "task": ((str, _NONE), "a Transformers task, or None"),
-    "breaker": ((bool, Breaker, _NONE), "True, False, a Breaker, or None"),
 }
 """Argument → the types that it may have, and the words for them."""
 
@@ -43,7 +41,7 @@ def check_kinds(**given: Any) -> None:
     """Refuse arguments of a wrong type.
 
     Args:
-        **given: values of any of `router`, `aliases`, `policy`, `goals`, `task`, `breaker`.
+        **given: values of any of `router`, `aliases`, `policy`, `goals`, `task`.
 
     Raises:
         TypeError: names the argument, its type and what it may be.
@@ -52,21 +50,6 @@ def check_kinds(**given: Any) -> None:
         kinds, words = _KINDS[name]
         if not isinstance(value, kinds):
             raise TypeError(f"{name} is of type {type(value).__name__}; it is {words}")
-
-
-def checked_errors(errors: Any) -> Failures:
-    """Return exceptions as Python wants them, a tuple, or the function that was given.
-
-    Raises:
-        TypeError: they are something else.
-    """
-    if callable(errors) and not isinstance(errors, type):
-        function: Failures = errors
-        return function
-    kinds = tuple(errors) if isinstance(errors, list | tuple | set | frozenset) else (errors,)
-    if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-        return kinds
-    raise TypeError(f"errors is {errors!r}; it is a tuple of exception classes")
 
 
 def checked_names(experts: Any) -> list[str] | None:

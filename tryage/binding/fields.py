@@ -1,35 +1,66 @@
-"""A binding that follows the fields of a model: frameworks assign them, and copy models."""
+"""The constructor arguments that both adapters' classes share, and the binding made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 from operator import is_
-from typing import Any, Generic, NamedTuple, TypeVar
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
+
+from pydantic import BaseModel, PrivateAttr
 
 from tryage.binding.binding import Binding
+from tryage.binding.inputs import FlagsFrom
+from tryage.dispatch import Breaker, DispatchOptions, Failures
+from tryage.goals import Goals
+from tryage.policy import Policy
+from tryage.router import Router
 
 T = TypeVar("T")
 
-OPTIONS = (
-    "aliases",
-    "policy",
-    "goals",
-    "task",
-    "max_attempts",
-    "errors",
-    "timeout",
-    "total_timeout",
-    "breaker",
-)
-"""Fields of a model that its binding takes as they are."""
-
-BOUND = ("router", "experts", *OPTIONS)
-"""Fields of a model that its binding is made of."""
+_DISPATCH = tuple(field.name for field in dataclasses.fields(DispatchOptions))
+_DECIDING = ("aliases", "policy", "goals", "task")
+_BINDING = ("router", "experts", *_DECIDING, *_DISPATCH)
+"""Fields that a binding is made of."""
 
 
-def options_of(model: Any) -> dict[str, Any]:
-    """Return what a binding takes as it is: those of `OPTIONS` that a model has."""
-    return {name: getattr(model, name) for name in OPTIONS if hasattr(model, name)}
+class RouterOptions(TypedDict, total=False):
+    """Keyword arguments of every class that decides, beside router and experts.
+
+    Attributes:
+        aliases: name in `experts` → name in the router's library.
+        policy: replaces the router's policy.
+        goals: weights and limits of every call.
+        task: a Transformers task, or None to see it from the text.
+        flags_from: where the user's own text stands, whose flags act and are taken off:
+            ``"last_message"`` or a function of the input; a dict key, for inputs that are dicts.
+            None leaves flags alone.
+    """
+
+    aliases: Mapping[str, str] | None
+    policy: Policy | None
+    goals: Goals | None
+    task: str | None
+    flags_from: FlagsFrom
+
+
+class CallOptions(RouterOptions, total=False):
+    """Keyword arguments of every class that also calls experts.
+
+    Attributes:
+        max_attempts: see `tryage.dispatch.DispatchOptions`, as for the four that follow.
+        errors: exceptions on which the next expert is tried.
+        timeout: seconds that one call, or one chunk of a stream, may take.
+        total_timeout: seconds that all calls for one prompt may take together.
+        breaker: leaves an expert that keeps failing alone for a while.
+    """
+
+    max_attempts: int | None
+    errors: Failures
+    timeout: float | None
+    total_timeout: float | None
+    breaker: bool | Breaker | None
 
 
 class Bound(NamedTuple, Generic[T]):
@@ -41,10 +72,81 @@ class Bound(NamedTuple, Generic[T]):
     fields: tuple[Any, ...]
     binding: Binding[T]
 
-    @classmethod
-    def of(cls, model: Any, kept: Bound[T] | None, make: Callable[[], Binding[T]]) -> Bound[T]:
-        """Return what was kept while the model's fields are the same objects, else a new one."""
-        fields = tuple(getattr(model, name, None) for name in BOUND)
-        if kept is not None and all(map(is_, kept.fields, fields)):
-            return kept
-        return cls(fields, make())
+
+class DecidingModel(BaseModel):
+    """A framework's object that routes: its fields, and the binding made of them.
+
+    Frameworks assign fields and copy models, so the binding follows the fields: it is made anew
+    where one of them is another object.
+    """
+
+    router: Any
+    experts: Any = None
+    aliases: Any = None
+    policy: Any = None
+    goals: Any = None
+    task: str | None = None
+    flags_from: Any = None
+
+    _bound: Bound[Any] | None = PrivateAttr(default=None)
+
+    @property
+    def _binding(self) -> Binding[Any]:
+        """The binding of the fields as they are now."""
+        fields = tuple(getattr(self, name, None) for name in _BINDING)
+        bound = self._bound
+        if bound is None or not all(map(is_, bound.fields, fields)):
+            bound = self._bound = Bound(fields, self._bind())
+        return bound.binding
+
+    def _bind(self) -> Binding[Any]:
+        """Return a binding of the fields."""
+        raise NotImplementedError
+
+    def _bind_experts(
+        self, experts: Mapping[str, T] | None, factory: Callable[[Any, Any], T]
+    ) -> Binding[T]:
+        """Return a binding of these callables and the other fields."""
+        return bind(self.router, experts, factory, self.__dict__)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Name router and experts; what the experts hold is not for logs."""
+        yield "router", self.router
+        yield "experts", list(self.experts) if self.experts else None
+
+    def load(self) -> Router:
+        """Load the router now instead of at first use."""
+        return self._binding.load()
+
+
+class DispatchingModel(DecidingModel):
+    """One that also calls the experts."""
+
+    max_attempts: int | None = None
+    errors: Any = (Exception,)
+    timeout: float | None = None
+    total_timeout: float | None = None
+    breaker: Any = None
+
+
+def bind(
+    router: Router | str | Path,
+    experts: Mapping[str, T] | None,
+    factory: Callable[[Any, Any], T],
+    options: Mapping[str, Any],
+) -> Binding[T]:
+    """Return a binding of a router and callables.
+
+    Args:
+        router: a router, a router folder, or the name of a bundled router.
+        experts: expert name → callable, or None.
+        factory: makes a callable of one expert of the library.
+        options: those of `CallOptions` that are given; others are ignored.
+    """
+    return Binding(
+        router,
+        experts,
+        factory=factory,
+        options=DispatchOptions(**{n: options[n] for n in _DISPATCH if n in options}),
+        **{n: options[n] for n in _DECIDING if n in options},
+    )

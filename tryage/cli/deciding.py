@@ -132,11 +132,13 @@ def run(
 
     Example: tryage run "The capital of France is [MASK]." --router my-router
     """
-    from tryage.dispatch import check_options, dispatch, record
+    from tryage.dispatch import DispatchOptions, dispatch, record
     from tryage.runtime import Runtime
 
     try:
-        check_options(max_attempts, timeout, total_timeout)
+        options = DispatchOptions(
+            max_attempts=max_attempts, timeout=timeout, total_timeout=total_timeout
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     loaded = Router.from_pretrained(router)
@@ -148,9 +150,7 @@ def run(
         outcome = dispatch(
             decision,
             lambda name: runtime.run(name, decision.prompt, max_new_tokens=max_new_tokens),
-            max_attempts=max_attempts,
-            timeout=timeout,
-            total_timeout=total_timeout,
+            options,
         )
     told = record(decision, outcome)
     if as_json:

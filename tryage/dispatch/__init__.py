@@ -9,16 +9,9 @@ circuit breaker leaves those alone that keep failing.
 """
 
 from tryage.dispatch.batches import adispatch_batch, dispatch_batch
-from tryage.dispatch.failover import (
-    Errors,
-    Failures,
-    Options,
-    adispatch,
-    check_options,
-    dispatch,
-    is_failure,
-)
+from tryage.dispatch.failover import adispatch, dispatch
 from tryage.dispatch.health import Breaker, Health, Snapshot
+from tryage.dispatch.options import DEFAULT_OPTIONS, DispatchOptions, Errors, Failures
 from tryage.dispatch.records import (
     Attempt,
     Dispatch,
@@ -41,15 +34,16 @@ from tryage.dispatch.streams import (
 )
 
 __all__ = [
+    "DEFAULT_OPTIONS",
     "AsyncStream",
     "Attempt",
     "Breaker",
     "Dispatch",
+    "DispatchOptions",
     "DispatchedDecision",
     "Errors",
     "Failures",
     "Health",
-    "Options",
     "Outcome",
     "Scope",
     "Snapshot",
@@ -58,7 +52,6 @@ __all__ = [
     "adispatch",
     "adispatch_batch",
     "adispatch_stream",
-    "check_options",
     "close",
     "current_scope",
     "describe_error",
@@ -66,7 +59,6 @@ __all__ = [
     "dispatch_batch",
     "dispatch_stream",
     "hide_secrets",
-    "is_failure",
     "nothing",
     "present",
     "record",

@@ -17,8 +17,9 @@ from time import perf_counter
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from tryage.decision import Decision
-from tryage.dispatch.failover import Failover, Failures
+from tryage.dispatch.failover import Failover
 from tryage.dispatch.health import Health
+from tryage.dispatch.options import DEFAULT_OPTIONS, DispatchOptions
 from tryage.dispatch.records import Attempt, present
 from tryage.dispatch.scopes import END, Puller, within
 from tryage.errors import ExpertError
@@ -30,11 +31,8 @@ Opening: TypeAlias = Callable[[str], AsyncIterator[T] | Awaitable[AsyncIterator[
 def dispatch_stream(
     decision: Decision,
     call: Callable[[str], Iterable[T]],
+    options: DispatchOptions = DEFAULT_OPTIONS,
     *,
-    max_attempts: int | None = None,
-    errors: Failures = (Exception,),
-    timeout: float | None = None,
-    total_timeout: float | None = None,
     health: Health | None = None,
 ) -> Stream[T]:
     """Stream from the best eligible expert whose first chunk arrives.
@@ -43,59 +41,49 @@ def dispatch_stream(
     chunk is asked for.
 
     Args:
-        decision: whose `order` is walked.
+        decision: its `order` says whom to call.
         call: expert name → its chunks.
-        max_attempts: how many experts to call at most; None tries every eligible one.
-        errors: exceptions that count as a failure of the expert, or a function that tells whether
-            one does; others are raised at once.
-        timeout: seconds to wait for any one chunk at most. Before the first chunk the next expert
-            is tried then; after it the stream ends with `ExpertTimeoutError`. The expert's
-            iterator then runs in a thread of its own, as `dispatch` explains.
-        total_timeout: seconds to wait for all chunks of all experts together; the time that the
-            reader takes between chunks does not count.
+        options: attempts, errors and time-outs. With a time-out the expert's iterator runs in a
+            thread of its own, as `dispatch` explains.
         health: told how every call went; experts whose circuit is open in it are passed over.
     """
-    return Stream(Failover(decision, max_attempts, errors, timeout, total_timeout, health), call)
+    return Stream(Failover(decision, options, health), call)
 
 
 def adispatch_stream(
     decision: Decision,
     call: Opening[T],
+    options: DispatchOptions = DEFAULT_OPTIONS,
     *,
-    max_attempts: int | None = None,
-    errors: Failures = (Exception,),
-    timeout: float | None = None,
-    total_timeout: float | None = None,
     health: Health | None = None,
 ) -> AsyncStream[T]:
     """Do what `dispatch_stream` does, with asynchronous iterators or coroutines that return one."""
-    walk = Failover(decision, max_attempts, errors, timeout, total_timeout, health)
-    return AsyncStream(walk, call)
+    return AsyncStream(Failover(decision, options, health), call)
 
 
 class _Dispatched:
     """What both kinds of stream tell about their calls."""
 
-    def __init__(self, walk: Failover) -> None:
-        self._walk = walk
+    def __init__(self, failover: Failover) -> None:
+        self._failover = failover
 
     @property
     def answered_by(self) -> str | None:
         """Name of the expert whose chunks these are; None before the first chunk."""
-        return self._walk.answered_by
+        return self._failover.answered_by
 
     @property
     def tried(self) -> tuple[Attempt, ...]:
         """Every call so far, in order; an expert that died after its first chunk has an error."""
-        return tuple(self._walk.tried)
+        return tuple(self._failover.tried)
 
 
 class Stream(_Dispatched, Generic[T]):
     """Chunks of one expert, an iterator; `close` ends the expert's own iterator."""
 
-    def __init__(self, walk: Failover, call: Callable[[str], Iterable[T]]) -> None:
-        super().__init__(walk)
-        self._chunks = _generate(walk, call)
+    def __init__(self, failover: Failover, call: Callable[[str], Iterable[T]]) -> None:
+        super().__init__(failover)
+        self._chunks = _generate(failover, call)
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -108,51 +96,53 @@ class Stream(_Dispatched, Generic[T]):
         self._chunks.close()
 
 
-def _generate(walk: Failover, call: Callable[[str], Iterable[T]]) -> Generator[T, None, None]:
+def _generate(failover: Failover, call: Callable[[str], Iterable[T]]) -> Generator[T, None, None]:
     """Yield the chunks; no method, so that a stream nobody holds ends at once."""
-    for name in walk:
+    for name in failover:
         started = perf_counter()
-        source = _Source(walk, name, partial(_opened, call, name))
+        source = _Source(failover, name, partial(_opened, call, name))
         try:
             first = source.next()
             if first is END:
                 raise _no_chunk(name)
         except BaseException as error:
             source.close()
-            if not walk.goes_on(name, started, error):
+            if not failover.goes_on(name, started, error):
                 raise
             continue
-        walk.answered(name, started)
-        told = _Told(walk, name, started)
+        failover.answered(name, started)
+        report = _StreamReport(failover, name, started)
         try:
             chunk = first
             while chunk is not END:
                 paused = perf_counter()
                 yield chunk
-                told.skip(perf_counter() - paused)
+                report.skip(perf_counter() - paused)
                 chunk = source.next()
-            told.done()
+            report.done()
         except BaseException as error:
-            told.ended(error)
+            report.ended(error)
             raise
         finally:
             source.close()
         return
-    raise walk.error() from walk.last
+    raise failover.error() from failover.last_error
 
 
 class _Source(Generic[T]):
-    """The chunks of one expert, from a thread of its own where the walk knows a time-out."""
+    """The chunks of one expert, from a thread of its own where there is a time-out."""
 
-    def __init__(self, walk: Failover, name: str, open_chunks: Callable[[], Iterator[T]]) -> None:
-        self._walk = walk
+    def __init__(
+        self, failover: Failover, name: str, open_chunks: Callable[[], Iterator[T]]
+    ) -> None:
+        self._failover = failover
         self._open = open_chunks
         self._chunks: Iterator[T] | None = None
-        self._puller = None if walk.remaining_timeout() is None else Puller(name, open_chunks)
+        self._puller = None if failover.remaining_timeout() is None else Puller(name, open_chunks)
 
     def next(self) -> T:
         if self._puller is not None:
-            return self._puller.next(self._walk.remaining_timeout() or 0.0)
+            return self._puller.next(self._failover.remaining_timeout() or 0.0)
         if self._chunks is None:
             self._chunks = self._open()
         return next(self._chunks, END)
@@ -167,38 +157,38 @@ def _opened(call: Callable[[str], Iterable[T] | None], name: str) -> Iterator[T]
     return iter(present(name, call(name)))
 
 
-class _Told:
-    """Tells the walk how a stream went whose first chunk has come."""
+class _StreamReport:
+    """Reports to the failover how a stream went after its first chunk."""
 
-    def __init__(self, walk: Failover, name: str, started: float) -> None:
-        self._walk = walk
+    def __init__(self, failover: Failover, name: str, started: float) -> None:
+        self._failover = failover
         self._name = name
         self._started = started
 
     def skip(self, seconds: float) -> None:
         """Leave out what the reader took."""
-        self._walk.skip_time(seconds)
+        self._failover.skip_time(seconds)
         self._started += seconds
 
     def done(self) -> None:
-        self._walk.done(self._name, perf_counter() - self._started)
+        self._failover.done(self._name, perf_counter() - self._started)
 
     def ended(self, error: BaseException) -> None:
         """Note an error, unless it is the reader's own end."""
         if isinstance(error, GeneratorExit):
-            self._walk.abandoned(self._name)
-        elif self._walk.is_failure(error):
-            self._walk.died(self._started, error)
+            self._failover.abandoned(self._name)
+        elif self._failover.is_failure(error):
+            self._failover.died(self._started, error)
         else:
-            self._walk.cut(self._started, error)
+            self._failover.cut(self._started, error)
 
 
 class AsyncStream(_Dispatched, Generic[T]):
     """Chunks of one expert, an asynchronous iterator; `aclose` ends the expert's own."""
 
-    def __init__(self, walk: Failover, call: Opening[T]) -> None:
-        super().__init__(walk)
-        self._chunks = _agenerate(walk, call)
+    def __init__(self, failover: Failover, call: Opening[T]) -> None:
+        super().__init__(failover)
+        self._chunks = _agenerate(failover, call)
 
     def __aiter__(self) -> AsyncIterator[T]:
         return self
@@ -211,38 +201,38 @@ class AsyncStream(_Dispatched, Generic[T]):
         await self._chunks.aclose()
 
 
-async def _agenerate(walk: Failover, call: Opening[T]) -> AsyncGenerator[T, None]:
+async def _agenerate(failover: Failover, call: Opening[T]) -> AsyncGenerator[T, None]:
     """Do what `_generate` does."""
-    for name in walk:
+    for name in failover:
         started = perf_counter()
         chunks: AsyncIterator[T] | None = None
         try:
-            chunks = await within(name, walk.remaining_timeout(), _aopened(call, name))
-            first = await within(name, walk.remaining_timeout(), anext(chunks, END))
+            chunks = await within(name, failover.remaining_timeout(), _aopened(call, name))
+            first = await within(name, failover.remaining_timeout(), anext(chunks, END))
             if first is END:
                 raise _no_chunk(name)
         except BaseException as error:
             await aclose(chunks)
-            if not walk.goes_on(name, started, error):
+            if not failover.goes_on(name, started, error):
                 raise
             continue
-        walk.answered(name, started)
-        told = _Told(walk, name, started)
+        failover.answered(name, started)
+        report = _StreamReport(failover, name, started)
         try:
             chunk = first
             while chunk is not END:
                 paused = perf_counter()
                 yield chunk
-                told.skip(perf_counter() - paused)
-                chunk = await within(name, walk.remaining_timeout(), anext(chunks, END))
-            told.done()
+                report.skip(perf_counter() - paused)
+                chunk = await within(name, failover.remaining_timeout(), anext(chunks, END))
+            report.done()
         except BaseException as error:
-            told.ended(error)
+            report.ended(error)
             raise
         finally:
             await aclose(chunks)
         return
-    raise walk.error() from walk.last
+    raise failover.error() from failover.last_error
 
 
 async def _aopened(call: Opening[T], name: str) -> AsyncIterator[T]:

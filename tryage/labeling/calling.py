@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Self
 
-from tryage.dispatch import describe_error, is_failure
+from tryage.dispatch import DEFAULT_OPTIONS, describe_error
 from tryage.dispatch.scopes import acall_within, within
 from tryage.errors import ExpertError, OptionError, PromptError, did_you_mean
 from tryage.runtime import Answer
@@ -191,7 +191,7 @@ class Caller:
             try:
                 answer = _as_answer(await self._call_once(text))
             except BaseException as error:
-                if not is_failure(error, (Exception,)):
+                if not DEFAULT_OPTIONS.is_failure(error):
                     raise
                 if attempt >= self._options.retries or not is_transient(error):
                     raise self._failure(error) from error

@@ -2,50 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from langchain_core.language_models import BaseLanguageModel
+from langchain_core.load.serializable import (
+    Serializable,
+    SerializedConstructor,
+    SerializedNotImplemented,
+    try_neq_default,
+)
 from langchain_core.messages import BaseMessage, get_buffer_string
 from langchain_core.runnables.utils import ConfigurableFieldSpec
-from pydantic import BaseModel, PrivateAttr
 
-from langchain_tryage.asking import GOALS_SPEC
-from langchain_tryage.messages import TextFrom, TextSource
-from tryage import Goals, Policy, Router
+from langchain_tryage._inputs import TextSource
+from langchain_tryage._plans import GOALS_SPEC
+from tryage import Router
 from tryage.binding import (
     LAST_MESSAGE,
-    Binding,
-    Bound,
-    FlagsFrom,
+    DecidingModel,
+    DispatchingModel,
     check_arguments,
     check_flags_from,
 )
-from tryage.dispatch import Breaker, Errors
 
 
-class Routed(BaseModel):
-    """A LangChain object that sends its inputs to the experts of a router.
+class Routed(DecidingModel):
+    """A LangChain object that decides with a router."""
 
-    Attributes: as `ChatTryage` describes them.
-    """
-
-    router: Any
-    experts: Any = None
-    aliases: Any = None
-    policy: Any = None
-    goals: Any = None
-    task: str | None = None
-    flags_from: Any = None
     text_from: Any = LAST_MESSAGE
-    max_attempts: int | None = None
-    errors: Any = (Exception,)
-    timeout: float | None = None
-    total_timeout: float | None = None
-    breaker: Any = None
 
-    _bound: Bound[Any] | None = PrivateAttr(default=None)
     _ignored: ClassVar[tuple[str, ...]] = ()
     """Arguments that are taken though they are not fields."""
 
@@ -53,39 +41,13 @@ class Routed(BaseModel):
         self,
         router: Router | str | Path,
         experts: Mapping[str, Any] | None = None,
-        *,
-        aliases: Mapping[str, str] | None = None,
-        policy: Policy | None = None,
-        goals: Goals | None = None,
-        task: str | None = None,
-        max_attempts: int | None = None,
-        errors: Errors = (Exception,),
-        timeout: float | None = None,
-        total_timeout: float | None = None,
-        breaker: bool | Breaker | None = None,
-        flags_from: FlagsFrom = None,
-        text_from: TextFrom = LAST_MESSAGE,
-        **kwargs: Any,
+        **options: Any,
     ) -> None:
         known = [*type(self).model_fields, *self._ignored]
-        check_arguments(type(self).__name__, kwargs, known)
-        fields: dict[str, Any] = {
-            "router": router,
-            "experts": experts,
-            "aliases": aliases,
-            "policy": policy,
-            "goals": goals,
-            "task": task,
-            "max_attempts": max_attempts,
-            "errors": errors,
-            "timeout": timeout,
-            "total_timeout": total_timeout,
-            "breaker": breaker,
-            "flags_from": flags_from,
-            "text_from": text_from,
-        }
-        super().__init__(**self._checked(fields | kwargs))
-        # What cannot work is told here, not at the first call.
+        check_arguments(type(self).__name__, options, known)
+        fields: dict[str, Any] = {"router": router, "experts": experts, **options}
+        super().__init__(**self._checked(fields))
+        # What cannot work is reported here, not at the first call.
         _ = self._source, self._binding
         self._made()
 
@@ -98,41 +60,19 @@ class Routed(BaseModel):
         """Do what a new object of a class has to do besides."""
 
     @property
-    def _binding(self) -> Binding[Any]:
-        """The binding of the fields as they are now."""
-        kept = self._bound
-        bound = Bound.of(self, kept, self._bind)
-        if bound is not kept:
-            self._bound = bound
-        return bound.binding
-
-    def _bind(self) -> Binding[Any]:
-        """Return a binding of the fields."""
-        raise NotImplementedError
-
-    @property
     def _source(self) -> TextSource:
         return TextSource(flags_from=self.flags_from, text_from=self.text_from)
 
-    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """Name router and experts; what the experts hold is not for logs."""
-        yield "router", self.router
-        yield "experts", list(self.experts) if self.experts else None
 
-    def load(self) -> Router:
-        """Load the router now instead of at first use."""
-        return self._binding.load()
-
-
-class RoutedModel(Routed):
-    """A language model among them: what it tells of itself, and how it counts tokens."""
+class RoutedModel(Routed, DispatchingModel):
+    """A language model that routes: what it tells of itself, and how it counts tokens."""
 
     if TYPE_CHECKING:  # a field of LangChain's model classes
         custom_get_token_ids: Callable[[str], list[int]] | None
 
     @classmethod
     def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        check_flags_from(fields["flags_from"], "messages have")
+        check_flags_from(fields.get("flags_from"), "messages have")
         return fields
 
     @property
@@ -182,3 +122,57 @@ class RoutedModel(Routed):
     def config_specs(self) -> list[ConfigurableFieldSpec]:
         """The goals of a call."""
         return [GOALS_SPEC]
+
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+class Saved(Serializable):
+    """Saved by `langchain_core.load.dumps` if the router is a folder or bundled, by its name.
+
+    A router in memory has to be written by `Router.save_pretrained` first. Experts can be saved
+    if LangChain can save them; functions, goals and policies cannot. What cannot be saved is
+    written as LangChain does it: `load` then says so.
+    """
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Whether there is a saved form; each object's own parts decide about it."""
+        return True
+
+    def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
+        """Return LangChain's saved form, or its note that there is none."""
+        saved = super().to_json()
+        if saved["type"] != "constructor":
+            return saved
+        saved["kwargs"] = {
+            name: _named(value)
+            for name, value in saved["kwargs"].items()
+            if try_neq_default(value, name, self)
+        }
+        if not all(_can_be_saved(value) for value in saved["kwargs"].values()):
+            return self.to_json_not_implemented()
+        return saved
+
+
+def _named(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _can_be_saved(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(_can_be_saved(part) for part in value.values())
+    if isinstance(value, list | tuple):
+        return all(_can_be_saved(part) for part in value)
+    if isinstance(value, Serializable):
+        return value.to_json()["type"] == "constructor"
+    return isinstance(value, _PLAIN)
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def inspected(function: F) -> F:
+    """Keep a function's signature with it: to find it takes a third of a decision's time."""
+    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return function

@@ -18,7 +18,7 @@ TOP = 5
 """Experts of the ranking that metadata carries."""
 
 
-def told(
+def run_config(
     config: RunnableConfig | None, decision: Decision, expert: str | None = None
 ) -> RunnableConfig:
     """Return the config of the run that is about to open, which names an expert.

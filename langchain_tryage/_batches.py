@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 
+from langchain_tryage._plans import Plan
 from tryage import Decision
 from tryage.binding import Binding
 from tryage.dispatch import DispatchedDecision
@@ -15,13 +16,6 @@ from tryage.dispatch import DispatchedDecision
 Expert = Runnable[Any, Any]
 Child = Callable[[RunnableConfig, Any, Decision, str], RunnableConfig]
 Answer = tuple[Any, DispatchedDecision] | BaseException
-
-
-class Plan(NamedTuple):
-    """What was decided, and the input for the expert, without the user's flags."""
-
-    decision: Decision
-    input: Any
 
 
 class Batch:
@@ -36,7 +30,7 @@ class Batch:
 
     def __init__(
         self,
-        plans: Sequence[Plan | Exception],
+        plans: Sequence[Plan[Any] | Exception],
         run_managers: Sequence[Any],
         configs: Sequence[RunnableConfig],
         child: Child,

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from langchain_tryage.off_loop import off_loop
+from tryage.binding.off_loop import off_loop
 
 
 async def test_calls_of_one_moment_share_a_thread_and_keep_their_answers():

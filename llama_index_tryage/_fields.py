@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,74 +10,45 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
     MessageRole,
 )
-from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
+from llama_index.core.bridge.pydantic import BaseModel, PrivateAttr, field_serializer
 from llama_index.core.constants import DEFAULT_NUM_OUTPUTS
 from llama_index.core.llms import LLM
 
-from llama_index_tryage.children import Children
+from llama_index_tryage._experts import Children
+from llama_index_tryage._identity import identity
+from llama_index_tryage._inputs import Given, TextSource, modalities_of
 from llama_index_tryage.events import announce
-from llama_index_tryage.messages import Given, TextSource, modalities_of
-from tryage import Decision, Router
-from tryage.binding import Binding, Bound, each_expert, options_of, wrong_expert
+from tryage import Decision
+from tryage.binding import Binding, DispatchingModel, each_expert, off_loop, wrong_expert
 from tryage.dispatch import present
 from tryage.experts import TEXT_GENERATION
 
 R = TypeVar("R")
 
 
-class RoutedLLM(LLM):
-    """An LLM bound to a router; its fields are those of `TryageLLM`."""
+class RoutedLLM(DispatchingModel, LLM):
+    """An LLM bound to a router."""
 
-    router: Any = Field(exclude=True)
-    experts: Any = Field(default=None, exclude=True)
-    aliases: Any = Field(default=None, exclude=True)
-    policy: Any = Field(default=None, exclude=True)
-    goals: Any = Field(default=None, exclude=True)
-    task: str | None = None
-    flags_from: Any = Field(default=None, exclude=True)
-    max_attempts: int | None = None
-    errors: Any = Field(default=(Exception,), exclude=True)
-    timeout: float | None = None
-    total_timeout: float | None = None
-    breaker: Any = Field(default=None, exclude=True)
     context_window: int | None = None
 
-    _bound: Bound[LLM] | None = PrivateAttr(default=None)
     _children: Children = PrivateAttr(default_factory=Children)
+
+    @field_serializer(
+        "router", "experts", "aliases", "policy", "goals", "flags_from", "errors", "breaker"
+    )
+    def _serialized(self, value: Any) -> Any:
+        return identity(value)
 
     def __getstate__(self) -> dict[Any, Any]:
         """Return everything: LlamaIndex's own drops what cannot be pickled, off this object too."""
         return BaseModel.__getstate__(self)
 
-    @property
-    def _binding(self) -> Binding[LLM]:
-        """The binding of the fields as they are now."""
-        kept = self._bound
-        bound = Bound.of(self, kept, self._bind)
-        if bound is not kept:
-            self._bound = bound
-        return bound.binding
-
     def _bind(self) -> Binding[LLM]:
-        return Binding(
-            self.router,
-            each_expert(self.experts, _llm),
-            factory=_pipeline,
-            **options_of(self),
-        )
+        return self._bind_experts(each_expert(self.experts, _llm), _pipeline)
 
     @property
     def _source(self) -> TextSource:
         return TextSource(self.flags_from)
-
-    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """Name router and experts; what the experts hold is not for logs."""
-        yield "router", self.router
-        yield "experts", list(self.experts) if self.experts else None
-
-    def load(self) -> Router:
-        """Load the router now instead of at first use."""
-        return self._binding.load()
 
     @property
     def metadata(self) -> LLMMetadata:
@@ -120,7 +90,7 @@ class RoutedLLM(LLM):
         if self._binding.is_quick:
             given, decision = self._decide(given, kwargs)
         else:
-            given, decision = await asyncio.to_thread(self._decide, given, kwargs)
+            given, decision = await off_loop(self._decide, given, kwargs)
         announce(decision)
         if self.rate_limiter is not None:
             await self.rate_limiter.async_acquire()

@@ -10,8 +10,8 @@ from llama_index.core.llms import LLM
 from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
 
-from llama_index_tryage.base import RoutedLLM
-from llama_index_tryage.messages import Given
+from llama_index_tryage._fields import RoutedLLM
+from llama_index_tryage._inputs import Given
 from tryage.dispatch import present
 
 _Asked = tuple[BasePromptTemplate, dict[str, Any]]
