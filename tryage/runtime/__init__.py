@@ -8,12 +8,9 @@ from tryage.runtime.analysis import (
 )
 from tryage.runtime.answer import Answer
 from tryage.runtime.batching import Batching
-from tryage.runtime.endpoints import (
-    AsyncEndpointStream,
-    EndpointOptions,
-    EndpointPipeline,
-    EndpointStream,
-)
+from tryage.runtime.endpoint_http import EndpointOptions
+from tryage.runtime.endpoint_streams import AsyncEndpointStream, EndpointStream
+from tryage.runtime.endpoints import EndpointPipeline
 from tryage.runtime.fill_mask import FillMaskPipeline
 from tryage.runtime.generation import (
     EncoderDecoderPipeline,

@@ -25,13 +25,9 @@ from tryage.runtime.analysis import (
 from tryage.runtime.answer import Answer
 from tryage.runtime.base import Cancelled, Pipeline
 from tryage.runtime.batching import Batching, GivenUp
-from tryage.runtime.endpoints import (
-    AsyncEndpointStream,
-    EndpointOptions,
-    EndpointPipeline,
-    EndpointStream,
-    check_endpoint,
-)
+from tryage.runtime.endpoint_http import EndpointOptions, check_endpoint
+from tryage.runtime.endpoint_streams import AsyncEndpointStream, EndpointStream
+from tryage.runtime.endpoints import EndpointPipeline
 from tryage.runtime.fill_mask import FillMaskPipeline
 from tryage.runtime.generation import (
     EncoderDecoderPipeline,
