@@ -1,30 +1,27 @@
-"""Experts read off their models: a local folder, or the Hub."""
+"""Attributes of an expert, read from its model: a local folder, or the Hub."""
 
 from __future__ import annotations
 
 import datetime
-import importlib
 import json
 import os
 import re
-import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
+from safetensors import SafetensorError
 
-from tryage.errors import LibraryError, missing_extra
+from tryage.checkpoints import parameter_count
+from tryage.errors import LibraryError
 from tryage.experts import FILL_MASK, TEXT_GENERATION, Expert
-
-TIMEOUT = 10.0
-"""Seconds that the Hub may take to answer for one model."""
+from tryage.hub import TIMEOUT, model_info
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy")
 _NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth")
 _CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
 _TASKS = {"ForCausalLM": TEXT_GENERATION, "LMHeadModel": TEXT_GENERATION, "ForMaskedLM": FILL_MASK}
-_MOST_HEADER = 100_000_000
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]+)?")
 
 
@@ -69,7 +66,7 @@ def _of_folder(model: str, folder: Path) -> dict[str, Any]:
         "name": folder.resolve().name,
         "model": model,
         "task": _task(config.get("architectures"), card.get("pipeline_tag")),
-        "parameters": sum(_count(path) for path in weights) or None,
+        "parameters": sum(_parameters(path) for path in weights) or None,
         "license": _license(card),
         "languages": _languages(card),
         "context_length": _context(config),
@@ -89,36 +86,11 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _count(path: Path) -> int:
-    """Return the number of parameters that a safetensors file's header tells; weights stay unread.
-
-    A header is eight bytes of its length, then JSON: name → ``{"dtype", "shape", ...}``.
-    """
+def _parameters(path: Path) -> int:
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > _MOST_HEADER:
-                raise ValueError(f"its header claims {length} bytes")
-            header = json.loads(file.read(length))
-        shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
-        return sum(_product(shape) for shape in shapes)
-    except (
-        OSError,
-        ValueError,
-        struct.error,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+        return parameter_count(path)
+    except (SafetensorError, OSError) as error:
         raise LibraryError(f"{path}: not a safetensors file: {error}") from error
-
-
-def _product(shape: Iterable[int]) -> int:
-    size = 1
-    for length in shape:
-        size *= int(length)
-    return size
 
 
 def _front_matter(path: Path) -> dict[str, Any]:
@@ -141,7 +113,7 @@ def _front_matter(path: Path) -> dict[str, Any]:
 
 def _of_hub(model: str, timeout: float) -> dict[str, Any]:
     name, _, revision = model.partition("@")
-    info = _model_info(name, revision or None, timeout)
+    info = model_info(name, revision or None, timeout=timeout)
     tags = tuple(getattr(info, "tags", None) or ())
     card = dict(info.card_data.to_dict()) if info.card_data is not None else {}
     config = info.config if isinstance(info.config, Mapping) else {}
@@ -166,49 +138,6 @@ def _of_hub(model: str, timeout: float) -> dict[str, Any]:
             scan=_scan(info.security_repo_status),
         ),
     }
-
-
-def _model_info(name: str, revision: str | None, timeout: float) -> Any:
-    try:
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-    except ImportError as error:
-        raise missing_extra("hf", f"reading {name!r} from the Hub") from error
-    # Versions of huggingface_hub differ in the HTTP library that their errors come from.
-    base = next(b for b in HfHubHTTPError.__mro__ if b.__name__ in ("HTTPError", "HTTPStatusError"))
-    client = importlib.import_module(base.__module__.partition(".")[0])
-    # Read now, not when huggingface_hub was imported.
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
-    try:
-        return api.model_info(name, revision=revision, timeout=timeout, securityStatus=True)
-    except HfHubHTTPError as error:
-        raise LibraryError(f"{name}: {_refusal(error)}") from error
-    except OfflineModeIsEnabled as error:
-        raise LibraryError(f"{name}: HF_HUB_OFFLINE is set; unset it to ask the Hub") from error
-    except client.TimeoutException as error:
-        raise LibraryError(f"{name}: the Hub did not answer within {timeout:g} s") from error
-    except client.HTTPError as error:
-        raise LibraryError(f"{name}: the Hub cannot be reached: {error}") from error
-    except HFValidationError as error:
-        raise LibraryError(f"{name!r} is neither a folder nor a Hub id: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LibraryError(f"{name}: the Hub's answer cannot be read: {error!r}") from error
-
-
-def _refusal(error: Any) -> str:
-    status = error.response.status_code
-    if status in (401, 403):
-        return (
-            f"the Hub refused (status {status}): the model is private, gated or not there; check "
-            "its name, or log in with `hf auth login` and accept its terms"
-        )
-    if status == 404:
-        return "the Hub has no such model or revision (status 404); check its name"
-    if status == 429:
-        wait = error.response.headers.get("retry-after")
-        told = f"in {wait} s" if wait and wait.isdigit() else "later"
-        return f"the Hub has had too many requests (status 429); try again {told}"
-    return f"the Hub answered with status {status}; try again later"
 
 
 def _task(architectures: Any, tag: Any) -> str | None:

@@ -11,10 +11,11 @@ import traceback
 import pytest
 
 from tryage import Expert, Library
+from tryage.checkpoints import weight_bytes
 from tryage.dispatch import DispatchOptions, dispatch
 from tryage.errors import DispatchError, MemoryBudgetError
 from tryage.runtime import Runtime
-from tryage.runtime.memory import bytes_in_use, estimated_bytes, free_bytes, parse_bytes, size_text
+from tryage.runtime.memory import bytes_in_use, free_bytes, parse_bytes, size_text
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,8 @@ def weights(library: Library) -> int:
 def test_the_estimate_is_what_the_tensors_take(tiny_causal, many) -> None:
     model = Runtime(many).load("m0").model
     tied = {id(t): t.nbytes for t in model.parameters()}
-    assert estimated_bytes(tiny_causal, "auto") == pytest.approx(sum(tied.values()), rel=0.01)
-    assert estimated_bytes(tiny_causal, "bfloat16") == estimated_bytes(tiny_causal, "auto") / 2
+    assert weight_bytes(tiny_causal, "auto") == pytest.approx(sum(tied.values()), rel=0.01)
+    assert weight_bytes(tiny_causal, "bfloat16") == weight_bytes(tiny_causal, "auto") / 2
 
 
 def test_the_least_recently_used_leaves_first(many, exact) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import functools
 import gc
-import json
 import sys
 import threading
 import weakref
@@ -19,9 +18,6 @@ from tryage.errors import MemoryBudgetError
 from tryage.runtime.base import Cancel, Cancelled, Pipeline
 
 _POLL = 0.05
-_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2}
-_BYTES |= {"I16": 2, "U16": 2}
-_NAMED = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 
 class Memory:
@@ -178,40 +174,6 @@ class Memory:
         if alive() is not None:
             gc.collect()
         _give_back(self._device)
-
-
-def estimated_bytes(folder: Path, dtype: str) -> int:
-    """Return the bytes that a model's weights will take, from its safetensors headers alone.
-
-    Args:
-        folder: holds ``*.safetensors``.
-        dtype: ``"auto"`` keeps each tensor's own type; else the type that floats are read as.
-    """
-    total = 0
-    for file in folder.glob("*.safetensors"):
-        for tensor in _header(file).values():
-            size = 1
-            for length in tensor["shape"]:
-                size *= length
-            kind = tensor["dtype"]
-            own = _BYTES.get(kind, 1)
-            total += size * (_NAMED.get(dtype, own) if "F" in kind else own)
-    return total
-
-
-def _header(file: Path) -> dict[str, Any]:
-    """Read the header of a safetensors file; a file that is cut says so when it is loaded."""
-    size = file.stat().st_size
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        if length > size - 8:
-            return {}
-        try:
-            header: dict[str, Any] = json.loads(opened.read(length))
-        except ValueError:
-            return {}
-    header.pop("__metadata__", None)
-    return header
 
 
 def bytes_in_use(device: str) -> int | None:

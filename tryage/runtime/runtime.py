@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from tryage.checkpoints import weight_bytes
 from tryage.dispatch import describe_error
 from tryage.errors import ExpertError, ExpertTimeoutError, PromptError, TaskError
 from tryage.experts import MASK, TEXT_GENERATION, Expert
@@ -35,7 +36,7 @@ from tryage.runtime.generation import (
     TextGenerationPipeline,
 )
 from tryage.runtime.inputs import Prompt
-from tryage.runtime.memory import Memory, estimated_bytes, parse_bytes
+from tryage.runtime.memory import Memory, parse_bytes
 from tryage.runtime.models import (
     ENCODER_DECODER,
     check_runnable,
@@ -210,7 +211,7 @@ class Runtime:
         folder = locate(self.library, expert, download=self.download)
         home = self._home()
         load = functools.partial(self._parts, expert, folder)
-        estimate = functools.partial(estimated_bytes, folder, self.dtype)
+        estimate = functools.partial(weight_bytes, folder, self.dtype)
         if expert.task != TEXT_GENERATION:
             return _READING[expert.task](expert, load, estimate, home)  # type: ignore[return-value]
         two_parts = model_class(expert, folder) == ENCODER_DECODER
