@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
-
-import tenacity
+from typing import TYPE_CHECKING, Any
 
 from tryage.errors import OptionError
+
+if TYPE_CHECKING:
+    import tenacity
 
 TOO_MANY_REQUESTS = 429
 
@@ -120,13 +121,19 @@ class Retries:
             options: further options of `tenacity.Retrying`, such as `sleep` or `before_sleep`;
                 a `stop` is added to the limit on retries.
         """
+        import tenacity
+
         return tenacity.Retrying(**self._options(is_transient, options))
 
     def async_retrying(self, is_transient: Predicate, **options: Any) -> tenacity.AsyncRetrying:
         """Return `retrying` for an event loop: ``async for attempt in ...: with attempt: ...``."""
+        import tenacity
+
         return tenacity.AsyncRetrying(**self._options(is_transient, options))
 
     def _options(self, is_transient: Predicate, options: dict[str, Any]) -> dict[str, Any]:
+        import tenacity
+
         stop: Any = tenacity.stop_after_attempt(self.retries + 1)
         if "stop" in options:
             stop = tenacity.stop_any(stop, options["stop"])
@@ -138,6 +145,8 @@ class Retries:
         return options | own | {"stop": stop}
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
+        import tenacity
+
         draw = tenacity.wait_random_exponential(multiplier=self.backoff, max=self.longest_backoff)
         error = state.outcome.exception() if state.outcome is not None else None
         requested = requested_wait(error) if error is not None else None

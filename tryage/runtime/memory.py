@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import gc
-import sys
 import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from tryage.errors import MemoryBudgetError
 from tryage.runtime.base import Cancel, Cancelled, Pipeline
+from tryage.runtime.system_memory import bytes_in_use, free_bytes, give_back
 
 _POLL = 0.05
 
@@ -173,56 +170,7 @@ class Memory:
         pipeline.leave_memory()
         if alive() is not None:
             gc.collect()
-        _give_back(self._device)
-
-
-def bytes_in_use(device: str) -> int | None:
-    """Return the memory that this process takes on a device; None where nothing tells."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.memory_allocated(device))
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return None
-    return pages * _page_size()
-
-
-def free_bytes(device: str) -> int | None:
-    """Return the memory that is free on a device; None where nothing tells."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[0])
-    found = [free for free in (_machine_free(), _group_free()) if free is not None]
-    return min(found, default=None)
-
-
-def _machine_free() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def _group_free() -> int | None:
-    """Return what a container's limit leaves; file pages that can be dropped count as free."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        used = int((group / "memory.current").read_text())
-        stat = (group / "memory.stat").read_text().split()
-    except OSError:
-        return None
-    if limit == "max":
-        return None
-    cached = int(stat[stat.index("inactive_file") + 1]) if "inactive_file" in stat else 0
-    return max(0, int(limit) - used + cached)
+        give_back(self._device)
 
 
 def size_text(size: int) -> str:
@@ -256,27 +204,3 @@ def parse_bytes(given: int | str | None) -> int | None:
 def _tensor_bytes(model: Any) -> int:
     tensors = {id(t): t.nbytes for t in (*model.parameters(), *model.buffers())}
     return sum(tensors.values())
-
-
-@functools.cache
-def _page_size() -> int:
-    import resource
-
-    return resource.getpagesize()
-
-
-def _give_back(device: str) -> None:
-    """Return freed memory to the system; allocators keep it otherwise."""
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.empty_cache()
-        return
-    trim = getattr(_c_library(), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-@functools.cache
-def _c_library() -> Any:
-    return ctypes.CDLL(None) if sys.platform.startswith("linux") else None
