@@ -90,14 +90,14 @@ class Small(torch.nn.Module):
 class Pipeline:
     expert, model, loaded = Expert, None, False
     def estimate(self): return 96_000_000
-    def enter_memory(self):
+    def load_model(self):
         self.model, self.loaded = Small(), True
         self.behind = [torch.zeros(16000) + 1 for _ in range(50)]
-    def leave_memory(self): self.model, self.loaded = None, False
+    def drop_model(self): self.model, self.loaded = None, False
 
 pipeline, memory = Pipeline(), Memory(None, "cpu")
 before = bytes_in_use("cpu")
-memory.bring_in(pipeline)
+memory.ensure_loaded(pipeline)
 taken = bytes_in_use("cpu") - before
 memory.unload(pipeline)
 print(taken, bytes_in_use("cpu") - before)

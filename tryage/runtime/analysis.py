@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from tryage.errors import PromptError
 from tryage.runtime.answer import Answer
 from tryage.runtime.base import MODEL_FAULTS, Pipeline, check_prompt
-from tryage.runtime.batching import GivenUp
-from tryage.runtime.streams import run_cancellable
+from tryage.runtime.batching import CallCancellation
+from tryage.runtime.streams import run_in_thread
 from tryage.runtime.windows import frame, windows
 
 
@@ -26,14 +26,14 @@ class AnalysisPipeline(Pipeline):
             PromptError: the prompt is empty.
             ExpertError: the model failed.
         """
-        return self._read(prompt, options, GivenUp())
+        return self._read(prompt, options, CallCancellation())
 
     async def arun(self, prompt: str, **options: Any) -> Answer:
         """Answer one prompt in a thread; the event loop stays free."""
         self._check(options)
-        return await run_cancellable(functools.partial(self._read, prompt, options))
+        return await run_in_thread(functools.partial(self._read, prompt, options))
 
-    def _read(self, prompt: str, options: dict[str, Any], cancel: GivenUp) -> Answer:
+    def _read(self, prompt: str, options: dict[str, Any], cancel: CallCancellation) -> Answer:
         started = time.perf_counter()
         check_prompt(prompt)
         self._check(options)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tryage.errors import MemoryBudgetError
-from tryage.runtime.base import Cancel, Cancelled, Pipeline
+from tryage.runtime.base import Cancellation, Cancelled, Pipeline
 from tryage.runtime.system_memory import bytes_in_use, free_bytes, give_back
 
 _POLL = 0.05
@@ -46,7 +46,7 @@ class Memory:
             return {name: self._sizes[name] for name in self._resident}
 
     @contextlib.contextmanager
-    def holding(self, pipeline: Pipeline, cancel: Cancel | None = None) -> Iterator[None]:
+    def holding(self, pipeline: Pipeline, cancel: Cancellation | None = None) -> Iterator[None]:
         """Keep a pipeline's model in memory during the block.
 
         Raises:
@@ -68,7 +68,7 @@ class Memory:
                 self._look(name)
                 self._changed.notify_all()
 
-    def bring_in(self, pipeline: Pipeline, cancel: Cancel | None = None) -> None:
+    def ensure_loaded(self, pipeline: Pipeline, cancel: Cancellation | None = None) -> None:
         """Load a pipeline's model unless it is loaded.
 
         Raises:
@@ -85,7 +85,7 @@ class Memory:
             if pipeline.loaded:
                 self._drop(pipeline)
 
-    def _enter(self, pipeline: Pipeline, cancel: Cancel | None, *, pin: bool) -> None:
+    def _enter(self, pipeline: Pipeline, cancel: Cancellation | None, *, pin: bool) -> None:
         name = pipeline.expert.name
         while not self._loading.acquire(timeout=-1 if cancel is None else _POLL):
             if cancel is not None and cancel.is_set():
@@ -109,7 +109,7 @@ class Memory:
 
     def _load(self, pipeline: Pipeline) -> None:
         try:
-            pipeline.enter_memory()
+            pipeline.load_model()
         except MemoryError as error:
             raise MemoryBudgetError(
                 f"expert {pipeline.expert.name!r}: there was not enough memory to load it "
@@ -121,7 +121,7 @@ class Memory:
         self._pins[name] += 1
         self._resident[name] = self._resident.pop(name)
 
-    def _make_room(self, name: str, estimate: int, cancel: Cancel | None) -> None:
+    def _make_room(self, name: str, estimate: int, cancel: Cancellation | None) -> None:
         self._check(name, estimate)
         if self.budget is None:
             return
@@ -167,7 +167,7 @@ class Memory:
         self._resident.pop(name, None)
         self._watched = None
         alive = weakref.ref(pipeline.model)
-        pipeline.leave_memory()
+        pipeline.drop_model()
         if alive() is not None:
             gc.collect()
         give_back(self._device)

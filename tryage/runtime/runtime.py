@@ -25,7 +25,7 @@ from tryage.runtime.analysis import (
 )
 from tryage.runtime.answer import Answer
 from tryage.runtime.base import Cancelled, Pipeline
-from tryage.runtime.batching import Batching, GivenUp
+from tryage.runtime.batching import Batching, CallCancellation
 from tryage.runtime.endpoint_http import EndpointOptions, check_endpoint
 from tryage.runtime.endpoint_streams import AsyncEndpointStream, EndpointStream
 from tryage.runtime.endpoints import EndpointPipeline
@@ -45,7 +45,7 @@ from tryage.runtime.models import (
     model_class,
     resolve_device,
 )
-from tryage.runtime.streams import AsyncTextStream, Start, TextStream, one_piece
+from tryage.runtime.streams import AsyncTextStream, Start, TextStream, start_in_thread
 
 _READING: dict[str, type[Pipeline]] = {
     kind.task: kind
@@ -178,14 +178,14 @@ class Runtime:
             MissingExtraError: torch or transformers is not installed; for an endpoint, httpx.
             ExpertTimeoutError: a dispatch gave the call up while others used the memory.
         """
-        return self._load(name, GivenUp())
+        return self._load(name, CallCancellation())
 
-    def _load(self, name: str, cancel: GivenUp) -> AnyPipeline:
+    def _load(self, name: str, cancel: CallCancellation) -> AnyPipeline:
         pipeline = self._pipeline(name)
         if isinstance(pipeline, Pipeline) and not pipeline.loaded:
             try:
                 with self._counting(name, whole=False):
-                    self._home().bring_in(pipeline, cancel)
+                    self._home().ensure_loaded(pipeline, cancel)
             except Cancelled:
                 told = f"expert {name!r}: nobody waits for it any more"
                 raise ExpertTimeoutError(told) from None
@@ -310,7 +310,7 @@ class Runtime:
         pipeline = self._pipelines.get(name)
         if isinstance(pipeline, EndpointPipeline) or (pipeline is not None and pipeline.loaded):
             return pipeline
-        cancel = GivenUp()
+        cancel = CallCancellation()
         try:
             return await asyncio.to_thread(self._load, name, cancel)
         except asyncio.CancelledError:
@@ -325,7 +325,7 @@ class Runtime:
         pipeline = self._pipeline(name)
         if isinstance(pipeline, GenerationPipeline | EndpointPipeline):
             return pipeline.stream(prompt, **options)
-        return TextStream(one_piece(lambda: self.run(name, prompt, **options)))
+        return TextStream(start_in_thread(lambda: self.run(name, prompt, **options)))
 
     def astream(
         self, name: str, prompt: Prompt, **options: Any
@@ -343,7 +343,7 @@ class Runtime:
             pipeline = await asyncio.to_thread(self._pipeline, name)
             if isinstance(pipeline, GenerationPipeline):
                 return pipeline.starting(prompt, **options)
-            return one_piece(lambda: self.run(name, prompt, **options))
+            return start_in_thread(lambda: self.run(name, prompt, **options))
 
         return AsyncTextStream(begin)
 
