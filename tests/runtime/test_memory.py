@@ -78,7 +78,7 @@ def test_random_use_by_many_threads_stays_within_the_budget(many, exact) -> None
 
     def call(name: str) -> str:
         answer = runtime.run(name, "def alpha", max_new_tokens=4).text
-        over.append(sum(runtime._home().sizes().values()) > budget)
+        over.append(sum(runtime.health(n).bytes for n in many.names) > budget)
         return answer
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:

@@ -17,7 +17,8 @@ from tryage.runtime.generation import (
     GenerationPipeline,
     TextGenerationPipeline,
 )
-from tryage.runtime.runtime import AnyPipeline, ExpertHealth, Runtime
+from tryage.runtime.health import ExpertHealth
+from tryage.runtime.runtime import AnyPipeline, Runtime
 from tryage.runtime.streams import AsyncTextStream, TextStream
 
 __all__ = [
