@@ -40,7 +40,7 @@ from tryage.dispatch import Breaker, DispatchOptions, Health, adispatch, dispatc
 from tryage.errors import ExpertError
 from tryage.files import write_text
 from tryage.runtime import Runtime
-from tryage.runtime.memory import bytes_in_use
+from tryage.runtime.system_memory import bytes_in_use
 
 logger = logging.getLogger("runtime")
 

@@ -40,7 +40,7 @@ from tryage.dispatch import (
 from tryage.errors import DispatchError, ExpertError
 from tryage.experts import Endpoint
 from tryage.runtime import EndpointOptions, Runtime
-from tryage.runtime.memory import _give_back, bytes_in_use
+from tryage.runtime.system_memory import bytes_in_use, give_back
 
 FAULTS = ("raise", "hang", "cut", "nonsense", "memory")
 SHARE = 0.15
@@ -220,7 +220,7 @@ def settled() -> Settled:
             break
         busy[0].join(0.1)
     gc.collect()
-    _give_back("cpu")
+    give_back("cpu")
     return Settled(threading.active_count(), bytes_in_use("cpu") or 0, len(gc.get_objects()))
 
 

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+_LOCK_POLL = 0.005
+"""Seconds between two attempts to take a lock that another process holds."""
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -113,6 +116,18 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         raise _RepeatedKeyError(next(key for key in keys if keys.count(key) > 1))
     return entry
+
+
+def lock(handle: int) -> None:
+    """Take the exclusive lock on an open file or folder; waits for other processes.
+
+    Closing the handle releases the lock, and so does the end of the process. Some network file
+    systems have no locks; there this returns at once.
+    """
+    from filelock import lock_descriptor
+
+    with contextlib.suppress(OSError):
+        lock_descriptor(handle, poll_interval=_LOCK_POLL)
 
 
 def sha256(path: Path) -> str:

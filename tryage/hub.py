@@ -1,198 +1,120 @@
-"""Experts read off their models: a local folder, or the Hub."""
+"""The Hugging Face Hub: what it says about a model, and the fetching of its files.
+
+Nothing else in the core talks to the Hub. `huggingface_hub` (extra `hf`) is imported on use.
+"""
 
 from __future__ import annotations
 
-import datetime
 import importlib
-import json
 import os
-import re
-import struct
-from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from tryage.errors import LibraryError, missing_extra
-from tryage.experts import FILL_MASK, TEXT_GENERATION, Expert
+from tryage.retries import TOO_MANY_REQUESTS, retry_after
 
 TIMEOUT = 10.0
 """Seconds that the Hub may take to answer for one model."""
 
-_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy")
-_NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth")
-_CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
-_TASKS = {"ForCausalLM": TEXT_GENERATION, "LMHeadModel": TEXT_GENERATION, "ForMaskedLM": FILL_MASK}
-_MOST_HEADER = 100_000_000
-_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]+)?")
+MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+"""What is fetched of a model: weights as safetensors only, no code, no pickles."""
 
 
-def expert_of(model: str, *, root: Path | None = None, timeout: float = TIMEOUT) -> Expert:
-    """Read what a model says of itself.
+class HubError(Exception):
+    """A model could not be fetched; the message is the reason alone, on one line."""
 
-    Args:
-        model: a folder (relative ones start from `root`), or a Hub id, perhaps with a revision:
-            ``"org/name"`` or ``"org/name@main"``.
-        root: folder that relative folders start from; None means the working directory.
-        timeout: seconds that the Hub may take.
+
+class HubIdError(HubError):
+    """Text that cannot be the id of a model."""
+
+
+class HubGatedError(HubError):
+    """The model's terms must be accepted first."""
+
+
+def cached_snapshot(model_id: str, revision: str | None = None) -> Path | None:
+    """Return the folder of a model in the local cache, complete or not; None if it has none.
 
     Raises:
-        LibraryError: there is no such model, it cannot be read, or the Hub refused; the message
-            names the model and what to do.
-        MissingExtraError: a Hub id without huggingface_hub.
+        HubIdError: `model_id` cannot be the id of a model.
+        ImportError: huggingface_hub is not installed.
     """
-    path = Path(os.path.expanduser(model))
-    folder = path if path.is_absolute() else (root or Path()) / path
-    if folder.is_dir():
-        return _checked(model, _of_folder(model, folder))
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise LibraryError(f"model folder {str(folder)!r} does not exist")
-    return _checked(model, _of_hub(model, timeout))
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-
-def _checked(model: str, facts: Mapping[str, Any]) -> Expert:
     try:
-        return Expert.model_validate({k: v for k, v in facts.items() if v is not None})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise LibraryError(f"{model}: {where}: {first['msg']}, found {first['input']!r}") from None
+        return _snapshot(model_id, revision, local_files_only=True)
+    except LocalEntryNotFoundError:
+        return None
+    except HFValidationError as error:
+        raise HubIdError(_first_line(error)) from error
 
 
-def _of_folder(model: str, folder: Path) -> dict[str, Any]:
-    config = _config(folder / "config.json")
-    weights = sorted(folder.glob("*.safetensors"))
-    names = [path.name for path in folder.iterdir() if path.is_file()]
-    card = _front_matter(folder / "README.md")
-    return {
-        "name": folder.resolve().name,
-        "model": model,
-        "task": _task(config.get("architectures"), card.get("pipeline_tag")),
-        "parameters": sum(_count(path) for path in weights) or None,
-        "license": _license(card),
-        "languages": _languages(card),
-        "context_length": _context(config),
-        "security": _security(names, remote_code="auto_map" in config, vendor=None),
-    }
+def fetch_snapshot(model_id: str, revision: str | None = None) -> Path:
+    """Return the folder of a model in the local cache after fetching what it lacks.
 
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LibraryError(f"{path.parent}: holds no config.json, so it is no model") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise LibraryError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise LibraryError(f"{path}: expected an object, found {type(config).__name__}")
-    return config
-
-
-def _count(path: Path) -> int:
-    """Return the number of parameters that a safetensors file's header tells; weights stay unread.
-
-    A header is eight bytes of its length, then JSON: name → ``{"dtype", "shape", ...}``.
+    Raises:
+        HubIdError: `model_id` cannot be the id of a model.
+        HubGatedError: its terms must be accepted first.
+        HubError: the Hub cannot be reached, or refuses; or the files cannot be written.
+        ImportError: huggingface_hub is not installed.
     """
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
+
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > _MOST_HEADER:
-                raise ValueError(f"its header claims {length} bytes")
-            header = json.loads(file.read(length))
-        shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
-        return sum(_product(shape) for shape in shapes)
-    except (
-        OSError,
-        ValueError,
-        struct.error,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        raise LibraryError(f"{path}: not a safetensors file: {error}") from error
+        return _snapshot(model_id, revision, local_files_only=False)
+    except HFValidationError as error:
+        raise HubIdError(_first_line(error)) from error
+    except GatedRepoError as error:
+        raise HubGatedError(_first_line(error)) from error
+    # Where the Hub cannot be reached, LocalEntryNotFoundError: a FileNotFoundError.
+    except (HfHubHTTPError, OSError) as error:
+        raise HubError(_first_line(error)) from error
 
 
-def _product(shape: Iterable[int]) -> int:
-    size = 1
-    for length in shape:
-        size *= int(length)
-    return size
+def _snapshot(model_id: str, revision: str | None, *, local_files_only: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    folder = snapshot_download(
+        model_id,
+        revision=revision,
+        allow_patterns=list(MODEL_FILES),
+        local_files_only=local_files_only,
+    )
+    return Path(folder)
 
 
-def _front_matter(path: Path) -> dict[str, Any]:
-    """Return the YAML between the dashes that a model card starts with; empty without one."""
-    import yaml
+def model_info(model_id: str, revision: str | None = None, *, timeout: float = TIMEOUT) -> Any:
+    """Return what the Hub says about a model: huggingface_hub's `ModelInfo`.
 
-    if not path.is_file():
-        return {}
-    text = path.read_text(encoding="utf-8", errors="replace")
-    match = re.match(r"---\s*\n(.*?)\n---\s*(?:\n|$)", text, re.DOTALL)
-    if match is None:
-        return {}
-    try:
-        data = yaml.safe_load(match[1])
-    except yaml.YAMLError as error:
-        first = str(error).splitlines()[0]
-        raise LibraryError(f"{path}: its front matter is not YAML: {first}") from error
-    return data if isinstance(data, dict) else {}
-
-
-def _of_hub(model: str, timeout: float) -> dict[str, Any]:
-    name, _, revision = model.partition("@")
-    info = _model_info(name, revision or None, timeout)
-    tags = tuple(getattr(info, "tags", None) or ())
-    card = dict(info.card_data.to_dict()) if info.card_data is not None else {}
-    config = info.config if isinstance(info.config, Mapping) else {}
-    names = [sibling.rfilename for sibling in info.siblings or ()]
-    total = getattr(info.safetensors, "total", None)
-    created = info.created_at
-    return {
-        "name": name,
-        "model": name,
-        "task": _task(config.get("architectures"), info.pipeline_tag),
-        "parameters": int(total) if total else None,
-        "released": created.date() if isinstance(created, datetime.datetime) else None,
-        "license": _license(card) or _tagged(tags, "license:"),
-        "languages": _languages(card),
-        "context_length": _context(config),
-        "gated": bool(info.gated) if info.gated is not None else None,
-        "revision": info.sha,
-        "security": _security(
-            names,
-            remote_code="auto_map" in config or "custom_code" in tags,
-            vendor=name.partition("/")[0] if "/" in name else None,
-            scan=_scan(info.security_repo_status),
-        ),
-    }
-
-
-def _model_info(name: str, revision: str | None, timeout: float) -> Any:
+    Raises:
+        LibraryError: the Hub cannot be reached, or refuses; the message names the model and what
+            to do.
+        MissingExtraError: huggingface_hub is not installed.
+    """
     try:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
     except ImportError as error:
-        raise missing_extra("hf", f"reading {name!r} from the Hub") from error
+        raise missing_extra("hf", f"reading {model_id!r} from the Hub") from error
     # Versions of huggingface_hub differ in the HTTP library that their errors come from.
     base = next(b for b in HfHubHTTPError.__mro__ if b.__name__ in ("HTTPError", "HTTPStatusError"))
     client = importlib.import_module(base.__module__.partition(".")[0])
-    # Read now, not when huggingface_hub was imported.
+    # huggingface_hub reads HF_ENDPOINT when imported; a later value counts as well.
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
     try:
-        return api.model_info(name, revision=revision, timeout=timeout, securityStatus=True)
+        return api.model_info(model_id, revision=revision, timeout=timeout, securityStatus=True)
     except HfHubHTTPError as error:
-        raise LibraryError(f"{name}: {_refusal(error)}") from error
+        raise LibraryError(f"{model_id}: {_refusal(error)}") from error
     except OfflineModeIsEnabled as error:
-        raise LibraryError(f"{name}: HF_HUB_OFFLINE is set; unset it to ask the Hub") from error
+        raise LibraryError(f"{model_id}: HF_HUB_OFFLINE is set; unset it to ask the Hub") from error
     except client.TimeoutException as error:
-        raise LibraryError(f"{name}: the Hub did not answer within {timeout:g} s") from error
+        raise LibraryError(f"{model_id}: the Hub did not answer within {timeout:g} s") from error
     except client.HTTPError as error:
-        raise LibraryError(f"{name}: the Hub cannot be reached: {error}") from error
+        raise LibraryError(f"{model_id}: the Hub cannot be reached: {error}") from error
     except HFValidationError as error:
-        raise LibraryError(f"{name!r} is neither a folder nor a Hub id: {error}") from error
+        raise LibraryError(f"{model_id!r} is neither a folder nor a Hub id: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LibraryError(f"{name}: the Hub's answer cannot be read: {error!r}") from error
+        raise LibraryError(f"{model_id}: the Hub's answer cannot be read: {error!r}") from error
 
 
 def _refusal(error: Any) -> str:
@@ -204,75 +126,12 @@ def _refusal(error: Any) -> str:
         )
     if status == 404:
         return "the Hub has no such model or revision (status 404); check its name"
-    if status == 429:
-        wait = error.response.headers.get("retry-after")
-        told = f"in {wait} s" if wait and wait.isdigit() else "later"
-        return f"the Hub has had too many requests (status 429); try again {told}"
+    if status == TOO_MANY_REQUESTS:
+        seconds = retry_after(error.response.headers)
+        when = f"in {seconds:.0f} s" if seconds else "later"
+        return f"the Hub has had too many requests (status 429); try again {when}"
     return f"the Hub answered with status {status}; try again later"
 
 
-def _task(architectures: Any, tag: Any) -> str | None:
-    names = architectures if isinstance(architectures, list) else []
-    for name in names:
-        for ending, task in _TASKS.items():
-            if str(name).endswith(ending):
-                return task
-    return str(tag) if tag else None
-
-
-def _context(config: Mapping[str, Any]) -> int | None:
-    inner = config.get("text_config")
-    for found in (config, inner if isinstance(inner, Mapping) else {}):
-        for key in _CONTEXT:
-            length = found.get(key)
-            if isinstance(length, int) and not isinstance(length, bool) and 0 < length < 10**9:
-                return length
-    return None
-
-
-def _license(card: Mapping[str, Any]) -> str | None:
-    name = card.get("license")
-    if isinstance(name, list) and len(name) == 1:
-        (name,) = name
-    if name == "other":
-        name = card.get("license_name") or name
-    return name.lower() if isinstance(name, str) and name else None
-
-
-def _languages(card: Mapping[str, Any]) -> tuple[str, ...] | None:
-    found = card.get("language")
-    codes = found if isinstance(found, list) else [found]
-    # YAML reads Norwegian's code as false.
-    words = ["no" if code is False else str(code).lower() for code in codes if code is not None]
-    kept = tuple(dict.fromkeys(word for word in words if _LANGUAGE.fullmatch(word)))
-    return kept or None
-
-
-def _tagged(tags: Iterable[str], prefix: str) -> str | None:
-    return next((tag.removeprefix(prefix) for tag in tags if tag.startswith(prefix)), None)
-
-
-def _security(
-    names: Iterable[str], *, remote_code: bool, vendor: str | None, scan: str | None = None
-) -> dict[str, Any]:
-    files = [PurePosixPath(name) for name in names]
-    safe = any(file.suffix == ".safetensors" for file in files)
-    pickles = any(file.suffix in _PICKLES and file.name not in _NOT_WEIGHTS for file in files)
-    facts = {
-        "safetensors": safe if files else None,
-        "pickle": pickles if files else None,
-        "remote_code": remote_code,
-        "location": "local",
-        "vendor": vendor,
-        "scan": scan,
-    }
-    return {fact: value for fact, value in facts.items() if value is not None}
-
-
-def _scan(status: Any) -> str | None:
-    """Return the Hub's own scan of a repository's files: clean, flagged, or not known."""
-    if not isinstance(status, Mapping):
-        return None
-    if status.get("filesWithIssues"):
-        return "flagged"
-    return "clean" if status.get("scansDone") else None
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -106,7 +106,7 @@ class Library:
             LibraryError: a model is not there or cannot be read; the message says what to do.
             MissingExtraError: a Hub id without huggingface_hub.
         """
-        from tryage.hub import expert_of
+        from tryage.attributes import expert_of
 
         base = None if root is None else Path(root)
         return cls(

@@ -20,8 +20,8 @@ from typing import Any
 
 from paper.plan import PROCESSES, Plan, Trained, smoke
 from paper.texts import training_texts
+from tryage.attributes import expert_of
 from tryage.files import write_text
-from tryage.hub import expert_of
 from tryage.library import Library
 
 KEY_FILE = "training.json"

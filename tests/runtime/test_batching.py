@@ -154,7 +154,7 @@ def test_every_call_hears_of_a_model_that_is_broken(pipeline, monkeypatch) -> No
 
 
 def test_a_model_that_reads_padding_gets_equal_lengths_only(pipeline, batches, monkeypatch) -> None:
-    monkeypatch.setattr(pipeline, "_pads", None)
+    monkeypatch.setattr(pipeline, "_padding_is_neutral", None)
     monkeypatch.setattr(pipeline.model.generation_config, "repetition_penalty", 1.3)
     calls = [lambda p=p: pipeline.generate(p, max_new_tokens=6).text for p in PROMPTS]
     answers = together(pipeline, calls)
@@ -162,7 +162,7 @@ def test_a_model_that_reads_padding_gets_equal_lengths_only(pipeline, batches, m
     assert max(batches) < len(PROMPTS)
     batches.clear()
     assert answers == [pipeline.generate(p, max_new_tokens=6).text for p in PROMPTS]
-    monkeypatch.setattr(pipeline, "_pads", None)
+    monkeypatch.setattr(pipeline, "_padding_is_neutral", None)
 
 
 def test_limits_of_a_batch(tiny_library) -> None:

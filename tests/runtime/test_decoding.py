@@ -6,15 +6,15 @@ from hypothesis import strategies as st
 
 from tryage import Library
 from tryage.runtime import Runtime
-from tryage.runtime.decoding import Watcher
+from tryage.runtime.decoding import AnswerBuilder
 
 pytest.importorskip("torch")
 
 
 def watch(tokenizer, ids, stop=(), prompt=()):
     pieces: list[str] = []
-    watcher = Watcher(tokenizer, list(prompt), stop, pieces.append)
-    unread = Watcher(tokenizer, list(prompt), stop, None)
+    watcher = AnswerBuilder(tokenizer, list(prompt), stop, pieces.append)
+    unread = AnswerBuilder(tokenizer, list(prompt), stop, None)
     for token in ids:
         unread.add(token)
         if watcher.add(token):

@@ -15,6 +15,7 @@ import pytest
 
 from tryage import Expert, Library
 from tryage.dispatch import DispatchOptions, dispatch
+from tryage.dispatch.scopes import acall_within
 from tryage.errors import (
     DispatchError,
     ExpertError,
@@ -24,6 +25,7 @@ from tryage.errors import (
     TaskError,
 )
 from tryage.experts import Endpoint
+from tryage.retries import Retries
 from tryage.runtime import EndpointOptions, Runtime
 
 pytest.importorskip("httpx")
@@ -107,6 +109,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
+        if turn == "sever":
+            # The client is promised more than it gets.
+            self.send_header("Content-Length", "10000")
         self.end_headers()
         self.close_connection = True
         for piece in ("one ", "two ", "three"):
@@ -114,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
             if turn == "odd":
                 odd = json.dumps({"choices": [{"delta": {"content": ODD}}]}, ensure_ascii=False)
                 self.wfile.write(f"data: {odd}\r\n\r\n".encode())
-            if turn == "cut":
+            if turn in ("cut", "sever"):
                 return
             if turn == "error":
                 self.event({"error": {"message": "overloaded"}})
@@ -141,6 +146,14 @@ class Handler(BaseHTTPRequestHandler):
 def completion(text: object, **usage: int) -> dict:
     usage = usage or {"prompt_tokens": 4, "completion_tokens": 2}
     return {"choices": [{"message": {"content": text}, "finish_reason": "stop"}], "usage": usage}
+
+
+async def until(condition) -> None:
+    """Wait for a condition, at most 10 seconds."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -208,7 +221,7 @@ def test_counts_that_are_not_told_are_marked(runtime, server) -> None:
     assert not runtime.run("served", "hello").counted
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 520, 529])
 def test_a_busy_server_is_asked_again(runtime, server, status) -> None:
     server.script = [(status, {"error": {"message": "busy"}}), "drop"]
     assert runtime.run("served", "hello").text == "to hello"
@@ -232,7 +245,7 @@ def test_it_gives_up_after_its_retries(runtime, server) -> None:
     assert runtime.health("served").state == "failing"
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 302])
+@pytest.mark.parametrize("status", [400, 401, 404, 302, 501, 505])
 def test_other_statuses_are_final(runtime, server, status) -> None:
     server.script = [(status, {"error": {"message": "no"}}, {"Location": "http://127.0.0.1:1/"})]
     with pytest.raises(ExpertError, match=f"status {status}: no$"):
@@ -250,15 +263,36 @@ def test_nonsense_is_not_an_answer(runtime, server, nonsense) -> None:
         runtime.run("served", "hello")
 
 
-@pytest.mark.parametrize(("turn", "told"), [("cut", "cut before its end"), ("error", "overloaded")])
-def test_a_stream_that_breaks_says_so_and_is_not_begun_again(runtime, server, turn, told) -> None:
+BREAKS = [
+    ("cut", "cut before its end"),
+    ("error", "overloaded"),
+    ("sever", "the connection was cut$"),
+]
+
+
+@pytest.mark.parametrize(("turn", "message"), BREAKS)
+def test_a_stream_that_breaks_says_so_and_is_not_begun_again(
+    runtime, server, turn, message
+) -> None:
     server.script = [turn]
     stream = runtime.stream("served", "hello")
     assert next(stream) == "one "
-    with pytest.raises(ExpertError, match=told):
+    with pytest.raises(ExpertError, match=message):
         next(stream)
     assert len(server.bodies) == 1
     assert stream.answer is None
+
+
+@pytest.mark.parametrize(("turn", "message"), BREAKS)
+async def test_an_async_stream_that_breaks_is_not_begun_again(
+    runtime, server, turn, message
+) -> None:
+    server.script = [turn]
+    stream = runtime.astream("served", "hello")
+    assert await anext(stream) == "one "
+    with pytest.raises(ExpertError, match=message):
+        await anext(stream)
+    assert len(server.bodies) == 1
 
 
 def test_closing_a_stream_closes_its_connection(runtime, server) -> None:
@@ -276,8 +310,7 @@ async def test_cancelling_closes_the_connection(runtime, server) -> None:
             pass
 
     reader = asyncio.create_task(read())
-    while not server.bodies:
-        await asyncio.sleep(0.01)
+    await until(lambda: server.bodies)
     await asyncio.sleep(0.05)
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -362,11 +395,30 @@ async def test_the_key_is_in_no_error_log_repr_or_trace(runtime, server, caplog)
             error = caught.value
             assert (error.__cause__, error.__context__) == (None, None)
             told += ["".join(traceback.format_exception(error)), repr(error)]
-    told += [runtime.health("served").error, caplog.text, str(vars(runtime.load("served")))]
+    told += [runtime.health("served").error, caplog.text, str(vars(runtime.load("served")._http))]
     told += [json.dumps(runtime.library.to_dict())]
     assert len(told) > 12
     assert all(KEY not in text for text in told)
     assert all("127.0.0.1" not in text for text in told[4:-4])
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_a_key_of_no_known_form_is_masked_where_the_server_repeats_it(
+    runtime, server, monkeypatch, caplog, status
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("SERVED_KEY", "correct horse")
+    server.script = [(status, {"error": {"message": "not a key: correct horse"}})] * 3
+    with pytest.raises(ExpertError, match=r"not a key: \*\*\*") as caught:
+        runtime.run("served", "hello")
+    assert "correct horse" not in str(caught.value) + caplog.text
+
+
+def test_an_address_that_no_client_can_read() -> None:
+    expert = Expert(name="x", model="m", endpoint=Endpoint(url="http://127.0.0.1:port/v1"))
+    with Runtime(Library([expert]), endpoints=QUICK) as runtime:
+        with pytest.raises(ExpertError, match=r"its url in the library is not a web address$"):
+            runtime.run("x", "hello")
 
 
 def test_a_key_that_is_not_set_is_named(runtime, server, monkeypatch) -> None:
@@ -395,16 +447,54 @@ def test_no_key_no_header(server) -> None:
     assert server.bodies[0]["path"] == "/v1/chat/completions"
 
 
-def test_waits_grow_are_drawn_at_random_and_heed_the_server() -> None:
-    options = EndpointOptions(backoff=1, longest=5)
-    waits = [[options.wait(attempt, None) for _ in range(50)] for attempt in range(4)]
-    assert max(waits[0]) <= 1
-    assert 2 < max(waits[3]) <= 5
-    assert len(set(waits[0])) > 40
-    assert options.wait(0, "3") == 3
-    assert options.wait(0, "1000") == 5
-    assert options.wait(0, format_datetime(datetime.now(UTC) + timedelta(hours=1))) == 5
-    assert all(options.wait(0, asked) <= 1 for asked in (PAST, "soon", "-3", "nan", "Wed, 99"))
+def test_waits_follow_the_policy_that_the_options_state() -> None:
+    policy = EndpointOptions(retries=4, backoff=1, longest=5).retry_policy
+    assert policy == Retries(retries=4, backoff=1, longest_backoff=5, longest_retry_after=5)
+
+
+@pytest.mark.parametrize(("retry_after", "seconds"), [("0.3", 0.3), ("date", 1.0)])
+async def test_the_wait_that_a_server_asks_for_is_kept(
+    runtime, server, retry_after, seconds
+) -> None:
+    async def in_a_thread() -> object:
+        return await asyncio.to_thread(runtime.run, "served", "hello")
+
+    for call in (in_a_thread, lambda: runtime.arun("served", "hello")):
+        # A date has whole seconds: 2 s from now is at least 1 s away.
+        date = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
+        header = {"Retry-After": date if retry_after == "date" else retry_after}
+        server.script = [(503, "", header)]
+        started = time.perf_counter()
+        assert (await call()).text == "to hello"
+        assert time.perf_counter() - started >= seconds
+
+
+def test_no_retry_whose_wait_ends_after_the_deadline(runtime, server, decide) -> None:
+    server.script = [(503, "", {"Retry-After": "8"})]
+    started = time.perf_counter()
+    with pytest.raises(DispatchError, match=r"status 503 \(no time left for another try\)"):
+        dispatch(
+            decide("served"),
+            lambda name: runtime.run(name, "hello"),
+            DispatchOptions(timeout=6),
+        )
+    assert time.perf_counter() - started < 4
+    assert len(server.bodies) == 1
+
+
+async def test_a_caller_that_gives_up_ends_the_wait_for_a_retry(runtime, server) -> None:
+    server.script = [(503, "", {"Retry-After": "15"})]
+    call = asyncio.create_task(acall_within("served", 30, lambda: runtime.run("served", "hello")))
+    await until(lambda: server.bodies)
+    await asyncio.sleep(0.2)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    for thread in threading.enumerate():
+        if thread.name.startswith("tryage-call"):
+            await asyncio.to_thread(thread.join, 5)
+            assert not thread.is_alive()
+    assert len(server.bodies) == 1
 
 
 @pytest.mark.parametrize(
@@ -432,8 +522,9 @@ def test_a_key_in_the_place_of_its_variable_is_refused_and_not_repeated() -> Non
 
 def test_a_closed_runtime_leaves_no_connection(runtime, server) -> None:
     runtime.run("served", "hello")
+    assert runtime.load("served").connected
     runtime.close()
-    assert runtime.load("served")._client is None
+    assert not runtime.load("served").connected
     assert runtime.run("served", "again").text == "to again"
     runtime.close()
     gc.collect()

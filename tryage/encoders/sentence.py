@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from tryage.encoders.base import prepare_all
 from tryage.encoders.surface import FEATURES, surface_vector
 from tryage.errors import EncoderError, missing_extra
+from tryage.hub import HubError, cached_snapshot, fetch_snapshot
 
 
 class SentenceEncoder:
@@ -97,32 +98,21 @@ class SentenceEncoder:
         """Where the model's files lie, fetched only if that was asked for."""
         if Path(self.model).is_dir():
             return Path(self.model)
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
+        fetch = fetch_snapshot if self.download else cached_snapshot
         try:
-            return Path(
-                snapshot_download(
-                    self.model,
-                    revision=self.revision,
-                    allow_patterns=list(_WANTED_FILES),
-                    local_files_only=not self.download,
-                )
-            )
-        except LocalEntryNotFoundError as error:
-            if self.download:
-                raise self._not_fetched(error) from error
+            folder = fetch(self.model, self.revision)
+        except HubError as error:
+            raise self._not_fetched(error) from error
+        if folder is None:
             raise EncoderError(
                 f"encoder {self.model!r} is neither a folder nor whole in the local Hub cache; "
                 f"fetch it with download=True (--download), as in "
                 f"SentenceEncoder({self.model!r}, download=True), or use 'static'"
-            ) from error
-        except (OSError, ValueError) as error:
-            raise self._not_fetched(error) from error
+            )
+        return folder
 
-    def _not_fetched(self, error: Exception) -> EncoderError:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return EncoderError(f"encoder {self.model!r} could not be fetched: {reason}")
+    def _not_fetched(self, error: HubError) -> EncoderError:
+        return EncoderError(f"encoder {self.model!r} could not be fetched: {error}")
 
     def encode(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return one unit vector per prompt, shape (n_prompts, dim).
@@ -155,9 +145,6 @@ class SentenceEncoder:
     def __repr__(self) -> str:
         return f"SentenceEncoder({self.model!r})"
 
-
-_WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-"""What is fetched from the Hub: weights as safetensors only, no code, no pickles."""
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 

@@ -24,7 +24,7 @@ class Cancelled(Exception):
     """The caller gave up before the work began."""
 
 
-class Cancel(Protocol):
+class Cancellation(Protocol):
     """Says whether anybody still waits, as `threading.Event` does."""
 
     def is_set(self) -> bool:
@@ -32,14 +32,14 @@ class Cancel(Protocol):
         ...
 
 
-class Home(Protocol):
+class ModelMemory(Protocol):
     """Keeps models in memory; `tryage.runtime.memory.Memory` is the one there is."""
 
-    def bring_in(self, pipeline: Pipeline, cancel: Cancel | None = None) -> None:
+    def ensure_loaded(self, pipeline: Pipeline, cancel: Cancellation | None = None) -> None:
         """Load a pipeline's model unless it is loaded."""
 
     def holding(
-        self, pipeline: Pipeline, cancel: Cancel | None
+        self, pipeline: Pipeline, cancel: Cancellation | None
     ) -> contextlib.AbstractContextManager[None]:
         """Keep a pipeline's model loaded during a `with` block."""
         ...
@@ -62,12 +62,16 @@ class Pipeline:
     unknown_token: int | None
 
     def __init__(
-        self, expert: Expert, load: Callable[[], Parts], estimate: Callable[[], int], home: Home
+        self,
+        expert: Expert,
+        load: Callable[[], Parts],
+        estimate: Callable[[], int],
+        memory: ModelMemory,
     ) -> None:
         self.expert = expert
         self.estimate = estimate
         self._load = load
-        self._home = home
+        self._memory = memory
         self._parts: Parts | None = None
         self._lock = threading.Lock()
 
@@ -92,11 +96,11 @@ class Pipeline:
 
     def _ready(self) -> Parts:
         while (parts := self._parts) is None:
-            self._home.bring_in(self)
+            self._memory.ensure_loaded(self)
         return parts
 
-    def enter_memory(self) -> None:
-        """Load the model. Only the pipeline's home calls this."""
+    def load_model(self) -> None:
+        """Load the model. Only the pipeline's `ModelMemory` calls this."""
         self._parts = self._load()
         try:
             self.prepare()
@@ -104,8 +108,8 @@ class Pipeline:
             self._parts = None
             raise
 
-    def leave_memory(self) -> None:
-        """Forget the model. Only the pipeline's home calls this."""
+    def drop_model(self) -> None:
+        """Forget the model. Only the pipeline's `ModelMemory` calls this."""
         self._parts = None
 
     def prepare(self) -> None:
@@ -124,11 +128,11 @@ class Pipeline:
         twin = copy.copy(self)
         twin._parts = Parts(copy.deepcopy(parts.model, weights), copy.deepcopy(parts.tokenizer))
         twin._lock = threading.Lock()
-        twin._home = _Apart()
+        twin._memory = _AlwaysLoaded()
         return twin
 
     @contextlib.contextmanager
-    def turn(self, cancel: Cancel | None = None) -> Iterator[None]:
+    def turn(self, cancel: Cancellation | None = None) -> Iterator[None]:
         """Hold the model in memory and alone, without gradients.
 
         Raises:
@@ -136,7 +140,7 @@ class Pipeline:
         """
         import torch
 
-        with self._home.holding(self, cancel):
+        with self._memory.holding(self, cancel):
             while not self._lock.acquire(timeout=-1 if cancel is None else 0.05):
                 if cancel is not None and cancel.is_set():
                     raise Cancelled
@@ -173,14 +177,14 @@ class Pipeline:
         return ExpertError(f"expert {self.expert.name!r} failed: {reason}")
 
 
-class _Apart:
-    """The home of a twin, which has its model for good."""
+class _AlwaysLoaded:
+    """The memory of a twin, whose model stays loaded."""
 
-    def bring_in(self, pipeline: Pipeline, cancel: Cancel | None = None) -> None:
+    def ensure_loaded(self, pipeline: Pipeline, cancel: Cancellation | None = None) -> None:
         """Leave the model where it is."""
 
     def holding(
-        self, pipeline: Pipeline, cancel: Cancel | None
+        self, pipeline: Pipeline, cancel: Cancellation | None
     ) -> contextlib.AbstractContextManager[None]:
         """Keep nothing: the model stays by itself."""
         return contextlib.nullcontext()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tryage.dispatch import current_scope
-from tryage.runtime.answers import Answer
+from tryage.runtime.answer import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Batching:
             raise ValueError(f"size is {self.size}, tokens is {self.tokens}; both are at least 1")
 
 
-class GivenUp:
+class CallCancellation:
     """Whether a caller has given up: by itself, or because its dispatch waits no longer."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Request:
     prompt: Any
     options: Any
     emit: Callable[[str], None] | None = None
-    cancel: GivenUp = field(default_factory=GivenUp)
+    cancel: CallCancellation = field(default_factory=CallCancellation)
     future: Future[Answer] = field(default_factory=Future)
     since: float = field(default_factory=time.perf_counter)
 
@@ -90,7 +90,7 @@ class Request:
         self.answer(Answer("", 0, 0, seconds, finish_reason="cancelled"))
 
 
-class StillWanted:
+class BatchCancellation:
     """Cancels a batch that waits for its model once nobody waits for any of its calls."""
 
     def __init__(self, requests: Sequence[Request]) -> None:

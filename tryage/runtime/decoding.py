@@ -53,7 +53,7 @@ class _Decoder:
         return text[len(before) :]
 
 
-class Watcher:
+class AnswerBuilder:
     """Looks at each new token of one answer: passes text on, finds stop strings, knows the end.
 
     Attributes:
@@ -119,7 +119,7 @@ class Watcher:
         return 0
 
 
-class Sampler:
+class GumbelSampler:
     """Adds Gumbel noise to the logits, so that the largest is a sample at the temperature given.
 
     `generate` itself samples from torch's global generator, which other threads move; this one
@@ -145,10 +145,10 @@ class Sampler:
         return scores.float() / self._temperature - noise.log()
 
 
-class Samplers:
+class RowSamplers:
     """A logits processor over a batch: each row that samples has its own noise."""
 
-    def __init__(self, rows: Sequence[Sampler | None]) -> None:
+    def __init__(self, rows: Sequence[GumbelSampler | None]) -> None:
         self._rows = rows
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
@@ -162,7 +162,7 @@ class Samplers:
         return scores
 
 
-class Ends:
+class RowStopping:
     """A stopping criterion over a batch: every row ends by itself.
 
     Args:

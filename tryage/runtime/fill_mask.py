@@ -10,10 +10,10 @@ from typing import ClassVar
 
 from tryage.errors import ExpertError, PromptError
 from tryage.experts import FILL_MASK, MASK
-from tryage.runtime.answers import Answer
+from tryage.runtime.answer import Answer
 from tryage.runtime.base import MODEL_FAULTS, Pipeline, check_prompt
-from tryage.runtime.batching import GivenUp
-from tryage.runtime.streams import run_cancellable
+from tryage.runtime.batching import CallCancellation
+from tryage.runtime.streams import run_in_thread
 from tryage.runtime.windows import frame, windows
 
 _CANDIDATES = 50
@@ -51,15 +51,15 @@ class FillMaskPipeline(Pipeline):
             PromptError: the prompt is empty or holds no `[MASK]`.
             ExpertError: the model failed.
         """
-        return self._fill(prompt, GivenUp())
+        return self._fill(prompt, CallCancellation())
 
     async def afill(self, prompt: str) -> Answer:
         """Fill the prompt's marks in a thread; the event loop stays free."""
-        return await run_cancellable(functools.partial(self._fill, prompt))
+        return await run_in_thread(functools.partial(self._fill, prompt))
 
     run, arun = fill, afill
 
-    def _fill(self, prompt: str, cancel: GivenUp) -> Answer:
+    def _fill(self, prompt: str, cancel: CallCancellation) -> Answer:
         started = time.perf_counter()
         if MASK not in check_prompt(prompt):
             raise PromptError(f"a fill-mask prompt must hold {MASK} where a word is missing")

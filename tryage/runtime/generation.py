@@ -4,56 +4,23 @@ from __future__ import annotations
 
 import copy
 import functools
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 from tryage.errors import PromptError
 from tryage.experts import TEXT_GENERATION, Expert
-from tryage.runtime.answers import Answer
-from tryage.runtime.asking import Options, Prompt, as_plain, check_messages, read_options
-from tryage.runtime.base import MODEL_FAULTS, Cancelled, Home, Pipeline, check_prompt
-from tryage.runtime.batching import Batcher, Batching, GivenUp, Request, StillWanted
-from tryage.runtime.decoding import Ends, Sampler, Samplers, Watcher
+from tryage.runtime.answer import Answer
+from tryage.runtime.base import MODEL_FAULTS, Cancelled, ModelMemory, Pipeline, check_prompt
+from tryage.runtime.batching import BatchCancellation, Batcher, Batching, CallCancellation, Request
+from tryage.runtime.decoding import AnswerBuilder, GumbelSampler, RowSamplers, RowStopping
+from tryage.runtime.inputs import Options, Prompt, as_transcript, check_messages, read_options
 from tryage.runtime.models import Parts
-from tryage.runtime.padding import pads_change_nothing
-from tryage.runtime.streams import AsyncTextStream, Start, TextStream, awaited, waited
+from tryage.runtime.padding import pad_rows, padding_is_neutral
+from tryage.runtime.rows import Row, group_rows
+from tryage.runtime.streams import AsyncTextStream, Start, TextStream, await_answer, wait_for_answer
 
 _LEAST_NEW = 64
 """Tokens of the answer that a long prompt may not take away, if the context is large enough."""
-
-
-@dataclass(slots=True, eq=False)
-class _Row:
-    """One call as the model sees it."""
-
-    request: Request
-    ids: list[int]
-    new: int
-    truncated: bool
-    watcher: Watcher
-    done: bool = False
-    reason: Literal["stop", "length", "cancelled"] = "length"
-
-    @property
-    def options(self) -> Options:
-        options: Options = self.request.options
-        return options
-
-    @property
-    def size(self) -> int:
-        return len(self.ids) + self.new
-
-    def answer(self) -> Answer:
-        return Answer(
-            text=self.watcher.text,
-            prompt_tokens=len(self.ids),
-            completion_tokens=self.watcher.tokens,
-            seconds=time.perf_counter() - self.request.since,
-            truncated=self.truncated,
-            finish_reason=self.reason,
-        )
 
 
 class GenerationPipeline(Pipeline):
@@ -86,18 +53,18 @@ class GenerationPipeline(Pipeline):
         expert: Expert,
         load: Callable[[], Parts],
         estimate: Callable[[], int],
-        home: Home,
+        memory: ModelMemory,
         batching: Batching | None = None,
     ) -> None:
-        super().__init__(expert, load, estimate, home)
+        super().__init__(expert, load, estimate, memory)
         self.batching = batching or Batching()
         self._batcher = Batcher(expert.name, self._run, self.batching)
-        self._pads: bool | None = None
+        self._padding_is_neutral: bool | None = None
 
     def prepare(self) -> None:
         """Read off the loaded model what calls need."""
         super().prepare()
-        self._pads = None
+        self._padding_is_neutral = None
 
     def generate(self, prompt: Prompt, **options: Any) -> Answer:
         """Answer one prompt; options as in the class's description.
@@ -106,11 +73,11 @@ class GenerationPipeline(Pipeline):
             PromptError: the prompt is empty.
             ExpertError: the model failed.
         """
-        return waited(self.starting(prompt, **options))
+        return wait_for_answer(self.starting(prompt, **options))
 
     async def agenerate(self, prompt: Prompt, **options: Any) -> Answer:
         """Answer one prompt; cancelling the task ends the generation. No thread waits."""
-        return await awaited(self.starting(prompt, **options))
+        return await await_answer(self.starting(prompt, **options))
 
     def stream(self, prompt: Prompt, **options: Any) -> TextStream:
         """Return the answer's pieces as they come; closing the stream ends the generation."""
@@ -136,17 +103,21 @@ class GenerationPipeline(Pipeline):
         prompt: Prompt,
         options: Options,
         emit: Callable[[str], None] | None,
-        cancel: GivenUp,
+        cancel: CallCancellation,
     ) -> Request:
         return self._batcher.submit(Request(prompt, options, emit, cancel))
 
     def _run(self, requests: Sequence[Request]) -> None:
         """Answer a batch of calls; all are settled when this returns."""
-        last: list[_Row] = []
+        last: list[Row] = []
         try:
-            with self.turn(StillWanted(requests)):
+            with self.turn(BatchCancellation(requests)):
                 rows = [row for row in map(self._row, requests) if row is not None]
-                for batch in self._batches(rows):
+                for batch in group_rows(
+                    rows,
+                    max_tokens=self.batching.tokens,
+                    mix_lengths=self._may_mix_lengths(rows),
+                ):
                     last += self._answer(batch)
         except Cancelled:
             pass
@@ -155,7 +126,7 @@ class GenerationPipeline(Pipeline):
             for row in last:
                 row.request.answer(row.answer())
 
-    def _row(self, request: Request) -> _Row | None:
+    def _row(self, request: Request) -> Row | None:
         """Read one call's prompt; a wrong one settles the call."""
         options: Options = request.options
         try:
@@ -168,31 +139,38 @@ class GenerationPipeline(Pipeline):
             return None
         return self._fitted(request, ids)
 
-    def _fitted(self, request: Request, ids: list[int]) -> _Row:
+    def _fitted(self, request: Request, ids: list[int]) -> Row:
         raise NotImplementedError
 
-    def _watcher(self, request: Request, ids: Sequence[int]) -> Watcher:
-        return Watcher(self.tokenizer, ids, request.options.stop, request.emit)
+    def _builder(self, request: Request, ids: Sequence[int]) -> AnswerBuilder:
+        return AnswerBuilder(self.tokenizer, ids, request.options.stop, request.emit)
 
-    def _batches(self, rows: list[_Row]) -> Iterator[list[_Row]]:
-        """Put rows together within the limits; only equal lengths where padding would matter."""
-        if len(rows) > 1 and self._pads is None and len({len(row.ids) for row in rows}) > 1:
+    def _may_mix_lengths(self, rows: Sequence[Row]) -> bool:
+        """Whether prompts of different lengths may share a batch; tested once per loaded model."""
+        if len({len(row.ids) for row in rows}) < 2:
+            return False
+        if self._padding_is_neutral is None:
+            config = self.model.generation_config
             try:
-                self._pads = pads_change_nothing(self, [row.ids for row in rows])
+                self._padding_is_neutral = padding_is_neutral(
+                    config, self._first_scores, [row.ids for row in rows]
+                )
             except MODEL_FAULTS:
-                self._pads = False
-        left = list(rows)
-        while left:
-            batch = [left.pop(0)]
-            for row in list(left):
-                size = max(row.size, *(other.size for other in batch)) * (len(batch) + 1)
-                equal = len(row.ids) == len(batch[0].ids)
-                if (self._pads or equal) and size <= self.batching.tokens:
-                    batch.append(row)
-                    left.remove(row)
-            yield batch
+                self._padding_is_neutral = False
+        return self._padding_is_neutral
 
-    def _answer(self, rows: list[_Row]) -> list[_Row]:
+    def _first_scores(self, prompts: Sequence[Sequence[int]]) -> Any:
+        """Return the scores of the first new token, (rows, vocabulary)."""
+        config = self.config(1)
+        config.update(return_dict_in_generate=True, output_scores=True)
+        ids, mask = self._padded(prompts, config)
+        output = self.model.generate(ids, attention_mask=mask, generation_config=config)
+        return output.scores[0]
+
+    def _padded(self, prompts: Sequence[Sequence[int]], config: Any) -> tuple[Any, Any]:
+        return pad_rows(prompts, config.pad_token_id, self.padding_side, self.model.device)
+
+    def _answer(self, rows: list[Row]) -> list[Row]:
         """Run the model over a batch; returns the rows that its last step ended."""
         try:
             return self._generate(rows)
@@ -203,72 +181,51 @@ class GenerationPipeline(Pipeline):
                 return []
             # One call may be at fault, or memory short for all of them: each gets its own chance,
             # but for those whose first words are out already.
-            ended: list[_Row] = []
+            ended: list[Row] = []
             for row in waiting:
-                if row.request.emit is not None and row.watcher.text:
+                if row.request.emit is not None and row.builder.text:
                     row.request.fail(_caused(self.failure(error), error))
                 elif (again := self._row(row.request)) is not None:
                     ended += self._answer([again])
             return ended
 
-    def _generate(self, rows: list[_Row]) -> list[_Row]:
+    def _generate(self, rows: list[Row]) -> list[Row]:
+        """Generate all rows; settles each as it ends, but returns those of the last step."""
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
-        device = self.model.device
-        ids, seen = self.padded([row.ids for row in rows])
-        samplers = [
-            Sampler(row.options.temperature, row.options.seed, device)
-            if row.options.temperature
-            else None
-            for row in rows
-        ]
-        ends = self._end_tokens()
-        ended: list[_Row] = []
-        takes = [functools.partial(self._take, row, rows, ends, ended) for row in rows]
+        config = self.config(max(row.max_new for row in rows))
+        ids, mask = self._padded([row.ids for row in rows], config)
+        end_tokens = self._end_tokens()
+        last: list[Row] = []
+
+        def advance(row: Row, token: int) -> bool:
+            if not row.advance(token, end_tokens):
+                return False
+            if all(other.done for other in rows):
+                last.append(row)
+            else:
+                row.request.answer(row.answer())
+            return True
+
         self.model.generate(
             ids,
-            attention_mask=seen,
-            generation_config=self.config(max(row.new for row in rows)),
-            logits_processor=LogitsProcessorList([Samplers(samplers)]),
-            stopping_criteria=StoppingCriteriaList([Ends(takes)]),
+            attention_mask=mask,
+            generation_config=config,
+            logits_processor=LogitsProcessorList([RowSamplers(list(map(self._sampler, rows)))]),
+            stopping_criteria=StoppingCriteriaList(
+                [RowStopping([functools.partial(advance, row) for row in rows])]
+            ),
         )
-        return ended
+        return last
 
-    def _take(
-        self, row: _Row, rows: list[_Row], ends: set[int], ended: list[_Row], token: int
-    ) -> bool:
-        """Take the newest token of a row; True if the row ends with it."""
-        stopped = row.watcher.add(token) or token in ends
-        cancelled = row.request.cancel.is_set()
-        if not (stopped or cancelled or row.watcher.tokens >= row.new):
-            return False
-        row.reason = "stop" if stopped else "cancelled" if cancelled else "length"
-        row.watcher.finish()
-        row.done = True
-        if all(other.done for other in rows):
-            ended.append(row)
-        else:
-            row.request.answer(row.answer())
-        return True
-
-    def padded(self, rows: Sequence[Sequence[int]]) -> tuple[Any, Any]:
-        """Return prompts as one tensor (rows, tokens), and where it holds tokens, not padding."""
-        import torch
-
-        longest = max(map(len, rows))
-        pad = self.config(1).pad_token_id
-        ids = torch.full((len(rows), longest), pad)
-        seen = torch.zeros_like(ids)
-        for i, row in enumerate(rows):
-            part = (
-                slice(longest - len(row), None) if self.padding_side == "left" else slice(len(row))
-            )
-            ids[i, part] = torch.tensor(row)
-            seen[i, part] = 1
-        return ids.to(self.model.device), seen.to(self.model.device)
+    def _sampler(self, row: Row) -> GumbelSampler | None:
+        options = row.options
+        if not options.temperature:
+            return None
+        return GumbelSampler(options.temperature, options.seed, self.model.device)
 
     def config(self, new: int) -> Any:
-        """Return the model's own settings, made greedy: `Sampler` does what sampling there is."""
+        """Return the model's own settings, made greedy: `GumbelSampler` does the sampling."""
         config = copy.deepcopy(self.model.generation_config)
         ends = sorted(self._end_tokens())
         pad = self.tokenizer.pad_token_id
@@ -308,7 +265,7 @@ class GenerationPipeline(Pipeline):
         template = self.tokenizer.chat_template is not None if chat is None else chat
         if template:
             return self._templated(prompt)
-        text = prompt if isinstance(prompt, str) else as_plain(prompt)
+        text = prompt if isinstance(prompt, str) else as_transcript(prompt)
         ids = self.encode(text, special=True)
         return self._opened(ids)
 
@@ -348,10 +305,10 @@ class TextGenerationPipeline(GenerationPipeline):
         start, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         self.start_token = end if start is None else start
 
-    def _fitted(self, request: Request, ids: list[int]) -> _Row:
+    def _fitted(self, request: Request, ids: list[int]) -> Row:
         new = self._room(len(ids), request.options.max_new_tokens)
         kept = self._fit(ids, max(1, self.context - new))
-        return _Row(request, kept, new, len(kept) < len(ids), self._watcher(request, kept))
+        return Row(request, kept, new, len(kept) < len(ids), self._builder(request, kept))
 
     def _room(self, prompt: int, wanted: int) -> int:
         """Tokens that may be written behind `prompt` tokens, if `wanted` are asked for."""
@@ -382,13 +339,13 @@ class EncoderDecoderPipeline(GenerationPipeline):
 
     padding_side: ClassVar[Literal["left", "right"]] = "right"
 
-    def _fitted(self, request: Request, ids: list[int]) -> _Row:
+    def _fitted(self, request: Request, ids: list[int]) -> Row:
         new = min(request.options.max_new_tokens, max(1, self.context - 1))
         kept = ids
         if len(ids) > self.context:
             closing = ids[-1:] if ids[-1] in self._end_tokens() else []
             kept = ids[: self.context - len(closing)] + closing
-        return _Row(request, kept, new, len(kept) < len(ids), self._watcher(request, ()))
+        return Row(request, kept, new, len(kept) < len(ids), self._builder(request, ()))
 
 
 def _caused(error: BaseException, cause: BaseException) -> BaseException:

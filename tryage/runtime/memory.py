@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import gc
-import json
-import sys
 import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from tryage.errors import MemoryBudgetError
-from tryage.runtime.base import Cancel, Cancelled, Pipeline
+from tryage.runtime.base import Cancellation, Cancelled, Pipeline
+from tryage.runtime.system_memory import bytes_in_use, free_bytes, give_back
 
 _POLL = 0.05
-_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2}
-_BYTES |= {"I16": 2, "U16": 2}
-_NAMED = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 
 class Memory:
@@ -53,7 +46,7 @@ class Memory:
             return {name: self._sizes[name] for name in self._resident}
 
     @contextlib.contextmanager
-    def holding(self, pipeline: Pipeline, cancel: Cancel | None = None) -> Iterator[None]:
+    def holding(self, pipeline: Pipeline, cancel: Cancellation | None = None) -> Iterator[None]:
         """Keep a pipeline's model in memory during the block.
 
         Raises:
@@ -75,7 +68,7 @@ class Memory:
                 self._look(name)
                 self._changed.notify_all()
 
-    def bring_in(self, pipeline: Pipeline, cancel: Cancel | None = None) -> None:
+    def ensure_loaded(self, pipeline: Pipeline, cancel: Cancellation | None = None) -> None:
         """Load a pipeline's model unless it is loaded.
 
         Raises:
@@ -92,7 +85,7 @@ class Memory:
             if pipeline.loaded:
                 self._drop(pipeline)
 
-    def _enter(self, pipeline: Pipeline, cancel: Cancel | None, *, pin: bool) -> None:
+    def _enter(self, pipeline: Pipeline, cancel: Cancellation | None, *, pin: bool) -> None:
         name = pipeline.expert.name
         while not self._loading.acquire(timeout=-1 if cancel is None else _POLL):
             if cancel is not None and cancel.is_set():
@@ -116,7 +109,7 @@ class Memory:
 
     def _load(self, pipeline: Pipeline) -> None:
         try:
-            pipeline.enter_memory()
+            pipeline.load_model()
         except MemoryError as error:
             raise MemoryBudgetError(
                 f"expert {pipeline.expert.name!r}: there was not enough memory to load it "
@@ -128,7 +121,7 @@ class Memory:
         self._pins[name] += 1
         self._resident[name] = self._resident.pop(name)
 
-    def _make_room(self, name: str, estimate: int, cancel: Cancel | None) -> None:
+    def _make_room(self, name: str, estimate: int, cancel: Cancellation | None) -> None:
         self._check(name, estimate)
         if self.budget is None:
             return
@@ -174,93 +167,10 @@ class Memory:
         self._resident.pop(name, None)
         self._watched = None
         alive = weakref.ref(pipeline.model)
-        pipeline.leave_memory()
+        pipeline.drop_model()
         if alive() is not None:
             gc.collect()
-        _give_back(self._device)
-
-
-def estimated_bytes(folder: Path, dtype: str) -> int:
-    """Return the bytes that a model's weights will take, from its safetensors headers alone.
-
-    Args:
-        folder: holds ``*.safetensors``.
-        dtype: ``"auto"`` keeps each tensor's own type; else the type that floats are read as.
-    """
-    total = 0
-    for file in folder.glob("*.safetensors"):
-        for tensor in _header(file).values():
-            size = 1
-            for length in tensor["shape"]:
-                size *= length
-            kind = tensor["dtype"]
-            own = _BYTES.get(kind, 1)
-            total += size * (_NAMED.get(dtype, own) if "F" in kind else own)
-    return total
-
-
-def _header(file: Path) -> dict[str, Any]:
-    """Read the header of a safetensors file; a file that is cut says so when it is loaded."""
-    size = file.stat().st_size
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        if length > size - 8:
-            return {}
-        try:
-            header: dict[str, Any] = json.loads(opened.read(length))
-        except ValueError:
-            return {}
-    header.pop("__metadata__", None)
-    return header
-
-
-def bytes_in_use(device: str) -> int | None:
-    """Return the memory that this process takes on a device; None where nothing tells."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.memory_allocated(device))
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return None
-    return pages * _page_size()
-
-
-def free_bytes(device: str) -> int | None:
-    """Return the memory that is free on a device; None where nothing tells."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[0])
-    found = [free for free in (_machine_free(), _group_free()) if free is not None]
-    return min(found, default=None)
-
-
-def _machine_free() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def _group_free() -> int | None:
-    """Return what a container's limit leaves; file pages that can be dropped count as free."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        used = int((group / "memory.current").read_text())
-        stat = (group / "memory.stat").read_text().split()
-    except OSError:
-        return None
-    if limit == "max":
-        return None
-    cached = int(stat[stat.index("inactive_file") + 1]) if "inactive_file" in stat else 0
-    return max(0, int(limit) - used + cached)
+        give_back(self._device)
 
 
 def size_text(size: int) -> str:
@@ -294,27 +204,3 @@ def parse_bytes(given: int | str | None) -> int | None:
 def _tensor_bytes(model: Any) -> int:
     tensors = {id(t): t.nbytes for t in (*model.parameters(), *model.buffers())}
     return sum(tensors.values())
-
-
-@functools.cache
-def _page_size() -> int:
-    import resource
-
-    return resource.getpagesize()
-
-
-def _give_back(device: str) -> None:
-    """Return freed memory to the system; allocators keep it otherwise."""
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.empty_cache()
-        return
-    trim = getattr(_c_library(), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-@functools.cache
-def _c_library() -> Any:
-    return ctypes.CDLL(None) if sys.platform.startswith("linux") else None

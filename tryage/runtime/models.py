@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
-import re
 import threading
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tryage.checkpoints import is_complete, missing_shards
 from tryage.errors import (
     ExpertError,
     GatedModelError,
@@ -21,6 +19,7 @@ from tryage.errors import (
     missing_extra,
 )
 from tryage.experts import FILL_MASK, TEXT_GENERATION, Expert
+from tryage.hub import HubError, HubGatedError, HubIdError, cached_snapshot, fetch_snapshot
 from tryage.library import Library
 
 MODEL_CLASSES = {
@@ -35,11 +34,6 @@ MODEL_CLASSES = {
 
 ENCODER_DECODER = "AutoModelForSeq2SeqLM"
 """The class for text generation with a model that has an encoder and a decoder."""
-
-WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-"""What is fetched from the Hub: weights as safetensors only, no code, no pickles."""
-
-_PART = re.compile(r"-of-(\d+)\.safetensors$")
 
 UNBOUNDED = 1 << 20
 """Context, in tokens, of a model that states none."""
@@ -91,70 +85,42 @@ def locate(library: Library, expert: Expert, *, download: bool) -> Path:
             f"expert {expert.name!r}: {str(folder)!r} holds no .safetensors weights; other formats "
             "can run code when loaded and are refused. Save the model with save_pretrained."
         )
-    if (there := _lacking(folder)) is not None:
+    if (shards := missing_shards(folder)) is not None:
         raise ModelNotFoundError(
-            f"expert {expert.name!r}: {str(folder)!r} holds {there} files of its weights; fetch or "
-            "copy the rest"
+            f"expert {expert.name!r}: {str(folder)!r} holds {shards} files of its weights; fetch "
+            "or copy the rest"
         )
     return folder
 
 
 def _hub_folder(expert: Expert, model_id: str, download: bool) -> Path:
+    """Return the folder of a Hub model in the local cache, complete."""
+    version = f" at revision {expert.revision}" if expert.revision else ""
+    model = f"expert {expert.name!r}: model {model_id!r}{version}"
     try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import (
-            GatedRepoError,
-            HfHubHTTPError,
-            HFValidationError,
-            LocalEntryNotFoundError,
-        )
+        folder = cached_snapshot(model_id, expert.revision)
+        if folder is not None and is_complete(folder):
+            return folder
+        if download:
+            return fetch_snapshot(model_id, expert.revision)
     except ImportError as error:
         raise missing_extra("hf", f"running expert {expert.name!r}") from error
-    at = f"{model_id!r} at revision {expert.revision}" if expert.revision else f"{model_id!r}"
-    fetch = functools.partial(
-        snapshot_download, revision=expert.revision, allow_patterns=list(WANTED_FILES)
-    )
-    try:
-        folder = Path(fetch(model_id, local_files_only=True))
-        if _is_whole(folder):
-            return folder
-    except LocalEntryNotFoundError:
-        pass
-    except HFValidationError as error:
+    except HubIdError as error:
         raise ModelNotFoundError(
             f"expert {expert.name!r}: {model_id!r} is neither a folder nor a Hub id: {error}"
         ) from error
-    if not download:
-        raise ModelNotFoundError(
-            f"expert {expert.name!r}: model {at} ({_size(expert)}) is neither a folder nor whole "
-            "in the local cache; fetch it with download=True (--download)"
-        )
-    try:
-        return Path(fetch(model_id))
-    except GatedRepoError as error:
+    except HubGatedError as error:
         raise GatedModelError(
-            f"expert {expert.name!r}: model {at} is gated: its weights are given only to accounts "
-            f"that accepted its terms. Accept them at https://huggingface.co/{model_id} and set "
-            "HF_TOKEN to a token of that account."
+            f"{model} is gated: its weights are given only to accounts that accepted its terms. "
+            f"Accept them at https://huggingface.co/{model_id} and set HF_TOKEN to a token of that "
+            "account."
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelNotFoundError(
-            f"expert {expert.name!r}: model {at} could not be fetched: {reason}"
-        ) from error
-
-
-def _is_whole(folder: Path) -> bool:
-    """Tell whether a snapshot in the cache is whole; a fetch that was cut short leaves a part."""
-    weights = any(folder.glob("*.safetensors"))
-    return weights and (folder / "config.json").is_file() and _lacking(folder) is None
-
-
-def _lacking(folder: Path) -> str | None:
-    """Return how many files of the weights are there if some are not, such as ``"1 of 3"``."""
-    names = (file.name for file in folder.glob("*.safetensors"))
-    parts = Counter(found[1] for name in names if (found := _PART.search(name)))
-    return next((f"{n} of {int(of)}" for of, n in parts.items() if n < int(of)), None)
+    except HubError as error:
+        raise ModelNotFoundError(f"{model} could not be fetched: {error}") from error
+    raise ModelNotFoundError(
+        f"{model} ({_size(expert)}) is neither a folder nor whole in the local cache; fetch it "
+        "with download=True (--download)"
+    )
 
 
 def _size(expert: Expert) -> str:

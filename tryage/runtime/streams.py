@@ -10,18 +10,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import wait
 from typing import TypeVar
 
-from tryage.runtime.answers import Answer
-from tryage.runtime.batching import GivenUp, Request
+from tryage.runtime.answer import Answer
+from tryage.runtime.batching import CallCancellation, Request
 
 T = TypeVar("T")
 
-Start = Callable[[Callable[[str], None] | None, GivenUp], Request]
+Start = Callable[[Callable[[str], None] | None, CallCancellation], Request]
 """Hands a call to its model: what takes the pieces, and the event that cancels."""
 
 
-def waited(start: Start) -> Answer:
+def wait_for_answer(start: Start) -> Answer:
     """Wait for an answer; who stops waiting ends the generation."""
-    cancel = GivenUp()
+    cancel = CallCancellation()
     try:
         return start(None, cancel).future.result()
     except BaseException:
@@ -29,14 +29,14 @@ def waited(start: Start) -> Answer:
         raise
 
 
-async def awaited(start: Start) -> Answer:
+async def await_answer(start: Start) -> Answer:
     """Wait for an answer without a thread; a caller who is cancelled ends the generation first."""
-    cancel = GivenUp()
+    cancel = CallCancellation()
     future = asyncio.wrap_future(start(None, cancel).future)
     return await _ended_before(future, cancel)
 
 
-async def _ended_before(future: asyncio.Future[T], cancel: GivenUp) -> T:
+async def _ended_before(future: asyncio.Future[T], cancel: CallCancellation) -> T:
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -47,10 +47,10 @@ async def _ended_before(future: asyncio.Future[T], cancel: GivenUp) -> T:
         raise
 
 
-def one_piece(run: Callable[[], Answer]) -> Start:
+def start_in_thread(run: Callable[[], Answer]) -> Start:
     """Return what starts a call in a thread of its own whose answer is one piece."""
 
-    def start(emit: Callable[[str], None] | None, cancel: GivenUp) -> Request:
+    def start(emit: Callable[[str], None] | None, cancel: CallCancellation) -> Request:
         request = Request(None, None, emit, cancel)
 
         def work() -> None:
@@ -90,7 +90,7 @@ class TextStream(Iterator[str]):
             raise StopIteration
         try:
             if self._request is None:
-                self._request = self._start(self._pieces.put, GivenUp())
+                self._request = self._start(self._pieces.put, CallCancellation())
                 pieces = self._pieces
                 self._request.future.add_done_callback(lambda _: pieces.put(None))
             piece = self._pieces.get()
@@ -150,7 +150,7 @@ class AsyncTextStream(AsyncIterator[str]):
             if self._request is None:
                 start = await self._begin()
                 send = self._sender()
-                self._request = start(send, GivenUp())
+                self._request = start(send, CallCancellation())
                 self._request.future.add_done_callback(lambda _: send(None))
             piece = await self._pieces.get()
             if piece is not None:
@@ -192,7 +192,7 @@ class AsyncTextStream(AsyncIterator[str]):
             self._request.cancel.set()
 
 
-async def run_cancellable(work: Callable[[GivenUp], Answer]) -> Answer:
+async def run_in_thread(work: Callable[[CallCancellation], Answer]) -> Answer:
     """Run blocking work in a thread; if the caller is cancelled, the work ends first."""
-    cancel = GivenUp()
+    cancel = CallCancellation()
     return await _ended_before(asyncio.ensure_future(asyncio.to_thread(work, cancel)), cancel)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tryage.errors import FeedbackError
+from tryage.files import lock
 from tryage.prompts import short
 from tryage.scores.files import json_line
 
@@ -77,13 +78,10 @@ def _write(handle: int, line: bytes, path: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """Open a file to append to, and keep other processes waiting meanwhile, where that works."""
+    """Open a file for appending, under a lock that other processes wait for."""
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        with contextlib.suppress(ImportError, OSError):  # some systems and folders have no locks
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        lock(handle)
         yield handle
     finally:
         os.close(handle)

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tryage.runtime.answers import Answer
-from tryage.runtime.asking import Options, Prompt, check_messages
+from tryage.runtime.answer import Answer
 from tryage.runtime.base import check_prompt
+from tryage.runtime.inputs import Options, Prompt, check_messages
 
 _LONGEST = 16 * 2**20
 """Characters of an answer at most; a server that sends more without end must not fill memory."""

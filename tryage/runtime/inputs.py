@@ -61,7 +61,7 @@ def check_messages(prompt: object) -> Sequence[Mapping[str, str]]:
     return prompt
 
 
-def as_plain(messages: Sequence[Mapping[str, str]]) -> str:
+def as_transcript(messages: Sequence[Mapping[str, str]]) -> str:
     """Write messages for a model without a chat template: one as it is, more as a transcript."""
     if len(messages) == 1:
         return check_prompt(messages[0]["content"])

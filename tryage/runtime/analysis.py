@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from tryage.errors import PromptError
-from tryage.runtime.answers import Answer
+from tryage.runtime.answer import Answer
 from tryage.runtime.base import MODEL_FAULTS, Pipeline, check_prompt
-from tryage.runtime.batching import GivenUp
-from tryage.runtime.streams import run_cancellable
+from tryage.runtime.batching import CallCancellation
+from tryage.runtime.streams import run_in_thread
 from tryage.runtime.windows import frame, windows
 
 
-class ReadingPipeline(Pipeline):
+class AnalysisPipeline(Pipeline):
     """Reads a prompt and answers with what the task finds in it (`Answer.result`)."""
 
     def run(self, prompt: str, **options: Any) -> Answer:
@@ -26,14 +26,14 @@ class ReadingPipeline(Pipeline):
             PromptError: the prompt is empty.
             ExpertError: the model failed.
         """
-        return self._read(prompt, options, GivenUp())
+        return self._read(prompt, options, CallCancellation())
 
     async def arun(self, prompt: str, **options: Any) -> Answer:
         """Answer one prompt in a thread; the event loop stays free."""
         self._check(options)
-        return await run_cancellable(functools.partial(self._read, prompt, options))
+        return await run_in_thread(functools.partial(self._read, prompt, options))
 
-    def _read(self, prompt: str, options: dict[str, Any], cancel: GivenUp) -> Answer:
+    def _read(self, prompt: str, options: dict[str, Any], cancel: CallCancellation) -> Answer:
         started = time.perf_counter()
         check_prompt(prompt)
         self._check(options)
@@ -78,7 +78,7 @@ class ReadingPipeline(Pipeline):
         )
 
 
-class TextClassificationPipeline(ReadingPipeline):
+class TextClassificationPipeline(AnalysisPipeline):
     """Says which label a text has; the text of the answer is the likeliest label.
 
     A text longer than the model's context loses its end, and the answer says so.
@@ -95,7 +95,7 @@ class TextClassificationPipeline(ReadingPipeline):
         return result, str(result[0]["label"])
 
 
-class ZeroShotClassificationPipeline(ReadingPipeline):
+class ZeroShotClassificationPipeline(AnalysisPipeline):
     """Says which of the labels given with the call fits a text, with a model of entailment.
 
     Options of a call: `labels`, the candidates (needed); `hypothesis` (``"This example is {}."``),
@@ -134,7 +134,7 @@ class ZeroShotClassificationPipeline(ReadingPipeline):
         return result, str(result[0]["label"])
 
 
-class TokenClassificationPipeline(ReadingPipeline):
+class TokenClassificationPipeline(AnalysisPipeline):
     """Marks spans of a text, such as names; neighbouring tokens of one label are joined.
 
     The text of the answer has one line per span, ``LABEL: words``. A text longer than the model's
@@ -161,7 +161,7 @@ class TokenClassificationPipeline(ReadingPipeline):
         return result, "\n".join(f"{span['label']}: {span['text']}" for span in result)
 
 
-class FeatureExtractionPipeline(ReadingPipeline):
+class FeatureExtractionPipeline(AnalysisPipeline):
     """Turns a text into a vector: the mean of the last layer over the text's tokens.
 
     A text longer than the model's context is read in consecutive windows. The text of the answer

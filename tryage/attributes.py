@@ -1,0 +1,207 @@
+"""Attributes of an expert, read from its model: a local folder, or the Hub."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+
+from tryage.checkpoints import parameter_count
+from tryage.errors import LibraryError
+from tryage.experts import FILL_MASK, TEXT_GENERATION, Expert
+from tryage.hub import TIMEOUT, model_info
+
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy")
+_NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth")
+_CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
+_TASKS = {"ForCausalLM": TEXT_GENERATION, "LMHeadModel": TEXT_GENERATION, "ForMaskedLM": FILL_MASK}
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]+)?")
+
+
+def expert_of(model: str, *, root: Path | None = None, timeout: float = TIMEOUT) -> Expert:
+    """Read what a model says of itself.
+
+    Args:
+        model: a folder (relative ones start from `root`), or a Hub id, perhaps with a revision:
+            ``"org/name"`` or ``"org/name@main"``.
+        root: folder that relative folders start from; None means the working directory.
+        timeout: seconds that the Hub may take.
+
+    Raises:
+        LibraryError: there is no such model, it cannot be read, or the Hub refused; the message
+            names the model and what to do.
+        MissingExtraError: a Hub id without huggingface_hub.
+    """
+    path = Path(os.path.expanduser(model))
+    folder = path if path.is_absolute() else (root or Path()) / path
+    if folder.is_dir():
+        return _checked(model, _of_folder(model, folder))
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise LibraryError(f"model folder {str(folder)!r} does not exist")
+    return _checked(model, _of_hub(model, timeout))
+
+
+def _checked(model: str, facts: Mapping[str, Any]) -> Expert:
+    try:
+        return Expert.model_validate({k: v for k, v in facts.items() if v is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise LibraryError(f"{model}: {where}: {first['msg']}, found {first['input']!r}") from None
+
+
+def _of_folder(model: str, folder: Path) -> dict[str, Any]:
+    config = _config(folder / "config.json")
+    weights = sorted(folder.glob("*.safetensors"))
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    card = _front_matter(folder / "README.md")
+    return {
+        "name": folder.resolve().name,
+        "model": model,
+        "task": _task(config.get("architectures"), card.get("pipeline_tag")),
+        "parameters": sum(_parameters(path) for path in weights) or None,
+        "license": _license(card),
+        "languages": _languages(card),
+        "context_length": _context(config),
+        "security": _security(names, remote_code="auto_map" in config, vendor=None),
+    }
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LibraryError(f"{path.parent}: holds no config.json, so it is no model") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise LibraryError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise LibraryError(f"{path}: expected an object, found {type(config).__name__}")
+    return config
+
+
+def _parameters(path: Path) -> int:
+    try:
+        return parameter_count(path)
+    except (SafetensorError, OSError) as error:
+        raise LibraryError(f"{path}: not a safetensors file: {error}") from error
+
+
+def _front_matter(path: Path) -> dict[str, Any]:
+    """Return the YAML between the dashes that a model card starts with; empty without one."""
+    import yaml
+
+    if not path.is_file():
+        return {}
+    text = path.read_text(encoding="utf-8", errors="replace")
+    match = re.match(r"---\s*\n(.*?)\n---\s*(?:\n|$)", text, re.DOTALL)
+    if match is None:
+        return {}
+    try:
+        data = yaml.safe_load(match[1])
+    except yaml.YAMLError as error:
+        first = str(error).splitlines()[0]
+        raise LibraryError(f"{path}: its front matter is not YAML: {first}") from error
+    return data if isinstance(data, dict) else {}
+
+
+def _of_hub(model: str, timeout: float) -> dict[str, Any]:
+    name, _, revision = model.partition("@")
+    info = model_info(name, revision or None, timeout=timeout)
+    tags = tuple(getattr(info, "tags", None) or ())
+    card = dict(info.card_data.to_dict()) if info.card_data is not None else {}
+    config = info.config if isinstance(info.config, Mapping) else {}
+    names = [sibling.rfilename for sibling in info.siblings or ()]
+    total = getattr(info.safetensors, "total", None)
+    created = info.created_at
+    return {
+        "name": name,
+        "model": name,
+        "task": _task(config.get("architectures"), info.pipeline_tag),
+        "parameters": int(total) if total else None,
+        "released": created.date() if isinstance(created, datetime.datetime) else None,
+        "license": _license(card) or _tagged(tags, "license:"),
+        "languages": _languages(card),
+        "context_length": _context(config),
+        "gated": bool(info.gated) if info.gated is not None else None,
+        "revision": info.sha,
+        "security": _security(
+            names,
+            remote_code="auto_map" in config or "custom_code" in tags,
+            vendor=name.partition("/")[0] if "/" in name else None,
+            scan=_scan(info.security_repo_status),
+        ),
+    }
+
+
+def _task(architectures: Any, tag: Any) -> str | None:
+    names = architectures if isinstance(architectures, list) else []
+    for name in names:
+        for ending, task in _TASKS.items():
+            if str(name).endswith(ending):
+                return task
+    return str(tag) if tag else None
+
+
+def _context(config: Mapping[str, Any]) -> int | None:
+    inner = config.get("text_config")
+    for found in (config, inner if isinstance(inner, Mapping) else {}):
+        for key in _CONTEXT:
+            length = found.get(key)
+            if isinstance(length, int) and not isinstance(length, bool) and 0 < length < 10**9:
+                return length
+    return None
+
+
+def _license(card: Mapping[str, Any]) -> str | None:
+    name = card.get("license")
+    if isinstance(name, list) and len(name) == 1:
+        (name,) = name
+    if name == "other":
+        name = card.get("license_name") or name
+    return name.lower() if isinstance(name, str) and name else None
+
+
+def _languages(card: Mapping[str, Any]) -> tuple[str, ...] | None:
+    found = card.get("language")
+    codes = found if isinstance(found, list) else [found]
+    # YAML reads Norwegian's code as false.
+    words = ["no" if code is False else str(code).lower() for code in codes if code is not None]
+    kept = tuple(dict.fromkeys(word for word in words if _LANGUAGE.fullmatch(word)))
+    return kept or None
+
+
+def _tagged(tags: Iterable[str], prefix: str) -> str | None:
+    return next((tag.removeprefix(prefix) for tag in tags if tag.startswith(prefix)), None)
+
+
+def _security(
+    names: Iterable[str], *, remote_code: bool, vendor: str | None, scan: str | None = None
+) -> dict[str, Any]:
+    files = [PurePosixPath(name) for name in names]
+    safe = any(file.suffix == ".safetensors" for file in files)
+    pickles = any(file.suffix in _PICKLES and file.name not in _NOT_WEIGHTS for file in files)
+    facts = {
+        "safetensors": safe if files else None,
+        "pickle": pickles if files else None,
+        "remote_code": remote_code,
+        "location": "local",
+        "vendor": vendor,
+        "scan": scan,
+    }
+    return {fact: value for fact, value in facts.items() if value is not None}
+
+
+def _scan(status: Any) -> str | None:
+    """Return the Hub's own scan of a repository's files: clean, flagged, or not known."""
+    if not isinstance(status, Mapping):
+        return None
+    if status.get("filesWithIssues"):
+        return "flagged"
+    return "clean" if status.get("scansDone") else None
