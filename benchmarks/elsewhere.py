@@ -25,7 +25,6 @@ from publishing import publish
 from tryage import ScoreTable
 from tryage.encoders import StaticEncoder
 from tryage.evaluation.metrics import macro_mean, measured_cells
-from tryage.evaluation.references import expected_losses
 from tryage.predictors import ClustersPredictor
 
 HERE = Path(__file__).parent
@@ -42,7 +41,7 @@ def left_out(table: ScoreTable, group: str) -> dict[str, Any]:
     train, test = table.select(groups != group), table.select(groups == group)
     predictor = ClustersPredictor(StaticEncoder.bundled()).fit(train.prompts, train)
     found = predictor.predict(test.prompts)
-    columns = expected_losses(found, predictor.average_loss_).argmin(axis=1)
+    columns = found.with_averages(predictor.averages_).mean["loss"].argmin(axis=1)
     cells, _ = measured_cells(train, None)
     means = [macro_mean(column, cells) for column in train.losses.T]
     scores = 1.0 - test.losses

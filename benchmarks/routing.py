@@ -34,7 +34,6 @@ from tryage.encoders import SentenceEncoder, StaticEncoder
 from tryage.evaluation import row_of
 from tryage.evaluation.intervals import bootstrap_intervals
 from tryage.evaluation.metrics import macro_mean, measured_cells, outcomes
-from tryage.evaluation.references import expected_losses
 from tryage.predictors import Predictor, TransformerPredictor
 from tryage.training import fit_and_validate, validate
 
@@ -163,7 +162,7 @@ def fine_tuned(
 
 
 def _expected(fitted: Predictor, prompts: tuple[str, ...]) -> NDArray[Any]:
-    return expected_losses(fitted.predict(prompts), fitted.average_loss_)
+    return fitted.predict(prompts).with_averages(fitted.averages_).mean["loss"]
 
 
 def _alone(fitted: Predictor, prompts: tuple[str, ...]) -> float:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from tryage.library import Library
 from tryage.predictors import Predictor, UnmeasuredPredictor
+from tryage.predictors.targets import LOSS
 from tryage.scores import ScoreTable
 
 Array = NDArray[np.float64]
-LOSS = "loss"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,16 +67,13 @@ class Forecaster:
         if self._predictor is None:
             nothing = np.full((len(prompts), self._width), np.nan)
             return Forecast(nothing, nothing, np.zeros(len(prompts), dtype=bool))
-        found = self._predictor.predict(prompts)
-        means = found.mean
-        if found.ood.any():
-            far, averages = found.ood[:, None], self._predictor.averages_
-            means = {name: np.where(far, averages[name], v) for name, v in means.items()}
+        prediction = self._predictor.predict(prompts).with_averages(self._predictor.averages_)
+        means = prediction.mean
         targets = {name: self._wide(values) for name, values in means.items() if name != LOSS}
         return Forecast(
             self._wide(means[LOSS]),
-            self._wide(found.std[LOSS]),
-            found.ood,
+            self._wide(prediction.std[LOSS]),
+            prediction.ood,
             targets,
             measured=self._predictor.kind != UnmeasuredPredictor.kind,
         )

@@ -27,7 +27,7 @@ from tryage.evaluation.metrics import (
     measured_cells,
     outcomes,
 )
-from tryage.evaluation.references import expected_losses, lowest
+from tryage.evaluation.references import lowest
 from tryage.library import Library
 from tryage.objective import Objective, loss_spread
 from tryage.predictors import PREDICTORS, Predictor, make_predictor
@@ -316,9 +316,9 @@ def _choose(
     part = train.reorder([train.experts[column] for column in measured.tolist()])
     part = replace(part, targets={})  # no goals are weighed in, so the loss alone decides
     fitted = candidate.fit(part, encoder, seed)
-    predicted: Array = expected_losses(fitted.predict(prompts), fitted.average_loss_)
+    prediction = fitted.predict(prompts).with_averages(fitted.averages_)
     ranks = np.argsort(np.argsort(np.array(part.experts)))
-    return measured[lowest(predicted, ranks)]
+    return measured[lowest(prediction.mean["loss"], ranks)]
 
 
 def _automatic(table: ScoreTable, encoder: Encoder | None, seed: int, folds: int = FOLDS) -> Fit:

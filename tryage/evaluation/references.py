@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tryage.encoders import Encoder, StaticEncoder
 from tryage.evaluation.metrics import TIE, Array, Indices, Measured, group_means, mean_over
-from tryage.predictors import ClustersPredictor, NearestPredictor, Prediction
+from tryage.predictors import ClustersPredictor, NearestPredictor
 from tryage.scores import ScoreTable
 
 
@@ -99,14 +99,9 @@ def fitted_choices(
     }
     return {
         name: lowest(
-            expected_losses(fitted.predict_vectors(asked), fitted.average_loss_) + cells.penalties,
+            fitted.predict_vectors(asked).with_averages(fitted.averages_).mean["loss"]
+            + cells.penalties,
             cells.ranks,
         )
         for name, fitted in predictors.items()
     }
-
-
-def expected_losses(prediction: Prediction, average: Array) -> Array:
-    """Predicted losses, (n, m), with the averages where a prompt is out of distribution."""
-    losses: Array = np.where(prediction.ood[:, None], average, prediction.mean["loss"])
-    return losses

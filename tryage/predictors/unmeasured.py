@@ -47,7 +47,7 @@ class UnmeasuredPredictor(Predictor):
             PredictorError: always.
         """
         raise PredictorError(
-            "this library has no measurements yet; measure all its experts and fit a router, "
+            "nothing is measured in this library yet; measure all its experts and fit a router, "
             "or add the expert to the library"
         )
 
