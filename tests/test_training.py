@@ -1,20 +1,21 @@
 import numpy as np
 import pytest
 
-from tryage import training
-from tryage.encoders import StaticEncoder
+from tryage.encoders import CachedEncoder, StaticEncoder
 from tryage.errors import PredictorError
 from tryage.predictors import PREDICTORS
 from tryage.scores import ScoreTable
 from tryage.training import (
-    BENT,
     CANDIDATES,
-    CachedEncoder,
+    RANDOM_RELU,
+    Candidate,
     fit_and_validate,
     fit_predictor,
     split_folds,
     validate,
+    validation,
 )
+from tryage.training.candidates import candidates_for
 
 
 class CountingEncoder:
@@ -201,15 +202,15 @@ def crossing(n, experts=4):
     return Rows(vectors), rows
 
 
-def test_auto_takes_the_bent_regression_where_a_large_table_asks_for_it():
+def test_auto_takes_random_relu_features_where_a_large_table_asks_for_it():
     encoder, rows = crossing(2600)
     found = fit_and_validate(ScoreTable.from_rows(rows), "auto", encoder, 0)
-    assert found.choice["chosen"] == str(BENT)
-    assert found.predictor.features == BENT.settings["features"]
+    assert found.choice["chosen"] == str(RANDOM_RELU)
+    assert found.predictor.features == RANDOM_RELU.settings["features"]
     assert found.choice["outer_regret"]["auto"] < 0.8 * found.choice["outer_regret"]["clusters"]
 
 
-def test_auto_does_not_try_the_bent_regression_on_small_or_ragged_tables():
+def test_auto_does_not_try_random_relu_features_on_small_or_ragged_tables():
     _, rows = crossing(2000, experts=9)
     ragged = [
         {
@@ -222,9 +223,9 @@ def test_auto_does_not_try_the_bent_regression_on_small_or_ragged_tables():
         }
         for number, row in enumerate(rows)
     ]
-    assert training._candidates(ScoreTable.from_rows(rows)) == (*CANDIDATES, BENT)
+    assert candidates_for(ScoreTable.from_rows(rows)) == (*CANDIDATES, RANDOM_RELU)
     for some in (rows[:1999], ragged):
-        assert training._candidates(ScoreTable.from_rows(some)) == CANDIDATES
+        assert candidates_for(ScoreTable.from_rows(some)) == CANDIDATES
 
 
 WORDS = (
@@ -258,13 +259,13 @@ def test_auto_gives_way_to_a_plain_kind_that_beats_it_on_the_outer_folds(
     encoder, monkeypatch, better
 ):
     data = table()
-    worst = training.Candidate("random")
-    monkeypatch.setattr(training, "_best_candidate", lambda *_: (worst, {}))
+    worst = Candidate("random")
+    monkeypatch.setattr(validation, "best_candidate", lambda *_: (worst, {}))
     if better == "nearest":
-        monkeypatch.setattr(training, "CLUSTERS", training.Candidate("best-single"))
+        monkeypatch.setattr(validation, "CLUSTERS", Candidate("best-single"))
     found = fit_and_validate(data, "auto", encoder, 0)
     assert found.choice["outer_regret"]["auto"] > found.validation["regret"]
-    plain = training.CLUSTERS if better == "clusters" else training.NEAREST
+    plain = validation.CLUSTERS if better == "clusters" else validation.NEAREST
     assert found.predictor.kind == plain.kind
 
 

@@ -1,0 +1,32 @@
+"""Fitting predictors on a score table, and validating their choices by cross-validation.
+
+`candidates` holds what `auto` tries, `encoded` a table encoded once for all folds, `folds` the
+split and held-out choices, `validation` cross-validation and the choice of `auto`, `fitting` the
+fit of one predictor and of a router's.
+"""
+
+from tryage.training.candidates import AUTO, CANDIDATES, RANDOM_RELU, Candidate, check_kind
+from tryage.training.fitting import (
+    Fit,
+    fit_and_validate,
+    fit_predictor,
+    fit_tasks,
+    goal_statistics,
+)
+from tryage.training.folds import split_folds
+from tryage.training.validation import validate
+
+__all__ = [
+    "AUTO",
+    "CANDIDATES",
+    "RANDOM_RELU",
+    "Candidate",
+    "Fit",
+    "check_kind",
+    "fit_and_validate",
+    "fit_predictor",
+    "fit_tasks",
+    "goal_statistics",
+    "split_folds",
+    "validate",
+]

@@ -1,0 +1,80 @@
+"""The kinds of predictor, with settings, that `auto` chooses among."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tryage.errors import PredictorError, did_you_mean
+from tryage.predictors import PREDICTORS, Predictor, make_predictor
+from tryage.scores import ScoreTable
+from tryage.training.encoded import EncodedTable
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A kind of predictor with its settings.
+
+    Attributes:
+        kind: one of `tryage.predictors.PREDICTORS`.
+        settings: keyword arguments of its class.
+    """
+
+    kind: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        return f"{self.kind}({settings})" if settings else self.kind
+
+    @property
+    def slow(self) -> bool:
+        """Whether a fit takes minutes."""
+        return PREDICTORS[self.kind].slow
+
+    def fit(self, encoded: EncodedTable, seed: int) -> Predictor:
+        """Fit such a predictor on one task's table."""
+        return encoded.fit(make_predictor(self.kind, encoded.encoder, seed, **self.settings))
+
+
+CLUSTERS, NEAREST = Candidate("clusters"), Candidate("nearest")
+
+CANDIDATES = (
+    CLUSTERS,
+    NEAREST,
+    Candidate("nearest", {"k": 320}),
+    Candidate("linear"),
+    Candidate("hybrid"),
+)
+"""What `auto` chooses among; the first is chosen unless another is better by more than a standard
+error of the difference."""
+
+RANDOM_RELU = Candidate("linear", {"features": 1024})
+"""A further candidate for large tables: fewer than `_RANDOM_RELU_PROMPTS` prompts are too few to
+fit it, and each pattern of missing cells is a regression of its own."""
+
+_RANDOM_RELU_PROMPTS, _RANDOM_RELU_PATTERNS = 2000, 8
+
+
+def candidates_for(table: ScoreTable) -> tuple[Candidate, ...]:
+    """Return what `auto` tries on a table."""
+    patterns = np.unique(np.isnan(table.losses), axis=1).shape[1]
+    large = len(table) >= _RANDOM_RELU_PROMPTS and patterns <= _RANDOM_RELU_PATTERNS
+    return (*CANDIDATES, RANDOM_RELU) if large else CANDIDATES
+
+
+def check_kind(kind: str) -> None:
+    """Check that a kind of predictor exists, `auto` included.
+
+    Raises:
+        PredictorError: there is no such kind.
+    """
+    kinds = (AUTO, *PREDICTORS)
+    if kind not in kinds:
+        hint = did_you_mean(kind, kinds)
+        raise PredictorError(f"unknown predictor {kind!r}; there are: {', '.join(kinds)}.{hint}")

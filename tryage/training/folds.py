@@ -1,0 +1,78 @@
+"""Folds of a score table, and choices made on held-out folds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tryage.evaluation.metrics import Indices
+from tryage.evaluation.references import lowest
+from tryage.scores import ScoreTable
+from tryage.training.candidates import Candidate
+from tryage.training.encoded import EncodedTable
+
+MISSING = -1
+"""The fold or the choice of a prompt that has none."""
+
+FOLDS = 5
+INNER_FOLDS = 3
+
+
+def split_folds(table: ScoreTable, folds: int, seed: int) -> Indices:
+    """Assign prompts to folds: every group evenly, equal prompts to the same fold.
+
+    Args:
+        table: n prompts and their groups.
+        folds: how many; fewer where there are fewer different prompts.
+        seed: makes the split reproducible.
+
+    Returns:
+        (n,) fold of each prompt, from 0; -1 for all where there is only one different prompt.
+    """
+    first: dict[str, int] = {}
+    for row, prompt in enumerate(table.prompts):
+        first.setdefault(prompt, row)
+    count = min(folds, len(first))
+    if count < 2:
+        return np.full(len(table), MISSING)
+    rows = np.array(list(first.values()))
+    names = [table.groups[row] or "" for row in rows.tolist()]
+    order = np.random.default_rng([seed, 3]).permutation(len(rows))
+    # Round-robin over the prompts sorted by group, so that each fold gets its share of every group.
+    order = order[np.argsort(np.array(names)[order], kind="stable")]
+    fold_of = dict(zip(rows[order].tolist(), (np.arange(len(rows)) % count).tolist(), strict=True))
+    return np.array([fold_of[first[prompt]] for prompt in table.prompts], dtype=np.intp)
+
+
+def held_out_choices(encoded: EncodedTable, candidate: Candidate, seed: int, folds: int) -> Indices:
+    """Return the column chosen for every prompt by a fit on the other folds, shape (n,).
+
+    It is -1 where there is none. A slow kind chooses for the first fold alone.
+    """
+    fold_of = split_folds(encoded.table, folds, seed)
+    choices = np.full(len(encoded.table), MISSING)
+    count = 1 if candidate.slow else count_folds(fold_of)
+    for fold in range(count):
+        held_out = np.flatnonzero(fold_of == fold)
+        rest = encoded.select(fold_of != fold)
+        if len(rest.table) and not np.isnan(rest.table.losses).all():
+            choices[held_out] = choose(rest, encoded.select(held_out), candidate, seed)
+    return choices
+
+
+def count_folds(fold_of: Indices) -> int:
+    """Return the number of folds of a split, 0 where nothing can be held out."""
+    return int(fold_of.max(initial=MISSING)) + 1
+
+
+def choose(train: EncodedTable, test: EncodedTable, candidate: Candidate, seed: int) -> Indices:
+    """Return the columns of `train` chosen for the prompts of `test`, shape (n,)."""
+    table = train.table
+    measured = np.flatnonzero(~np.isnan(table.losses).all(axis=0))
+    part = table.reorder([table.experts[column] for column in measured.tolist()])
+    part = replace(part, targets={})  # choices weigh no goals, so the loss alone decides
+    predictor = candidate.fit(train.with_table(part), seed)
+    prediction = test.predict(predictor).with_averages(predictor.averages_)
+    ranks = np.argsort(np.argsort(np.array(part.experts)))
+    return measured[lowest(prediction.mean["loss"], ranks)]

@@ -1,0 +1,141 @@
+"""Cross-validation of a kind of predictor, and the nested one by which `auto` chooses.
+
+`auto` chooses a candidate on inner folds, by the regret of its choices. The same procedure, run
+without the outer folds' prompts, is compared on them with plain `clusters` and `nearest`, and gives
+way to the better of these if it loses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tryage.encoders import Encoder
+from tryage.evaluation import Row, row_of
+from tryage.evaluation.evaluate import plain
+from tryage.evaluation.metrics import (
+    Array,
+    Indices,
+    Measured,
+    macro_mean,
+    measured_cells,
+    outcomes,
+)
+from tryage.scores import ScoreTable
+from tryage.training.candidates import (
+    AUTO,
+    CLUSTERS,
+    NEAREST,
+    Candidate,
+    candidates_for,
+    check_kind,
+)
+from tryage.training.encoded import EncodedTable
+from tryage.training.folds import (
+    FOLDS,
+    INNER_FOLDS,
+    MISSING,
+    choose,
+    count_folds,
+    held_out_choices,
+    split_folds,
+)
+
+
+def validate(
+    table: ScoreTable, kind: str, encoder: Encoder | None, seed: int, folds: int = FOLDS
+) -> Row:
+    """Cross-validate a kind of predictor: choose for each fold by a fit on the others.
+
+    Each prompt is encoded once. Equal prompts fall into the same fold, so no prompt is chosen for
+    by a fit that has seen it. An expert that only the held-out fold measures is not chosen there.
+    A slow kind is validated on the first fold alone; `measured` then shows that.
+
+    Args:
+        table: measured losses of one task.
+        kind: "auto", or one of `tryage.predictors.PREDICTORS`.
+        encoder: turns prompts into vectors; kinds that do not look at prompts take None.
+        seed: makes folds, fits and intervals reproducible.
+        folds: how many; fewer where the table holds fewer different prompts.
+
+    Returns:
+        The row of figures that `tryage evaluate` gives (no goals weighed in). With fewer than two
+        different prompts nothing can be held out: its figures are None and `measured` is 0.
+
+    Raises:
+        PredictorError: an unknown kind, or a table that it cannot learn from.
+    """
+    check_kind(kind)
+    return validate_encoded(EncodedTable.encode(table, kind, encoder), kind, seed, folds)
+
+
+def validate_encoded(encoded: EncodedTable, kind: str, seed: int, folds: int = FOLDS) -> Row:
+    """Do what `validate` does with a table encoded already."""
+    if kind == AUTO:
+        return choose_candidate(encoded, seed, folds)[1]
+    choices = held_out_choices(encoded, Candidate(kind), seed, folds)
+    return row_of(encoded.table, choices, seed=seed)
+
+
+def choose_candidate(
+    encoded: EncodedTable, seed: int, folds: int = FOLDS
+) -> tuple[Candidate, Row, dict[str, Any]]:
+    """Choose a candidate, and compare this procedure with plain kinds on outer folds.
+
+    Returns:
+        The candidate, its cross-validated row, and what was compared and chosen, as JSON types.
+    """
+    chosen, inner = best_candidate(encoded, seed)
+    choices = _outer_choices(encoded, seed, folds)
+    rows = {name: row_of(encoded.table, row, seed=seed) for name, row in choices.items()}
+    outer = {name: row["regret"] for name, row in rows.items()}
+    regrets = {name: regret for name, regret in outer.items() if regret is not None}
+    # `auto` comes first, so it wins a tie.
+    best = min(regrets, key=regrets.__getitem__) if regrets else AUTO
+    if best != AUTO:
+        chosen = CLUSTERS if best == str(CLUSTERS) else NEAREST
+    choice = {"chosen": str(chosen), "inner_regret": inner, "outer_regret": outer}
+    return chosen, rows[best], choice
+
+
+def _outer_choices(encoded: EncodedTable, seed: int, folds: int) -> dict[str, Indices]:
+    """Return the held-out choices, (n,) columns, of `auto` and of the plain kinds."""
+    fold_of = split_folds(encoded.table, folds, seed)
+    plain_kinds = {str(candidate): candidate for candidate in (CLUSTERS, NEAREST)}
+    choices = {name: np.full(len(encoded.table), MISSING) for name in (AUTO, *plain_kinds)}
+    for fold in range(count_folds(fold_of)):
+        held_out = np.flatnonzero(fold_of == fold)
+        rest, test = encoded.select(fold_of != fold), encoded.select(held_out)
+        if np.isnan(rest.table.losses).all():
+            continue
+        best, _ = best_candidate(rest, seed)
+        for name, candidate in plain_kinds.items():
+            choices[name][held_out] = choose(rest, test, candidate, seed)
+        choices[AUTO][held_out] = (
+            choices[str(best)][held_out] if str(best) in choices else choose(rest, test, best, seed)
+        )
+    return choices
+
+
+def best_candidate(encoded: EncodedTable, seed: int) -> tuple[Candidate, dict[str, float | None]]:
+    """Return the candidate with the least regret on held-out prompts, and the regret of each."""
+    cells, rows = measured_cells(encoded.table, None)
+    candidates = candidates_for(encoded.table)
+    regrets = []
+    for candidate in candidates:
+        choices = held_out_choices(encoded, candidate, seed, INNER_FOLDS)
+        regrets.append(outcomes(cells, choices[rows]).regret)
+    means = [plain(macro_mean(regret, cells)) for regret in regrets]
+    by_name = {str(candidate): mean for candidate, mean in zip(candidates, means, strict=True)}
+    best = min(range(len(means)), key=lambda number: (means[number] is None, means[number] or 0.0))
+    gain, error = _mean_and_error(regrets[0] - regrets[best], cells)
+    return candidates[best if gain > error else 0], by_name
+
+
+def _mean_and_error(values: Array, cells: Measured) -> tuple[float, float]:
+    """Return the macro average over groups and its standard error; NaN counts as 0."""
+    filled = np.nan_to_num(values)
+    parts = [filled[cells.groups == group] for group in range(len(cells.names))]
+    mean = float(np.mean([part.mean() for part in parts]))
+    return mean, float(np.sqrt(np.sum([part.var() / len(part) for part in parts]))) / len(parts)
