@@ -163,6 +163,12 @@ def test_two_tables_become_one():
     assert old.join(old).hash == old.hash
 
 
+def test_unknown_keys_that_only_the_newer_table_has_are_kept():
+    old = ScoreTable.from_rows([{"prompt": "one", "id": "1", "scores": {"a": 1}}])
+    new = ScoreTable.from_rows([{"prompt": "two", "id": "2", "scores": {"a": 1}, "note": 7}])
+    assert old.join(new).extras == ({}, {"note": 7})
+
+
 def test_a_reference_that_one_table_leaves_out_is_that_of_the_other():
     with_reference, without = (
         ScoreTable.from_rows([{"prompt": "one", "id": "1", "scores": {name: 1}} | more])
