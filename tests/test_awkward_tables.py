@@ -148,16 +148,16 @@ def test_a_table_in_which_nothing_was_measured_is_a_named_error(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_newcomer_with_awkward_probes_joins_or_is_refused_by_name(kind):
+def test_a_new_expert_with_awkward_probes_joins_or_is_refused_by_name(kind):
     table = TABLES["half measured"]
     router = Router.fit(table, library=library_of(table.experts), predictor=kind)
-    newcomer = Expert(name="new", model="new", parameters=9)
+    new_expert = Expert(name="new", model="new", parameters=9)
     for losses in ([[0.5]], [[0.0]] * 30, np.where(np.arange(30)[:, None] % 2, 0.1, np.nan)):
         probes = table_of((STRANGE * 3)[: len(losses)], losses, names=["new"])
-        check(router.add_expert(newcomer, probes), [*texts(2), *STRANGE])
+        check(router.add_expert(new_expert, probes), [*texts(2), *STRANGE])
     nobody = table_of(["p"], [[np.nan]], names=["new"])
     with pytest.raises(TryageError):
-        router.add_expert(newcomer, nobody)
+        router.add_expert(new_expert, nobody)
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,4 +1,4 @@
-"""The word memory gives the library's ids, for every text."""
+"""The word cache gives the library's ids, for every text."""
 
 import re
 import string
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from tryage.encoders import StaticEncoder, wordpiece
-from tryage.encoders.wordpiece import WordMemory
+from tryage.encoders.wordpiece import WordCache
 
 TOKENIZER = StaticEncoder.bundled()._tokenizer
-MEMORY = WordMemory.of(TOKENIZER)
+CACHE = WordCache.of(TOKENIZER)
 """One for all examples, so that what one of them left there is met by the others."""
 
 SPECIAL = {token.content for token in TOKENIZER.get_added_tokens_decoder().values()}
@@ -55,22 +55,22 @@ def of_library(text):
 @example("下列哪一项不是 HTTP 的方法？A. GET；B. 发送")
 def test_the_ids_are_the_librarys(text):
     text = text.encode("utf-8", "replace").decode("utf-8")
-    assert MEMORY.ids(text) in (None, of_library(text))
-    assert MEMORY.ids(text) in (None, of_library(text)), "from memory"
+    assert CACHE.ids(text) in (None, of_library(text))
+    assert CACHE.ids(text) in (None, of_library(text)), "from the cache"
 
 
 @pytest.mark.parametrize(
     "text", ["What is the capital of France?", "def f(x):\n\treturn x ** 2", "为什么天空是蓝色的？"]
 )
 def test_plain_text_does_not_go_to_the_library(text):
-    assert MEMORY.ids(text) == of_library(text)
+    assert CACHE.ids(text) == of_library(text)
 
 
 def test_characters_that_stand_alone_do_so_anywhere():
     assert len(ALONE) > 27_000
     for number in range(0, len(ALONE), 500):
         text = "".join(f"a{char}b{char}{char}" for char in ALONE[number : number + 500])
-        assert MEMORY.ids(text) == of_library(text)
+        assert CACHE.ids(text) == of_library(text)
 
 
 def test_every_assigned_character_splits_as_in_the_library():
@@ -82,42 +82,42 @@ def test_every_assigned_character_splits_as_in_the_library():
     assert len(assigned) > 100_000
     for number in range(0, len(assigned), 4):
         text = " ".join(f"a{char}b {char}" for char in assigned[number : number + 4])
-        assert MEMORY.ids(text) in (None, of_library(text))
+        assert CACHE.ids(text) in (None, of_library(text))
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "a\x7fb", "a\x1db", "see [MASK] there", "[PAD]"])
 def test_control_characters_and_special_tokens_are_the_librarys(text):
-    assert MEMORY.ids(text) is None
+    assert CACHE.ids(text) is None
 
 
 def test_text_in_other_scripts_goes_to_the_library_whole():
     words = [f"слово{number}" for number in range(9)]
-    assert MEMORY.ids(" ".join(words[:4])) == of_library(" ".join(words[:4]))
-    assert WordMemory.of(TOKENIZER).ids(" ".join(words)) is None
+    assert CACHE.ids(" ".join(words[:4])) == of_library(" ".join(words[:4]))
+    assert WordCache.of(TOKENIZER).ids(" ".join(words)) is None
 
 
 def test_what_is_kept_has_a_bound(monkeypatch):
-    monkeypatch.setattr(wordpiece, "_MOST_KEPT", 50)
-    memory = WordMemory.of(TOKENIZER)
+    monkeypatch.setattr(wordpiece, "_MOST_CACHED", 50)
+    cache = WordCache.of(TOKENIZER)
     for number in range(0, 2000, 10):
         text = " ".join(f"n{n}x" for n in range(number, number + 10))
-        assert memory.ids(text) == of_library(text)
-        assert len(memory._known) <= 50 + 20
+        assert cache.ids(text) == of_library(text)
+        assert len(cache._cache) <= 50 + 20
     long = "abc" * 30
-    assert memory.ids(long) == of_library(long)
-    assert long not in memory._known
+    assert cache.ids(long) == of_library(long)
+    assert long not in cache._cache
 
 
 def test_many_threads_at_once(monkeypatch):
-    monkeypatch.setattr(wordpiece, "_MOST_KEPT", 20)
-    memory = WordMemory.of(TOKENIZER)
+    monkeypatch.setattr(wordpiece, "_MOST_CACHED", 20)
+    cache = WordCache.of(TOKENIZER)
     texts = [f"Some {n}th words, {n * 7} of them (not all {n % 5})" for n in range(500)]
     with ThreadPoolExecutor(16) as pool:
-        assert list(pool.map(memory.ids, texts)) == [of_library(text) for text in texts]
+        assert list(pool.map(cache.ids, texts)) == [of_library(text) for text in texts]
 
 
 @pytest.mark.parametrize("change", ["model", "normalizer", "cased", "accents", "pre_tokenizer"])
-def test_other_tokenizers_have_no_memory(change):
+def test_other_tokenizers_have_no_cache(change):
     tokenizer = Tokenizer.from_str(TOKENIZER.to_str())
     if change == "model":
         tokenizer.model = models.WordLevel({"[UNK]": 0}, unk_token="[UNK]")
@@ -128,4 +128,4 @@ def test_other_tokenizers_have_no_memory(change):
     else:
         off = {"lowercase": False} if change == "cased" else {"strip_accents": False}
         tokenizer.normalizer = normalizers.BertNormalizer(**off)
-    assert WordMemory.of(tokenizer) is None
+    assert WordCache.of(tokenizer) is None

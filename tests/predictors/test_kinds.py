@@ -392,7 +392,7 @@ def test_vectors_of_another_encoder_are_refused():
         ClustersPredictor.from_state(config, arrays, StaticEncoder.bundled())
 
 
-def test_a_newcomer_of_few_probes_is_not_believed_for_its_luck():
+def test_a_new_expert_of_few_probes_is_not_chosen_for_its_luck():
     """Four experts alike, and a fifth like them: twenty lucky answers must not send it prompts."""
     rng = np.random.default_rng(12)
     vectors, camp = two_camps(400)
@@ -415,8 +415,8 @@ def test_a_newcomer_of_few_probes_is_not_believed_for_its_luck():
     assert grown.average_loss_[-1] > lucky.losses.mean()
 
 
-def test_results_of_known_experts_on_the_probes_tell_hard_probes_from_a_bad_newcomer():
-    """Probes that happened to be hard, answered by everyone: the newcomer is no worse for it."""
+def test_results_of_known_experts_on_the_probes_tell_hard_probes_from_a_bad_new_expert():
+    """Probes that happened to be hard, answered by everyone: the new expert is no worse for it."""
     rng = np.random.default_rng(13)
     vectors, _ = two_camps(400)
     hard = rng.random((400, 1))
@@ -426,11 +426,11 @@ def test_results_of_known_experts_on_the_probes_tell_hard_probes_from_a_bad_newc
     alone = predictor.with_expert(probes.prompts, probes.reorder(["e4"]))
     beside = predictor.with_expert(probes.prompts, probes.reorder(["e4", "e0", "e1", "e2"]))
     true = losses[:, 4].mean()
-    found = [made.predict(rows(400)).mean["loss"][:, -1].mean() for made in (alone, beside)]
+    found = [grown.predict(rows(400)).mean["loss"][:, -1].mean() for grown in (alone, beside)]
     assert abs(found[1] - true) < 0.5 * abs(found[0] - true)
 
 
-def test_one_lucky_probe_does_not_bound_what_is_expected_of_a_newcomer():
+def test_one_lucky_probe_does_not_bound_what_is_expected_of_a_new_expert():
     """Losses that the residual helps with, so that `hybrid` bounds what it adds."""
     vectors = directions(600, 6)
     line = vectors @ np.array([3.0, -2.0, 0.0, 0.0, 0.0, 0.0])

@@ -1,8 +1,8 @@
-"""The encoder protocol, and what every encoder does to a prompt before it reads it.
+"""The encoder protocol, and how every encoder prepares a prompt.
 
 Prompts longer than 10,000 characters are cut: the first 8,000 characters and the last 2,000
-stay. So the time of a decision has a ceiling, and both the instruction that opens a long prompt
-and the question that closes it are seen.
+stay. That bounds the time of a decision and keeps both the instruction that opens a long prompt and
+the question that closes it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ TAIL_CHARACTERS = 2_000
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Turns prompts into vectors; predictors compare those by their cosine."""
+    """Turns prompts into vectors, which predictors compare by cosine."""
 
     @property
     def name(self) -> str:
-        """What the encoder is called in reports."""
+        """The encoder's name in reports."""
 
     @property
     def dim(self) -> int:

@@ -1,4 +1,4 @@
-"""An encoder that remembers the vectors of some prompts."""
+"""An encoder that caches the vectors of some prompts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tryage.encoders.base import Encoder
 
 
 class CachedEncoder:
-    """An encoder that reads some prompts once: a fit and all its folds share their vectors.
+    """Encodes some prompts once, at first use, and caches their vectors.
 
     Args:
-        encoder: encodes the prompts given at first use, and any other when it is asked for.
-        prompts: the prompts to keep the vectors of.
+        encoder: encodes the prompts; any other prompt is encoded at every call.
+        prompts: the prompts whose vectors are cached.
     """
 
     def __init__(self, encoder: Encoder, prompts: Sequence[str]) -> None:
@@ -31,12 +31,12 @@ class CachedEncoder:
 
     @property
     def behind(self) -> Encoder:
-        """The encoder whose vectors are kept."""
+        """The encoder whose vectors are cached."""
         return self._encoder
 
     @property
     def name(self) -> str:
-        """The name of the encoder behind."""
+        """The name of that encoder."""
         return self._encoder.name
 
     @property
@@ -47,9 +47,9 @@ class CachedEncoder:
     def encode(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return one vector per prompt, shape (n_prompts, dim), of unit length or all zero."""
         rows = [self._rows.get(prompt) for prompt in prompts]
-        known = [row for row in rows if row is not None]
-        return self._vectors[known] if len(known) == len(rows) else self._encoder.encode(prompts)
+        cached = [row for row in rows if row is not None]
+        return self._vectors[cached] if len(cached) == len(rows) else self._encoder.encode(prompts)
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Save the encoder behind; the vectors are not kept."""
+        """Save the encoder without the cached vectors."""
         return self._encoder.save(folder)

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from tryage.encoders.base import HEAD_CHARACTERS, TAIL_CHARACTERS, prepare_all
 from tryage.encoders.surface import FEATURES, surface_vector
-from tryage.encoders.wordpiece import WordMemory
+from tryage.encoders.wordpiece import WordCache
 from tryage.errors import EncoderError
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -74,7 +74,7 @@ class StaticEncoder:
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self._words = WordMemory.of(tokenizer)
+        self._words = WordCache.of(tokenizer)
         self._vectors = vectors
         self._weights = weights
         self._table = vectors.astype(np.float32) * weights.astype(np.float32)[:, None]

@@ -1,7 +1,7 @@
-"""What a prompt looks like, whatever its words: a few shares of its characters, and its end.
+"""Surface features of a prompt: shares of kinds of characters, and how it ends.
 
-Pooled token vectors forget line breaks, capitals and how a prompt ends, yet those tell a question
-from a text to complete and code from prose.
+Pooled token vectors lose line breaks, capitals and the end of a prompt, yet those separate
+questions from texts to complete and code from prose.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ def surface_features(text: str) -> list[float]:
     """Return the values of `FEATURES`, each in [0, 1]; marks `[MASK]` do not count.
 
     Args:
-        text: what UTF-8 can hold.
+        text: encodable as UTF-8.
     """
     if _MASK in text:
         text = text.replace(_MASK, "")
     kinds = text.encode().translate(_CLASSES)
     values = [0.0] * len(FEATURES)
-    seen = len(kinds) - kinds.count(_BLANK)
-    if seen:
-        values[:6] = [math.sqrt(kinds.count(kind) / seen) for kind in range(6)]
+    visible = len(kinds) - kinds.count(_BLANK)
+    if visible:
+        values[:6] = [math.sqrt(kinds.count(kind) / visible) for kind in range(6)]
         end = _ENDS.get(text.rstrip()[-1:])
         if end is not None:
             values[end] = 1.0
@@ -71,7 +71,7 @@ def surface_vector(text: str, scales: Sequence[tuple[float, float, float]]) -> l
     """Return the features standardised, limited to 3 deviations, and weighted.
 
     Args:
-        text: what UTF-8 can hold.
+        text: encodable as UTF-8.
         scales: mean, deviation and weight of each feature.
     """
     return [

@@ -1,8 +1,8 @@
-"""WordPiece from memory: what a prompt's words were split into before, they are split into again.
+"""Word-level cache in front of the `tokenizers` library.
 
-Most of a decision is tokenizing, and most words of a prompt have been seen before. The ids are
-always those of the `tokenizers` library, which still splits whatever is not plain: a word with
-letters beyond ASCII, and a whole text with control characters or special tokens.
+Tokenizing takes most of a decision's time, and most words of a prompt have occurred before. The
+ids are always those of the library, which still splits what is not plain: a word with letters
+beyond ASCII, and a whole text with control characters or special tokens.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _PARTS = re.compile(rf"[0-9a-z]+|[{_ALONE}]")
 _STRANGE = re.compile(rf"[^0-9A-Za-z{_ALONE}]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85]")
 
-_MOST_KEPT = 65_536
-"""Chunks kept; a run of names and numbers that never come again must not fill the memory."""
+_MOST_CACHED = 65_536
+"""Chunks cached; a run of names and numbers that never recur must not fill the memory."""
 
-_LONGEST_KEPT = 24
-"""Characters of a chunk that is kept; a longer one is hardly ever met again."""
+_LONGEST_CACHED = 24
+"""Longest chunk cached, in characters; longer ones hardly ever recur."""
 
 _MOST_STRANGE = 8
-"""New chunks that the library splits one by one; with more, it splits the whole text at once."""
+"""Most new chunks that the library splits one by one; with more, it splits the whole text."""
 
 
-class WordMemory:
-    """Splits text into the token ids that a BERT tokenizer gives; safe from many threads.
+class WordCache:
+    """Splits text into the token ids of a BERT tokenizer; safe from many threads.
 
-    Text falls into chunks at white space, and a chunk of plain characters into words; neither
-    looks across its borders, so each can be remembered.
+    Text splits into chunks at white space, and a chunk of plain characters into words. Ids do
+    not depend on neighbouring chunks or words, so each can be cached.
 
     Args:
         tokenizer: an uncased BERT tokenizer, see `of`.
@@ -57,11 +57,11 @@ class WordMemory:
         self._tokenizer = tokenizer
         self._special = tuple(special)
         self._vocabulary = tokenizer.get_vocab()
-        self._known: dict[str, Ids] = {}
+        self._cache: dict[str, Ids] = {}
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer) -> WordMemory | None:
-        """Return the memory of a tokenizer; None where it is not an uncased BERT tokenizer."""
+    def of(cls, tokenizer: Tokenizer) -> WordCache | None:
+        """Return the cache of a tokenizer; None where it is not an uncased BERT tokenizer."""
         normalizer = tokenizer.normalizer
         if (
             not isinstance(tokenizer.model, WordPiece)
@@ -76,7 +76,7 @@ class WordMemory:
         return cls(tokenizer, [token.content for token in added])
 
     def ids(self, text: str) -> list[int] | None:
-        """Return a text's token ids, without those the tokenizer adds; None: ask the library."""
+        """Return a text's token ids without added special ones; None: the library must split it."""
         if _CONTROL.search(text) is not None:
             return None
         for token in self._special:
@@ -84,27 +84,27 @@ class WordMemory:
                 return None
         chunks = text.split()
         try:
-            return list(chain.from_iterable(map(self._known.__getitem__, chunks)))
+            return list(chain.from_iterable(map(self._cache.__getitem__, chunks)))
         except KeyError:
-            return self._learned(chunks)
+            return self._new_ids(chunks)
 
-    def _learned(self, chunks: Sequence[str]) -> list[int] | None:
-        if len(self._known) > _MOST_KEPT:
+    def _new_ids(self, chunks: Sequence[str]) -> list[int] | None:
+        if len(self._cache) > _MOST_CACHED:
             # Another thread may be reading it, so it is replaced, not emptied.
-            self._known = {}
-        known, found, strange = self._known, list[int](), 0
+            self._cache = {}
+        cache, ids, strange = self._cache, list[int](), 0
         for chunk in chunks:
-            ids = known.get(chunk)
-            if ids is not None:
-                found += ids
+            cached = cache.get(chunk)
+            if cached is not None:
+                ids += cached
             elif _STRANGE.search(chunk) is None:
-                found += self._plain(chunk)
+                ids += self._plain(chunk)
             elif strange < _MOST_STRANGE:
                 strange += 1
-                found += self._asked(chunk)
+                ids += self._library_ids(chunk)
             else:
                 return None
-        return found
+        return ids
 
     def _plain(self, chunk: str) -> Sequence[int]:
         """Return the ids of a chunk of plain characters, word by word."""
@@ -112,16 +112,16 @@ class WordMemory:
         for part in _PARTS.findall(chunk.lower()):
             whole = self._vocabulary.get(part)
             if whole is None:
-                ids += self._known.get(part) or self._asked(part)
+                ids += self._cache.get(part) or self._library_ids(part)
             else:
                 ids.append(whole)
-        if len(chunk) <= _LONGEST_KEPT:
-            self._known[chunk] = tuple(ids)
+        if len(chunk) <= _LONGEST_CACHED:
+            self._cache[chunk] = tuple(ids)
         return ids
 
-    def _asked(self, part: str) -> Ids:
-        """Return the ids that the library gives."""
+    def _library_ids(self, part: str) -> Ids:
+        """Return the library's ids and cache them."""
         ids = tuple(self._tokenizer.encode(part, add_special_tokens=False).ids)
-        if len(part) <= _LONGEST_KEPT:
-            self._known[part] = ids
+        if len(part) <= _LONGEST_CACHED:
+            self._cache[part] = ids
         return ids

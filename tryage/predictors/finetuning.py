@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 
 _SOFTNESS = 0.2
-"""Losses, in units of their deviation, over which a choice passes from one expert to another."""
+"""Temperature of the softmax over losses, in units of their standard deviation."""
 
 _WARM_UP = 0.1
 """Share of the steps over which the learning rate rises."""
@@ -41,8 +41,8 @@ class Recipe:
     """How a network is trained.
 
     Attributes:
-        epochs: rounds over the training prompts, at most.
-        patience: rounds without a better held-out objective before it stops.
+        epochs: most epochs over the training prompts.
+        patience: epochs without a better held-out objective before training stops.
         batch: prompts in a step.
         rate: highest learning rate of the network.
         head_rate: highest learning rate of the outputs.
@@ -65,10 +65,10 @@ class Progress:
 
     Attributes:
         key: fingerprint of prompts, losses, recipe and seed.
-        epoch: rounds done.
-        best: lowest held-out objective so far, infinity before the first round.
-        best_epoch: the round that reached it.
-        history: held-out objective of every round.
+        epoch: epochs done.
+        best: lowest held-out objective so far, infinity before the first epoch.
+        best_epoch: the epoch that reached it.
+        history: held-out objective of every epoch.
     """
 
     key: str
@@ -91,8 +91,8 @@ class FineTuning:
         losses: (n, n_experts), lower is better, NaN where not measured.
         recipe: how to train.
         seed: drives the split, the order of prompts and dropout.
-        checkpoints: folder that holds the last round, so that training cut short goes on; None
-            keeps nothing.
+        checkpoints: folder of the last epoch's checkpoint, from which training resumes; None
+            stores none.
     """
 
     def __init__(
@@ -113,13 +113,13 @@ class FineTuning:
         self._average = np.nanmean(losses, axis=0)
         self._spread = float(np.nanstd(losses)) or 1.0
         self._scaled = torch.from_numpy((losses - self._average) / self._spread).float()
-        # Regret compares experts, so the averages must not be taken off there.
+        # Regret compares experts, so it needs the averages back.
         self._levels = torch.from_numpy(self._average / self._spread).float()
         self._head = torch.nn.Linear(network.dim, losses.shape[1])
         torch.nn.init.zeros_(self._head.weight)
         torch.nn.init.zeros_(self._head.bias)
         order = np.random.default_rng([seed, 8]).permutation(len(prompts))
-        # Equal prompts stay on one side, or early stopping would watch what was learned by heart.
+        # Equal prompts stay on one side, or early stopping would watch memorised prompts.
         count = round(recipe.held_out * len(prompts))
         watched = {self._texts[row] for row in order[:count].tolist()}
         self._watched = np.array([row for row in order if self._texts[row] in watched], dtype=int)
@@ -137,11 +137,11 @@ class FineTuning:
         )
 
     def run(self) -> tuple[Floats, Floats, list[float]]:
-        """Train; the network ends with the weights of its best round.
+        """Train; the network ends with the weights of its best epoch.
 
         Returns:
             Coefficients (dim, n_experts) and intercepts (n_experts,) of the losses on the
-            network's vectors, and the held-out objective of every round.
+            network's vectors, and the held-out objective of every epoch.
 
         Raises:
             PredictorError: the checkpoint folder holds another training's.
@@ -153,7 +153,7 @@ class FineTuning:
             progress.epoch += 1
             objective = self._held_out_objective()
             progress.history.append(objective)
-            logger.info("round %d: held-out objective %.4f", progress.epoch, objective)
+            logger.info("epoch %d: held-out objective %.4f", progress.epoch, objective)
             if objective < progress.best:
                 progress.best, progress.best_epoch = objective, progress.epoch
                 best = self._weights()
@@ -172,7 +172,7 @@ class FineTuning:
         batches = _batches(rng.permutation(self._rest), self._texts, recipe.batch, rng)
         self.network.model.train()
         step = epoch * len(batches)
-        # Dropout draws from torch's global generator: seeded here, and put back afterwards.
+        # Dropout draws from torch's global generator: seeded here, and restored afterwards.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**31)))
             for number, rows in enumerate(batches, start=step):
@@ -191,20 +191,20 @@ class FineTuning:
         """Return squared error plus weighted regret of some prompts, a scalar tensor."""
         predicted = self._head(self.network.vectors([self._texts[row] for row in rows.tolist()]))
         measured = self._scaled[rows]
-        known = ~torch.isnan(measured)
+        is_measured = ~torch.isnan(measured)
         actual = torch.nan_to_num(measured)
-        count = known.sum().clamp(min=1)
-        error = (((predicted - actual) ** 2) * known).sum() / count
+        count = is_measured.sum().clamp(min=1)
+        error = (((predicted - actual) ** 2) * is_measured).sum() / count
         levels = predicted + self._levels
-        chance = torch.softmax((-levels / _SOFTNESS).masked_fill(~known, -1e9), dim=1)
+        chance = torch.softmax((-levels / _SOFTNESS).masked_fill(~is_measured, -1e9), dim=1)
         losses = actual + self._levels
-        lowest = losses.masked_fill(~known, float("inf")).min(dim=1, keepdim=True).values
-        # A prompt without any label has no lowest loss and takes no part.
-        regret = torch.where(known, losses - lowest, torch.zeros_like(losses))
+        lowest = losses.masked_fill(~is_measured, float("inf")).min(dim=1, keepdim=True).values
+        # A prompt without labels has no lowest loss and no regret.
+        regret = torch.where(is_measured, losses - lowest, torch.zeros_like(losses))
         return error + self.recipe.regret * (chance * regret).sum(dim=1).mean()
 
     def _held_out_objective(self) -> float:
-        """Return the objective on the watched prompts; without any, less every round."""
+        """Return the objective on the held-out prompts; without any, it falls with every epoch."""
         if not len(self._watched):
             return float(-self._optimizer.state[self._head.bias]["step"])
         self.network.model.eval()
@@ -250,11 +250,13 @@ class FineTuning:
             (folder / STATE_FILE).write_text(text + "\n", encoding="utf-8")
 
     def _resume(self) -> Progress | None:
-        """Take up the checkpoint, if there is one."""
+        """Load the checkpoint, if there is one."""
         if self.checkpoints is None or not (self.checkpoints / STATE_FILE).is_file():
             return None
-        found = Progress(**json.loads((self.checkpoints / STATE_FILE).read_text(encoding="utf-8")))
-        if found.key != self._key():
+        progress = Progress(
+            **json.loads((self.checkpoints / STATE_FILE).read_text(encoding="utf-8"))
+        )
+        if progress.key != self._key():
             raise PredictorError(
                 f"{self.checkpoints} holds checkpoints of another training (other prompts, losses, "
                 "network, recipe or seed); name another folder, or remove it"
@@ -267,16 +269,16 @@ class FineTuning:
             state.setdefault(int(number), {})[key] = value
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": state, "param_groups": groups})
-        if found.epoch - found.best_epoch >= self.recipe.patience:
-            # It had stopped: nothing is left to train.
-            found.epoch = self.recipe.epochs
-        return found
+        if progress.epoch - progress.best_epoch >= self.recipe.patience:
+            # Early stopping had ended this training.
+            progress.epoch = self.recipe.epochs
+        return progress
 
 
 def _batches(
     order: NDArray[Any], texts: Sequence[str], size: int, rng: np.random.Generator
 ) -> list[NDArray[Any]]:
-    """Cut prompts into batches of like length, in random order."""
+    """Split prompts into batches of similar length, in random order."""
     chunk = 16 * size
     rows: list[NDArray[Any]] = []
     for start in range(0, len(order), chunk):

@@ -27,11 +27,11 @@ class Network:
     Args:
         model: a transformers model that returns hidden states.
         tokenizer: makes its tokens.
-        max_tokens: a prompt's tokens beyond this many are left out.
+        max_tokens: prompts are truncated to this many tokens.
     """
 
     def __init__(self, model: Any, tokenizer: Tokenizer, *, max_tokens: int) -> None:
-        # Never used here, and in many pretrained models not even trained.
+        # Unused here, and untrained in many pretrained models.
         if getattr(model, "pooler", None) is not None:
             model.pooler = None
         self.model = model
@@ -68,9 +68,9 @@ class Network:
         if backend is None:
             raise EncoderError(f"{model!r} has no fast tokenizer; choose a model that has one")
         # A copy, because truncation and padding are set on it.
-        own = Tokenizer.from_str(backend.to_str())
+        copied = Tokenizer.from_str(backend.to_str())
         positions = getattr(network.config, "max_position_embeddings", None) or max_tokens
-        return cls(network, own, max_tokens=min(max_tokens, positions))
+        return cls(network, copied, max_tokens=min(max_tokens, positions))
 
     @classmethod
     def restore(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Network:
@@ -125,11 +125,11 @@ class Network:
             PromptError: `prompts` is a single str, or holds something that is not text.
         """
         texts = prepare_all(prompts)
-        found = np.zeros((len(texts), self.dim), dtype=np.float32)
-        # Texts of like length share a batch, so that little is padded.
+        vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
+        # Texts of similar length share a batch, so that little is padded.
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         with torch.inference_mode():
             for start in range(0, len(texts), _BATCH):
                 rows = order[start : start + _BATCH]
-                found[rows] = self.vectors([texts[row] for row in rows]).numpy()
-        return found
+                vectors[rows] = self.vectors([texts[row] for row in rows]).numpy()
+        return vectors
