@@ -9,6 +9,7 @@ circuit breaker leaves those alone that keep failing.
 """
 
 from tryage.dispatch.batches import adispatch_batch, dispatch_batch
+from tryage.dispatch.checking import AnswerView, Checker
 from tryage.dispatch.failover import adispatch, dispatch
 from tryage.dispatch.health import Breaker, Health, Snapshot
 from tryage.dispatch.options import DEFAULT_OPTIONS, DispatchOptions, Errors, Failures
@@ -35,9 +36,11 @@ from tryage.dispatch.streams import (
 
 __all__ = [
     "DEFAULT_OPTIONS",
+    "AnswerView",
     "AsyncStream",
     "Attempt",
     "Breaker",
+    "Checker",
     "Dispatch",
     "DispatchOptions",
     "DispatchedDecision",
