@@ -30,8 +30,10 @@ from tryage.dispatch.streams import (
     Stream,
     aclose,
     adispatch_stream,
+    amarked,
     close,
     dispatch_stream,
+    marked,
 )
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "adispatch",
     "adispatch_batch",
     "adispatch_stream",
+    "amarked",
     "close",
     "current_scope",
     "describe_error",
@@ -62,6 +65,7 @@ __all__ = [
     "dispatch_batch",
     "dispatch_stream",
     "hide_secrets",
+    "marked",
     "nothing",
     "present",
     "record",

@@ -79,6 +79,11 @@ class _Dispatched:
         return self._failover.accepted
 
     @property
+    def is_checked_late(self) -> bool:
+        """Whether a check looks at the answer only when all of it is out."""
+        return self._failover.checker is not None and not self._failover.holds_streams
+
+    @property
     def answered_by(self) -> str | None:
         """Name of the expert whose chunks these are; None before the first chunk."""
         return self._failover.answered_by
@@ -241,6 +246,43 @@ class AsyncStream(_Dispatched, Generic[T]):
     async def aclose(self) -> None:
         """End the stream, and the expert's iterator with it."""
         await self._chunks.aclose()
+
+
+def marked(chunks: Iterator[T], *, late: bool) -> Iterator[tuple[T, bool]]:
+    """Yield every chunk, and whether the record of the dispatch belongs to it.
+
+    Args:
+        chunks: of a stream.
+        late: whether that is the last chunk in place of the first, see `Stream.is_checked_late`.
+    """
+    if not late:
+        is_first = True
+        for chunk in chunks:
+            yield chunk, is_first
+            is_first = False
+        return
+    held = next(chunks, END)
+    for chunk in chunks:
+        yield held, False
+        held = chunk
+    if held is not END:
+        yield held, True
+
+
+async def amarked(chunks: AsyncIterator[T], *, late: bool) -> AsyncIterator[tuple[T, bool]]:
+    """Do what `marked` does."""
+    if not late:
+        is_first = True
+        async for chunk in chunks:
+            yield chunk, is_first
+            is_first = False
+        return
+    held = await anext(chunks, END)
+    async for chunk in chunks:
+        yield held, False
+        held = chunk
+    if held is not END:
+        yield held, True
 
 
 async def _agenerate(failover: Failover[list[T]], call: Opening[T]) -> AsyncGenerator[T, None]:
