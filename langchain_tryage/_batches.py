@@ -19,7 +19,7 @@ Answer = tuple[Any, DispatchedDecision] | BaseException
 
 
 class Batch:
-    """The inputs that could be decided on, and their places among all.
+    """The inputs that were planned, and their places among all inputs.
 
     Args:
         plans: a plan or an error for each input.
@@ -30,7 +30,7 @@ class Batch:
 
     def __init__(
         self,
-        plans: Sequence[Plan[Any] | Exception],
+        plans: Sequence[Plan | Exception],
         run_managers: Sequence[Any],
         configs: Sequence[RunnableConfig],
         child: Child,
@@ -44,11 +44,12 @@ class Batch:
         self._child = child
 
     def dispatch(self, binding: Binding[Expert], kwargs: Mapping[str, Any]) -> list[Answer]:
-        """Call the experts; what fails goes on to its next expert."""
+        """Call the experts; an input that fails goes to its next expert."""
 
         def call(name: str, expert: Expert, rows: list[int]) -> list[Any]:
-            given = [self._plans[row].input for row in rows]
-            return expert.batch(given, self._children(name, rows), return_exceptions=True, **kwargs)
+            inputs = [self._plans[row].input for row in rows]
+            configs = self._children(name, rows)
+            return expert.batch(inputs, configs, return_exceptions=True, **kwargs)
 
         if not self._at_once:
             return binding.dispatch_batch(self._decisions, call)
@@ -59,10 +60,9 @@ class Batch:
         """Do what `dispatch` does, without blocking."""
 
         async def call(name: str, expert: Expert, rows: list[int]) -> list[Any]:
-            given = [self._plans[row].input for row in rows]
-            return await expert.abatch(
-                given, self._children(name, rows), return_exceptions=True, **kwargs
-            )
+            inputs = [self._plans[row].input for row in rows]
+            configs = self._children(name, rows)
+            return await expert.abatch(inputs, configs, return_exceptions=True, **kwargs)
 
         return await binding.adispatch_batch(self._decisions, call, at_once=self._at_once)
 
@@ -82,16 +82,17 @@ class Batch:
     def _at_once(self) -> bool:
         """Whether experts may run side by side without breaking `max_concurrency`.
 
-        Each expert keeps the bound for itself, so together they keep it only where it is no
-        smaller than the batch.
+        Each expert keeps the bound by itself, so together they keep it only if it is at least the
+        size of the batch.
         """
         bound = self._configs[0].get("max_concurrency")
         experts = {decision.expert for decision in self._decisions}
         return len(experts) > 1 and (bound is None or bound >= len(self._plans))
 
     def _children(self, name: str, rows: list[int]) -> list[RunnableConfig]:
-        places = [self._places[row] for row in rows]
+        """Return the configs of an expert's runs."""
+        places = [(self._places[row], self._decisions[row]) for row in rows]
         return [
             self._child(self._configs[place], self._run_managers[place], decision, name)
-            for place, decision in zip(places, [self._decisions[row] for row in rows], strict=True)
+            for place, decision in places
         ]

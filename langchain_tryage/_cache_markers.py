@@ -1,4 +1,4 @@
-"""Marks of a vendor's prompt cache, which other vendors refuse."""
+"""Prompt-cache markers of one vendor, which other vendors refuse."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from langchain_core.tools import BaseTool
 
 _SETTINGS = ("cache_control", "prompt_cache_key", "prompt_cache_retention", "cachedContent")
 _HEADERS = ("x-session-affinity",)
-_BLOCK_MARKS = ("cache_control", "cachePoint")
+_BLOCK_MARKERS = ("cache_control", "cachePoint")
 _INSIDE = ("extras", "metadata")
 
 
 def without_foreign_markers(request: ModelRequest[Any], model: BaseChatModel) -> ModelRequest[Any]:
-    """Return the request for another model, without cache marks where its vendor is another.
+    """Return the request, without cache markers if the model is of another vendor.
 
-    Middleware outside of the router's marks requests for the agent's own model.
+    Middleware that runs before the router's may have marked it for the agent's own model.
 
     Args:
         request: as the agent made it, for its own model.
-        model: the one that will be called.
+        model: the one to call.
     """
     if _vendor(request.model) == _vendor(model):
         return request
@@ -41,29 +41,28 @@ def _vendor(model: BaseChatModel) -> str:
     return model._get_ls_params().get("ls_provider", model._llm_type)
 
 
-def _unmarked(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop the marks of a block or tool; a tool's own parameters may bear any name."""
+def _without_markers(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop the markers of a block or tool; a tool's own parameters keep their names."""
     return {
-        key: _unmarked(inner) if key in _INSIDE and isinstance(inner, Mapping) else inner
+        key: _without_markers(inner) if key in _INSIDE and isinstance(inner, Mapping) else inner
         for key, inner in value.items()
-        if key not in _BLOCK_MARKS
+        if key not in _BLOCK_MARKERS
     }
 
 
 def _message(message: BaseMessage) -> Any:
     if not isinstance(message.content, list):
         return message
-    blocks = [_unmarked(block) if isinstance(block, dict) else block for block in message.content]
-    blocks = [block for block in blocks if block != {}]
-    return message.model_copy(update={"content": blocks})
+    blocks = (_without_markers(b) if isinstance(b, dict) else b for b in message.content)
+    return message.model_copy(update={"content": [block for block in blocks if block != {}]})
 
 
 def _tool(tool: Any) -> Any:
     if isinstance(tool, BaseTool):
         if not tool.extras:
             return tool
-        return tool.model_copy(update={"extras": _unmarked(tool.extras) or None})
-    return _unmarked(tool)
+        return tool.model_copy(update={"extras": _without_markers(tool.extras) or None})
+    return _without_markers(tool)
 
 
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""Calls of a chat model inside a run that is already open.
+"""Chat models and text models as experts, called inside a run that is already open.
 
 `BaseChatModel.invoke` would open a second run: tokens would count twice and stream twice. Its
 `_generate_with_cache` is called instead, which keeps the model's cache and rate limiter; for
 streams, where the model's public method holds the rate limiter, it is acquired here.
+`BaseLLM.generate` holds the cache and opens the run; so the cache is read here, under the key
+that a direct call of the model uses, and the model's own `_generate` and `_stream` are called.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from langchain_core.language_models import BaseChatModel, BaseLLM
+from langchain_core.language_models import BaseChatModel, BaseLanguageModel, BaseLLM
 from langchain_core.language_models.llms import (
     aget_prompts,
     aupdate_cache,
@@ -42,22 +44,22 @@ class ChatExpert:
 
     Args:
         name: what errors call it.
-        given: a chat model, one with bound arguments, or a ``"provider:model"`` string, of which
-            the model is made when it is first needed.
+        expert: a chat model, one with bound arguments, or a ``"provider:model"`` string, of
+            which the model is made when it is first needed.
 
     Raises:
         TypeError: it is something else, or carries a config, which a call inside an open run
             cannot honour.
     """
 
-    def __init__(self, name: str, given: Any) -> None:
+    def __init__(self, name: str, expert: Any) -> None:
         self.name = name
         self._model: BaseChatModel | str
         self.kwargs: dict[str, Any] = {}
-        if isinstance(given, str):
-            self._model = given
+        if isinstance(expert, str):
+            self._model = expert
         else:
-            self._model, self.kwargs = _unwrap(name, given)
+            self._model, self.kwargs = _chat_model(name, expert)
 
     @cached_property
     def model(self) -> BaseChatModel:
@@ -68,7 +70,7 @@ class ChatExpert:
             MissingExtraError: a package that it needs is not installed.
         """
         model = self._model
-        return _made(self.name, model) if isinstance(model, str) else model
+        return _init_model(self.name, model) if isinstance(model, str) else model
 
     def generate(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -94,11 +96,11 @@ class ChatExpert:
             return
         if model.rate_limiter is not None:
             model.rate_limiter.acquire(blocking=True)
-        shown = _shown(model)
+        formatted = _chunk_format(model)
         chunks = present(self.name, model._stream(messages, **arguments))
         try:
             for chunk in chunks:
-                yield shown(chunk)
+                yield formatted(chunk)
         finally:
             close(chunks)
 
@@ -112,30 +114,30 @@ class ChatExpert:
             return
         if model.rate_limiter is not None:
             await model.rate_limiter.aacquire(blocking=True)
-        shown = _shown(model)
+        formatted = _chunk_format(model)
         chunks = present(self.name, model._astream(messages, **arguments))
         try:
             async for chunk in chunks:
-                yield shown(chunk)
+                yield formatted(chunk)
         finally:
-            # Not when the garbage collector comes by: it may hold a connection.
+            # Now, not at garbage collection: it may hold a connection.
             await aclose(chunks)
 
     def _whole(
         self, model: BaseChatModel, messages: list[BaseMessage], arguments: dict[str, Any]
     ) -> ChatResult:
-        with answering(self.name):
+        with none_is_an_error(self.name):
             result = model._generate_with_cache(messages, **arguments)
-        return self._answered(result)
+        return self._checked(result)
 
     async def _awhole(
         self, model: BaseChatModel, messages: list[BaseMessage], arguments: dict[str, Any]
     ) -> ChatResult:
-        with answering(self.name):
+        with none_is_an_error(self.name):
             result = await model._agenerate_with_cache(messages, **arguments)
-        return self._answered(result)
+        return self._checked(result)
 
-    def _answered(self, result: ChatResult) -> ChatResult:
+    def _checked(self, result: ChatResult) -> ChatResult:
         if not result.generations:
             raise nothing(self.name)
         return result
@@ -144,97 +146,12 @@ class ChatExpert:
         self, stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> tuple[BaseChatModel, dict[str, Any]]:
         """Return the model and the arguments of a call, its tools converted by the model itself."""
-        model, asked = self.model, dict(kwargs)
-        tools = asked.pop("tools", None)
-        if tools or (tools is not None and "response_format" in asked):
-            model, asked = _unwrap(self.name, model.bind_tools(originals(tools), **asked))
-        return model, with_stop(stop, self.kwargs, asked)
-
-
-def with_stop(
-    stop: list[str] | None, bound: Mapping[str, Any], given: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Join the arguments of a call and those bound to its model; the call's are the stronger."""
-    arguments = {"stop": None, **bound, **given}
-    return arguments if stop is None else {**arguments, "stop": stop}
-
-
-@contextmanager
-def answering(name: str) -> Iterator[None]:
-    """Tell a model that returned None; LangChain looks for the generations of that.
-
-    Raises:
-        ExpertError: it did.
-    """
-    try:
-        yield
-    except AttributeError as error:
-        if error.obj is None and error.name == "generations":
-            raise nothing(name) from error
-        raise
-
-
-def _unwrap(name: str, given: Any) -> tuple[BaseChatModel, dict[str, Any]]:
-    kwargs: dict[str, Any] = {}
-    model = given
-    while isinstance(model, RunnableBinding) and not isinstance(model, BaseChatModel):
-        if any(model.config.values()) or model.config_factories:
-            raise TypeError(
-                f"expert {name!r} carries a config; ChatTryage calls experts inside its own "
-                "run. Pass the config to ChatTryage, or use TryageRouter"
-            )
-        kwargs = {**model.kwargs, **kwargs}
-        model = model.bound
-    if not isinstance(model, BaseChatModel):
-        wanted = "ChatTryage takes chat models, TryageRouter takes any runnable"
-        raise wrong_expert(name, given, wanted)
-    return model, {key: kwargs[key] for key in kwargs if key not in _TRACING}
-
-
-def _made(name: str, model: str) -> BaseChatModel:
-    try:
-        from langchain.chat_models import init_chat_model
-    except ImportError as error:
-        raise missing_extra("langchain", f"expert {name!r}, given as {model!r},") from error
-    told = f"expert {name!r}: LangChain cannot make a chat model of {model!r}"
-    try:
-        return init_chat_model(model)
-    except ImportError as error:
-        raise MissingExtraError(f"{told}: {error}") from error
-    # Every vendor's client raises errors of its own, e.g. for an absent key.
-    except Exception as error:
-        raise ExpertError(f"{told}: {describe_error(error)}") from error
-
-
-def _shown(model: BaseChatModel) -> Callable[[ChatGenerationChunk], ChatGenerationChunk]:
-    """Return what makes a stream's chunks those of the model's public method."""
-    return _Blocks() if model.output_version == "v1" else lambda chunk: chunk
-
-
-class _Blocks:
-    """Writes a stream's content as blocks, numbered as `BaseChatModel.stream` does."""
-
-    def __init__(self) -> None:
-        self._number = -1
-        self._kind = ""
-
-    def __call__(self, chunk: ChatGenerationChunk) -> ChatGenerationChunk:
-        blocks: list[Any] = chunk.message.content_blocks
-        for block in blocks:
-            if block["type"] != self._kind:
-                self._kind = block["type"]
-                self._number += 1
-            block.setdefault("index", self._number)
-        metadata = {**chunk.message.response_metadata, "output_version": "v1"}
-        update = {"content": blocks, "response_metadata": metadata}
-        return chunk.model_copy(update={"message": chunk.message.model_copy(update=update)})
-
-
-def _as_chunk(result: ChatResult) -> ChatGenerationChunk:
-    generation: ChatGeneration = result.generations[0]
-    fields = generation.message.model_dump(exclude={"type"})
-    message = AIMessageChunk(**fields, chunk_position="last")
-    return ChatGenerationChunk(message=message, generation_info=generation.generation_info)
+        model, arguments = self.model, dict(kwargs)
+        tools = arguments.pop("tools", None)
+        if tools or (tools is not None and "response_format" in arguments):
+            bound = model.bind_tools(originals(tools), **arguments)
+            model, arguments = _chat_model(self.name, bound)
+        return model, with_stop(stop, self.kwargs, arguments)
 
 
 class TextExpert(NamedTuple):
@@ -245,30 +162,20 @@ class TextExpert(NamedTuple):
     name: str
 
     @classmethod
-    def of(cls, name: str, given: Any) -> TextExpert:
+    def of(cls, name: str, expert: Any) -> TextExpert:
         """Unwrap a text model, or one with bound arguments.
 
         Raises:
             TypeError: it is something else, or carries a config, which a call inside an open run
                 cannot honour.
         """
-        kwargs: dict[str, Any] = {}
-        model = given
-        while isinstance(model, RunnableBinding):
-            if any(model.config.values()) or model.config_factories:
-                raise TypeError(
-                    f"expert {name!r} carries a config; TryageLLM calls experts inside its own "
-                    "run. Pass the config to TryageLLM, or use TryageRouter"
-                )
-            kwargs = {**model.kwargs, **kwargs}
-            model = model.bound
+        model, kwargs = unwrap(name, expert, "TryageLLM")
         if not isinstance(model, BaseLLM):
-            raise wrong_expert(
-                name,
-                given,
+            wanted = (
                 "TryageLLM takes text models, ChatTryage takes chat models, TryageRouter takes "
-                "any runnable",
+                "any runnable"
             )
+            raise wrong_expert(name, expert, wanted)
         return cls(model, kwargs, name)
 
     def generate(
@@ -276,30 +183,30 @@ class TextExpert(NamedTuple):
     ) -> LLMResult:
         """Answer prompts, through the model's cache."""
         model = self.model
-        given = with_stop(stop, self.kwargs, kwargs)
-        params = self._params(given["stop"])
-        found, key, rows, missing = get_prompts(params, prompts, model.cache)
+        arguments = with_stop(stop, self.kwargs, kwargs)
+        params = self._params(arguments["stop"])
+        answers, key, rows, missing = get_prompts(params, prompts, model.cache)
         output: dict[str, Any] | None = {}
         if missing:
-            with answering(self.name):
-                made = model._generate(missing, **given)
-                output = update_cache(model.cache, found, key, rows, made, prompts)
-        return LLMResult(generations=[found[i] for i in range(len(prompts))], llm_output=output)
+            with none_is_an_error(self.name):
+                result = model._generate(missing, **arguments)
+                output = update_cache(model.cache, answers, key, rows, result, prompts)
+        return LLMResult(generations=[answers[i] for i in range(len(prompts))], llm_output=output)
 
     async def agenerate(
         self, prompts: list[str], stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> LLMResult:
         """Answer prompts, through the model's cache."""
         model = self.model
-        given = with_stop(stop, self.kwargs, kwargs)
-        params = self._params(given["stop"])
-        found, key, rows, missing = await aget_prompts(params, prompts, model.cache)
+        arguments = with_stop(stop, self.kwargs, kwargs)
+        params = self._params(arguments["stop"])
+        answers, key, rows, missing = await aget_prompts(params, prompts, model.cache)
         output: dict[str, Any] | None = {}
         if missing:
-            with answering(self.name):
-                made = await model._agenerate(missing, **given)
-                output = await aupdate_cache(model.cache, found, key, rows, made, prompts)
-        return LLMResult(generations=[found[i] for i in range(len(prompts))], llm_output=output)
+            with none_is_an_error(self.name):
+                result = await model._agenerate(missing, **arguments)
+                output = await aupdate_cache(model.cache, answers, key, rows, result, prompts)
+        return LLMResult(generations=[answers[i] for i in range(len(prompts))], llm_output=output)
 
     def stream(
         self, prompt: str, stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -337,3 +244,107 @@ class TextExpert(NamedTuple):
             raise nothing(self.name)
         generation = generations[0]
         return GenerationChunk(text=generation.text, generation_info=generation.generation_info)
+
+
+def chat_pipeline(runtime: Any, expert: Any) -> ChatExpert:
+    """Return one of the library's own Hugging Face pipelines, as a chat model."""
+    from langchain_tryage.pipelines import ChatTryagePipeline
+
+    return ChatExpert(expert.name, ChatTryagePipeline(runtime=runtime, expert=expert.name))
+
+
+def with_stop(
+    stop: list[str] | None, bound: Mapping[str, Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Join the arguments of a call and those bound to its model; the call's win."""
+    arguments = {"stop": None, **bound, **kwargs}
+    return arguments if stop is None else {**arguments, "stop": stop}
+
+
+@contextmanager
+def none_is_an_error(name: str) -> Iterator[None]:
+    """Turn the error that LangChain makes of a model's None into an `ExpertError`."""
+    try:
+        yield
+    except AttributeError as error:
+        if error.obj is None and error.name == "generations":
+            raise nothing(name) from error
+        raise
+
+
+def unwrap(name: str, expert: Any, owner: str) -> tuple[Any, dict[str, Any]]:
+    """Return a model, and the call arguments that were bound to it.
+
+    Args:
+        name: what errors call the expert.
+        expert: a model, or a binding of one.
+        owner: the class that calls it.
+
+    Raises:
+        TypeError: it carries a config, which a call inside an open run cannot honour.
+    """
+    kwargs: dict[str, Any] = {}
+    model = expert
+    while isinstance(model, RunnableBinding) and not isinstance(model, BaseLanguageModel):
+        if any(model.config.values()) or model.config_factories:
+            raise TypeError(
+                f"expert {name!r} carries a config; {owner} calls experts inside its own run. "
+                f"Pass the config to {owner}, or use TryageRouter"
+            )
+        kwargs = {**model.kwargs, **kwargs}
+        model = model.bound
+    return model, kwargs
+
+
+def _chat_model(name: str, expert: Any) -> tuple[BaseChatModel, dict[str, Any]]:
+    model, kwargs = unwrap(name, expert, "ChatTryage")
+    if not isinstance(model, BaseChatModel):
+        wanted = "ChatTryage takes chat models, TryageRouter takes any runnable"
+        raise wrong_expert(name, expert, wanted)
+    return model, {key: kwargs[key] for key in kwargs if key not in _TRACING}
+
+
+def _init_model(name: str, model: str) -> BaseChatModel:
+    try:
+        from langchain.chat_models import init_chat_model
+    except ImportError as error:
+        raise missing_extra("langchain", f"expert {name!r}, given as {model!r},") from error
+    failure = f"expert {name!r}: LangChain cannot make a chat model of {model!r}"
+    try:
+        return init_chat_model(model)
+    except ImportError as error:
+        raise MissingExtraError(f"{failure}: {error}") from error
+    # Every vendor's client raises errors of its own, e.g. for an absent key.
+    except Exception as error:
+        raise ExpertError(f"{failure}: {describe_error(error)}") from error
+
+
+def _chunk_format(model: BaseChatModel) -> Callable[[ChatGenerationChunk], ChatGenerationChunk]:
+    """Return what turns chunks of `_stream` into those of the model's `stream`."""
+    return _Blocks() if model.output_version == "v1" else lambda chunk: chunk
+
+
+class _Blocks:
+    """Writes a stream's content as blocks, numbered as `BaseChatModel.stream` does."""
+
+    def __init__(self) -> None:
+        self._number = -1
+        self._kind = ""
+
+    def __call__(self, chunk: ChatGenerationChunk) -> ChatGenerationChunk:
+        blocks: list[Any] = chunk.message.content_blocks
+        for block in blocks:
+            if block["type"] != self._kind:
+                self._kind = block["type"]
+                self._number += 1
+            block.setdefault("index", self._number)
+        metadata = {**chunk.message.response_metadata, "output_version": "v1"}
+        update = {"content": blocks, "response_metadata": metadata}
+        return chunk.model_copy(update={"message": chunk.message.model_copy(update=update)})
+
+
+def _as_chunk(result: ChatResult) -> ChatGenerationChunk:
+    generation: ChatGeneration = result.generations[0]
+    fields = generation.message.model_dump(exclude={"type"})
+    message = AIMessageChunk(**fields, chunk_position="last")
+    return ChatGenerationChunk(message=message, generation_info=generation.generation_info)

@@ -1,4 +1,4 @@
-"""What the routing classes have in common: their fields, and the binding made of these."""
+"""What the routing classes have in common: constructor fields, saved form, token counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from langchain_core.messages import BaseMessage, get_buffer_string
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
 from langchain_tryage._inputs import TextSource
-from langchain_tryage._plans import GOALS_SPEC
+from langchain_tryage._plans import GOALS_SPEC, Planner
 from tryage import Router
 from tryage.binding import (
     LAST_MESSAGE,
@@ -35,7 +35,7 @@ class Routed(DecidingModel):
     text_from: Any = LAST_MESSAGE
 
     _ignored: ClassVar[tuple[str, ...]] = ()
-    """Arguments that are taken though they are not fields."""
+    """Arguments that are accepted though they are not fields."""
 
     def __init__(
         self,
@@ -47,25 +47,25 @@ class Routed(DecidingModel):
         check_arguments(type(self).__name__, options, known)
         fields: dict[str, Any] = {"router": router, "experts": experts, **options}
         super().__init__(**self._checked(fields))
-        # What cannot work is reported here, not at the first call.
+        # Made now, so that an argument that cannot work is an error here, not at the first call.
         _ = self._source, self._binding
-        self._made()
 
     @classmethod
     def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        """Return the fields, after what a class has to say about them."""
+        """Return the fields as a class keeps them, after its own checks."""
         return fields
-
-    def _made(self) -> None:
-        """Do what a new object of a class has to do besides."""
 
     @property
     def _source(self) -> TextSource:
-        return TextSource(flags_from=self.flags_from, text_from=self.text_from)
+        return TextSource(getattr(self, "key", None), self.flags_from, self.text_from)
+
+    @property
+    def _planner(self) -> Planner:
+        return Planner(self._binding, self._source)
 
 
 class RoutedModel(Routed, DispatchingModel):
-    """A language model that routes: what it tells of itself, and how it counts tokens."""
+    """A language model that routes: its name for tracers, its token counts."""
 
     if TYPE_CHECKING:  # a field of LangChain's model classes
         custom_get_token_ids: Callable[[str], list[int]] | None
@@ -86,7 +86,7 @@ class RoutedModel(Routed, DispatchingModel):
         return {"router": self._label, "experts": experts}
 
     def get_num_tokens(self, text: str) -> int:
-        """Return the most tokens that any expert counts in a text: who reads it is not decided."""
+        """Return the most tokens that any expert counts in a text; any of them may read it."""
         if self.custom_get_token_ids is not None:
             return len(self.custom_get_token_ids(text))
         return max(model.get_num_tokens(text) for model in self._models)
@@ -98,14 +98,14 @@ class RoutedModel(Routed, DispatchingModel):
         if self.custom_get_token_ids is not None:
             texts = (get_buffer_string([message]) for message in messages)
             return sum(self.get_num_tokens(text) for text in texts)
-        told = {} if tools is None else {"tools": tools}
-        return max(model.get_num_tokens_from_messages(messages, **told) for model in self._models)
+        kwargs = {} if tools is None else {"tools": tools}
+        return max(model.get_num_tokens_from_messages(messages, **kwargs) for model in self._models)
 
     def get_token_ids(self, text: str) -> list[int]:
-        """Return the tokens of a text, if the caller said how they are counted.
+        """Return the tokens of a text, by `custom_get_token_ids`.
 
         Raises:
-            NotImplementedError: nobody said it, and each expert has a tokenizer of its own.
+            NotImplementedError: it is not set, and each expert has a tokenizer of its own.
         """
         if self.custom_get_token_ids is None:
             raise NotImplementedError(
@@ -125,19 +125,20 @@ class RoutedModel(Routed, DispatchingModel):
 
 
 _PLAIN = (str, int, float, bool, type(None))
+"""Types that are saved as they are."""
 
 
 class Saved(Serializable):
-    """Saved by `langchain_core.load.dumps` if the router is a folder or bundled, by its name.
+    """Can be saved by `langchain_core.load.dumps`, with its router given by folder or name.
 
-    A router in memory has to be written by `Router.save_pretrained` first. Experts can be saved
-    if LangChain can save them; functions, goals and policies cannot. What cannot be saved is
-    written as LangChain does it: `load` then says so.
+    Write a router in memory by `Router.save_pretrained` first. Experts are saved if LangChain can
+    save them; functions, goals and policies are not. An object that cannot be saved is written as
+    LangChain's note of that, which `load` refuses.
     """
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """Whether there is a saved form; each object's own parts decide about it."""
+        """True; whether one object can be saved depends on its fields."""
         return True
 
     def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
@@ -146,7 +147,7 @@ class Saved(Serializable):
         if saved["type"] != "constructor":
             return saved
         saved["kwargs"] = {
-            name: _named(value)
+            name: _without_path(value)
             for name, value in saved["kwargs"].items()
             if try_neq_default(value, name, self)
         }
@@ -155,7 +156,7 @@ class Saved(Serializable):
         return saved
 
 
-def _named(value: Any) -> Any:
+def _without_path(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
@@ -173,6 +174,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def inspected(function: F) -> F:
-    """Keep a function's signature with it: to find it takes a third of a decision's time."""
+    """Keep a function's signature with it, which LangChain asks for at every call.
+
+    Working it out takes a third of a decision's time.
+    """
     function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return function

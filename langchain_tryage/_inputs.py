@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from langchain_core.messages import (
     AIMessage,
@@ -21,6 +21,7 @@ from tryage.binding import (
     Change,
     FlagsFrom,
     check_flags_from,
+    flag_mode,
     own_text,
     strip_own,
 )
@@ -32,13 +33,30 @@ TextFrom = Literal["last_message", "system_and_last"] | int
 
 SYSTEM_AND_LAST: Literal["system_and_last"] = "system_and_last"
 
-_TOLD_OF_MESSAGES = (AttributeError, KeyError, NotImplementedError, TypeError, ValueError)
+_NO_MESSAGES = (AttributeError, KeyError, NotImplementedError, TypeError, ValueError)
 """What LangChain raises where it cannot make messages of something."""
+
+WithoutFlags = Callable[[str], str]
+"""Returns a text without its flags."""
+
+
+class Reading(NamedTuple):
+    """What is routed of one input.
+
+    Attributes:
+        text: what the router reads.
+        flags_act: whether the text is the user's own, so that its flags act.
+        stripped: other texts of the input → these without flags, as far as they were needed.
+    """
+
+    text: str
+    flags_act: bool
+    stripped: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class TextSource:
-    """Finds the routed text of an input.
+    """Finds the routed text of an input, and takes flags off it.
 
     Attributes:
         key: for dicts, the key of what is routed.
@@ -78,45 +96,56 @@ class TextSource:
                 "the user's flags is the one that is routed"
             )
 
-    def read(self, given: Any) -> tuple[str, bool]:
-        """Return the text to route, and whether its flags act.
+    def read(self, value: Any) -> Reading:
+        """Read the text to route off an input.
 
         Raises:
             PromptError: the input holds no such text.
         """
         if callable(self.flags_from):
-            return own_text(self.flags_from, given), True
-        part = self._part(given)
+            return Reading(own_text(self.flags_from, value), True)
+        part = self._part(value)
         if isinstance(part, str):
-            return part, self.flags_from is not None
+            return Reading(part, self.flags_from is not None)
         messages = _messages(part)
         message = routed_message(messages)
-        own = self.flags_from is not None and isinstance(message, HumanMessage)
+        flags_act = self.flags_from is not None and isinstance(message, HumanMessage)
         before = self._before(messages, message)
         # The flags of other messages are not this call's: routing does not see them.
-        texts = [parse(text).prompt for text in before] if own else before
-        return "\n\n".join([*texts, _text(message)]), own
+        stripped = {text: parse(text).prompt for text in before} if flags_act else {}
+        texts = [stripped.get(text, text) for text in before]
+        return Reading("\n\n".join([*texts, _text(message)]), flags_act, stripped)
 
-    def strip(self, given: Any, decision: Decision) -> Any:
+    def strip(self, value: Any, reading: Reading, decision: Decision) -> Any:
         """Return the input without the user's flags; the input itself stays as it is.
 
         Args:
-            given: the input.
-            decision: what was decided on its text.
+            value: the input.
+            reading: of the input.
+            decision: what was decided on the routed text.
 
         Raises:
             PromptError: the text that a function read is not part of the input.
         """
         if self.flags_from is None:
-            return given
+            return value
         if callable(self.flags_from):
-            return strip_own(self.flags_from, given, decision.prompt, _rewrite)
-        part = self._part(given)
-        stripped = _strip_part(part)
-        if stripped is part:
-            return given
+            return strip_own(self.flags_from, value, decision.prompt, _rewrite)
+        stripped = dict(reading.stripped)
+        # Where flags are passed on, the router leaves those of the text alone.
+        if reading.flags_act and flag_mode(True) == "warn":
+            stripped[reading.text] = decision.prompt
+
+        def without_flags(text: str) -> str:
+            """Return the text without flags; no text is parsed twice."""
+            return stripped[text] if text in stripped else parse(text).prompt
+
+        part = self._part(value)
+        part_stripped = _strip_part(part, without_flags)
+        if part_stripped is part:
+            return value
         key = self._key
-        return stripped if key is None else {**given, key: stripped}
+        return part_stripped if key is None else {**value, key: part_stripped}
 
     def _before(self, messages: Sequence[BaseMessage], routed: BaseMessage) -> list[str]:
         """Return the texts that are routed together with the routed message."""
@@ -125,35 +154,29 @@ class TextSource:
             return []
         place = next(i for i, message in enumerate(messages) if message is routed)
         kinds = (HumanMessage, AIMessage) if isinstance(wanted, int) else (SystemMessage,)
-        told = [_text(m) for m in messages[:place] if isinstance(m, kinds)]
-        told = [text for text in told if text.strip()]
-        return told[max(0, len(told) - wanted + 1) :] if isinstance(wanted, int) else told
+        texts = [_text(m) for m in messages[:place] if isinstance(m, kinds)]
+        texts = [text for text in texts if text.strip()]
+        return texts[max(0, len(texts) - wanted + 1) :] if isinstance(wanted, int) else texts
 
     @property
     def _key(self) -> str | None:
         named = self.flags_from
         return self.key or (named if isinstance(named, str) and named != LAST_MESSAGE else None)
 
-    def _part(self, given: Any) -> Any:
+    def _part(self, value: Any) -> Any:
+        """Return the part of an input that is routed."""
         key = self._key
-        if not isinstance(given, Mapping):
+        if not isinstance(value, Mapping):
             if key is not None:
-                raise PromptError(f"key={key!r} needs a dict, found {type(given).__name__}")
-            return given
-        found = ", ".join(map(repr, given))
+                raise PromptError(f"key={key!r} needs a dict, found {type(value).__name__}")
+            return value
+        keys = ", ".join(map(repr, value))
         if key is None:
-            raise PromptError(f"the input is a dict; say with key= which text to route: {found}")
-        if key not in given:
-            hint = did_you_mean(key, map(str, given)) or f" It has: {found}."
+            raise PromptError(f"the input is a dict; say with key= which text to route: {keys}")
+        if key not in value:
+            hint = did_you_mean(key, map(str, value)) or f" It has: {keys}."
             raise PromptError(f"the input has no key {key!r}.{hint}")
-        return given[key]
-
-
-def strip_messages(messages: Sequence[BaseMessage]) -> Sequence[BaseMessage]:
-    """Return the messages with the flags of the user's taken off; themselves if there are none."""
-    stripped = [_strip_message(message) for message in messages]
-    changed = any(new is not old for new, old in zip(stripped, messages, strict=True))
-    return stripped if changed else messages
+        return value[key]
 
 
 def _messages(part: Any) -> Sequence[BaseMessage]:
@@ -168,9 +191,9 @@ def _messages(part: Any) -> Sequence[BaseMessage]:
         )
     try:
         return convert_to_messages(part)
-    except _TOLD_OF_MESSAGES as error:
-        told = str(error).partition("\n")[0]
-        raise PromptError(f"the input is no list of messages: {told}") from error
+    except _NO_MESSAGES as error:
+        reason = str(error).partition("\n")[0]
+        raise PromptError(f"the input is no list of messages: {reason}") from error
 
 
 def routed_message(messages: Sequence[BaseMessage]) -> BaseMessage:
@@ -200,40 +223,38 @@ def _block_text(block: Mapping[str, Any]) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def _strip_part(part: Any) -> Any:
+def _strip_part(part: Any, without_flags: WithoutFlags) -> Any:
+    """Return text, a prompt or messages without the user's flags; themselves if there are none."""
     if isinstance(part, str):
-        return parse(part).prompt
+        return without_flags(part)
     if isinstance(part, StringPromptValue):
-        return StringPromptValue(text=parse(part.text).prompt)
+        return StringPromptValue(text=without_flags(part.text))
     messages = _messages(part)
-    stripped = strip_messages(messages)
-    if stripped is messages:
+    stripped = [_strip_message(message, without_flags) for message in messages]
+    if all(new is old for new, old in zip(stripped, messages, strict=True)):
         return part
     if isinstance(part, BaseMessage):
         return stripped[0]
     return ChatPromptValue(messages=stripped) if isinstance(part, PromptValue) else stripped
 
 
-def _strip_message(message: BaseMessage) -> BaseMessage:
+def _strip_message(message: BaseMessage, without_flags: WithoutFlags) -> BaseMessage:
     if not isinstance(message, HumanMessage):
         return message
-    content: Any = _strip_content(message.content)
-    return (
-        message if content == message.content else message.model_copy(update={"content": content})
-    )
-
-
-def _strip_content(content: str | list[str | dict[str, Any]]) -> str | list[str | dict[str, Any]]:
+    content: Any = message.content
     if isinstance(content, str):
-        return parse(content).prompt
-    return [_strip_block(block) for block in content]
+        content = without_flags(content)
+    else:
+        content = [_strip_block(block, without_flags) for block in content]
+    unchanged = content == message.content
+    return message if unchanged else message.model_copy(update={"content": content})
 
 
-def _strip_block(block: str | dict[str, Any]) -> str | dict[str, Any]:
+def _strip_block(block: str | dict[str, Any], without_flags: WithoutFlags) -> str | dict[str, Any]:
     if isinstance(block, str):
-        return parse(block).prompt
+        return without_flags(block)
     text = _block_text(block)
-    return block if text is None else {**block, "text": parse(text).prompt}
+    return block if text is None else {**block, "text": without_flags(text)}
 
 
 def _rewrite(value: Any, change: Change) -> Any | None:

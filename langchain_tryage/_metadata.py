@@ -1,21 +1,28 @@
-"""Where a decision is told: run tags and metadata, and copies of what the expert answered."""
+"""Where the decision goes: run tags and metadata, and copies of what the expert answered."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGenerationChunk, ChatResult, Generation
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
 from tryage import Decision
+from tryage.binding import TOP
 from tryage.dispatch import DispatchedDecision
 
 M = TypeVar("M", bound=BaseMessage)
+G = TypeVar("G", bound=Generation)
 
-TOP = 5
-"""Experts of the ranking that metadata carries."""
+TAG = "expert:"
+"""How the tag begins that names a run's expert."""
+
+
+def metadata(decision: Decision) -> dict[str, Any]:
+    """Return what metadata carries of a decision, under the key ``"tryage"``."""
+    return {"tryage": decision.to_dict(top=TOP)}
 
 
 def run_config(
@@ -29,26 +36,26 @@ def run_config(
         expert: the one to name; None means the chosen one.
     """
     config = ensure_config(config)
-    tag = f"expert:{expert or decision.expert}"
+    tag = f"{TAG}{expert or decision.expert}"
     tags = config.get("tags") or []
     config["tags"] = tags if tag in tags else [*tags, tag]
-    config["metadata"] = {**(config.get("metadata") or {}), "tryage": decision.to_dict(top=TOP)}
+    config["metadata"] = {**(config.get("metadata") or {}), **metadata(decision)}
     return config
 
 
-def annotate(message: M, decision: Decision) -> M:
+def annotated_message(message: M, decision: Decision) -> M:
     """Return a copy of a message that carries the decision.
 
     A copy, because the expert's cache may hold the message itself.
     """
-    metadata = {**message.response_metadata, "tryage": decision.to_dict(top=TOP)}
-    return message.model_copy(update={"response_metadata": metadata})
+    update = {"response_metadata": {**message.response_metadata, **metadata(decision)}}
+    return message.model_copy(update=update)
 
 
 def annotated_result(result: ChatResult, decision: DispatchedDecision) -> ChatResult:
     """Return a copy of a result whose messages carry the decision."""
     generations = [
-        generation.model_copy(update={"message": annotate(generation.message, decision)})
+        generation.model_copy(update={"message": annotated_message(generation.message, decision)})
         for generation in result.generations
     ]
     return ChatResult(generations=generations, llm_output=result.llm_output)
@@ -58,4 +65,10 @@ def annotated_chunk(
     chunk: ChatGenerationChunk, decision: DispatchedDecision
 ) -> ChatGenerationChunk:
     """Return a copy of a chunk whose message carries the decision."""
-    return chunk.model_copy(update={"message": annotate(chunk.message, decision)})
+    return chunk.model_copy(update={"message": annotated_message(chunk.message, decision)})
+
+
+def annotated_text(generation: G, decision: DispatchedDecision) -> G:
+    """Return a copy of a text or of a chunk of it that carries the decision."""
+    info = {**(generation.generation_info or {}), **metadata(decision)}
+    return generation.model_copy(update={"generation_info": info})

@@ -1,4 +1,4 @@
-"""Plan a call before its run opens: goals, needs, the decision, and what the expert is sent.
+"""Plans of calls: what a call asks of the router, the decision, and the input for the expert.
 
 A plan is made once and travels through LangChain's methods as one private call argument.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from langchain_core.messages import AIMessage, BaseMessage
@@ -15,114 +15,14 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
-from langchain_tryage._experts import ChatExpert
-from langchain_tryage._inputs import TextSource
+from langchain_tryage._inputs import Reading, TextSource
 from langchain_tryage._tools import Needs, unable
 from tryage import Decision, Goals
 from tryage.binding import Binding, joined_goals
 from tryage.errors import GoalError
 
-T = TypeVar("T")
-
 PLAN = "_tryage_plan"
-"""Call argument in which a plan travels from the public methods to those that call the expert."""
-
-
-class Plan(Generic[T]):
-    """A decision, and what its expert is sent: the input without the user's flags.
-
-    LangChain writes call arguments into traces. There a plan shows the expert's name alone, since
-    the decision holds the prompt.
-
-    Attributes:
-        input: messages or text for the expert.
-        decision: on that input.
-    """
-
-    __slots__ = ("decision", "input")
-
-    def __init__(self, input: T, decision: Decision) -> None:
-        self.input = input
-        self.decision = decision
-
-    def __repr__(self) -> str:
-        return f"Plan(expert={self.decision.expert!r})"
-
-
-def take_plan(kwargs: dict[str, Any]) -> Plan[Any] | None:
-    """Take the plan out of a call's arguments, and with it what it was made from."""
-    plan: Plan[Any] | None = kwargs.pop(PLAN, None)
-    if plan is not None:
-        kwargs.pop("tryage", None)
-        kwargs.pop("model", None)
-    return plan
-
-
-@dataclass(frozen=True, slots=True)
-class ChatPlanner:
-    """Plans the calls of a chat model.
-
-    Attributes:
-        binding: decides.
-        source: finds the routed text.
-        sticky: whether to stay with the expert that answered last, as in `ChatTryage`.
-    """
-
-    binding: Binding[ChatExpert]
-    source: TextSource
-    sticky: bool | float
-
-    def plan(
-        self,
-        messages: list[BaseMessage],
-        kwargs: dict[str, Any],
-        config: RunnableConfig | None = None,
-    ) -> Plan[list[BaseMessage]]:
-        """Plan one call; the router's own arguments, `tryage` and `model`, leave `kwargs`."""
-        goals, only = kwargs.pop("tryage", None), kwargs.pop("model", None)
-        text, flags = self.source.read(messages)
-        decision = self.binding.decide(
-            text,
-            flags=flags,
-            only=only,
-            goals=call_goals(goals, config),
-            without=unable(Needs.of(messages, kwargs), self.binding),
-        )
-        return self._plan(messages, decision, only)
-
-    def plan_batch(
-        self,
-        batch: Sequence[list[BaseMessage]],
-        configs: Sequence[RunnableConfig],
-        kwargs: Mapping[str, Any],
-    ) -> list[Plan[list[BaseMessage]]] | None:
-        """Decide in one pass; None where the inputs do not all ask for the same."""
-        goals = [call_goals(kwargs.get("tryage"), config) for config in configs]
-        if any(other != goals[0] for other in goals):
-            return None
-        texts = [self.source.read(messages) for messages in batch]
-        needs = [Needs.of(messages, kwargs) for messages in batch]
-        if len({*zip((flags for _, flags in texts), needs, strict=True)}) > 1:
-            return None
-        only = kwargs.get("model")
-        decisions = self.binding.decide_batch(
-            [text for text, _ in texts],
-            flags=texts[0][1],
-            only=only,
-            goals=goals[0],
-            without=unable(needs[0], self.binding),
-        )
-        return [self._plan(*pair, only) for pair in zip(batch, decisions, strict=True)]
-
-    def _plan(
-        self, messages: list[BaseMessage], decision: Decision, only: str | None
-    ) -> Plan[list[BaseMessage]]:
-        """Take the flags off the messages, and stay with an expert where that is wanted."""
-        messages = list(self.source.strip(messages, decision))
-        if only is None and self.sticky is not False:
-            decision = stay_with(decision, last_answerer(messages), self.sticky)
-        return Plan(messages, decision)
-
+"""Call argument that carries a plan from the public methods to those that call the expert."""
 
 GOALS_KEY = "tryage_goals"
 """Where ``config["configurable"]`` holds the goals of a call."""
@@ -136,12 +36,114 @@ GOALS_SPEC = ConfigurableFieldSpec(
 )
 
 
+class Plan:
+    """The decision on one call, and the input for the expert, without the user's flags.
+
+    Tracers write call arguments down, so it shows the expert's name alone: the decision holds the
+    prompt.
+    """
+
+    __slots__ = ("decision", "input")
+
+    def __init__(self, input: Any, decision: Decision) -> None:
+        self.input = input
+        self.decision = decision
+
+    def __repr__(self) -> str:
+        return f"Plan(expert={self.decision.expert!r})"
+
+
+class Request(NamedTuple):
+    """One input, and what its call asks of the router.
+
+    Attributes:
+        input: text, a prompt, messages, or a dict that holds one of these.
+        goals: of this call.
+        only: the one expert that may answer.
+        needs: what the expert must be able to do.
+    """
+
+    input: Any
+    goals: Goals | None = None
+    only: str | None = None
+    needs: Needs = Needs()
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Decides on requests.
+
+    Attributes:
+        binding: decides.
+        source: finds the routed text.
+        sticky: whether to stay with the expert that answered last, as in `ChatTryage`.
+    """
+
+    binding: Binding[Any]
+    source: TextSource
+    sticky: bool | float = False
+
+    def plan(self, request: Request) -> Plan:
+        """Decide on a request, and take the user's flags off its input."""
+        reading, decision = self.decide(request)
+        return self._planned(request, reading, decision)
+
+    def plan_batch(self, requests: Sequence[Request]) -> list[Plan] | None:
+        """Decide in one pass; None where the requests do not all ask for the same."""
+        readings = self._alike(requests)
+        if readings is None:
+            return None
+        decisions = self._decide_alike(requests[0], readings)
+        return [
+            self._planned(*planned) for planned in zip(requests, readings, decisions, strict=True)
+        ]
+
+    def decide(self, request: Request) -> tuple[Reading, Decision]:
+        """Decide on a request; its input stays as it is."""
+        reading = self.source.read(request.input)
+        decision = self.binding.decide(
+            reading.text,
+            flags=reading.flags_act,
+            only=request.only,
+            goals=request.goals,
+            without=unable(request.needs, self.binding),
+        )
+        return reading, decision
+
+    def decide_batch(self, requests: Sequence[Request]) -> list[Decision] | None:
+        """Decide in one pass; None where the requests do not all ask for the same."""
+        readings = self._alike(requests)
+        return None if readings is None else self._decide_alike(requests[0], readings)
+
+    def _alike(self, requests: Sequence[Request]) -> list[Reading] | None:
+        first = requests[0]
+        if any(request[1:] != first[1:] for request in requests):
+            return None
+        readings = [self.source.read(request.input) for request in requests]
+        return readings if len({reading.flags_act for reading in readings}) == 1 else None
+
+    def _decide_alike(self, request: Request, readings: Sequence[Reading]) -> list[Decision]:
+        return self.binding.decide_batch(
+            [reading.text for reading in readings],
+            flags=readings[0].flags_act,
+            only=request.only,
+            goals=request.goals,
+            without=unable(request.needs, self.binding),
+        )
+
+    def _planned(self, request: Request, reading: Reading, decision: Decision) -> Plan:
+        stripped = self.source.strip(request.input, reading, decision)
+        if request.only is None and self.sticky is not False:
+            decision = stay_with(decision, last_answerer(stripped), self.sticky)
+        return Plan(stripped, decision)
+
+
 def call_goals(goals: Any, config: RunnableConfig | None) -> Goals | None:
     """Return the goals of one call.
 
     Args:
-        goals: what the call's `tryage` argument holds.
-        config: of the call, or None to see that of the run around it.
+        goals: the call's `tryage` argument.
+        config: of the call, or None for that of the run around it.
 
     Raises:
         GoalError: they are not goals.
@@ -150,36 +152,38 @@ def call_goals(goals: Any, config: RunnableConfig | None) -> Goals | None:
     return joined_goals(_as_goals(configurable.get(GOALS_KEY)), _as_goals(goals))
 
 
-def _as_goals(given: Any) -> Goals | None:
-    if given is None or isinstance(given, Goals):
-        return given
-    if isinstance(given, Mapping):
-        return Goals(**given)
-    raise GoalError(f"goals are a Goals or a mapping, found {type(given).__name__}")
+def _as_goals(value: Any) -> Goals | None:
+    if value is None or isinstance(value, Goals):
+        return value
+    if isinstance(value, Mapping):
+        return Goals(**value)
+    raise GoalError(f"goals are a Goals or a mapping, found {type(value).__name__}")
 
 
 def last_answerer(messages: Sequence[BaseMessage]) -> str | None:
     """Return the expert that wrote the last routed message of a conversation."""
     for message in reversed(messages):
         if isinstance(message, AIMessage):
-            told = message.response_metadata.get("tryage")
-            if isinstance(told, Mapping) and isinstance(told.get("answered_by"), str):
-                return str(told["answered_by"])
+            record = message.response_metadata.get("tryage")
+            if isinstance(record, Mapping) and isinstance(record.get("answered_by"), str):
+                return str(record["answered_by"])
     return None
 
 
-def stay_with(decision: Decision, name: str | None, margin: bool | float) -> Decision:
-    """Return the decision that stays with an expert, if it may answer and costs little enough.
+def stay_with(decision: Decision, expert: str | None, margin: bool | float) -> Decision:
+    """Return the decision for an expert, if it is eligible and costs little enough.
 
     Args:
         decision: what the router chose.
-        name: the expert to stay with.
+        expert: the one to stay with; None follows the decision.
         margin: how far its total may lie above the lowest, in units of loss; True means any
             distance, False none at all.
     """
-    if name is None or name == decision.expert or margin is False or name not in decision.names:
+    if expert is None or expert == decision.expert or margin is False:
         return decision
-    lost = decision.totals[decision.names.index(name)] - np.min(decision.totals)
-    if not np.isfinite(lost) or (margin is not True and lost > margin):
+    if expert not in decision.names:
         return decision
-    return replace(decision, expert=name)
+    excess = decision.totals[decision.names.index(expert)] - np.min(decision.totals)
+    if not np.isfinite(excess) or (margin is not True and excess > margin):
+        return decision
+    return replace(decision, expert=expert)

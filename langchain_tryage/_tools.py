@@ -1,4 +1,4 @@
-"""Tools that are bound before an expert is chosen, and what an expert must be able to do."""
+"""Tools bound before an expert is chosen, and what a call requires of an expert."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ _INPUTS = {
     "video": "video",
     "file": "pdf",
 }
-"""Type of a content block → what an expert must read."""
+"""Type of a content block → input modality."""
 
 _NOT_COMMON = ("last_updated", "name", "open_weights", "release_date", "status")
-"""What a profile says of one model, and cannot say of many."""
+"""Keys of a profile that describe one model alone."""
 
 
 class NeutralTool(dict[str, Any]):
-    """A tool as it was given, that looks like OpenAI's form of it.
+    """A tool in OpenAI's form, which tracers, caches and LangGraph read, with its original.
 
-    Tracers, caches and LangGraph read the form; the chosen expert converts the original itself.
+    The chosen expert converts the original itself.
     """
 
     original: Any
 
     @classmethod
-    def of(cls, given: Any) -> NeutralTool:
-        """Wrap a tool, a function, a schema, or a tool that only its vendor knows."""
-        if isinstance(given, NeutralTool):
-            return given
+    def of(cls, original: Any) -> NeutralTool:
+        """Wrap a tool, a function, a schema, or a vendor's own tool."""
+        if isinstance(original, NeutralTool):
+            return original
         try:
-            tool = cls(convert_to_openai_tool(given))
+            tool = cls(convert_to_openai_tool(original))
         except ValueError:
-            if not isinstance(given, Mapping):
+            if not isinstance(original, Mapping):
                 raise
-            tool = cls(given)
-        tool.original = given
+            tool = cls(original)
+        tool.original = original
         return tool
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -55,18 +55,18 @@ class NeutralTool(dict[str, Any]):
 
 
 def originals(tools: Iterable[Any]) -> list[Any]:
-    """Return tools as they were given to `bind_tools`."""
+    """Return the originals of tools given to `bind_tools`."""
     return [tool.original if isinstance(tool, NeutralTool) else tool for tool in tools]
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What one call needs of an expert, beyond answering text.
+    """What one call requires of an expert, beyond answering text.
 
     Attributes:
-        tools: it is given tools.
-        tool_choice: it must call one.
-        inputs: other kinds of content to read: ``"image"``, ``"audio"``, ``"video"``, ``"pdf"``.
+        tools: the call has tools.
+        tool_choice: the expert must call one.
+        inputs: modalities to read besides text: ``"image"``, ``"audio"``, ``"video"``, ``"pdf"``.
     """
 
     tools: bool = False
@@ -75,9 +75,9 @@ class Needs:
 
     @classmethod
     def of(cls, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> Needs:
-        """Read the needs of a call from its messages and arguments."""
+        """Read them off a call's messages and arguments."""
         tools = bool(kwargs.get("tools"))
-        chosen = kwargs.get("tool_choice") not in (None, False, "auto", "none")
+        forced = kwargs.get("tool_choice") not in (None, False, "auto", "none")
         inputs = {
             _INPUTS[block["type"]]
             for message in messages
@@ -85,17 +85,17 @@ class Needs:
             for block in message.content
             if isinstance(block, dict) and block.get("type") in _INPUTS
         }
-        return cls(tools, tools and chosen, frozenset(inputs))
+        return cls(tools, tools and forced, frozenset(inputs))
 
     def __bool__(self) -> bool:
         return self.tools or bool(self.inputs)
 
     def reason_against(self, model: BaseChatModel, expert: Expert) -> str | None:
-        """Say why an expert cannot do it, or None where nothing speaks against it.
+        """Return why an expert cannot do it, or None.
 
         Args:
             model: the expert's chat model.
-            expert: what the library says of it; what nobody states is not held against it.
+            expert: its entry in the library. An ability that is not stated counts as present.
         """
         profile: Mapping[str, Any] = model.profile or {}
         if self.tools:
@@ -117,17 +117,17 @@ def unable(needs: Needs, binding: Binding[Any]) -> dict[str, str]:
     if not needs:
         return {}
     library = binding.router.library
-    against = {
+    reasons = {
         name: needs.reason_against(expert.model, library[name])
         for name, expert in binding.experts.items()
     }
-    return {name: reason for name, reason in against.items() if reason is not None}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def common_profile(profiles: Sequence[ModelProfile | None]) -> ModelProfile | None:
-    """Return what holds for every model: abilities that all have, and the smallest sizes.
+    """Return the profile that holds for every model: common abilities, smallest sizes.
 
-    An ability that one model lacks is False; what one model does not state is left out.
+    An ability that one model lacks is False; a key that one model does not state is left out.
     """
     stated = [profile for profile in profiles if profile]
     if not stated or len(stated) < len(profiles):
@@ -141,7 +141,7 @@ def common_profile(profiles: Sequence[ModelProfile | None]) -> ModelProfile | No
 
 
 def _common(values: list[Any]) -> Any:
-    """Return what several models' values of one key have in common, None where nothing."""
+    """Return the common value of one key of several profiles, None if there is none."""
     if any(value is False for value in values):
         return False
     if None in values:

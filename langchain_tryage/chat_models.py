@@ -16,15 +16,15 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import get_config_list
 from langchain_core.tools import BaseTool
 
-from langchain_tryage._experts import ChatExpert, with_stop
+from langchain_tryage._calls import PlannedCalls, drop_routing
+from langchain_tryage._experts import ChatExpert, chat_pipeline, with_stop
 from langchain_tryage._fields import RoutedModel, inspected
 from langchain_tryage._metadata import annotated_chunk, annotated_result, run_config
-from langchain_tryage._plans import PLAN, ChatPlanner, Plan, take_plan
-from langchain_tryage._tools import NeutralTool, common_profile
-from tryage import Router, TryageError
+from langchain_tryage._plans import PLAN, Plan, Planner, Request, call_goals
+from langchain_tryage._tools import Needs, NeutralTool, common_profile
+from tryage import Router
 from tryage.binding import Binding, each_expert, off_loop
 from tryage.dispatch import record
 
@@ -34,7 +34,7 @@ _STANDARD = ("api_key", "max_retries", "max_tokens", "stop", "streaming", "tempe
 EventVersion = Literal["v1", "v2", "v3"]
 
 
-class ChatTryage(RoutedModel, BaseChatModel):
+class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatModel):
     """Answers with the expert that a router chooses, and with the next one if it fails.
 
     To callbacks this is one run of one chat model: tokens count once and stream once. The message
@@ -78,22 +78,31 @@ class ChatTryage(RoutedModel, BaseChatModel):
         self, router: Router | str | Path, experts: Mapping[str, Any] | None = None, **options: Any
     ) -> None:
         super().__init__(router=router, experts=experts, **options)
+        models = (self.experts or {}).values()
+        if isinstance(self.router, Router) and not any(isinstance(m, str) for m in models):
+            self._set_profile()
 
     @classmethod
     def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:
         return {"cache": False} | super()._checked(fields)
 
-    def _made(self) -> None:
-        given = (self.experts or {}).values()
-        if isinstance(self.router, Router) and not any(isinstance(m, str) for m in given):
-            self._set_profile()
-
     def _bind(self) -> Binding[ChatExpert]:
-        return self._bind_experts(each_expert(self.experts, ChatExpert), _pipeline)
+        experts = each_expert(self.experts, ChatExpert)
+        return self._bind_experts(experts, chat_pipeline)
 
     @property
-    def _planner(self) -> ChatPlanner:
-        return ChatPlanner(self._binding, self._source, self.sticky)
+    def _planner(self) -> Planner:
+        return Planner(self._binding, self._source, self.sticky)
+
+    def _request(
+        self,
+        input: LanguageModelInput,
+        kwargs: Mapping[str, Any],
+        config: RunnableConfig | None = None,
+    ) -> Request:
+        messages = self._convert_input(input).to_messages()
+        goals = call_goals(kwargs.get("tryage"), config)
+        return Request(messages, goals, kwargs.get("model"), Needs.of(messages, kwargs))
 
     def load(self) -> Router:
         """Load the router now instead of at first use, and make the models given as strings."""
@@ -126,118 +135,6 @@ class ChatTryage(RoutedModel, BaseChatModel):
             kwargs["tool_choice"] = tool_choice
         return self.bind(tools=[NeutralTool.of(tool) for tool in tools], **kwargs)
 
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        """Tell tracers the model that was chosen; before a decision, the router's name."""
-        plan = take_plan(kwargs)
-        if plan is None:
-            params = super()._get_ls_params(stop=stop, **kwargs)
-            params.setdefault("ls_model_name", self._label)
-            return params
-        name = plan.decision.expert
-        expert: ChatExpert = self._binding.experts[name]
-        params = expert.model._get_ls_params(**with_stop(stop, expert.kwargs, kwargs))
-        params.setdefault("ls_model_name", name)
-        return params
-
-    def _get_invocation_params(
-        self, stop: list[str] | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        # The decision goes to tracers as metadata; the plan itself holds the prompt.
-        take_plan(kwargs)
-        return super()._get_invocation_params(stop=stop, **kwargs)
-
-    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        """Return a cache key that tells routers, experts and decisions apart."""
-        plan = take_plan(kwargs)
-        experts = [
-            (name, expert.kwargs, expert.model._get_llm_string(stop=stop, **kwargs))
-            for name, expert in self._binding.experts.items()
-        ]
-        data = self._binding.router.provenance.get("data_sha256")
-        decision = plan and plan.decision
-        decided = decision and (decision.order, decision.weights, decision.limits, decision.flags)
-        return repr((self._label, data, decided, experts))
-
-    def _generate_with_cache(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        if PLAN not in kwargs:  # `generate` comes here without one, and the cache's key needs it
-            kwargs[PLAN] = plan = self._planner.plan(messages, kwargs)
-            messages = plan.input
-        return super()._generate_with_cache(messages, stop, run_manager, **kwargs)
-
-    async def _agenerate_with_cache(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        if PLAN not in kwargs:
-            kwargs[PLAN] = plan = await off_loop(self._planner.plan, messages, kwargs)
-            messages = plan.input
-        return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
-
-    def invoke(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AIMessage:
-        """Answer with the chosen expert; ``model="name"`` forces one."""
-        # Decided before the run opens, so that its tags and metadata name the expert.
-        plan = self._plan(input, kwargs, config)
-        config = run_config(config, plan.decision)
-        return super().invoke(plan.input, config, stop=stop, **{PLAN: plan}, **kwargs)
-
-    async def ainvoke(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AIMessage:
-        """Answer with the chosen expert; ``model="name"`` forces one."""
-        plan = await off_loop(self._plan, input, kwargs, config)
-        config = run_config(config, plan.decision)
-        return await super().ainvoke(plan.input, config, stop=stop, **{PLAN: plan}, **kwargs)
-
-    def stream(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> Iterator[AIMessageChunk]:
-        """Stream from the chosen expert; another takes over only before the first chunk."""
-        plan = self._plan(input, kwargs, config)
-        config = run_config(config, plan.decision)
-        yield from super().stream(plan.input, config, stop=stop, **{PLAN: plan}, **kwargs)
-
-    async def astream(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[AIMessageChunk]:
-        """Stream from the chosen expert; another takes over only before the first chunk."""
-        plan = await off_loop(self._plan, input, kwargs, config)
-        config = run_config(config, plan.decision)
-        chunks: Any = super().astream(plan.input, config, stop=stop, **{PLAN: plan}, **kwargs)
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                yield chunk
-
     def stream_events(
         self,
         input: LanguageModelInput,
@@ -248,11 +145,12 @@ class ChatTryage(RoutedModel, BaseChatModel):
         **kwargs: Any,
     ) -> Any:
         """Stream the events of an answer, as `BaseChatModel.stream_events` does."""
-        if version == "v3":  # the one version that opens its run without coming by `stream`
-            kwargs[PLAN] = plan = self._plan(input, kwargs, config)
-            input, config = plan.input, run_config(config, plan.decision)
+        value: Any = input
+        if version == "v3":  # the one version that opens its run without calling `stream`
+            plan = self._plan_call(input, kwargs, config)
+            value, config = plan.input, run_config(config, plan.decision)
         events: Any = super().stream_events
-        return events(input, config, version=version, stop=stop, **kwargs)
+        return events(value, config, version=version, stop=stop, **kwargs)
 
     def astream_events(
         self,
@@ -268,82 +166,87 @@ class ChatTryage(RoutedModel, BaseChatModel):
         if version != "v3":
             return events(input, config, version=version, stop=stop, **kwargs)
 
-        async def decided() -> Any:
-            plan = await off_loop(self._plan, input, kwargs, config)
-            planned_config = run_config(config, plan.decision)
-            return await events(
-                plan.input, planned_config, version=version, stop=stop, **{PLAN: plan}, **kwargs
-            )
+        async def planned() -> Any:
+            plan = await self._aplan_call(input, kwargs, config)
+            named = run_config(config, plan.decision)
+            return await events(plan.input, named, version=version, stop=stop, **kwargs)
 
-        return decided()
+        return planned()
 
-    def batch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """Decide for all inputs in one pass; each is then a run of its own."""
-        planned: Any = self._planned(inputs, config, kwargs)
-        return super().batch(planned, config, return_exceptions=return_exceptions, **kwargs)
-
-    async def abatch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """Decide for all inputs in one pass; each is then a run of its own."""
-        planned: Any = await off_loop(self._planned, inputs, config, kwargs)
-        return await super().abatch(planned, config, return_exceptions=return_exceptions, **kwargs)
-
-    def _planned(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None,
-        kwargs: Mapping[str, Any],
-    ) -> Sequence[LanguageModelInput | Plan[list[BaseMessage]]]:
-        """Decide in one pass where all inputs ask for the same; else each decides for itself."""
-        if not inputs:
-            return inputs
-        try:
-            batch = [self._convert_input(value).to_messages() for value in inputs]
-            configs = get_config_list(config, len(inputs))
-            return self._planner.plan_batch(batch, configs, kwargs) or inputs
-        except (TryageError, ValueError):
-            return inputs  # each input raises its own error in its own run
-
-    def _plan(
-        self, value: Any, kwargs: dict[str, Any], config: RunnableConfig | None
-    ) -> Plan[list[BaseMessage]]:
-        plan = take_plan(kwargs)
-        if plan is not None:  # a stream that LangChain turns into a whole answer
-            return plan
-        if isinstance(value, Plan):  # of a batch, which is decided in one pass
-            kwargs.pop("tryage", None)
-            kwargs.pop("model", None)
-            return value
-        return self._planner.plan(self._convert_input(value).to_messages(), kwargs, config)
-
-    def _planned_call(
-        self, messages: list[BaseMessage], kwargs: dict[str, Any]
-    ) -> Plan[list[BaseMessage]]:
-        """Return the call's plan with the messages as LangChain hands them on; made if absent."""
-        plan = take_plan(kwargs)
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        """Name the chosen model to tracers; before a decision, the router."""
+        plan: Plan | None = kwargs.pop(PLAN, None)
+        kwargs.pop("tryage", None)
         if plan is None:
-            return self._planner.plan(messages, kwargs)
-        return Plan(messages, plan.decision)
+            params = super()._get_ls_params(stop=stop, **kwargs)
+            params.setdefault("ls_model_name", self._label)
+            return params
+        name = plan.decision.expert
+        expert: ChatExpert = self._binding.experts[name]
+        params = expert.model._get_ls_params(**with_stop(stop, expert.kwargs, kwargs))
+        params.setdefault("ls_model_name", name)
+        return params
 
-    async def _aplanned_call(
-        self, messages: list[BaseMessage], kwargs: dict[str, Any]
-    ) -> Plan[list[BaseMessage]]:
+    def _get_invocation_params(
+        self, stop: list[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Leave out goals and plan; the decision goes to tracers as metadata."""
+        for name in (PLAN, "tryage"):
+            kwargs.pop(name, None)
+        return super()._get_invocation_params(stop=stop, **kwargs)
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        """Return a cache key that tells routers, experts and decisions apart."""
+        plan: Plan | None = kwargs.pop(PLAN, None)
+        experts = [
+            (name, expert.kwargs, expert.model._get_llm_string(stop=stop, **kwargs))
+            for name, expert in self._binding.experts.items()
+        ]
+        data = self._binding.router.provenance.get("data_sha256")
+        decided = None
+        if plan is not None:
+            decision = plan.decision
+            decided = (decision.order, decision.weights, decision.limits, decision.flags)
+        return repr((self._label, data, decided, experts))
+
+    def _take_plan(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> Plan:
+        """Take a call's plan from its arguments, or make it where nobody did, as in `generate`."""
+        plan: Plan | None = kwargs.pop(PLAN, None)
+        if plan is not None:
+            # LangChain may have normalized the messages since the call was planned.
+            return Plan(messages, plan.decision)
+        plan = self._planner.plan(self._request(messages, kwargs))
+        drop_routing(kwargs)
+        return plan
+
+    async def _atake_plan(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> Plan:
+        """Do what `_take_plan` does, off the event loop where there is something to decide."""
         if PLAN in kwargs:
-            return self._planned_call(messages, kwargs)
-        return await off_loop(self._planned_call, messages, kwargs)
+            return self._take_plan(messages, kwargs)
+        return await off_loop(self._take_plan, messages, kwargs)
+
+    # `generate` comes to these two without a plan, which is part of the cache key.
+    def _generate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        plan = self._take_plan(messages, kwargs)
+        return super()._generate_with_cache(plan.input, stop, run_manager, **{PLAN: plan}, **kwargs)
+
+    async def _agenerate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        plan = await self._atake_plan(messages, kwargs)
+        return await super()._agenerate_with_cache(
+            plan.input, stop, run_manager, **{PLAN: plan}, **kwargs
+        )
 
     @inspected
     def _generate(
@@ -353,7 +256,7 @@ class ChatTryage(RoutedModel, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        plan = self._planned_call(messages, kwargs)
+        plan = self._take_plan(messages, kwargs)
 
         def call(_name: str, expert: ChatExpert) -> ChatResult:
             return expert.generate(plan.input, stop, kwargs)
@@ -368,7 +271,7 @@ class ChatTryage(RoutedModel, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        plan = await self._aplanned_call(messages, kwargs)
+        plan = await self._atake_plan(messages, kwargs)
 
         async def call(_name: str, expert: ChatExpert) -> ChatResult:
             return await expert.agenerate(plan.input, stop, kwargs)
@@ -382,18 +285,16 @@ class ChatTryage(RoutedModel, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        plan = self._planned_call(messages, kwargs)
+        plan = self._take_plan(messages, kwargs)
 
         def call(_name: str, expert: ChatExpert) -> Iterator[ChatGenerationChunk]:
             return expert.stream(plan.input, stop, kwargs)
 
         with closing(self._binding.stream(plan.decision, call)) as stream:
-            is_first = True
+            first = True
             for chunk in stream:
-                if is_first:
-                    chunk = annotated_chunk(chunk, record(plan.decision, stream))
-                    is_first = False
-                yield chunk
+                yield annotated_chunk(chunk, record(plan.decision, stream)) if first else chunk
+                first = False
 
     async def _astream(
         self,
@@ -402,21 +303,13 @@ class ChatTryage(RoutedModel, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        plan = await self._aplanned_call(messages, kwargs)
+        plan = await self._atake_plan(messages, kwargs)
 
         def call(_name: str, expert: ChatExpert) -> AsyncIterator[ChatGenerationChunk]:
             return expert.astream(plan.input, stop, kwargs)
 
         async with aclosing(self._binding.astream(plan.decision, call)) as stream:
-            is_first = True
+            first = True
             async for chunk in stream:
-                if is_first:
-                    chunk = annotated_chunk(chunk, record(plan.decision, stream))
-                    is_first = False
-                yield chunk
-
-
-def _pipeline(runtime: Any, expert: Any) -> ChatExpert:
-    from langchain_tryage.pipelines import ChatTryagePipeline
-
-    return ChatExpert(expert.name, ChatTryagePipeline(runtime=runtime, expert=expert.name))
+                yield annotated_chunk(chunk, record(plan.decision, stream)) if first else chunk
+                first = False

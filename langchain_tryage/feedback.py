@@ -13,23 +13,24 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
 from langchain_tryage._inputs import TextSource
+from langchain_tryage._metadata import TAG
 from tryage import Router
 from tryage.errors import FeedbackError, PromptError
 
-_TAG = "expert:"
 
+class _Call(NamedTuple):
+    """A prompt, and the expert that is called with it."""
 
-class _Asked(NamedTuple):
     prompt: str
     expert: str
 
 
 class TryageFeedback(BaseCallbackHandler):
-    """Hears which expert answered which prompt, in every class of this package but the middleware.
+    """Records which expert answered which prompt, in every class here but the middleware.
 
-    With a metric it scores each answer as it comes. `rate` takes the score of an answer that
-    somebody judged later. Both go to the router's feedback file. Prompts wait in memory for their
-    score, and nowhere else.
+    With a metric it scores each answer at once; `rate` takes the score of an answer that is judged
+    later. Both go to the router's feedback file. Prompts that wait for a score are kept in memory
+    only.
 
     Args:
         router: one whose feedback is on: `Router.with_feedback`.
@@ -52,8 +53,8 @@ class TryageFeedback(BaseCallbackHandler):
         self._router = router
         self._metric = metric
         self._keep = keep
-        self._open: dict[UUID, _Asked] = {}
-        self._answered: OrderedDict[str, _Asked] = OrderedDict()
+        self._open: dict[UUID, _Call] = {}
+        self._answered: OrderedDict[str, _Call] = OrderedDict()
         self._lock = threading.Lock()
 
     def rate(self, answer: BaseMessage | UUID | str, score: float) -> None:
@@ -68,18 +69,18 @@ class TryageFeedback(BaseCallbackHandler):
         """
         key = str(answer.id if isinstance(answer, BaseMessage) else answer)
         with self._lock:
-            asked = self._answered.get(key)
-            names = [name for name, one in self._answered.items() if one is asked]
+            pending = self._answered.get(key)
+            names = [name for name, other in self._answered.items() if other is pending]
             for name in names:
-                # Gone before it is written, so that of two threads one alone scores it.
+                # Removed before the score is written, so that two threads cannot both score it.
                 del self._answered[name]
-        if asked is None:
+        if pending is None:
             raise FeedbackError(f"no answer {key!r} waits for a score, of the last {self._keep}")
         try:
-            self._router.feedback({"expert": asked.expert}, score, prompt=asked.prompt)
+            self._router.feedback({"expert": pending.expert}, score, prompt=pending.prompt)
         except (FeedbackError, OSError):
             with self._lock:
-                self._answered.update(dict.fromkeys(names, asked))
+                self._answered.update(dict.fromkeys(names, pending))
             raise
 
     def on_chat_model_start(
@@ -92,7 +93,7 @@ class TryageFeedback(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Remember what an expert is asked."""
+        """Record the prompt of an expert's call."""
         self._begin(messages[0], run_id, tags, metadata)
 
     def on_llm_start(
@@ -105,7 +106,7 @@ class TryageFeedback(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Remember what an expert is asked."""
+        """Record the prompt of an expert's call."""
         self._begin(prompts[0], run_id, tags, metadata)
 
     def on_chain_start(
@@ -118,67 +119,67 @@ class TryageFeedback(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Remember what an expert that is a chain is asked."""
+        """Record the input of an expert that is a chain."""
         self._begin(inputs, run_id, tags, metadata)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        """Score an answer, or let it wait for its score."""
+        """Score an answer, or keep it until it is scored."""
         generation = response.generations[0][0]
-        told = (generation.generation_info or {}).get("tryage")
-        message = None
+        decision = (generation.generation_info or {}).get("tryage")
+        message_id = None
         if isinstance(generation, ChatGeneration):
-            message = generation.message
-            told = message.response_metadata.get("tryage", told)
-        self._end(generation.text, run_id, told, None if message is None else message.id)
+            message_id = generation.message.id
+            decision = generation.message.response_metadata.get("tryage", decision)
+        self._end(generation.text, run_id, decision, message_id)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Score an answer of an expert that is a chain, or let it wait for its score."""
-        told = outputs.text if isinstance(outputs, BaseMessage) else outputs
-        name = outputs.id if isinstance(outputs, BaseMessage) else None
-        self._end(told, run_id, None, name)
+        """Score the answer of an expert that is a chain, or keep it until it is scored."""
+        is_message = isinstance(outputs, BaseMessage)
+        text, message_id = (outputs.text, outputs.id) if is_message else (outputs, None)
+        self._end(text, run_id, None, message_id)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Forget a call that failed."""
+        """Drop a call that failed."""
         self._open.pop(run_id, None)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Forget a call that failed."""
+        """Drop a call that failed."""
         self._open.pop(run_id, None)
 
     def _begin(
         self,
-        given: Any,
+        input: Any,
         run_id: UUID,
         tags: Sequence[str] | None,
         metadata: Mapping[str, Any] | None,
     ) -> None:
-        # The metadata go down to every run inside, the tag to the expert's own run alone.
-        names = [tag.removeprefix(_TAG) for tag in tags or () if tag.startswith(_TAG)]
+        # Every run inside inherits the metadata; the tag is on the expert's own run alone.
+        names = [tag.removeprefix(TAG) for tag in tags or () if tag.startswith(TAG)]
         if not names or "tryage" not in (metadata or {}):
             return
         try:
-            prompt, _ = TextSource().read(given)
+            prompt = TextSource().read(input).text
         except PromptError:
-            return  # an input without a text that could be learned from, such as a dict
+            return  # an input without a text to learn from, such as a dict
         with self._lock:
-            self._open[run_id] = _Asked(prompt, names[-1])
+            self._open[run_id] = _Call(prompt, names[-1])
 
     def _end(
-        self, text: Any, run_id: UUID, told: Mapping[str, Any] | None, message_id: str | None
+        self, text: Any, run_id: UUID, decision: Mapping[str, Any] | None, message_id: str | None
     ) -> None:
         with self._lock:
-            asked = self._open.pop(run_id, None)
-        if asked is None or not isinstance(text, str):
+            call = self._open.pop(run_id, None)
+        if call is None or not isinstance(text, str):
             return
-        if told is not None and told.get("answered_by"):
-            asked = asked._replace(expert=told["answered_by"])
+        if decision is not None and decision.get("answered_by"):
+            call = call._replace(expert=decision["answered_by"])
         if self._metric is not None:
-            score = self._metric(asked.prompt, text)
+            score = self._metric(call.prompt, text)
             if score is not None:
-                self._router.feedback({"expert": asked.expert}, score, prompt=asked.prompt)
+                self._router.feedback({"expert": call.expert}, score, prompt=call.prompt)
                 return
         with self._lock:
             for name in {str(run_id), *([message_id] if message_id else [])}:
-                self._answered[name] = asked
+                self._answered[name] = call
             while len(self._answered) > 2 * self._keep:
                 self._answered.popitem(last=False)

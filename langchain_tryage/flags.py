@@ -1,4 +1,4 @@
-"""`TryageFlags`: takes flags off the user's own text before a chain sees it, and passes them on."""
+"""`TryageFlags`: takes flags off the user's own text, for the routers in a chain to apply."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tryage.flags import Flags, parse
 
 
 class TryageFlags(Saved, RunnableSerializable[Any, Any]):
-    """Runs a chain on the user's text without its flags; the routers in the chain obey them.
+    """Runs a chain on the user's text without its flags; the routers in the chain apply them.
 
-    What the chain adds afterwards, retrieved documents above all, never sets a flag, so routers in
-    it need no `flags_from`::
+    Text that the chain adds later, such as retrieved documents, never sets a flag, so the routers
+    in it need no `flags_from`::
 
         chain = TryageFlags({"question": RunnablePassthrough(), "context": retriever} | prompt
                             | TryageRouter(router, experts))
 
     Attributes:
-        chain: a runnable, or what LangChain makes one of.
+        chain: a runnable, or a function or dict that LangChain turns into one.
         key: for inputs that are dicts, the key of the user's text; other inputs are text.
     """
 
@@ -38,8 +38,8 @@ class TryageFlags(Saved, RunnableSerializable[Any, Any]):
     key: str | None = None
 
     def __init__(self, chain: Any, *, key: str | None = None, **kwargs: Any) -> None:
-        given: dict[str, Any] = {"chain": coerce_to_runnable(chain), "key": key}
-        super().__init__(**given, **kwargs)
+        fields: dict[str, Any] = {"chain": coerce_to_runnable(chain), "key": key}
+        super().__init__(**fields, **kwargs)
 
     @property
     def _inner(self) -> Runnable[Any, Any]:
@@ -67,24 +67,24 @@ class TryageFlags(Saved, RunnableSerializable[Any, Any]):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Run the chain; `config` and `kwargs` reach it."""
-        read, given = self._read(input)
-        with passing_on(read):
-            return self._inner.invoke(given, config, **kwargs)
+        flags, value = self._read(input)
+        with passing_on(flags):
+            return self._inner.invoke(value, config, **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Run the chain; `config` and `kwargs` reach it."""
-        read, given = self._read(input)
-        with passing_on(read):
-            return await self._inner.ainvoke(given, config, **kwargs)
+        flags, value = self._read(input)
+        with passing_on(flags):
+            return await self._inner.ainvoke(value, config, **kwargs)
 
     def stream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
         """Stream from the chain."""
-        read, given = self._read(input)
-        chunks = self._inner.stream(given, config, **kwargs)
+        flags, value = self._read(input)
+        chunks = self._inner.stream(value, config, **kwargs)
         try:
-            while (chunk := _next(chunks, read)) is not _END:
+            while (chunk := _next(chunks, flags)) is not _END:
                 yield chunk
         finally:
             close(chunks)
@@ -93,42 +93,42 @@ class TryageFlags(Saved, RunnableSerializable[Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """Stream from the chain."""
-        read, given = self._read(input)
-        chunks = self._inner.astream(given, config, **kwargs)
+        flags, value = self._read(input)
+        chunks = self._inner.astream(value, config, **kwargs)
         try:
-            while (chunk := await _anext(chunks, read)) is not _END:
+            while (chunk := await _anext(chunks, flags)) is not _END:
                 yield chunk
         finally:
             await aclose(chunks)
 
-    def _read(self, given: Any) -> tuple[Flags, Any]:
+    def _read(self, value: Any) -> tuple[Flags, Any]:
         """Return the flags of the user's text, and the input without them."""
-        text = given
+        text = value
         if self.key is not None:
-            if not isinstance(given, Mapping):
-                raise PromptError(f"key={self.key!r} needs a dict, found {type(given).__name__}")
-            if self.key not in given:
-                hint = did_you_mean(self.key, map(str, given))
+            if not isinstance(value, Mapping):
+                raise PromptError(f"key={self.key!r} needs a dict, found {type(value).__name__}")
+            if self.key not in value:
+                hint = did_you_mean(self.key, map(str, value))
                 raise PromptError(f"the input has no key {self.key!r}.{hint}")
-            text = given[self.key]
+            text = value[self.key]
         if not isinstance(text, str):
             raise PromptError(
                 f"flags are taken off the user's text, found {type(text).__name__}; say with key= "
                 "where in a dict it is"
             )
-        read = parse(text)
-        return read, read.prompt if self.key is None else {**given, self.key: read.prompt}
+        flags = parse(text)
+        return flags, flags.prompt if self.key is None else {**value, self.key: flags.prompt}
 
 
-def _next(chunks: Iterator[Any], read: Flags) -> Any:
-    """Return the next chunk; while the reader has it, the flags act nowhere."""
-    with passing_on(read):
+def _next(chunks: Iterator[Any], flags: Flags) -> Any:
+    """Return the next chunk; the flags act only while the chain makes it."""
+    with passing_on(flags):
         return next(chunks, _END)
 
 
-async def _anext(chunks: AsyncIterator[Any], read: Flags) -> Any:
+async def _anext(chunks: AsyncIterator[Any], flags: Flags) -> Any:
     """Do what `_next` does, without blocking."""
-    with passing_on(read):
+    with passing_on(flags):
         return await anext(chunks, _END)
 
 

@@ -1,4 +1,4 @@
-"""`label`: any runnable, chat model or text model is measured on your prompts."""
+"""`label`: measure any runnable, chat model or text model on your prompts."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def label(
     out: str | Path,
     **options: Any,
 ) -> LabelSummary:
-    """Let every expert answer every prompt, score the answers, and keep what is measured.
+    """Let every expert answer every prompt, score the answers, and store the results.
 
-    What lies in the folder then is what `Router.fit(ScoreTable.read(out), library=...)` takes.
+    The folder is then a score table: `Router.fit(ScoreTable.read(out), library=...)`.
 
     Args:
         experts: name → chat model, text model, any runnable that takes a text and returns a
@@ -41,13 +41,13 @@ def label(
         prompts: texts, mappings of ``{"prompt", "id"?, "group"?, "reference"?}``, or a file.
         metric_or_judge: ``(answer, reference) -> score`` in [0, 1], the name of such a metric, or
             a judge over a model of LangChain: `tryage.labeling.PairwiseJudge(chat_model)`.
-        out: folder to fill, or to go on with.
+        out: folder to create or to resume.
         **options: those of `tryage.labeling.label_answers`: `library`, `concurrency`,
             `per_minute`, `retries`, `timeout`, `sample`, `keep_answers`, `progress` and others.
 
     Raises:
-        PromptError, LibraryError, OptionError, OutputFolderError: as `label_answers` says. What
-            an expert raises is the reason of its cell.
+        PromptError, LibraryError, OptionError, OutputFolderError: as in `label_answers`. An error
+            that an expert raises becomes the reason of its cell.
     """
     calls, metric = wrapped(experts, metric_or_judge, _Call.of)
     return label_answers(calls, prompts, metric, out, **options)
@@ -60,14 +60,14 @@ async def alabel(
     out: str | Path,
     **options: Any,
 ) -> LabelSummary:
-    """Do what `label` does, through `ainvoke`; nothing blocks the event loop but small files."""
+    """Do what `label` does, through `ainvoke`; only small files block the event loop."""
     calls, metric = wrapped(experts, metric_or_judge, _AsyncCall.of)
     return await alabel_answers(calls, prompts, metric, out, **options)
 
 
 @dataclass(frozen=True)
 class _Expert:
-    """A runnable that is to be called."""
+    """A runnable to call."""
 
     expert: Runnable[Any, Any]
 
@@ -80,48 +80,48 @@ class _Call(_Expert):
     """A runnable as a function of a prompt."""
 
     def __call__(self, prompt: str) -> Answer:
-        facts = _Facts()
-        return facts.answer(self.expert.invoke(prompt, facts.config))
+        usage = _Usage()
+        return usage.answer(self.expert.invoke(prompt, usage.config))
 
 
 class _AsyncCall(_Expert):
     """A runnable as a coroutine function of a prompt."""
 
     async def __call__(self, prompt: str) -> Answer:
-        facts = _Facts()
-        return facts.answer(await self.expert.ainvoke(prompt, facts.config))
+        usage = _Usage()
+        return usage.answer(await self.expert.ainvoke(prompt, usage.config))
 
 
-class _Facts(BaseCallbackHandler):
-    """Hears what the models inside a runnable tell of tokens, and whether the last ran out."""
+class _Usage(BaseCallbackHandler):
+    """Sums the tokens of the models inside a runnable, and notes how the last answer ended."""
 
     run_inline = True
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._read = self._written = 0
-        self._told: list[bool] = []
+        self._counted: list[bool] = []
         self._last: Mapping[str, Any] = {}
 
     @property
     def config(self) -> RunnableConfig:
-        """The config that lets it hear."""
+        """The config of a call that it observes."""
         return {"callbacks": [self], "tags": ["tryage:label"]}
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        """Take the facts of one model's answer."""
+        """Add the tokens of one model's answer."""
         generation = response.generations[0][0]
         usage: Mapping[str, Any] = (response.llm_output or {}).get("token_usage") or {}
-        facts: Mapping[str, Any] = generation.generation_info or {}
+        metadata: Mapping[str, Any] = generation.generation_info or {}
         if isinstance(generation, ChatGeneration):
             message = generation.message
             usage = getattr(message, "usage_metadata", None) or usage
-            facts = {**facts, **message.response_metadata}
+            metadata = {**metadata, **message.response_metadata}
         read = usage.get("input_tokens", usage.get("prompt_tokens"))
         written = usage.get("output_tokens", usage.get("completion_tokens"))
         with self._lock:
-            self._last = facts
-            self._told.append(read is not None and written is not None)
+            self._last = metadata
+            self._counted.append(read is not None and written is not None)
             self._read += read or 0
             self._written += written or 0
 
@@ -145,6 +145,6 @@ class _Facts(BaseCallbackHandler):
             0.0,
             truncated=bool(self._last.get("truncated")),
             finish_reason="length" if ended.intersection(_OUT_OF_TOKENS) else "stop",
-            # A sum that leaves out what one of several models used is no count.
-            counted=bool(self._told) and all(self._told),
+            # Counted only if every model stated its tokens; else the sum is too small.
+            counted=bool(self._counted) and all(self._counted),
         )

@@ -12,22 +12,23 @@ from langchain_core.language_models import BaseLLM, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.prompt_values import PromptValue, StringPromptValue
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import RunnableConfig
 
+from langchain_tryage._calls import PlannedCalls, drop_routing
 from langchain_tryage._experts import TextExpert, with_stop
 from langchain_tryage._fields import RoutedModel
-from langchain_tryage._metadata import TOP, run_config
-from langchain_tryage._plans import PLAN, Plan, call_goals
+from langchain_tryage._metadata import annotated_text
+from langchain_tryage._plans import PLAN, Plan, Request, call_goals
 from tryage import Decision, Router
 from tryage.binding import Binding, each_expert, off_loop
 from tryage.dispatch import DispatchedDecision, nothing, record
 from tryage.errors import ExpertError
 
 Row = LLMResult | ExpertError
-"""What one prompt of a batch came to."""
+"""The answer to one prompt of a batch, or why there is none."""
 
 
-class TryageLLM(RoutedModel, BaseLLM):
+class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
     """Answers text with the expert that a router chooses, and with the next one if it fails.
 
     To callbacks this is one run of one text model, with the tag ``expert:<name>``; generations
@@ -71,105 +72,35 @@ class TryageLLM(RoutedModel, BaseLLM):
         return super()._checked(fields)
 
     def _bind(self) -> Binding[TextExpert]:
-        return self._bind_experts(each_expert(self.experts, TextExpert.of), _pipeline)
+        experts = each_expert(self.experts, TextExpert.of)
+        return self._bind_experts(experts, _pipeline)
+
+    def _request(
+        self,
+        input: LanguageModelInput,
+        kwargs: Mapping[str, Any],
+        config: RunnableConfig | None = None,
+    ) -> Request:
+        goals = call_goals(kwargs.get("tryage"), config)
+        return Request(self._convert_input(input), goals, kwargs.get("model"))
 
     @property
     def _llm_type(self) -> str:
         return "tryage"
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        """Tell tracers the model that was chosen; before a decision, the router's name."""
-        plans: list[Plan[str]] = kwargs.pop(PLAN, None) or []
-        if len(plans) != 1:
+        """Name the chosen model to tracers; before a decision, or for several, the router."""
+        plan = kwargs.pop(PLAN, None)
+        kwargs.pop("tryage", None)
+        if not isinstance(plan, Plan):
             params = super()._get_ls_params(stop=stop, **kwargs)
             params.setdefault("ls_model_name", self._label)
             return params
-        name = plans[0].decision.expert
+        name = plan.decision.expert
         expert: TextExpert = self._binding.experts[name]
         params = expert.model._get_ls_params(**with_stop(stop, expert.kwargs, kwargs))
         params.setdefault("ls_model_name", name)
         return params
-
-    def invoke(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> str:
-        """Answer with the chosen expert; ``model="name"`` forces one."""
-        # Decided before the run opens, so that its tags and metadata name the expert.
-        plan = self._plan(self._convert_input(input), kwargs, config)
-        config = run_config(config, plan.decision)
-        return super().invoke(plan.input, config, stop=stop, **{PLAN: [plan]}, **kwargs)
-
-    async def ainvoke(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> str:
-        """Answer with the chosen expert; ``model="name"`` forces one."""
-        plan = await off_loop(self._plan, self._convert_input(input), kwargs, config)
-        config = run_config(config, plan.decision)
-        return await super().ainvoke(plan.input, config, stop=stop, **{PLAN: [plan]}, **kwargs)
-
-    def stream(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> Iterator[str]:
-        """Stream from the chosen expert; another takes over only before the first chunk."""
-        plan = self._plan(self._convert_input(input), kwargs, config)
-        config = run_config(config, plan.decision)
-        yield from super().stream(plan.input, config, stop=stop, **{PLAN: [plan]}, **kwargs)
-
-    async def astream(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[str]:
-        """Stream from the chosen expert; another takes over only before the first chunk."""
-        plan = await off_loop(self._plan, self._convert_input(input), kwargs, config)
-        config = run_config(config, plan.decision)
-        chunks: Any = super().astream(plan.input, config, stop=stop, **{PLAN: [plan]}, **kwargs)
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                yield chunk
-
-    def batch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[str]:
-        """Answer every input in a run of its own, side by side up to `max_concurrency`."""
-        # `BaseLLM.batch` opens all runs with the arguments of one call, so with one decision.
-        return Runnable.batch(self, inputs, config, return_exceptions=return_exceptions, **kwargs)
-
-    async def abatch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[str]:
-        """Answer every input in a run of its own, side by side up to `max_concurrency`."""
-        return await Runnable.abatch(
-            self, inputs, config, return_exceptions=return_exceptions, **kwargs
-        )
 
     def generate_prompt(
         self,
@@ -178,9 +109,9 @@ class TryageLLM(RoutedModel, BaseLLM):
         callbacks: Any = None,
         **kwargs: Any,
     ) -> LLMResult:
-        """Answer prompts in one call; of messages, the user's own are seen before they are text."""
-        kwargs[PLAN] = plans = self._plan_all(prompts, kwargs)
-        return self.generate([p.input for p in plans], stop=stop, callbacks=callbacks, **kwargs)
+        """Answer prompts in one call; messages are routed before they are turned into text."""
+        texts = self._plan_prompts(prompts, kwargs)
+        return self.generate(texts, stop=stop, callbacks=callbacks, **kwargs)
 
     async def agenerate_prompt(
         self,
@@ -189,38 +120,38 @@ class TryageLLM(RoutedModel, BaseLLM):
         callbacks: Any = None,
         **kwargs: Any,
     ) -> LLMResult:
-        """Answer prompts in one call; of messages, the user's own are seen before they are text."""
-        kwargs[PLAN] = plans = await off_loop(self._plan_all, prompts, kwargs)
-        texts = [plan.input for plan in plans]
+        """Answer prompts in one call; messages are routed before they are turned into text."""
+        if PLAN in kwargs:
+            texts = self._plan_prompts(prompts, kwargs)
+        else:
+            texts = await off_loop(self._plan_prompts, prompts, kwargs)
         return await self.agenerate(texts, stop=stop, callbacks=callbacks, **kwargs)
 
-    def _plan_all(self, prompts: Sequence[PromptValue], kwargs: dict[str, Any]) -> list[Plan[str]]:
-        """Return the call's plans, made here if absent; the router's arguments leave `kwargs`."""
-        plans = kwargs.pop(PLAN, None)
-        if plans is None:
-            plans = [self._plan(prompt, dict(kwargs)) for prompt in prompts]
-        kwargs.pop("tryage", None)
-        kwargs.pop("model", None)
-        return list(plans)
+    def _plan_prompts(self, prompts: Sequence[PromptValue], kwargs: dict[str, Any]) -> list[str]:
+        """Put a plan for each prompt among the arguments; return the texts for the experts."""
+        if PLAN not in kwargs:
+            plans = [self._planner.plan(self._request(prompt, kwargs)) for prompt in prompts]
+            drop_routing(kwargs)
+            kwargs[PLAN] = plans
+            prompts = [plan.input for plan in plans]
+        return [prompt.to_string() for prompt in prompts]
 
-    def _plan(
-        self, value: PromptValue, kwargs: dict[str, Any], config: RunnableConfig | None = None
-    ) -> Plan[str]:
-        """Decide on one input; the router's own arguments leave `kwargs`."""
-        plans: list[Plan[str]] | None = kwargs.pop(PLAN, None)
-        if plans is not None:  # a stream that LangChain turns into a whole answer
-            return plans[0]
-        goals, only = kwargs.pop("tryage", None), kwargs.pop("model", None)
-        text, flags = self._source.read(value)
-        decision = self._binding.decide(
-            text, flags=flags, only=only, goals=call_goals(goals, config)
-        )
-        return Plan(self._source.strip(value, decision).to_string(), decision)
+    def _take_plans(
+        self, prompts: Sequence[str], kwargs: dict[str, Any]
+    ) -> tuple[list[str], list[Decision]]:
+        """Take the plans from a call's arguments, or make them; return texts and decisions."""
+        texts = self._plan_prompts([StringPromptValue(text=text) for text in prompts], kwargs)
+        plans = kwargs.pop(PLAN)
+        each = [plans] if isinstance(plans, Plan) else plans
+        return texts, [plan.decision for plan in each]
 
-    def _plan_texts(self, prompts: Sequence[str], kwargs: dict[str, Any]) -> list[Plan[str]]:
-        """Return the plans of texts that LangChain hands on; made here if absent."""
-        plans = self._plan_all([StringPromptValue(text=text) for text in prompts], kwargs)
-        return [Plan(text, p.decision) for text, p in zip(prompts, plans, strict=True)]
+    async def _atake_plans(
+        self, prompts: Sequence[str], kwargs: dict[str, Any]
+    ) -> tuple[list[str], list[Decision]]:
+        """Do what `_take_plans` does, off the event loop where there is something to decide."""
+        if PLAN in kwargs:
+            return self._take_plans(prompts, kwargs)
+        return await off_loop(self._take_plans, prompts, kwargs)
 
     def _generate(
         self,
@@ -229,12 +160,12 @@ class TryageLLM(RoutedModel, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        plans = self._plan_texts(prompts, kwargs)
+        texts, decisions = self._take_plans(prompts, kwargs)
 
         def call(name: str, expert: TextExpert, rows: list[int]) -> list[Row]:
-            return _by_row(name, expert.generate([plans[row].input for row in rows], stop, kwargs))
+            return _by_row(name, expert.generate([texts[row] for row in rows], stop, kwargs))
 
-        return _merged(self._binding.dispatch_batch([plan.decision for plan in plans], call))
+        return _merged(self._binding.dispatch_batch(decisions, call))
 
     async def _agenerate(
         self,
@@ -243,14 +174,12 @@ class TryageLLM(RoutedModel, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        plans = await off_loop(self._plan_texts, prompts, kwargs)
+        texts, decisions = await self._atake_plans(prompts, kwargs)
 
         async def call(name: str, expert: TextExpert, rows: list[int]) -> list[Row]:
-            return _by_row(
-                name, await expert.agenerate([plans[row].input for row in rows], stop, kwargs)
-            )
+            return _by_row(name, await expert.agenerate([texts[row] for row in rows], stop, kwargs))
 
-        return _merged(await self._binding.adispatch_batch([plan.decision for plan in plans], call))
+        return _merged(await self._binding.adispatch_batch(decisions, call))
 
     def _stream(
         self,
@@ -259,17 +188,17 @@ class TryageLLM(RoutedModel, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        (plan,) = self._plan_texts([prompt], kwargs)
+        (text,), (decision,) = self._take_plans([prompt], kwargs)
 
         def call(_name: str, expert: TextExpert) -> Iterator[GenerationChunk]:
-            return expert.stream(plan.input, stop, kwargs)
+            return expert.stream(text, stop, kwargs)
 
-        with closing(self._binding.stream(plan.decision, call)) as stream:
-            answered: DispatchedDecision | None = None
+        with closing(self._binding.stream(decision, call)) as stream:
+            first = True
             for chunk in stream:
-                if answered is None:
-                    answered = record(plan.decision, stream)
-                    chunk = _annotated(chunk, answered)
+                if first:
+                    chunk = annotated_text(chunk, record(decision, stream))
+                    first = False
                 if run_manager is not None:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
@@ -281,30 +210,24 @@ class TryageLLM(RoutedModel, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        (plan,) = await off_loop(self._plan_texts, [prompt], kwargs)
+        (text,), (decision,) = await self._atake_plans([prompt], kwargs)
 
         def call(_name: str, expert: TextExpert) -> AsyncIterator[GenerationChunk]:
-            return expert.astream(plan.input, stop, kwargs)
+            return expert.astream(text, stop, kwargs)
 
-        async with aclosing(self._binding.astream(plan.decision, call)) as stream:
-            answered: DispatchedDecision | None = None
+        async with aclosing(self._binding.astream(decision, call)) as stream:
+            first = True
             async for chunk in stream:
-                if answered is None:
-                    answered = record(plan.decision, stream)
-                    chunk = _annotated(chunk, answered)
+                if first:
+                    chunk = annotated_text(chunk, record(decision, stream))
+                    first = False
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
 
-def _annotated(generation: Any, decision: Decision) -> Any:
-    """Return a copy that carries the decision; the expert's cache may hold the generation."""
-    info = {**(generation.generation_info or {}), "tryage": decision.to_dict(top=TOP)}
-    return generation.model_copy(update={"generation_info": info})
-
-
 def _by_row(name: str, result: LLMResult) -> list[Row]:
-    """Split a result by prompt; what it says of all prompts stays with the first."""
+    """Split a result by prompt; the first row keeps what holds for all prompts."""
     return [
         LLMResult(generations=[generations], llm_output=result.llm_output if row == 0 else None)
         if generations
@@ -322,12 +245,15 @@ def _merged(answers: Sequence[tuple[LLMResult, DispatchedDecision] | BaseExcepti
         if isinstance(answer, BaseException):
             raise answer
         result, decision = answer
-        generations += [[_annotated(one, decision) for one in row] for row in result.generations]
-        told = dict(result.llm_output or {})
-        for key, count in (told.pop("token_usage", None) or {}).items():
+        generations += [
+            [annotated_text(generation, decision) for generation in row]
+            for row in result.generations
+        ]
+        facts = dict(result.llm_output or {})
+        for key, count in (facts.pop("token_usage", None) or {}).items():
             if isinstance(count, int):
                 usage[key] = usage.get(key, 0) + count
-        output = {**told, **output}
+        output = {**facts, **output}
     return LLMResult(
         generations=generations, llm_output=output | ({"token_usage": usage} if usage else {})
     )

@@ -1,6 +1,6 @@
-"""`TryageMiddleware`: chooses the model of a LangChain agent, and another if it fails.
+"""`TryageMiddleware`: chooses the model of a LangChain agent, and the next one if it fails.
 
-The only module here that needs `langchain` itself.
+With `_cache_markers` the only module here that needs `langchain` itself.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ from langchain.agents.middleware.types import (
 )
 from langchain.agents.structured_output import AutoStrategy, ToolStrategy
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 
 from langchain_tryage._cache_markers import without_foreign_markers
-from langchain_tryage._experts import ChatExpert
+from langchain_tryage._experts import ChatExpert, chat_pipeline
 from langchain_tryage._inputs import TextFrom, TextSource
-from langchain_tryage._metadata import TOP, annotate, run_config
-from langchain_tryage._plans import call_goals, stay_with
-from langchain_tryage._tools import Needs, NeutralTool, unable
+from langchain_tryage._metadata import annotated_message, metadata, run_config
+from langchain_tryage._plans import Planner, Request, call_goals, stay_with
+from langchain_tryage._tools import Needs, NeutralTool
 from tryage import Decision, Router
 from tryage.binding import (
     LAST_MESSAGE,
@@ -55,7 +54,7 @@ class TryageState(AgentState[Any]):
 
 
 class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
-    """Sends an agent's model calls to the expert that a router chooses, and on if it fails.
+    """Sends an agent's model calls to the expert that a router chooses; if it fails, to the next.
 
     One expert serves a whole agent run by default, which keeps its vendor's prefix cache warm and
     its tool calls consistent. The state's ``tryage`` and every answer's
@@ -90,24 +89,24 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         check_flags_from(flags_from, "messages have")
         self._source = TextSource(flags_from=flags_from, text_from=text_from)
         self._choose = choose
-        self._binding = bind(router, each_expert(experts, ChatExpert), _pipeline, options)
+        self._binding = bind(router, each_expert(experts, ChatExpert), chat_pipeline, options)
 
     def load(self) -> Router:
         """Load the router now instead of at first use."""
         return self._binding.load()
 
     def before_agent(self, state: TryageState, runtime: Any) -> dict[str, Any] | None:
-        """Forget the last run's decision, which a checkpointer kept."""
+        """Drop the last run's decision, which a checkpointer kept."""
         return {"tryage": None} if state.get("tryage") else None
 
     async def abefore_agent(self, state: TryageState, runtime: Any) -> dict[str, Any] | None:
-        """Forget the last run's decision, which a checkpointer kept."""
+        """Drop the last run's decision, which a checkpointer kept."""
         return self.before_agent(state, runtime)
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Response]
     ) -> ExtendedModelResponse[Any]:
-        """Call the agent's model with the chosen expert in its place."""
+        """Call the chosen expert in place of the agent's own model."""
         request, decision = self._decide(request)
 
         def call(name: str, expert: ChatExpert) -> _Result:
@@ -127,7 +126,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         request: ModelRequest[Any],
         handler: Callable[[ModelRequest[Any]], Awaitable[Response]],
     ) -> ExtendedModelResponse[Any]:
-        """Call the agent's model with the chosen expert in its place."""
+        """Call the chosen expert in place of the agent's own model."""
         request, decision = await off_loop(self._decide, request)
 
         async def call(name: str, expert: ChatExpert) -> _Result:
@@ -145,26 +144,20 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
     def _decide(self, request: ModelRequest[Any]) -> tuple[ModelRequest[Any], Decision]:
         system = [] if request.system_message is None else [request.system_message]
         messages: list[BaseMessage] = [*system, *request.messages]
-        text, own = self._source.read(messages)
         tools = [*request.tools, *_answer_tools(request)]
         needs = Needs.of(messages, {"tools": tools, "tool_choice": request.tool_choice})
-        decision = self._binding.decide(
-            text,
-            flags=own,
-            goals=call_goals(None, None),
-            without=unable(needs, self._binding),
-        )
-        stripped = self._source.strip(messages, decision)
-        if stripped is not messages:
-            request = request.override(messages=list(stripped)[len(system) :])
-        before: Any = request.state.get("tryage") or {}
-        if self._choose == "run":
-            decision = stay_with(decision, before.get("answered_by"), True)
-        return request, decision
+        planner = Planner(self._binding, self._source)
+        plan = planner.plan(Request(messages, call_goals(None, None), needs=needs))
+        if plan.input is not messages:
+            request = request.override(messages=list(plan.input)[len(system) :])
+        if self._choose == "call":
+            return request, plan.decision
+        last: Any = request.state.get("tryage") or {}
+        return request, stay_with(plan.decision, last.get("answered_by"), True)
 
 
 class _Final(NamedTuple):
-    """An error that no other expert may make up for."""
+    """An error after which no other expert may be tried."""
 
     error: Exception
 
@@ -173,7 +166,7 @@ _Result = Response | _Final
 
 
 class _Attempt:
-    """One expert's try at a model call: the request for it, and whether it began to answer."""
+    """One expert's turn at a model call: its request, and whether it began to answer."""
 
     def __init__(
         self, request: ModelRequest[Any], name: str, expert: ChatExpert, decision: Decision
@@ -187,7 +180,7 @@ class _Attempt:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Let the model's run, which the agent opens without a config, name the expert."""
+        """Name the expert in the model's run, which the agent opens without a config."""
         config = run_config(None, self._decision, self._name)
         config["callbacks"] = _with_handler(config.get("callbacks"), self._watcher)
         token = var_child_runnable_config.set(config)
@@ -197,15 +190,15 @@ class _Attempt:
             var_child_runnable_config.reset(token)
 
     def ends(self, error: Exception) -> bool:
-        """Say whether an error ends the call, whoever else could answer.
+        """Return whether an error ends the call, so that no other expert is tried.
 
-        An interrupt of the graph is no failure, and what a reader has seen cannot be taken back.
+        It does if it is an interrupt of the graph, or if a reader has seen the first tokens.
         """
         return isinstance(error, GraphBubbleUp) or self._watcher.seen
 
 
 class _Watcher(BaseCallbackHandler):
-    """Notes whether a token went to anybody."""
+    """Notes whether a token was streamed."""
 
     seen = False
 
@@ -223,14 +216,14 @@ def _with_handler(callbacks: Any, handler: BaseCallbackHandler) -> Any:
 
 
 def _answer_tools(request: ModelRequest[Any]) -> list[Any]:
-    """Return the schemas of structured output that the agent asks for by tools.
+    """Return the tools by which the agent asks for structured output.
 
-    A schema by itself goes by whichever way the model has, and every one of them binds it.
+    A plain schema (`AutoStrategy`) counts as one: whatever the model does with it, it binds it.
     """
-    wanted = request.response_format
-    if isinstance(wanted, AutoStrategy):
-        wanted = ToolStrategy(wanted.schema)
-    specs = wanted.schema_specs if isinstance(wanted, ToolStrategy) else []
+    strategy = request.response_format
+    if isinstance(strategy, AutoStrategy):
+        strategy = ToolStrategy(strategy.schema)
+    specs = strategy.schema_specs if isinstance(strategy, ToolStrategy) else []
     return [NeutralTool(name=spec.name) for spec in specs]
 
 
@@ -238,16 +231,9 @@ def _response(result: _Result, decision: DispatchedDecision) -> ExtendedModelRes
     if isinstance(result, _Final):
         raise result.error
     messages = [
-        annotate(message, decision) if isinstance(message, AIMessage) else message
+        annotated_message(message, decision) if isinstance(message, AIMessage) else message
         for message in result.result
     ]
     answer = ModelResponse(result=messages, structured_response=result.structured_response)
-    command: Command[Any] = Command(update={"tryage": decision.to_dict(top=TOP)})
+    command: Command[Any] = Command(update=metadata(decision))
     return ExtendedModelResponse(model_response=answer, command=command)
-
-
-def _pipeline(runtime: Any, expert: Any) -> ChatExpert:
-    from langchain_tryage.pipelines import ChatTryagePipeline
-
-    model: BaseChatModel = ChatTryagePipeline(runtime=runtime, expert=expert.name)
-    return ChatExpert(expert.name, model)

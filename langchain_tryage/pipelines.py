@@ -1,6 +1,7 @@
 """LangChain models over one local Hugging Face pipeline of `tryage.runtime`.
 
-`ChatTryagePipeline` is what `TryageRouter` and `ChatTryage` run where no experts are given.
+`TryageRouter` and `ChatTryage` run `ChatTryagePipeline` where no experts are given, `TryageLLM`
+runs `TryagePipeline`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ Prompt = str | list[dict[str, str]]
 
 
 class _LocalModel(BaseLanguageModel[Any]):
-    """What both models share: the pipeline, and the options of a call."""
+    """Base of both models: the pipeline, and the options of a call."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -61,7 +62,7 @@ class _LocalModel(BaseLanguageModel[Any]):
         download: bool = False,
         **options: Any,
     ) -> Self:
-        """Make the model of one folder or Hub id, without a library.
+        """Return a model of one folder or Hub id, without a library.
 
         Args:
             model: a folder that `save_pretrained` wrote, or a Hub id.
@@ -84,8 +85,13 @@ class _LocalModel(BaseLanguageModel[Any]):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        own = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
-        return {"model": self._model_name, "expert": self.expert, "seed": self.seed, **own}
+        return {
+            "model": self._model_name,
+            "expert": self.expert,
+            "seed": self.seed,
+            "max_new_tokens": self.max_new_tokens,
+            "temperature": self.temperature,
+        }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params: LangSmithParams = super()._get_ls_params(stop=stop, **kwargs)
@@ -100,7 +106,7 @@ class _LocalModel(BaseLanguageModel[Any]):
         """Return the tokens of a text, by the pipeline's own tokenizer.
 
         Raises:
-            ExpertError: the expert is an endpoint, which keeps its tokenizer to itself.
+            ExpertError: the expert is an endpoint, whose tokenizer is not at hand.
         """
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
@@ -113,11 +119,11 @@ class _LocalModel(BaseLanguageModel[Any]):
         return pipeline.encode(text)
 
     def _options(self, stop: Sequence[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options of a call; what a pipeline cannot honour is refused, not dropped."""
+        """Return the options of a call; options that a pipeline lacks are refused, not dropped."""
         check_arguments(type(self).__name__, kwargs, _OPTIONS)
-        most = kwargs.get("max_new_tokens", kwargs.get("max_tokens", self.max_new_tokens))
+        max_new_tokens = kwargs.get("max_new_tokens", kwargs.get("max_tokens", self.max_new_tokens))
         return {
-            "max_new_tokens": most,
+            "max_new_tokens": max_new_tokens,
             "temperature": kwargs.get("temperature", self.temperature),
             "seed": kwargs.get("seed", self.seed),
             "chat": kwargs.get("chat"),
@@ -126,21 +132,21 @@ class _LocalModel(BaseLanguageModel[Any]):
 
     def _answer(self, prompt: Prompt, stop: list[str] | None, kwargs: dict[str, Any]) -> Answer:
         options = self._options(stop, kwargs)
-        return self.runtime.run(self.expert, self._asked(prompt), **options)
+        return self.runtime.run(self.expert, self._task_input(prompt), **options)
 
     async def _aanswer(
         self, prompt: Prompt, stop: list[str] | None, kwargs: dict[str, Any]
     ) -> Answer:
         options = self._options(stop, kwargs)
-        return await self.runtime.arun(self.expert, self._asked(prompt), **options)
+        return await self.runtime.arun(self.expert, self._task_input(prompt), **options)
 
     def _pieces(
         self, prompt: Prompt, stop: list[str] | None, kwargs: dict[str, Any]
     ) -> Generator[str | Answer, None, None]:
-        """Yield the pieces of an answer, and at last the answer itself."""
+        """Yield the pieces of an answer, then the whole answer."""
         options = self._options(stop, kwargs)
-        asked = self._asked(prompt)
-        with closing(self.runtime.stream(self.expert, asked, **options)) as stream:
+        value = self._task_input(prompt)
+        with closing(self.runtime.stream(self.expert, value, **options)) as stream:
             yield from stream
             if stream.answer is not None:
                 yield stream.answer
@@ -148,37 +154,37 @@ class _LocalModel(BaseLanguageModel[Any]):
     async def _apieces(
         self, prompt: Prompt, stop: list[str] | None, kwargs: dict[str, Any]
     ) -> AsyncGenerator[str | Answer, None]:
-        """Yield the pieces of an answer, and at last the answer itself."""
+        """Yield the pieces of an answer, then the whole answer."""
         options = self._options(stop, kwargs)
-        asked = self._asked(prompt)
-        async with aclosing(self.runtime.astream(self.expert, asked, **options)) as stream:
+        value = self._task_input(prompt)
+        async with aclosing(self.runtime.astream(self.expert, value, **options)) as stream:
             async for piece in stream:
                 yield piece
             if stream.answer is not None:
                 yield stream.answer
 
-    def _asked(self, prompt: Prompt) -> Prompt:
-        """Return what the expert's task takes: messages for one that writes, else text."""
-        writes = self.runtime.library[self.expert].task == TEXT_GENERATION
-        return prompt if writes or isinstance(prompt, str) else prompt[-1]["content"]
+    def _task_input(self, prompt: Prompt) -> Prompt:
+        """Return what the expert's task takes: messages for text generation, else text."""
+        generates = self.runtime.library[self.expert].task == TEXT_GENERATION
+        return prompt if generates or isinstance(prompt, str) else prompt[-1]["content"]
 
-    def _facts(self, answer: Answer) -> dict[str, Any]:
-        facts = {"model_name": self._model_name, "finish_reason": answer.finish_reason}
-        return facts | ({"truncated": True} if answer.truncated else {})
+    def _response_metadata(self, answer: Answer) -> dict[str, Any]:
+        metadata = {"model_name": self._model_name, "finish_reason": answer.finish_reason}
+        return metadata | ({"truncated": True} if answer.truncated else {})
 
 
 class ChatTryagePipeline(_LocalModel, BaseChatModel):
     """A chat model over one local Hugging Face pipeline.
 
-    Text generation goes through the model's chat template, if its tokenizer has one; fill-mask
-    answers with the last human message, its ``[MASK]`` marks filled. Calls of one pipeline wait
-    for each other; the event loop stays free.
+    Text generation uses the model's chat template, if its tokenizer has one; fill-mask answers
+    with the last human message, its ``[MASK]`` marks filled. Calls of one pipeline run one after
+    another; the event loop stays free.
 
     Attributes:
         runtime: loads the pipeline at first use.
         expert: name in the runtime's library.
-        max_new_tokens: tokens to write at most; `max_tokens` in a call says the same.
-        temperature: 0 takes the likeliest token each time.
+        max_new_tokens: most tokens to generate; a call may say `max_tokens` instead.
+        temperature: 0 picks the likeliest token each time.
         seed: makes a sampled answer repeatable.
     """
 
@@ -193,9 +199,9 @@ class ChatTryagePipeline(_LocalModel, BaseChatModel):
             tool_calling=False,
             structured_output=False,
         )
-        most = self.runtime.library[self.expert].context_length
-        if most is not None:
-            profile["max_input_tokens"] = most
+        context_length = self.runtime.library[self.expert].context_length
+        if context_length is not None:
+            profile["max_input_tokens"] = context_length
         return profile
 
     def _generate(
@@ -249,7 +255,7 @@ class ChatTryagePipeline(_LocalModel, BaseChatModel):
     def _result(self, answer: Answer) -> ChatResult:
         message = AIMessage(
             content=answer.text,
-            response_metadata=self._facts(answer),
+            response_metadata=self._response_metadata(answer),
             usage_metadata=_usage(answer),
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
@@ -259,7 +265,7 @@ class ChatTryagePipeline(_LocalModel, BaseChatModel):
             return ChatGenerationChunk(message=AIMessageChunk(content=piece))
         last = AIMessageChunk(
             content="",
-            response_metadata=self._facts(piece),
+            response_metadata=self._response_metadata(piece),
             usage_metadata=_usage(piece),
             chunk_position="last",
         )
@@ -272,8 +278,8 @@ class TryagePipeline(_LocalModel, BaseLLM):
     Attributes:
         runtime: loads the pipeline at first use.
         expert: name in the runtime's library.
-        max_new_tokens: tokens to write at most; `max_tokens` in a call says the same.
-        temperature: 0 takes the likeliest token each time.
+        max_new_tokens: most tokens to generate; a call may say `max_tokens` instead.
+        temperature: 0 picks the likeliest token each time.
         seed: makes a sampled answer repeatable.
     """
 
@@ -323,7 +329,7 @@ class TryagePipeline(_LocalModel, BaseLLM):
         usage = {"prompt_tokens": read, "completion_tokens": written}
         return LLMResult(
             generations=[
-                [Generation(text=answer.text, generation_info=self._facts(answer))]
+                [Generation(text=answer.text, generation_info=self._response_metadata(answer))]
                 for answer in answers
             ],
             llm_output={
@@ -335,7 +341,7 @@ class TryagePipeline(_LocalModel, BaseLLM):
     def _chunk(self, piece: str | Answer) -> GenerationChunk:
         if isinstance(piece, str):
             return GenerationChunk(text=piece)
-        return GenerationChunk(text="", generation_info=self._facts(piece))
+        return GenerationChunk(text="", generation_info=self._response_metadata(piece))
 
 
 def _text(message: BaseMessage) -> str:

@@ -17,12 +17,10 @@ from pydantic import ConfigDict
 
 from langchain_tryage._batches import Batch
 from langchain_tryage._fields import Routed, Saved, inspected
-from langchain_tryage._inputs import TextSource
-from langchain_tryage._metadata import annotate
-from langchain_tryage._plans import GOALS_SPEC, Plan, call_goals
+from langchain_tryage._metadata import TAG, annotated_message, metadata
+from langchain_tryage._plans import GOALS_SPEC, Plan, Request, call_goals
 from tryage import Decision, Router
 from tryage.binding import (
-    TOP,
     Binding,
     DispatchingModel,
     each_expert,
@@ -34,7 +32,7 @@ from tryage.dispatch import DispatchedDecision, record
 Expert = Runnable[Any, Any]
 
 _ANY_ERROR = (Exception,)
-"""A runnable's batch keeps whatever one input raises apart from the other inputs."""
+"""Of a batch, whatever one input raises is kept from the other inputs."""
 
 
 class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, Any]):
@@ -55,7 +53,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
         flags_from: where the user's own text stands, whose flags act and are taken off:
             ``"last_message"``, a dict key, or a function of the input. None leaves flags alone.
         text_from: which messages are routed, as in `ChatTryage`.
-        with_decision: yield ``{"output", "decision"}``; the decision also tells what was tried.
+        with_decision: yield ``{"output", "decision"}``; the decision also records what was tried.
         max_attempts: how many experts to try at most; None tries every eligible one.
         errors: exceptions on which the next expert is tried; others are raised at once.
         timeout: seconds that one call, or one chunk of a stream, may take; then the next expert is
@@ -82,10 +80,6 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
 
     def _bind(self) -> Binding[Expert]:
         return self._bind_experts(_runnables(self.experts), _pipeline)
-
-    @property
-    def _source(self) -> TextSource:
-        return TextSource(self.key, self.flags_from, self.text_from)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Send one input to the chosen expert; `kwargs` reach it."""
@@ -170,35 +164,29 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
 
     def _runnables(self) -> Mapping[str, Expert]:
         """Return the experts under their given names, without loading the router for that."""
-        given = _runnables(self.experts)
-        return self._binding.experts if given is None else given
+        runnables = _runnables(self.experts)
+        return self._binding.experts if runnables is None else runnables
 
-    def _plan(self, given: Any, config: RunnableConfig) -> Plan[Any]:
-        text, own = self._source.read(given)
-        goals = call_goals(None, config)
-        return self._planned(given, self._binding.decide(text, flags=own, goals=goals))
+    def _request(self, input: Any, config: RunnableConfig) -> Request:
+        return Request(input, call_goals(None, config))
 
-    def _planned(self, given: Any, decision: Decision) -> Plan[Any]:
-        return Plan(self._source.strip(given, decision), decision)
+    def _plan(self, input: Any, config: RunnableConfig) -> Plan:
+        return self._planner.plan(self._request(input, config))
 
     def _plans(
         self, inputs: Sequence[Any], configs: Sequence[RunnableConfig]
-    ) -> list[Plan[Any] | Exception]:
-        """Decide in one pass; an input that cannot be decided on does not spoil the others."""
+    ) -> list[Plan | Exception]:
+        """Decide in one pass; an input that fails does not spoil the others."""
+        pairs = list(zip(inputs, configs, strict=True))
         try:
-            read = [self._source.read(given) for given in inputs]
-            goals = [call_goals(None, config) for config in configs]
-            if len({own for _, own in read}) == 1 and all(one == goals[0] for one in goals):
-                texts = [text for text, _ in read]
-                decisions = self._binding.decide_batch(texts, flags=read[0][1], goals=goals[0])
-                return [self._planned(*plan) for plan in zip(inputs, decisions, strict=True)]
+            plans = self._planner.plan_batch([self._request(*pair) for pair in pairs])
         except _ANY_ERROR:
-            pass  # found again below, by the input that it belongs to
-        return [self._plan_or_error(*pair) for pair in zip(inputs, configs, strict=True)]
+            plans = None  # raised again below, for the input that it belongs to
+        return [self._plan_or_error(*pair) for pair in pairs] if plans is None else [*plans]
 
-    def _plan_or_error(self, given: Any, config: RunnableConfig) -> Plan[Any] | Exception:
+    def _plan_or_error(self, input: Any, config: RunnableConfig) -> Plan | Exception:
         try:
-            return self._plan(given, config)
+            return self._plan(input, config)
         except _ANY_ERROR as error:
             return error
 
@@ -206,26 +194,27 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
         self, config: RunnableConfig, run_manager: Any, decision: Decision, name: str
     ) -> RunnableConfig:
         """Return the config of an expert's run."""
-        child = patch_config(config, callbacks=run_manager.get_child(tag=f"expert:{name}"))
-        child["metadata"] = {**child.get("metadata", {}), "tryage": decision.to_dict(top=TOP)}
+        child = patch_config(config, callbacks=run_manager.get_child(tag=f"{TAG}{name}"))
+        child["metadata"] = {**child.get("metadata", {}), **metadata(decision)}
         return child
 
     def _output(self, value: Any, decision: DispatchedDecision) -> Any:
-        told = annotate(value, decision) if isinstance(value, BaseMessage) else value
-        return {"output": told, "decision": decision} if self.with_decision else told
+        if isinstance(value, BaseMessage):
+            value = annotated_message(value, decision)
+        return {"output": value, "decision": decision} if self.with_decision else value
 
     def _chunk(self, value: Any, decision: DispatchedDecision | None) -> Any:
-        """Return a chunk of the output; the first one, which brings a decision, carries it."""
+        """Return a chunk of the output; the first chunk alone carries the decision."""
         if decision is not None and isinstance(value, BaseMessage):
-            value = annotate(value, decision)
+            value = annotated_message(value, decision)
         if not self.with_decision:
             return value
-        told = {} if decision is None else {"decision": decision}
-        return AddableDict(told | {"output": value})
+        first = {} if decision is None else {"decision": decision}
+        return AddableDict(first | {"output": value})
 
     @inspected
-    def _invoke(self, given: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any) -> Any:
-        plan = self._plan(given, config)
+    def _invoke(self, input: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any) -> Any:
+        plan = self._plan(input, config)
 
         def call(name: str, expert: Expert) -> Any:
             return expert.invoke(
@@ -236,9 +225,9 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
 
     @inspected
     async def _ainvoke(
-        self, given: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any
+        self, input: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Any:
-        plan = await off_loop(self._plan, given, config)
+        plan = await off_loop(self._plan, input, config)
 
         async def call(name: str, expert: Expert) -> Any:
             child = self._child(config, run_manager, plan.decision, name)
@@ -321,7 +310,7 @@ async def _once(value: Any) -> AsyncIterator[Any]:
 def _type(experts: Iterable[Expert], attribute: str) -> Any:
     try:
         types = {getattr(expert, attribute) for expert in experts}
-    except TypeError:  # LangChain's way to say that a runnable does not tell its type
+    except TypeError:  # LangChain cannot infer a runnable's type
         return Any
     return Any if Any in types else Union[tuple(types)]  # noqa: UP007
 

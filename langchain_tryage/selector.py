@@ -12,8 +12,8 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 from pydantic import ConfigDict
 
 from langchain_tryage._fields import Routed, Saved
-from langchain_tryage._inputs import TextFrom, TextSource
-from langchain_tryage._plans import GOALS_SPEC, call_goals
+from langchain_tryage._inputs import TextFrom
+from langchain_tryage._plans import GOALS_SPEC, Request, call_goals
 from tryage import Decision, Router, TryageError
 from tryage.binding import (
     Binding,
@@ -72,10 +72,6 @@ class TryageSelector(Routed, Saved, RunnableSerializable[LanguageModelInput, Any
         return self._bind_experts(names, _name)
 
     @property
-    def _source(self) -> TextSource:
-        return TextSource(self.key, self.flags_from, self.text_from)
-
-    @property
     def InputType(self) -> Any:
         """Text, a prompt or messages; a dict where `key` or `flags_from` names one of its keys."""
         return Any if self.key or self.flags_from else LanguageModelInput
@@ -125,16 +121,15 @@ class TryageSelector(Routed, Saved, RunnableSerializable[LanguageModelInput, Any
         )
 
     def _decide(
-        self, given: Any, run_manager: Any, config: RunnableConfig, tryage: Any = None
+        self, input: Any, run_manager: Any, config: RunnableConfig, tryage: Any = None
     ) -> Any:
-        text, own = self._source.read(given)
-        goals = call_goals(tryage, config)
-        return self._told(self._binding.decide(text, flags=own, goals=goals))
+        _, decision = self._planner.decide(Request(input, call_goals(tryage, config)))
+        return self._output(decision)
 
     async def _adecide(
-        self, given: Any, run_manager: Any, config: RunnableConfig, tryage: Any = None
+        self, input: Any, run_manager: Any, config: RunnableConfig, tryage: Any = None
     ) -> Any:
-        return await off_loop(self._decide, given, run_manager, config, tryage)
+        return await off_loop(self._decide, input, run_manager, config, tryage)
 
     def _decide_batch(
         self,
@@ -143,16 +138,15 @@ class TryageSelector(Routed, Saved, RunnableSerializable[LanguageModelInput, Any
         config: list[RunnableConfig],
         tryage: Any = None,
     ) -> list[Any]:
+        pairs = list(zip(inputs, config, strict=True))
         try:
-            read = [self._source.read(given) for given in inputs]
-            goals = [call_goals(tryage, one) for one in config]
-            if len({own for _, own in read}) == 1 and all(one == goals[0] for one in goals):
-                texts = [text for text, _ in read]
-                decisions = self._binding.decide_batch(texts, flags=read[0][1], goals=goals[0])
-                return [self._told(decision) for decision in decisions]
+            requests = [Request(input, call_goals(tryage, config)) for input, config in pairs]
+            decisions = self._planner.decide_batch(requests)
         except TryageError:
-            pass  # found again below, by the input that it belongs to
-        return [self._or_error(*pair, tryage) for pair in zip(inputs, config, strict=True)]
+            decisions = None  # raised again below, for the input that it belongs to
+        if decisions is None:
+            return [self._decide_or_error(*pair, tryage) for pair in pairs]
+        return [self._output(decision) for decision in decisions]
 
     async def _adecide_batch(
         self,
@@ -163,13 +157,13 @@ class TryageSelector(Routed, Saved, RunnableSerializable[LanguageModelInput, Any
     ) -> list[Any]:
         return await off_loop(self._decide_batch, inputs, run_manager, config, tryage)
 
-    def _or_error(self, given: Any, config: RunnableConfig, tryage: Any) -> Any:
+    def _decide_or_error(self, input: Any, config: RunnableConfig, tryage: Any) -> Any:
         try:
-            return self._decide(given, None, config, tryage)
+            return self._decide(input, None, config, tryage)
         except TryageError as error:
             return error
 
-    def _told(self, decision: Decision) -> Any:
+    def _output(self, decision: Decision) -> Any:
         return self._binding.experts[decision.expert] if self.output == "name" else decision
 
     def __repr_args__(self) -> Sequence[tuple[str | None, Any]]:

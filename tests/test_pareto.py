@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tryage import Policy, Router, ScoreTable
+from tryage import Goals, Policy, Router, ScoreTable
 from tryage.errors import GoalError, ScoreTableError
 from tryage.evaluation.fronts import Gathered, Points, hull_area, hypervolume, non_dominated
 from tryage.evaluation.pareto import pareto
@@ -105,6 +105,18 @@ def choices_at(weights, predicted, first, second):
 def attained(chosen, losses, *values):
     row = np.arange(len(losses))
     return np.column_stack([axis[row, chosen].mean(axis=1) for axis in (losses, *values)])
+
+
+def test_a_line_from_large_weights_to_none_tells_no_negative_weight():
+    """Four equal experts; one prompt's costs tie along a line that runs into the origin."""
+    losses, predicted, first, second = (np.zeros((7, 4)) for _ in range(4))
+    losses[1, 0] = first[1, 3] = first[4, 3] = 0.05
+    second[4, :3] = 0.05
+    points, exact = sweep_two(losses, predicted, first, second)
+    assert exact
+    assert (points.weights >= 0).all()
+    for weights in points.weights.tolist():
+        Goals(cost=weights[0], verbosity=weights[1])
 
 
 @given(problems_of_two(), st.integers(0, 2**32 - 1))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.goals import Goal, find_goal
+from tryage.plans import Plan
 
 Array = NDArray[np.float64]
 
@@ -79,6 +80,7 @@ class Decision:
         goals: goals of one's own among `values`, which know how to write a value.
         measured: whether losses were ever measured; if not, goals and limits alone decided, and
             `losses` are 0 where they would be.
+        plan: the experts to try until a check accepts an answer; None without a check.
     """
 
     expert: str
@@ -96,6 +98,7 @@ class Decision:
     out_of_distribution: bool
     goals: Mapping[str, Goal] = field(default_factory=dict, repr=False, kw_only=True)
     measured: bool = field(default=True, kw_only=True)
+    plan: Plan | None = field(default=None, kw_only=True)
 
     @property
     def predicted_loss(self) -> float:
@@ -106,8 +109,12 @@ class Decision:
 
     @property
     def order(self) -> tuple[str, ...]:
-        """Eligible experts, best first."""
-        return tuple(self.names[column] for column in self._columns(eligible=True))
+        """Eligible experts in the order of calls: the plan's first, then by total."""
+        ranked = tuple(self.names[column] for column in self._columns(eligible=True))
+        if self.plan is None:
+            return ranked
+        planned = self.plan.experts
+        return (*planned, *(name for name in ranked if name not in planned))
 
     @property
     def ranking(self) -> tuple[RankedExpert, ...]:
@@ -125,13 +132,14 @@ class Decision:
         Args:
             top: how many experts of the ranking to keep; None keeps all.
         """
-        return {
+        record: dict[str, Any] = {
             "expert": self.expert,
             "ranking": [ranked.to_dict() for ranked in self._top(top)],
             "weights": dict(self.weights),
             "flags": list(self.flags),
             "out_of_distribution": self.out_of_distribution,
         }
+        return record if self.plan is None else record | {"plan": self.plan.to_dict()}
 
     def explain(self) -> str:
         """Return the decision for a person: one line for the choice, one per expert."""
@@ -140,6 +148,8 @@ class Decision:
             lines.append("The prompt is unlike the training prompts: average losses were used.")
         if not self.measured:
             lines.append("Nothing is measured yet: goals and limits alone decided.")
+        if self.plan is not None:
+            lines += self.plan.explain()
         lines += [f"Flag: {flag}" for flag in self.flags]
         lines += [f"Limit: {limit}" for limit in self.limits]
         width = max(len(name) for name in self.names)
@@ -148,6 +158,8 @@ class Decision:
         return "\n".join(lines)
 
     def _reason(self) -> str:
+        if self.plan is not None:
+            return "the first attempt of the plan with the least expected objective"
         names = [ranked.expert for ranked in self.ranking if ranked.eligible]
         if len(names) == 1:
             return "the only eligible expert"

@@ -9,6 +9,7 @@
     ├── GoalError (ValueError)               a goal, weight, limit or unit is wrong
     ├── FlagError (ValueError)               a flag holds words that mean nothing
     ├── PromptError (ValueError)             a prompt is empty or not text
+    ├── CheckError (ValueError)              a check is wrong, or has no meaning here
     ├── OptionError (ValueError)             an option is unknown or out of range
     ├── PredictorError (ValueError)          a predictor is unknown or cannot be fitted
     │   └── NotFittedError (AttributeError)  it was used before `fit`
@@ -24,6 +25,7 @@
     │   ├── MemoryBudgetError (MemoryError)  it does not fit into memory
     │   └── ExpertTimeoutError (TimeoutError) it did not answer in time
     ├── DispatchError (RuntimeError)         every expert that was tried failed
+    ├── RejectedError (RuntimeError)         a check rejected every answer
     ├── NoEligibleExpertError (LookupError)  limits exclude every expert
     ├── OutputFolderError (FileExistsError)  the output folder holds something else
     └── MissingExtraError (ImportError)      an optional dependency is not installed
@@ -77,6 +79,24 @@ class FlagError(TryageError, ValueError):
 
 class PromptError(TryageError, ValueError):
     """A prompt is empty or not text."""
+
+
+class CheckError(TryageError, ValueError):
+    """A check or its rates are wrong, or checking answers has no meaning here."""
+
+
+class RejectedError(TryageError, RuntimeError):
+    """A check rejected every answer, and the caller asked for an error then.
+
+    Attributes:
+        answers: expert → its answer, in the order in which they were tried.
+        tried: the attempts, in order (`tryage.dispatch.Attempt`).
+    """
+
+    def __init__(self, message: str, answers: Mapping[str, Any], tried: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.answers = dict(answers)
+        self.tried = tuple(tried)
 
 
 class OptionError(TryageError, ValueError):

@@ -36,6 +36,14 @@ class Forecast:
     targets: Mapping[str, Array] = field(default_factory=dict)
     measured: bool = True
 
+    def row(self, number: int) -> Forecast:
+        """Return the forecast of one prompt."""
+        if len(self.ood) == 1:
+            return self
+        part = slice(number, number + 1)
+        targets = {name: values[part] for name, values in self.targets.items()}
+        return Forecast(self.losses[part], self.std[part], self.ood[part], targets, self.measured)
+
 
 class Forecaster:
     """Predicts for a whole library what a task's predictor knows of some of its experts.

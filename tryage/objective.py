@@ -214,6 +214,31 @@ class Objective:
             added = penalty if added is None else added + penalty
         return np.zeros(len(self.library)) if added is None else added
 
+    def attempt_prices(
+        self, resolved: ResolvedGoals, task: str, values: Mapping[str, Array]
+    ) -> Array:
+        """Return the part of every expert's penalty that adds up over attempts, (m,).
+
+        It is 0 for a value of 0, and differs from the penalty by the same amount for all experts.
+
+        Args:
+            resolved: the weights.
+            task: what the prompt asks for.
+            values: what `shown` returned for one prompt, (m,) each.
+        """
+        added = np.zeros(len(self.library))
+        spread = self.spreads.get(task, 1.0)
+        for name, weight in resolved.weights.items():
+            goal = resolved.goal(name)
+            if not goal.adds_up:
+                continue
+            scale = self._scale(goal)
+            width = scale.high - scale.low
+            if width > 0:
+                scaled = goal.scaled(values[name], scale)
+                added += weight * spread * np.maximum(scaled + scale.low / width, 0.0)
+        return added
+
     def totals(
         self,
         losses: Array,

@@ -34,6 +34,7 @@ from tryage.errors import (
 from tryage.files import replacing_folder, sha256
 from tryage.library import Library
 from tryage.objective import Objective
+from tryage.plans import JointSuccess, Rates
 from tryage.policy import Policy
 from tryage.predictors import STORED, Predictor
 
@@ -55,6 +56,8 @@ class RouterState:
         objective: goals on their fixed scales.
         predictors: task → fitted predictor.
         provenance: where the predictors come from: table hash, counts, seed, validation.
+        joint: task → how experts fail together; (m,) shares on disk.
+        check_rates: check's name → expert → measured rates.
         policy: what the operator allows, without goals of their own.
     """
 
@@ -63,6 +66,8 @@ class RouterState:
     predictors: Mapping[str, Predictor]
     provenance: Mapping[str, Any]
     policy: Policy = field(default_factory=Policy)
+    joint: Mapping[str, JointSuccess] = field(default_factory=dict)
+    check_rates: Mapping[str, Rates] = field(default_factory=dict)
 
 
 def find_router(name: str | Path) -> Path:
@@ -142,6 +147,10 @@ def save(state: RouterState, folder: Path, card: str, *, share_encoder: bool = F
         policy = state.policy.to_dict()
         if policy:
             index["policy"] = policy
+        if state.joint:
+            index["joint"] = {task: one.shared.tolist() for task, one in state.joint.items()}
+        if state.check_rates:
+            index["check_rates"] = {name: dict(r) for name, r in state.check_rates.items()}
         if state.library.root is not None:
             index["library_root"] = os.path.relpath(state.library.root, folder)
         for number, (task, predictor) in enumerate(state.predictors.items()):
@@ -210,7 +219,16 @@ def _build(index: Mapping[str, Any], folder: Path) -> RouterState:
         predictors[task] = STORED[kind].from_state(entry["config"], arrays, encoder)
     objective = Objective.from_dict(index["objective"], library)
     policy = Policy.from_dict(index.get("policy", {}))
-    return RouterState(library, objective, predictors, index["training"], policy)
+    joint = {
+        task: JointSuccess(np.array(shared, dtype=np.float64))
+        for task, shared in index.get("joint", {}).items()
+    }
+    rates = {
+        check: {expert: (float(right), float(wrong)) for expert, (right, wrong) in row.items()}
+        for check, row in index.get("check_rates", {}).items()
+    }
+    provenance = index["training"]
+    return RouterState(library, objective, predictors, provenance, policy, joint, rates)
 
 
 def _read_index(path: Path) -> dict[str, Any]:

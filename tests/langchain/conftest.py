@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from types import SimpleNamespace
@@ -209,6 +210,13 @@ class Recorder(BaseCallbackHandler):
         self.errors.append(error)
 
 
+async def until(condition, seconds=30):
+    """Let other tasks run until a condition holds; fail if it does not in time."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
 @pytest.fixture(scope="session")
 def kit():
     """Prompts of both kinds, the scripted models, and a set of them for the fitted router."""
@@ -226,4 +234,5 @@ def kit():
         CallingWhole=CallingWhole,
         Streaming=Streaming,
         Recorder=Recorder,
+        until=until,
     )

@@ -7,6 +7,7 @@ import inspect
 import operator
 import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -113,24 +114,64 @@ async def test_caches_do_not_mix_routers(router, kit):
         set_llm_cache(None)
 
 
-@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter, TryageSelector])
-async def test_the_event_loop_stays_free(router, kit, kind, monkeypatch):
+async def drained(chunks):
+    return [chunk async for chunk in chunks]
+
+
+AWAITED = {
+    "ainvoke": lambda model, text: model.ainvoke(text),
+    "abatch": lambda model, text: model.abatch([text]),
+    "astream": lambda model, text: drained(model.astream(text)),
+    "astream_events": lambda model, text: drained(model.astream_events(text, version="v2")),
+    "agenerate": lambda model, text: model.agenerate_prompt([model._convert_input(text)]),
+    "messages": lambda model, text: model.agenerate([[HumanMessage(text)]]),
+    "texts": lambda model, text: model.agenerate([text]),
+}
+OF_CHAT_MODELS = [name for name in AWAITED if name != "texts"]
+OF_TEXT_MODELS = [name for name in AWAITED if name != "messages"]
+OF_RUNNABLES = ("ainvoke", "abatch", "astream")
+
+
+def nested(router, experts):
+    """A router whose expert is a router; the outer one decides at once."""
+    return ChatTryage(router, {"coder": ChatTryage(router, experts)})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        *((ChatTryage, name) for name in OF_CHAT_MODELS),
+        *((nested, name) for name in ("ainvoke", "astream")),
+        *((TryageLLM, name) for name in OF_TEXT_MODELS),
+        *((TryageRouter, name) for name in OF_RUNNABLES),
+        *((TryageSelector, name) for name in OF_RUNNABLES),
+    ],
+)
+async def test_the_event_loop_stays_free(router, kit, kind, name, monkeypatch):
     """While a slow decision runs, other tasks go on."""
-    route = type(router).route
     entered, leave = threading.Event(), threading.Event()
+    experts = {n: FakeListLLM(responses=[n]) for n in ("coder", "writer", "giant")}
+    model = kind(router, experts if kind is TryageLLM else kit.experts())
+    waits = iter([False, True] if kind is nested else [True])
 
-    def slow(self, *args, **kwargs):
-        entered.set()
-        leave.wait(10)
-        return route(self, *args, **kwargs)
+    def slow(decide):
+        def decide_slowly(self, *args, **kwargs):
+            if next(waits, False):
+                entered.set()
+                leave.wait(10)
+            return decide(self, *args, **kwargs)
 
-    monkeypatch.setattr(type(router), "route", slow)
-    task = asyncio.create_task(kind(router, kit.experts()).ainvoke(kit.code))
-    while not entered.is_set():
-        await asyncio.sleep(0.001)
+        return decide_slowly
+
+    for method in ("route", "route_batch"):
+        monkeypatch.setattr(type(router), method, slow(getattr(type(router), method)))
+    task = asyncio.create_task(AWAITED[name](model, kit.code))
+    started = time.perf_counter()
+    await kit.until(entered.is_set)
+    assert time.perf_counter() - started < 8
     assert not task.done()
     leave.set()
-    await task
+    assert await task
 
 
 @pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])

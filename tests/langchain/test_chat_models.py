@@ -170,6 +170,36 @@ def test_closing_a_stream_closes_the_expert_s(router, kit):
     assert closed == ["coder"]
 
 
+def test_closing_a_stream_closes_the_expert_s_iterator_at_once(router, kit):
+    """Also one that the expert itself holds on to, so that no garbage collection closes it."""
+    opened = []
+
+    class Chunks:
+        def __init__(self, chunks):
+            self.chunks = chunks
+            self.closed = False
+            opened.append(self)
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            return next(self.chunks)
+
+        def close(self):
+            self.closed = True
+
+    class Holding(kit.Streaming):
+        def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+            return Chunks(super()._stream(messages, stop, **kwargs))
+
+    chunks = ChatTryage(router, kit.experts(Holding)).stream(kit.code)
+    next(chunks)
+    assert [chunk.closed for chunk in opened] == [False]
+    chunks.close()
+    assert [chunk.closed for chunk in opened] == [True]
+
+
 async def test_cancelling_calls_no_other_expert(router, kit):
     class Hanging(kit.Whole):
         async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
@@ -178,8 +208,7 @@ async def test_cancelling_calls_no_other_expert(router, kit):
 
     experts = kit.experts(Hanging)
     task = asyncio.create_task(ChatTryage(router, experts).ainvoke(kit.code))
-    while not experts["coder"]._calls:
-        await asyncio.sleep(0.001)
+    await kit.until(lambda: experts["coder"]._calls)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -320,15 +349,18 @@ def test_flags_of_earlier_turns_reach_no_expert(router, kit):
 
 
 class Limiter(BaseRateLimiter):
+    """Lets calls pass that wait for it, as LangChain's do; counts them."""
+
     def __init__(self):
         self.acquired = 0
 
     def acquire(self, *, blocking=True):
+        assert blocking
         self.acquired += 1
         return True
 
     async def aacquire(self, *, blocking=True):
-        return self.acquire()
+        return self.acquire(blocking=blocking)
 
 
 async def test_both_rate_limiters_are_asked_once(router, kit):
@@ -396,6 +428,8 @@ def test_experts_are_checked(router, kit):
         ChatTryage(router, {"coder": RunnableLambda(str)})
     with pytest.raises(TypeError, match="carries a config"):
         ChatTryage(router, {"coder": kit.Whole(label="a").with_config(tags=["x"])})
+    with pytest.raises(TypeError, match="carries a config"):
+        ChatTryage(router, {"coder": kit.Whole(label="a").with_listeners(on_start=print)})
     with pytest.raises(LibraryError, match=r"'codr'\. Did you mean 'coder'"):
         ChatTryage(router, {"codr": kit.Whole(label="a")})
     with pytest.raises(TypeError, match=r"'alias'\. Did you mean 'aliases'"):

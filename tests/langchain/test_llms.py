@@ -125,7 +125,7 @@ async def test_it_is_one_run_that_names_the_expert(router, kit):
 
     list(model.stream(kit.code, {"callbacks": [Starts()]}))
     assert "Decision" not in repr(starts)
-    assert repr(starts[0]["invocation_params"]["_tryage_plan"]) == "[Plan(expert='coder')]"
+    assert repr(starts[0]["invocation_params"]["_tryage_plan"]) == "Plan(expert='coder')"
 
 
 def test_many_prompts_of_one_call(router, kit):
@@ -198,6 +198,8 @@ def test_experts_are_checked(router, kit):
         TryageLLM(router, kit.experts())
     with pytest.raises(TypeError, match="carries a config"):
         TryageLLM(router, {"coder": WholeText(label="x").with_config(tags=["x"])})
+    with pytest.raises(TypeError, match="carries a config"):
+        TryageLLM(router, {"coder": WholeText(label="x").with_listeners(on_start=print)})
     with pytest.raises(LibraryError, match="Did you mean 'coder'"):
         TryageLLM(router, {"codr": WholeText(label="x")})
     with pytest.raises(ValueError, match="no such key"):

@@ -5,16 +5,26 @@ import sys
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware, ModelRequest
+from langchain.agents.middleware import (
+    AgentMiddleware,
+    HumanInTheLoopMiddleware,
+    ModelRequest,
+    ModelResponse,
+)
 from langchain.agents.structured_output import AutoStrategy, ToolStrategy
-from langchain_core.messages import AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from pydantic import BaseModel
 
 from langchain_tryage import ChatTryage, TryageMiddleware
-from langchain_tryage._cache_markers import without_foreign_markers
 from tryage import Goals
 from tryage.errors import DispatchError, LibraryError, NoEligibleExpertError
 
@@ -132,6 +142,16 @@ def test_flags_goals_and_bound_arguments(router, kit):
     assert agent_of(kit, own)[0].invoke(asked(kit))["tryage"]["answered_by"] == "writer"
 
 
+def test_the_state_is_changed_only_to_drop_an_old_decision(router, kit):
+    middleware = TryageMiddleware(router, kit.experts(kit.Calling))
+    agent, _ = agent_of(kit, middleware, tools=(), checkpointer=InMemorySaver())
+    config = {"configurable": {"thread_id": "1"}}
+    first, *_ = agent.stream(asked(kit), config, stream_mode="updates")
+    assert first == {"TryageMiddleware.before_agent": None}
+    first, *_ = agent.stream(asked(kit), config, stream_mode="updates")
+    assert first == {"TryageMiddleware.before_agent": {"tryage": None}}
+
+
 def test_every_run_of_a_thread_decides_anew(router, kit):
     middleware = TryageMiddleware(router, kit.experts(kit.Calling))
     agent, _ = agent_of(kit, middleware, checkpointer=InMemorySaver())
@@ -233,7 +253,19 @@ async def test_a_chat_tryage_is_an_agent_s_model(router, kit):
 CACHED = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}
 
 
-def test_cache_marks_of_another_vendor_are_taken_off(kit):
+def request_for(router, expert, request):
+    """The request that the middleware sends to an expert."""
+    sent = []
+
+    def handler(request):
+        sent.append(request)
+        return ModelResponse(result=[AIMessage("Done.")])
+
+    TryageMiddleware(router, {"coder": expert}).wrap_model_call(request, handler)
+    return sent[0]
+
+
+def test_cache_markers_of_another_vendor_are_taken_off(router, kit):
     class Anthropic(kit.Calling):
         def _get_ls_params(self, stop=None, **kwargs):
             return super()._get_ls_params(stop=stop, **kwargs) | {"ls_provider": "anthropic"}
@@ -248,9 +280,12 @@ def test_cache_marks_of_another_vendor_are_taken_off(kit):
         system_message=SystemMessage([CACHED]),
         tools=[marked, {**named, "cache_control": {}}],
         model_settings=settings,
+        state={"messages": []},
     )
-    assert without_foreign_markers(request, Anthropic(label="a")) is request
-    clean = without_foreign_markers(request, kit.Calling(label="b"))
+    same = request_for(router, Anthropic(label="a"), request)
+    assert (same.messages, same.tools) == (request.messages, request.tools)
+    assert (same.system_message, same.model_settings) == (request.system_message, settings)
+    clean = request_for(router, kit.Calling(label="b"), request)
     assert clean.messages[0].content == [{"type": "text", "text": "x"}]
     assert clean.messages[1].content == "plain"
     assert clean.system_message.content == [{"type": "text", "text": "x"}]

@@ -404,8 +404,7 @@ async def test_cancelling_reaches_the_expert_and_calls_no_other(router, kit):
 
     runnable = TryageRouter(router, dict.fromkeys(NAMES, RunnableLambda(no, hang)))
     task = asyncio.create_task(runnable.ainvoke(kit.code))
-    while not called:
-        await asyncio.sleep(0.001)
+    await kit.until(lambda: called)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

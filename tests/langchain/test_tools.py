@@ -8,7 +8,6 @@ from langchain_core.tools import tool
 from pydantic import BaseModel
 
 from langchain_tryage import ChatTryage, TryageRouter
-from langchain_tryage._tools import NeutralTool, common_profile
 from tryage import Library, Router
 from tryage.errors import NoEligibleExpertError, PromptError
 
@@ -170,19 +169,41 @@ def test_the_profile_is_what_all_have(router, kit):
     }
     assert ChatTryage(router, kit.experts(coder={"profile": ours})).profile is None
     levels = [{"reasoning_effort_levels": ["low", "high"]}, {"reasoning_effort_levels": ["high"]}]
-    assert common_profile(levels) == {"reasoning_effort_levels": ["high"]}
-    assert common_profile([{"text_inputs": True}, {"tool_calling": True}]) is None
+    assert profile_of(router, kit, *levels) == {"reasoning_effort_levels": ["high"]}
+    assert profile_of(router, kit, {"text_inputs": True}, {"tool_calling": True}) is None
 
 
-def test_a_neutral_tool_survives_copies():
-    for given in (alpha_count, Joke, {"type": "web_search_20250305", "name": "web_search"}):
-        neutral = NeutralTool.of(given)
-        assert NeutralTool.of(neutral) is neutral
-        assert dict(neutral).get("type") in ("function", "web_search_20250305")
-    again = pickle.loads(pickle.dumps(NeutralTool.of(Joke)))
-    assert again.original is Joke
+def profile_of(router, kit, *profiles):
+    """The profile of a model whose experts have these."""
+    experts = {
+        name: kit.Whole(label=name, profile=profile)
+        for name, profile in zip(("coder", "giant"), profiles, strict=True)
+    }
+    return ChatTryage(router, experts).profile
+
+
+def test_bound_tools_survive_copies(router, kit):
+    seen = []
+
+    class Own(kit.Calling):
+        def bind_tools(self, tools, **kwargs):
+            seen.append(tools)
+            return super().bind_tools(tools, **kwargs)
+
+    model = ChatTryage(router, {"coder": Own(label="coder")})
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    bound = model.bind_tools([alpha_count, Joke, search])
+    kinds = [tool["type"] for tool in bound.kwargs["tools"]]
+    assert kinds[:2] == ["function", "function"]
+    assert kinds[2] in ("function", "web_search_20250305")  # by LangChain's release
+    again = model.bind_tools(bound.kwargs["tools"])
+    assert again.kwargs["tools"] == bound.kwargs["tools"]
+    copied = pickle.loads(pickle.dumps(model.bind_tools([Joke]).kwargs))
+    for kwargs in (model.bind_tools([Joke]).kwargs, copied):
+        model.invoke(call(kit), **kwargs)
+    assert seen == [[Joke], [Joke]]
     with pytest.raises(ValueError, match="Unsupported"):
-        NeutralTool.of(17)
+        model.bind_tools([17])
 
 
 def test_tracers_see_tools_as_json(router, kit):

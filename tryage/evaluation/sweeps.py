@@ -98,7 +98,10 @@ def over_two(
         middle = (when + np.append(when[1:], max(when[-1], length))) / 2
         middle[-1] = min(middle[-1], when[-1] + 1.0)
         weights = start + middle[:, None] * direction
-        gathered.add(Points(weights, axes[:, 0], axes[:, 1:]))
+        # A line beside a segment from large weights to none may leave the quadrant at its end. What
+        # it meets there also lies on an axis, which has a sweep of its own.
+        allowed = (weights >= 0).all(axis=1)
+        gathered.add(Points(weights[allowed], axes[allowed, 0], axes[allowed, 1:]))
     return gathered.points(), exact
 
 

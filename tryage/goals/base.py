@@ -82,6 +82,8 @@ class Goal(abc.ABC):
         name: the word for it in weights, flags and decisions.
         unit: unit of its values.
         log: whether the scale is logarithmic.
+        adds_up: whether attempts on the same prompt add up, as costs do; else the value is that of
+            the expert whose answer goes out. Such a goal is 0 or more and has no log scale.
         missing: what a value that is not stated (NaN) means to a weight: the ``"worst"`` of the
             scale, or an ``"error"``.
         weight: λ ≥ 0, where the goal is handed to `Goals(custom=...)`.
@@ -93,6 +95,7 @@ class Goal(abc.ABC):
     name: str
     unit: str
     log: ClassVar[bool] = False
+    adds_up: ClassVar[bool] = False
     missing: ClassVar[Literal["worst", "error"]] = "worst"
 
     def __init__(self, weight: float = 0.0) -> None:

@@ -78,6 +78,7 @@ class Cost(Goal):
 
     name, unit = "cost", "USD per prompt"
     missing: ClassVar[Literal["worst", "error"]] = "error"
+    adds_up = True
 
     def values(self, library: Library, inputs: GoalInputs) -> Array:
         """Return the cost of every prompt under every expert, (n, m); NaN without a price."""
@@ -103,6 +104,7 @@ class Latency(Goal):
     """Seconds that a call takes: observed of late, else predicted, else guessed from the size."""
 
     name, unit = "latency", "s"
+    adds_up = True
 
     def values(self, library: Library, inputs: GoalInputs) -> Array:
         """Return seconds, (m,) or (n, m); NaN where nothing is known."""
@@ -121,7 +123,7 @@ class Latency(Goal):
 
 
 class Security(Goal):
-    """A level summed from inputs by rules that are data; 0 is safest.
+    """A level summed from facts by rules that are data; 0 is safest.
 
     Args:
         weight: λ ≥ 0.
@@ -140,12 +142,12 @@ class Security(Goal):
         self._points = _read_rules(rules) if rules is not None else _own_rules()
 
     def value(self, expert: Expert) -> float:
-        """Return the sum of the points of an expert's inputs; NaN where it states none."""
-        inputs = {fact: _FACTS[fact](expert) for fact in self._points}
+        """Return the sum of the points of an expert's facts; NaN where it states none."""
+        facts = {fact: _FACTS[fact](expert) for fact in self._points}
         # That no revision is pinned is known of every expert; alone it says nothing.
-        if all(value is None for fact, value in inputs.items() if fact != "pinned"):
+        if all(value is None for fact, value in facts.items() if fact != "pinned"):
             return math.nan
-        return sum(_points(self._points[fact], value) for fact, value in inputs.items())
+        return sum(_points(self._points[fact], value) for fact, value in facts.items())
 
     def format(self, value: float) -> str:
         """Return a level."""

@@ -1,4 +1,4 @@
-"""What a call may ask: goals, limits, which text is routed, and to stay with an expert."""
+"""What one call may say: goals, limits, the routed text, the expert to stay with."""
 
 import asyncio
 import pickle
@@ -9,8 +9,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import ConfigurableField
 
-from langchain_tryage import ChatTryage
-from langchain_tryage._inputs import TextSource
+from langchain_tryage import ChatTryage, TryageSelector
 from tryage import Goals
 from tryage.errors import (
     ExpertError,
@@ -111,9 +110,9 @@ def conversation(kit):
     ]
 
 
-def test_which_text_is_routed(kit):
+def test_which_text_is_routed(router, kit):
     read = {
-        wanted: TextSource(text_from=wanted).read(conversation(kit))[0]
+        wanted: TryageSelector(router, text_from=wanted).invoke(conversation(kit)).prompt
         for wanted in ("last_message", "system_and_last", 1, 2, 3, 9)
     }
     assert read["last_message"] == read[1] == "fifth"
@@ -123,9 +122,9 @@ def test_which_text_is_routed(kit):
     assert read[9] == "first\n\nsecond\n\nthird\n\nfourth\n\nfifth"
     for wrong in ("all", 0, 1.5):
         with pytest.raises(ValueError, match="text_from is"):
-            TextSource(text_from=wrong)
+            TryageSelector(router, text_from=wrong)
     with pytest.raises(ValueError, match="flags_from is a function"):
-        TextSource(flags_from=str, text_from=2)
+        TryageSelector(router, flags_from=str, text_from=2)
 
 
 def test_only_the_flags_of_the_last_message_act(router, kit):

@@ -1,0 +1,239 @@
+"""How a decision is made: flags, policy, prediction, objective, and a plan for a check.
+
+`Router` is the public face of this. A `Decider` holds everything that decisions follow from and
+never changes, so that many threads may use one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tryage.checks import Check, Function
+from tryage.decision import Decision
+from tryage.errors import CheckError, NoEligibleExpertError, PromptError
+from tryage.experts import asked_task
+from tryage.flags import Flags, parse
+from tryage.forecast import Forecast, Forecaster
+from tryage.goals import GoalInputs, Goals
+from tryage.library import Library
+from tryage.objective import Objective
+from tryage.plans import MAX_ATTEMPTS, JointSuccess, Plan, Rates, make_plan, reliability
+from tryage.policy import Policy, ResolvedGoals
+from tryage.predictors import Predictor
+
+Array = NDArray[np.float64]
+FlagMode = bool | Literal["warn"] | Flags
+"""True raises on unknown words, "warn" warns, False leaves the text alone; or flags read before."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a call asks for, beside its prompts.
+
+    Attributes:
+        goals: weights and limits.
+        task: a Transformers task; None sees it from each prompt.
+        flags: how flags are treated.
+        observed: expert → seconds that its calls took of late.
+        check: accepts or rejects answers; None plans nothing.
+        max_attempts: experts in a plan at most.
+    """
+
+    goals: Goals | None = None
+    task: str | None = None
+    flags: FlagMode = True
+    observed: Mapping[str, float] | None = None
+    check: Check | None = None
+    max_attempts: int = MAX_ATTEMPTS
+
+    @classmethod
+    def of(
+        cls,
+        goals: Goals | None,
+        task: str | None,
+        flags: FlagMode,
+        observed: Mapping[str, float] | None,
+        check: Check | Function | None,
+        max_attempts: int | None,
+    ) -> Request:
+        """Return the request of a call's arguments."""
+        made = None if check is None else Check.of(check)
+        most = MAX_ATTEMPTS if max_attempts is None else max_attempts
+        return cls(goals, task, flags, observed, made, most)
+
+
+@dataclass(frozen=True)
+class Decider:
+    """Everything that decisions follow from.
+
+    Attributes:
+        library: m experts.
+        predictors: task → fitted predictor.
+        objective: goals on fixed scales.
+        policy: what the operator allows.
+        joint: task → how experts fail together.
+        check_rates: check's name → measured rates.
+        scored: whether losses are 1 - score, so that plans have a meaning.
+    """
+
+    library: Library
+    predictors: Mapping[str, Predictor]
+    objective: Objective
+    policy: Policy
+    joint: Mapping[str, JointSuccess] = field(default_factory=dict)
+    check_rates: Mapping[str, Rates] = field(default_factory=dict)
+    scored: bool = True
+    _forecasters: dict[str, Forecaster] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        forecasters = {task: Forecaster(p, self.library) for task, p in self.predictors.items()}
+        object.__setattr__(self, "_forecasters", forecasters)
+
+    def forecast(self, prompts: Sequence[str], task: str) -> Forecast:
+        """Return everything that is predicted of prompts of one task."""
+        forecaster = self._forecasters.get(task) or Forecaster(None, self.library)
+        return forecaster(prompts)
+
+    def goal_inputs(
+        self,
+        prompts: Sequence[str],
+        predicted: Forecast,
+        observed: Mapping[str, float] | None = None,
+    ) -> GoalInputs:
+        """Return what goals may look at for these prompts."""
+        lengths = np.array([len(prompt) for prompt in prompts], dtype=np.float64)
+        return self.objective.goal_inputs(lengths, predicted.targets, observed)
+
+    def decide(self, prompts: Sequence[str], request: Request) -> list[Decision]:
+        """Decide for prompts in one pass.
+
+        Raises:
+            PromptError, FlagError, GoalError, NoEligibleExpertError, CheckError: see
+                `Router.route`.
+        """
+        self._check_plans(request)
+        reads = [read_prompt(prompt, request.flags) for prompt in prompts]
+        resolved = [self._resolve(read, request) for read in reads]
+        tasks = [request.task or asked_task(read.prompt) for read in reads]
+        decisions: dict[int, Decision] = {}
+        for task in dict.fromkeys(tasks):
+            rows = [row for row, other in enumerate(tasks) if other == task]
+            texts = [reads[row].prompt for row in rows]
+            predicted = self.forecast(texts, task)
+            inputs = self.goal_inputs(texts, predicted, request.observed)
+            for place, row in enumerate(rows):
+                decisions[row] = self._decision(
+                    texts[place],
+                    resolved[row],
+                    task,
+                    predicted.row(place),
+                    inputs.row(place),
+                    request,
+                )
+        return [decisions[row] for row in range(len(reads))]
+
+    def _check_plans(self, request: Request) -> None:
+        if request.check is not None and not self.scored:
+            raise CheckError(
+                "the router was fitted on losses without an upper bound, such as bits per byte, "
+                "where no answer is right or wrong, so a check has no meaning; fit a router on "
+                "scores from 0 to 1, or leave check= out"
+            )
+
+    def _resolve(self, read: Flags, request: Request) -> ResolvedGoals:
+        warns = request.flags == "warn" or isinstance(request.flags, Flags)
+        flags = read if request.flags is not False else None
+        return self.policy.combine(request.goals, flags, unknown="warn" if warns else "error")
+
+    def _decision(
+        self,
+        prompt: str,
+        resolved: ResolvedGoals,
+        task: str,
+        predicted: Forecast,
+        inputs: GoalInputs,
+        request: Request,
+    ) -> Decision:
+        objective = self.objective
+        values = objective.shown(resolved, inputs)
+        totals = objective.totals(predicted.losses, task, resolved, inputs, values)
+        column = int(objective.choose(totals)[0])
+        reasons = objective.reasons(task, resolved, inputs, values)
+        if column < 0:
+            raise NoEligibleExpertError(
+                f"no expert of library {self.library.name!r} may answer:", reasons
+            )
+        row_values = {name: v if v.ndim == 1 else v[0] for name, v in values.items()}
+        plan = None
+        if request.check is not None:
+            plan = self._plan(request, resolved, task, predicted.losses[0], totals[0], row_values)
+        expert = self.library.experts[column].name if plan is None else plan.attempts[0].expert
+        return Decision(
+            expert=expert,
+            task=task,
+            prompt=prompt,
+            names=self.library.names,
+            losses=predicted.losses[0],
+            std=predicted.std[0],
+            totals=totals[0],
+            values=row_values,
+            reasons=reasons,
+            weights=resolved.weights,
+            limits=tuple(str(limit) for limit in resolved.limits),
+            flags=resolved.flags,
+            out_of_distribution=bool(predicted.ood[0]),
+            goals=resolved.goals,
+            measured=predicted.measured,
+            plan=plan,
+        )
+
+    def _plan(
+        self,
+        request: Request,
+        resolved: ResolvedGoals,
+        task: str,
+        losses: Array,
+        totals: Array,
+        values: Mapping[str, Array],
+    ) -> Plan | None:
+        check = request.check
+        if check is None:
+            return None
+        names = self.library.names
+        for name in check.asks:
+            self.library.index(name)  # an unknown expert is named before anybody is called
+        return make_plan(
+            check,
+            reliability(check, names, self.check_rates.get(check.name)),
+            names=names,
+            losses=losses,
+            totals=totals,
+            attempt_prices=self.objective.attempt_prices(resolved, task, values),
+            costs=values.get("cost"),
+            tie_rank=self.objective.tie_rank,
+            joint=self.joint.get(task) or JointSuccess.cautious(len(names)),
+            max_attempts=request.max_attempts,
+        )
+
+
+def read_prompt(prompt: str, flags: FlagMode) -> Flags:
+    """Return a prompt without its flags, and these.
+
+    Raises:
+        PromptError: it is empty, not text, or holds only flags.
+    """
+    if not isinstance(prompt, str):
+        raise PromptError(f"a prompt is text, found {type(prompt).__name__}")
+    if isinstance(flags, Flags):
+        read = replace(flags, prompt=prompt)
+    else:
+        read = parse(prompt) if flags else Flags(prompt)
+    if not read.prompt.strip():
+        what = "the prompt is empty" if not prompt.strip() else "the prompt holds only flags"
+        raise PromptError(f"{what}; there is nothing to route")
+    return read

@@ -1,0 +1,164 @@
+"""A plan: the experts to try until a check accepts an answer, and what to expect of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tryage.plans.joint import LEVELS, JointSuccess
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedAttempt:
+    """One attempt of a plan.
+
+    Attributes:
+        expert: its name.
+        reached: chance that it is made: that every attempt before it is rejected.
+        loss: predicted loss of the expert, lower is better.
+        cost: USD of the attempt, the experts that the check asks included; None where not known.
+    """
+
+    expert: str
+    reached: float
+    loss: float
+    cost: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON types."""
+        return {
+            "expert": self.expert,
+            "reached": self.reached,
+            "loss": self.loss,
+            "cost": self.cost,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The experts to try, in order, until a check accepts an answer.
+
+    Attributes:
+        attempts: one or more; a plan of one is a plain decision.
+        loss: expected loss of the answer that goes out.
+        cost: expected USD of all attempts; None where a price is not known.
+        accepted: chance that some answer is accepted.
+        total: expected loss plus weighted goals.
+        check: name of the check.
+        accepts_right: chance that the check accepts a right answer of the first expert.
+        accepts_wrong: chance that it accepts a wrong one.
+        assumed: whether these rates are neither stated nor measured.
+    """
+
+    attempts: tuple[PlannedAttempt, ...]
+    loss: float
+    cost: float | None
+    accepted: float
+    total: float
+    check: str
+    accepts_right: float
+    accepts_wrong: float
+    assumed: bool = False
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """Names of the experts, in the order in which they are tried."""
+        return tuple(attempt.expert for attempt in self.attempts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON types."""
+        return {
+            "attempts": [attempt.to_dict() for attempt in self.attempts],
+            "loss": self.loss,
+            "cost": self.cost,
+            "accepted": self.accepted,
+            "total": self.total,
+            "check": {
+                "name": self.check,
+                "accepts_right": self.accepts_right,
+                "accepts_wrong": self.accepts_wrong,
+                "assumed": self.assumed,
+            },
+        }
+
+    def explain(self) -> list[str]:
+        """Return the plan for a person, a line for the whole and one for each attempt."""
+        rates = f"accepts {self.accepts_right:.0%} of right and {self.accepts_wrong:.0%} of wrong"
+        source = ", assumed" if self.assumed else ""
+        cost = "" if self.cost is None else f", {_usd(self.cost)}"
+        lines = [
+            f"Plan: expected loss {self.loss:.4f}{cost}; check {self.check} ({rates}{source}) "
+            f"accepts an answer in {self.accepted:.0%} of cases"
+        ]
+        for number, attempt in enumerate(self.attempts, 1):
+            price = "" if attempt.cost is None else f", {_usd(attempt.cost)}"
+            lines.append(
+                f"  {number}. {attempt.expert}  reached {attempt.reached:.0%}, "
+                f"loss {attempt.loss:.4f}{price}"
+            )
+        return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What to expect of a plan.
+
+    Attributes:
+        reached: chance of every attempt being made, in the plan's order.
+        goes_out: chance of every expert's answer going out, in the plan's order.
+        loss: expected loss of the answer that goes out.
+        accepted: chance that some answer is accepted.
+    """
+
+    reached: tuple[float, ...]
+    goes_out: tuple[float, ...]
+    loss: float
+    accepted: float
+
+
+def expect(
+    columns: Sequence[int],
+    losses: Array,
+    accepts_right: Array,
+    accepts_wrong: Array,
+    joint: JointSuccess,
+) -> Expected:
+    """Return what to expect of a plan.
+
+    Args:
+        columns: of its experts, in the order in which they are tried.
+        losses: (m,) predicted losses in [0, 1].
+        accepts_right: (m,) chance that the check accepts a right answer of each expert.
+        accepts_wrong: (m,) chance that it accepts a wrong one.
+        joint: how experts fail together.
+    """
+    chosen = list(columns)
+    right = joint.by_level(1.0 - losses)[chosen]  # (k, LEVELS)
+    yes, no = accepts_right[chosen, None], accepts_wrong[chosen, None]
+    accepted = yes * right + no * (1.0 - right)
+    rejected = 1.0 - accepted
+    before = np.vstack([np.ones(LEVELS), np.cumprod(rejected, axis=0)])  # (k + 1, LEVELS)
+    fallback = int(np.argmin(losses[chosen]))
+    others = np.prod(np.delete(rejected, fallback, axis=0), axis=0)
+    goes_out = before[:-1] * accepted
+    goes_out[fallback] += before[-1]
+    wrong = before[:-1] * no * (1.0 - right)
+    wrong[fallback] += others * (1.0 - no[fallback]) * (1.0 - right[fallback])
+    if len(chosen) == 1:  # the only answer goes out, whatever the check says
+        wrong = 1.0 - right
+    return Expected(
+        tuple(before[:-1].mean(axis=1).tolist()),
+        tuple(goes_out.mean(axis=1).tolist()),
+        float(wrong.sum(axis=0).mean()),
+        1.0 - float(before[-1].mean()),
+    )
+
+
+def _usd(cost: float) -> str:
+    return f"{1000 * cost:.4g} USD per 1000"
