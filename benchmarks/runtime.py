@@ -70,9 +70,9 @@ def batching(root: Path, rounds: int = 3) -> dict[str, Any]:
         alone.append(time.perf_counter() - started)
         with ThreadPoolExecutor(len(prompts)) as pool:
             started = time.perf_counter()
-            found = list(pool.map(call, prompts))
+            results = list(pool.map(call, prompts))
             together.append(time.perf_counter() - started)
-        same = same and found == expected
+        same = same and results == expected
     return {
         "calls": len(prompts),
         "tokens_each": 32,
@@ -192,19 +192,19 @@ def soaked(calls: int, warm_up: int, further: int, **environment: str) -> dict[s
     done = subprocess.run(
         command, stdout=subprocess.PIPE, env=os.environ | environment, check=True, text=True
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    results: dict[str, Any] = json.loads(done.stdout)
+    return results
 
 
-def missed(found: dict[str, Any]) -> list[str]:
+def missed(results: dict[str, Any]) -> list[str]:
     """Return the bounds that figures miss."""
-    soak, one_heap = found["soak"], found["soak_one_heap"]
+    soak, one_heap = results["soak"], results["soak_one_heap"]
     checks = (
-        ("batching, times faster", found["batching"]["times_faster"] >= 3),
-        ("peak over the memory budget", found["memory"]["peak_over_budget"] <= 1.1),
-        ("calls failed within the budget", found["memory"]["failed"] == 0),
-        ("dispatch", found["dispatch"]["dispatch"]["median_ms"] <= 0.1),
-        ("adispatch", found["dispatch"]["adispatch"]["median_ms"] <= 0.1),
+        ("batching, times faster", results["batching"]["times_faster"] >= 3),
+        ("peak over the memory budget", results["memory"]["peak_over_budget"] <= 1.1),
+        ("calls failed within the budget", results["memory"]["failed"] == 0),
+        ("dispatch", results["dispatch"]["dispatch"]["median_ms"] <= 0.1),
+        ("adispatch", results["dispatch"]["adispatch"]["median_ms"] <= 0.1),
         ("calls without an end", soak["without_an_end"] + one_heap["without_an_end"] == 0),
         ("threads", soak["threads"]["after"] <= soak["threads"]["before"]),
         (
@@ -212,7 +212,7 @@ def missed(found: dict[str, Any]) -> list[str]:
             one_heap["memory_mb"]["after"] - one_heap["memory_mb"]["before"] <= BACK_MB,
         ),
     )
-    return [what for what, kept in checks if not kept]
+    return [bound for bound, met in checks if not met]
 
 
 def run(calls: int) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def run(calls: int) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(THREADS)
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "command": "python benchmarks/runtime.py",
         "machine": {
             "cpus": os.cpu_count(),
@@ -240,9 +240,9 @@ def run(calls: int) -> dict[str, Any]:
             ("soak", lambda: soaked(calls, calls, calls)),
             ("soak_one_heap", lambda: soaked(calls, calls, 0, MALLOC_ARENA_MAX="1")),
         ):
-            found[name] = measure()
-            logger.info("%s: %s", name, json.dumps(found[name]))
-    return found | {"missed": missed(found)}
+            results[name] = measure()
+            logger.info("%s: %s", name, json.dumps(results[name]))
+    return results | {"missed": missed(results)}
 
 
 def main() -> int:
@@ -253,13 +253,13 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    found = run(calls)
+    results = run(calls)
     if calls == 10_000:
-        write_text(RESULTS, json.dumps(found, indent=2) + "\n")
-        fill_in(PAGE, table(found), MARKS)
-    if found["missed"]:
-        logger.error("missed: %s", "; ".join(found["missed"]))
-    return int(bool(found["missed"]))
+        write_text(RESULTS, json.dumps(results, indent=2) + "\n")
+        fill_in(PAGE, table(results), MARKS)
+    if results["missed"]:
+        logger.error("missed: %s", "; ".join(results["missed"]))
+    return int(bool(results["missed"]))
 
 
 if __name__ == "__main__":

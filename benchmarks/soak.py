@@ -282,8 +282,8 @@ def soak(root: Path, calls: int, warm_up: int, further: int, seed: int = 0) -> d
             Expert(name=f"served-{i}", model="m", endpoint=Endpoint(url=url)) for i in range(3)
         ]
         library = Library([*local, *served], root=root)
-        patience = EndpointOptions(retries=1, backoff=0.01)
-        with Runtime(library, endpoints=patience) as runtime:
+        endpoint_options = EndpointOptions(retries=1, backoff=0.01)
+        with Runtime(library, endpoints=endpoint_options) as runtime:
             runtime.warm_up()
             run_calls(Soak(runtime, seed + 1), warm_up)
             before = settled()
