@@ -86,7 +86,7 @@ def batching(root: Path, rounds: int = 3) -> dict[str, Any]:
 
 
 class Peak:
-    """The most memory that the process took while it watched, looked at every 2 ms."""
+    """The most memory that the process milliseconds while it watched, looked at every 2 ms."""
 
     def __enter__(self) -> Peak:
         self.bytes = 0
@@ -140,13 +140,16 @@ def memory(root: Path, calls: int = 1000) -> dict[str, Any]:
 
 
 def _timed(work: Callable[[], Any], times: int) -> dict[str, float]:
-    took = []
+    milliseconds = []
     for _ in range(times):
         started = time.perf_counter()
         work()
-        took.append((time.perf_counter() - started) * 1e3)
-    took.sort()
-    return {"median_ms": statistics.median(took), "p95_ms": took[int(len(took) * 0.95)]}
+        milliseconds.append((time.perf_counter() - started) * 1e3)
+    milliseconds.sort()
+    return {
+        "median_ms": statistics.median(milliseconds),
+        "p95_ms": milliseconds[int(len(milliseconds) * 0.95)],
+    }
 
 
 def overhead(times: int = 5000) -> dict[str, Any]:
@@ -160,26 +163,28 @@ def overhead(times: int = 5000) -> dict[str, Any]:
     async def acall(name: str) -> str:
         return name
 
-    async def asynchronous(**options: Any) -> dict[str, float]:
-        took = []
+    limits = DispatchOptions(timeout=10, total_timeout=20)
+
+    async def asynchronous(options: DispatchOptions) -> dict[str, float]:
+        milliseconds = []
         for _ in range(times):
             started = time.perf_counter()
-            await adispatch(chosen, acall, health=health, **options)
-            took.append((time.perf_counter() - started) * 1e3)
-        took.sort()
-        return {"median_ms": statistics.median(took), "p95_ms": took[int(len(took) * 0.95)]}
+            await adispatch(chosen, acall, options, health=health)
+            milliseconds.append((time.perf_counter() - started) * 1e3)
+        milliseconds.sort()
+        return {
+            "median_ms": statistics.median(milliseconds),
+            "p95_ms": milliseconds[int(len(milliseconds) * 0.95)],
+        }
 
     return {
         "call_alone": _timed(lambda: call("a"), times),
         "dispatch": _timed(lambda: dispatch(chosen, call, health=health), times),
         "dispatch_with_time_out": _timed(
-            lambda: dispatch(
-                chosen, call, health=health, options=DispatchOptions(timeout=10, total_timeout=20)
-            ),
-            times,
+            lambda: dispatch(chosen, call, limits, health=health), times
         ),
-        "adispatch": asyncio.run(asynchronous()),
-        "adispatch_with_time_out": asyncio.run(asynchronous(timeout=10, total_timeout=20)),
+        "adispatch": asyncio.run(asynchronous(DispatchOptions())),
+        "adispatch_with_time_out": asyncio.run(asynchronous(limits)),
     }
 
 

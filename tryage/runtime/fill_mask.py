@@ -128,12 +128,12 @@ class FillMaskPipeline(Pipeline):
         text, end = "", 0
         for mark, words in zip(marks, candidates, strict=True):
             text += prompt[end : mark.start()]
-            text += _fitting(words, before=text[-1:])
+            text += fitting_word(words, before=text[-1:])
             end = mark.end()
         return text + prompt[end:]
 
 
-def _fitting(candidates: list[str], before: str) -> str:
+def fitting_word(candidates: list[str], before: str) -> str:
     """Return the first candidate that fits after the character `before`, with one space."""
     inside = before.isalnum()
     for candidate in candidates:
