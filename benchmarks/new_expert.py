@@ -27,7 +27,7 @@ from publishing import publish
 from tryage import ScoreTable
 from tryage.encoders import CachedEncoder, StaticEncoder
 from tryage.evaluation.metrics import macro_mean, measured_cells
-from tryage.predictors import ClustersPredictor, FittedPredictor
+from tryage.predictors import ClustersPredictor, Predictor
 from tryage.training import split_folds
 
 logger = logging.getLogger("new_expert")
@@ -69,7 +69,7 @@ def measured_on_all(table: ScoreTable) -> ScoreTable:
     return replace(table, targets=kept).select(known)
 
 
-def realised(predictor: FittedPredictor, table: ScoreTable, per_usd: float) -> Floats:
+def realised(predictor: Predictor, table: ScoreTable, per_usd: float) -> Floats:
     """Return loss plus weighted cost of what a predictor chooses on each prompt, (n,)."""
     found = predictor.predict(table.prompts).mean
     totals = found["loss"] + (per_usd * found["cost"] if per_usd else 0.0)

@@ -25,7 +25,7 @@ import numpy as np
 from data import data_folder, read_jsonl
 
 from tryage import Router, ScoreTable
-from tryage.predictors.base import VectorPredictor
+from tryage.predictors.vectors import VectorPredictor
 
 logger = logging.getLogger("out_of_distribution")
 

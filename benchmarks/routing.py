@@ -35,7 +35,7 @@ from tryage.evaluation import row_of
 from tryage.evaluation.intervals import bootstrap_intervals
 from tryage.evaluation.metrics import macro_mean, measured_cells, outcomes
 from tryage.evaluation.references import expected_losses
-from tryage.predictors import FittedPredictor, TransformerPredictor
+from tryage.predictors import Predictor, TransformerPredictor
 from tryage.training import fit_and_validate, validate
 
 logger = logging.getLogger("routing")
@@ -162,11 +162,11 @@ def fine_tuned(
     return _expected(fitted, prompts), told | {"ms_per_prompt": _alone(fitted, prompts)}
 
 
-def _expected(fitted: FittedPredictor, prompts: tuple[str, ...]) -> NDArray[Any]:
+def _expected(fitted: Predictor, prompts: tuple[str, ...]) -> NDArray[Any]:
     return expected_losses(fitted.predict(prompts), fitted.average_loss_)
 
 
-def _alone(fitted: FittedPredictor, prompts: tuple[str, ...]) -> float:
+def _alone(fitted: Predictor, prompts: tuple[str, ...]) -> float:
     """Return the milliseconds that one prompt takes, the median."""
     times = []
     for prompt in prompts[:TIMED]:

@@ -37,7 +37,7 @@ from tryage.predictors import (
     LinearPredictor,
     NearestPredictor,
 )
-from tryage.predictors.base import VectorPredictor
+from tryage.predictors.vectors import VectorPredictor
 from tryage.training import split_folds
 
 logger = logging.getLogger("tries")

@@ -155,7 +155,7 @@ def test_halves_of_surrogate_pairs_survive_in_jsonl_and_are_refused_elsewhere(tm
     table.write(tmp_path / "t.jsonl")
     assert ScoreTable.read(tmp_path / "t.jsonl").hash == table.hash
     for name in ("t.csv", "t.parquet"):
-        with pytest.raises(ScoreTableError, match=r"surrogate pair.*jsonl"):
+        with pytest.raises(ScoreTableError, match=r"lone surrogate.*jsonl"):
             table.write(tmp_path / name)
         assert not (tmp_path / name).exists()
 
@@ -256,7 +256,7 @@ def test_arrays_cannot_be_written_to():
         (line("p", scores={"a": 1}, probabilities={"a": 2}), r"probabilities: .* 2 is outside"),
         (line("p", scores={"a": 1}, group=7), r"line 2: group: 7 is not text"),
         (line("p", scores={"a": 1}, id=0.5), r"line 2: id: 0.5 is neither text nor a whole number"),
-        (line("p", scores={"a": 1}, id="first"), r"line 2: id: 'first' stands on line 1 too"),
+        (line("p", scores={"a": 1}, id="first"), r"line 2: id: 'first' is also the id on line 1"),
         ("[" * 100_000, r"line 2: line: not JSON"),
     ],
 )
@@ -316,7 +316,7 @@ def test_rows_are_named_by_source_and_number():
         (
             "t.csv",
             b"prompt,expert,score\np,a,1\np,a,0\n",
-            "line 3: expert: 'a' .* on line 2 already",
+            "line 3: expert: 'a' .* on line 2 too",
         ),
         ("t.csv", b"prompt,expert,score\np,a,1\xff\n", "line 2: line: not UTF-8"),
         ("t.csv", b'prompt,expert,score\n"p,a,1\n', "not CSV"),

@@ -30,7 +30,7 @@ from tryage.evaluation.metrics import (
 from tryage.evaluation.references import expected_losses, lowest
 from tryage.library import Library
 from tryage.objective import Objective, loss_spread
-from tryage.predictors import PREDICTORS, FittedPredictor, Predictor, make_predictor
+from tryage.predictors import PREDICTORS, Predictor, make_predictor
 from tryage.scores import ScoreTable
 
 __all__ = [
@@ -69,7 +69,7 @@ class Candidate:
         told = ", ".join(f"{name}={value}" for name, value in self.settings.items())
         return f"{self.kind}({told})" if told else self.kind
 
-    def fit(self, table: ScoreTable, encoder: Encoder | None, seed: int) -> FittedPredictor:
+    def fit(self, table: ScoreTable, encoder: Encoder | None, seed: int) -> Predictor:
         """Fit such a predictor on one task's table."""
         predictor = make_predictor(self.kind, encoder, seed, **self.settings)
         return predictor.fit(table.prompts, table)
@@ -104,7 +104,7 @@ class Fit:
         choice: what `auto` compared and chose, as JSON types; None for a kind asked for by name.
     """
 
-    predictor: FittedPredictor
+    predictor: Predictor
     validation: Row
     choice: dict[str, Any] | None = None
 

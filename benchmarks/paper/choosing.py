@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from data import read_jsonl
@@ -21,8 +21,8 @@ from tryage.encoders import SentenceEncoder, StaticEncoder
 from tryage.evaluation.baselines import NO_CHOICE, CardSelector, PromptedSelector
 from tryage.experts import FILL_MASK, Endpoint, Expert
 from tryage.objective import Objective, loss_spread
-from tryage.predictors import FittedPredictor, Prediction, TransformerPredictor
-from tryage.predictors.base import LOSS
+from tryage.predictors import Prediction, Predictor, TransformerPredictor
+from tryage.predictors.targets import LOSS
 from tryage.training import fit_and_validate, goal_statistics
 
 logger = logging.getLogger("paper")
@@ -55,17 +55,17 @@ def fit_transformer(
     return _router(predictor, table, library), predictor.history_
 
 
-def _router(predictor: FittedPredictor, table: ScoreTable, library: Library) -> Router:
+def _router(predictor: Predictor, table: ScoreTable, library: Library) -> Router:
     objective = Objective.fit(
         library, {FILL_MASK: loss_spread(table.losses)}, **goal_statistics(table, library)
     )
-    return Router(library, {FILL_MASK: Remembered(predictor)}, objective=objective)
+    return Router(library, {FILL_MASK: cast(Predictor, Remembered(predictor))}, objective=objective)
 
 
 class Remembered:
     """A fitted predictor that predicts each prompt once, however many weights are tried on it."""
 
-    def __init__(self, predictor: FittedPredictor) -> None:
+    def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
         self._known: dict[str, tuple[Any, Any, bool]] = {}
 

@@ -292,7 +292,7 @@ def test_linear_fits_each_expert_on_its_own_prompts():
     assert np.abs(part - whole).mean() < 1e-3
 
 
-def bent(n, noise=0.0):
+def curved(n, noise=0.0):
     """Losses that rise to both sides of a plane, which no line can follow."""
     vectors = directions(n, 4)
     rng = np.random.default_rng(8)
@@ -300,20 +300,20 @@ def bent(n, noise=0.0):
     return vectors, truth, truth + noise * rng.normal(size=truth.shape)
 
 
-def test_linear_bends_with_features():
-    vectors, truth, _ = bent(900)
+def test_random_relu_features_make_linear_non_linear():
+    vectors, truth, _ = curved(900)
     errors = []
     for features in (0, 256):
         predictor = fit(LinearPredictor, vectors[:600], truth[:600], features=features)
         predictor.encoder = Lookup(vectors)
         left = predictor.predict(rows(900)[600:]).mean["loss"] - truth[600:]
         errors.append(np.abs(left).mean())
-    straight, curved = errors
-    assert curved < straight / 4
+    linear, non_linear = errors
+    assert non_linear < linear / 4
 
 
 def test_features_are_stored_and_new_experts_take_them():
-    vectors, truth, _ = bent(300)
+    vectors, truth, _ = curved(300)
     predictor = fit(LinearPredictor, vectors, truth, features=256)
     stored = LinearPredictor.from_state(*predictor.state(), predictor.encoder)
     expected = predictor.predict(rows(300))
@@ -328,7 +328,7 @@ def test_features_are_stored_and_new_experts_take_them():
 
 
 def test_linear_from_before_there_were_features_is_read():
-    vectors, truth, _ = bent(60)
+    vectors, truth, _ = curved(60)
     predictor = fit(LinearPredictor, vectors, truth)
     config, arrays = predictor.state()
     del config["features"]
@@ -341,7 +341,7 @@ def test_linear_from_before_there_were_features_is_read():
 
 @pytest.mark.parametrize("n", [1, 2, 40])
 def test_fewer_prompts_than_features_predict_within_what_was_measured(n):
-    vectors, truth, _ = bent(n)
+    vectors, truth, _ = curved(n)
     if n == 40:
         truth[::3, 1] = np.nan
     prediction = fit(LinearPredictor, vectors, truth, features=128).predict(rows(n))
@@ -351,7 +351,7 @@ def test_fewer_prompts_than_features_predict_within_what_was_measured(n):
 
 
 def test_standard_errors_with_features_cover_the_truth():
-    vectors, truth, losses = bent(1200, noise=0.3)
+    vectors, truth, losses = curved(1200, noise=0.3)
     predictor = fit(LinearPredictor, vectors[:800], losses[:800], features=512)
     predictor.encoder = Lookup(vectors)
     prediction = predictor.predict(rows(1200)[800:])

@@ -326,7 +326,7 @@ def test_a_small_table_never_flags(kind):
 def test_unknown_kinds_are_refused():
     with pytest.raises(PredictorError, match="Did you mean 'clusters'"):
         make_predictor("cluster", None)
-    with pytest.raises(PredictorError, match=r"ask Router\.fit"):
+    with pytest.raises(PredictorError, match=r"call Router\.fit"):
         make_predictor("auto", None)
 
 

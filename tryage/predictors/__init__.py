@@ -1,4 +1,4 @@
-"""Predictors: prompts → expected targets of every expert, with their uncertainty."""
+"""Predictors: expected targets of every expert on a prompt, with standard errors."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Any
 
 from tryage.encoders import Encoder
 from tryage.errors import PredictorError, did_you_mean
-from tryage.predictors.base import FittedPredictor, Prediction, Predictor
+from tryage.predictors.base import Predictor
 from tryage.predictors.baselines import BestSinglePredictor, RandomPredictor
 from tryage.predictors.clusters import ClustersPredictor
 from tryage.predictors.hybrid import HybridPredictor
 from tryage.predictors.linear import LinearPredictor
 from tryage.predictors.nearest import NearestPredictor
+from tryage.predictors.targets import Prediction
 from tryage.predictors.transformer import TransformerPredictor
 from tryage.predictors.unmeasured import UnmeasuredPredictor
 
@@ -20,7 +21,6 @@ __all__ = [
     "STORED",
     "BestSinglePredictor",
     "ClustersPredictor",
-    "FittedPredictor",
     "HybridPredictor",
     "LinearPredictor",
     "NearestPredictor",
@@ -32,7 +32,7 @@ __all__ = [
     "make_predictor",
 ]
 
-PREDICTORS: dict[str, type[FittedPredictor]] = {
+PREDICTORS: dict[str, type[Predictor]] = {
     predictor.kind: predictor
     for predictor in (
         BestSinglePredictor,
@@ -46,16 +46,14 @@ PREDICTORS: dict[str, type[FittedPredictor]] = {
 }
 """Kind → class."""
 
-STORED: dict[str, type[FittedPredictor]] = {
+STORED: dict[str, type[Predictor]] = {
     **PREDICTORS,
     UnmeasuredPredictor.kind: UnmeasuredPredictor,
 }
-"""Kind → class, of all that a router folder may hold."""
+"""Kind → class, of all kinds that a router folder may hold."""
 
 
-def make_predictor(
-    kind: str, encoder: Encoder | None, seed: int = 0, **settings: Any
-) -> FittedPredictor:
+def make_predictor(kind: str, encoder: Encoder | None, seed: int = 0, **settings: Any) -> Predictor:
     """Return an unfitted predictor.
 
     Args:
@@ -69,8 +67,8 @@ def make_predictor(
     """
     if kind == "auto":
         raise PredictorError(
-            "'auto' chooses among predictors and needs a table for it: ask Router.fit or "
-            "tryage.training.fit_predictor for it"
+            "'auto' chooses among predictors by a table; call Router.fit or "
+            "tryage.training.fit_predictor"
         )
     if kind not in PREDICTORS:
         hint = did_you_mean(kind, PREDICTORS)

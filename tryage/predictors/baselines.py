@@ -1,4 +1,4 @@
-"""Predictors that do not look at the prompt: the best single expert, and chance."""
+"""Predictors that ignore the prompt: the best single expert, and chance."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.encoders import Encoder
-from tryage.predictors.base import LOSS, FittedPredictor, Floats, Prediction, Targets
+from tryage.predictors.base import Predictor
+from tryage.predictors.shrinkage import standard_error
+from tryage.predictors.targets import LOSS, Floats, Prediction, Targets, stored_targets
 from tryage.scores import ScoreTable
 
 
-class BestSinglePredictor(FittedPredictor):
+class BestSinglePredictor(Predictor):
     """Predicts each expert's averages for every prompt."""
 
     kind: ClassVar[str] = "best-single"
@@ -29,7 +31,7 @@ class BestSinglePredictor(FittedPredictor):
             PredictorError: there is nothing to learn from, or an expert was never measured.
         """
         measured = self._learn_averages(len(prompts), table)
-        self.average_std_ = {name: _standard_error(values) for name, values in measured.items()}
+        self.average_std_ = {name: standard_error(values) for name, values in measured.items()}
         return self
 
     def predict(self, prompts: Sequence[str]) -> Prediction:
@@ -44,8 +46,8 @@ class BestSinglePredictor(FittedPredictor):
         std = {name: np.broadcast_to(row, shape).copy() for name, row in self.average_std_.items()}
         return Prediction(mean, std, np.zeros(len(prompts), dtype=bool))
 
-    def _join(self, prompts: Sequence[str], measured: Targets, beside: Targets) -> None:
-        new = {name: _standard_error(values) for name, values in measured.items()}
+    def _add_expert(self, prompts: Sequence[str], measured: Targets, others: Targets) -> None:
+        new = {name: standard_error(values) for name, values in measured.items()}
         self.average_std_ = {
             name: np.append(row, new[name]) for name, row in self.average_std_.items()
         }
@@ -57,14 +59,11 @@ class BestSinglePredictor(FittedPredictor):
         return {f"{target}.average_std": row for target, row in self.average_std_.items()}
 
     def _restore(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        self.average_std_ = {
-            target: np.asarray(arrays[f"{target}.average_std"], dtype=np.float64)
-            for target in self.targets_
-        }
+        self.average_std_ = stored_targets(arrays, "average_std", self.targets_)
 
 
-class RandomPredictor(FittedPredictor):
-    """Predicts chance: targets drawn from the prompt's hash, so that a prompt keeps its draw."""
+class RandomPredictor(Predictor):
+    """Predicts at random; equal prompts get equal draws, since their hash seeds them."""
 
     kind: ClassVar[str] = "random"
 
@@ -72,7 +71,7 @@ class RandomPredictor(FittedPredictor):
         super().__init__(None, seed=seed)
 
     def fit(self, prompts: Sequence[str], table: ScoreTable) -> Self:
-        """Learn the range that draws come from: mean value give or take its deviation.
+        """Learn the range of the draws: the mean, plus or minus the standard deviation.
 
         Raises:
             PredictorError: there is nothing to learn from, or an expert was never measured.
@@ -103,11 +102,11 @@ class RandomPredictor(FittedPredictor):
         rng = np.random.default_rng(int.from_bytes(digest, "little"))
         return rng.random((len(self.targets_), len(self.experts_)))
 
-    def _join(self, prompts: Sequence[str], measured: Targets, beside: Targets) -> None:
-        """Learn nothing: draws come from the spread of all experts."""
+    def _add_expert(self, prompts: Sequence[str], measured: Targets, others: Targets) -> None:
+        """Do nothing: draws come from the spread of all experts."""
 
     def _keep_columns(self, columns: list[int]) -> None:
-        """Forget nothing."""
+        """Do nothing: no array has a column per expert."""
 
     def _config(self) -> dict[str, Any]:
         return {"spreads": self.spreads_}
@@ -116,12 +115,6 @@ class RandomPredictor(FittedPredictor):
         return {}
 
     def _restore(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        # Folders from before there were several targets hold the loss's spread alone.
-        found = config["spreads"] if "spreads" in config else {LOSS: config["spread"]}
-        self.spreads_ = {target: float(found[target]) for target in self.targets_}
-
-
-def _standard_error(values: Floats) -> Floats:
-    """Return the standard error of each column's mean, (n_experts,)."""
-    error: Floats = np.nanstd(values, axis=0) / np.sqrt((~np.isnan(values)).sum(axis=0))
-    return error
+        # Early folders hold the spread of the loss alone.
+        spreads = config["spreads"] if "spreads" in config else {LOSS: config["spread"]}
+        self.spreads_ = {target: float(spreads[target]) for target in self.targets_}

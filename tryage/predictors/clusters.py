@@ -9,39 +9,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.encoders import Encoder
-from tryage.predictors.base import LOSS, Floats, Targets, VectorPredictor, Vectors
-from tryage.predictors.cells import cells_apart, newcomers_cells
+from tryage.predictors.cells import additive_cells, new_expert_cells
 from tryage.predictors.kmeans import spherical_kmeans
+from tryage.predictors.targets import LOSS, Floats, Targets, Vectors
+from tryage.predictors.vectors import VectorPredictor
 
 _SOFTNESS = 0.01
-"""Cosine over which a prompt between two centres passes from one to the other.
+"""Temperature of the softmax over cosines.
 
-A hard border would let a rounding error change the answer."""
+With hard borders a rounding error could change the prediction."""
 
 _WIDE = 1000
-"""Columns from which reading the cells costs more than finding out which ones count."""
+"""Columns from which it is faster to find the cells that count than to read all."""
 
 _LEAST_WEIGHT = 1e-7
-"""What a cell may count for a prompt and still be left out, of 1 in all."""
+"""Cells with at most this weight are left out; the weights of a prompt sum to 1."""
 
 
 class ClustersPredictor(VectorPredictor):
-    """Clusters the training prompts several times over and averages what each gives.
+    """Averages shrunk cluster means over several clusterings of the training prompts.
 
-    A cell is one cluster under one expert. What its labels say is taken apart: how hard the
-    cluster is for all experts, and how much each expert differs from that. Both are shrunk, as far
-    as the scatter within cells against the scatter between them asks for (empirical Bayes; one
-    number of labels for all experts): the first towards each expert's average, the second towards
-    that of a coarser clustering, and that towards the average. So experts are told apart only
-    where labels tell them apart, however much harder one cluster is than another. The standard
-    error joins what is not known of the cells with the disagreement between the clusterings.
+    A cell is one cluster under one expert. Additive model: cluster difficulty plus each expert's
+    deviation, both shrunk by empirical Bayes (one prior count for all experts): the difficulty
+    towards each expert's average, the deviation towards that of a coarser clustering, and that
+    towards the average. So noise does not separate experts, however much clusters differ in
+    difficulty. The standard error combines the uncertainty of the cells with the disagreement
+    between the clusterings.
 
     Args:
         encoder: turns prompts into vectors.
         seed: drives the clusterings.
         k: clusters; fewer when there are fewer than ten prompts for each.
         coarse: clusters of the coarser clustering; at most half of `k`.
-        clusterings: how many are averaged.
+        clusterings: how many clusterings are averaged.
     """
 
     kind: ClassVar[str] = "clusters"
@@ -63,8 +63,8 @@ class ClustersPredictor(VectorPredictor):
 
     def _fit_space(self, vectors: Vectors, losses: Floats) -> None:
         k = max(1, min(self.k, len(vectors) // 10))
-        found = self._clusterings(vectors, k, 0)
-        self._keep_space(np.array([len(centres) for centres in found]), np.concatenate(found))
+        fine = self._clusterings(vectors, k, 0)
+        self._set_space(np.array([len(centres) for centres in fine]), np.concatenate(fine))
         self._coarse = self._clusterings(vectors, max(1, min(self.coarse, k // 2)), 9)
 
     def _clusterings(self, vectors: Vectors, k: int, use: int) -> list[Vectors]:
@@ -74,14 +74,14 @@ class ClustersPredictor(VectorPredictor):
             for number in range(self.clusterings)
         ]
 
-    def _keep_space(self, sizes: NDArray[np.int64], centres: Vectors) -> None:
-        """Keep all clusterings on end: how many centres each has, and the centres (cells, dim)."""
+    def _set_space(self, sizes: NDArray[np.int64], centres: Vectors) -> None:
+        """Store all clusterings, concatenated: centres of each, and the centres (cells, dim)."""
         self.sizes_ = sizes
         self.centres_ = centres
         self._starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
 
     def _fit_target(self, target: str, vectors: Vectors, values: Floats) -> Targets:
-        """Return what is known of each cell, all clusterings on end, each (cells, n_experts).
+        """Return shifts and errors of all cells, each (cells, n_experts).
 
         Shifts are cell means minus the expert's average; errors are their standard errors.
         """
@@ -89,40 +89,42 @@ class ClustersPredictor(VectorPredictor):
         scaled = (values - average) / np.where(spread > 0, spread, 1.0)
         fine = np.split(self.centres_, np.cumsum(self.sizes_)[:-1])
         cells = [
-            cells_apart(_nearest(vectors, centres), _nearest(vectors, wide), scaled, len(centres))
+            additive_cells(
+                _nearest(vectors, centres), _nearest(vectors, wide), scaled, len(centres)
+            )
             for centres, wide in zip(fine, self._coarse, strict=True)
         ]
         shifts, errors = (np.concatenate(parts) * spread for parts in zip(*cells, strict=True))
-        # What is added for two reasons could leave what was ever measured.
+        # The sum of difficulty and deviation could leave the measured range.
         lowest, highest = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         return {"shifts": np.clip(shifts, lowest - average, highest - average), "errors": errors}
 
-    def _fit_newcomer(
-        self, target: str, vectors: Vectors, values: Floats, beside: Floats
+    def _fit_new_expert(
+        self, target: str, vectors: Vectors, values: Floats, others: Floats
     ) -> Targets:
-        """Expect of a new expert's cells what the known experts' cells make likely.
+        """Estimate a new expert's cells from its probes and the other experts' cells.
 
         Costs and lengths are compared as multiples of each expert's average, since experts differ
         in them by orders of magnitude.
         """
-        own = self.averages_[target][-1]
+        average = self.averages_[target][-1]
         averages = self.averages_[target][:-1]
-        known = averages + self.fitted_[target]["shifts"]  # (cells, n_known)
+        cells = averages + self.fitted_[target]["shifts"]  # (cells, n_others)
         units, unit = np.ones(len(averages)), 1.0
         if target != LOSS and (averages > 0).all() and np.nanmean(values) > 0:
             units, unit = averages, float(np.nanmean(values))
-        known, beside, values = known / units, beside / units, values / unit
-        if known.shape[1] < 2:
-            # One expert shows no scatter between experts; the newcomer's own stands in for it.
-            apart = np.nanstd(values) * np.array([-0.5, 0.5])
-            known = np.full((len(known), 2), own / unit) + apart
-            beside = np.full((len(values), 2), np.nan)
+        cells, others, values = cells / units, others / units, values / unit
+        if cells.shape[1] < 2:
+            # One expert shows no variance between experts; that of the new one's probes serves.
+            spread = np.nanstd(values) * np.array([-0.5, 0.5])
+            cells = np.full((len(cells), 2), average / unit) + spread
+            others = np.full((len(values), 2), np.nan)
         member = self._membership(vectors)
-        means, errors = newcomers_cells(known, member, values[:, 0], beside, len(self.sizes_))
-        return {"shifts": (unit * means - own)[:, None], "errors": unit * errors[:, None]}
+        means, errors = new_expert_cells(cells, member, values[:, 0], others, len(self.sizes_))
+        return {"shifts": (unit * means - average)[:, None], "errors": unit * errors[:, None]}
 
     def _prepare(self) -> None:
-        # One product with all targets' moments on end serves every target.
+        # One product with all targets' moments, concatenated, serves every target.
         parts = []
         for arrays in self.fitted_.values():
             shifts, errors = arrays["shifts"], arrays["errors"]
@@ -152,18 +154,18 @@ class ClustersPredictor(VectorPredictor):
 
     def _expected_moments(self, weight: Floats) -> Floats:
         """Return all targets' moments, (n, columns), from the weights of the cells, (n, cells)."""
-        found = np.empty((len(weight), self._moments.shape[1]))
-        if found.shape[1] < _WIDE:
-            return np.matmul(weight, self._moments, out=found)
+        expected = np.empty((len(weight), self._moments.shape[1]))
+        if expected.shape[1] < _WIDE:
+            return np.matmul(weight, self._moments, out=expected)
         # Few cells count for a prompt, and the columns of thousands of experts take time to read.
-        for row, out in zip(weight, found, strict=True):
+        for row, out in zip(weight, expected, strict=True):
             near = np.flatnonzero(row > _LEAST_WEIGHT)
             np.matmul(row[near], self._moments[near], out=out)
-        return found
+        return expected
 
     @classmethod
     def _settings(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        # Folders from before there was a coarser clustering may leave `k` open.
+        # Early folders lack `coarse` and may have no `k`.
         k = max(config["sizes"]) if config["k"] is None else config["k"]
         coarse = config.get("coarse", 1)
         return {"k": int(k), "coarse": int(coarse), "clusterings": int(config["clusterings"])}
@@ -181,10 +183,10 @@ class ClustersPredictor(VectorPredictor):
 
     def _restore_space(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         sizes = np.array(config["sizes"], dtype=np.int64)
-        self._keep_space(sizes, np.asarray(arrays["centres"], dtype=np.float32))
+        self._set_space(sizes, np.asarray(arrays["centres"], dtype=np.float32))
 
 
 def _nearest(vectors: Vectors, centres: Vectors) -> NDArray[np.intp]:
     """Return the cluster of each vector, (n,)."""
-    found: NDArray[np.intp] = (vectors @ centres.T).argmax(axis=1)
-    return found
+    nearest: NDArray[np.intp] = (vectors @ centres.T).argmax(axis=1)
+    return nearest

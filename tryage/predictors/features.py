@@ -1,4 +1,4 @@
-"""Random features, with which a regression that is linear in them bends."""
+"""Random ReLU features, which make a ridge regression on them non-linear."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tryage.predictors.base import Vectors
+from tryage.predictors.targets import Vectors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RectifiedFeatures:
-    """Vectors, and what of them lies along random directions, negative parts cut off.
+class RandomReluFeatures:
+    """Appends the ReLU of random projections to vectors.
 
-    A ridge regression on the vectors and many features is one with a linear kernel plus the
-    arc-cosine kernel of degree one (Cho and Saul, 2009), and predicts at a cost that does not grow
-    with the training prompts.
+    With many features, ridge regression on both approximates kernel ridge regression with a
+    linear plus an arc-cosine kernel of degree one (Cho and Saul, 2009), at a cost per prediction
+    that does not grow with the training prompts.
 
     Attributes:
         directions: shape (dim, count).

@@ -1,4 +1,4 @@
-"""Cluster means, and what an ensemble learns of what they leave over."""
+"""Cluster means plus a bagged ridge ensemble on the residuals."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.encoders import Encoder
-from tryage.predictors.base import LOSS, Floats, Targets, Vectors
 from tryage.predictors.clusters import ClustersPredictor
-from tryage.predictors.features import RectifiedFeatures
+from tryage.predictors.features import RandomReluFeatures
 from tryage.predictors.ridge import PENALTIES, Ridge
+from tryage.predictors.targets import LOSS, Floats, Targets, Vectors
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Shares of the residual tried."""
+"""Candidate shares of the predicted residual."""
 
 
 class HybridPredictor(ClustersPredictor):
-    """Adds to the means of clusters a residual that an ensemble learned, as far as it helps.
+    """Adds a share of a bagged ridge ensemble's residual to the cluster means.
 
-    Each member is a ridge regression, on the vector and on random features of it, of what the
-    cluster means leave over on its own bootstrap sample of the prompts. Prompts outside a sample
-    tell how large a share of the residual to add: for the loss the share whose choices lose least
-    (a better fit does not mean better choices), if it gains more than a standard error; for other
-    targets the one with the least squared error. With a share of zero it is `clusters`. The
-    standard error joins that of the cell means with the disagreement of the members.
+    Each member is a ridge regression, on the vector and random ReLU features of it, of the
+    residuals of the cluster means on a bootstrap sample of the prompts. Out-of-bag prompts set the
+    share: for the loss the one whose choices have the lowest loss (a better fit does not mean
+    better choices), if it gains more than a standard error; for other targets the one with the
+    least squared error. With share 0 it is `clusters`. The standard error combines that of the
+    cell means with the disagreement of the members.
 
     Args:
         encoder: turns prompts into vectors.
         seed: drives clusterings, features and samples.
-        k: clusters, as `ClustersPredictor` takes them, and `coarse` too.
-        clusterings: how many are averaged.
+        k: clusters, as in `ClustersPredictor`; `coarse` likewise.
+        clusterings: how many clusterings are averaged.
         members: regressions in the ensemble.
-        features: random features beside the vector itself.
+        features: number of random ReLU features beside the vector.
     """
 
     kind: ClassVar[str] = "hybrid"
@@ -66,32 +66,31 @@ class HybridPredictor(ClustersPredictor):
     def _fit_space(self, vectors: Vectors, losses: Floats) -> None:
         super()._fit_space(vectors, losses)
         rng = np.random.default_rng([self.seed, 6])
-        self.bend_ = RectifiedFeatures.draw(vectors.shape[1], self.features, rng)
+        self.features_ = RandomReluFeatures.draw(vectors.shape[1], self.features, rng)
 
     def _fit_target(self, target: str, vectors: Vectors, values: Floats) -> Targets:
         cells = super()._fit_target(target, vectors, values)
         prior = np.nanmean(values, axis=0) + self._membership(vectors) @ cells["shifts"]
-        seen = self._features(vectors)
+        inputs = self._inputs(vectors)
         measured = ~np.isnan(values)
-        # Where nothing was measured the residual counts as zero; dividing by the share that was
-        # measured makes up for it.
+        # Unmeasured residuals count as zero; dividing by the measured share corrects for it.
         residuals = np.where(measured, values - prior, 0.0) / measured.mean(axis=0)
-        weights = np.empty((self.members, seen.shape[1], values.shape[1]))
+        weights = np.empty((self.members, inputs.shape[1], values.shape[1]))
         offsets = np.empty((self.members, values.shape[1]))
         total = np.zeros_like(residuals)
         counts = np.zeros((len(vectors), 1))
         rng = np.random.default_rng([self.seed, 7])
         for member in range(self.members):
             rows = rng.integers(len(vectors), size=len(vectors))
-            weights[member], offsets[member] = _regress(seen[rows], residuals[rows])
-            outside = np.ones(len(vectors), dtype=bool)
-            outside[rows] = False
-            total[outside] += seen[outside] @ weights[member] + offsets[member]
-            counts[outside] += 1
-        outside = counts[:, 0] > 0
-        left_out = total[outside] / counts[outside]
-        weigh = _share_by_choice if target == LOSS else _share_by_error
-        share = weigh(values[outside], prior[outside], left_out)
+            weights[member], offsets[member] = _regress(inputs[rows], residuals[rows])
+            out_of_bag = np.ones(len(vectors), dtype=bool)
+            out_of_bag[rows] = False
+            total[out_of_bag] += inputs[out_of_bag] @ weights[member] + offsets[member]
+            counts[out_of_bag] += 1
+        out_of_bag = counts[:, 0] > 0
+        predicted = total[out_of_bag] / counts[out_of_bag]
+        choose_share = _share_by_choice if target == LOSS else _share_by_error
+        share = choose_share(values[out_of_bag], prior[out_of_bag], predicted)
         return cells | {
             "weights": weights,
             "offsets": offsets,
@@ -100,76 +99,76 @@ class HybridPredictor(ClustersPredictor):
             "highest": np.nanmax(values, axis=0),
         }
 
-    def _fit_newcomer(
-        self, target: str, vectors: Vectors, values: Floats, beside: Floats
+    def _fit_new_expert(
+        self, target: str, vectors: Vectors, values: Floats, others: Floats
     ) -> Targets:
-        """Learn the cells alone: a few probes tell nothing of what cells leave over."""
-        own = self.fitted_[target]
-        blank = {name: np.zeros_like(own[name][..., :1]) for name in ("weights", "offsets")}
-        # A few probes do not show how low or high a value can be; those of all experts do.
-        lowest = np.minimum(np.nanmin(values, axis=0), own["lowest"].min())
-        highest = np.maximum(np.nanmax(values, axis=0), own["highest"].max())
-        ends = {"lowest": lowest, "highest": highest}
-        return super()._fit_newcomer(target, vectors, values, beside) | blank | ends
+        """Learn the cells alone: a few probes tell nothing about the residuals of cells."""
+        fitted = self.fitted_[target]
+        blank = {name: np.zeros_like(fitted[name][..., :1]) for name in ("weights", "offsets")}
+        # A few probes do not show the range of values; the measurements of all experts do.
+        lowest = np.minimum(np.nanmin(values, axis=0), fitted["lowest"].min())
+        highest = np.maximum(np.nanmax(values, axis=0), fitted["highest"].max())
+        limits = {"lowest": lowest, "highest": highest}
+        return super()._fit_new_expert(target, vectors, values, others) | blank | limits
 
-    def _features(self, vectors: Vectors) -> Floats:
+    def _inputs(self, vectors: Vectors) -> Floats:
         """Return the vectors and their random features, (n, dim + features)."""
-        return self.bend_(vectors).astype(np.float64)
+        return self.features_(vectors).astype(np.float64)
 
     def _prepare(self) -> None:
         super()._prepare()
-        # All members of all targets on end, so that one product serves them.
-        self._weights = np.hstack([w for own in self.fitted_.values() for w in own["weights"]])
-        self._offsets = np.hstack([o for own in self.fitted_.values() for o in own["offsets"]])
-        self._helps = any(own["share"][0] > 0 for own in self.fitted_.values())
+        # All members of all targets, concatenated, so that one product serves them.
+        self._weights = np.hstack([w for a in self.fitted_.values() for w in a["weights"]])
+        self._offsets = np.hstack([o for a in self.fitted_.values() for o in a["offsets"]])
+        self._adds_residuals = any(a["share"][0] > 0 for a in self.fitted_.values())
 
     def _predict(self, vectors: Vectors) -> tuple[Targets, Targets]:
         mean, std = super()._predict(vectors)
-        if not self._helps:
+        if not self._adds_residuals:
             return mean, std
-        found = self._features(vectors) @ self._weights + self._offsets
+        residuals = self._inputs(vectors) @ self._weights + self._offsets
         shape = (len(vectors), len(self.targets_), self.members, len(self.experts_))
-        for number, (target, own) in enumerate(self.fitted_.items()):
-            members = found.reshape(shape)[:, number]  # (n, members, n_experts)
-            share = float(own["share"][0])
-            raised = mean[target] + share * members.mean(axis=1)
-            mean[target] = np.clip(raised, own["lowest"], own["highest"])
+        for number, (target, arrays) in enumerate(self.fitted_.items()):
+            members = residuals.reshape(shape)[:, number]  # (n, members, n_experts)
+            share = float(arrays["share"][0])
+            total = mean[target] + share * members.mean(axis=1)
+            mean[target] = np.clip(total, arrays["lowest"], arrays["highest"])
             std[target] = np.hypot(std[target], share * members.std(axis=1))
         return mean, std
 
     @classmethod
     def _settings(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        own = {"members": int(config["members"]), "features": int(config["features"])}
-        return super()._settings(config) | own
+        settings = {"members": int(config["members"]), "features": int(config["features"])}
+        return super()._settings(config) | settings
 
     def _config(self) -> dict[str, Any]:
         return super()._config() | {"members": self.members, "features": self.features}
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        return super()._arrays() | {"directions": self.bend_.directions}
+        return super()._arrays() | {"directions": self.features_.directions}
 
     def _restore_space(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         super()._restore_space(config, arrays)
-        self.bend_ = RectifiedFeatures(np.asarray(arrays["directions"], dtype=np.float32))
+        self.features_ = RandomReluFeatures(np.asarray(arrays["directions"], dtype=np.float32))
 
 
-def _regress(seen: Floats, residuals: Floats) -> tuple[Floats, Floats]:
+def _regress(inputs: Floats, residuals: Floats) -> tuple[Floats, Floats]:
     """Return the weights (dim, n_experts) and offsets (n_experts,) of a ridge regression."""
-    ridge = Ridge(seen, residuals)
-    penalty = PENALTIES[int(ridge.left_out_errors().argmin())]
+    ridge = Ridge(inputs, residuals)
+    penalty = PENALTIES[int(ridge.leave_one_out_errors().argmin())]
     weights, _ = ridge.solve(penalty)
     return weights, ridge.target_mean - ridge.centre @ weights
 
 
 def _share_by_choice(losses: Floats, prior: Floats, residuals: Floats) -> float:
-    """Return the share of the residuals whose choices lose least; arrays (n, n_experts).
+    """Return the share whose choices have the lowest loss; arrays (n, n_experts).
 
-    Zero, unless another gains more than a standard error over it.
+    Zero, unless another share gains more than a standard error over it.
     """
     row = np.arange(len(losses))
     totals = [prior + share * residuals for share in SHARES]
-    found = np.stack([losses[row, total.argmin(axis=1)] for total in totals])
-    gains = found[0] - found
+    chosen = np.stack([losses[row, total.argmin(axis=1)] for total in totals])
+    gains = chosen[0] - chosen
     gains = gains[:, ~np.isnan(gains).any(axis=0)]  # (shares, n)
     if gains.shape[1] < 2:
         return 0.0
@@ -179,9 +178,9 @@ def _share_by_choice(losses: Floats, prior: Floats, residuals: Floats) -> float:
 
 
 def _share_by_error(values: Floats, prior: Floats, residuals: Floats) -> float:
-    """Return the share of the residuals with the least squared error; arrays (n, n_experts)."""
+    """Return the share with the least squared error; arrays (n, n_experts)."""
     measured = ~np.isnan(values)
-    left = np.where(measured, values - prior, 0.0)
-    given = np.where(measured, residuals, 0.0)
-    size = float(np.square(given).sum())
-    return float(np.clip((given * left).sum() / size, 0.0, 1.0)) if size > 0 else 0.0
+    actual = np.where(measured, values - prior, 0.0)
+    predicted = np.where(measured, residuals, 0.0)
+    size = float(np.square(predicted).sum())
+    return float(np.clip((predicted * actual).sum() / size, 0.0, 1.0)) if size > 0 else 0.0

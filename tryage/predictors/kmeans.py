@@ -15,11 +15,11 @@ def spherical_kmeans(
 
     Args:
         vectors: shape (n, dim), rows of unit length or zero.
-        k: centres wanted; fewer are returned when there are fewer distinct vectors.
+        k: number of centres; fewer are returned when there are fewer distinct vectors.
         rng: drives the seeding; the rest is deterministic.
 
     Returns:
-        Centres of unit length (zero where only zero vectors gather), shape (at most k, dim).
+        Centres of unit length (zero for a cluster of zero vectors), shape (at most k, dim).
     """
     centres = _seed_centres(vectors, k, rng)
     assigned = np.full(len(vectors), -1)
@@ -31,7 +31,7 @@ def spherical_kmeans(
         assigned = nearest
         member = (assigned == np.arange(len(centres))[:, None]).astype(np.float32)  # (k, n)
         sums = member @ vectors
-        # A centre that nothing is nearest to moves to the vector served worst.
+        # An empty cluster restarts at the vector farthest from its centre.
         empty = np.flatnonzero(np.bincount(assigned, minlength=len(centres)) == 0)
         if len(empty):
             worst = np.argsort(similarity.max(axis=1), kind="stable")[: len(empty)]
@@ -51,7 +51,7 @@ def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def _seed_centres(
     vectors: NDArray[np.float32], k: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Draw k-means++ seeds: each with a chance that grows with its distance to those drawn."""
+    """Draw k-means++ seeds, each with a probability proportional to its squared distance."""
     chosen = [int(rng.integers(len(vectors)))]
     distance = np.full(len(vectors), np.inf)
     while len(chosen) < k:

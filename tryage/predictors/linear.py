@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.encoders import Encoder
-from tryage.predictors.base import LOSS, Floats, Targets, VectorPredictor, Vectors
-from tryage.predictors.features import RectifiedFeatures
+from tryage.predictors.features import RandomReluFeatures
 from tryage.predictors.ridge import PENALTIES, Ridge
+from tryage.predictors.targets import LOSS, Floats, Targets, Vectors
+from tryage.predictors.vectors import VectorPredictor
 
 
 class LinearPredictor(VectorPredictor):
@@ -19,14 +20,15 @@ class LinearPredictor(VectorPredictor):
 
     One penalty per target serves all experts: the one of `PENALTIES` with the least
     leave-one-out error, computed in closed form and summed over experts in units of their
-    variance. Each expert is fitted on the prompts it was measured on. Predictions stay within
-    the values measured. With random features it bends, for tables with thousands of prompts; its
-    standard errors then take the vector's own leverage, scaled to the degrees of freedom of all.
+    variance. Each expert is fitted on the prompts it was measured on. Predictions are clipped to
+    the measured values. Random ReLU features make it non-linear, for tables of thousands of
+    prompts; its standard errors then use the leverage of the vector alone, scaled to the degrees
+    of freedom of vector and features.
 
     Args:
         encoder: turns prompts into vectors.
         seed: drives the features.
-        features: random features beside the vector itself.
+        features: number of random ReLU features beside the vector.
     """
 
     kind: ClassVar[str] = "linear"
@@ -48,7 +50,7 @@ class LinearPredictor(VectorPredictor):
 
     def _fit_space(self, vectors: Vectors, losses: Floats) -> None:
         rng = np.random.default_rng([self.seed, 10])
-        self.bend_ = RectifiedFeatures.draw(vectors.shape[1], self.features, rng)
+        self.features_ = RandomReluFeatures.draw(vectors.shape[1], self.features, rng)
 
     def _fit_target(self, target: str, vectors: Vectors, values: Floats) -> Targets:
         columns = np.arange(values.shape[1])
@@ -56,14 +58,14 @@ class LinearPredictor(VectorPredictor):
         _, pattern = np.unique(measured, axis=1, return_inverse=True)
         # Experts measured on the same prompts share one decomposition.
         blocks = [columns[pattern == number] for number in range(pattern.max() + 1)]
-        seen = self.bend_(vectors)
+        inputs = self.features_(vectors)
         parts = [
-            Ridge(seen[measured[:, block[0]]], values[measured[:, block[0]]][:, block])
+            Ridge(inputs[measured[:, block[0]]], values[measured[:, block[0]]][:, block])
             for block in blocks
         ]
-        errors = np.sum([part.left_out_errors() for part in parts], axis=0)
+        errors = np.sum([part.leave_one_out_errors() for part in parts], axis=0)
         penalty = PENALTIES[int(errors.argmin())]
-        dim, n_experts = seen.shape[1], values.shape[1]
+        dim, n_experts = inputs.shape[1], values.shape[1]
         coefficients = np.empty((dim, n_experts))
         intercepts, noise = np.empty(n_experts), np.empty(n_experts)
         for block, part in zip(blocks, parts, strict=True):
@@ -71,8 +73,8 @@ class LinearPredictor(VectorPredictor):
             intercepts[block] = part.target_mean - part.centre @ coefficients[:, block]
         whole = Ridge(vectors, np.zeros((len(vectors), 1)))
         spread = whole.directions / np.sqrt(whole.shrunk(penalty))
-        if self.features and (own := whole.degrees(penalty)) > 0:
-            spread *= np.sqrt(max(part.degrees(penalty) for part in parts) / own)
+        if self.features and (degrees := whole.degrees(penalty)) > 0:
+            spread *= np.sqrt(max(part.degrees(penalty) for part in parts) / degrees)
         return {
             "coefficients": coefficients,
             "intercepts": intercepts,
@@ -86,30 +88,33 @@ class LinearPredictor(VectorPredictor):
 
     def _predict(self, vectors: Vectors) -> tuple[Targets, Targets]:
         exact = vectors.astype(np.float64)
-        seen = self.bend_(vectors).astype(np.float64)
+        inputs = self.features_(vectors).astype(np.float64)
         mean, std = {}, {}
-        for target, own in self.fitted_.items():
-            line = seen @ own["coefficients"] + own["intercepts"]
-            mean[target] = np.clip(line, own["lowest"], own["highest"])
-            leverage = np.square((exact - own["centre"]) @ own["spread"]).sum(axis=1, keepdims=True)
-            # An expert measured on a part of the prompts knows that much less of each direction.
-            n_prompts = own["counts"].max()
-            std[target] = np.sqrt(own["noise"] * (1.0 + n_prompts * leverage) / own["counts"])
+        for target, arrays in self.fitted_.items():
+            line = inputs @ arrays["coefficients"] + arrays["intercepts"]
+            mean[target] = np.clip(line, arrays["lowest"], arrays["highest"])
+            whitened = (exact - arrays["centre"]) @ arrays["spread"]
+            leverage = np.square(whitened).sum(axis=1, keepdims=True)
+            # An expert measured on part of the prompts has less evidence in every direction.
+            n_prompts = arrays["counts"].max()
+            std[target] = np.sqrt(arrays["noise"] * (1.0 + n_prompts * leverage) / arrays["counts"])
         return mean, std
 
     @classmethod
     def _settings(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        # Folders from before there were features do not name them.
+        # Early folders have no features.
         return {"features": int(config.get("features", 0))}
 
     def _config(self) -> dict[str, Any]:
         return super()._config() | {"features": self.features}
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        own = super()._arrays()
-        return own | {"directions": self.bend_.directions} if self.features else own
+        stored = super()._arrays()
+        if self.features:
+            stored["directions"] = self.features_.directions
+        return stored
 
     def _restore_space(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         dim = arrays[f"{LOSS}.centre"].shape[0]
-        drawn = arrays["directions"] if self.features else np.zeros((dim, 0))
-        self.bend_ = RectifiedFeatures(np.asarray(drawn, dtype=np.float32))
+        directions = arrays["directions"] if self.features else np.zeros((dim, 0))
+        self.features_ = RandomReluFeatures(np.asarray(directions, dtype=np.float32))

@@ -9,23 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.encoders import Encoder
-from tryage.predictors.base import Floats, Targets, VectorPredictor, Vectors
+from tryage.predictors.targets import Floats, Targets, Vectors
+from tryage.predictors.vectors import VectorPredictor
 
 _EDGE = 1e-3
-"""Width, in cosine, over which a neighbour fades in at the edge of the neighbourhood.
+"""Width, in cosine, of the edge over which the weight of a neighbour falls to 0.
 
-A hard edge would let a rounding error swap neighbours, and equal prompts with different
-losses would count or not by their place in the table."""
+With a hard edge a rounding error could swap neighbours, and which of several equal prompts count
+would depend on their order in the table."""
 
 
 class NearestPredictor(VectorPredictor):
-    """Averages the `k` nearest training prompts by cosine, and one vote for the average.
+    """Averages the `k` nearest training prompts by cosine, and one vote for the expert's average.
 
     Args:
         encoder: turns prompts into vectors.
         seed: drives the out-of-distribution test.
-        k: neighbours; at most a tenth of the training prompts, so that a small table still
-            tells its prompts apart.
+        k: neighbours; at most a tenth of the training prompts, so that predictions of a small
+            table still differ.
     """
 
     kind: ClassVar[str] = "nearest"
@@ -43,7 +44,7 @@ class NearestPredictor(VectorPredictor):
         return {"residuals": values - np.nanmean(values, axis=0)}
 
     def _prepare(self) -> None:
-        self._known = {
+        self._residuals = {
             target: _Residuals.of(arrays["residuals"]) for target, arrays in self.fitted_.items()
         }
 
@@ -57,23 +58,23 @@ class NearestPredictor(VectorPredictor):
             edge = np.partition(similarity, -k)[-k]
             near = np.flatnonzero(similarity > edge - _EDGE)
             weight = np.minimum((similarity[near] - edge) / _EDGE + 1.0, 1.0)
-            for target, known in self._known.items():
-                shift, std[target][row] = known.average(near, weight)
+            for target, residuals in self._residuals.items():
+                shift, std[target][row] = residuals.average(near, weight)
                 mean[target][row] = self.averages_[target] + shift
         return mean, std
 
-    def _join(self, prompts: Sequence[str], measured: Targets, beside: Targets) -> None:
+    def _add_expert(self, prompts: Sequence[str], measured: Targets, others: Targets) -> None:
         vectors = self._encode(prompts)
-        known = {vector.tobytes(): row for row, vector in enumerate(self.vectors_)}
-        # Probes that stand in the training table fill its rows, so that they do not count twice.
-        rows = [known.get(vector.tobytes(), -1) for vector in vectors]
-        fresh = [number for number, row in enumerate(rows) if row < 0]
-        for place, number in enumerate(fresh):
+        row_of = {vector.tobytes(): row for row, vector in enumerate(self.vectors_)}
+        # Probes that are training prompts fill their rows, so that they do not count twice.
+        rows = [row_of.get(vector.tobytes(), -1) for vector in vectors]
+        added = [number for number, row in enumerate(rows) if row < 0]
+        for place, number in enumerate(added):
             rows[number] = len(self.vectors_) + place
-        self.vectors_ = np.concatenate([self.vectors_, vectors[fresh]])
+        self.vectors_ = np.concatenate([self.vectors_, vectors[added]])
         grown = {}
-        for target, own in self.fitted_.items():
-            old = own["residuals"]
+        for target, arrays in self.fitted_.items():
+            old = arrays["residuals"]
             wide = np.full((len(self.vectors_), old.shape[1] + 1), np.nan)
             wide[: len(old), :-1] = old
             wide[rows, -1] = (measured[target] - np.nanmean(measured[target]))[:, 0]
@@ -110,7 +111,7 @@ class _Residuals(NamedTuple):
 
     def average(self, near: NDArray[np.intp], weight: Floats) -> tuple[Floats, Floats]:
         """Return the weighted mean of some rows and its standard error, each (n_experts,)."""
-        # The expert's average stands in for one neighbour, and for all that are missing.
+        # The expert's average counts as one neighbour, and replaces unmeasured ones.
         votes = weight @ self.measured[near] + 1.0
         shift = (weight @ self.filled[near]) / votes
         squares = (weight @ np.square(self.filled[near]) + self.variance) / votes

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.predictors.kmeans import spherical_kmeans
-
-Vectors = NDArray[np.float32]
+from tryage.predictors.targets import Vectors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,9 +31,9 @@ class NoveltyTest:
 
     @classmethod
     def fit(cls, vectors: Vectors, *, seed: int = 0) -> NoveltyTest:
-        """Learn from training vectors, shape (n, dim); fewer than 100 give a test that never flags.
+        """Fit on training vectors, shape (n, dim).
 
-        So few cannot tell which prompts are the rarest 1 %.
+        Fewer than 100 give a test that never flags: they do not show the rarest 1 %.
         """
         rng = np.random.default_rng([seed, 1])
         order = rng.permutation(len(vectors))
@@ -45,7 +44,7 @@ class NoveltyTest:
         if len(vectors) < cls.FEWEST:
             return cls(centres, -np.inf)
         nearest = (held_out @ centres.T).max(axis=1)
-        # A hair below the quantile, so that rounding never flags a prompt seen in training.
+        # Slightly below the quantile, so that rounding never flags a training prompt.
         return cls(centres, float(np.quantile(nearest, cls.SHARE, method="lower")) - 1e-5)
 
     def flag(self, vectors: Vectors) -> NDArray[np.bool_]:

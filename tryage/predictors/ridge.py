@@ -1,4 +1,4 @@
-"""Ridge regression with its penalty chosen by leaving out one prompt at a time."""
+"""Ridge regression, and leave-one-out errors from which its penalty is chosen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from tryage.predictors.targets import Floats
 
 PENALTIES = tuple(10.0**power for power in range(-3, 5))
 """Penalties tried, relative to the mean eigenvalue of the vectors' scatter matrix."""
@@ -46,13 +46,13 @@ class Ridge:
         """Return leave-one-out residuals, shape (n, n_experts)."""
         shrunk = self.shrunk(penalty)
         fitted = self._scores @ (self._products / shrunk[:, None])
-        # Without a second array as large as the scores.
-        hat = np.einsum("ij,ij,j->i", self._scores, self._scores, 1.0 / shrunk)
-        hat += 1.0 / len(self._scores)
-        left: Floats = (self._targets - fitted) / np.maximum(1.0 - hat, 1e-6)[:, None]
-        return left
+        # einsum avoids a second array as large as the scores.
+        leverage = np.einsum("ij,ij,j->i", self._scores, self._scores, 1.0 / shrunk)
+        leverage += 1.0 / len(self._scores)
+        residuals: Floats = (self._targets - fitted) / np.maximum(1.0 - leverage, 1e-6)[:, None]
+        return residuals
 
-    def left_out_errors(self) -> Floats:
+    def leave_one_out_errors(self) -> Floats:
         """Return the summed leave-one-out error of each penalty, in units of the variance."""
         variance = np.square(self._targets).mean(axis=0)
         scale = np.where(variance > 0, variance, 1.0)

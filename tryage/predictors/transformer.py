@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from tryage.encoders import Encoder, SentenceEncoder
 from tryage.errors import PredictorError, missing_extra
-from tryage.predictors.base import LOSS, Vectors, training_targets
 from tryage.predictors.linear import LinearPredictor
+from tryage.predictors.targets import LOSS, Vectors, training_targets
 from tryage.scores import ScoreTable
 
 if TYPE_CHECKING:
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 class TransformerPredictor(LinearPredictor):
     """Fine-tunes a network on the losses (extra `hf`); its outputs are the predicted losses.
 
-    Training joins the squared error of the losses with the expected regret of choosing by them,
-    and stops early on held-out prompts. Standard errors, and the other targets, come from a ridge
-    regression on the fine-tuned vectors; a last layer seen so knows too little of its own doubt,
-    so take them as lower bounds.
+    Training minimises the squared error of the losses plus the expected regret of choosing by
+    them, and stops early on held-out prompts. Standard errors and the other targets come from a
+    ridge regression on the fine-tuned vectors. These standard errors ignore the uncertainty of
+    the vectors; treat them as lower bounds.
 
     Args:
         encoder: the pretrained model to start from; its weights are copied, never changed.
         seed: drives training.
-        checkpoints: folder that keeps the last round, so that training cut short goes on.
-        max_tokens: a prompt's tokens beyond this many are left out.
+        checkpoints: folder of the last epoch's checkpoint, from which training can resume.
+        max_tokens: prompts are truncated to this many tokens.
         **recipe: settings of `tryage.predictors.finetuning.Recipe`.
     """
 
@@ -68,10 +68,10 @@ class TransformerPredictor(LinearPredictor):
         """
         losses = training_targets(len(prompts), table)[LOSS]
         if not isinstance(self.start, SentenceEncoder):
-            found = "none" if self.start is None else repr(self.start.name)
+            encoder = "none" if self.start is None else repr(self.start.name)
             raise PredictorError(
                 f"predictor 'transformer' fine-tunes a transformers model, and the encoder is "
-                f"{found}; name one, such as sentence-transformers/all-MiniLM-L6-v2 or a folder"
+                f"{encoder}; name one, such as sentence-transformers/all-MiniLM-L6-v2 or a folder"
             )
         try:
             from tryage.predictors.finetuning import FineTuning, Recipe
@@ -102,7 +102,7 @@ class TransformerPredictor(LinearPredictor):
         return self._built().encode(prompts)
 
     def _built(self) -> Network:
-        """Return the network, built at first use, so that loading a router needs no torch."""
+        """Return the network, built on first use, so that loading a router needs no torch."""
         with self._lock:
             if self._network is None:
                 if self._stored is None:
@@ -133,6 +133,6 @@ class TransformerPredictor(LinearPredictor):
     def _restore(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         super()._restore(config, arrays)
         self.history_ = [float(value) for value in config["history"]]
-        kept = {k: np.asarray(v) for k, v in arrays.items() if k.startswith("network.")}
+        stored = {k: np.asarray(v) for k, v in arrays.items() if k.startswith("network.")}
         architecture = {"architecture": config["architecture"], "max_tokens": self.max_tokens}
-        self._stored = (architecture, kept | {"tokenizer": np.asarray(arrays["tokenizer"])})
+        self._stored = (architecture, stored | {"tokenizer": np.asarray(arrays["tokenizer"])})

@@ -1,4 +1,4 @@
-"""The predictor of a library of which nothing is measured yet: it knows names and no losses."""
+"""The predictor of a library without measurements: it knows names and no losses."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.errors import PredictorError
-from tryage.predictors.base import LOSS, FittedPredictor, Prediction, Targets
+from tryage.predictors.base import Predictor
+from tryage.predictors.targets import LOSS, Prediction, Targets
 from tryage.scores import ScoreTable
 
 
-class UnmeasuredPredictor(FittedPredictor):
+class UnmeasuredPredictor(Predictor):
     """Predicts the loss 0 for every expert, so that goals and limits alone decide."""
 
     kind: ClassVar[str] = "unmeasured"
 
     def fit(self, prompts: Sequence[str], table: ScoreTable) -> Self:
-        """Learn the experts' names; what was measured is left alone."""
+        """Learn the experts' names; measurements are ignored."""
         return self.learn_names(table.experts)
 
     def learn_names(self, names: Sequence[str]) -> Self:
-        """Learn the experts' names, the columns of what is predicted."""
+        """Learn the experts' names, the columns of predictions."""
         self.experts_ = tuple(names)
         self.targets_ = (LOSS,)
         self.averages_ = {LOSS: np.zeros(len(names))}
@@ -40,24 +41,24 @@ class UnmeasuredPredictor(FittedPredictor):
         return Prediction({LOSS: zeros}, {LOSS: zeros}, np.zeros(len(prompts), dtype=bool))
 
     def with_expert(self, prompts: Sequence[str], table: ScoreTable) -> Self:
-        """Refuse: one measured expert among unmeasured ones would only look good or bad.
+        """Refuse: a measured expert cannot be compared with unmeasured ones.
 
         Raises:
             PredictorError: always.
         """
         raise PredictorError(
-            "nothing is measured of this library yet; measure all its experts and fit a router, "
+            "this library has no measurements yet; measure all its experts and fit a router, "
             "or add the expert to the library"
         )
 
-    def _join(self, prompts: Sequence[str], measured: Targets, beside: Targets) -> None:
-        """Do nothing: nobody joins."""
+    def _add_expert(self, prompts: Sequence[str], measured: Targets, others: Targets) -> None:
+        """Do nothing: `with_expert` refuses."""
 
     def _keep_columns(self, columns: list[int]) -> None:
-        """Do nothing: names and averages are kept by the caller."""
+        """Do nothing: the caller selects names and averages."""
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {}
 
     def _restore(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Do nothing: the names are restored already."""
+        """Do nothing: the caller restores names and averages."""

@@ -1,9 +1,9 @@
-"""Score tables: what every expert scored, lost or cost on every prompt, in and out of files.
+"""Score tables: the score or loss, cost and other numbers of every expert on every prompt.
 
-Room by room: `table` holds the value object, `fields` what a file may say and in which range,
-`building` turns lines and long-form rows into a table and names every bad one, `files` knows
-JSONL, CSV, Parquet and the folder that `tryage label` writes, `joining` makes one table of two,
-`feedback` appends to one.
+`fields` names the numbers and their ranges, `columns` is the plain value that the others exchange,
+`building` and `longform` collect lines and rows into it and name every bad one, `files` reads and
+writes JSONL, CSV, Parquet and reads label folders, `joining` joins two tables. `ScoreTable`, in
+`table`, stands above them. `feedback` appends lines to a table, `grades` computes readability.
 """
 
 from tryage.scores.grades import readability

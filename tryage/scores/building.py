@@ -1,4 +1,4 @@
-"""Lines become a `ScoreTable`; every bad one is named by place and field."""
+"""Collects lines into the columns of a score table; names every bad line by place and field."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from tryage.errors import ScoreTableError
 from tryage.prompts import prompt_id, short
+from tryage.scores.columns import Array, Columns
 from tryage.scores.fields import (
     FIELDS,
     PROMPT_KEYS,
@@ -22,7 +23,6 @@ from tryage.scores.fields import (
     Kind,
     measure_of,
 )
-from tryage.scores.table import Array, ScoreTable
 
 _KNOWN_KEYS = frozenset(PROMPT_KEYS) | {field.key for field in FIELDS.values()}
 
@@ -63,32 +63,32 @@ class TableBuilder:
         self._cells = {name: _Cells() for name in FIELDS}
 
     def start_part(self, source: str, offset: int) -> None:
-        """From here on line `offset` + 1 is the first of another file."""
+        """Start another file, whose first line is line `offset` + 1."""
         self._parts.append((offset, source))
 
-    def place(self, line: int, seen_from: int | None = None) -> str:
-        """Where a line stands: file and number, or the number alone within the same file."""
+    def place(self, line: int, other: int | None = None) -> str:
+        """Return file and number of a line; the number alone where `other` is in that file."""
         offset, source = self._part(line)
         number = f"{self.unit} {line - offset}"
-        same = seen_from is not None and self._part(seen_from) == (offset, source)
+        same = other is not None and self._part(other) == (offset, source)
         return number if same else f"{source}, {number}"
 
     def _part(self, line: int) -> tuple[int, str]:
         return self._parts[bisect.bisect_left(self._parts, line, key=lambda part: part[0]) - 1]
 
     def error(self, line: int, name: str, problem: str) -> ScoreTableError:
-        """The error for one field of one line."""
+        """Return the error for one field of one line."""
         return ScoreTableError(f"{self.place(line)}: {name}: {problem}")
 
     def add_line(self, line: int, entry: Mapping[str, Any]) -> None:
-        """Take one JSONL line: a prompt with what was measured on it.
+        """Add one JSONL line: a prompt and its measurements.
 
         Args:
             line: its number in the source, from 1.
             entry: the decoded object.
 
         Raises:
-            ScoreTableError: it is no object, or one of its fields is wrong.
+            ScoreTableError: the line is not an object, or one of its fields is wrong.
         """
         if not isinstance(entry, Mapping):
             raise self.error(line, "line", f"{short(entry)} is not an object {{...}}")
@@ -105,7 +105,7 @@ class TableBuilder:
                 self._add_mapping(line, row, target, entry[target.key])
 
     def set_kind(self, line: int, kind: Kind) -> None:
-        """Note whether this line holds scores or losses; all lines must agree."""
+        """Record whether a line holds scores or losses; all lines must agree."""
         if self.kind is None:
             self.kind, self._kind_line = kind, line
         elif kind != self.kind:
@@ -118,7 +118,7 @@ class TableBuilder:
     def add_prompt(
         self, line: int, entry: Mapping[str, Any], extras: Mapping[str, Any] | None = None
     ) -> int:
-        """Take a prompt and its texts.
+        """Add a prompt and its texts.
 
         Args:
             line: the number of its line.
@@ -130,10 +130,10 @@ class TableBuilder:
         """
         prompt = entry.get("prompt")
         if not isinstance(prompt, str):
-            found = f"{short(prompt)} is not text" if "prompt" in entry else "missing"
-            raise self.error(line, "prompt", f"{found}; give the prompt as a string")
+            problem = f"{short(prompt)} is not text" if "prompt" in entry else "missing"
+            raise self.error(line, "prompt", f"{problem}; give the prompt as a string")
         if not prompt or prompt.isspace():
-            raise self.error(line, "prompt", f"{short(prompt)} is empty; take the line out")
+            raise self.error(line, "prompt", f"{short(prompt)} is empty; remove the line")
         texts = {name: self._text(line, entry, name) for name in TEXT_FIELDS}
         name = self._id(line, entry, prompt)
         first = self._seen.setdefault((texts["task"], name), line)
@@ -141,7 +141,7 @@ class TableBuilder:
             raise self.error(
                 line,
                 "id",
-                f"{name!r} stands on {self.place(first, line)} too; make ids unique within a task",
+                f"{name!r} is also the id on {self.place(first, line)}; make ids unique in a task",
             )
         self._ids.append(name)
         self._prompts.append(prompt)
@@ -151,22 +151,22 @@ class TableBuilder:
         return len(self._prompts) - 1
 
     def column(self, line: int, expert: Any) -> int:
-        """The column of an expert; a new one for a name not seen before."""
+        """Return the column of an expert, a new one at its first occurrence."""
         if not isinstance(expert, str) or not expert:
             raise self.error(line, "expert", f"{short(expert)} is not a name; give a string")
         return self._columns.setdefault(expert, len(self._columns))
 
     def add_cell(self, line: int, row: int, target: Field, expert: str, value: Any) -> None:
-        """Take one measured number; whether it is in range is checked at the end."""
+        """Add one measured number; `build` checks its range."""
         cells = self._cells[target.name]
         cells.columns.append(self.column(line, expert))
-        exact = type(value) is float
-        cells.values.append(value if exact else self._number(line, target, expert, value))
+        is_float = type(value) is float
+        cells.values.append(value if is_float else self._number(line, target, expert, value))
         cells.rows.append(row)
         cells.lines.append(line)
 
-    def table(self) -> ScoreTable:
-        """Check the numbers and build the table.
+    def build(self) -> Columns:
+        """Check the numbers and return the columns.
 
         Raises:
             ScoreTableError: no prompts, or a number outside its range.
@@ -178,7 +178,7 @@ class TableBuilder:
         measure = measure_of(self.kind)
         losses = self._matrix(measure)
         targets = {t.name: self._matrix(t) for t in TARGETS if self._cells[t.name].rows}
-        return ScoreTable(
+        return Columns(
             prompts=tuple(self._prompts),
             ids=tuple(self._ids),
             groups=tuple(self._texts["group"]),
@@ -192,7 +192,7 @@ class TableBuilder:
         )
 
     def _add_mapping(self, line: int, row: int, target: Field, values: Any) -> None:
-        """Take the numbers of one key of a JSONL line."""
+        """Add the numbers of one key of a JSONL line."""
         if not isinstance(values, Mapping):
             raise self.error(
                 line, target.key, f'{short(values)} is not an object {{"expert": number}}'
@@ -201,7 +201,7 @@ class TableBuilder:
             self.add_cell(line, row, target, expert, value)
 
     def _matrix(self, target: Field) -> Array:
-        """The cells of one field as a matrix, NaN where none; every cell in range."""
+        """Check the cells of one field and return them as a matrix, NaN where not measured."""
         cells = self._cells[target.name]
         values = np.asarray(cells.values, dtype=np.float64)
         wrong = ~(np.isfinite(values) & (values >= target.low) & (values <= target.high))
@@ -223,11 +223,11 @@ class TableBuilder:
         raise self.error(cells.lines[position], name, f"expert {expert!r}: {problem}")
 
     def name_of(self, target: Field) -> str:
-        """What the file calls a field."""
+        """Return the name of a field in the file."""
         return target.name if self._long_form else target.key
 
     def _number(self, line: int, target: Field, expert: str, value: Any) -> float:
-        """A number that is no float as a float; text, null and booleans are refused."""
+        """Convert a number to float; text, null and booleans are refused."""
         if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
             try:
                 return float(value)
@@ -248,7 +248,7 @@ class TableBuilder:
         return value
 
     def _id(self, line: int, entry: Mapping[str, Any], prompt: str) -> str:
-        """The id given, else a hash of the prompt and the number of its occurrence."""
+        """Return the stated id, else a hash of the prompt and the number of its occurrence."""
         value = entry.get("id")
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)

@@ -16,6 +16,7 @@ from tryage.errors import ScoreTableError, missing_extra
 from tryage.files import JsonLineError, json_lines, replacing
 from tryage.prompts import short
 from tryage.scores.building import TableBuilder
+from tryage.scores.columns import Columns
 from tryage.scores.fields import FIELDS, TARGETS, TEXT_FIELDS, measure_of
 from tryage.scores.longform import (
     LongFormBuilder,
@@ -23,7 +24,6 @@ from tryage.scores.longform import (
     long_form_rows,
     measured_values,
 )
-from tryage.scores.table import ScoreTable
 
 if TYPE_CHECKING:
     import pyarrow
@@ -32,13 +32,13 @@ FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
 LABEL_FILE = "label.json"
 
 
-def read_table(path: Path) -> ScoreTable:
+def read_table(path: Path) -> Columns:
     """Read a score table from a file or a label folder; see `ScoreTable.read`."""
     if path.is_dir():
         return _read_folder(path)
     if not path.exists():
         raise ScoreTableError(f"score table {str(path)!r} does not exist")
-    readers: dict[str, Callable[[Path], ScoreTable]] = {
+    readers: dict[str, Callable[[Path], Columns]] = {
         ".jsonl": _read_jsonl,
         ".jsonl.gz": _read_jsonl,
         ".csv": _read_csv,
@@ -51,9 +51,9 @@ def read_table(path: Path) -> ScoreTable:
         raise ScoreTableError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def write_table(table: ScoreTable, path: Path) -> None:
+def write_table(table: Columns, path: Path) -> None:
     """Write a score table to a file, whole or not at all; see `ScoreTable.write`."""
-    writers: dict[str, Callable[[ScoreTable, Path], None]] = {
+    writers: dict[str, Callable[[Columns, Path], None]] = {
         ".jsonl": lambda table, file: _write_bytes(file, _jsonl(table)),
         ".jsonl.gz": lambda table, file: _write_bytes(file, gzip.compress(_jsonl(table), mtime=0)),
         ".csv": lambda table, file: _write_bytes(file, _csv(table)),
@@ -67,14 +67,14 @@ def write_table(table: ScoreTable, path: Path) -> None:
             writer(table, temporary)
     except UnicodeEncodeError as error:
         raise ScoreTableError(
-            f"{path}: {short(error.object)} holds half of a surrogate pair, which only .jsonl keeps"
+            f"{path}: {short(error.object)} holds a lone surrogate, which only .jsonl can store"
         ) from error
     except (TypeError, RecursionError) as error:
         raise ScoreTableError(f"{path}: an unknown key holds no JSON value: {error}") from error
 
 
 def _format(path: Path) -> str:
-    """The ending of a file that says its format."""
+    """Return the ending of a file that names its format."""
     for ending in FORMATS:
         if path.name.lower().endswith(ending):
             return ending
@@ -91,7 +91,7 @@ def _write_bytes(path: Path, data: bytes) -> None:
 # JSONL
 
 
-def _read_jsonl(path: Path) -> ScoreTable:
+def _read_jsonl(path: Path) -> Columns:
     data = path.read_bytes()
     if path.name.lower().endswith(".gz"):
         try:
@@ -104,15 +104,15 @@ def _read_jsonl(path: Path) -> ScoreTable:
             builder.add_line(number, entry)
     except JsonLineError as error:
         raise builder.error(error.number, error.key or "line", error.problem) from error
-    return builder.table()
+    return builder.build()
 
 
-def _jsonl(table: ScoreTable) -> bytes:
+def _jsonl(table: Columns) -> bytes:
     return b"".join(_json_lines(table))
 
 
-def _json_lines(table: ScoreTable) -> Iterator[bytes]:
-    """One line per prompt: the known keys, then the unknown ones as they were read."""
+def _json_lines(table: Columns) -> Iterator[bytes]:
+    """Yield one line per prompt: the known keys, then the unknown ones as they were read."""
     numbers = {measure_of(table.kind).key: measured_values(table)}
     numbers |= {
         field.key: table.targets[field.name] for field in TARGETS if field.name in table.targets
@@ -142,14 +142,14 @@ def json_line(entry: dict[str, Any]) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return json.dumps(entry)  # halves of surrogate pairs survive as escapes
+        return json.dumps(entry)  # lone surrogates survive as escapes
     return text
 
 
 # CSV
 
 
-def _read_csv(path: Path) -> ScoreTable:
+def _read_csv(path: Path) -> Columns:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -166,7 +166,7 @@ def _read_csv(path: Path) -> ScoreTable:
         csv.field_size_limit(limit)
 
 
-def _parse_csv(path: Path, reader: Any) -> ScoreTable:
+def _parse_csv(path: Path, reader: Any) -> Columns:
     header: list[str] = next(reader, [])
     builder = LongFormBuilder(str(path), unit="line", columns=header)
     line = reader.line_num + 1
@@ -178,11 +178,11 @@ def _parse_csv(path: Path, reader: Any) -> ScoreTable:
             entry = dict(zip(header, values, strict=True))
             builder.add_row(line, {k: _csv_value(k, v) for k, v in entry.items()})
         line = reader.line_num + 1
-    return builder.table()
+    return builder.build()
 
 
 def _csv_value(column: str, text: str) -> str | float | None:
-    """An empty cell is None; a number where the column holds numbers, else the text."""
+    """Return None for an empty cell, a number in a column of numbers, else the text."""
     if not text:
         return None
     if column not in FIELDS:
@@ -193,7 +193,7 @@ def _csv_value(column: str, text: str) -> str | float | None:
         return text
 
 
-def _csv(table: ScoreTable) -> bytes:
+def _csv(table: Columns) -> bytes:
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(long_form_columns(table))
@@ -205,7 +205,7 @@ def _csv(table: ScoreTable) -> bytes:
 
 
 def _pyarrow(what: str) -> Any:
-    """The `pyarrow` package with its Parquet module loaded."""
+    """Import `pyarrow` with its Parquet module."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -214,11 +214,11 @@ def _pyarrow(what: str) -> Any:
     return pyarrow
 
 
-def _read_folder(folder: Path) -> ScoreTable:
-    """The table of a label folder: all its shards, failed cells left out."""
+def _read_folder(folder: Path) -> Columns:
+    """Read all shards of a label folder, leaving out failed cells."""
     if not (folder / LABEL_FILE).is_file():
         raise ScoreTableError(
-            f"{str(folder)!r} is a folder without {LABEL_FILE}: tryage label did not write it; "
+            f"{str(folder)!r} is a folder without {LABEL_FILE}, so tryage label did not write it; "
             f"give that folder, or a file ({', '.join(FORMATS)})"
         )
     shards = sorted(
@@ -231,7 +231,7 @@ def _read_folder(folder: Path) -> ScoreTable:
     return _read_parquet(shards, str(folder), repeats=True)
 
 
-def _read_parquet(paths: list[Path], source: str, *, repeats: bool = False) -> ScoreTable:
+def _read_parquet(paths: list[Path], source: str, *, repeats: bool = False) -> Columns:
     arrow = _pyarrow("reading Parquet")
     builder: LongFormBuilder | None = None
     rows = 0
@@ -250,23 +250,23 @@ def _read_parquet(paths: list[Path], source: str, *, repeats: bool = False) -> S
         _add_arrow_rows(builder, table)
     if builder is None:
         raise ScoreTableError(f"{source} holds no prompts")
-    return builder.table()
+    return builder.build()
 
 
 def _add_arrow_rows(builder: LongFormBuilder, table: pyarrow.Table) -> None:
-    wanted = [
+    names = [
         name
         for name in table.column_names
         if name in FIELDS
         or name in TEXT_FIELDS
         or name in ("prompt_id", "prompt", "expert", "error", "extras")
     ]
-    columns = [table.column(name).to_pylist() for name in wanted]
+    columns = [table.column(name).to_pylist() for name in names]
     for number, values in enumerate(zip(*columns, strict=True), start=1):
-        builder.add_row(number, dict(zip(wanted, values, strict=True)))
+        builder.add_row(number, dict(zip(names, values, strict=True)))
 
 
-def _write_parquet(table: ScoreTable, path: Path) -> None:
+def _write_parquet(table: Columns, path: Path) -> None:
     arrow = _pyarrow("writing Parquet")
     names = long_form_columns(table)
     columns = zip(*long_form_rows(table), strict=True)

@@ -1,4 +1,4 @@
-"""Two score tables become one: old cells and newer ones."""
+"""Joins two score tables: the cells of an old one and those of a newer one."""
 
 from __future__ import annotations
 
@@ -10,56 +10,54 @@ from numpy.typing import NDArray
 
 from tryage.errors import ScoreTableError
 from tryage.experts import asked_task
-from tryage.scores.table import Array, ScoreTable
+from tryage.scores.columns import Array, Columns
 
 
-def join(old: ScoreTable, new: ScoreTable) -> ScoreTable:
-    """Return a table of the prompts and experts of both; see `ScoreTable.join`."""
+def join(old: Columns, new: Columns) -> Columns:
+    """Return the prompts and experts of both tables; see `ScoreTable.join`."""
     if old.kind != new.kind:
         raise ScoreTableError(
-            f"the one table holds {old.kind}, the other {new.kind}; measure both in the same way"
+            f"one table holds {old.kind}, the other {new.kind}; measure both in the same way"
         )
-    places, added, references = _placed(old, new)
+    places, added, references = _match_rows(old, new)
     experts = tuple(dict.fromkeys([*old.experts, *new.experts]))
     names = dict.fromkeys([*old.targets, *new.targets])
     shape = (len(old) + len(added), len(experts))
     columns = np.array([experts.index(name) for name in new.experts], dtype=np.intp)
 
-    def joined(one: Array | None, other: Array | None) -> Array:
+    def joined(old_values: Array | None, new_values: Array | None) -> Array:
         values = np.full(shape, np.nan)
-        if one is not None:
-            values[: len(old), : len(old.experts)] = one
-        if other is not None:
+        if old_values is not None:
+            values[: len(old), : len(old.experts)] = old_values
+        if new_values is not None:
             cells = np.ix_(places, columns)
-            values[cells] = np.where(np.isnan(other), values[cells], other)
+            values[cells] = np.where(np.isnan(new_values), values[cells], new_values)
         return values
 
-    rest = new.select(np.array(added, dtype=np.intp))
+    added_rows = new.select(np.array(added, dtype=np.intp))
     return replace(
         old,
-        prompts=old.prompts + rest.prompts,
-        ids=old.ids + rest.ids,
-        groups=old.groups + rest.groups,
-        tasks=old.tasks + rest.tasks,
-        references=tuple(references) + rest.references,
+        prompts=old.prompts + added_rows.prompts,
+        ids=old.ids + added_rows.ids,
+        groups=old.groups + added_rows.groups,
+        tasks=old.tasks + added_rows.tasks,
+        references=tuple(references) + added_rows.references,
         experts=experts,
         losses=joined(old.losses, new.losses),
         targets={n: joined(old.targets.get(n), new.targets.get(n)) for n in names},
-        extras=_extras(old) + _extras(rest) if old.extras or rest.extras else (),
+        extras=_extras(old) + _extras(added_rows) if old.extras or added_rows.extras else (),
     )
 
 
-def _placed(
-    old: ScoreTable, new: ScoreTable
-) -> tuple[NDArray[np.intp], list[int], list[str | None]]:
-    """Find where the rows of the newer table stand in the joined one.
+def _match_rows(old: Columns, new: Columns) -> tuple[NDArray[np.intp], list[int], list[str | None]]:
+    """Match the rows of the newer table to those of the old one.
 
     Returns:
-        The place of each, the newer rows that the old table lacks, and the references of the old
-        rows, those among them that only the newer table holds.
+        The row of each in the joined table, the newer rows that the old table lacks, and the
+        references of the old rows, completed from the newer table.
 
     Raises:
-        ScoreTableError: an id stands in both with other texts.
+        ScoreTableError: an id stands for different texts in the two tables.
     """
     rows = {key: row for row, key in enumerate(_keys(old))}
     references = list(old.references)
@@ -71,23 +69,23 @@ def _placed(
             place = len(old) + len(added)
             added.append(row)
         else:
-            # A reference left out is no other one.
-            told = {old.references[place], new.references[row]} - {None}
-            if old.prompts[place] != new.prompts[row] or len(told) > 1:
+            # A missing reference contradicts none.
+            stated = {old.references[place], new.references[row]} - {None}
+            if old.prompts[place] != new.prompts[row] or len(stated) > 1:
                 raise ScoreTableError(
-                    f"prompt id {key[1]!r} ({key[0]}) stands in both tables with other texts; give "
-                    "one of the two another id"
+                    f"prompt id {key[1]!r} ({key[0]}) has different texts in the two tables; "
+                    "give one of the two another id"
                 )
-            references[place] = next(iter(told), None)
+            references[place] = next(iter(stated), None)
         places[row] = place
     return places, added, references
 
 
-def _keys(table: ScoreTable) -> Sequence[tuple[str, str]]:
-    """Name every row by its task and id."""
+def _keys(table: Columns) -> Sequence[tuple[str, str]]:
+    """Return the task and id of every row."""
     tasks = (t or asked_task(p) for t, p in zip(table.tasks, table.prompts, strict=True))
     return list(zip(tasks, table.ids, strict=True))
 
 
-def _extras(table: ScoreTable) -> tuple[dict[str, object], ...]:
-    return tuple(dict(one) for one in table.extras) or ({},) * len(table)
+def _extras(table: Columns) -> tuple[dict[str, object], ...]:
+    return tuple(dict(keys) for keys in table.extras) or ({},) * len(table)

@@ -1,4 +1,4 @@
-"""Long-form rows, one per prompt and expert, become a `ScoreTable` and the other way round."""
+"""Converts long-form rows, one per prompt and expert, to columns of a score table and back."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 from tryage.errors import ScoreTableError
 from tryage.prompts import short
 from tryage.scores.building import TableBuilder
+from tryage.scores.columns import Array, Columns
 from tryage.scores.fields import TARGETS, TEXT_FIELDS, Field, Kind, measure_of
-from tryage.scores.table import Array, ScoreTable
 
 
 class LongFormBuilder:
-    """Long-form rows, one per prompt and expert, gathered into a table.
+    """Collects long-form rows, one per prompt and expert, into columns of a score table.
 
     Args:
         source: what error messages call the place that the rows came from.
         unit: what they call one row of it.
         columns: the names of the columns there are.
-        repeats: whether a cell may be measured twice, the first time counting (shards of two
-            runs), instead of being an error.
+        repeats: whether a cell may occur twice (shards of two runs), in which case the first
+            counts; otherwise that is an error.
     """
 
     def __init__(
@@ -34,13 +34,13 @@ class LongFormBuilder:
         self._repeats = repeats
         self._rows: dict[tuple[str | None, str], int] = {}
         self._first: list[tuple[int, dict[str, Any]]] = []
-        self._done: dict[tuple[int, str], int] = {}
+        self._measured_on: dict[tuple[int, str], int] = {}
         self._kind: Kind = "losses"
         self._fields: list[Field] = []
         self._read_header(source, columns)
 
     def start_part(self, source: str, columns: Iterable[str], rows: int) -> None:
-        """Go on with another file.
+        """Start another file.
 
         Args:
             source: what error messages call it.
@@ -53,9 +53,9 @@ class LongFormBuilder:
 
     def _read_header(self, source: str, columns: Iterable[str]) -> None:
         names = set(columns)
-        needed = [name for name in ("prompt", "expert") if name not in names]
-        if needed or not names & {"score", "loss"}:
-            what = " and ".join(needed) or "score or loss"
+        missing = [name for name in ("prompt", "expert") if name not in names]
+        if missing or not names & {"score", "loss"}:
+            what = " and ".join(missing) or "score or loss"
             raise ScoreTableError(
                 f"{source}: no column {what}; found {', '.join(sorted(names)) or 'none'}. The long "
                 "form is prompt_id, prompt, group, task, reference, expert, score or loss, ..."
@@ -67,7 +67,7 @@ class LongFormBuilder:
         self._fields = [field for field in (measure, *TARGETS) if field.name in names]
 
     def add_row(self, number: int, entry: Mapping[str, Any]) -> None:
-        """Take one row.
+        """Add one row.
 
         Args:
             number: its number in its file, from 1 (a CSV file: the line that it starts on).
@@ -94,39 +94,39 @@ class LongFormBuilder:
                 self._fields[0].name,
                 f"expert {expert!r}: empty; leave out rows where nothing was measured",
             )
-        first = self._done.setdefault((row, expert), line)
+        first = self._measured_on.setdefault((row, expert), line)
         if first != line:
             if self._repeats:
                 return
             raise self.builder.error(
                 line,
                 "expert",
-                f"{expert!r} was measured on this prompt on {self.builder.place(first, line)} "
-                "already; keep one of the two, or give the prompts ids of their own",
+                f"{expert!r} is measured on this prompt on {self.builder.place(first, line)} too; "
+                "keep one of the two, or give the prompts ids of their own",
             )
         for field_ in measured:
             self.builder.add_cell(line, row, field_, expert, entry[field_.name])
 
-    def table(self) -> ScoreTable:
-        """The table of all rows; raises ScoreTableError as `TableBuilder.table` does."""
-        return self.builder.table()
+    def build(self) -> Columns:
+        """Return the columns of all rows; raises ScoreTableError as `TableBuilder.build` does."""
+        return self.builder.build()
 
     def _row(self, line: int, entry: Mapping[str, Any]) -> int:
-        """The table row that this long-form row belongs to; a new one at first sight."""
+        """Return the table row of a long-form row, a new one at its first occurrence."""
         name = entry.get("prompt_id")
         texts = {key: entry.get(key) or None for key in TEXT_FIELDS}
-        given = {"prompt": entry.get("prompt"), **texts}
+        contents = {"prompt": entry.get("prompt"), **texts}
         # Without ids, rows of the same prompt belong together.
-        key = (texts["task"], str(name) if name not in (None, "") else f"\0{given['prompt']}")
+        key = (texts["task"], str(name) if name not in (None, "") else f"\0{contents['prompt']}")
         row = self._rows.get(key)
         if row is None:
             extras = self._extras(line, entry.get("extras"))
-            row = self.builder.add_prompt(line, {"id": name, **given}, extras)
+            row = self.builder.add_prompt(line, {"id": name, **contents}, extras)
             self._rows[key] = row
-            self._first.append((line, given))
+            self._first.append((line, contents))
             return row
         first, earlier = self._first[row]
-        for column, value in given.items():
+        for column, value in contents.items():
             # A later run of `label` may name a prompt's group anew.
             if value != earlier[column] and not (self._repeats and column == "group"):
                 raise self.builder.error(
@@ -138,7 +138,7 @@ class LongFormBuilder:
         return row
 
     def _extras(self, line: int, text: Any) -> dict[str, Any]:
-        """The unknown keys that `ScoreTable.write` kept as JSON in a column."""
+        """Decode the unknown keys, which `ScoreTable.write` stores as JSON in a column."""
         if not text:
             return {}
         try:
@@ -150,17 +150,17 @@ class LongFormBuilder:
         return extras
 
 
-def long_form_columns(table: ScoreTable) -> list[str]:
-    """The columns that `long_form_rows` gives, in order."""
+def long_form_columns(table: Columns) -> list[str]:
+    """Return the names of the columns of `long_form_rows`, in order."""
     columns = ["prompt_id", "prompt", *TEXT_FIELDS, "expert", measure_of(table.kind).name]
     columns += [field.name for field in TARGETS if field.name in table.targets]
     return [*columns, "extras"] if table.extras else columns
 
 
-def long_form_rows(table: ScoreTable) -> Iterator[list[Any]]:
-    """One row per measured cell, None where a column is empty.
+def long_form_rows(table: Columns) -> Iterator[list[Any]]:
+    """Yield one row per measured cell, None where a column is empty.
 
-    A prompt on which nothing was measured gets one row without expert, so that it is not lost.
+    A prompt without measurements gets one row without an expert, so that it is not lost.
     """
     arrays = [measured_values(table), *(table.targets[f.name] for f in _targets(table))]
     stack = np.stack(arrays)  # (number columns, n, m)
@@ -179,8 +179,8 @@ def long_form_rows(table: ScoreTable) -> Iterator[list[Any]]:
             yield [*texts, None, *[None] * len(arrays), *last]
 
 
-def measured_values(table: ScoreTable) -> Array:
-    """The scores or losses to write, such that reading them gives the table's losses again."""
+def measured_values(table: Columns) -> Array:
+    """Return the scores or losses to write; reading them gives exactly the table's losses."""
     if table.kind == "losses":
         return table.losses
     scores = 1.0 - table.losses
@@ -189,5 +189,5 @@ def measured_values(table: ScoreTable) -> Array:
     return np.where(1.0 - tidy == table.losses, tidy, scores)
 
 
-def _targets(table: ScoreTable) -> list[Field]:
+def _targets(table: Columns) -> list[Field]:
     return [field for field in TARGETS if field.name in table.targets]

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from tryage.errors import ScoreTableError, did_you_mean
 from tryage.experts import asked_task
 from tryage.library import Library
-from tryage.scores.fields import TARGETS, Kind
-
-Array = NDArray[np.float64]
+from tryage.scores.building import TableBuilder
+from tryage.scores.columns import Array, Columns
+from tryage.scores.fields import TARGETS
+from tryage.scores.files import read_table, write_table
+from tryage.scores.joining import join
 
 
 @dataclass(frozen=True, eq=False)
-class ScoreTable:
-    """Measured results of every expert on every prompt; where a cell was not measured, NaN.
+class ScoreTable(Columns):
+    """Measured results of experts on prompts; NaN where a cell was not measured.
 
-    Scores become losses at the border (`loss = 1 - score`) and are losses everywhere inside.
+    Scores become losses on reading (`loss = 1 - score`) and are losses everywhere inside.
     The arrays are read-only copies.
 
     Attributes:
@@ -42,17 +44,6 @@ class ScoreTable:
         extras: unknown keys of each prompt's line, kept and ignored; empty where there are none.
     """
 
-    prompts: tuple[str, ...]
-    ids: tuple[str, ...]
-    groups: tuple[str | None, ...]
-    tasks: tuple[str | None, ...]
-    references: tuple[str | None, ...]
-    experts: tuple[str, ...]
-    losses: Array = field(repr=False)
-    kind: Kind = "losses"
-    targets: Mapping[str, Array] = field(default_factory=dict, repr=False)
-    extras: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
-
     def __post_init__(self) -> None:
         n, m = len(self.prompts), len(self.experts)
         for name in ("ids", "groups", "tasks", "references"):
@@ -63,12 +54,12 @@ class ScoreTable:
         if len(set(self.experts)) != m:
             twice = sorted({name for name in self.experts if self.experts.count(name) > 1})
             raise ScoreTableError(f"experts: {', '.join(twice)} named twice; name each once")
-        known = [target.name for target in TARGETS]
+        names = [target.name for target in TARGETS]
         for name in self.targets:
-            if name not in known:
+            if name not in names:
                 raise ScoreTableError(
-                    f"unknown target {name!r}; known are {', '.join(known)}."
-                    + did_you_mean(name, known)
+                    f"unknown target {name!r}; known are {', '.join(names)}."
+                    + did_you_mean(name, names)
                 )
         losses = _read_only(self.losses, (n, m), "losses")
         largest = 1.0 if self.kind == "scores" else np.finfo(np.float64).max
@@ -82,11 +73,8 @@ class ScoreTable:
         targets = {name: _read_only(v, (n, m), name) for name, v in self.targets.items()}
         object.__setattr__(self, "targets", targets)
 
-    def __len__(self) -> int:
-        return len(self.prompts)
-
     @classmethod
-    def read(cls, path: str | Path) -> ScoreTable:
+    def read(cls, path: str | Path) -> Self:
         """Read a score table from a file, or from the folder that `tryage label` wrote.
 
         Args:
@@ -99,12 +87,10 @@ class ScoreTable:
             ScoreTableError: a bad line, named by file, line and field; an unknown kind of file.
             MissingExtraError: Parquet without pyarrow.
         """
-        from tryage.scores.files import read_table
-
-        return read_table(Path(path))
+        return cls._checked(read_table(Path(path)))
 
     @classmethod
-    def from_rows(cls, rows: Iterable[Mapping[str, Any]], *, source: str = "rows") -> ScoreTable:
+    def from_rows(cls, rows: Iterable[Mapping[str, Any]], *, source: str = "rows") -> Self:
         """Make a table from dicts of the JSONL format.
 
         Args:
@@ -117,12 +103,14 @@ class ScoreTable:
         Raises:
             ScoreTableError: a bad row, named by source, number (from 1) and field.
         """
-        from tryage.scores.building import TableBuilder
-
         builder = TableBuilder(source, unit="row")
         for number, row in enumerate(rows, start=1):
             builder.add_line(number, row)
-        return builder.table()
+        return cls._checked(builder.build())
+
+    @classmethod
+    def _checked(cls, columns: Columns) -> Self:
+        return cls(**{part.name: getattr(columns, part.name) for part in fields(Columns)})
 
     def write(self, path: str | Path) -> None:
         """Write the table to a file, whole or not at all.
@@ -134,36 +122,10 @@ class ScoreTable:
             ScoreTableError: an unknown ending, or text that the format cannot hold.
             MissingExtraError: Parquet without pyarrow.
         """
-        from tryage.scores.files import write_table
-
         write_table(self, Path(path))
 
-    def select(self, rows: ArrayLike) -> ScoreTable:
-        """The table of some prompts, in the order asked for.
-
-        Args:
-            rows: indices, or a boolean mask over the prompts.
-
-        Returns:
-            A new table with the same experts.
-        """
-        index = np.asarray(rows)
-        index = np.flatnonzero(index) if index.dtype == np.bool_ else index.astype(np.intp)
-        chosen = index.tolist()
-        return replace(
-            self,
-            prompts=tuple(self.prompts[i] for i in chosen),
-            ids=tuple(self.ids[i] for i in chosen),
-            groups=tuple(self.groups[i] for i in chosen),
-            tasks=tuple(self.tasks[i] for i in chosen),
-            references=tuple(self.references[i] for i in chosen),
-            losses=self.losses[index],
-            targets={name: values[index] for name, values in self.targets.items()},
-            extras=tuple(self.extras[i] for i in chosen) if self.extras else (),
-        )
-
     def reorder(self, experts: Sequence[str]) -> ScoreTable:
-        """The table of these experts, in this column order.
+        """Return the columns of some experts, in the order of `experts`.
 
         Args:
             experts: names of experts of the table; those left out are dropped.
@@ -190,10 +152,10 @@ class ScoreTable:
         )
 
     def join(self, newer: ScoreTable) -> ScoreTable:
-        """The table of both tables' prompts and experts.
+        """Return the prompts and experts of both tables.
 
-        Rows of one task with the same id are one row. Of a number that both hold, the newer
-        table's counts.
+        Rows with the same task and id become one row. Where both tables hold a number, the
+        newer table's wins.
 
         Args:
             newer: a table of the same kind.
@@ -202,12 +164,10 @@ class ScoreTable:
             This table's rows and columns, then those that only the newer one has.
 
         Raises:
-            ScoreTableError: one table holds scores and the other losses, or a prompt id stands
-                for other texts.
+            ScoreTableError: one table holds scores and the other losses, or the texts of a prompt
+                id differ.
         """
-        from tryage.scores.joining import join
-
-        return join(self, newer)
+        return self._checked(join(self, newer))
 
     def by_task(self, library: Library) -> dict[str, ScoreTable]:
         """Split into one table per task, its columns the library's experts of that task.
@@ -225,7 +185,7 @@ class ScoreTable:
             ScoreTableError: a measured expert that the library lacks or knows under another task,
                 an expert whose task occurs but who has no measured cell, a task without experts.
         """
-        self._check_known(library)
+        self._check_experts(library)
         only = library.tasks[0] if len(library.tasks) == 1 else None
         tasks = [
             task or only or asked_task(prompt)
@@ -236,10 +196,9 @@ class ScoreTable:
             rows_of.setdefault(task, []).append(row)
         return {task: self._of_task(library, task, rows) for task, rows in rows_of.items()}
 
-    def _check_known(self, library: Library) -> None:
+    def _check_experts(self, library: Library) -> None:
         """Refuse measured experts that the library lacks."""
-        known = frozenset(library.names)
-        unknown = [name for name in self.experts if name not in known]
+        unknown = [name for name in self.experts if name not in library]
         if unknown:
             raise ScoreTableError(
                 f"the table measures {', '.join(map(repr, unknown))}, which the library "
@@ -277,7 +236,7 @@ class ScoreTable:
 
     @property
     def hash(self) -> str:
-        """The contents as a SHA-256 in hex: texts, order, numbers; not the unknown keys."""
+        """SHA-256 of the contents, in hex: texts, order and numbers, not the unknown keys."""
         digest = hashlib.sha256()
         texts = (self.prompts, self.ids, self.groups, self.tasks, self.references, self.experts)
         for text in [self.kind, *(entry for part in texts for entry in part)]:
@@ -291,7 +250,7 @@ class ScoreTable:
 
 
 def _read_only(values: ArrayLike, shape: tuple[int, int], name: str) -> Array:
-    """A float64 copy that nobody can write to; ScoreTableError for another shape."""
+    """Return a read-only float64 copy; ScoreTableError where the shape differs."""
     array = np.array(values, dtype=np.float64, order="C")
     if array.shape != shape:
         raise ScoreTableError(
