@@ -70,9 +70,9 @@ def batching(root: Path, rounds: int = 3) -> dict[str, Any]:
         alone.append(time.perf_counter() - started)
         with ThreadPoolExecutor(len(prompts)) as pool:
             started = time.perf_counter()
-            found = list(pool.map(call, prompts))
+            results = list(pool.map(call, prompts))
             together.append(time.perf_counter() - started)
-        same = same and found == expected
+        same = same and results == expected
     return {
         "calls": len(prompts),
         "tokens_each": 32,
@@ -86,7 +86,7 @@ def batching(root: Path, rounds: int = 3) -> dict[str, Any]:
 
 
 class Peak:
-    """The most memory that the process took while it watched, looked at every 2 ms."""
+    """The most memory that the process milliseconds while it watched, looked at every 2 ms."""
 
     def __enter__(self) -> Peak:
         self.bytes = 0
@@ -140,13 +140,16 @@ def memory(root: Path, calls: int = 1000) -> dict[str, Any]:
 
 
 def _timed(work: Callable[[], Any], times: int) -> dict[str, float]:
-    took = []
+    milliseconds = []
     for _ in range(times):
         started = time.perf_counter()
         work()
-        took.append((time.perf_counter() - started) * 1e3)
-    took.sort()
-    return {"median_ms": statistics.median(took), "p95_ms": took[int(len(took) * 0.95)]}
+        milliseconds.append((time.perf_counter() - started) * 1e3)
+    milliseconds.sort()
+    return {
+        "median_ms": statistics.median(milliseconds),
+        "p95_ms": milliseconds[int(len(milliseconds) * 0.95)],
+    }
 
 
 def overhead(times: int = 5000) -> dict[str, Any]:
@@ -160,26 +163,28 @@ def overhead(times: int = 5000) -> dict[str, Any]:
     async def acall(name: str) -> str:
         return name
 
-    async def asynchronous(**options: Any) -> dict[str, float]:
-        took = []
+    limits = DispatchOptions(timeout=10, total_timeout=20)
+
+    async def asynchronous(options: DispatchOptions) -> dict[str, float]:
+        milliseconds = []
         for _ in range(times):
             started = time.perf_counter()
-            await adispatch(chosen, acall, health=health, **options)
-            took.append((time.perf_counter() - started) * 1e3)
-        took.sort()
-        return {"median_ms": statistics.median(took), "p95_ms": took[int(len(took) * 0.95)]}
+            await adispatch(chosen, acall, options, health=health)
+            milliseconds.append((time.perf_counter() - started) * 1e3)
+        milliseconds.sort()
+        return {
+            "median_ms": statistics.median(milliseconds),
+            "p95_ms": milliseconds[int(len(milliseconds) * 0.95)],
+        }
 
     return {
         "call_alone": _timed(lambda: call("a"), times),
         "dispatch": _timed(lambda: dispatch(chosen, call, health=health), times),
         "dispatch_with_time_out": _timed(
-            lambda: dispatch(
-                chosen, call, health=health, options=DispatchOptions(timeout=10, total_timeout=20)
-            ),
-            times,
+            lambda: dispatch(chosen, call, limits, health=health), times
         ),
-        "adispatch": asyncio.run(asynchronous()),
-        "adispatch_with_time_out": asyncio.run(asynchronous(timeout=10, total_timeout=20)),
+        "adispatch": asyncio.run(asynchronous(DispatchOptions())),
+        "adispatch_with_time_out": asyncio.run(asynchronous(limits)),
     }
 
 
@@ -192,19 +197,19 @@ def soaked(calls: int, warm_up: int, further: int, **environment: str) -> dict[s
     done = subprocess.run(
         command, stdout=subprocess.PIPE, env=os.environ | environment, check=True, text=True
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    results: dict[str, Any] = json.loads(done.stdout)
+    return results
 
 
-def missed(found: dict[str, Any]) -> list[str]:
+def missed(results: dict[str, Any]) -> list[str]:
     """Return the bounds that figures miss."""
-    soak, one_heap = found["soak"], found["soak_one_heap"]
+    soak, one_heap = results["soak"], results["soak_one_heap"]
     checks = (
-        ("batching, times faster", found["batching"]["times_faster"] >= 3),
-        ("peak over the memory budget", found["memory"]["peak_over_budget"] <= 1.1),
-        ("calls failed within the budget", found["memory"]["failed"] == 0),
-        ("dispatch", found["dispatch"]["dispatch"]["median_ms"] <= 0.1),
-        ("adispatch", found["dispatch"]["adispatch"]["median_ms"] <= 0.1),
+        ("batching, times faster", results["batching"]["times_faster"] >= 3),
+        ("peak over the memory budget", results["memory"]["peak_over_budget"] <= 1.1),
+        ("calls failed within the budget", results["memory"]["failed"] == 0),
+        ("dispatch", results["dispatch"]["dispatch"]["median_ms"] <= 0.1),
+        ("adispatch", results["dispatch"]["adispatch"]["median_ms"] <= 0.1),
         ("calls without an end", soak["without_an_end"] + one_heap["without_an_end"] == 0),
         ("threads", soak["threads"]["after"] <= soak["threads"]["before"]),
         (
@@ -212,7 +217,7 @@ def missed(found: dict[str, Any]) -> list[str]:
             one_heap["memory_mb"]["after"] - one_heap["memory_mb"]["before"] <= BACK_MB,
         ),
     )
-    return [what for what, kept in checks if not kept]
+    return [bound for bound, met in checks if not met]
 
 
 def run(calls: int) -> dict[str, Any]:
@@ -220,7 +225,7 @@ def run(calls: int) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(THREADS)
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "command": "python benchmarks/runtime.py",
         "machine": {
             "cpus": os.cpu_count(),
@@ -240,9 +245,9 @@ def run(calls: int) -> dict[str, Any]:
             ("soak", lambda: soaked(calls, calls, calls)),
             ("soak_one_heap", lambda: soaked(calls, calls, 0, MALLOC_ARENA_MAX="1")),
         ):
-            found[name] = measure()
-            logger.info("%s: %s", name, json.dumps(found[name]))
-    return found | {"missed": missed(found)}
+            results[name] = measure()
+            logger.info("%s: %s", name, json.dumps(results[name]))
+    return results | {"missed": missed(results)}
 
 
 def main() -> int:
@@ -253,13 +258,13 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    found = run(calls)
+    results = run(calls)
     if calls == 10_000:
-        write_text(RESULTS, json.dumps(found, indent=2) + "\n")
-        fill_in(PAGE, table(found), MARKS)
-    if found["missed"]:
-        logger.error("missed: %s", "; ".join(found["missed"]))
-    return int(bool(found["missed"]))
+        write_text(RESULTS, json.dumps(results, indent=2) + "\n")
+        fill_in(PAGE, table(results), MARKS)
+    if results["missed"]:
+        logger.error("missed: %s", "; ".join(results["missed"]))
+    return int(bool(results["missed"]))
 
 
 if __name__ == "__main__":

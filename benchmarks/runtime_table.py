@@ -9,16 +9,16 @@ PAGE = Path(__file__).parents[1] / "docs" / "runtime.md"
 MARKS = ("<!-- runtime: begin -->", "<!-- runtime: end -->")
 
 
-def table(found: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Return the figures as a table."""
     batching, memory, own, soak = (
-        found[name] for name in ("batching", "memory", "dispatch", "soak")
+        results[name] for name in ("batching", "memory", "dispatch", "soak")
     )
-    one_heap = found["soak_one_heap"]
+    one_heap = results["soak_one_heap"]
     ends = ", ".join(f"{count:,} {how}" for how, count in sorted(soak["ends"].items()))
     rows = (
         (
-            f"{batching['calls']} generate calls at once, beside one after another",
+            f"{batching['calls']} concurrent generate calls, compared with one after another",
             f"{batching['times_faster']:.1f} times faster, "
             f"{'the same answers' if batching['same_answers'] else 'other answers'}",
         ),
@@ -30,7 +30,7 @@ def table(found: dict[str, Any]) -> str:
             f"{memory['failed']} calls failed",
         ),
         (
-            "what dispatch adds to a call: median, 95th percentile",
+            "overhead of dispatch per call: median, 95th percentile",
             f"{own['dispatch']['median_ms']:.3f} ms, {own['dispatch']['p95_ms']:.3f} ms",
         ),
         (
@@ -45,8 +45,8 @@ def table(found: dict[str, Any]) -> str:
         ),
         (
             f"soak of {soak['calls']:,} mixed calls, {sum(soak['faults_injected'].values()):,} "
-            "faults injected, and those of the server",
-            f"{ends}; {soak['without_an_end']} without an end",
+            "injected faults, and the server's own",
+            f"{ends}; {soak['without_an_end']} never ended",
         ),
         (
             "threads before and after the soak",
@@ -64,14 +64,14 @@ def table(found: dict[str, Any]) -> str:
         ),
     )
     lines = [f"| {what} | {figure} |" for what, figure in rows]
-    machine = found["machine"]
-    missed = "; ".join(found["missed"])
+    machine = results["machine"]
+    missed = "; ".join(results["missed"])
     caption = (
         f"Small GPT-2 models of random weights, {machine['cpus']} CPU cores, load average "
         f"{machine['load_average_at_start']:.1f} at the start, {machine['torch_threads']} thread "
-        f"of torch {found['versions']['torch']}. Bounds: 3 times faster; 110% of the budget and no "
-        "call failed; 0.1 ms for dispatch itself; no call without an end; threads back where they "
-        "began; memory, with one heap, within 1 MB of it: "
+        f"of torch {results['versions']['torch']}. Bounds: 3 times faster; 110% of the budget "
+        "and no call failed; 0.1 ms for dispatch itself; every call ended; as many threads "
+        "after as before; memory, with one heap, back within 1 MB: "
         + (f"missed {missed}." if missed else "kept.")
     )
     return "\n".join(["| measured | result |", "|---|---|", *lines, "", caption])

@@ -30,6 +30,7 @@ from tryage import Expert, Library
 from tryage.decision import Decision
 from tryage.dispatch import (
     Breaker,
+    DispatchOptions,
     Health,
     adispatch,
     adispatch_stream,
@@ -151,8 +152,9 @@ class Soak:
                     raise ConnectionError("injected: cut")
 
     def options(self) -> dict[str, Any]:
-        """Return the options of every dispatch."""
-        return {"timeout": TIMEOUT, "total_timeout": 4 * TIMEOUT, "health": self.health}
+        """Return the keyword arguments of every dispatch."""
+        limits = DispatchOptions(timeout=TIMEOUT, total_timeout=4 * TIMEOUT)
+        return {"options": limits, "health": self.health}
 
     def blocking(self, number: int) -> str:
         """Make one blocking call or stream; returns how it ended."""
@@ -169,7 +171,7 @@ class Soak:
                     stream.close()
                     return "closed by the reader"
         except (DispatchError, ExpertError, ConnectionError) as error:
-            return told(error)
+            return refusal_kind(error)
         return "answered"
 
     async def unblocking(self, number: int) -> str:
@@ -192,19 +194,19 @@ class Soak:
             async for _ in stream:
                 pass
         except (DispatchError, ExpertError, ConnectionError) as error:
-            return told(error)
+            return refusal_kind(error)
         return "answered"
 
 
-def told(error: Exception) -> str:
-    """Return what a refused call was told; one without a reason would be a failure of the soak."""
+def refusal_kind(error: Exception) -> str:
+    """Return how a failed call was refused; a refusal without a reason is a fault."""
     if not str(error).strip():
         return "refused without a reason"
     return "refused with its reason" if isinstance(error, DispatchError) else "cut, with its reason"
 
 
 class Settled(NamedTuple):
-    """What is left once what ends by itself has ended, and freed memory is given back."""
+    """Threads, memory and objects left after work has ended and freed memory was given back."""
 
     threads: int
     memory: int
@@ -212,7 +214,7 @@ class Settled(NamedTuple):
 
 
 def settled() -> Settled:
-    """Wait for the runtime's threads, collect garbage, trim the heap, and look."""
+    """Wait for the runtime's threads, collect garbage, trim the heap, and measure."""
     limit = time.monotonic() + 10
     while time.monotonic() < limit:
         busy = [t for t in threading.enumerate() if t.name.startswith("tryage")]
@@ -282,8 +284,8 @@ def soak(root: Path, calls: int, warm_up: int, further: int, seed: int = 0) -> d
             Expert(name=f"served-{i}", model="m", endpoint=Endpoint(url=url)) for i in range(3)
         ]
         library = Library([*local, *served], root=root)
-        patience = EndpointOptions(retries=1, backoff=0.01)
-        with Runtime(library, endpoints=patience) as runtime:
+        endpoint_options = EndpointOptions(retries=1, backoff=0.01)
+        with Runtime(library, endpoints=endpoint_options) as runtime:
             runtime.warm_up()
             run_calls(Soak(runtime, seed + 1), warm_up)
             before = settled()

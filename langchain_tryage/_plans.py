@@ -181,6 +181,8 @@ def stay_with(decision: Decision, expert: str | None, margin: bool | float) -> D
     """
     if expert is None or expert == decision.expert or margin is False:
         return decision
+    if decision.plan is not None:  # the plan says whom to try; the check rules out staying
+        return decision
     if expert not in decision.names:
         return decision
     excess = decision.totals[decision.names.index(expert)] - np.min(decision.totals)

@@ -24,9 +24,10 @@ from langchain_tryage._fields import RoutedModel, inspected
 from langchain_tryage._metadata import annotated_chunk, annotated_result, run_config
 from langchain_tryage._plans import PLAN, Plan, Planner, Request, call_goals
 from langchain_tryage._tools import Needs, NeutralTool, common_profile
+from langchain_tryage._views import CHAT_VIEWS
 from tryage import Router
-from tryage.binding import Binding, each_expert, off_loop
-from tryage.dispatch import record
+from tryage.binding import Binding, Views, each_expert, off_loop
+from tryage.dispatch import amarked, marked, record
 
 _STANDARD = ("api_key", "max_retries", "max_tokens", "stop", "streaming", "temperature")
 """Arguments that every chat model takes; here they are the experts' own business."""
@@ -85,6 +86,10 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
     @classmethod
     def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:
         return {"cache": False} | super()._checked(fields)
+
+    @property
+    def _views(self) -> Views:
+        return CHAT_VIEWS
 
     def _bind(self) -> Binding[ChatExpert]:
         experts = each_expert(self.experts, ChatExpert)
@@ -291,10 +296,10 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
             return expert.stream(plan.input, stop, kwargs)
 
         with closing(self._binding.stream(plan.decision, call)) as stream:
-            first = True
-            for chunk in stream:
-                yield annotated_chunk(chunk, record(plan.decision, stream)) if first else chunk
-                first = False
+            for chunk, is_marked in marked(stream, late=stream.is_checked_late):
+                if is_marked:
+                    chunk = annotated_chunk(chunk, record(plan.decision, stream))
+                yield chunk
 
     async def _astream(
         self,
@@ -309,7 +314,7 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
             return expert.astream(plan.input, stop, kwargs)
 
         async with aclosing(self._binding.astream(plan.decision, call)) as stream:
-            first = True
-            async for chunk in stream:
-                yield annotated_chunk(chunk, record(plan.decision, stream)) if first else chunk
-                first = False
+            async for chunk, is_marked in amarked(stream, late=stream.is_checked_late):
+                if is_marked:
+                    chunk = annotated_chunk(chunk, record(plan.decision, stream))
+                yield chunk

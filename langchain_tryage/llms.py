@@ -19,9 +19,10 @@ from langchain_tryage._experts import TextExpert, with_stop
 from langchain_tryage._fields import RoutedModel
 from langchain_tryage._metadata import annotated_text
 from langchain_tryage._plans import PLAN, Plan, Request, call_goals
+from langchain_tryage._views import TEXT_VIEWS
 from tryage import Decision, Router
-from tryage.binding import Binding, each_expert, off_loop
-from tryage.dispatch import DispatchedDecision, nothing, record
+from tryage.binding import Binding, Views, each_expert, off_loop
+from tryage.dispatch import DispatchedDecision, amarked, marked, nothing, record
 from tryage.errors import ExpertError
 
 Row = LLMResult | ExpertError
@@ -70,6 +71,10 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
                 "of a call. Give the experts a cache of their own"
             )
         return super()._checked(fields)
+
+    @property
+    def _views(self) -> Views:
+        return TEXT_VIEWS
 
     def _bind(self) -> Binding[TextExpert]:
         experts = each_expert(self.experts, TextExpert.of)
@@ -194,11 +199,9 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
             return expert.stream(text, stop, kwargs)
 
         with closing(self._binding.stream(decision, call)) as stream:
-            first = True
-            for chunk in stream:
-                if first:
+            for chunk, is_marked in marked(stream, late=stream.is_checked_late):
+                if is_marked:
                     chunk = annotated_text(chunk, record(decision, stream))
-                    first = False
                 if run_manager is not None:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
@@ -216,11 +219,9 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
             return expert.astream(text, stop, kwargs)
 
         async with aclosing(self._binding.astream(decision, call)) as stream:
-            first = True
-            async for chunk in stream:
-                if first:
+            async for chunk, is_marked in amarked(stream, late=stream.is_checked_late):
+                if is_marked:
                     chunk = annotated_text(chunk, record(decision, stream))
-                    first = False
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk

@@ -31,17 +31,19 @@ from langchain_tryage._inputs import TextFrom, TextSource
 from langchain_tryage._metadata import annotated_message, metadata, run_config
 from langchain_tryage._plans import Planner, Request, call_goals, stay_with
 from langchain_tryage._tools import Needs, NeutralTool
+from langchain_tryage._views import message_view
 from tryage import Decision, Router
 from tryage.binding import (
     LAST_MESSAGE,
     CallOptions,
+    Views,
     bind,
     check_arguments,
     check_flags_from,
     each_expert,
     off_loop,
 )
-from tryage.dispatch import DispatchedDecision
+from tryage.dispatch import AnswerView, DispatchedDecision
 
 Choose = Literal["run", "call"]
 Response = ModelResponse[Any]
@@ -89,7 +91,9 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         check_flags_from(flags_from, "messages have")
         self._source = TextSource(flags_from=flags_from, text_from=text_from)
         self._choose = choose
-        self._binding = bind(router, each_expert(experts, ChatExpert), chat_pipeline, options)
+        self._binding = bind(
+            router, each_expert(experts, ChatExpert), chat_pipeline, options, _VIEWS
+        )
 
     def load(self) -> Router:
         """Load the router now instead of at first use."""
@@ -225,6 +229,20 @@ def _answer_tools(request: ModelRequest[Any]) -> list[Any]:
         strategy = ToolStrategy(strategy.schema)
     specs = strategy.schema_specs if isinstance(strategy, ToolStrategy) else []
     return [NeutralTool(name=spec.name) for spec in specs]
+
+
+def _view(result: _Result) -> AnswerView:
+    """Return what a check sees of a model call; an error that ends the call is not checked."""
+    if isinstance(result, _Final):
+        return AnswerView(None, calls_tools=True)
+    return message_view(result.result[-1])
+
+
+def _ask(expert: ChatExpert, text: str) -> str:
+    return expert.model.invoke(text).text
+
+
+_VIEWS = Views(_view, ask=_ask)
 
 
 def _response(result: _Result, decision: DispatchedDecision) -> ExtendedModelResponse[Any]:

@@ -19,15 +19,17 @@ from langchain_tryage._batches import Batch
 from langchain_tryage._fields import Routed, Saved, inspected
 from langchain_tryage._metadata import TAG, annotated_message, metadata
 from langchain_tryage._plans import GOALS_SPEC, Plan, Request, call_goals
+from langchain_tryage._views import RUNNABLE_VIEWS
 from tryage import Decision, Router
 from tryage.binding import (
     Binding,
     DispatchingModel,
+    Views,
     each_expert,
     off_loop,
     wrong_expert,
 )
-from tryage.dispatch import DispatchedDecision, record
+from tryage.dispatch import DispatchedDecision, amarked, marked, record
 
 Expert = Runnable[Any, Any]
 
@@ -77,6 +79,10 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
     @classmethod
     def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:
         return fields | {"experts": _runnables(fields["experts"])}
+
+    @property
+    def _views(self) -> Views:
+        return RUNNABLE_VIEWS
 
     def _bind(self) -> Binding[Expert]:
         return self._bind_experts(_runnables(self.experts), _pipeline)
@@ -247,10 +253,8 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
             )
 
         with closing(self._binding.stream(plan.decision, call)) as stream:
-            is_first = True
-            for chunk in stream:
-                yield self._chunk(chunk, record(plan.decision, stream) if is_first else None)
-                is_first = False
+            for chunk, is_marked in marked(stream, late=stream.is_checked_late):
+                yield self._chunk(chunk, record(plan.decision, stream) if is_marked else None)
 
     @inspected
     async def _astream(
@@ -263,10 +267,8 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
             return expert.astream(plan.input, child, **kwargs)
 
         async with aclosing(self._binding.astream(plan.decision, call)) as stream:
-            is_first = True
-            async for chunk in stream:
-                yield self._chunk(chunk, record(plan.decision, stream) if is_first else None)
-                is_first = False
+            async for chunk, is_marked in amarked(stream, late=stream.is_checked_late):
+                yield self._chunk(chunk, record(plan.decision, stream) if is_marked else None)
 
     def _batch(
         self, inputs: list[Any], run_manager: list[Any], config: list[RunnableConfig], **kwargs: Any

@@ -17,9 +17,17 @@ from llama_index.core.llms import LLM
 from llama_index_tryage._experts import Children
 from llama_index_tryage._identity import identity
 from llama_index_tryage._inputs import Given, TextSource, modalities_of
+from llama_index_tryage._views import VIEWS
 from llama_index_tryage.events import announce
 from tryage import Decision
-from tryage.binding import Binding, DispatchingModel, each_expert, off_loop, wrong_expert
+from tryage.binding import (
+    Binding,
+    DispatchingModel,
+    Views,
+    each_expert,
+    off_loop,
+    wrong_expert,
+)
 from tryage.dispatch import present
 from tryage.experts import TEXT_GENERATION
 
@@ -34,7 +42,15 @@ class RoutedLLM(DispatchingModel, LLM):
     _children: Children = PrivateAttr(default_factory=Children)
 
     @field_serializer(
-        "router", "experts", "aliases", "policy", "goals", "flags_from", "errors", "breaker"
+        "router",
+        "experts",
+        "aliases",
+        "policy",
+        "goals",
+        "flags_from",
+        "errors",
+        "breaker",
+        "check",
     )
     def _serialized(self, value: Any) -> Any:
         return identity(value)
@@ -42,6 +58,10 @@ class RoutedLLM(DispatchingModel, LLM):
     def __getstate__(self) -> dict[Any, Any]:
         """Return everything: LlamaIndex's own drops what cannot be pickled, off this object too."""
         return BaseModel.__getstate__(self)
+
+    @property
+    def _views(self) -> Views:
+        return VIEWS
 
     def _bind(self) -> Binding[LLM]:
         return self._bind_experts(each_expert(self.experts, _llm), _pipeline)

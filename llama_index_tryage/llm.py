@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
 from pathlib import Path
@@ -29,6 +30,8 @@ from tryage.dispatch import (
     AsyncStream,
     DispatchedDecision,
     Stream,
+    amarked,
+    marked,
     present,
     record,
 )
@@ -171,10 +174,13 @@ def _chunks(decision: Decision, stream: Stream[R]) -> Generator[R, None, None]:
     told = record(decision, stream).to_dict(top=TOP)
 
     def chunks() -> Generator[R, None, None]:
+        current = told
         with closing(stream):
-            yield annotate(first, told)
-            for response in stream:
-                yield annotate(response, told)
+            responses = itertools.chain([first], stream)
+            for response, is_marked in marked(responses, late=stream.is_checked_late):
+                if is_marked:
+                    current = record(decision, stream).to_dict(top=TOP)
+                yield annotate(response, current)
 
     return chunks()
 
@@ -184,10 +190,17 @@ async def _achunks(decision: Decision, stream: AsyncStream[R]) -> AsyncGenerator
     first = await anext(stream)
     told = record(decision, stream).to_dict(top=TOP)
 
+    async def responses() -> AsyncGenerator[R, None]:
+        yield first
+        async for response in stream:
+            yield response
+
     async def chunks() -> AsyncGenerator[R, None]:
+        current = told
         async with aclosing(stream):
-            yield annotate(first, told)
-            async for response in stream:
-                yield annotate(response, told)
+            async for response, is_marked in amarked(responses(), late=stream.is_checked_late):
+                if is_marked:
+                    current = record(decision, stream).to_dict(top=TOP)
+                yield annotate(response, current)
 
     return chunks()

@@ -68,7 +68,7 @@ def test_masked_models_remote_code_and_pickles_are_seen(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("config.json", b"{", "cannot be read"),
         ("config.json", b"[]", "expected an object"),
@@ -80,9 +80,9 @@ def test_masked_models_remote_code_and_pickles_are_seen(folder):
         ("README.md", b"---\na: [\n---\n", "front matter is not YAML"),
     ],
 )
-def test_damaged_files_are_named(folder, name, content, told):
+def test_damaged_files_are_named(folder, name, content, message):
     (folder / name).write_bytes(content)
-    with pytest.raises(LibraryError, match=told) as caught:
+    with pytest.raises(LibraryError, match=message) as caught:
         Library.from_models([str(folder)])
     assert name in str(caught.value)
 
@@ -115,7 +115,7 @@ class FakeHub(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         name = self.path.partition("?")[0].removeprefix("/api/models/")
-        self.server.asked.append(self.path)
+        self.server.paths.append(self.path)
         if name == "org/slow":
             time.sleep(1.5)
         if name == "org/busy":
@@ -155,7 +155,7 @@ def hub(monkeypatch):
     constants = pytest.importorskip("huggingface_hub.constants", reason="needs the extra hf")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), FakeHub)
     server.daemon_threads = True
-    server.asked = []
+    server.paths = []
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
@@ -191,12 +191,12 @@ def test_the_hub_tells_what_a_model_is(hub):
         }
     )
     Library.from_models(["org/big@v2"])
-    assert "/revision/v2" in hub.asked[-1]
+    assert "/revision/v2" in hub.paths[-1]
 
 
 @pytest.mark.enable_socket
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("org/slow", "did not answer within 0.2 s"),
         ("org/busy", "too many requests .status 429.; try again in 30 s"),
@@ -209,8 +209,8 @@ def test_the_hub_tells_what_a_model_is(hub):
         ("not a name", "neither a folder nor a Hub id"),
     ],
 )
-def test_a_hub_that_refuses_or_fails(hub, name, told):
-    with pytest.raises(LibraryError, match=told) as caught:
+def test_a_hub_that_refuses_or_fails(hub, name, message):
+    with pytest.raises(LibraryError, match=message) as caught:
         Library.from_models([name], timeout=0.2)
     assert name in str(caught.value)
 

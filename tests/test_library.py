@@ -42,7 +42,7 @@ def test_a_library_reads_back_as_it_was_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         ({"experts": [expert(modle="x")]}, r"expert 1 \(a\): unknown key 'modle'.*'model'"),
         ({"experts": [expert(security={"vender": "x"})]}, "security.vender.*'vendor'"),
@@ -57,9 +57,9 @@ def test_a_library_reads_back_as_it_was_written(tmp_path):
         (["a"], "expected a mapping"),
     ],
 )
-def test_a_wrong_library_names_file_expert_and_key(tmp_path, data, told):
+def test_a_wrong_library_names_file_expert_and_key(tmp_path, data, message):
     path = write(tmp_path / "wrong.yaml", data)
-    with pytest.raises(LibraryError, match=told) as caught:
+    with pytest.raises(LibraryError, match=message) as caught:
         Library.read(path)
     assert str(path) in str(caught.value)
 

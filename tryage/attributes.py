@@ -26,38 +26,38 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]+)?")
 
 
 def expert_of(model: str, *, root: Path | None = None, timeout: float = TIMEOUT) -> Expert:
-    """Read what a model says of itself.
+    """Read an expert's attributes from its model.
 
     Args:
-        model: a folder (relative ones start from `root`), or a Hub id, perhaps with a revision:
+        model: a folder (relative to `root`), or a Hub id, optionally with a revision:
             ``"org/name"`` or ``"org/name@main"``.
-        root: folder that relative folders start from; None means the working directory.
+        root: base of relative folders; None means the working directory.
         timeout: seconds that the Hub may take.
 
     Raises:
-        LibraryError: there is no such model, it cannot be read, or the Hub refused; the message
+        LibraryError: the model does not exist or cannot be read, or the Hub refused; the message
             names the model and what to do.
         MissingExtraError: a Hub id without huggingface_hub.
     """
     path = Path(os.path.expanduser(model))
     folder = path if path.is_absolute() else (root or Path()) / path
     if folder.is_dir():
-        return _checked(model, _of_folder(model, folder))
+        return _validated(model, _folder_attributes(model, folder))
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise LibraryError(f"model folder {str(folder)!r} does not exist")
-    return _checked(model, _of_hub(model, timeout))
+    return _validated(model, _hub_attributes(model, timeout))
 
 
-def _checked(model: str, facts: Mapping[str, Any]) -> Expert:
+def _validated(model: str, attributes: Mapping[str, Any]) -> Expert:
     try:
-        return Expert.model_validate({k: v for k, v in facts.items() if v is not None})
+        return Expert.model_validate({k: v for k, v in attributes.items() if v is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise LibraryError(f"{model}: {where}: {first['msg']}, found {first['input']!r}") from None
+        key = ".".join(map(str, first["loc"]))
+        raise LibraryError(f"{model}: {key}: {first['msg']}, found {first['input']!r}") from None
 
 
-def _of_folder(model: str, folder: Path) -> dict[str, Any]:
+def _folder_attributes(model: str, folder: Path) -> dict[str, Any]:
     config = _config(folder / "config.json")
     weights = sorted(folder.glob("*.safetensors"))
     names = [path.name for path in folder.iterdir() if path.is_file()]
@@ -78,7 +78,7 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise LibraryError(f"{path.parent}: holds no config.json, so it is no model") from None
+        raise LibraryError(f"{path.parent}: holds no config.json, so it is not a model") from None
     except (OSError, ValueError, RecursionError) as error:
         raise LibraryError(f"{path}: cannot be read: {error}") from error
     if not isinstance(config, dict):
@@ -94,7 +94,7 @@ def _parameters(path: Path) -> int:
 
 
 def _front_matter(path: Path) -> dict[str, Any]:
-    """Return the YAML between the dashes that a model card starts with; empty without one."""
+    """Return the YAML front matter of a model card; empty if there is none."""
     import yaml
 
     if not path.is_file():
@@ -111,7 +111,7 @@ def _front_matter(path: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _of_hub(model: str, timeout: float) -> dict[str, Any]:
+def _hub_attributes(model: str, timeout: float) -> dict[str, Any]:
     name, _, revision = model.partition("@")
     info = model_info(name, revision or None, timeout=timeout)
     tags = tuple(getattr(info, "tags", None) or ())
@@ -151,9 +151,9 @@ def _task(architectures: Any, tag: Any) -> str | None:
 
 def _context(config: Mapping[str, Any]) -> int | None:
     inner = config.get("text_config")
-    for found in (config, inner if isinstance(inner, Mapping) else {}):
+    for section in (config, inner if isinstance(inner, Mapping) else {}):
         for key in _CONTEXT:
-            length = found.get(key)
+            length = section.get(key)
             if isinstance(length, int) and not isinstance(length, bool) and 0 < length < 10**9:
                 return length
     return None
@@ -169,12 +169,12 @@ def _license(card: Mapping[str, Any]) -> str | None:
 
 
 def _languages(card: Mapping[str, Any]) -> tuple[str, ...] | None:
-    found = card.get("language")
-    codes = found if isinstance(found, list) else [found]
+    value = card.get("language")
+    codes = value if isinstance(value, list) else [value]
     # YAML reads Norwegian's code as false.
     words = ["no" if code is False else str(code).lower() for code in codes if code is not None]
-    kept = tuple(dict.fromkeys(word for word in words if _LANGUAGE.fullmatch(word)))
-    return kept or None
+    languages = tuple(dict.fromkeys(word for word in words if _LANGUAGE.fullmatch(word)))
+    return languages or None
 
 
 def _tagged(tags: Iterable[str], prefix: str) -> str | None:
@@ -187,7 +187,7 @@ def _security(
     files = [PurePosixPath(name) for name in names]
     safe = any(file.suffix == ".safetensors" for file in files)
     pickles = any(file.suffix in _PICKLES and file.name not in _NOT_WEIGHTS for file in files)
-    facts = {
+    attributes = {
         "safetensors": safe if files else None,
         "pickle": pickles if files else None,
         "remote_code": remote_code,
@@ -195,11 +195,11 @@ def _security(
         "vendor": vendor,
         "scan": scan,
     }
-    return {fact: value for fact, value in facts.items() if value is not None}
+    return {key: value for key, value in attributes.items() if value is not None}
 
 
 def _scan(status: Any) -> str | None:
-    """Return the Hub's own scan of a repository's files: clean, flagged, or not known."""
+    """Return the result of the Hub's scan of a repository: clean, flagged, or None."""
     if not isinstance(status, Mapping):
         return None
     if status.get("filesWithIssues"):

@@ -1,4 +1,4 @@
-"""What an expert is: one callable model with its attributes, and the names of tasks."""
+"""Experts, which are callable models with attributes, and the names of tasks."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ TEXT_GENERATION = "text-generation"
 FILL_MASK = "fill-mask"
 
 MASK = "[MASK]"
-"""The neutral mark: a prompt that holds it asks for fill-mask, whatever an expert's own mark."""
+"""The neutral mask, for experts of any mask token: a prompt that holds it asks for fill-mask."""
 
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _KEY = re.compile(
     r"(?=\w*\d)(?:(?:sk|pk|rk|gsk|hf|r8|nvapi|gh[opsur]|github_pat)_\w{16,}|AIza\w{20,}"
     r"|[a-f][0-9a-f]{31,})"
 )
-"""What keys of well-known services look like that could be names of variables as well."""
+"""Keys of well-known services that have the form of a variable's name."""
 
 
 def asked_task(prompt: str) -> str:
-    """Return the task that a prompt asks for where nobody names one."""
+    """Return the task of a prompt for which no task is named."""
     return FILL_MASK if MASK in prompt else TEXT_GENERATION
 
 
@@ -59,15 +59,15 @@ class Price(_Record):
 
 
 class Security(_Record):
-    """Facts about an expert that bear on safety; unknown facts stay None.
+    """Attributes of an expert that bear on safety; None if unknown.
 
     Attributes:
-        safetensors: whether its weights are there in safetensors.
-        pickle: whether its repository holds pickle files too.
+        safetensors: whether its weights exist as safetensors.
+        pickle: whether its repository also holds pickle files.
         remote_code: whether it needs code from its repository.
         location: where it runs: ``local``, ``on-premises``, a region.
-        vendor: who stands behind it.
-        scan: what the Hub's scan of its files found: ``clean`` or ``flagged``.
+        vendor: its publisher.
+        scan: result of the Hub's scan of its files: ``clean`` or ``flagged``.
     """
 
     safetensors: bool | None = None
@@ -79,9 +79,9 @@ class Security(_Record):
 
 
 class Endpoint(_Record):
-    """A served model: where it listens, under what name, which variable holds its key."""
+    """A served model: its address, its name there, and the variable that holds its key."""
 
-    # What stands in an address or in the place of a variable's name may be secret.
+    # An address, or a key in place of its variable's name, may be secret.
     model_config = ConfigDict(hide_input_in_errors=True)
 
     url: str
@@ -116,15 +116,15 @@ class Expert(_Record):
     """One callable model with its attributes.
 
     Attributes:
-        name: unique in its library; the name decisions speak of.
+        name: unique in its library; decisions use it.
         model: Hub id, folder relative to the library file, or identifier of a hosted model.
         task: a Transformers pipeline task.
         parameters: number of parameters.
         released: date of release.
         license: SPDX identifier, lower case as on the Hub.
-        context_length: tokens that prompt and answer may take together.
+        context_length: limit of prompt and answer together, in tokens.
         languages: ISO 639-1 codes.
-        revision: the commit that the model is pinned to.
+        revision: commit to which the model is pinned.
         gated: whether its terms must be accepted before it can be fetched.
     """
 

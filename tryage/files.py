@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and lines of JSON that may be wrong."""
+"""Atomic writes of files and folders, file locks, and checked reading of JSON lines."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _LOCK_POLL = 0.005
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path`; on success it takes the place of `path`.
+    """Yield a temporary file beside `path`; on success it replaces `path`.
 
-    The data reaches the disk before the name changes, so a crash leaves the old file or the
-    new one, never half of one.
+    The data reaches the disk before the name changes, so a crash leaves either the old file or
+    the complete new one.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -39,9 +39,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on success it takes the place of `path`.
+    """Yield a temporary folder beside `path`; on success it replaces `path`.
 
-    The folder that stood there goes only after the new one is complete.
+    The old folder is removed only after the new one is complete.
     """
     path = path.resolve()
     temporary = _beside(path)
@@ -60,7 +60,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text; the file appears whole or not at all."""
+    """Write a file of UTF-8 text atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -69,9 +69,9 @@ class JsonLineError(ValueError):
     """A line of a JSONL file cannot be read.
 
     Attributes:
-        number: the line, from 1.
-        problem: what is wrong with it.
-        key: the key that is at fault, or None if it is the line as a whole.
+        number: the line, counted from 1.
+        problem: what is wrong.
+        key: the key at fault; None if it is the whole line.
     """
 
     def __init__(self, number: int, problem: str, key: str | None = None) -> None:
@@ -82,11 +82,11 @@ class JsonLineError(ValueError):
 
 
 def json_lines(data: bytes) -> Iterator[tuple[int, Any]]:
-    """Yield the number, from 1, and the value of every line that is not blank.
+    """Yield the number, counted from 1, and the value of every line that is not blank.
 
     Raises:
-        JsonLineError: a line is not UTF-8 or not JSON, holds a key twice (of which `json` would
-            drop one), or is nested deeper or has a longer number than can be read.
+        JsonLineError: a line is not UTF-8 or not JSON, repeats a key (`json` would drop one), or
+            exceeds the limits on nesting or on the length of numbers.
     """
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if not line.strip():
@@ -101,7 +101,7 @@ def json_lines(data: bytes) -> Iterator[tuple[int, Any]]:
         except _RepeatedKeyError as error:
             raise JsonLineError(number, "stands twice; keep one", error.args[0]) from error
         except (RecursionError, ValueError) as error:
-            reason = str(error).split(";")[0]  # the rest is advice to who writes Python
+            reason = str(error).split(";")[0]  # the rest is advice for Python programmers
             raise JsonLineError(number, f"not JSON that can be read: {reason}") from error
         yield number, value
 
@@ -137,6 +137,6 @@ def sha256(path: Path) -> str:
 
 
 def _beside(path: Path) -> Path:
-    """Return a hidden name that nothing bears, in the folder of `path`, which is made."""
+    """Return an unused hidden name in the folder of `path`; creates the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}")

@@ -1,4 +1,4 @@
-"""Experts and the library they form: names, models and the attributes that goals weigh."""
+"""Libraries: ordered sets of experts."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Library:
     """Ordered set of experts: the column order of every matrix.
 
     Attributes:
-        name: what the library is called in reports.
+        name: of the library, used in reports.
         experts: at least one; names are unique.
-        root: folder that relative model folders start from; None means the working directory.
+        root: base of relative model folders; None means the working directory.
     """
 
     name: str
@@ -43,14 +43,14 @@ class Library:
     ) -> None:
         if not experts:
             raise LibraryError(f"library {name!r} has no experts; it needs at least one")
-        seen: set[str] = set()
+        names: set[str] = set()
         for expert in experts:
-            if expert.name in seen:
+            if expert.name in names:
                 raise LibraryError(
                     f"library {name!r}: expert name {expert.name!r} occurs twice; "
                     "names must be unique"
                 )
-            seen.add(expert.name)
+            names.add(expert.name)
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "experts", tuple(experts))
         object.__setattr__(self, "root", None if root is None else Path(root))
@@ -60,7 +60,7 @@ class Library:
         """Read a library from a YAML file.
 
         Args:
-            path: the file; relative model folders in it start from the file's folder.
+            path: the file; model folders in it are relative to its folder.
 
         Raises:
             LibraryError: the file is missing, is not YAML, or breaks the schema. The message
@@ -90,20 +90,20 @@ class Library:
         root: str | Path | None = None,
         timeout: float = 10.0,
     ) -> Library:
-        """Read experts off their models: local folders, and models of the Hub.
+        """Build a library from models, reading attributes from local folders or the Hub.
 
-        A folder tells its task, parameters (from the safetensors headers), context length,
-        licence and languages; the Hub besides dates, revision, gating and what its scan found.
-        The Hub is asked only for what is no folder, at ``HF_ENDPOINT`` where that is set.
+        A folder gives task, parameters (from the safetensors headers), context length, license
+        and languages; the Hub also gives dates, revision, gating and the result of its scan. Only
+        models that are not folders are looked up on the Hub, at ``HF_ENDPOINT`` if it is set.
 
         Args:
             models: folders, and Hub ids such as ``"org/name"`` or ``"org/name@revision"``.
-            name: what the library is called.
-            root: folder that relative folders start from.
+            name: of the library.
+            root: base of relative folders.
             timeout: seconds that the Hub may take for one model.
 
         Raises:
-            LibraryError: a model is not there or cannot be read; the message says what to do.
+            LibraryError: a model does not exist or cannot be read; the message says what to do.
             MissingExtraError: a Hub id without huggingface_hub.
         """
         from tryage.attributes import expert_of
@@ -116,11 +116,11 @@ class Library:
         )
 
     def changes_from(self, fitted: Library) -> dict[str, str]:
-        """Tell how this library differs from the one that a router was fitted on.
+        """Compare this library with the one that a router was fitted on.
 
         Returns:
-            expert → what changed: added, removed, another revision or another model; empty where
-            nothing did. Other attributes may change without a new fit.
+            expert → change: added, removed, another revision, model or task; empty if there is
+            none. Other attributes may change without a new fit.
         """
         changes: dict[str, str] = {}
         for expert in self:
@@ -163,7 +163,7 @@ class Library:
             raise LibraryError(f"{source}: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the mapping that `from_dict` reads: JSON types only, unset keys left out."""
+        """Return the mapping that `from_dict` reads: JSON types only, without unset keys."""
         rows = [
             expert.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
             for expert in self.experts
@@ -171,7 +171,7 @@ class Library:
         return {"name": self.name, "experts": rows}
 
     def write(self, path: str | Path) -> None:
-        """Write the library as YAML; the file appears whole or not at all."""
+        """Write the library as YAML, atomically."""
         import yaml
 
         from tryage.files import write_text
@@ -206,7 +206,7 @@ class Library:
 
     @functools.cached_property
     def token_prices(self) -> NDArray[np.float64]:
-        """USD per token read and per token written, shape (2, m); NaN where not stated."""
+        """USD per input token and per output token, shape (2, m); NaN if unknown."""
         rows = [
             (p.input / p.per, p.output / p.per) if p is not None else (np.nan, np.nan)
             for p in (expert.price for expert in self.experts)
@@ -215,17 +215,17 @@ class Library:
 
     @functools.cached_property
     def sizes(self) -> NDArray[np.float64]:
-        """Parameters of every expert, shape (m,); NaN where not stated."""
+        """Parameters of every expert, shape (m,); NaN if unknown."""
         return np.array([expert.parameters or np.nan for expert in self.experts], dtype=np.float64)
 
     @functools.cached_property
     def context_lengths(self) -> NDArray[np.float64]:
-        """Tokens that fit into every expert, shape (m,); infinity where not stated."""
+        """Context length of every expert in tokens, shape (m,); infinity if unknown."""
         return np.array([expert.context_length or np.inf for expert in self.experts])
 
     @functools.cached_property
     def shortest_context(self) -> float:
-        """The least of `context_lengths`."""
+        """The smallest of `context_lengths`."""
         return float(self.context_lengths.min())
 
     @functools.cached_property
@@ -251,11 +251,11 @@ class Library:
         return Library(experts, name=self.name, root=self.root)
 
     def model_path(self, expert: Expert) -> Path | str:
-        """Return where the expert's model lies: a folder, or else a Hub id.
+        """Return the location of an expert's model: a folder, or else a Hub id.
 
-        A model is a folder where one of that name exists beside the library file, or where the
-        text can only be a path: it starts with ``.``, ``/`` or ``~``, has more than one ``/``, or
-        its first part is a folder beside the library file.
+        A model is a folder if one of that name exists beside the library file, or if the text can
+        only be a path: it starts with ``.``, ``/`` or ``~``, has more than one ``/``, or its first
+        part is a folder beside the library file.
         """
         path = Path(os.path.expanduser(expert.model))
         folder = path if path.is_absolute() else (self.root or Path()) / path
@@ -272,17 +272,17 @@ def _expert(row: Any, number: int, source: str) -> Expert:
         return Expert.model_validate(row)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            hint = did_you_mean(str(first["loc"][-1]), _known_keys(first["loc"][:-1]))
-            raise LibraryError(f"{source}: {label}: unknown key {where!r}.{hint}") from None
-        # What stands in an endpoint may be secret, and is not repeated.
-        shown = first["type"] != "missing" and first["loc"][0] != "endpoint"
-        found = f", found {first['input']!r}" if shown else ""
-        raise LibraryError(f"{source}: {label}: {where}: {first['msg']}{found}") from None
+            hint = did_you_mean(str(first["loc"][-1]), _field_names(first["loc"][:-1]))
+            raise LibraryError(f"{source}: {label}: unknown key {key!r}.{hint}") from None
+        # The fields of an endpoint may be secret, and are not repeated.
+        show_value = first["type"] != "missing" and first["loc"][0] != "endpoint"
+        value = f", found {first['input']!r}" if show_value else ""
+        raise LibraryError(f"{source}: {label}: {key}: {first['msg']}{value}") from None
 
 
-def _known_keys(location: tuple[Any, ...]) -> tuple[str, ...]:
+def _field_names(location: tuple[Any, ...]) -> tuple[str, ...]:
     sections: dict[str, type[BaseModel]] = {
         "endpoint": Endpoint,
         "security": Security,

@@ -4,12 +4,14 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
+import time
 
 import pytest
 
 from tryage import Library
 from tryage.errors import ExpertError, PromptError
-from tryage.runtime import Batching, Runtime, TextGenerationPipeline
+from tryage.runtime import Answer, Batching, Runtime, TextGenerationPipeline
+from tryage.runtime.batching import Batcher, CallCancellation, Request
 
 PROMPTS = ["def alpha", "def total_item(value, index=7):\n    ", "    return ", "if value"] * 8
 
@@ -183,3 +185,87 @@ def test_limits_of_a_batch(tiny_library) -> None:
 def test_batching_out_of_range(options) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         Batching(**options)
+
+
+def blocked_batches():
+    """A batch function that waits, what lets it begin and end, and the batches that it got."""
+    begun, go_on, batches = threading.Event(), threading.Event(), []
+
+    def run(requests):
+        batches.append([request.prompt for request in requests])
+        begun.set()
+        assert go_on.wait(30)
+        for request in requests:
+            request.answer(Answer(request.prompt, 0, 0, 0.0))
+
+    return run, begun, go_on, batches
+
+
+def test_a_call_cancelled_while_a_batch_runs_is_settled_and_never_run() -> None:
+    run, begun, go_on, batches = blocked_batches()
+    batcher = Batcher("x", run, Batching(window=0))
+    first = batcher.submit(Request("first", None))
+    assert begun.wait(10)
+    cancelled = batcher.submit(Request("cancelled", None))
+    cancelled.cancel.set()
+    last = batcher.submit(Request("last", None))
+    go_on.set()
+    assert [request.future.result(10).text for request in (first, last)] == ["first", "last"]
+    assert cancelled.future.result(10).finish_reason == "cancelled"
+    assert batches == [["first"], ["last"]]
+
+
+def test_calls_that_waited_for_a_batch_need_no_further_window() -> None:
+    run, begun, go_on, batches = blocked_batches()
+    batcher = Batcher("x", run, Batching(window=1.5))
+    first = batcher.submit(Request("first", None))
+    assert begun.wait(10)
+    second = batcher.submit(Request("second", None))
+    time.sleep(1.6)
+    go_on.set()
+    first.future.result(10)
+    released = time.perf_counter()
+    second.future.result(10)
+    assert time.perf_counter() - released < 1
+    assert batches == [["first"], ["second"]]
+
+
+def test_a_call_cancelled_while_others_use_the_model_is_settled_at_once(pipeline) -> None:
+    cancel = CallCancellation()
+    with pipeline.turn():
+        request = pipeline.starting("def alpha", max_new_tokens=5)(None, cancel)
+        time.sleep(0.2)
+        assert not request.future.done()
+        cancel.set()
+        answer = request.future.result(10)
+    assert (answer.text, answer.finish_reason) == ("", "cancelled")
+
+
+def test_streams_of_a_batch_that_fails_after_their_first_words_fail(pipeline, monkeypatch) -> None:
+    lengths = []
+    forward, generate = pipeline.model.forward, pipeline.model.generate
+
+    def counted(ids, **options):
+        if options["generation_config"].max_new_tokens > 1:
+            lengths.append(len(ids))
+        return generate(ids, **options)
+
+    def failing(*args, **options):
+        steps.append(1)
+        if lengths and len(steps) > 12:
+            raise RuntimeError("out of memory")
+        return forward(*args, **options)
+
+    steps: list[int] = []
+    monkeypatch.setattr(pipeline.model, "generate", counted)
+    monkeypatch.setattr(pipeline.model, "forward", failing)
+    monkeypatch.setattr(pipeline, "_end_tokens", lambda: {pipeline.tokenizer.pad_token_id})
+
+    def read():
+        pieces = []
+        with pytest.raises(ExpertError, match="out of memory"):
+            pieces.extend(pipeline.stream("def alpha", max_new_tokens=60))
+        return pieces
+
+    assert together(pipeline, [read, read])
+    assert lengths == [2]

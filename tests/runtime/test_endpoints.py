@@ -382,7 +382,12 @@ def test_a_port_where_nobody_listens(socket_enabled) -> None:
 async def test_the_key_is_in_no_error_log_repr_or_trace(runtime, server, caplog) -> None:
     caplog.set_level(logging.DEBUG)
     echo = {"error": {"message": f"Incorrect API key provided: {KEY}"}}
-    told = [repr(runtime), repr(runtime.load("served")), repr(runtime.library), str(vars(runtime))]
+    outputs = [
+        repr(runtime),
+        repr(runtime.load("served")),
+        repr(runtime.library),
+        str(vars(runtime)),
+    ]
 
     async def blocking() -> None:
         runtime.run("served", "hello")
@@ -394,12 +399,16 @@ async def test_the_key_is_in_no_error_log_repr_or_trace(runtime, server, caplog)
                 await asks()
             error = caught.value
             assert (error.__cause__, error.__context__) == (None, None)
-            told += ["".join(traceback.format_exception(error)), repr(error)]
-    told += [runtime.health("served").error, caplog.text, str(vars(runtime.load("served")._http))]
-    told += [json.dumps(runtime.library.to_dict())]
-    assert len(told) > 12
-    assert all(KEY not in text for text in told)
-    assert all("127.0.0.1" not in text for text in told[4:-4])
+            outputs += ["".join(traceback.format_exception(error)), repr(error)]
+    outputs += [
+        runtime.health("served").error,
+        caplog.text,
+        str(vars(runtime.load("served")._http)),
+    ]
+    outputs += [json.dumps(runtime.library.to_dict())]
+    assert len(outputs) > 12
+    assert all(KEY not in text for text in outputs)
+    assert all("127.0.0.1" not in text for text in outputs[4:-4])
 
 
 @pytest.mark.parametrize("status", [401, 503])

@@ -3,7 +3,7 @@ import pytest
 from tryage import Library
 from tryage.errors import ExpertError, PromptError, TaskError
 from tryage.runtime import Runtime
-from tryage.runtime.fill_mask import _fitting
+from tryage.runtime.fill_mask import fitting_word
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +92,9 @@ async def test_async_answers_are_the_same(runtime) -> None:
 
 
 def test_guesses_that_cannot_stand_alone_are_passed_over() -> None:
-    assert _fitting(["##ing", "river"], before=" ") == "river"
-    assert _fitting(["##ing", "river"], before="k") == "ing"
-    assert _fitting([" river"], before=" ") == "river"
-    assert _fitting([" river"], before=",") == " river"
-    assert _fitting(["", "\ufffd", "x"], before="") == "x"
-    assert _fitting(["##s", " "], before="") == "##s"
+    assert fitting_word(["##ing", "river"], before=" ") == "river"
+    assert fitting_word(["##ing", "river"], before="k") == "ing"
+    assert fitting_word([" river"], before=" ") == "river"
+    assert fitting_word([" river"], before=",") == " river"
+    assert fitting_word(["", "\ufffd", "x"], before="") == "x"
+    assert fitting_word(["##s", " "], before="") == "##s"

@@ -1,5 +1,6 @@
 import asyncio
 import concurrent.futures
+import time
 
 import pytest
 
@@ -109,6 +110,48 @@ def test_a_long_prompt_leaves_room_for_an_answer_and_no_more(code, monkeypatch) 
     assert code.generate("def alpha", max_new_tokens=3).prompt_tokens == 1
 
 
+def prompts_of(pipeline, monkeypatch) -> list[list[int]]:
+    """The prompts that go into a pipeline's model from now on."""
+    prompts: list[list[int]] = []
+    generate = pipeline.model.generate
+
+    def noted(ids, **options):
+        prompts.extend(ids.tolist())
+        return generate(ids, **options)
+
+    monkeypatch.setattr(pipeline.model, "generate", noted)
+    return prompts
+
+
+def test_a_prompt_that_is_cut_keeps_its_start_token(tiny_library, monkeypatch) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    pipeline = Runtime(Library.read(tiny_library)).load("code-gpt")
+    start = pipeline.tokenizer.bos_token, pipeline.tokenizer.bos_token_id
+    pipeline.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{start[0]} $A", special_tokens=[start]
+    )
+    prompts = prompts_of(pipeline, monkeypatch)
+    long = "def alpha(beta):\n    return beta\n" * 40
+    assert pipeline.generate(long, max_new_tokens=10).truncated
+    room = pipeline.context - 10
+    ids = pipeline.encode(long)
+    assert prompts == [[start[1], *ids[-(room - 1) :]]]
+
+
+def test_a_text_that_its_tokenizer_closes_is_opened_again(tiny_library, monkeypatch) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    pipeline = Runtime(Library.read(tiny_library)).load("code-gpt")
+    end = pipeline.tokenizer.eos_token, pipeline.tokenizer.eos_token_id
+    pipeline.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"$A {end[0]}", special_tokens=[end]
+    )
+    prompts = prompts_of(pipeline, monkeypatch)
+    pipeline.generate("def alpha", max_new_tokens=2)
+    assert prompts == [pipeline.encode("def alpha")]
+
+
 @pytest.mark.parametrize("prompt", ["", "  \n", [], [{"role": "user"}], 7])
 def test_a_prompt_that_says_nothing_is_refused(code, prompt) -> None:
     with pytest.raises(PromptError):
@@ -176,7 +219,9 @@ async def test_a_cancelled_call_ends_its_generation(code, monkeypatch) -> None:
     monkeypatch.setattr(code.model, "forward", counted)
     monkeypatch.setattr(code, "_end_tokens", lambda: {code.tokenizer.pad_token_id})
     call = asyncio.create_task(code.agenerate("def", max_new_tokens=120))
+    deadline = time.monotonic() + 20
     while steps < 3:
+        assert time.monotonic() < deadline
         await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):

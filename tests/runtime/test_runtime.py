@@ -37,10 +37,10 @@ def test_a_pipeline_is_loaded_once_by_however_many_threads(tiny_library, monkeyp
     monkeypatch.setattr(module, "load_parts", counted)
     runtime = Runtime(Library.read(tiny_library))
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        found = set(pool.map(lambda _: runtime.load("code-gpt"), range(16)))
-    assert len(found) == 1
+        pipelines = set(pool.map(lambda _: runtime.load("code-gpt"), range(16)))
+    assert len(pipelines) == 1
     assert len(loads) == 1
-    assert "code-gpt" in repr(found.pop())
+    assert "code-gpt" in repr(pipelines.pop())
     runtime.unload("code-gpt")
     runtime.load("code-gpt")
     assert len(loads) == 2

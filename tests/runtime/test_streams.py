@@ -1,6 +1,7 @@
 import asyncio
 import gc
 import threading
+import time
 
 import pytest
 
@@ -122,7 +123,9 @@ async def test_cancelling_the_reader_ends_the_generation(endless) -> None:
             pass
 
     reader = asyncio.create_task(read())
+    deadline = time.monotonic() + 20
     while len(steps) < 3:
+        assert time.monotonic() < deadline
         await asyncio.sleep(0)
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):

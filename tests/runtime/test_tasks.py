@@ -155,6 +155,24 @@ def test_an_encoder_decoder_model_writes_what_it_writes_itself(runtime) -> None:
     assert (cut.truncated, cut.prompt_tokens) == (True, CONTEXT)
 
 
+def test_a_cut_prompt_of_an_encoder_decoder_model_keeps_its_closing_token(
+    runtime, monkeypatch
+) -> None:
+    pipeline = runtime.load("text-generation")
+    prompts = []
+    generate = pipeline.model.generate
+
+    def noted(ids, **options):
+        prompts.extend(ids.tolist())
+        return generate(ids, **options)
+
+    monkeypatch.setattr(pipeline.model, "generate", noted)
+    pipeline.generate(TEXT * 9, max_new_tokens=4)
+    ids = pipeline.encode(TEXT * 9, special=True)
+    assert ids[-1] == pipeline.tokenizer.sep_token_id
+    assert prompts == [[*ids[: CONTEXT - 1], ids[-1]]]
+
+
 async def test_encoder_decoder_calls_are_batched(runtime) -> None:
     import asyncio
 

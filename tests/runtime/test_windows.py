@@ -9,10 +9,10 @@ from tryage.runtime.windows import windows
 def test_windows_cover_everything_once_and_fit(n: int, size: int, cuts: list[int]) -> None:
     edges = sorted({min(cut, n) for cut in cuts})
     joined = [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=False) if a < b]
-    found = windows(n, size, joined)
-    assert [i for low, high in found for i in range(low, high)] == list(range(n))
-    assert all(0 < high - low <= size for low, high in found)
-    ends = {high for _, high in found}
+    ranges = windows(n, size, joined)
+    assert [i for low, high in ranges for i in range(low, high)] == list(range(n))
+    assert all(0 < high - low <= size for low, high in ranges)
+    ends = {high for _, high in ranges}
     for low, high in joined:
         if high - low <= size:
             assert not any(low < end < high for end in ends)

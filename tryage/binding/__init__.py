@@ -20,6 +20,7 @@ from tryage.binding.inputs import (
 )
 from tryage.binding.off_loop import off_loop
 from tryage.binding.passing import flag_mode, passing_on
+from tryage.binding.views import Views
 
 __all__ = [
     "LAST_MESSAGE",
@@ -31,6 +32,7 @@ __all__ = [
     "DispatchingModel",
     "FlagsFrom",
     "RouterOptions",
+    "Views",
     "bind",
     "check_arguments",
     "check_flags_from",

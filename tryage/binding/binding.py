@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tryage.binding.checking import check_kinds
 from tryage.binding.passing import flag_mode
+from tryage.binding.views import DEFAULT_VIEWS, Checkers, Views, joined_rows
 from tryage.decision import Decision
 from tryage.dispatch import (
     DEFAULT_OPTIONS,
@@ -73,6 +74,7 @@ class Binding(Generic[T]):
         task: a Transformers task, or None to see it from the text.
         options: attempts, errors, time-outs and breaker. What frameworks steer by, such as
             LangGraph's interrupts, is never a failure of an expert.
+        views: how answers are shown to the check of `options`, if there is one.
 
     A copy or a pickle holds what was given, and loads it again at first use.
 
@@ -98,6 +100,7 @@ class Binding(Generic[T]):
         goals: Goals | None = None,
         task: str | None = None,
         options: DispatchOptions = DEFAULT_OPTIONS,
+        views: Views = DEFAULT_VIEWS,
     ) -> None:
         check_kinds(router=router, aliases=aliases, policy=policy, goals=goals, task=task)
         self._source = router if isinstance(router, Router) else find_router(router)
@@ -108,6 +111,7 @@ class Binding(Generic[T]):
         self.goals = goals
         self._task = task
         self.options = options
+        self._views = views
         self.health = Health(options.circuit_breaker)
         self._forget()
         if isinstance(router, Router):
@@ -120,10 +124,11 @@ class Binding(Generic[T]):
         self._experts: dict[str, T] = {}
         self._narrowed: dict[frozenset[tuple[str, str]], Router] = {}
         self._dispatch_options = replace(self.options, errors=self._is_failure)
+        self._checkers = Checkers(self.options, self._views, lambda: self.experts)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what was given; locks and loaded pipelines cannot be pickled."""
-        loaded = ("_lock", "_router", "_experts", "_narrowed", "_dispatch_options")
+        loaded = ("_lock", "_router", "_experts", "_narrowed", "_dispatch_options", "_checkers")
         return {name: value for name, value in self.__dict__.items() if name not in loaded}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -194,7 +199,13 @@ class Binding(Generic[T]):
         wanted = joined_goals(self.goals, goals)
         observed = self.health.snapshot()
         return router.route(
-            text, goals=wanted, task=self._task, flags=flag_mode(flags), observed=observed
+            text,
+            goals=wanted,
+            task=self._task,
+            flags=flag_mode(flags),
+            observed=observed,
+            check=self.options.check,
+            max_attempts=self.options.max_attempts,
         )
 
     def decide_batch(
@@ -211,7 +222,13 @@ class Binding(Generic[T]):
         wanted = joined_goals(self.goals, goals)
         observed = self.health.snapshot()
         return router.route_batch(
-            texts, goals=wanted, task=self._task, flags=flag_mode(flags), observed=observed
+            texts,
+            goals=wanted,
+            task=self._task,
+            flags=flag_mode(flags),
+            observed=observed,
+            check=self.options.check,
+            max_attempts=self.options.max_attempts,
         )
 
     def dispatch(
@@ -229,11 +246,13 @@ class Binding(Generic[T]):
         Raises:
             DispatchError: every expert tried failed.
         """
+
+        def named(name: str) -> R:
+            return call(name, self.experts[name])
+
+        checker = self._checkers.of_answers(decision, named)
         outcome = dispatch(
-            decision,
-            lambda name: call(name, self.experts[name]),
-            self._dispatch_options,
-            health=self.health,
+            decision, named, self._dispatch_options, health=self.health, checker=checker
         )
         return outcome.value, record(decision, outcome)
 
@@ -241,21 +260,25 @@ class Binding(Generic[T]):
         self, decision: Decision, call: Callable[[str, T], Awaitable[R]]
     ) -> tuple[R, DispatchedDecision]:
         """Do what `dispatch` does, with a call that is awaited."""
+
+        def named(name: str) -> Awaitable[R]:
+            return call(name, self.experts[name])
+
+        checker = self._checkers.of_awaited(decision, named)
         outcome = await adispatch(
-            decision,
-            lambda name: call(name, self.experts[name]),
-            self._dispatch_options,
-            health=self.health,
+            decision, named, self._dispatch_options, health=self.health, checker=checker
         )
         return outcome.value, record(decision, outcome)
 
     def stream(self, decision: Decision, call: Callable[[str, T], Iterable[R]]) -> Stream[R]:
         """Stream from the chosen expert; another takes over only before the first chunk."""
+
+        def named(name: str) -> Iterable[R]:
+            return call(name, self.experts[name])
+
+        checker = self._checkers.of_chunks(decision, lambda name: list(named(name)))
         return dispatch_stream(
-            decision,
-            lambda name: call(name, self.experts[name]),
-            self._dispatch_options,
-            health=self.health,
+            decision, named, self._dispatch_options, health=self.health, checker=checker
         )
 
     def astream(
@@ -264,11 +287,20 @@ class Binding(Generic[T]):
         call: Callable[[str, T], AsyncIterator[R] | Awaitable[AsyncIterator[R]]],
     ) -> AsyncStream[R]:
         """Do what `stream` does, with asynchronous iterators or coroutines that return one."""
+
+        def named(name: str) -> AsyncIterator[R] | Awaitable[AsyncIterator[R]]:
+            return call(name, self.experts[name])
+
+        async def gathered(name: str) -> list[R]:
+            opened = named(name)
+            chunks = await opened if isinstance(opened, Awaitable) else opened
+            return [chunk async for chunk in chunks]
+
+        checker = None
+        if self.options.check is not None:
+            checker = self._checkers.of_awaited_chunks(decision, gathered)
         return adispatch_stream(
-            decision,
-            lambda name: call(name, self.experts[name]),
-            self._dispatch_options,
-            health=self.health,
+            decision, named, self._dispatch_options, health=self.health, checker=checker
         )
 
     def dispatch_batch(
@@ -288,11 +320,23 @@ class Binding(Generic[T]):
         Returns:
             n answers with their decisions, in order; for a row that failed its error.
         """
+
+        def named(name: str, rows: list[int]) -> Sequence[R | BaseException]:
+            return call(name, self.experts[name], rows)
+
+        def alone(row: int) -> Callable[[str], R]:
+            return lambda name: joined_rows(named(name, [row]))
+
+        checkers = None
+        if self.options.check is not None:
+            pairs = [self._checkers.of_answers(d, alone(r)) for r, d in enumerate(decisions)]
+            checkers = [checker for checker in pairs if checker is not None]
         outcomes = dispatch_batch(
             decisions,
-            lambda name, rows: call(name, self.experts[name], rows),
+            named,
             self._dispatch_options,
             health=self.health,
+            checkers=checkers,
             run=run,
         )
         return [_joined(*pair) for pair in zip(decisions, outcomes, strict=True)]
@@ -311,11 +355,27 @@ class Binding(Generic[T]):
             call: name and callable of an expert, and its rows → awaitable of answers or errors.
             at_once: whether the experts run side by side.
         """
+
+        def named(name: str, rows: list[int]) -> Awaitable[Sequence[R | BaseException]]:
+            return call(name, self.experts[name], rows)
+
+        def alone(row: int) -> Callable[[str], Awaitable[R]]:
+            async def ask(name: str) -> R:
+                answer: R = joined_rows(await named(name, [row]))
+                return answer
+
+            return ask
+
+        checkers = None
+        if self.options.check is not None:
+            pairs = [self._checkers.of_awaited(d, alone(r)) for r, d in enumerate(decisions)]
+            checkers = [checker for checker in pairs if checker is not None]
         outcomes = await adispatch_batch(
             decisions,
-            lambda name, rows: call(name, self.experts[name], rows),
+            named,
             self._dispatch_options,
             health=self.health,
+            checkers=checkers,
             at_once=at_once,
         )
         return [_joined(*pair) for pair in zip(decisions, outcomes, strict=True)]

@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from operator import is_
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
 from pydantic import BaseModel, PrivateAttr
 
 from tryage.binding.binding import Binding
 from tryage.binding.inputs import FlagsFrom
+from tryage.binding.views import DEFAULT_VIEWS, Views
+from tryage.checks import Check, Function
 from tryage.dispatch import Breaker, DispatchOptions, Failures
 from tryage.goals import Goals
 from tryage.policy import Policy
@@ -54,6 +56,9 @@ class CallOptions(RouterOptions, total=False):
         timeout: seconds that one call, or one chunk of a stream, may take.
         total_timeout: seconds that all calls for one prompt may take together.
         breaker: leaves an expert that keeps failing alone for a while.
+        check: accepts or rejects answers; see `tryage.checks`.
+        on_rejected: ``"return"`` or ``"raise"``, where no answer is accepted.
+        stream_unchecked: whether streams go out before the check has accepted.
     """
 
     max_attempts: int | None
@@ -61,6 +66,9 @@ class CallOptions(RouterOptions, total=False):
     timeout: float | None
     total_timeout: float | None
     breaker: bool | Breaker | None
+    check: Check | Function | None
+    on_rejected: Literal["return", "raise"]
+    stream_unchecked: bool
 
 
 class Bound(NamedTuple, Generic[T]):
@@ -107,7 +115,12 @@ class DecidingModel(BaseModel):
         self, experts: Mapping[str, T] | None, factory: Callable[[Any, Any], T]
     ) -> Binding[T]:
         """Return a binding of these callables and the other fields."""
-        return bind(self.router, experts, factory, self.__dict__)
+        return bind(self.router, experts, factory, self.__dict__, self._views)
+
+    @property
+    def _views(self) -> Views:
+        """How answers are shown to a check."""
+        return DEFAULT_VIEWS
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Name router and experts; what the experts hold is not for logs."""
@@ -127,6 +140,9 @@ class DispatchingModel(DecidingModel):
     timeout: float | None = None
     total_timeout: float | None = None
     breaker: Any = None
+    check: Any = None
+    on_rejected: Literal["return", "raise"] = "return"
+    stream_unchecked: bool = False
 
 
 def bind(
@@ -134,6 +150,7 @@ def bind(
     experts: Mapping[str, T] | None,
     factory: Callable[[Any, Any], T],
     options: Mapping[str, Any],
+    views: Views = DEFAULT_VIEWS,
 ) -> Binding[T]:
     """Return a binding of a router and callables.
 
@@ -142,11 +159,13 @@ def bind(
         experts: expert name → callable, or None.
         factory: makes a callable of one expert of the library.
         options: those of `CallOptions` that are given; others are ignored.
+        views: how answers are shown to a check.
     """
     return Binding(
         router,
         experts,
         factory=factory,
         options=DispatchOptions(**{n: options[n] for n in _DISPATCH if n in options}),
+        views=views,
         **{n: options[n] for n in _DECIDING if n in options},
     )

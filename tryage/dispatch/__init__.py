@@ -9,6 +9,7 @@ circuit breaker leaves those alone that keep failing.
 """
 
 from tryage.dispatch.batches import adispatch_batch, dispatch_batch
+from tryage.dispatch.checking import AnswerView, Checker
 from tryage.dispatch.failover import adispatch, dispatch
 from tryage.dispatch.health import Breaker, Health, Snapshot
 from tryage.dispatch.options import DEFAULT_OPTIONS, DispatchOptions, Errors, Failures
@@ -29,15 +30,19 @@ from tryage.dispatch.streams import (
     Stream,
     aclose,
     adispatch_stream,
+    amarked,
     close,
     dispatch_stream,
+    marked,
 )
 
 __all__ = [
     "DEFAULT_OPTIONS",
+    "AnswerView",
     "AsyncStream",
     "Attempt",
     "Breaker",
+    "Checker",
     "Dispatch",
     "DispatchOptions",
     "DispatchedDecision",
@@ -52,6 +57,7 @@ __all__ = [
     "adispatch",
     "adispatch_batch",
     "adispatch_stream",
+    "amarked",
     "close",
     "current_scope",
     "describe_error",
@@ -59,6 +65,7 @@ __all__ = [
     "dispatch_batch",
     "dispatch_stream",
     "hide_secrets",
+    "marked",
     "nothing",
     "present",
     "record",

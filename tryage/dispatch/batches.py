@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from time import perf_counter
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from tryage.checks import Verdict
 from tryage.decision import Decision
+from tryage.dispatch.checking import Checker
 from tryage.dispatch.failover import Failover
 from tryage.dispatch.health import Health
 from tryage.dispatch.options import DEFAULT_OPTIONS, DispatchOptions
 from tryage.dispatch.records import Outcome
 from tryage.dispatch.scopes import call_within, within
+from tryage.errors import DispatchError, RejectedError
 
 T = TypeVar("T")
 
@@ -22,7 +25,11 @@ class _Group(NamedTuple):
     rows: list[int]
 
 
-_Answers: TypeAlias = tuple[_Group, float, Sequence[T | BaseException]]
+class _Answers(NamedTuple):
+    group: _Group
+    started: float
+    values: Sequence[Any]
+    verdicts: Sequence[Verdict | None]
 
 
 def dispatch_batch(
@@ -31,7 +38,8 @@ def dispatch_batch(
     options: DispatchOptions = DEFAULT_OPTIONS,
     *,
     health: Health | None = None,
-    run: Callable[..., Iterable[_Answers[T]]] = map,
+    checkers: Sequence[Checker[T]] | None = None,
+    run: Callable[..., Iterable[_Answers]] = map,
 ) -> list[Outcome[T] | BaseException]:
     """Dispatch many decisions, grouped by expert; what failed goes on to its next expert.
 
@@ -40,6 +48,7 @@ def dispatch_batch(
         call: expert name and rows (indices of `decisions`) → an answer or an error for each row.
         options: attempts, errors and time-outs; `timeout` holds for the call of one group.
         health: told how every row went; experts whose circuit is open in it are passed over.
+        checkers: check the answers, one for each decision; by default `options.check`.
         run: applies a function to every group, as `map` does; an executor's `map` runs the groups
             side by side.
 
@@ -47,24 +56,27 @@ def dispatch_batch(
         n outcomes, in order; for a row that failed its error, `DispatchError` where every expert
         tried failed.
     """
-    batch = _Batch(decisions, options, health)
+    batch = _Batch(decisions, options, health, checkers)
 
-    def ask(group: _Group) -> _Answers[T]:
+    def ask(group: _Group) -> _Answers:
         started = perf_counter()
         seconds = batch.remaining_timeout(group)
+        values: Sequence[Any]
         try:
             if seconds is None:
-                return group, started, call(*group)
-            return group, started, call_within(group.expert, seconds, lambda: call(*group))
+                values = call(*group)
+            else:
+                values = call_within(group.expert, seconds, lambda: call(*group))
         except BaseException as error:
             if not batch.is_failure(group, error):
                 raise
-            return group, started, [error] * len(group.rows)
+            values = [error] * len(group.rows)
+        return _Answers(group, started, values, batch.verdicts(group, values))
 
     with batch:
         while groups := batch.groups():
             for answers in run(ask, groups):
-                batch.take(*answers)
+                batch.take(answers)
     return batch.results
 
 
@@ -74,6 +86,7 @@ async def adispatch_batch(
     options: DispatchOptions = DEFAULT_OPTIONS,
     *,
     health: Health | None = None,
+    checkers: Sequence[Checker[T]] | None = None,
     at_once: bool = True,
 ) -> list[Outcome[T] | BaseException]:
     """Do what `dispatch_batch` does, with a call that is awaited.
@@ -83,31 +96,34 @@ async def adispatch_batch(
         call: expert name and rows → awaitable of an answer or an error for each row.
         options: attempts, errors and time-outs; `timeout` holds for the call of one group.
         health: told how every row went; experts whose circuit is open in it are passed over.
+        checkers: check the answers, one for each decision; by default `options.check`.
         at_once: whether the groups of a round run side by side.
     """
-    batch = _Batch(decisions, options, health)
+    batch = _Batch(decisions, options, health, checkers)
 
-    async def ask(group: _Group) -> _Answers[T]:
+    async def ask(group: _Group) -> _Answers:
         started = perf_counter()
         seconds = batch.remaining_timeout(group)
+        values: Sequence[Any]
         try:
-            return group, started, await within(group.expert, seconds, call(*group))
+            values = await within(group.expert, seconds, call(*group))
         except BaseException as error:
             if not batch.is_failure(group, error):
                 raise
-            return group, started, [error] * len(group.rows)
+            values = [error] * len(group.rows)
+        return _Answers(group, started, values, await batch.averdicts(group, values))
 
     with batch:
         while groups := batch.groups():
             if not at_once:
                 for group in groups:
-                    batch.take(*await ask(group))
+                    batch.take(await ask(group))
                 continue
             # All groups end before an error is raised, so that none is left running.
             for answers in await asyncio.gather(*map(ask, groups), return_exceptions=True):
                 if isinstance(answers, BaseException):
                     raise answers
-                batch.take(*answers)
+                batch.take(answers)
     return batch.results
 
 
@@ -119,9 +135,11 @@ class _Batch:
         decisions: Sequence[Decision],
         options: DispatchOptions,
         health: Health | None,
+        checkers: Sequence[Checker[Any]] | None,
     ) -> None:
-        self._failovers = {
-            row: Failover(decision, options, health) for row, decision in enumerate(decisions)
+        self._failovers: dict[int, Failover[Any]] = {
+            row: Failover(decision, options, health, checkers[row] if checkers else None)
+            for row, decision in enumerate(decisions)
         }
         self._waiting: dict[int, str] = {}
         self.results: list[Any] = [None] * len(decisions)
@@ -140,8 +158,7 @@ class _Batch:
         for row, failover in list(self._failovers.items()):
             name = failover.next()
             if name is None:
-                self.results[row] = failover.error()
-                self.results[row].__cause__ = failover.last_error
+                self.results[row] = _ended(failover)
                 del self._failovers[row]
             else:
                 self._waiting[row] = name
@@ -156,18 +173,49 @@ class _Batch:
         """Tell whether an error of a group's call counts as a failure of its expert."""
         return self._failovers[group.rows[0]].is_failure(error)
 
-    def take(self, group: _Group, started: float, answers: Sequence[Any]) -> None:
+    def verdicts(self, group: _Group, values: Sequence[Any]) -> list[Verdict | None]:
+        """Check the answers of a group; None for an error, and without a check."""
+        return [
+            None
+            if isinstance(value, BaseException)
+            else self._failovers[row].verdict(group.expert, value)
+            for row, value in zip(group.rows, values, strict=True)
+        ]
+
+    async def averdicts(self, group: _Group, values: Sequence[Any]) -> list[Verdict | None]:
+        """Do what `verdicts` does, side by side."""
+
+        async def verdict(row: int, value: Any) -> Verdict | None:
+            if isinstance(value, BaseException):
+                return None
+            return await self._failovers[row].averdict(group.expert, value)
+
+        return list(await asyncio.gather(*map(verdict, group.rows, values)))
+
+    def take(self, answers: _Answers) -> None:
         """Note the answers; rows that are done leave, the others wait for the next round."""
-        for row, answer in zip(group.rows, answers, strict=True):
+        group, started, values, verdicts = answers
+        alone = len(group.rows) == 1
+        for row, value, verdict in zip(group.rows, values, verdicts, strict=True):
             failover = self._failovers[row]
             del self._waiting[row]
-            if not isinstance(answer, BaseException):
-                alone = len(group.rows) == 1
-                self.results[row] = failover.outcome(group.expert, started, answer, alone=alone)
-            elif not failover.is_failure(answer):
+            if not isinstance(value, BaseException):
+                outcome = failover.judged(group.expert, started, value, verdict, alone=alone)
+                if outcome is None:
+                    continue
+                self.results[row] = outcome
+            elif not failover.is_failure(value):
                 failover.abandoned(group.expert)
-                self.results[row] = answer
+                self.results[row] = value
             else:
-                failover.failed(group.expert, started, answer)
+                failover.failed(group.expert, started, value)
                 continue
             del self._failovers[row]
+
+
+def _ended(failover: Failover[Any]) -> Any:
+    """Return the outcome where no expert is left to call, or its error."""
+    try:
+        return failover.unaccepted()
+    except (DispatchError, RejectedError) as error:
+        return error

@@ -6,14 +6,16 @@ import functools
 import math
 from collections.abc import Awaitable, Callable, Iterator
 from time import perf_counter
-from typing import TypeVar
+from typing import Generic, TypeVar
 
+from tryage.checks import Verdict
 from tryage.decision import Decision
+from tryage.dispatch.checking import Checker
 from tryage.dispatch.health import Health
 from tryage.dispatch.options import DEFAULT_OPTIONS, DispatchOptions
-from tryage.dispatch.records import Attempt, Outcome, describe_error
+from tryage.dispatch.records import Attempt, Outcome, checked, describe_error
 from tryage.dispatch.scopes import call_within, within
-from tryage.errors import DispatchError, ExpertTimeoutError, PromptError
+from tryage.errors import DispatchError, ExpertTimeoutError, PromptError, RejectedError
 
 T = TypeVar("T")
 
@@ -24,6 +26,7 @@ def dispatch(
     options: DispatchOptions = DEFAULT_OPTIONS,
     *,
     health: Health | None = None,
+    checker: Checker[T] | None = None,
 ) -> Outcome[T]:
     """Call the eligible experts, best first, until one answers.
 
@@ -37,11 +40,13 @@ def dispatch(
         call: expert name → answer.
         options: attempts, errors and time-outs.
         health: told how every call went; experts whose circuit is open in it are passed over.
+        checker: checks the answers; by default `options.check` on the decision's prompt.
 
     Raises:
         DispatchError: every expert tried failed; raised from the last one's error.
+        RejectedError: no answer was accepted, and the options want an error then.
     """
-    failover = Failover(decision, options, health)
+    failover: Failover[T] = Failover(decision, options, health, checker)
     for name in failover:
         started = perf_counter()
         seconds = failover.remaining_timeout()
@@ -54,8 +59,10 @@ def dispatch(
             if not failover.goes_on(name, started, error):
                 raise
         else:
-            return failover.outcome(name, started, value)
-    raise failover.error() from failover.last_error
+            outcome = failover.judged(name, started, value, failover.verdict(name, value))
+            if outcome is not None:
+                return outcome
+    return failover.unaccepted()
 
 
 async def adispatch(
@@ -64,12 +71,13 @@ async def adispatch(
     options: DispatchOptions = DEFAULT_OPTIONS,
     *,
     health: Health | None = None,
+    checker: Checker[T] | None = None,
 ) -> Outcome[T]:
     """Do what `dispatch` does, with a call that is awaited.
 
     A call that takes too long is cancelled; no thread is used.
     """
-    failover = Failover(decision, options, health)
+    failover: Failover[T] = Failover(decision, options, health, checker)
     for name in failover:
         started = perf_counter()
         try:
@@ -78,17 +86,24 @@ async def adispatch(
             if not failover.goes_on(name, started, error):
                 raise
         else:
-            return failover.outcome(name, started, value)
-    raise failover.error() from failover.last_error
+            outcome = failover.judged(name, started, value, await failover.averdict(name, value))
+            if outcome is not None:
+                return outcome
+    return failover.unaccepted()
 
 
-class Failover:
-    """Iterates over the ranked experts, skips open circuits, records attempts.
+class Failover(Generic[T]):
+    """Iterates over the experts to call, skips open circuits, records attempts.
+
+    An expert that fails is followed by the next one of the decision's order. An answer that is
+    rejected is followed by the next expert of the plan alone: past its end, the objective says
+    that another attempt is not worth it.
 
     Attributes:
         tried: every call so far, and every expert that was passed over, in order.
         last_error: what the last call raised.
         answered_by: the expert that answered.
+        accepted: whether the check accepted its answer; None where nothing was checked.
     """
 
     def __init__(
@@ -96,15 +111,26 @@ class Failover:
         decision: Decision,
         options: DispatchOptions = DEFAULT_OPTIONS,
         health: Health | None = None,
+        checker: Checker[T] | None = None,
     ) -> None:
+        check = options.answer_check
+        if checker is None and check is not None:
+            checker = Checker(check, decision.prompt)
+        self.checker = checker
         self.tried: list[Attempt] = []
         self.last_error: BaseException | None = None
         self.answered_by: str | None = None
+        self.accepted: bool | None = None
         self._options = options
         self._order = iter(decision.order)
         self._attempts_left = options.max_attempts or math.inf
         self._health = health
         self._began = perf_counter()
+        plan = decision.plan
+        self._planned = (decision.expert,) if plan is None else plan.experts
+        self._costs = {} if plan is None else {a.expert: a.cost for a in plan.attempts}
+        self._losses = dict(zip(decision.names, decision.losses.tolist(), strict=True))
+        self._rejected: list[tuple[str, T, Verdict]] = []
 
     def __iter__(self) -> Iterator[str]:
         while (name := self.next()) is not None:
@@ -115,6 +141,8 @@ class Failover:
         if self._attempts_left < 1 or self.out_of_time:
             return None
         for name in self._order:
+            if self._rejected and name not in self._planned:
+                return None
             refusal = None if self._health is None else self._health.admit(name, self)
             if refusal is None:
                 self._attempts_left -= 1
@@ -170,10 +198,11 @@ class Failover:
         if self._health is not None:
             self._health.abandoned(name, self)
 
-    def answered(self, name: str, started: float) -> None:
+    def answered(self, name: str, started: float, verdict: Verdict | None = None) -> None:
         """Note that an expert answered, or that its first chunk came."""
         self.answered_by = name
-        self.tried.append(Attempt(name, None, perf_counter() - started))
+        attempt = Attempt(name, None, perf_counter() - started, cost=self._costs.get(name))
+        self.tried.append(attempt if verdict is None else checked(attempt, verdict))
 
     def done(self, name: str, seconds: float | None) -> None:
         """Tell the health that an answer is whole, and what it took if that is known."""
@@ -191,11 +220,82 @@ class Failover:
         self.tried.append(Attempt(name, describe_error(error), perf_counter() - started))
         self.abandoned(name)
 
-    def outcome(self, name: str, started: float, value: T, *, alone: bool = True) -> Outcome[T]:
-        """Note the answer and return the outcome; `alone` if it did not come in a batch."""
-        self.answered(name, started)
+    def verdict(self, name: str, value: T) -> Verdict | None:
+        """Check an answer; None without a check."""
+        return None if self.checker is None else self.checker.verdict(name, value)
+
+    async def averdict(self, name: str, value: T) -> Verdict | None:
+        """Check an answer without blocking; None without a check."""
+        return None if self.checker is None else await self.checker.averdict(name, value)
+
+    def judged(
+        self,
+        name: str,
+        started: float,
+        value: T,
+        verdict: Verdict | None,
+        *,
+        alone: bool = True,
+    ) -> Outcome[T] | None:
+        """Note an answer and what the check said; return the outcome unless it was rejected.
+
+        Args:
+            name: the expert.
+            started: when its call began.
+            value: its answer.
+            verdict: of the check; None where nothing was checked.
+            alone: whether the answer did not come in a batch, so that its seconds mean something.
+        """
+        self.answered(name, started, verdict)
         self.done(name, self.tried[-1].seconds if alone else None)
-        return Outcome(value, name, tuple(self.tried), perf_counter() - self._began)
+        if verdict is not None and not verdict.accepted:
+            self._rejected.append((name, value, verdict))
+            return None
+        self.accepted = None if verdict is None else True
+        return Outcome(value, name, tuple(self.tried), perf_counter() - self._began, self.accepted)
+
+    @property
+    def holds_streams(self) -> bool:
+        """Whether a stream waits for the check before it sends a chunk."""
+        return self.checker is not None and not self._options.stream_unchecked
+
+    def judged_late(self, verdict: Verdict | None) -> None:
+        """Note what the check said of a stream that is out already."""
+        if verdict is not None:
+            self.tried[-1] = checked(self.tried[-1], verdict)
+            self.accepted = verdict.accepted
+
+    def unaccepted(self) -> Outcome[T]:
+        """Return the outcome where no answer was accepted.
+
+        Raises:
+            DispatchError: there is no answer.
+            RejectedError: there are only rejected ones, and the options want an error then.
+        """
+        if not self._rejected:
+            raise self.error() from self.last_error
+        if self._options.on_rejected == "raise":
+            raise self.rejection()
+        name, value = self.best_rejected()
+        self.answered_by, self.accepted = name, False
+        return Outcome(value, name, tuple(self.tried), perf_counter() - self._began, False)
+
+    def best_rejected(self) -> tuple[str, T]:
+        """Return the rejected answer that the check valued most, else the best predicted one's."""
+
+        def rank(entry: tuple[str, T, Verdict]) -> tuple[float, float]:
+            name, _, verdict = entry
+            value = -math.inf if verdict.value is None else verdict.value
+            return -value, self._losses.get(name, math.inf)
+
+        name, value, _ = min(self._rejected, key=rank)
+        return name, value
+
+    def rejection(self) -> RejectedError:
+        """Return the error that holds every rejected answer."""
+        answers = {name: value for name, value, _ in self._rejected}
+        names = ", ".join(answers)
+        return RejectedError(f"the check rejected every answer: {names}", answers, self.tried)
 
     def error(self) -> DispatchError:
         """Return the error that lists what was tried."""

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
+from tryage.checks import Check, Function
 from tryage.dispatch.health import Breaker
 from tryage.errors import MissingExtraError
 
@@ -40,6 +41,14 @@ class DispatchOptions:
             reader of a stream takes between chunks does not count.
         breaker: leaves an expert that keeps failing alone for a while; True for the usual
             `Breaker`, False or None for none. The state is kept in a `Health`.
+        check: accepts or rejects answers: a function ``(prompt, answer) -> bool | float | None`` or
+            a `tryage.checks.Check`. A rejected answer goes to the next expert of the decision's
+            plan. None lets every answer out.
+        on_rejected: what happens where no answer is accepted: ``"return"`` sends out the one that
+            the check valued most, else that of the expert with the least predicted loss;
+            ``"raise"`` raises `RejectedError` with all of them.
+        stream_unchecked: whether a stream sends chunks before the check has accepted the answer.
+            Then the first attempt goes out, and the record says at its end what the check found.
 
     Raises:
         TypeError: `errors` or `breaker` is of a wrong type.
@@ -51,6 +60,9 @@ class DispatchOptions:
     timeout: float | None = None
     total_timeout: float | None = None
     breaker: bool | Breaker | None = None
+    check: Check | Function | None = None
+    on_rejected: Literal["return", "raise"] = "return"
+    stream_unchecked: bool = False
 
     def __post_init__(self) -> None:
         attempts = self.max_attempts
@@ -67,7 +79,16 @@ class DispatchOptions:
         if not isinstance(self.breaker, bool | Breaker | None):
             kind = type(self.breaker).__name__
             raise TypeError(f"breaker is of type {kind}; it is True, False, a Breaker, or None")
+        if self.on_rejected not in ("return", "raise"):
+            raise ValueError(f"on_rejected is {self.on_rejected!r}; it is 'return' or 'raise'")
         object.__setattr__(self, "errors", _checked_errors(self.errors))
+        if self.check is not None:
+            object.__setattr__(self, "check", Check.of(self.check))
+
+    @property
+    def answer_check(self) -> Check | None:
+        """The check that `check` stands for; None for none."""
+        return None if self.check is None else Check.of(self.check)
 
     @property
     def circuit_breaker(self) -> Breaker | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, Protocol, TypeVar
 
+from tryage.checks import Verdict
 from tryage.decision import Decision
 from tryage.errors import ExpertError
 
@@ -46,15 +47,37 @@ class Attempt:
         error: type and first line of what it raised, without secrets; None where it answered.
             For an expert that was not called because its circuit is open: why it is left alone.
         seconds: until it answered or failed; in a stream that went well, until its first chunk.
+        accepted: whether the check accepted the answer; None where nothing was checked.
+        value: the number that the check gave, or None.
+        reason: why the check could not tell, or None.
+        cost: predicted USD of the attempt, of a plan's; None where not known.
     """
 
     expert: str
     error: str | None
     seconds: float
+    accepted: bool | None = None
+    value: float | None = None
+    reason: str | None = None
+    cost: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON types."""
-        return {"expert": self.expert, "error": self.error, "seconds": self.seconds}
+        """Return JSON types; what a check found only where one looked."""
+        row: dict[str, Any] = {
+            "expert": self.expert,
+            "error": self.error,
+            "seconds": self.seconds,
+        }
+        if self.cost is not None:
+            row["cost"] = self.cost
+        if self.accepted is not None:
+            row |= {"accepted": self.accepted, "value": self.value}
+        return row if self.reason is None else row | {"reason": self.reason}
+
+
+def checked(attempt: Attempt, verdict: Verdict) -> Attempt:
+    """Return an attempt with what a check said of its answer."""
+    return replace(attempt, accepted=verdict.accepted, value=verdict.value, reason=verdict.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +87,17 @@ class Outcome(Generic[T]):
     Attributes:
         value: what the expert's call returned.
         answered_by: name of the expert that answered.
-        tried: every call, in order; the last is the one that answered.
+        tried: every call, in order. The last is the one that answered, unless no answer was
+            accepted.
         seconds: of the whole dispatch.
+        accepted: whether the check accepted the answer; None where nothing was checked.
     """
 
     value: T
     answered_by: str
     tried: tuple[Attempt, ...]
     seconds: float
+    accepted: bool | None = None
 
 
 class Dispatch(Protocol):
@@ -85,6 +111,10 @@ class Dispatch(Protocol):
     def tried(self) -> tuple[Attempt, ...]:
         """Every call, in order."""
 
+    @property
+    def accepted(self) -> bool | None:
+        """Whether the check accepted the answer; None where nothing was checked."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DispatchedDecision(Decision):
@@ -93,30 +123,50 @@ class DispatchedDecision(Decision):
     Attributes:
         tried: every call, in order.
         answered_by: the expert that answered; `expert` stays the decision's own choice.
+        accepted: whether the check accepted the answer; None where nothing was checked.
     """
 
     tried: tuple[Attempt, ...]
     answered_by: str | None
+    accepted: bool | None = None
 
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
         """Return JSON types: the decision's keys, `tried` and `answered_by`."""
         # dataclass(slots=True) builds the class anew, which a bare super() does not survive.
-        return Decision.to_dict(self, top) | {
+        row = Decision.to_dict(self, top) | {
             "tried": [attempt.to_dict() for attempt in self.tried],
             "answered_by": self.answered_by,
         }
+        return row if self.accepted is None else row | {"accepted": self.accepted}
 
     def explain(self) -> str:
         """Return the decision for a person, with the calls that failed."""
-        failed = [f"Tried: {a.expert} failed with {a.error}" for a in self.tried if a.error]
-        answered = [f"Answered by {self.answered_by}"] if failed and self.answered_by else []
-        return "\n".join([Decision.explain(self), *failed, *answered])
+        lines = [line for attempt in self.tried if (line := _explained(attempt))]
+        if lines and self.answered_by:
+            unaccepted = " (no answer was accepted)" if self.accepted is False else ""
+            lines.append(f"Answered by {self.answered_by}{unaccepted}")
+        return "\n".join([Decision.explain(self), *lines])
 
 
 def record(decision: Decision, dispatched: Dispatch) -> DispatchedDecision:
     """Join a decision and what came of it."""
-    known = {field.name: getattr(decision, field.name) for field in fields(Decision)}
-    return DispatchedDecision(**known, tried=dispatched.tried, answered_by=dispatched.answered_by)
+    parts = {field.name: getattr(decision, field.name) for field in fields(Decision)}
+    return DispatchedDecision(
+        **parts,
+        tried=dispatched.tried,
+        answered_by=dispatched.answered_by,
+        accepted=dispatched.accepted,
+    )
+
+
+def _explained(attempt: Attempt) -> str | None:
+    """Return the line of an attempt that did not answer, None for one that did."""
+    if attempt.error:
+        return f"Tried: {attempt.expert} failed with {attempt.error}"
+    if attempt.accepted is False:
+        value = "" if attempt.value is None else f", value {attempt.value:.3g}"
+        return f"Tried: {attempt.expert}'s answer was rejected{value}"
+    return None
 
 
 def nothing(name: str) -> ExpertError:

@@ -12,11 +12,13 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
+from contextlib import aclosing
 from functools import partial
 from time import perf_counter
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from tryage.decision import Decision
+from tryage.dispatch.checking import Checker
 from tryage.dispatch.failover import Failover
 from tryage.dispatch.health import Health
 from tryage.dispatch.options import DEFAULT_OPTIONS, DispatchOptions
@@ -34,11 +36,13 @@ def dispatch_stream(
     options: DispatchOptions = DEFAULT_OPTIONS,
     *,
     health: Health | None = None,
+    checker: Checker[list[T]] | None = None,
 ) -> Stream[T]:
     """Stream from the best eligible expert whose first chunk arrives.
 
     An expert that ends without a chunk has failed too. The first expert is called when the first
-    chunk is asked for.
+    chunk is asked for. With a check no chunk goes out before the whole answer is accepted, unless
+    the options say `stream_unchecked`.
 
     Args:
         decision: its `order` says whom to call.
@@ -46,8 +50,9 @@ def dispatch_stream(
         options: attempts, errors and time-outs. With a time-out the expert's iterator runs in a
             thread of its own, as `dispatch` explains.
         health: told how every call went; experts whose circuit is open in it are passed over.
+        checker: checks the chunks of an answer; by default `options.check` on the list of them.
     """
-    return Stream(Failover(decision, options, health), call)
+    return Stream(Failover(decision, options, health, checker), call)
 
 
 def adispatch_stream(
@@ -56,16 +61,27 @@ def adispatch_stream(
     options: DispatchOptions = DEFAULT_OPTIONS,
     *,
     health: Health | None = None,
+    checker: Checker[list[T]] | None = None,
 ) -> AsyncStream[T]:
     """Do what `dispatch_stream` does, with asynchronous iterators or coroutines that return one."""
-    return AsyncStream(Failover(decision, options, health), call)
+    return AsyncStream(Failover(decision, options, health, checker), call)
 
 
 class _Dispatched:
     """What both kinds of stream tell about their calls."""
 
-    def __init__(self, failover: Failover) -> None:
+    def __init__(self, failover: Failover[Any]) -> None:
         self._failover = failover
+
+    @property
+    def accepted(self) -> bool | None:
+        """Whether the check accepted the answer; None where nothing was checked, or not yet."""
+        return self._failover.accepted
+
+    @property
+    def is_checked_late(self) -> bool:
+        """Whether a check looks at the answer only when all of it is out."""
+        return self._failover.checker is not None and not self._failover.holds_streams
 
     @property
     def answered_by(self) -> str | None:
@@ -81,7 +97,7 @@ class _Dispatched:
 class Stream(_Dispatched, Generic[T]):
     """Chunks of one expert, an iterator; `close` ends the expert's own iterator."""
 
-    def __init__(self, failover: Failover, call: Callable[[str], Iterable[T]]) -> None:
+    def __init__(self, failover: Failover[list[T]], call: Callable[[str], Iterable[T]]) -> None:
         super().__init__(failover)
         self._chunks = _generate(failover, call)
 
@@ -96,7 +112,9 @@ class Stream(_Dispatched, Generic[T]):
         self._chunks.close()
 
 
-def _generate(failover: Failover, call: Callable[[str], Iterable[T]]) -> Generator[T, None, None]:
+def _generate(
+    failover: Failover[list[T]], call: Callable[[str], Iterable[T]]
+) -> Generator[T, None, None]:
     """Yield the chunks; no method, so that a stream nobody holds ends at once."""
     for name in failover:
         started = perf_counter()
@@ -105,35 +123,59 @@ def _generate(failover: Failover, call: Callable[[str], Iterable[T]]) -> Generat
             first = source.next()
             if first is END:
                 raise _no_chunk(name)
+            held = _all(first, source) if failover.holds_streams else None
         except BaseException as error:
             source.close()
             if not failover.goes_on(name, started, error):
                 raise
             continue
-        failover.answered(name, started)
-        report = _StreamReport(failover, name, started)
-        try:
-            chunk = first
-            while chunk is not END:
-                paused = perf_counter()
-                yield chunk
-                report.skip(perf_counter() - paused)
-                chunk = source.next()
-            report.done()
-        except BaseException as error:
-            report.ended(error)
-            raise
-        finally:
+        if held is not None:
             source.close()
+            if failover.judged(name, started, held, failover.verdict(name, held)) is None:
+                continue
+            yield from held
+            return
+        yield from _relay(failover, name, started, first, source)
         return
-    raise failover.error() from failover.last_error
+    yield from failover.unaccepted().value
+
+
+def _relay(
+    failover: Failover[list[T]], name: str, started: float, first: T, source: _Source[T]
+) -> Generator[T, None, None]:
+    """Yield the chunks as they come; a check looks at them when they are out."""
+    failover.answered(name, started)
+    report = _StreamReport(failover, name, started)
+    sent: list[T] = []
+    try:
+        chunk = first
+        while chunk is not END:
+            report.keep(sent, chunk)
+            paused = perf_counter()
+            yield chunk
+            report.skip(perf_counter() - paused)
+            chunk = source.next()
+        report.done()
+    except BaseException as error:
+        report.ended(error)
+        raise
+    finally:
+        source.close()
+    failover.judged_late(failover.verdict(name, sent))
+
+
+def _all(first: T, source: _Source[T]) -> list[T]:
+    chunks = [first]
+    while (chunk := source.next()) is not END:
+        chunks.append(chunk)
+    return chunks
 
 
 class _Source(Generic[T]):
     """The chunks of one expert, from a thread of its own where there is a time-out."""
 
     def __init__(
-        self, failover: Failover, name: str, open_chunks: Callable[[], Iterator[T]]
+        self, failover: Failover[list[T]], name: str, open_chunks: Callable[[], Iterator[T]]
     ) -> None:
         self._failover = failover
         self._open = open_chunks
@@ -160,10 +202,15 @@ def _opened(call: Callable[[str], Iterable[T] | None], name: str) -> Iterator[T]
 class _StreamReport:
     """Reports to the failover how a stream went after its first chunk."""
 
-    def __init__(self, failover: Failover, name: str, started: float) -> None:
+    def __init__(self, failover: Failover[list[T]], name: str, started: float) -> None:
         self._failover = failover
         self._name = name
         self._started = started
+
+    def keep(self, sent: list[Any], chunk: Any) -> None:
+        """Keep a chunk for a check that looks at the answer when it is out."""
+        if self._failover.checker is not None:
+            sent.append(chunk)
 
     def skip(self, seconds: float) -> None:
         """Leave out what the reader took."""
@@ -186,7 +233,7 @@ class _StreamReport:
 class AsyncStream(_Dispatched, Generic[T]):
     """Chunks of one expert, an asynchronous iterator; `aclose` ends the expert's own."""
 
-    def __init__(self, failover: Failover, call: Opening[T]) -> None:
+    def __init__(self, failover: Failover[list[T]], call: Opening[T]) -> None:
         super().__init__(failover)
         self._chunks = _agenerate(failover, call)
 
@@ -201,7 +248,44 @@ class AsyncStream(_Dispatched, Generic[T]):
         await self._chunks.aclose()
 
 
-async def _agenerate(failover: Failover, call: Opening[T]) -> AsyncGenerator[T, None]:
+def marked(chunks: Iterator[T], *, late: bool) -> Iterator[tuple[T, bool]]:
+    """Yield every chunk, and whether the record of the dispatch belongs to it.
+
+    Args:
+        chunks: of a stream.
+        late: whether that is the last chunk in place of the first, see `Stream.is_checked_late`.
+    """
+    if not late:
+        is_first = True
+        for chunk in chunks:
+            yield chunk, is_first
+            is_first = False
+        return
+    held = next(chunks, END)
+    for chunk in chunks:
+        yield held, False
+        held = chunk
+    if held is not END:
+        yield held, True
+
+
+async def amarked(chunks: AsyncIterator[T], *, late: bool) -> AsyncIterator[tuple[T, bool]]:
+    """Do what `marked` does."""
+    if not late:
+        is_first = True
+        async for chunk in chunks:
+            yield chunk, is_first
+            is_first = False
+        return
+    held = await anext(chunks, END)
+    async for chunk in chunks:
+        yield held, False
+        held = chunk
+    if held is not END:
+        yield held, True
+
+
+async def _agenerate(failover: Failover[list[T]], call: Opening[T]) -> AsyncGenerator[T, None]:
     """Do what `_generate` does."""
     for name in failover:
         started = perf_counter()
@@ -211,28 +295,65 @@ async def _agenerate(failover: Failover, call: Opening[T]) -> AsyncGenerator[T, 
             first = await within(name, failover.remaining_timeout(), anext(chunks, END))
             if first is END:
                 raise _no_chunk(name)
+            held = await _aall(failover, name, first, chunks) if failover.holds_streams else None
         except BaseException as error:
             await aclose(chunks)
             if not failover.goes_on(name, started, error):
                 raise
             continue
-        failover.answered(name, started)
-        report = _StreamReport(failover, name, started)
-        try:
-            chunk = first
-            while chunk is not END:
-                paused = perf_counter()
-                yield chunk
-                report.skip(perf_counter() - paused)
-                chunk = await within(name, failover.remaining_timeout(), anext(chunks, END))
-            report.done()
-        except BaseException as error:
-            report.ended(error)
-            raise
-        finally:
+        if held is not None:
             await aclose(chunks)
+            verdict = await failover.averdict(name, held)
+            if failover.judged(name, started, held, verdict) is None:
+                continue
+            for chunk in held:
+                yield chunk
+            return
+        async with aclosing(_arelay(failover, name, started, first, chunks)) as relayed:
+            async for chunk in relayed:
+                yield chunk
         return
-    raise failover.error() from failover.last_error
+    for chunk in failover.unaccepted().value:
+        yield chunk
+
+
+async def _arelay(
+    failover: Failover[list[T]],
+    name: str,
+    started: float,
+    first: T,
+    chunks: AsyncIterator[T],
+) -> AsyncGenerator[T, None]:
+    """Do what `_relay` does."""
+    failover.answered(name, started)
+    report = _StreamReport(failover, name, started)
+    sent: list[T] = []
+    try:
+        chunk = first
+        while chunk is not END:
+            report.keep(sent, chunk)
+            paused = perf_counter()
+            yield chunk
+            report.skip(perf_counter() - paused)
+            chunk = await within(name, failover.remaining_timeout(), anext(chunks, END))
+        report.done()
+    except BaseException as error:
+        report.ended(error)
+        raise
+    finally:
+        await aclose(chunks)
+    failover.judged_late(await failover.averdict(name, sent))
+
+
+async def _aall(
+    failover: Failover[list[T]], name: str, first: T, chunks: AsyncIterator[T]
+) -> list[T]:
+    gathered = [first]
+    while True:
+        chunk = await within(name, failover.remaining_timeout(), anext(chunks, END))
+        if chunk is END:
+            return gathered
+        gathered.append(chunk)
 
 
 async def _aopened(call: Opening[T], name: str) -> AsyncIterator[T]:

@@ -1,4 +1,4 @@
-"""Tasks that read a text and say something about it: classification and feature extraction."""
+"""Text analysis: classification and feature extraction with a local model."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from tryage.runtime.windows import frame, windows
 
 
 class AnalysisPipeline(Pipeline):
-    """Reads a prompt and answers with what the task finds in it (`Answer.result`)."""
+    """Analyses a prompt; the result is in `Answer.result`."""
 
     def run(self, prompt: str, **options: Any) -> Answer:
-        """Answer one prompt; options as the class's description says.
+        """Analyse one prompt; options as in the class's description.
 
         Raises:
             PromptError: the prompt is empty.
             ExpertError: the model failed.
         """
-        return self._read(prompt, options, CallCancellation())
+        return self._analyse(prompt, options, CallCancellation())
 
     async def arun(self, prompt: str, **options: Any) -> Answer:
-        """Answer one prompt in a thread; the event loop stays free."""
+        """Analyse one prompt in a thread; the event loop is not blocked."""
         self._check(options)
-        return await run_in_thread(functools.partial(self._read, prompt, options))
+        return await run_in_thread(functools.partial(self._analyse, prompt, options))
 
-    def _read(self, prompt: str, options: dict[str, Any], cancel: CallCancellation) -> Answer:
+    def _analyse(self, prompt: str, options: dict[str, Any], cancel: CallCancellation) -> Answer:
         started = time.perf_counter()
         check_prompt(prompt)
         self._check(options)
         try:
             with self.turn(cancel):
                 ids = self.encode(prompt, special=True)
-                result, text = self._find(prompt, **options)
+                result, text = self._result(prompt, **options)
         except PromptError:
             raise
         except MODEL_FAULTS as error:
@@ -50,7 +50,7 @@ class AnalysisPipeline(Pipeline):
             prompt_tokens=len(ids),
             completion_tokens=0,
             seconds=time.perf_counter() - started,
-            truncated=self._cuts() and len(ids) > self.context,
+            truncated=self._truncates() and len(ids) > self.context,
             result=result,
         )
 
@@ -58,15 +58,15 @@ class AnalysisPipeline(Pipeline):
         if options:
             raise TypeError(f"{self.task} takes no option {next(iter(options))!r}")
 
-    def _cuts(self) -> bool:
-        """Whether a text longer than the context loses its end."""
+    def _truncates(self) -> bool:
+        """Whether a text longer than the context is cut."""
         return False
 
-    def _find(self, prompt: str, **options: Any) -> tuple[Any, str]:
+    def _result(self, prompt: str, **options: Any) -> tuple[Any, str]:
         raise NotImplementedError
 
     def _pipe(self, **options: Any) -> Any:
-        """Return Transformers' own pipeline of this task over the loaded model."""
+        """Return Transformers' pipeline for this task with the loaded model."""
         import transformers
 
         return transformers.pipeline(
@@ -79,33 +79,33 @@ class AnalysisPipeline(Pipeline):
 
 
 class TextClassificationPipeline(AnalysisPipeline):
-    """Says which label a text has; the text of the answer is the likeliest label.
+    """Assigns a label to a text; the answer's text is the most probable one.
 
     A text longer than the model's context loses its end, and the answer says so.
     """
 
     task: ClassVar[str] = "text-classification"
 
-    def _cuts(self) -> bool:
+    def _truncates(self) -> bool:
         return True
 
-    def _find(self, prompt: str, **options: Any) -> tuple[Any, str]:
-        found = self._pipe()(prompt, top_k=None, truncation=True, max_length=self.context)
-        result = _ranked([row["label"] for row in found], [row["score"] for row in found])
+    def _result(self, prompt: str, **options: Any) -> tuple[Any, str]:
+        rows = self._pipe()(prompt, top_k=None, truncation=True, max_length=self.context)
+        result = _ranked([row["label"] for row in rows], [row["score"] for row in rows])
         return result, str(result[0]["label"])
 
 
 class ZeroShotClassificationPipeline(AnalysisPipeline):
-    """Says which of the labels given with the call fits a text, with a model of entailment.
+    """Assigns one of the labels given with the call to a text, by an entailment model.
 
-    Options of a call: `labels`, the candidates (needed); `hypothesis` (``"This example is {}."``),
-    the sentence that each label is put into; `multi_label` (False), whether several may fit, so
-    that the scores do not add up to 1.
+    Options of a call: `labels`, the candidates (required); `hypothesis` (``"This example is
+    {}."``), the sentence that each label is inserted into; `multi_label` (False), whether several
+    may apply, so that the scores do not add up to 1.
     """
 
     task: ClassVar[str] = "zero-shot-classification"
 
-    def _cuts(self) -> bool:
+    def _truncates(self) -> bool:
         return True
 
     def _check(self, options: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ class ZeroShotClassificationPipeline(AnalysisPipeline):
         if "{}" not in options.get("hypothesis", "{}"):
             raise PromptError("hypothesis must hold {} where the label stands")
 
-    def _find(
+    def _result(
         self,
         prompt: str,
         *,
@@ -127,27 +127,27 @@ class ZeroShotClassificationPipeline(AnalysisPipeline):
         multi_label: bool = False,
         **options: Any,
     ) -> tuple[Any, str]:
-        found = self._pipe()(
+        output = self._pipe()(
             prompt, list(labels), hypothesis_template=hypothesis, multi_label=multi_label
         )
-        result = _ranked(found["labels"], found["scores"])
+        result = _ranked(output["labels"], output["scores"])
         return result, str(result[0]["label"])
 
 
 class TokenClassificationPipeline(AnalysisPipeline):
-    """Marks spans of a text, such as names; neighbouring tokens of one label are joined.
+    """Labels spans of a text, such as names; adjacent tokens with one label are merged.
 
-    The text of the answer has one line per span, ``LABEL: words``. A text longer than the model's
+    The answer's text has one line per span, ``LABEL: words``. A text longer than the model's
     context is read in overlapping windows.
     """
 
     task: ClassVar[str] = "token-classification"
 
-    def _find(self, prompt: str, **options: Any) -> tuple[Any, str]:
-        reads: dict[str, Any] = {"aggregation_strategy": "simple"}
+    def _result(self, prompt: str, **options: Any) -> tuple[Any, str]:
+        settings: dict[str, Any] = {"aggregation_strategy": "simple"}
         if self.tokenizer.is_fast:
-            reads["stride"] = max(1, self.context // 8)
-        found = self._pipe(**reads)(prompt)
+            settings["stride"] = max(1, self.context // 8)
+        spans = self._pipe(**settings)(prompt)
         result = [
             {
                 "label": span["entity_group"],
@@ -156,21 +156,21 @@ class TokenClassificationPipeline(AnalysisPipeline):
                 "end": int(span["end"]),
                 "text": prompt[span["start"] : span["end"]],
             }
-            for span in found
+            for span in spans
         ]
         return result, "\n".join(f"{span['label']}: {span['text']}" for span in result)
 
 
 class FeatureExtractionPipeline(AnalysisPipeline):
-    """Turns a text into a vector: the mean of the last layer over the text's tokens.
+    """Embeds a text: the mean of the last layer over the text's tokens.
 
-    A text longer than the model's context is read in consecutive windows. The text of the answer
-    is the vector as JSON.
+    A text longer than the model's context is read in consecutive windows. The answer's text is the
+    vector as JSON.
     """
 
     task: ClassVar[str] = "feature-extraction"
 
-    def _find(self, prompt: str, **options: Any) -> tuple[Any, str]:
+    def _result(self, prompt: str, **options: Any) -> tuple[Any, str]:
         import torch
 
         prefix, suffix = frame(self.tokenizer)

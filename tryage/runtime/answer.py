@@ -1,4 +1,4 @@
-"""What a pipeline hands back."""
+"""The answer of an expert."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ class Answer:
     """The answer of one expert to one prompt.
 
     Attributes:
-        text: the answer alone, without the prompt; for fill-mask the prompt with its marks filled.
+        text: the answer without the prompt; for fill-mask the prompt with its marks filled.
         prompt_tokens: tokens read.
         completion_tokens: tokens written.
-        seconds: wall time of the call, the wait for the pipeline included.
-        truncated: whether the beginning of the prompt was left out because the model's context
-            could not hold it; the end of the prompt was kept.
-        finish_reason: ``"stop"`` if the model ended or a stop string came, ``"length"`` if it
-            ran out of tokens, ``"cancelled"`` if the caller gave up.
-        result: what the task gives beside text, in JSON types. Classification: a list of
-            ``{"label", "score"}``, the likeliest first. Token classification: a list of ``{"label",
-            "score", "start", "end", "text"}``, in the order of the prompt, positions in characters.
-            Feature extraction: the vector as a list of floats. None for text generation and
-            fill-mask.
-        counted: whether the token counts are known; an endpoint may not tell them, they are 0 then.
+        seconds: wall time of the call, including the wait for the pipeline.
+        truncated: whether the prompt was cut to the model's context: a causal model keeps its end,
+            any other its beginning.
+        finish_reason: ``"stop"`` at the model's end token or a stop string, ``"length"`` at the
+            limit of tokens, ``"cancelled"`` if the caller gave up.
+        result: the structured result of the task, in JSON types; None for text generation and
+            fill-mask. Classification: a list of ``{"label", "score"}``, the most probable first.
+            Token classification: a list of ``{"label", "score", "start", "end", "text"}``, in the
+            order of the prompt, positions in characters. Feature extraction: the vector as a list
+            of floats.
+        counted: whether the token counts are known; if an endpoint omits them, they are 0.
     """
 
     text: str

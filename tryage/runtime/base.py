@@ -1,4 +1,4 @@
-"""What every local pipeline of the runtime shares: the model, its lock, its place in memory."""
+"""Base of all local pipelines: the model, its lock, its place in memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tryage.experts import Expert
 from tryage.runtime.models import Parts, context_length
 
 MODEL_FAULTS = (IndexError, MemoryError, OSError, RuntimeError, ValueError)
-"""What a model call raises where the model, its input or the memory is at fault.
+"""What a model call raises if the model, its input or the memory is at fault.
 
-Running out of a GPU's memory is a RuntimeError. A TypeError or an AttributeError is a fault of
-the code around the model, and is not among them.
+A GPU out of memory raises RuntimeError. TypeError and AttributeError are left out: they are bugs
+of the calling code.
 """
 
 
@@ -25,7 +25,7 @@ class Cancelled(Exception):
 
 
 class Cancellation(Protocol):
-    """Says whether anybody still waits, as `threading.Event` does."""
+    """Tells whether the caller has given up; `threading.Event` fits."""
 
     def is_set(self) -> bool:
         """Whether the caller has given up."""
@@ -33,10 +33,10 @@ class Cancellation(Protocol):
 
 
 class ModelMemory(Protocol):
-    """Keeps models in memory; `tryage.runtime.memory.Memory` is the one there is."""
+    """Keeps models in memory; `tryage.runtime.memory.Memory` implements it."""
 
     def ensure_loaded(self, pipeline: Pipeline, cancel: Cancellation | None = None) -> None:
-        """Load a pipeline's model unless it is loaded."""
+        """Load a pipeline's model if it is not loaded."""
 
     def holding(
         self, pipeline: Pipeline, cancel: Cancellation | None
@@ -46,15 +46,15 @@ class ModelMemory(Protocol):
 
 
 class Pipeline:
-    """One expert. One batch at a time uses its model; others wait their turn.
+    """A local expert. One batch at a time uses its model.
 
-    The model comes into memory at the first use, and again after it was unloaded.
+    The model is loaded on first use, and again after it was unloaded.
 
     Attributes:
         expert: the expert's record in the library.
-        context: tokens that the model takes at most, special tokens included.
-        unknown_token: the token for what its tokenizer cannot express, if it has one.
-        estimate: returns the bytes that the model will take.
+        context: longest input in tokens, including special tokens.
+        unknown_token: id of the tokenizer's unknown token, if it has one.
+        estimate: returns the bytes that the loaded model takes.
     """
 
     task: ClassVar[str]
@@ -109,19 +109,19 @@ class Pipeline:
             raise
 
     def drop_model(self) -> None:
-        """Forget the model. Only the pipeline's `ModelMemory` calls this."""
+        """Unload the model. Only the pipeline's `ModelMemory` calls this."""
         self._parts = None
 
     def prepare(self) -> None:
-        """Read off the loaded model what calls need."""
+        """Store what calls need from the loaded model."""
         self.context = context_length(self.expert, self.model, self.tokenizer)
-        # Kept, since a tokenizer looks its special tokens up anew each time.
+        # Stored, since a tokenizer looks up its special tokens at each access.
         self.unknown_token = self.tokenizer.unk_token_id
 
     def twin(self) -> Self:
-        """Return a pipeline for another thread: modules and tokenizer of its own, shared weights.
+        """Return a pipeline for another thread: own modules and tokenizer, shared weights.
 
-        Both read at the same time. The twin keeps the weights in memory as long as it lives.
+        Both can run at once. The twin keeps the weights in memory as long as it exists.
         """
         parts = self._ready()
         weights = {id(tensor): tensor for tensor in parts.model.parameters()}
@@ -133,10 +133,10 @@ class Pipeline:
 
     @contextlib.contextmanager
     def turn(self, cancel: Cancellation | None = None) -> Iterator[None]:
-        """Hold the model in memory and alone, without gradients.
+        """Give the block exclusive use of the loaded model, without gradients.
 
         Raises:
-            Cancelled: `cancel` was set while others held the model.
+            Cancelled: `cancel` was set while others used the model.
         """
         import torch
 
@@ -151,7 +151,7 @@ class Pipeline:
                 self._lock.release()
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
-        """Return the token ids of a text of any length, without a note about long ones.
+        """Return the token ids of a text of any length, without the warning about long ones.
 
         Raises:
             ExpertError: the tokenizer failed.
@@ -159,7 +159,7 @@ class Pipeline:
         return list(self.tokenize(text, add_special_tokens=special)["input_ids"])
 
     def tokenize(self, text: str | list[str], **options: Any) -> Any:
-        """Call the tokenizer on a text of any length, or several, without a note about long ones.
+        """Call the tokenizer on texts of any length, without the warning about long ones.
 
         Raises:
             ExpertError: the tokenizer failed.
@@ -170,7 +170,7 @@ class Pipeline:
             raise self.failure(error) from error
 
     def failure(self, error: BaseException) -> ExpertError:
-        """Name the expert in an error that its model raised; raise the result `from` it."""
+        """Return an error that names the expert; raise it `from` what the model raised."""
         if isinstance(error, ExpertError):
             return error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
@@ -181,20 +181,20 @@ class _AlwaysLoaded:
     """The memory of a twin, whose model stays loaded."""
 
     def ensure_loaded(self, pipeline: Pipeline, cancel: Cancellation | None = None) -> None:
-        """Leave the model where it is."""
+        """Do nothing: the model is loaded."""
 
     def holding(
         self, pipeline: Pipeline, cancel: Cancellation | None
     ) -> contextlib.AbstractContextManager[None]:
-        """Keep nothing: the model stays by itself."""
+        """Do nothing: the model stays loaded."""
         return contextlib.nullcontext()
 
 
 def check_prompt(prompt: object) -> str:
-    """Return the prompt if it is a text that says something.
+    """Return the prompt after checking that it is text and not blank.
 
     Raises:
-        PromptError: it is not text, or empty.
+        PromptError: it is not text, or blank.
     """
     if not isinstance(prompt, str):
         raise PromptError(f"a prompt must be text, not {type(prompt).__name__}")

@@ -1,4 +1,4 @@
-"""Dynamic batching: calls that arrive together go through a model together."""
+"""Dynamic batching of concurrent calls."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tryage.runtime.answer import Answer
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How concurrent calls of one model are put together.
+    """How concurrent calls of one model are batched.
 
     Attributes:
         window: seconds that the first call of a batch waits for others, 0 or more. Calls that
-            arrive while a batch runs wait for its end, and need no window.
-        size: calls in a batch at most; 1 runs them one after another.
-        tokens: tokens of a batch at most, padding and the tokens to be written included; what
-            bounds the memory that a batch takes. A call that is larger runs alone.
+            arrive while a batch runs wait for its end anyway, which counts towards their window.
+        size: most calls in a batch; 1 disables batching.
+        tokens: most tokens in a batch, including padding and new tokens; bounds the memory that a
+            batch takes. A larger call runs alone.
     """
 
     window: float = 0.005
@@ -38,33 +38,33 @@ class Batching:
 
 
 class CallCancellation:
-    """Whether a caller has given up: by itself, or because its dispatch waits no longer."""
+    """Whether a caller has given up: cancelled by itself, or abandoned by its dispatch."""
 
     def __init__(self) -> None:
         scope = current_scope()
-        self._own = threading.Event()
+        self._event = threading.Event()
         self._dispatch = None if scope is None else scope.given_up
 
     def set(self) -> None:
-        """Give up."""
-        self._own.set()
+        """Cancel the call."""
+        self._event.set()
 
     def is_set(self) -> bool:
-        """Whether anybody gave up."""
-        return self._own.is_set() or (self._dispatch is not None and self._dispatch.is_set())
+        """Whether the call is cancelled."""
+        return self._event.is_set() or (self._dispatch is not None and self._dispatch.is_set())
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One call that waits for its answer.
+    """A call in the queue of a model.
 
     Attributes:
-        prompt: what the model is asked.
-        options: how it answers.
-        emit: takes the pieces of the answer; None where nobody reads along.
-        cancel: set once nobody waits.
-        future: the answer, or why there is none.
-        since: when the call came, on the clock of `time.perf_counter`.
+        prompt: input of the model.
+        options: of the answer.
+        emit: called with each piece of the answer; None if it is not streamed.
+        cancel: set when the caller gives up.
+        future: receives the answer or the error.
+        since: time of arrival on the clock of `time.perf_counter`.
     """
 
     prompt: Any
@@ -75,7 +75,7 @@ class Request:
     since: float = field(default_factory=time.perf_counter)
 
     def answer(self, answer: Answer) -> None:
-        """Settle the call, unless it is settled."""
+        """Settle the call with its answer, unless it is settled."""
         if not self.future.done():
             self.future.set_result(answer)
 
@@ -84,32 +84,32 @@ class Request:
         if not self.future.done():
             self.future.set_exception(error)
 
-    def give_up(self) -> None:
-        """Settle a call that was cancelled before its turn came."""
+    def cancelled(self) -> None:
+        """Settle a call that was cancelled before it ran."""
         seconds = time.perf_counter() - self.since
         self.answer(Answer("", 0, 0, seconds, finish_reason="cancelled"))
 
 
 class BatchCancellation:
-    """Cancels a batch that waits for its model once nobody waits for any of its calls."""
+    """Cancels a waiting batch once all its calls are cancelled."""
 
     def __init__(self, requests: Sequence[Request]) -> None:
         self._requests = requests
 
     def is_set(self) -> bool:
-        """Settle the calls that were cancelled; True if none is left."""
+        """Settle the cancelled calls; True if no other call is left."""
         for request in self._requests:
             if request.cancel.is_set():
-                request.give_up()
+                request.cancelled()
         return all(request.future.done() for request in self._requests)
 
 
 class Batcher:
-    """Gathers calls and runs them in one thread, which is there only while there is work.
+    """Collects calls into batches and runs these in one thread, which ends when idle.
 
     Args:
         name: of the thread.
-        run: answers a batch; must settle every call of it.
+        run: answers a batch; must settle each of its calls.
         batching: window and size.
     """
 
@@ -124,7 +124,7 @@ class Batcher:
         self._thread: threading.Thread | None = None
 
     def submit(self, request: Request) -> Request:
-        """Queue a call; its future is settled later."""
+        """Queue a call and return it; its future is settled later."""
         with self._changed:
             self._waiting.append(request)
             if self._thread is None:
@@ -158,7 +158,7 @@ class Batcher:
                 while self._waiting and len(batch) < self._batching.size:
                     request = self._waiting.popleft()
                     if request.cancel.is_set():
-                        request.give_up()
+                        request.cancelled()
                     else:
                         batch.append(request)
                 if batch:

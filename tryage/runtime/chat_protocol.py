@@ -1,4 +1,4 @@
-"""OpenAI's chat protocol: what is sent, and how an answer is read, whole or as a stream."""
+"""OpenAI's chat protocol: the request's body, and the reply, whole or as a stream."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tryage.runtime.answer import Answer
 from tryage.runtime.base import check_prompt
 from tryage.runtime.inputs import Options, Prompt, check_messages
 
-_LONGEST = 16 * 2**20
-"""Characters of an answer at most; a server that sends more without end must not fill memory."""
+_MAX_REPLY = 16 * 2**20
+"""Characters of a reply at most, so that a server cannot fill memory."""
 
 
 class ReplyError(Exception):
-    """What a server sent is not an answer."""
+    """The server's reply is not an answer."""
 
 
 def request_body(model: str, prompt: Prompt, options: Options, *, stream: bool) -> dict[str, Any]:
-    """Return what is sent to ``/chat/completions``.
+    """Return the body of a request to ``/chat/completions``.
 
     Raises:
         PromptError: the prompt is empty.
@@ -48,23 +48,23 @@ def request_body(model: str, prompt: Prompt, options: Options, *, stream: bool) 
 
 
 def error_text(body: str) -> str:
-    """Return the message in the body of an error, or nothing where it is not JSON."""
+    """Return the first line of the message in an error's JSON body; empty if there is none."""
     try:
-        told = json.loads(body)
+        data = json.loads(body)
     except ValueError:
         return ""
-    error = told.get("error", told) if isinstance(told, dict) else None
+    error = data.get("error", data) if isinstance(data, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
     return message.strip().partition("\n")[0] if isinstance(message, str) else ""
 
 
 class Reply:
-    """Reads an answer as it arrives: one JSON object, or a stream of server-sent events.
+    """Parses a reply as it arrives: one JSON object, or a stream of server-sent events.
 
     Attributes:
-        whole: whether it comes as one object.
+        whole: whether the reply is one object.
         text: the answer so far.
-        done: whether it is whole.
+        done: whether the answer is complete.
     """
 
     def __init__(self, *, whole: bool) -> None:
@@ -74,40 +74,40 @@ class Reply:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the answer was asked for the last time."""
-        return time.perf_counter() - self._tried
+        """Seconds since the last attempt began."""
+        return time.perf_counter() - self._attempt_began
 
     def clear(self) -> None:
-        """Forget what was read, for another try."""
-        self._tried = time.perf_counter()
+        """Discard what was read, before another attempt."""
+        self._attempt_began = time.perf_counter()
         self.text = ""
         self.done = False
-        self._held: list[str] = []
+        self._buffer: list[str] = []
         self._size = 0
         self._finish: str | None = None
         self._usage: Mapping[str, Any] = {}
 
     def read(self, chunk: str) -> Iterator[str]:
-        """Take what arrived; gives the pieces of the answer that it ends, often none.
+        """Parse a chunk; yields the pieces of the answer that it completes, often none.
 
         Raises:
-            ReplyError: it makes no sense, or there is too much of it.
+            ReplyError: it breaks the protocol, or the reply is too long.
         """
         self._size += len(chunk)
-        if self._size > _LONGEST:
-            raise ReplyError(f"it sent more than {_LONGEST} characters")
-        self._held.append(chunk)
+        if self._size > _MAX_REPLY:
+            raise ReplyError(f"it sent more than {_MAX_REPLY} characters")
+        self._buffer.append(chunk)
         if self.whole or "\n" not in chunk:
             return
-        # Not `splitlines`: other characters that end lines may stand within an answer.
-        *lines, rest = "".join(self._held).split("\n")
-        self._held = [rest]
+        # Not `splitlines`, which also splits at characters that may occur in an answer.
+        *lines, rest = "".join(self._buffer).split("\n")
+        self._buffer = [rest]
         for line in lines:
             if piece := self._event(line):
                 yield piece
 
     def _event(self, line: str) -> str:
-        """Take a line of a stream; returns the piece of the answer that it holds."""
+        """Parse a line of a stream; returns its piece of the answer."""
         if not line.startswith("data:"):
             return ""
         data = line[5:].strip()
@@ -118,7 +118,7 @@ class Reply:
         if "error" in event:
             raise ReplyError(error_text(data) or "it sent an error instead of an answer")
         self._usage = _mapping(event.get("usage")) or self._usage
-        choice = _first(event, needed=False)
+        choice = _first_choice(event, required=False)
         piece = _mapping(choice.get("delta")).get("content") or ""
         if not isinstance(piece, str):
             raise ReplyError("it sent a piece that is not text")
@@ -127,19 +127,19 @@ class Reply:
         return piece
 
     def end(self) -> None:
-        """Take the end of what arrives.
+        """Mark the end of the reply.
 
         Raises:
-            ReplyError: the answer is not whole.
+            ReplyError: the answer is incomplete.
         """
         if not self.whole:
-            # Some servers leave out the closing line; a reason to finish is as good.
+            # Some servers omit the closing line; a finish reason is as good.
             if not (self.done or self._finish):
                 raise ReplyError("the stream was cut before its end")
             self.done = True
             return
-        event = _object("".join(self._held))
-        choice = _first(event, needed=True)
+        event = _object("".join(self._buffer))
+        choice = _first_choice(event, required=True)
         text = _mapping(choice.get("message")).get("content")
         if not isinstance(text, str):
             raise ReplyError("what it sent holds no text")
@@ -162,20 +162,20 @@ class Reply:
 
 def _object(text: str) -> Mapping[str, Any]:
     try:
-        found = json.loads(text)
+        event = json.loads(text)
     except ValueError:
         raise ReplyError("what it sent is not JSON") from None
-    if not isinstance(found, dict):
+    if not isinstance(event, dict):
         raise ReplyError("what it sent is not a chat completion")
-    return found
+    return event
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _first(event: Mapping[str, Any], *, needed: bool) -> Mapping[str, Any]:
+def _first_choice(event: Mapping[str, Any], *, required: bool) -> Mapping[str, Any]:
     choices = event.get("choices")
-    if not isinstance(choices, list) or (needed and not choices):
+    if not isinstance(choices, list) or (required and not choices):
         raise ReplyError("what it sent is not a chat completion")
     return _mapping(choices[0]) if choices else {}

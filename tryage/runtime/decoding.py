@@ -1,4 +1,4 @@
-"""Turning generated tokens into text as they come, and knowing when to stop."""
+"""Decoding tokens while they are generated: text, stop strings, sampling."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 _TAIL = 6
-"""Prompt tokens decoded along with the first new ones, so that a leading space is kept."""
+"""Prompt tokens decoded together with the first new ones, to keep a leading space."""
 
 _HALF_CHARACTER = "\ufffd"
 
 
 class _Decoder:
-    """Decodes one token after another, whole characters only.
+    """Incremental decoder that returns complete characters only.
 
-    A token may hold part of a character, and may read differently alone than after its
-    neighbours; so each is decoded together with those before it, and text that ends inside a
-    character is held back.
+    A token may hold part of a character, or decode differently after other tokens. So each token
+    is decoded together with those before it, and text that ends inside a character is held back.
     """
 
     def __init__(self, tokenizer: Any, prompt_ids: Sequence[int]) -> None:
@@ -32,19 +31,19 @@ class _Decoder:
         return text
 
     def add(self, token: int) -> str:
-        """Return the text that this token completes; often one word, sometimes nothing."""
+        """Append a token; returns the text that it completes, which may be empty."""
         self._ids.append(token)
-        return self._news(last=False)
+        return self._new_text(last=False)
 
     def keep(self, token: int) -> None:
-        """Take a token whose text is asked for later, with `flush`."""
+        """Append a token without decoding; `flush` returns its text."""
         self._ids.append(token)
 
     def flush(self) -> str:
-        """Return what was held back."""
-        return self._news(last=True)
+        """Return the text held back so far."""
+        return self._new_text(last=True)
 
-    def _news(self, *, last: bool) -> str:
+    def _new_text(self, *, last: bool) -> str:
         before = self._decode(self._ids[self._start : self._read])
         text = self._decode(self._ids[self._start :])
         if len(text) <= len(before) or (text.endswith(_HALF_CHARACTER) and not last):
@@ -54,12 +53,12 @@ class _Decoder:
 
 
 class AnswerBuilder:
-    """Looks at each new token of one answer: passes text on, finds stop strings, knows the end.
+    """Builds one answer from its tokens: emits text and detects stop strings.
 
     Attributes:
-        text: what may be shown so far; stop strings are left out. Where nobody reads along and
-            no stop string is looked for, it is there after `finish`.
-        tokens: number of tokens generated.
+        text: the answer so far, without stop strings. Without a reader and without stop strings it
+            is decoded in `finish` only.
+        tokens: number of generated tokens.
         last: the newest token.
         stopped: whether a stop string was found.
     """
@@ -82,7 +81,7 @@ class AnswerBuilder:
         self.stopped = False
 
     def add(self, token: int) -> bool:
-        """Take the newest token; True if the answer ends here."""
+        """Append the newest token; True if a stop string ends the answer."""
         self.tokens += 1
         self.last = token
         if self._follows:
@@ -92,26 +91,26 @@ class AnswerBuilder:
         return self.stopped
 
     def finish(self) -> None:
-        """Pass on what was held back because a character or a stop string might have followed."""
+        """Emit text held back for an incomplete character or a possible stop string."""
         if not self.stopped:
             self._show(self._decoder.flush(), last=True)
 
-    def _show(self, news: str, *, last: bool) -> None:
-        text = self._held + news
-        found = [at for at in (text.find(string) for string in self._stop) if at >= 0]
-        if found:
+    def _show(self, new_text: str, *, last: bool) -> None:
+        text = self._held + new_text
+        stops = [at for at in (text.find(string) for string in self._stop) if at >= 0]
+        if stops:
             self.stopped = True
-            text, self._held = text[: min(found)], ""
+            text, self._held = text[: min(stops)], ""
         else:
-            keep = 0 if last else self._could_begin_stop(text)
-            text, self._held = text[: len(text) - keep], text[len(text) - keep :]
+            held = 0 if last else self._possible_stop(text)
+            text, self._held = text[: len(text) - held], text[len(text) - held :]
         if text:
             self.text += text
             if self._emit is not None:
                 self._emit(text)
 
-    def _could_begin_stop(self, text: str) -> int:
-        """Length of the longest end of `text` that a stop string begins with."""
+    def _possible_stop(self, text: str) -> int:
+        """Return the length of the longest suffix of `text` that begins a stop string."""
         longest = max((len(string) for string in self._stop), default=1) - 1
         for length in range(min(longest, len(text)), 0, -1):
             if any(string.startswith(text[-length:]) for string in self._stop):
@@ -120,9 +119,9 @@ class AnswerBuilder:
 
 
 class GumbelSampler:
-    """Adds Gumbel noise to the logits, so that the largest is a sample at the temperature given.
+    """Adds Gumbel noise to logits, so that the largest is a sample at a temperature.
 
-    `generate` itself samples from torch's global generator, which other threads move; this one
+    `generate` would sample from torch's global generator, which other threads advance. This one
     has its own, so a seed gives the same answer whatever else runs.
     """
 
@@ -146,13 +145,13 @@ class GumbelSampler:
 
 
 class RowSamplers:
-    """A logits processor over a batch: each row that samples has its own noise."""
+    """Logits processor of a batch: each sampled row has its own noise."""
 
     def __init__(self, rows: Sequence[GumbelSampler | None]) -> None:
         self._rows = rows
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        """Return `scores` (rows, vocabulary) with the noise of the rows that sample."""
+        """Return `scores` (rows, vocabulary) with noise added to the sampled rows."""
         if not any(self._rows):
             return scores
         scores = scores.float()
@@ -163,21 +162,21 @@ class RowSamplers:
 
 
 class RowStopping:
-    """A stopping criterion over a batch: every row ends by itself.
+    """Stopping criterion of a batch: each row ends by itself.
 
     Args:
-        takes: for each row a function that takes its newest token and says whether it ends.
+        advance: one function per row: newest token → whether the row ends.
     """
 
-    def __init__(self, takes: Sequence[Callable[[int], bool]]) -> None:
-        self._takes = takes
-        self._done = [False] * len(takes)
+    def __init__(self, advance: Sequence[Callable[[int], bool]]) -> None:
+        self._advance = advance
+        self._done = [False] * len(advance)
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        """Take the newest tokens of `input_ids` (rows, length); True where a row has ended."""
+        """Pass on the newest tokens of `input_ids` (rows, length); return which rows ended."""
         import torch
 
         for i, token in enumerate(input_ids[:, -1].tolist()):
             if not self._done[i]:
-                self._done[i] = self._takes[i](token)
+                self._done[i] = self._advance[i](token)
         return torch.tensor(self._done, device=input_ids.device)

@@ -1,4 +1,4 @@
-"""Filling `[MASK]` marks with a local masked language model."""
+"""Fill-mask with a local masked language model."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tryage.runtime.streams import run_in_thread
 from tryage.runtime.windows import frame, windows
 
 _CANDIDATES = 50
-"""Likeliest tokens looked at for one that can stand as a word."""
+"""Most probable tokens among which a whole word is looked for."""
 
 
 class FillMaskPipeline(Pipeline):
-    """Fills the marks of a prompt, each with the likeliest token that can stand there.
+    """Fills the marks of a prompt, each with the most probable token that fits as a word.
 
-    All marks are filled in one pass, each seeing the others as hidden. A prompt longer than the
-    model's context is read in consecutive windows; nothing is left out.
+    All marks are filled in one pass, each with the others masked. A prompt longer than the model's
+    context is read in consecutive windows; nothing is left out.
     """
 
     task: ClassVar[str] = FILL_MASK
 
     def prepare(self) -> None:
-        """Read off the loaded model what calls need."""
+        """Store what calls need from the loaded model."""
         super().prepare()
         self.prefix, self.suffix = frame(self.tokenizer)
         if self.window < 1:
@@ -41,7 +41,7 @@ class FillMaskPipeline(Pipeline):
 
     @property
     def window(self) -> int:
-        """Tokens of text that the model reads at once, beside its special tokens."""
+        """Tokens of text that the model reads at once, without special tokens."""
         return self.context - len(self.prefix) - len(self.suffix)
 
     def fill(self, prompt: str) -> Answer:
@@ -54,7 +54,7 @@ class FillMaskPipeline(Pipeline):
         return self._fill(prompt, CallCancellation())
 
     async def afill(self, prompt: str) -> Answer:
-        """Fill the prompt's marks in a thread; the event loop stays free."""
+        """Fill the prompt's marks in a thread; the event loop is not blocked."""
         return await run_in_thread(functools.partial(self._fill, prompt))
 
     run, arun = fill, afill
@@ -63,24 +63,24 @@ class FillMaskPipeline(Pipeline):
         started = time.perf_counter()
         if MASK not in check_prompt(prompt):
             raise PromptError(f"a fill-mask prompt must hold {MASK} where a word is missing")
-        # The expert's own mask token, if the text holds it, is read as a mark by its tokenizer.
+        # The tokenizer reads the expert's own mask token as a mark too.
         try:
             with self.turn(cancel):
                 mark = f"{re.escape(MASK)}|{re.escape(self.mask_token)}"
                 marks = list(re.finditer(mark, prompt))
                 ids = self.encode(prompt.replace(MASK, self.mask_token))
-                guesses = list(self._guess(ids))
+                candidates = list(self._candidates(ids))
         except ExpertError:
             raise
         except MODEL_FAULTS as error:
             raise self.failure(error) from error
-        if len(guesses) != len(marks):
+        if len(candidates) != len(marks):
             raise ExpertError(
                 f"expert {self.expert.name!r}: {len(marks)} marks in the prompt became "
-                f"{len(guesses)} mask tokens; its tokenizer does not keep {self.mask_token!r} whole"
+                f"{len(candidates)} mask tokens; its tokenizer splits {self.mask_token!r}"
             )
         return Answer(
-            text=self._filled(prompt, marks, guesses),
+            text=self._filled(prompt, marks, candidates),
             prompt_tokens=len(ids) + len(self.prefix) + len(self.suffix),
             completion_tokens=len(marks),
             seconds=time.perf_counter() - started,
@@ -101,8 +101,8 @@ class FillMaskPipeline(Pipeline):
             )
         return str(token)
 
-    def _guess(self, ids: list[int]) -> Iterator[list[str]]:
-        """For each mask token, yield the text of the likeliest tokens, best first."""
+    def _candidates(self, ids: list[int]) -> Iterator[list[str]]:
+        """For each mask token, yield the text of the most probable tokens, best first."""
         import torch
 
         mask = self.tokenizer.mask_token_id
@@ -121,24 +121,24 @@ class FillMaskPipeline(Pipeline):
     def _token_text(self, token: int) -> str:
         text: str = self.tokenizer.decode([token], clean_up_tokenization_spaces=False)
         piece = self.tokenizer.convert_ids_to_tokens(token)
-        # A decoder drops the space that a piece begins with; the prompt's own space stands for it.
+        # The decoder drops the space that a piece begins with.
         return " " + text if isinstance(piece, str) and piece.startswith("▁") else text
 
-    def _filled(self, prompt: str, marks: list[re.Match[str]], guesses: list[list[str]]) -> str:
+    def _filled(self, prompt: str, marks: list[re.Match[str]], candidates: list[list[str]]) -> str:
         text, end = "", 0
-        for mark, guess in zip(marks, guesses, strict=True):
+        for mark, words in zip(marks, candidates, strict=True):
             text += prompt[end : mark.start()]
-            text += _fitting(guess, before=text[-1:])
+            text += fitting_word(words, before=text[-1:])
             end = mark.end()
         return text + prompt[end:]
 
 
-def _fitting(guesses: list[str], before: str) -> str:
-    """Return the first guess that can stand behind the character `before`, spaced once."""
+def fitting_word(candidates: list[str], before: str) -> str:
+    """Return the first candidate that fits after the character `before`, with one space."""
     inside = before.isalnum()
-    for guess in guesses:
+    for candidate in candidates:
         # WordPiece writes a piece that continues a word as "##ing".
-        word = guess[2:] if inside and guess.startswith("##") else guess
+        word = candidate[2:] if inside and candidate.startswith("##") else candidate
         if word.strip() and not word.startswith("##") and "\ufffd" not in word:
             return word if before and not before.isspace() else word.lstrip()
-    return guesses[0].strip()
+    return candidates[0].strip()

@@ -19,30 +19,28 @@ from tryage.runtime.padding import pad_rows, padding_is_neutral
 from tryage.runtime.rows import Row, group_rows
 from tryage.runtime.streams import AsyncTextStream, Start, TextStream, await_answer, wait_for_answer
 
-_LEAST_NEW = 64
-"""Tokens of the answer that a long prompt may not take away, if the context is large enough."""
+_MIN_NEW = 64
+"""Tokens reserved for the answer when the prompt is long, if the context is large enough."""
 
 
 class GenerationPipeline(Pipeline):
-    """Answers prompts with a model that writes text.
+    """Generates text with a local model.
 
     A model whose tokenizer has a chat template is prompted through it; any other continues the
     plain text. Every method takes the same options:
 
-    - `max_new_tokens` (64): tokens to write at most.
+    - `max_new_tokens` (64): most tokens of the answer.
     - `stop` (none): strings that end the answer; they are not part of it.
     - `seed` (None): makes a sampled answer repeatable.
-    - `temperature` (0.0): 0 takes the likeliest token each time; above 0 samples.
-    - `chat` (None): whether to use the chat template; None means if there is one.
+    - `temperature` (0.0): 0 takes the most probable token each time; above 0 samples.
+    - `chat` (None): whether to use the chat template; None uses it if there is one.
 
-    Where the prompt and `max_new_tokens` do not fit the context together, fewer tokens are
-    written: as many as the prompt leaves, but never fewer than 64, or a quarter of the context
-    where that is less (or `max_new_tokens`, if it asks for less still). Only a prompt that leaves
-    less than this loses its beginning, and the answer says so (`Answer.truncated`).
+    If the prompt and `max_new_tokens` together exceed the context, the answer gets the tokens that
+    the prompt leaves, but at least 64, a quarter of the context, or `max_new_tokens`, whichever is
+    least. A prompt that leaves fewer loses its beginning (`Answer.truncated`).
 
-    Calls that come together go through the model together, as `Batching` says; each ends by
-    itself. An answer is the one that the call gets alone, up to rounding: in float32 two tokens
-    would have to tie to a millionth for it to differ.
+    Concurrent calls are batched as `Batching` says; each ends by itself. An answer equals that of
+    the call alone, up to rounding: in float32 two tokens must tie to a millionth to differ.
     """
 
     task: ClassVar[str] = TEXT_GENERATION
@@ -62,7 +60,7 @@ class GenerationPipeline(Pipeline):
         self._padding_is_neutral: bool | None = None
 
     def prepare(self) -> None:
-        """Read off the loaded model what calls need."""
+        """Store what calls need from the loaded model."""
         super().prepare()
         self._padding_is_neutral = None
 
@@ -76,7 +74,7 @@ class GenerationPipeline(Pipeline):
         return wait_for_answer(self.starting(prompt, **options))
 
     async def agenerate(self, prompt: Prompt, **options: Any) -> Answer:
-        """Answer one prompt; cancelling the task ends the generation. No thread waits."""
+        """Answer one prompt without a waiting thread; cancelling the task ends the generation."""
         return await await_answer(self.starting(prompt, **options))
 
     def stream(self, prompt: Prompt, **options: Any) -> TextStream:
@@ -93,7 +91,7 @@ class GenerationPipeline(Pipeline):
         return AsyncTextStream(begin)
 
     def starting(self, prompt: Prompt, **options: Any) -> Start:
-        """Return what hands a call to the model, for streams and waits."""
+        """Return a function that submits the call, for streams and waits."""
         return functools.partial(self._submit, prompt, read_options(**options))
 
     run, arun = generate, agenerate
@@ -112,7 +110,7 @@ class GenerationPipeline(Pipeline):
         last: list[Row] = []
         try:
             with self.turn(BatchCancellation(requests)):
-                rows = [row for row in map(self._row, requests) if row is not None]
+                rows = [row for row in map(self._tokenized, requests) if row is not None]
                 for batch in group_rows(
                     rows,
                     max_tokens=self.batching.tokens,
@@ -122,12 +120,12 @@ class GenerationPipeline(Pipeline):
         except Cancelled:
             pass
         finally:
-            # The calls that the model worked on to the end hear of it once it is free again.
+            # These ended with the model's last step: they are settled once it is free again.
             for row in last:
                 row.request.answer(row.answer())
 
-    def _row(self, request: Request) -> Row | None:
-        """Read one call's prompt; a wrong one settles the call."""
+    def _tokenized(self, request: Request) -> Row | None:
+        """Tokenize one call; an invalid prompt settles it and gives None."""
         options: Options = request.options
         try:
             ids = self.prompt_ids(request.prompt, chat=options.chat)
@@ -135,11 +133,11 @@ class GenerationPipeline(Pipeline):
             request.fail(error)
             return None
         except MODEL_FAULTS as error:
-            request.fail(_caused(self.failure(error), error))
+            request.fail(_with_cause(self.failure(error), error))
             return None
-        return self._fitted(request, ids)
+        return self._fit_row(request, ids)
 
-    def _fitted(self, request: Request, ids: list[int]) -> Row:
+    def _fit_row(self, request: Request, ids: list[int]) -> Row:
         raise NotImplementedError
 
     def _builder(self, request: Request, ids: Sequence[int]) -> AnswerBuilder:
@@ -171,22 +169,22 @@ class GenerationPipeline(Pipeline):
         return pad_rows(prompts, config.pad_token_id, self.padding_side, self.model.device)
 
     def _answer(self, rows: list[Row]) -> list[Row]:
-        """Run the model over a batch; returns the rows that its last step ended."""
+        """Run the model on a batch; returns the rows that its last step ended."""
         try:
             return self._generate(rows)
         except MODEL_FAULTS as error:
             waiting = [row for row in rows if not row.request.future.done()]
             if len(rows) == 1:
-                rows[0].request.fail(_caused(self.failure(error), error))
+                rows[0].request.fail(_with_cause(self.failure(error), error))
                 return []
-            # One call may be at fault, or memory short for all of them: each gets its own chance,
-            # but for those whose first words are out already.
+            # One call may be at fault, or memory too short for all: each is run alone, except
+            # those whose first words are out.
             ended: list[Row] = []
             for row in waiting:
                 if row.request.emit is not None and row.builder.text:
-                    row.request.fail(_caused(self.failure(error), error))
-                elif (again := self._row(row.request)) is not None:
-                    ended += self._answer([again])
+                    row.request.fail(_with_cause(self.failure(error), error))
+                elif (retry := self._tokenized(row.request)) is not None:
+                    ended += self._answer([retry])
             return ended
 
     def _generate(self, rows: list[Row]) -> list[Row]:
@@ -247,15 +245,15 @@ class GenerationPipeline(Pipeline):
         return config
 
     def _end_tokens(self) -> set[int]:
-        found = self.model.generation_config.eos_token_id
-        ends = set(found) if isinstance(found, list | tuple) else {found}
+        eos = self.model.generation_config.eos_token_id
+        ends = set(eos) if isinstance(eos, list | tuple) else {eos}
         return {int(end) for end in ends | {self.tokenizer.eos_token_id} if end is not None}
 
     def prompt_ids(self, prompt: Prompt, *, chat: bool | None = None) -> list[int]:
-        """Return the tokens that the model is to continue, uncut.
+        """Return the tokens of a prompt as the model continues them, not cut.
 
         Raises:
-            PromptError: the prompt is empty, or the messages are not messages.
+            PromptError: the prompt is empty, or no list of messages.
             ExpertError: the chat template or the tokenizer failed.
         """
         if isinstance(prompt, str):
@@ -267,7 +265,7 @@ class GenerationPipeline(Pipeline):
             return self._templated(prompt)
         text = prompt if isinstance(prompt, str) else as_transcript(prompt)
         ids = self.encode(text, special=True)
-        return self._opened(ids)
+        return self._continuable(ids)
 
     def _templated(self, prompt: Prompt) -> list[int]:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
@@ -279,76 +277,75 @@ class GenerationPipeline(Pipeline):
                 add_generation_prompt=not prefill,
                 continue_final_message=prefill,
             )
-        except Exception as error:  # a template is a program of the model's; it may raise anything
+        except Exception as error:  # a template is a program, which may raise anything
             raise self.failure(error) from error
         return self.encode(text)
 
-    def _opened(self, ids: list[int]) -> list[int]:
-        """Return a plain text's tokens as the model takes them."""
+    def _continuable(self, ids: list[int]) -> list[int]:
+        """Return a plain text's tokens in the form that the model continues."""
         return ids
 
 
 class TextGenerationPipeline(GenerationPipeline):
-    """Continues prompts with a causal language model; options as `GenerationPipeline` says.
+    """Continues prompts with a causal language model; options as for `GenerationPipeline`.
 
     Attributes:
-        start_token: the token that stands before any text: the model's start token, else its end
-            token, if it has one.
+        start_token: precedes any text: the model's start token, else its end token, else None.
     """
 
     padding_side: ClassVar[Literal["left", "right"]] = "left"
     start_token: int | None
 
     def prepare(self) -> None:
-        """Read off the loaded model what calls need."""
+        """Store what calls need from the loaded model."""
         super().prepare()
         start, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         self.start_token = end if start is None else start
 
-    def _fitted(self, request: Request, ids: list[int]) -> Row:
-        new = self._room(len(ids), request.options.max_new_tokens)
-        kept = self._fit(ids, max(1, self.context - new))
-        return Row(request, kept, new, len(kept) < len(ids), self._builder(request, kept))
+    def _fit_row(self, request: Request, ids: list[int]) -> Row:
+        new = self._max_new(len(ids), request.options.max_new_tokens)
+        cut = self._cut(ids, max(1, self.context - new))
+        return Row(request, cut, new, len(cut) < len(ids), self._builder(request, cut))
 
-    def _room(self, prompt: int, wanted: int) -> int:
-        """Tokens that may be written behind `prompt` tokens, if `wanted` are asked for."""
-        floor = max(1, min(_LEAST_NEW, self.context // 4))
-        return min(wanted, max(floor, self.context - prompt))
+    def _max_new(self, prompt: int, requested: int) -> int:
+        """Return the new tokens allowed after a prompt of `prompt` tokens."""
+        floor = max(1, min(_MIN_NEW, self.context // 4))
+        return min(requested, max(floor, self.context - prompt))
 
-    def _fit(self, ids: list[int], room: int) -> list[int]:
-        """Keep the end of a prompt that is too long, and its start token if it has one."""
+    def _cut(self, ids: list[int], room: int) -> list[int]:
+        """Cut a long prompt to its end, keeping its start token if it has one."""
         if len(ids) <= room:
             return ids
         if room > 1 and ids[0] == self.tokenizer.bos_token_id:
             return ids[:1] + ids[-(room - 1) :]
         return ids[-room:]
 
-    def _opened(self, ids: list[int]) -> list[int]:
-        # Some tokenizers close every text; a text that is closed cannot be continued.
+    def _continuable(self, ids: list[int]) -> list[int]:
+        # Some tokenizers end every text with an end token, after which a model writes nothing.
         while len(ids) > 1 and ids[-1] in self._end_tokens():
             ids.pop()
         return ids
 
 
 class EncoderDecoderPipeline(GenerationPipeline):
-    """Answers prompts with an encoder-decoder model; options as `GenerationPipeline` says.
+    """Answers prompts with an encoder-decoder model; options as for `GenerationPipeline`.
 
-    The context bounds prompt and answer each by itself. A prompt that is too long loses its end,
-    where such models look for it least.
+    The context limits prompt and answer separately. A long prompt loses its end: such models read
+    the task from the beginning.
     """
 
     padding_side: ClassVar[Literal["left", "right"]] = "right"
 
-    def _fitted(self, request: Request, ids: list[int]) -> Row:
+    def _fit_row(self, request: Request, ids: list[int]) -> Row:
         new = min(request.options.max_new_tokens, max(1, self.context - 1))
-        kept = ids
+        cut = ids
         if len(ids) > self.context:
             closing = ids[-1:] if ids[-1] in self._end_tokens() else []
-            kept = ids[: self.context - len(closing)] + closing
-        return Row(request, kept, new, len(kept) < len(ids), self._builder(request, ()))
+            cut = ids[: self.context - len(closing)] + closing
+        return Row(request, cut, new, len(cut) < len(ids), self._builder(request, ()))
 
 
-def _caused(error: BaseException, cause: BaseException) -> BaseException:
+def _with_cause(error: BaseException, cause: BaseException) -> BaseException:
     if error is not cause:
         error.__cause__ = cause
     return error

@@ -1,4 +1,4 @@
-"""What a caller asks of an expert that writes text: a prompt, and the options of the answer."""
+"""Inputs of text generation: the prompt, and the options of the answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Prompt = str | Sequence[Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How an answer is to be written; `GenerationPipeline` says what each means."""
+    """Options of text generation; `GenerationPipeline` describes each."""
 
     max_new_tokens: int
     stop: tuple[str, ...]
@@ -37,7 +37,7 @@ def read_options(
     temperature: float = 0.0,
     chat: bool | None = None,
 ) -> Options:
-    """Check the options of a call and fill in the others.
+    """Check the options of a call and fill in the defaults.
 
     Raises:
         ValueError: one is out of range.
@@ -47,10 +47,10 @@ def read_options(
 
 
 def check_messages(prompt: object) -> Sequence[Mapping[str, str]]:
-    """Return messages that are messages.
+    """Return chat messages after checking their form.
 
     Raises:
-        PromptError: they are not, or there is none.
+        PromptError: the form is wrong, or there is no message.
     """
     if not isinstance(prompt, Sequence) or not prompt:
         raise PromptError("a prompt must be text or a list of messages with at least one in it")
@@ -62,7 +62,7 @@ def check_messages(prompt: object) -> Sequence[Mapping[str, str]]:
 
 
 def as_transcript(messages: Sequence[Mapping[str, str]]) -> str:
-    """Write messages for a model without a chat template: one as it is, more as a transcript."""
+    """Join messages for a model without a chat template; a single one stays as it is."""
     if len(messages) == 1:
         return check_prompt(messages[0]["content"])
     lines = [f"{message['role'].capitalize()}: {message['content']}" for message in messages]

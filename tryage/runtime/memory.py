@@ -1,4 +1,4 @@
-"""Which models are in memory: a budget, and the least recently used leave first."""
+"""Models in memory: a budget, within which the least recently used are unloaded first."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _POLL = 0.05
 
 
 class Memory:
-    """Loads and unloads models so that they stay within a budget; safe from many threads.
+    """Loads and unloads models within a memory budget; safe to use from many threads.
 
-    What a model takes is estimated from the header of its safetensors files, and corrected by
-    what the process was seen to take from before the load until its first call ended. A model in
-    use is never unloaded; a load waits until one that it needs to replace is idle.
+    The size of a model is estimated from the headers of its safetensors files, and corrected after
+    its first call by how much the process grew since before the load. A model in use is never
+    unloaded; a load waits until enough others are idle.
 
     Args:
         budget: bytes for all models together; None for no limit.
@@ -32,16 +32,16 @@ class Memory:
     def __init__(self, budget: int | None, device: str) -> None:
         self.budget = budget
         self._device = device
-        # One load at a time, so that what the process grows by is the one model's.
+        # One load at a time, so that the growth of the process belongs to one model.
         self._loading = threading.RLock()
         self._changed = threading.Condition()
         self._resident: dict[str, Pipeline] = {}
         self._pins: Counter[str] = Counter()
         self._sizes: dict[str, int] = {}
-        self._watched: tuple[str, int] | None = None
+        self._measured: tuple[str, int] | None = None
 
     def sizes(self) -> dict[str, int]:
-        """Return what every model in memory is held to take, in bytes, longest unused first."""
+        """Return the size in bytes of every model in memory, least recently used first."""
         with self._changed:
             return {name: self._sizes[name] for name in self._resident}
 
@@ -50,7 +50,7 @@ class Memory:
         """Keep a pipeline's model in memory during the block.
 
         Raises:
-            Cancelled: the caller gave up while others used the memory.
+            Cancelled: the caller gave up while waiting for memory.
             MemoryBudgetError: the model is larger than the budget.
         """
         name = pipeline.expert.name
@@ -59,23 +59,23 @@ class Memory:
             if pinned:
                 self._pin(name)
         if not pinned:
-            self._enter(pipeline, cancel, pin=True)
+            self._load_and_pin(pipeline, cancel, pin=True)
         try:
             yield
         finally:
             with self._changed:
                 self._pins[name] -= 1
-                self._look(name)
+                self._correct_size(name)
                 self._changed.notify_all()
 
     def ensure_loaded(self, pipeline: Pipeline, cancel: Cancellation | None = None) -> None:
-        """Load a pipeline's model unless it is loaded.
+        """Load a pipeline's model if it is not loaded.
 
         Raises:
-            Cancelled: the caller gave up while others used the memory.
+            Cancelled: the caller gave up while waiting for memory.
             MemoryBudgetError: the model is larger than the budget.
         """
-        self._enter(pipeline, cancel, pin=False)
+        self._load_and_pin(pipeline, cancel, pin=False)
 
     def unload(self, pipeline: Pipeline) -> None:
         """Unload a pipeline's model once no call uses it."""
@@ -83,9 +83,9 @@ class Memory:
             while self._pins[pipeline.expert.name]:
                 self._changed.wait(_POLL)
             if pipeline.loaded:
-                self._drop(pipeline)
+                self._unload(pipeline)
 
-    def _enter(self, pipeline: Pipeline, cancel: Cancellation | None, *, pin: bool) -> None:
+    def _load_and_pin(self, pipeline: Pipeline, cancel: Cancellation | None, *, pin: bool) -> None:
         name = pipeline.expert.name
         while not self._loading.acquire(timeout=-1 if cancel is None else _POLL):
             if cancel is not None and cancel.is_set():
@@ -100,7 +100,7 @@ class Memory:
                     exact = _tensor_bytes(pipeline.model)
                     self._sizes[name] = max(exact, self._sizes.get(name, estimate))
                     self._resident[name] = pipeline
-                    self._watched = None if before is None else (name, before)
+                    self._measured = None if before is None else (name, before)
             with self._changed:
                 if pin:
                     self._pin(name)
@@ -122,22 +122,22 @@ class Memory:
         self._resident[name] = self._resident.pop(name)
 
     def _make_room(self, name: str, estimate: int, cancel: Cancellation | None) -> None:
-        self._check(name, estimate)
+        self._check_fits(name, estimate)
         if self.budget is None:
             return
-        # A model that was seen to take more than the budget may still run, alone.
+        # A model that turned out larger than the budget may still run alone.
         need = min(max(estimate, self._sizes.get(name, 0)), self.budget)
         with self._changed:
             while sum(self._sizes[n] for n in self._resident) + need > self.budget:
                 idle = next((p for n, p in self._resident.items() if not self._pins[n]), None)
                 if idle is not None:
-                    self._drop(idle)
+                    self._unload(idle)
                     continue
                 if cancel is not None and cancel.is_set():
                     raise Cancelled
                 self._changed.wait(_POLL)
 
-    def _check(self, name: str, estimate: int) -> None:
+    def _check_fits(self, name: str, estimate: int) -> None:
         if self.budget is not None and estimate > self.budget:
             raise MemoryBudgetError(
                 f"expert {name!r} needs about {size_text(estimate)}, the memory budget is "
@@ -152,20 +152,20 @@ class Memory:
                 "or choose a smaller dtype or another device"
             )
 
-    def _look(self, name: str) -> None:
-        """Correct a size by what the process takes more since before the load."""
-        if self._watched is None or self._watched[0] != name or self._pins[name]:
+    def _correct_size(self, name: str) -> None:
+        """Correct a size by the growth of the process since before the load."""
+        if self._measured is None or self._measured[0] != name or self._pins[name]:
             return
-        before, self._watched = self._watched[1], None
+        before, self._measured = self._measured[1], None
         now = bytes_in_use(self._device)
         pipeline = self._resident.get(name)
         if now is not None and pipeline is not None and pipeline.loaded:
             self._sizes[name] = max(_tensor_bytes(pipeline.model), now - before)
 
-    def _drop(self, pipeline: Pipeline) -> None:
+    def _unload(self, pipeline: Pipeline) -> None:
         name = pipeline.expert.name
         self._resident.pop(name, None)
-        self._watched = None
+        self._measured = None
         alive = weakref.ref(pipeline.model)
         pipeline.drop_model()
         if alive() is not None:
@@ -174,30 +174,30 @@ class Memory:
 
 
 def size_text(size: int) -> str:
-    """Return a number of bytes for a person."""
-    for unit, of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= of:
-            return f"{size / of:.3g} {unit}"
+    """Return a number of bytes as text, such as ``"1.5 GB"``."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
     return f"{size} bytes"
 
 
-def parse_bytes(given: int | str | None) -> int | None:
-    """Read a budget: bytes, or text such as ``"4GB"`` or ``"1.5 GiB"``.
+def parse_bytes(budget: int | str | None) -> int | None:
+    """Parse a memory budget: bytes, or text such as ``"4GB"`` or ``"1.5 GiB"``.
 
     Raises:
-        ValueError: it is not a size above 0.
+        ValueError: it is not a positive size.
     """
-    if given is None:
+    if budget is None:
         return None
-    size: float = given if isinstance(given, int) else 0
-    if isinstance(given, str):
-        text = given.strip().upper()
+    size: float = budget if isinstance(budget, int) else 0
+    if isinstance(budget, str):
+        text = budget.strip().upper()
         units = {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 1e3, "MB": 1e6, "GB": 1e9, "B": 1}
         unit = next((unit for unit in units if text.endswith(unit)), "")
         with contextlib.suppress(ValueError):
             size = float(text.removesuffix(unit)) * units.get(unit, 1)
     if size < 1:
-        raise ValueError(f"memory_budget is {given!r}; it is a size such as '4GB' or bytes")
+        raise ValueError(f"memory_budget is {budget!r}; it is a size such as '4GB' or bytes")
     return int(size)
 
 

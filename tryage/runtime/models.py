@@ -1,4 +1,4 @@
-"""Where an expert's model lies, and how it is brought into memory."""
+"""Locating and loading the model of a local expert."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ MODEL_CLASSES = {
     "zero-shot-classification": "AutoModelForSequenceClassification",
     "feature-extraction": "AutoModel",
 }
-"""Task → the class of Transformers that loads a model for it."""
+"""Task → the class of Transformers that loads its models."""
 
 ENCODER_DECODER = "AutoModelForSeq2SeqLM"
-"""The class for text generation with a model that has an encoder and a decoder."""
+"""The class for text generation with an encoder-decoder model."""
 
 UNBOUNDED = 1 << 20
-"""Context, in tokens, of a model that states none."""
+"""Context, in tokens, of a model that states no limit."""
 
 _loading = threading.RLock()
 
@@ -49,10 +49,10 @@ class Parts(NamedTuple):
 
 
 def check_runnable(expert: Expert) -> None:
-    """Refuse an expert that no pipeline here can run.
+    """Check that the runtime has a pipeline for an expert's task.
 
     Raises:
-        TaskError: the runtime does not know the expert's task.
+        TaskError: it has none.
     """
     if expert.task not in MODEL_CLASSES:
         raise TaskError(
@@ -62,14 +62,14 @@ def check_runnable(expert: Expert) -> None:
 
 
 def locate(library: Library, expert: Expert, *, download: bool) -> Path:
-    """Return the local folder of an expert's model, fetching it only if `download` is set.
+    """Return the local folder of an expert's model; fetches it only if `download` is set.
 
     Raises:
         ModelNotFoundError: the folder does not exist or holds no model, or the Hub model is not
             in the local cache.
     """
-    where = library.model_path(expert)
-    folder = where if isinstance(where, Path) else _hub_folder(expert, where, download)
+    path = library.model_path(expert)
+    folder = path if isinstance(path, Path) else _hub_folder(expert, path, download)
     if not folder.is_dir():
         raise ModelNotFoundError(
             f"expert {expert.name!r}: model folder {str(folder)!r} does not exist; "
@@ -118,12 +118,12 @@ def _hub_folder(expert: Expert, model_id: str, download: bool) -> Path:
     except HubError as error:
         raise ModelNotFoundError(f"{model} could not be fetched: {error}") from error
     raise ModelNotFoundError(
-        f"{model} ({_size(expert)}) is neither a folder nor whole in the local cache; fetch it "
-        "with download=True (--download)"
+        f"{model} ({_size_text(expert)}) is neither a folder nor whole in the local cache; "
+        "fetch it with download=True (--download)"
     )
 
 
-def _size(expert: Expert) -> str:
+def _size_text(expert: Expert) -> str:
     if expert.parameters is None:
         return "size not known to the library"
     return f"about {expert.parameters * 2 / 1e9:.2g} GB for {expert.parameters:,} parameters"
@@ -149,7 +149,7 @@ def load_parts(expert: Expert, folder: Path, *, device: str, dtype: str) -> Part
         MissingExtraError: torch or transformers is not installed.
     """
     try:
-        import torch  # noqa: F401 - Transformers goes on without it, and then says less clearly why
+        import torch  # noqa: F401 - without it, Transformers imports but fails later, less clearly
         import transformers
         from safetensors import SafetensorError
     except ImportError as error:
@@ -163,8 +163,8 @@ def load_parts(expert: Expert, folder: Path, *, device: str, dtype: str) -> Part
                 str(folder), use_safetensors=True, dtype=dtype, output_loading_info=True, **local
             )
             if expert.task != "feature-extraction":
-                # A pooler that feature extraction does not use may be missing.
-                _check_whole(expert, folder, info)
+                # Feature extraction does not use the pooler, which may be missing.
+                _check_no_missing(expert, folder, info)
             return Parts(model.eval().to(device), tokenizer)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         if isinstance(error, ExpertError):
@@ -179,7 +179,7 @@ def load_parts(expert: Expert, folder: Path, *, device: str, dtype: str) -> Part
 
 
 def resolve_device(device: str) -> str:
-    """Return the device meant: ``"auto"`` is CUDA, else Apple's MPS, else the CPU."""
+    """Return a device by name; ``"auto"`` is CUDA if available, else Apple's MPS, else the CPU."""
     if device != "auto":
         return device
     try:
@@ -191,20 +191,20 @@ def resolve_device(device: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _check_whole(expert: Expert, folder: Path, info: Any) -> None:
-    """Refuse weights that lack a layer: Transformers would fill it with random numbers."""
+def _check_no_missing(expert: Expert, folder: Path, info: Any) -> None:
+    """Raise if weights lack a tensor, which Transformers would fill with random numbers."""
     missing = sorted(info["missing_keys"])
     if missing:
-        named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise ExpertError(
             f"expert {expert.name!r}: the weights in {str(folder)!r} lack {len(missing)} tensors "
-            f"that {expert.task} needs ({named}); use a checkpoint trained for this task"
+            f"that {expert.task} needs ({names}); use a checkpoint trained for this task"
         )
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Transformers' notes and progress bars off the terminal while one model loads."""
+    """Suppress Transformers' messages and progress bars while one model loads."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging
 
@@ -226,17 +226,17 @@ def _quiet() -> Iterator[None]:
 
 
 def context_length(expert: Expert, model: Any, tokenizer: Any) -> int:
-    """Return how many tokens the model takes at most: the smallest limit that anything states."""
+    """Return the longest input in tokens: the smallest limit stated anywhere."""
     limits = [UNBOUNDED]
     if expert.context_length:
         limits.append(expert.context_length)
-    # Tokenizers that state no limit carry an astronomically large one.
+    # Tokenizers without a limit state an astronomically large one.
     limits.append(int(min(tokenizer.model_max_length, UNBOUNDED)))
-    stated = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if stated:
-        limits.append(int(stated))
+    max_positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if max_positions:
+        limits.append(int(max_positions))
     for name, module in model.named_modules():
-        # Models of RoBERTa's family count positions from behind the padding index.
+        # RoBERTa-like models count positions from after the padding index.
         if (
             name.endswith("position_embeddings")
             and getattr(module, "padding_idx", None) is not None

@@ -1,4 +1,4 @@
-"""Calls of a batched model as answers, streams and awaitables; closing one ends its generation."""
+"""Ways to wait for a submitted call: blocking, awaited, or as a stream of pieces."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tryage.runtime.batching import CallCancellation, Request
 T = TypeVar("T")
 
 Start = Callable[[Callable[[str], None] | None, CallCancellation], Request]
-"""Hands a call to its model: what takes the pieces, and the event that cancels."""
+"""Submits a call: (function that takes each piece, cancellation) → the queued call."""
 
 
 def wait_for_answer(start: Start) -> Answer:
-    """Wait for an answer; who stops waiting ends the generation."""
+    """Wait for an answer; an interrupt ends the generation."""
     cancel = CallCancellation()
     try:
         return start(None, cancel).future.result()
@@ -30,25 +30,25 @@ def wait_for_answer(start: Start) -> Answer:
 
 
 async def await_answer(start: Start) -> Answer:
-    """Wait for an answer without a thread; a caller who is cancelled ends the generation first."""
+    """Await an answer without a thread; cancelling ends the generation first."""
     cancel = CallCancellation()
     future = asyncio.wrap_future(start(None, cancel).future)
-    return await _ended_before(future, cancel)
+    return await _await_and_cancel(future, cancel)
 
 
-async def _ended_before(future: asyncio.Future[T], cancel: CallCancellation) -> T:
+async def _await_and_cancel(future: asyncio.Future[T], cancel: CallCancellation) -> T:
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         cancel.set()
         await asyncio.wait([future])
         if not future.cancelled():
-            future.exception()  # marks it as seen: nobody waits for it any more
+            future.exception()  # marks it as retrieved: nobody waits for it any more
         raise
 
 
 def start_in_thread(run: Callable[[], Answer]) -> Start:
-    """Return what starts a call in a thread of its own whose answer is one piece."""
+    """Return a `Start` that runs a blocking call in its own thread and emits one piece."""
 
     def start(emit: Callable[[str], None] | None, cancel: CallCancellation) -> Request:
         request = Request(None, None, emit, cancel)
@@ -63,19 +63,19 @@ def start_in_thread(run: Callable[[], Answer]) -> Start:
                     emit(answer.text)
                 request.answer(answer)
 
-        threading.Thread(target=work, name="tryage-read", daemon=True).start()
+        threading.Thread(target=work, name="tryage-call-once", daemon=True).start()
         return request
 
     return start
 
 
 class TextStream(Iterator[str]):
-    """Pieces of an answer as they are generated; use it as a context manager or read it out.
+    """The pieces of an answer as they are generated; read to the end, or use as context manager.
 
-    Nothing runs before the first piece is asked for. Joined, the pieces are `answer.text`.
+    Nothing runs before the first piece is read. Joined, the pieces are `answer.text`.
 
     Attributes:
-        answer: the whole answer with its counts, once the last piece was read; else None.
+        answer: the complete answer with its counts, after the last piece was read; else None.
     """
 
     def __init__(self, start: Start) -> None:
@@ -104,7 +104,7 @@ class TextStream(Iterator[str]):
         raise StopIteration
 
     def close(self) -> None:
-        """End the generation; returns once the model has let go of it."""
+        """End the generation; returns once the model is free."""
         self._closed = True
         if self._request is not None:
             self._request.cancel.set()
@@ -117,20 +117,19 @@ class TextStream(Iterator[str]):
         self.close()
 
     def __del__(self) -> None:
-        # A reader that walks away must not leave a model running.
+        # An abandoned stream must not leave the model running.
         if self._request is not None:
             self._request.cancel.set()
 
 
 class AsyncTextStream(AsyncIterator[str]):
-    """`TextStream` for an event loop, which stays free while the model works.
+    """`TextStream` for an event loop, which is not blocked while the model runs.
 
     Attributes:
-        answer: the whole answer with its counts, once the last piece was read; else None.
+        answer: the complete answer with its counts, after the last piece was read; else None.
 
     Args:
-        begin: gives what hands the call to its model; awaited, since a model may have to be
-            fetched first.
+        begin: coroutine function that returns the `Start`; a model may have to be fetched first.
     """
 
     def __init__(self, begin: Callable[[], Awaitable[Start]]) -> None:
@@ -166,20 +165,20 @@ class AsyncTextStream(AsyncIterator[str]):
         loop, pieces = asyncio.get_running_loop(), self._pieces
 
         def send(piece: str | None) -> None:
-            # The loop may close while the model works; then nobody is left to read.
+            # The loop may close while the model runs; then nobody reads.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
         return send
 
     async def aclose(self) -> None:
-        """End the generation; returns once the model has let go of it."""
+        """End the generation; returns once the model is free."""
         self._closed = True
         if self._request is not None:
             self._request.cancel.set()
             future = asyncio.wrap_future(self._request.future)
             await asyncio.wait([future])
-            future.exception()  # marks it as seen: who closes a stream does not ask how it went
+            future.exception()  # marks it as retrieved: the result of a closed stream is not needed
 
     async def __aenter__(self) -> AsyncTextStream:
         return self
@@ -193,6 +192,6 @@ class AsyncTextStream(AsyncIterator[str]):
 
 
 async def run_in_thread(work: Callable[[CallCancellation], Answer]) -> Answer:
-    """Run blocking work in a thread; if the caller is cancelled, the work ends first."""
+    """Run blocking work in a thread; a cancelled caller waits until the work has ended."""
     cancel = CallCancellation()
-    return await _ended_before(asyncio.ensure_future(asyncio.to_thread(work, cancel)), cancel)
+    return await _await_and_cancel(asyncio.ensure_future(asyncio.to_thread(work, cancel)), cancel)

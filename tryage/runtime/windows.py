@@ -1,4 +1,4 @@
-"""Cutting a row of tokens into consecutive windows that a model's context can hold."""
+"""Consecutive windows of tokens that fit into a model's context."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 
 def windows(n: int, size: int, joined: Sequence[tuple[int, int]] = ()) -> list[tuple[int, int]]:
-    """Cut `n` tokens into consecutive windows that leave nothing out and overlap nowhere.
+    """Cut `n` tokens into consecutive windows without gaps or overlaps.
 
-    The windows are as even as they can be, so that no token is left with almost no context.
+    The windows are as even as possible, so that no token has almost no context.
 
     Args:
         n: number of tokens.
-        size: tokens that a window holds at most.
+        size: most tokens in a window.
         joined: half-open ranges, in order, that should not be cut; a range longer than a window
-            is cut all the same.
+            is cut nevertheless.
 
     Returns:
         Half-open ranges that cover ``0..n`` in order.
@@ -25,7 +25,7 @@ def windows(n: int, size: int, joined: Sequence[tuple[int, int]] = ()) -> list[t
     """
     if size < 1:
         raise ValueError(f"a window must hold at least one token, not {size}")
-    found = []
+    ranges = []
     start = 0
     while start < n:
         left = n - start
@@ -33,19 +33,19 @@ def windows(n: int, size: int, joined: Sequence[tuple[int, int]] = ()) -> list[t
         end = start + -(-left // count)
         for low, high in joined:
             if low < end < high:
-                # Move the cut behind the range if the window can hold it, else before it.
+                # Move the cut after the range if the window can hold it, else before it.
                 if high - start <= size:
                     end = high
                 elif low > start:
                     end = low
                 break
-        found.append((start, end))
+        ranges.append((start, end))
         start = end
-    return found
+    return ranges
 
 
 def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the special tokens that the tokenizer puts before and behind a text."""
+    """Return the special tokens that the tokenizer adds before and after a text."""
     framed = tokenizer("a", add_special_tokens=True)["input_ids"]
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     for start in range(len(framed) - len(bare) + 1):

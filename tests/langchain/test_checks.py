@@ -1,0 +1,203 @@
+"""Answers are checked in every LangChain class, and the record says what came of it."""
+
+import pytest
+from langchain_core.language_models import LLM
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableLambda
+from pydantic import BaseModel
+
+from langchain_tryage import ChatTryage, TryageLLM, TryageMiddleware, TryageRouter
+from tryage.checks import Check, agrees_with, confident, judged_by, matches
+from tryage.errors import CheckError, RejectedError
+
+PERFECT = {"accepts_right": 1.0, "accepts_wrong": 0.0}
+
+
+class Text(LLM):
+    """Repeats the prompt under its label."""
+
+    label: str
+
+    @property
+    def _llm_type(self):
+        return "scripted"
+
+    def _call(self, prompt, stop=None, run_manager=None, **kwargs):
+        return f"{self.label} says {prompt}"
+
+
+@pytest.fixture
+def text_experts():
+    return {name: Text(label=name) for name in ("coder", "writer", "giant")}
+
+
+def by(*names):
+    """A check that accepts what these experts say."""
+    return Check(lambda prompt, answer: answer.split()[0] in names, **PERFECT)
+
+
+async def every_way(model, text):
+    """The record of every public method."""
+    stream = None
+    for chunk in model.stream(text):
+        stream = chunk if stream is None else stream + chunk
+    astream = None
+    async for chunk in model.astream(text):
+        astream = chunk if astream is None else astream + chunk
+    messages = [
+        model.invoke(text),
+        await model.ainvoke(text),
+        *model.batch([text]),
+        *await model.abatch([text]),
+        stream,
+        astream,
+    ]
+    return [message.response_metadata["tryage"] for message in messages]
+
+
+async def test_a_chat_model_escalates_in_every_way(scored_router, kit):
+    for kind in (kit.Streaming, kit.Whole):
+        model = ChatTryage(scored_router, kit.experts(kind), check=by("giant"))
+        for record in await every_way(model, kit.code):
+            assert record["answered_by"] == "giant"
+            assert record["accepted"] is True
+            assert [t["accepted"] for t in record["tried"]] == [False, True]
+            assert record["plan"]["attempts"][0]["expert"] == record["expert"]
+
+
+async def test_a_runnable_escalates_in_every_way(scored_router, kit):
+    model = TryageRouter(scored_router, kit.experts(), check=by("giant"))
+    for record in await every_way(model, kit.code):
+        assert (record["answered_by"], record["accepted"]) == ("giant", True)
+
+
+def test_plain_functions_are_checked_as_they_answer(scored_router, kit):
+    experts = {n: RunnableLambda(lambda _, n=n: {"said": n}) for n in ("coder", "writer", "giant")}
+    check = Check(lambda prompt, answer: answer["said"] == "giant", **PERFECT)
+    assert TryageRouter(scored_router, experts, check=check).invoke(kit.code) == {"said": "giant"}
+
+
+async def test_a_text_model_escalates(scored_router, kit, text_experts):
+    model = TryageLLM(scored_router, text_experts, check=by("giant"))
+    assert model.invoke(kit.code).startswith("giant says")
+    assert (await model.ainvoke(kit.code)).startswith("giant says")
+    assert "".join(model.stream(kit.code)).startswith("giant says")
+    info = model.generate([kit.code]).generations[0][0].generation_info["tryage"]
+    assert info["accepted"] is True
+
+
+def test_nothing_accepted_says_so_or_raises(scored_router, kit):
+    model = ChatTryage(scored_router, kit.experts(), check=by())
+    record = model.invoke(kit.code).response_metadata["tryage"]
+    assert record["accepted"] is False
+    assert record["answered_by"] == "coder"
+    strict = ChatTryage(scored_router, kit.experts(), check=by(), on_rejected="raise")
+    with pytest.raises(RejectedError) as caught:
+        strict.invoke(kit.code)
+    assert "coder" in caught.value.answers
+
+
+def test_max_attempts_bounds_the_plan(scored_router, kit):
+    model = ChatTryage(scored_router, kit.experts(), check=by("giant"), max_attempts=1)
+    record = model.invoke(kit.code).response_metadata["tryage"]
+    assert [t["expert"] for t in record["tried"]] == ["coder"]
+    assert record["accepted"] is False
+
+
+def test_an_unchecked_stream_carries_the_verdict_on_its_last_chunk(scored_router, kit):
+    model = ChatTryage(scored_router, kit.experts(), check=by("giant"), stream_unchecked=True)
+    chunks = list(model.stream(kit.code))
+    carriers = [c for c in chunks if "tryage" in c.response_metadata]
+    assert len(carriers) == 1
+    record = carriers[0].response_metadata["tryage"]
+    assert (record["answered_by"], record["accepted"]) == ("coder", False)
+    assert chunks[0].text == "coder"
+
+
+def test_answers_that_call_tools_are_not_checked(scored_router, kit):
+    class total_count(BaseModel):
+        """Count."""
+
+        text: str
+
+    model = ChatTryage(scored_router, kit.experts(kit.Calling), check=by())
+    message = model.bind_tools([total_count], tool_choice="any").invoke(kit.code)
+    assert message.tool_calls
+    assert message.response_metadata["tryage"]["accepted"] is True
+
+
+async def test_checks_ask_experts_by_name(scored_router, kit):
+    same = lambda one, other: one.split()[1:] == other.split()[1:]  # noqa: E731
+    check = agrees_with("writer", similarity=same, **PERFECT)
+    model = ChatTryage(scored_router, kit.experts(), check=check)
+    for record in await every_way(model, kit.code):
+        assert (record["answered_by"], record["accepted"]) == ("coder", True)
+    judge = judged_by("giant", "Is it so?", **PERFECT)
+    seen = []
+
+    class Judge(kit.Whole):
+        def _text(self, messages, stop, kwargs):
+            seen.append(messages[-1].text)
+            return "yes"
+
+    experts = kit.experts() | {"giant": Judge(label="giant")}
+    model = ChatTryage(scored_router, experts, check=judge)
+    record = (await model.ainvoke(kit.code)).response_metadata["tryage"]
+    assert (record["answered_by"], record["accepted"]) == ("coder", True)
+    assert "Is it so?" in seen[-1]
+    assert "coder says" in seen[-1]
+
+
+def test_a_check_that_asks_nobody_known_is_told_at_once(scored_router, kit):
+    from tryage.errors import LibraryError
+
+    model = ChatTryage(scored_router, kit.experts(), check=agrees_with("nobody"))
+    with pytest.raises(LibraryError, match="nobody"):
+        model.invoke(kit.code)
+
+
+def test_log_probabilities_reach_the_check(scored_router, kit):
+    class Sure(kit.Whole):
+        logprob: float
+
+        def _facts(self, text):
+            facts = super()._facts(text)
+            tokens = [{"token": "x", "logprob": self.logprob}]
+            facts["response_metadata"]["logprobs"] = {"content": tokens}
+            return facts
+
+    experts = {
+        "coder": Sure(label="coder", logprob=-2.0),
+        "writer": Sure(label="writer", logprob=-2.0),
+        "giant": Sure(label="giant", logprob=-0.1),
+    }
+    model = ChatTryage(scored_router, experts, check=confident(-0.5, **PERFECT))
+    record = model.invoke(kit.code).response_metadata["tryage"]
+    assert record["answered_by"] == "giant"
+    assert record["tried"][0]["value"] == -2.0
+
+
+def test_losses_have_no_right_and_wrong(router, kit):
+    model = ChatTryage(router, kit.experts(), check=by("giant"))
+    with pytest.raises(CheckError, match="bits per byte"):
+        model.invoke(kit.code)
+
+
+async def test_an_agent_escalates(scored_router, kit):
+    from langchain.agents import create_agent
+
+    experts = kit.experts(kit.Calling)
+    middleware = TryageMiddleware(scored_router, experts, check=by("giant"))
+    agent = create_agent(experts["coder"], [], middleware=[middleware])
+    for state in (
+        agent.invoke({"messages": [HumanMessage(kit.code)]}),
+        await agent.ainvoke({"messages": [HumanMessage(kit.code)]}),
+    ):
+        record = state["messages"][-1].response_metadata["tryage"]
+        assert (record["answered_by"], record["accepted"]) == ("giant", True)
+
+
+def test_a_forced_expert_is_a_plan_of_one(scored_router, kit):
+    model = ChatTryage(scored_router, kit.experts(), check=matches("nothing"))
+    record = model.invoke(kit.code, model="writer").response_metadata["tryage"]
+    assert [t["expert"] for t in record["tried"]] == ["writer"]

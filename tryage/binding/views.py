@@ -1,0 +1,98 @@
+"""What a check sees of a framework's answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from tryage.decision import Decision
+from tryage.dispatch import AnswerView, Checker, DispatchOptions
+
+R = TypeVar("R")
+
+
+class Views(NamedTuple):
+    """How an adapter shows its experts' answers to a check.
+
+    Attributes:
+        answer: an expert's answer → what the check sees.
+        chunks: the chunks of a streamed answer → the same.
+        ask: an expert's callable and a text → its answer's text; None where experts take no text.
+    """
+
+    answer: Callable[[Any], AnswerView] = AnswerView
+    chunks: Callable[[list[Any]], AnswerView] = AnswerView
+    ask: Callable[[Any, str], str] | None = None
+
+
+DEFAULT_VIEWS = Views()
+"""Answers as they are."""
+
+
+class Checkers(NamedTuple):
+    """Makes the checkers of one binding's dispatches.
+
+    Attributes:
+        options: hold the check.
+        views: of the adapter.
+        experts: name → callable, as the binding has them.
+    """
+
+    options: DispatchOptions
+    views: Views
+    experts: Callable[[], Any]
+
+    def of_answers(self, decision: Decision, call: Callable[[str], R]) -> Checker[R] | None:
+        """Return the checker of one prompt's answers; `call` asks another expert for one."""
+        return self._checker(decision, self.views.answer, call)
+
+    def of_awaited(
+        self, decision: Decision, call: Callable[[str], Awaitable[R]]
+    ) -> Checker[R] | None:
+        """Do what `of_answers` does; the other expert is awaited on the loop of this call."""
+        return self._checker(decision, self.views.answer, _on_this_loop(call))
+
+    def of_chunks(
+        self, decision: Decision, call: Callable[[str], list[R]]
+    ) -> Checker[list[R]] | None:
+        """Return the checker of one prompt's streamed answers."""
+        return self._checker(decision, self.views.chunks, call)
+
+    def of_awaited_chunks(
+        self, decision: Decision, call: Callable[[str], Awaitable[list[R]]]
+    ) -> Checker[list[R]] | None:
+        """Do what `of_chunks` does; the other expert is awaited on the loop of this call."""
+        return self._checker(decision, self.views.chunks, _on_this_loop(call))
+
+    def _checker(
+        self, decision: Decision, view: Callable[[Any], AnswerView], call: Callable[[str], Any]
+    ) -> Checker[Any] | None:
+        check = self.options.answer_check
+        if check is None:
+            return None
+
+        def ask(name: str, text: str | None) -> str:
+            if text is None or self.views.ask is None:
+                return str(view(call(name)).answer)
+            return self.views.ask(self.experts()[name], text)
+
+        return Checker(check, decision.prompt, view, ask)
+
+
+def _on_this_loop(call: Callable[[str], Awaitable[R]]) -> Callable[[str], R]:
+    """Return a blocking form of an awaited call; checks run in threads beside the loop."""
+    loop = asyncio.get_running_loop()
+
+    async def awaited(name: str) -> R:
+        return await call(name)
+
+    return lambda name: asyncio.run_coroutine_threadsafe(awaited(name), loop).result()
+
+
+def joined_rows(answers: Sequence[Any]) -> Any:
+    """Return the one answer of a batch of one row; raise it where it is an error."""
+    (answer,) = answers
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer

@@ -1,0 +1,116 @@
+"""Run a check on an answer: in time, whatever it raises, from blocking and from async code."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from tryage.checks import Check, CheckedAnswer, Verdict
+from tryage.dispatch.records import describe_error
+from tryage.dispatch.scopes import acall_within, call_within, within
+from tryage.errors import MissingExtraError
+
+T = TypeVar("T")
+
+PASSED = Verdict(True)
+"""The verdict on an answer that no check looks at."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerView:
+    """What a check may see of an expert's answer.
+
+    Attributes:
+        answer: its text; the object itself where it is not text.
+        logprobs: log-probabilities of its tokens, where the expert tells them.
+        calls_tools: whether it calls a tool in place of answering.
+    """
+
+    answer: Any
+    logprobs: Sequence[float] | None = None
+    calls_tools: bool = False
+
+
+Ask = Callable[[str, str | None], str]
+"""Name of an expert, and a text (None for the call's own input) → its answer's text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checker(Generic[T]):
+    """Checks the answers to one prompt.
+
+    Attributes:
+        check: accepts or rejects.
+        prompt: the text that was routed.
+        view: an expert's answer → what the check sees of it.
+        ask: asks another expert, for checks that do.
+    """
+
+    check: Check
+    prompt: str
+    view: Callable[[T], AnswerView] = AnswerView
+    ask: Ask | None = None
+
+    def verdict(self, name: str, value: T) -> Verdict:
+        """Check an answer; an exception or a time-out of the check is a verdict too."""
+        checked = self._checked(name, value)
+        if checked is None:
+            return PASSED
+        check, call = self.check, functools.partial(_finding, self.check, checked)
+        try:
+            finding = call() if check.timeout is None else call_within(name, check.timeout, call)
+            return check.verdict(finding)
+        except MissingExtraError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a check is the user's own and may raise anything
+            return check.failed(describe_error(error))
+
+    async def averdict(self, name: str, value: T) -> Verdict:
+        """Do what `verdict` does, without blocking: a plain function runs in a thread."""
+        checked = self._checked(name, value)
+        if checked is None:
+            return PASSED
+        check = self.check
+        try:
+            if check.is_async:
+                found: Any = check.find(checked)
+                finding = await within(name, check.timeout, found)
+            else:
+                call = functools.partial(_finding, check, checked)
+                finding = await acall_within(name, check.timeout, call)
+            return check.verdict(finding)
+        except MissingExtraError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a check is the user's own and may raise anything
+            return check.failed(describe_error(error))
+
+    def _checked(self, name: str, value: T) -> CheckedAnswer | None:
+        view = self.view(value)
+        if view.calls_tools and not self.check.checks_tools:
+            return None
+        ask = None if self.ask is None else functools.partial(_asked, self.ask)
+        return CheckedAnswer(self.prompt, view.answer, name, ask, view.logprobs)
+
+
+def _asked(ask: Ask, name: str, text: str | None = None) -> str:
+    return ask(name, text)
+
+
+def _finding(check: Check, checked: CheckedAnswer) -> Any:
+    """Return what a check finds; a coroutine runs in a loop of its own."""
+    finding = check.find(checked)
+    if not isinstance(finding, Awaitable):
+        return finding
+
+    async def awaited() -> Any:
+        return await finding
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(awaited())
+    # Blocking code that was called on a running loop, which cannot run a second one.
+    return call_within("check", 1e9, lambda: asyncio.run(awaited()))
