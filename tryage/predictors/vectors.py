@@ -135,8 +135,9 @@ class VectorPredictor(Predictor):
         # Only a static encoder knows its vectors' length without loading a model.
         if isinstance(self.encoder, StaticEncoder) and centres.shape[1] != self.encoder.dim:
             raise PredictorError(
-                f"fitted on vectors of length {centres.shape[1]}, but encoder {self.encoder.name!r} "
-                f"makes {self.encoder.dim}; give the encoder that it was fitted with"
+                f"fitted on vectors of length {centres.shape[1]}, but encoder "
+                f"{self.encoder.name!r} makes {self.encoder.dim}; give the encoder that "
+                "it was fitted with"
             )
         self.novelty_ = NoveltyTest(centres, float(arrays["novelty.threshold"][0]))
         by_name = {name: stored_targets(arrays, name, self.targets_) for name in self.TARGET_ARRAYS}
