@@ -6,7 +6,7 @@ READY := .venv/.ready
 
 .PHONY: quickstart test lint types wheel test-openai-like bench-routing bench-speed bench-adapters
 .PHONY: bench-runtime bench-labelling bench-labelling-curve bench-paper bench-predictors
-.PHONY: bench-goals test-lowest clean
+.PHONY: bench-goals bench-plans test-lowest clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -88,6 +88,10 @@ bench-labelling: $(READY)
 # Regret against the number of labelled prompts. Needs the benchmark data.
 bench-labelling-curve: $(READY)
 	$(BIN)/python benchmarks/labelling_curve.py
+
+# Plans with a check, some three minutes. Needs the benchmark data.
+bench-plans: $(READY)
+	$(BIN)/python benchmarks/plans.py
 
 # Goals and budgets, some twenty minutes. Needs the benchmark data. QUICKSTART=FOLDER, which
 # `tryage quickstart --out FOLDER` wrote, adds size against loss on its library.

@@ -38,6 +38,8 @@ ORDER = (
     "budgets",
     "evaluation",
     "assessment",
+    "plan_assessment",
+    "check_rates",
     "training",
     "persistence",
     "cards",

@@ -137,6 +137,36 @@ class Decider:
                 )
         return [decisions[row] for row in range(len(reads))]
 
+    def plans(
+        self,
+        predicted: Forecast,
+        inputs: GoalInputs,
+        task: str,
+        resolved: ResolvedGoals,
+        request: Request,
+    ) -> list[Plan]:
+        """Return the plan of every prompt that is predicted here, without making decisions.
+
+        Raises:
+            CheckError: plans have no meaning for this router, or there is no check.
+            NoEligibleExpertError: some prompt may go to nobody.
+        """
+        self._check_plans(request)
+        plans = []
+        for number in range(len(predicted.ood)):
+            row, row_inputs = predicted.row(number), inputs.row(number)
+            values = self.objective.shown(resolved, row_inputs)
+            totals = self.objective.totals(row.losses, task, resolved, row_inputs, values)[0]
+            if np.isinf(totals).all():
+                reasons = self.objective.reasons(task, resolved, row_inputs, values)
+                raise NoEligibleExpertError(f"no expert may answer prompt {number + 1}:", reasons)
+            flat = {name: v if v.ndim == 1 else v[0] for name, v in values.items()}
+            plan = self._plan(request, resolved, task, row.losses[0], totals, flat)
+            if plan is None:
+                raise CheckError("plans are made for a check; give check=")
+            plans.append(plan)
+        return plans
+
     def _check_plans(self, request: Request) -> None:
         if request.check is not None and not self.scored:
             raise CheckError(

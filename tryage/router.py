@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,14 +20,16 @@ from tryage.goals import Goals
 from tryage.library import Library
 from tryage.objective import Objective
 from tryage.persistence import RouterState
-from tryage.plans import JointSuccess, Rates
+from tryage.plans import MAX_ATTEMPTS, JointSuccess, Rates
 from tryage.policy import Policy
 from tryage.predictors import Predictor, UnmeasuredPredictor
 
 if TYPE_CHECKING:
     from tryage.budgets import Calibration
+    from tryage.check_rates import CheckReport, ScoredAnswer
     from tryage.evaluation import Evaluation, TaskEvaluations
     from tryage.evaluation.pareto import Front
+    from tryage.evaluation.plans import PlanFront
     from tryage.scores import ScoreTable
     from tryage.scores.feedback import FeedbackFile
 
@@ -423,6 +425,82 @@ class Router:
         from tryage import assessment
 
         return assessment.evaluate(self._decider, table, train, seed)
+
+    def evaluate_plans(
+        self,
+        table: ScoreTable,
+        check: Check | Function,
+        *,
+        max_attempts: int = MAX_ATTEMPTS,
+        train: ScoreTable | None = None,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        """Judge plans with a check on measured scores: exact expected values, no random draws.
+
+        Args:
+            table: measured scores and costs of one task that the router was not fitted on.
+            check: only its rates matter here.
+            max_attempts: experts in a plan at most.
+            train: the table it was fitted on; the best fixed plan is chosen on it.
+            seed: of the bootstrap.
+
+        Returns:
+            What ``tryage evaluate --check --json`` prints: rows of the router, of the best single
+            expert, of the choice without a check, of the best fixed plan and of the oracle.
+
+        Raises:
+            CheckError: the router or the table knows losses, not scores.
+            ScoreTableError: no prompt is completely measured.
+        """
+        from tryage.plan_assessment import evaluate_plans
+
+        return evaluate_plans(self._decider, table, Check.of(check), max_attempts, train, seed)
+
+    def measure_check(
+        self, check: Check | Function, answers: str | Path | Iterable[ScoredAnswer]
+    ) -> tuple[Router, CheckReport]:
+        """Measure a check on scored answers; return a router that knows its rates, and a report.
+
+        Args:
+            check: its name is what the rates are kept under.
+            answers: the folder of a run that labelled with ``keep_answers``, or the answers.
+
+        Raises:
+            CheckError: there are no answers, or none right or none wrong.
+        """
+        from tryage.check_rates import measure, read_answers
+
+        if isinstance(answers, str | Path):
+            answers = read_answers(answers)
+        report = measure(Check.of(check), answers)
+        rates = {**self.check_rates, report.check: report.rates}
+        return self.replace(check_rates=rates), report
+
+    def plan_front(
+        self,
+        table: ScoreTable,
+        check: Check | Function,
+        *,
+        goal: str = "cost",
+        max_attempts: int = MAX_ATTEMPTS,
+        train: ScoreTable | None = None,
+    ) -> PlanFront:
+        """Sweep the weight of a goal over plans with a check; arguments as `evaluate_plans`.
+
+        Args:
+            table: measured scores of one task that the router was not fitted on.
+            check: only its rates matter here.
+            goal: one that adds up over attempts: cost or latency.
+            max_attempts: experts in a plan at most.
+            train: the table it was fitted on; plans that never change are chosen on it.
+
+        Raises:
+            CheckError: the goal does not add up, or there are losses in place of scores.
+            ScoreTableError: no prompt is completely measured.
+        """
+        from tryage.plan_assessment import plan_front
+
+        return plan_front(self._decider, table, goal, Check.of(check), max_attempts, train)
 
     def pareto(self, table: ScoreTable, *goals: str) -> Front:
         """Sweep the weights of goals over measured results; see `tryage.evaluation.pareto`.

@@ -273,6 +273,22 @@ def test_checks_may_ask_another_expert(planned):
     assert (outcome.answered_by, asked) == ("c", [("b", None), ("b", None)])
 
 
+def test_nobody_is_asked_where_the_verdict_changes_nothing(planned):
+    asked = []
+
+    def ask(name, text):
+        asked.append(name)
+        return "another answer"
+
+    check, decision = agrees_with("b"), planned("a", "c", most=1)
+    checker = Checker(check, decision.prompt, ask=ask)
+    outcome = dispatch(decision, answer, checked(check), checker=checker)
+    assert (outcome.accepted, asked) == (None, [])
+    with pytest.raises(RejectedError):
+        dispatch(decision, answer, checked(check, on_rejected="raise"), checker=checker)
+    assert asked == ["b"]
+
+
 def test_without_a_check_nothing_changes(planned):
     outcome = dispatch(planned("a", "b"), answer)
     assert (outcome.answered_by, outcome.accepted) == ("a", None)

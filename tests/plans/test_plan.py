@@ -74,6 +74,14 @@ def test_experts_that_the_check_asks_are_paid_for():
         assert attempt.cost == pytest.approx(COSTS[NAMES.index(attempt.expert)] + 0.004)
 
 
+def test_a_plan_of_one_attempt_asks_nobody():
+    check = agrees_with("middle", accepts_right=0.5, accepts_wrong=0.5)
+    found = plan(check)
+    assert found.experts == ("dear",)
+    assert found.cost == pytest.approx(0.02)
+    assert found.total == pytest.approx(0.12)
+
+
 def test_rates_come_from_the_check_then_the_router_then_an_assumption():
     measured = {"": (0.8, 0.3), "dear": (0.7, 0.2)}
     rates = reliability(Check(accept), NAMES, measured)

@@ -1,4 +1,4 @@
-"""The command line: ``tryage quickstart | route | run | label | fit | evaluate | calibrate | …``.
+"""The command line: ``tryage quickstart | route | run | label | fit | evaluate | check | …``.
 
 Every command prints for people, or one JSON object with ``--json``; then standard output holds the
 JSON alone, and progress and warnings go to standard error. User errors end with exit code 2 and
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 import typer
 
-from tryage.cli import deciding, learning, libraries, steering
+from tryage.cli import checking, deciding, learning, libraries, steering
 from tryage.cli.shared import show_warning
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ _COMMANDS: Mapping[typer.Typer, tuple[Callable[..., None], ...]] = {
         learning.evaluate,
         steering.calibrate,
         steering.pareto,
+        checking.check,
         deciding.flags,
     ),
     library: (libraries.show, libraries.check, libraries.from_hub),

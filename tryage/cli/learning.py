@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from tryage.cli.checking import CheckRates, MaxAttempts, read_check
 from tryage.cli.shared import (
     AsJson,
     Download,
@@ -22,7 +23,9 @@ from tryage.cli.shared import (
     stderr,
 )
 from tryage.errors import OptionError, RouterNotFoundError
+from tryage.evaluation.plans import plans_table
 from tryage.persistence import INDEX, check_output
+from tryage.plans import MAX_ATTEMPTS
 from tryage.router import Router
 
 
@@ -205,9 +208,14 @@ def evaluate(
         Path | None, typer.Option(help="The table it was fitted on, for the fitted references.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    check: CheckRates = None,
+    max_attempts: MaxAttempts = MAX_ATTEMPTS,
     as_json: AsJson = False,
 ) -> None:
     """Compare a router's choices with measured results; warn where one expert takes nearly all.
+
+    With --check the choices are plans: exact expected values of trying experts until the check
+    accepts an answer.
 
     Example: tryage evaluate my-router test.jsonl --train scores.jsonl
     """
@@ -216,6 +224,14 @@ def evaluate(
     loaded = Router.from_pretrained(router)
     table = ScoreTable.read(scores)
     known = None if train is None else ScoreTable.read(train)
+    if check is not None:
+        made = read_check(check, loaded)
+        with stderr().status("evaluating"):
+            figures = loaded.evaluate_plans(
+                table, made, max_attempts=max_attempts, train=known, seed=seed
+            )
+        print_json(figures) if as_json else say(plans_table(figures))
+        return
     with stderr().status("evaluating"):
         report = loaded.evaluate(table, train=known, seed=seed)
     if as_json:

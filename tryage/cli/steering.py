@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tryage.budgets import Calibration
+from tryage.cli.checking import CheckRates, MaxAttempts, read_check
 from tryage.cli.shared import (
     AsJson,
     GoalOptions,
@@ -21,6 +22,7 @@ from tryage.cli.shared import (
 )
 from tryage.evaluation.pareto import Front
 from tryage.evaluation.sweeps import RAYS
+from tryage.plans import MAX_ATTEMPTS
 from tryage.router import Router
 
 
@@ -63,9 +65,16 @@ def pareto(
         list[str] | None, typer.Option("--goal", help="A goal; give two for both together.")
     ] = None,
     png: Annotated[Path | None, typer.Option("--png", help="Draw the front of one goal.")] = None,
+    check: CheckRates = None,
+    max_attempts: MaxAttempts = MAX_ATTEMPTS,
+    train: Annotated[
+        Path | None, typer.Option(help="The table it was fitted on, to choose fixed plans on.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what raising the weight of a goal brings and costs, on measured results.
+
+    With --check the points are those of plans: experts that are tried until an answer is accepted.
 
     Example: tryage pareto my-router test.jsonl --goal cost --png front.png
     """
@@ -73,6 +82,18 @@ def pareto(
 
     loaded = Router.from_pretrained(router)
     table = ScoreTable.read(scores)
+    if check is not None:
+        known = None if train is None else ScoreTable.read(train)
+        with stderr().status("sweeping"):
+            plans = loaded.plan_front(
+                table,
+                read_check(check, loaded),
+                goal=(goal or ["cost"])[0],
+                max_attempts=max_attempts,
+                train=known,
+            )
+        print_json(plans.to_dict()) if as_json else say(plans.table())
+        return
     with stderr().status("sweeping"):
         front = loaded.pareto(table, *(goal or ["cost"]))
     if png is not None:

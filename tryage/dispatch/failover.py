@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from time import perf_counter
 from typing import Generic, TypeVar
 
-from tryage.checks import Verdict
+from tryage.checks import Check, Verdict
 from tryage.decision import Decision
 from tryage.dispatch.checking import Checker
 from tryage.dispatch.health import Health
@@ -116,6 +116,8 @@ class Failover(Generic[T]):
         check = options.answer_check
         if checker is None and check is not None:
             checker = Checker(check, decision.prompt)
+        if checker is not None and _is_moot(checker.check, decision, options):
+            checker = None
         self.checker = checker
         self.tried: list[Attempt] = []
         self.last_error: BaseException | None = None
@@ -306,6 +308,12 @@ class Failover(Generic[T]):
             seconds = self._options.total_timeout
             message += f"\n  the {seconds:.3g} s for the whole dispatch are over"
         return DispatchError(message, self.tried)
+
+
+def _is_moot(check: Check, decision: Decision, options: DispatchOptions) -> bool:
+    """Tell whether asking other experts for a verdict would change nothing but the bill."""
+    attempts = 1 if decision.plan is None else len(decision.plan.attempts)
+    return bool(check.asks) and attempts == 1 and options.on_rejected == "return"
 
 
 def _line(attempt: Attempt) -> str:

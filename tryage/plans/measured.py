@@ -31,8 +31,8 @@ def realised(
         costs: (n, m) measured costs; NaN as for scores.
         losses: (n, m) predicted losses: of the answers of which none is accepted, the one of the
             expert with the least goes out.
-        accepts_right: (m,) chance that the check accepts a right answer.
-        accepts_wrong: (m,) chance that it accepts a wrong one.
+        accepts_right: (m,) or (n, m) chance that the check accepts a right answer.
+        accepts_wrong: the same of a wrong one. Where verdicts are known, both are 0 or 1.
 
     Returns:
         Expected scores and costs, (n,) each. A score between 0 and 1 counts as the chance that
@@ -43,11 +43,13 @@ def realised(
     reached = np.ones(n)
     fallback, least = np.zeros(n), np.full(n, np.inf)
     rows = np.arange(n)
+    accepts_right = np.broadcast_to(accepts_right, scores.shape)
+    accepts_wrong = np.broadcast_to(accepts_wrong, scores.shape)
     for place in range(max(map(len, plans), default=0)):
         active = np.array([len(plan) > place for plan in plans])
         columns = np.array([plan[place] if len(plan) > place else 0 for plan in plans])
         right = scores[rows, columns]
-        yes, no = accepts_right[columns], accepts_wrong[columns]
+        yes, no = accepts_right[rows, columns], accepts_wrong[rows, columns]
         accepted = yes * right + no * (1.0 - right)
         cost += np.where(active, reached * costs[rows, columns], 0.0)
         score += np.where(active, reached * yes * right, 0.0)

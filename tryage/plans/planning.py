@@ -100,6 +100,9 @@ def make_plan(
     places = best_plan(inputs, max_attempts, totals[eligible], order)
     columns = eligible[places].tolist()
     expected = expect(places, chances, inputs.accepts_right, inputs.accepts_wrong, inputs.joint)
+    if len(places) == 1:  # a check that changes nothing asks nobody
+        asked, extra = [], 0.0
+        prices = attempt_prices[eligible]
     total = expected.loss + sum(
         reached * float(prices[place])
         for reached, place in zip(expected.reached, places, strict=True)

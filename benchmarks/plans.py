@@ -1,0 +1,284 @@
+"""What plans with a check attain: coding34 with stated reliability, routerbench11 with agreement.
+
+Everything is chosen on training prompts and judged on others: random halves of the prompts of
+coding34 on which everything was measured, and five folds of routerbench11. Expected values are
+exact. Needs the benchmark data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from data import data_folder, facts, read_jsonl
+from plans_table import MARKS, PAGE, table
+from publishing import publish
+
+from tryage import Expert, Library, Router, ScoreTable
+from tryage.checks import Check
+from tryage.evaluation.fronts import Points, hull_area, non_dominated, zero_router
+from tryage.evaluation.plans import WEIGHTS, PlanFront
+from tryage.plans import JointSuccess, PlanInputs, best_plan, realised
+from tryage.plans.fitting import fit_joint
+
+SPLITS = 10
+SHARES = (0.25, 0.4, 0.5)
+CHECKS = {"perfect": (1.0, 0.0), "90/10": (0.9, 0.1), "80/20": (0.8, 0.2)}
+CHEAP, OTHER = "mistralai/mixtral-8x7b-chat", "zero-one-ai/Yi-34B-Chat"
+
+
+def never(prompt: str, answer: str) -> bool:
+    """Stand for a check of which only the rates matter."""
+    raise RuntimeError("not called")
+
+
+def router_of(train: ScoreTable) -> Router:
+    """Fit a router on a table, with a library of its names."""
+    library = Library([Expert(name=name, model=name) for name in train.experts])
+    return Router.fit(train, library=library, predictor="clusters")
+
+
+def at(points: Points, value: float) -> float:
+    """Return the score that points attain at a mean value, mixing the two points beside it."""
+    front = non_dominated(points)
+    order = np.argsort(front.values[:, 0])
+    x, y = front.values[order, 0], 1.0 - front.losses[order]
+    return float(np.interp(value, x, y, left=np.nan))
+
+
+def coding(folder: Path) -> dict[str, Any]:
+    """Judge plans on random halves of the completely measured prompts of coding34."""
+    whole = ScoreTable.read(folder / "routing" / "coding34_train.jsonl.gz")
+    costs = whole.targets["cost"]
+    complete = np.flatnonzero(~np.isnan(whole.losses).any(1) & ~np.isnan(costs).any(1))
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in CHECKS}
+    for seed in range(SPLITS):
+        held_out = np.random.default_rng(seed).permutation(complete)[len(complete) // 2 :]
+        test = whole.select(held_out)
+        train = whole.select(np.setdiff1d(np.arange(len(whole)), held_out))
+        router = router_of(train)
+        for name, (right, wrong) in CHECKS.items():
+            check = Check(never, accepts_right=right, accepts_wrong=wrong)
+            front = router.plan_front(test, check, train=train)
+            found[name].append(_split(front))
+    return {
+        "prompts": len(complete),
+        "splits": SPLITS,
+        "experts": len(whole.experts),
+        "checks": {name: _summary(rows) for name, rows in found.items()},
+    }
+
+
+def _split(front: PlanFront) -> dict[str, Any]:
+    singles = front.singles
+    best = int(singles.losses.argmin())
+    score, cost = 1.0 - float(singles.losses[best]), float(singles.values[best, 0])
+    row: dict[str, Any] = {"best_single": score, "aiq": front.aiq(front.points)}
+    row["aiq_singles"] = front.aiq(zero_router(singles))
+    row["aiq_fixed"] = front.aiq(front._fixed_points)
+    for share in SHARES:
+        affordable = singles.values[:, 0] <= share * cost
+        row[f"single_{share}"] = float((1.0 - singles.losses[affordable]).max())
+        row[f"router_{share}"] = at(front.points, share * cost)
+        row[f"fixed_{share}"] = at(front._fixed_points, share * cost)
+    return row
+
+
+def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return means over splits, and 95 % intervals of the router's leads."""
+    summary: dict[str, Any] = {key: statistics.fmean(row[key] for row in rows) for key in rows[0]}
+    pairs = {"best_single": lambda row, share: row["best_single"]}
+    pairs["single"] = lambda row, share: row[f"single_{share}"]
+    pairs["fixed"] = lambda row, share: row[f"fixed_{share}"]
+    for share in SHARES:
+        for name, of in pairs.items():
+            leads = [row[f"router_{share}"] - of(row, share) for row in rows]
+            summary[f"lead_{name}_{share}"] = _interval(leads)
+    return summary
+
+
+def _interval(values: list[float]) -> dict[str, float]:
+    """Return a mean, and mean ± 2.26 standard errors over ten splits (Student's t)."""
+    mean = statistics.fmean(values)
+    half = 2.26 * statistics.stdev(values) / len(values) ** 0.5
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def agreement(folder: Path) -> dict[str, Any]:
+    """Judge plans whose check is that a second cheap model gives the same letter."""
+    whole = ScoreTable.read(folder / "routing" / "routerbench11_train.jsonl.gz")
+    answers = list(read_jsonl(folder / "routing" / "routerbench11_train_answers.jsonl.gz"))
+    lines = [row["line"] for row in answers]
+    part = whole.select(np.array(lines))
+    same = np.array(
+        [
+            [row["answers"][name] == row["answers"][OTHER] for name in part.experts]
+            for row in answers
+        ]
+    )
+    return {
+        group: _agreement(part, same, np.array([g == group for g in part.groups]))
+        for group in dict.fromkeys(part.groups)
+    }
+
+
+def _agreement(part: ScoreTable, same: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
+    places = np.flatnonzero(rows)
+    folds = np.random.default_rng(0).permutation(len(places)) % 5
+    scores, costs = 1.0 - part.losses, part.targets["cost"]
+    plain, planned = [], []
+    for fold in range(5):
+        test, train = (
+            places[folds == fold],
+            np.setdiff1d(np.arange(len(part)), places[folds == fold]),
+        )
+        table_ = part.select(train)
+        router = router_of(table_)
+        predicted = router.forecast([part.prompts[row] for row in test], task="text-generation")
+        joint = fit_joint(table_, router.library, 0)["text-generation"]
+        right, wrong = _rates(scores[train], same[train])
+        for store, most in ((plain, 1), (planned, 3)):
+            store.append(
+                _sweep(
+                    predicted,
+                    joint,
+                    right,
+                    wrong,
+                    scores[test],
+                    costs[test],
+                    same[test],
+                    most,
+                    part,
+                )
+            )
+    singles = Points(
+        np.zeros((scores.shape[1], 1)),
+        1.0 - scores[places].mean(axis=0),
+        costs[places].mean(axis=0)[:, None],
+    )
+
+    def aiq(points: Points) -> float:
+        return 1.0 + (hull_area(points, singles) or 0.0)
+
+    return {
+        "prompts": len(places),
+        "aiq_singles": aiq(zero_router(singles)),
+        "aiq_prompt_only": aiq(_pooled(plain)),
+        "aiq_plans": aiq(_pooled(planned)),
+    }
+
+
+def _rates(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how often each expert's right and wrong answers agree with the other model's."""
+    right, wrong = scores >= 0.5, scores < 0.5
+    return (
+        ((same & right).sum(0) + 1) / (right.sum(0) + 2),
+        ((same & wrong).sum(0) + 1) / (wrong.sum(0) + 2),
+    )
+
+
+def _sweep(
+    predicted: Any,
+    joint: JointSuccess,
+    right: np.ndarray,
+    wrong: np.ndarray,
+    scores: np.ndarray,
+    costs: np.ndarray,
+    same: np.ndarray,
+    most: int,
+    part: ScoreTable,
+) -> list[tuple[float, float, int]]:
+    """Return score sum, cost sum and count at every weight; agreement decides what goes out."""
+    other = part.experts.index(OTHER)
+    losses = np.clip(predicted.losses, 0.0, 1.0)
+    price = predicted.targets["cost"]
+    width = float(np.nanmax(price) - np.nanmin(price))
+    order = np.arange(losses.shape[1])
+    rows = []
+    for weight in WEIGHTS:
+        plans = []
+        for row in range(len(losses)):
+            alone = weight * price[row] / width
+            inputs = PlanInputs(
+                losses[row], alone + alone[other], np.zeros(len(order)), right, wrong, joint
+            )
+            plans.append(best_plan(inputs, most, losses[row] + alone, order))
+        # The other model cannot check itself, and is paid once for every checked attempt.
+        verdicts = same.astype(float)
+        verdicts[:, other] = 0.0
+        asked = np.array([len(plan) > 1 for plan in plans])
+        paid = costs + np.where(asked[:, None], costs[:, [other]], 0.0)
+        paid[:, other] = costs[:, other]
+        score, cost = realised(plans, scores, paid, losses, verdicts, verdicts)
+        rows.append((float(score.sum()), float(cost.sum()), len(plans)))
+    return rows
+
+
+def _pooled(folds: list[list[tuple[float, float, int]]]) -> Points:
+    """Return the points of all folds together, one for each weight."""
+    losses, values = [], []
+    for rows in zip(*folds, strict=True):
+        count = sum(n for _, _, n in rows)
+        losses.append(1.0 - sum(s for s, _, _ in rows) / count)
+        values.append([sum(c for _, c, _ in rows) / count])
+    return Points(np.array(WEIGHTS)[:, None], np.array(losses), np.array(values))
+
+
+def speed() -> dict[str, float]:
+    """Return the median milliseconds of choosing a plan of at most three attempts."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for m in (10, 100):
+        cases = [
+            PlanInputs(
+                rng.uniform(0.05, 0.6, m),
+                rng.uniform(0.0, 0.2, m),
+                np.zeros(m),
+                np.full(m, 0.9),
+                np.full(m, 0.1),
+                JointSuccess(rng.uniform(0.2, 0.9, m)),
+            )
+            for _ in range(300)
+        ]
+        found[str(m)] = _median([lambda case=case: _choose(case) for case in cases])
+    return found
+
+
+def _choose(case: PlanInputs) -> None:
+    order = np.arange(len(case.losses))
+    best_plan(case, 3, case.losses + case.attempt_prices, order)
+
+
+def _median(calls: list[Callable[[], None]]) -> float:
+    times = []
+    for call in calls:
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return 1000 * statistics.median(times)
+
+
+def measure(_: argparse.Namespace) -> dict[str, Any]:
+    """Measure everything."""
+    folder = data_folder()
+    return facts("make bench-plans") | {
+        "coding34": coding(folder),
+        "agreement": agreement(folder),
+        "milliseconds": speed(),
+    }
+
+
+if __name__ == "__main__":
+    publish(
+        measure,
+        table,
+        results=Path(__file__).parent / "results" / "plans.json",
+        page=PAGE,
+        marks=MARKS,
+        parser=argparse.ArgumentParser(description=__doc__),
+    )

@@ -1,0 +1,270 @@
+"""Plans on measured results: against enumeration by hand, and through the command line."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tryage import Expert, Library, Router, ScoreTable
+from tryage.check_rates import Rate, ScoredAnswer
+from tryage.checks import Check, agrees_with
+from tryage.cli import app
+from tryage.errors import CheckError, ScoreTableError
+from tryage.evaluation.plans import MeasuredPlans, best_fixed_plans
+from tryage.plans import realised
+
+NAMES = ("cheap", "middle", "dear")
+CHANCES = {"easy": (0.9, 0.95, 1.0), "hard": (0.2, 0.5, 0.95)}
+PRICES = (0.001, 0.004, 0.02)
+
+
+def rows(n, seed):
+    rng = np.random.default_rng(seed)
+    for number in range(n):
+        kind = ("easy", "hard")[number % 2]
+        a, b = rng.integers(2, 99, 2)
+        text = {
+            "easy": f"What is the capital of country {a} with {b} towns?",
+            "hard": f"Prove that the sum of {a} squares is not below {b} cubes.",
+        }[kind]
+        yield {
+            "prompt": text,
+            "id": f"{seed}-{number}",
+            "group": kind,
+            "scores": {
+                n: float(rng.random() < p) for n, p in zip(NAMES, CHANCES[kind], strict=True)
+            },
+            "costs": dict(zip(NAMES, PRICES, strict=True)),
+        }
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return ScoreTable.from_rows(rows(300, 1)), ScoreTable.from_rows(rows(200, 2))
+
+
+@pytest.fixture(scope="module")
+def planner(tables):
+    library = Library([Expert(name=n, model=n) for n in NAMES])
+    return Router.fit(tables[0], library=library, predictor="clusters")
+
+
+def never(prompt, answer):
+    raise AssertionError("only the rates matter here")
+
+
+def rated(right=0.95, wrong=0.05):
+    return Check(never, accepts_right=right, accepts_wrong=wrong)
+
+
+def test_the_front_of_plans_beats_single_experts_and_plans_that_never_change(planner, tables):
+    train, test = tables
+    front = planner.plan_front(test, rated(1.0, 0.0), train=train)
+    record = front.to_dict()
+    references = record["references"]
+    assert record["aiq"] > references["zero_router"]["aiq"] + 0.02
+    assert record["aiq"] > references["fixed_plans"]["aiq"] - 0.01
+    assert references["oracle"]["aiq"] >= record["aiq"] - 1e-9
+    values = [point["value"] for point in record["points"]]
+    weights = [point["weight"] for point in record["points"]]
+    assert values == sorted(values, reverse=True)
+    assert weights == sorted(weights)
+    assert record["points"][0]["attempts"] >= 1.0
+    assert {row["expert"] for row in references["singles"]} == set(NAMES)
+
+
+def test_a_worthless_check_gives_the_router_without_one(planner, tables):
+    front = planner.plan_front(tables[1], rated(0.4, 0.4))
+    assert set(front.attempts) == {1.0}
+
+
+def test_fixed_plans_are_the_best_by_enumeration():
+    rng = np.random.default_rng(0)
+    scores = (rng.random((40, 4)) < [0.3, 0.5, 0.6, 0.9]).astype(float)
+    values = np.broadcast_to([1.0, 2.0, 3.0, 9.0], scores.shape)
+    right, wrong = np.full(4, 0.9), np.full(4, 0.2)
+    measured = MeasuredPlans(scores, values, np.full(40, 1 / 40), right, wrong)
+    losses = np.broadcast_to((1 - scores).mean(axis=0), scores.shape)
+    found = {}
+    for length in (1, 2, 3):
+        for plan in itertools.permutations(range(4), length):
+            score, value = realised([plan] * 40, scores, values, losses, right, wrong)
+            found[plan] = (1 - score.mean(), value.mean())
+    for plan in best_fixed_plans(measured, 3):
+        loss, value = found[plan.columns]
+        assert (plan.loss, plan.value) == pytest.approx((loss, value))
+        assert not any(
+            other[0] < loss - 1e-9 and other[1] < value - 1e-9 for other in found.values()
+        )
+
+
+def test_rows_tell_score_cost_and_paired_differences(planner, tables):
+    train, test = tables
+    report = planner.evaluate_plans(test, rated(), train=train)
+    router, references = report["router"], report["references"]
+    assert set(references) == {"best_single", "without_check", "oracle", "best_fixed_plan"}
+    assert references["oracle"]["score"] >= router["score"] - 1e-9
+    assert references["best_single"]["experts"] == "dear"
+    low, high = router["score_ci95"]
+    assert low < router["score"] < high
+    difference = report["paired"]["best_single"]["difference"]
+    assert difference == pytest.approx(router["score"] - references["best_single"]["score"])
+
+
+def test_losses_have_no_plans(tables, planner):
+    losses = ScoreTable.from_rows(
+        [{"prompt": f"p {n}", "losses": dict.fromkeys(NAMES, 1.5)} for n in range(4)]
+    )
+    with pytest.raises(CheckError, match="holds losses"):
+        planner.plan_front(losses, rated())
+
+
+def test_goals_that_do_not_add_up_have_no_front_of_plans(planner, tables):
+    with pytest.raises(CheckError, match="'size' does not add up"):
+        planner.plan_front(tables[1], rated(), goal="size")
+
+
+def test_tables_without_a_complete_prompt_are_refused(planner, tables):
+    part = tables[1]
+    holes = part.losses.copy()
+    holes[np.arange(len(part)), np.arange(len(part)) % 3] = np.nan
+    from dataclasses import replace
+
+    with pytest.raises(ScoreTableError, match="no prompt has the score"):
+        planner.plan_front(replace(part, losses=holes), rated())
+
+
+def answers(n=200):
+    rng = np.random.default_rng(3)
+    for number in range(n):
+        right = rng.random() < 0.6
+        says = "good" if rng.random() < (0.9 if right else 0.2) else "bad"
+        yield ScoredAnswer(f"p{number}", NAMES[number % 2], says, float(right))
+
+
+def good(prompt, answer):
+    return answer == "good"
+
+
+def test_rates_are_measured_and_kept_with_the_router(planner, tmp_path):
+    measured, report = planner.measure_check(good, answers())
+    right, wrong = report.pooled
+    assert right.value == pytest.approx(0.9, abs=0.06)
+    assert wrong.value == pytest.approx(0.2, abs=0.1)
+    assert right.ci95[0] < right.value < right.ci95[1]
+    assert set(report.experts) == {"cheap", "middle"}
+    measured.save_pretrained(tmp_path / "r")
+    again = Router.from_pretrained(tmp_path / "r")
+    assert again.check_rates == measured.check_rates
+    plan = again.route("Prove that 3 squares are more.", check=good).plan
+    assert plan.accepts_right == report.rates.get(plan.experts[0], report.rates[""])[0]
+    assert not plan.assumed
+    assert again.joint["text-generation"].shared.tolist() == pytest.approx(
+        planner.joint["text-generation"].shared.tolist()
+    )
+
+
+def test_few_answers_of_an_expert_leave_it_the_pooled_rates(planner):
+    few = [a for a in answers(400) if a.expert == "cheap"]
+    few += [ScoredAnswer("p", "middle", "good", 1.0), ScoredAnswer("q", "middle", "bad", 0.0)]
+    _, report = planner.measure_check(good, few)
+    assert set(report.experts) == {"cheap"}
+
+
+def test_a_check_that_raises_counts_as_it_says(planner):
+    def fragile(prompt, answer):
+        if answer == "bad":
+            raise KeyError("bug")
+        return True
+
+    _, report = planner.measure_check(fragile, answers())
+    assert report.failed > 10
+    assert report.pooled[0].value == pytest.approx(0.9, abs=0.06)
+
+
+def test_answers_of_one_kind_tell_no_rate(planner):
+    right = [a._replace(score=1.0) for a in answers(10)]
+    with pytest.raises(CheckError, match="none of the answers is wrong"):
+        planner.measure_check(good, right)
+    with pytest.raises(CheckError, match="asks dear"):
+        planner.measure_check(agrees_with("dear"), right)
+
+
+def test_the_interval_is_wilson_s():
+    # Wilson (1927): 8 of 10 at 95 % is 0.490 to 0.943.
+    rate = Rate.of(8, 10)
+    assert rate.ci95 == pytest.approx((0.490, 0.943), abs=0.001)
+    assert Rate.of(0, 0).value is None
+
+
+@pytest.fixture
+def files(planner, tables, tmp_path):
+    planner.save_pretrained(tmp_path / "router")
+    tables[0].write(tmp_path / "train.jsonl")
+    tables[1].write(tmp_path / "test.jsonl")
+    return tmp_path
+
+
+def invoke(*args):
+    result = CliRunner().invoke(app, [str(arg) for arg in args])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_the_command_line_judges_plans(files):
+    rates = "accepts-right=0.95,accepts-wrong=0.05"
+    common = (files / "router", files / "test.jsonl", "--check", rates)
+    code, out, _ = invoke("evaluate", *common, "--train", files / "train.jsonl", "--json")
+    assert code == 0
+    assert json.loads(out)["check"]["accepts_wrong"] == pytest.approx(0.05)
+    code, out, _ = invoke("evaluate", *common, "--max-attempts", "1")
+    assert code == 0
+    assert "1.00 attempts a prompt" in out
+    code, out, _ = invoke("pareto", *common, "--json")
+    assert code == 0
+    assert json.loads(out)["references"]["best_fixed_plan"] is None
+    code, out, _ = invoke("pareto", *common, "--train", files / "train.jsonl")
+    assert code == 0
+    assert "best fixed plans" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("accepts-right=0.9", "accepts-wrong missing"),
+        ("accepts-right=0.9,accept-wrong=0.1", "'accept-wrong' is unknown"),
+        ("accepts-right=x,accepts-wrong=0.1", "'x' is not a number"),
+        ("accepts-right=2,accepts-wrong=0.1", "accepts_right is 2.0"),
+        ("tests", "knows no rates of a check 'tests'. Measured: none."),
+    ],
+)
+def test_wrong_rates_are_told_in_one_line(files, text, words):
+    code, _, err = invoke("evaluate", files / "router", files / "test.jsonl", "--check", text)
+    assert code == 2
+    assert words in " ".join(err.split())
+
+
+def test_the_command_line_measures_a_check(files, monkeypatch):
+    pytest.importorskip("pyarrow")
+    from tryage.labeling import label_answers
+
+    prompts = [{"prompt": f"Question {n}?", "reference": str(n % 2)} for n in range(8)]
+    experts = {"cheap": lambda prompt: "0", "middle": lambda prompt: "1 for sure"}
+    label_answers(experts, prompts, "contains", files / "answers", keep_answers=True)
+    (files / "my_checks.py").write_text(
+        "def is_sure(prompt, answer):\n    return 'sure' in answer\n"
+    )
+    monkeypatch.chdir(files)
+    command = ("check", "router", "answers", "--check", "my_checks:is_sure")
+    code, out, _ = invoke(*command, "--json", "--out", "measured")
+    assert code == 0, out
+    report = json.loads(out)
+    assert report["accepts_right"]["value"] == 0.5
+    assert Router.from_pretrained(files / "measured").check_rates["is_sure"][""] == (0.5, 0.5)
+    code, out, _ = invoke(*command)
+    assert "is_sure: accepts 50.0% (95 %:" in out
+    code, _, err = invoke("check", "router", "answers", "--check", "my_checks.is_sure")
+    assert (code, "write it as MODULE:NAME" in err) == (2, True)
+    code, _, err = invoke("check", "router", files, "--check", "my_checks:is_sure")
+    assert (code, "holds no scored answers" in " ".join(err.split())) == (2, True)

@@ -1,0 +1,279 @@
+"""Plans with a check against measured results: what `evaluate` and `pareto` do with `check=`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tryage.assessment import Assessment, single_task
+from tryage.checks import Check
+from tryage.deciding import Array, Decider, Request
+from tryage.errors import CheckError
+from tryage.evaluation.fronts import Points, non_dominated
+from tryage.evaluation.intervals import bootstrap_intervals
+from tryage.evaluation.metrics import measured_cells
+from tryage.evaluation.plans import (
+    WEIGHTS,
+    FixedPlan,
+    MeasuredPlans,
+    PlanFront,
+    best_fixed_plans,
+    complete,
+    macro_shares,
+)
+from tryage.goals import check_weights
+from tryage.plans import Plan, Reliability, reliability
+from tryage.policy import ResolvedGoals
+from tryage.scores import ScoreTable
+
+_RESAMPLES = 1000
+
+
+class PlanAssessment:
+    """A table whose prompts a router makes plans for, and what those attain.
+
+    Args:
+        decider: of the router.
+        table: measured scores of one task.
+        goal: whose values count, "cost" or "latency".
+        check: accepts or rejects answers; only its rates matter here.
+        max_attempts: experts in a plan at most.
+
+    Raises:
+        CheckError: the goal does not add up over attempts, or the table holds losses.
+        ScoreTableError: no prompt is completely measured, or there are several tasks.
+    """
+
+    def __init__(
+        self, decider: Decider, table: ScoreTable, goal: str, check: Check, max_attempts: int
+    ) -> None:
+        task, part = single_task(decider, table)
+        if part.kind != "scores":
+            raise CheckError("the table holds losses, where no answer is right or wrong")
+        self.decider, self.task, self.goal = decider, task, goal
+        self.request = Request(check=check, max_attempts=max_attempts)
+        resolved = decider.policy.combine(None, None)
+        if not resolved.goal(goal).adds_up:
+            raise CheckError(
+                f"the goal {goal!r} does not add up over attempts; plans are drawn over cost or "
+                "latency"
+            )
+        self.resolved = resolved
+        self.assessed = _complete(Assessment.of(decider, task, part), goal)
+        rates = reliability(check, decider.library.names, decider.check_rates.get(check.name))
+        self.rates = Reliability(
+            rates.accepts_right[self.assessed.columns], rates.accepts_wrong[self.assessed.columns]
+        )
+        self.measured = _measured(self.assessed, goal, self.rates)
+        self._losses = self.assessed.predicted.losses[:, self.assessed.columns]
+
+    def weighed(self, weight: float | None) -> ResolvedGoals:
+        """Return the policy's goals with another weight on the goal; None leaves them."""
+        if weight is None:
+            return self.resolved
+        rest = {name: w for name, w in self.resolved.weights.items() if name != self.goal}
+        added = check_weights({self.goal: weight} if weight else {}, self.resolved.goals)
+        return replace(self.resolved, weights=rest | added)
+
+    def plans(self, weight: float | None) -> list[Plan]:
+        """Return the router's plan of every prompt."""
+        return self.decider.plans(
+            self.assessed.predicted,
+            self.assessed.expected,
+            self.task,
+            self.weighed(weight),
+            self.request,
+        )
+
+    def attained(self, plans: Sequence[Plan]) -> tuple[Array, Array]:
+        """Return expected score and value of every prompt under its plan, (n,) each."""
+        place = {name: number for number, name in enumerate(self.assessed.table.experts)}
+        columns = [[place[name] for name in plan.experts] for plan in plans]
+        return self.measured.of(columns, self._losses)
+
+    def fixed(self, train: ScoreTable) -> list[tuple[FixedPlan, Array, Array]]:
+        """Return the plans that are best on a training table, with score and value here, (n,)."""
+        _, part = single_task(self.decider, train)
+        part = part.reorder(self.assessed.table.experts)
+        on_train = _complete(Assessment.of(self.decider, self.task, part), self.goal)
+        measured = _measured(on_train, self.goal, self.rates)
+        usual = measured.shares @ (1.0 - measured.scores)
+        losses = np.broadcast_to(usual, self.measured.scores.shape)
+        return [
+            (plan, *self.measured.of([plan.columns] * len(losses), losses))
+            for plan in best_fixed_plans(measured, self.request.max_attempts)
+        ]
+
+
+def _complete(assessed: Assessment, goal: str) -> Assessment:
+    """Return the assessment of the prompts on which everything was measured."""
+    values = _values(assessed, goal)
+    rows = complete(assessed.table, values)
+    if len(rows) == len(assessed.table):
+        return assessed
+    return Assessment.of(assessed.decider, assessed.task, assessed.table.select(rows))
+
+
+def _values(assessed: Assessment, goal: str) -> Array:
+    """Return measured values of a goal, (n, k), NaN where not measured."""
+    name = "cost" if goal == "cost" else "latency"
+    targets = assessed.table.targets.get(name)
+    if targets is not None:
+        return np.asarray(targets, dtype=np.float64)
+    stated = assessed.decider.objective.goal_values(assessed.resolved.goal(goal), assessed.realised)
+    return np.broadcast_to(stated[..., assessed.columns], assessed.table.losses.shape)
+
+
+def _measured(assessed: Assessment, goal: str, rates: Reliability) -> MeasuredPlans:
+    return MeasuredPlans(
+        1.0 - assessed.table.losses,
+        _values(assessed, goal),
+        macro_shares(assessed.table.groups),
+        rates.accepts_right,
+        rates.accepts_wrong,
+    )
+
+
+def plan_front(
+    decider: Decider,
+    table: ScoreTable,
+    goal: str,
+    check: Check,
+    max_attempts: int,
+    train: ScoreTable | None,
+) -> PlanFront:
+    """Sweep the weight of a goal over plans; see `Router.pareto`."""
+    assessed = PlanAssessment(decider, table, goal, check, max_attempts)
+    measured = assessed.measured
+    rows = []
+    for weight in WEIGHTS:
+        plans = assessed.plans(weight)
+        score, value = assessed.attained(plans)
+        attempts = float(np.mean([sum(a.reached for a in plan.attempts) for plan in plans]))
+        rows.append((weight, 1.0 - measured.mean(score), measured.mean(value), attempts))
+    points = Points(
+        np.array([[weight] for weight, *_ in rows]),
+        np.array([loss for _, loss, _, _ in rows]),
+        np.array([[value] for _, _, value, _ in rows]),
+    )
+    front = non_dominated(points)
+    attempts_at = {weight: attempts for weight, _, _, attempts in rows}
+    experts = assessed.assessed.table.experts
+    fixed = None
+    if train is not None:
+        fixed = tuple(
+            (
+                tuple(experts[column] for column in plan.columns),
+                measured.mean(score),
+                measured.mean(value),
+            )
+            for plan, score, value in assessed.fixed(train)
+        )
+    return PlanFront(
+        goal=goal,
+        check=_told(check, assessed.rates),
+        max_attempts=max_attempts,
+        prompts=len(measured.scores),
+        experts=experts,
+        points=front,
+        attempts=tuple(attempts_at[weight] for weight in front.weights[:, 0].tolist()),
+        singles=measured.singles,
+        fixed=fixed,
+        oracle=_oracle(measured),
+    )
+
+
+def _oracle(measured: MeasuredPlans) -> Points:
+    """Return what choosing one expert with the results known attains, over all weights."""
+    scale = float(measured.values.max() - measured.values.min()) or 1.0
+    points = []
+    rows = np.arange(len(measured.scores))
+    for weight in WEIGHTS:
+        total = 1.0 - measured.scores + weight * measured.values / scale
+        best = total.argmin(axis=1)
+        score = measured.mean(measured.scores[rows, best])
+        points.append((weight, 1.0 - score, measured.mean(measured.values[rows, best])))
+    return Points(
+        np.array([[w] for w, _, _ in points]),
+        np.array([loss for _, loss, _ in points]),
+        np.array([[value] for _, _, value in points]),
+    )
+
+
+def _told(check: Check, rates: Reliability) -> dict[str, Any]:
+    return {
+        "name": check.name,
+        "accepts_right": float(rates.accepts_right.mean()),
+        "accepts_wrong": float(rates.accepts_wrong.mean()),
+    }
+
+
+def evaluate_plans(
+    decider: Decider,
+    table: ScoreTable,
+    check: Check,
+    max_attempts: int,
+    train: ScoreTable | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Judge the router's plans at the policy's weights; see `Router.evaluate`."""
+    assessed = PlanAssessment(decider, table, "cost", check, max_attempts)
+    measured, part = assessed.measured, assessed.assessed.table
+    plans = assessed.plans(None)
+    score, cost = assessed.attained(plans)
+    figures: dict[str, tuple[Array, Array]] = {"router": (score, cost)}
+    best = int(np.argmin(measured.singles.losses))
+    figures["best_single"] = (measured.scores[:, best], measured.values[:, best])
+    alone = assessed.decider.objective.choose(assessed.assessed.totals())
+    place = {column: number for number, column in enumerate(assessed.assessed.columns)}
+    first = [[place[int(column)]] for column in alone]
+    figures["without_check"] = measured.of(first, assessed._losses)
+    rows = np.arange(len(score))
+    oracle = (1.0 - measured.scores).argmin(axis=1)
+    figures["oracle"] = (measured.scores[rows, oracle], measured.values[rows, oracle])
+    names: dict[str, Any] = {"best_single": part.experts[best]}
+    if train is not None:
+        plan, *of_plan = min(assessed.fixed(train), key=lambda entry: entry[0].loss)
+        names["best_fixed_plan"] = [part.experts[column] for column in plan.columns]
+        figures["best_fixed_plan"] = (of_plan[0], of_plan[1])
+    return {
+        "prompts": len(score),
+        "check": _told(check, assessed.rates),
+        "max_attempts": max_attempts,
+        "attempts": float(np.mean([sum(a.reached for a in plan.attempts) for plan in plans])),
+        **_rows(part, figures, names, seed),
+    }
+
+
+def _rows(
+    table: ScoreTable,
+    figures: dict[str, tuple[Array, Array]],
+    names: dict[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """Return a row for every way of choosing, and its paired difference to the router's."""
+    cells, _ = measured_cells(table, None)
+    shares = macro_shares(table.groups)
+    flat = [figure for pair in figures.values() for figure in pair]
+    rest = [name for name in figures if name != "router"]
+    gains = [figures["router"][0] - figures[name][0] for name in rest]
+    intervals = iter(bootstrap_intervals([*flat, *gains], cells, resamples=_RESAMPLES, seed=seed))
+    rows: dict[str, Any] = {}
+    for name, (score, cost) in figures.items():
+        score_ci95, cost_ci95 = next(intervals), next(intervals)
+        rows[name] = {
+            "score": float(shares @ score),
+            "score_ci95": score_ci95 and list(score_ci95),
+            "mean_cost": float(shares @ cost),
+            "mean_cost_ci95": cost_ci95 and list(cost_ci95),
+        }
+        if name in names:
+            rows[name]["experts"] = names[name]
+    paired = {}
+    for name, gain in zip(rest, gains, strict=True):
+        ci95 = next(intervals)
+        paired[name] = {"difference": float(shares @ gain), "ci95": ci95 and list(ci95)}
+    return {"router": rows.pop("router"), "references": rows, "paired": paired}
