@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from data import data_folder, facts, read_jsonl
@@ -23,13 +23,14 @@ from tryage import Expert, Library, Router, ScoreTable
 from tryage.checks import Check
 from tryage.evaluation.fronts import Points, hull_area, non_dominated, zero_router
 from tryage.evaluation.plans import WEIGHTS, PlanFront
-from tryage.plans import JointSuccess, PlanInputs, best_plan, realised
-from tryage.plans.fitting import fit_joint
+from tryage.forecast import Forecast
+from tryage.plans import JointSuccess, PlanInputs, Reference, best_plan, realised
 
 SPLITS = 10
 SHARES = (0.25, 0.4, 0.5)
 CHECKS = {"perfect": (1.0, 0.0), "90/10": (0.9, 0.1), "80/20": (0.8, 0.2)}
-CHEAP, OTHER = "mistralai/mixtral-8x7b-chat", "zero-one-ai/Yi-34B-Chat"
+OTHER = "zero-one-ai/Yi-34B-Chat"
+"""The model that the check asks."""
 
 
 def never(prompt: str, answer: str) -> bool:
@@ -113,64 +114,67 @@ def agreement(folder: Path) -> dict[str, Any]:
     """Judge plans whose check is that a second cheap model gives the same letter."""
     whole = ScoreTable.read(folder / "routing" / "routerbench11_train.jsonl.gz")
     answers = list(read_jsonl(folder / "routing" / "routerbench11_train_answers.jsonl.gz"))
-    lines = [row["line"] for row in answers]
-    part = whole.select(np.array(lines))
+    part = whole.select(np.array([row["line"] for row in answers]))
+    letters = [row["answers"] for row in answers]
     same = np.array(
-        [
-            [row["answers"][name] == row["answers"][OTHER] for name in part.experts]
-            for row in answers
-        ]
+        [[given.get(name) == given.get(OTHER) for name in part.experts] for given in letters]
     )
-    return {
-        group: _agreement(part, same, np.array([g == group for g in part.groups]))
-        for group in dict.fromkeys(part.groups)
-    }
+    found = {}
+    for group in dict.fromkeys(part.groups):
+        rows = np.flatnonzero([other == group for other in part.groups])
+        known = ~np.isnan(part.losses[rows]).any(axis=1)
+        found[str(group)] = _agreement(part.select(rows[known]), same[rows[known]])
+    return found
 
 
-def _agreement(part: ScoreTable, same: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
-    places = np.flatnonzero(rows)
-    folds = np.random.default_rng(0).permutation(len(places)) % 5
+def _agreement(part: ScoreTable, same: np.ndarray) -> dict[str, Any]:
+    """Sweep plans and single choices over one task, five folds."""
+    folds = np.random.default_rng(0).permutation(len(part)) % 5
     scores, costs = 1.0 - part.losses, part.targets["cost"]
     plain, planned = [], []
     for fold in range(5):
-        test, train = (
-            places[folds == fold],
-            np.setdiff1d(np.arange(len(part)), places[folds == fold]),
+        train, test = folds != fold, folds == fold
+        router = router_of(part.select(train))
+        prompts = part.select(test).prompts
+        case = Case(
+            router.forecast(prompts, task="text-generation"),
+            router.joint["text-generation"],
+            *_rates(scores[train], same[train]),
+            scores[test],
+            costs[test],
+            same[test],
+            part.experts.index(OTHER),
         )
-        table_ = part.select(train)
-        router = router_of(table_)
-        predicted = router.forecast([part.prompts[row] for row in test], task="text-generation")
-        joint = fit_joint(table_, router.library, 0)["text-generation"]
-        right, wrong = _rates(scores[train], same[train])
-        for store, most in ((plain, 1), (planned, 3)):
-            store.append(
-                _sweep(
-                    predicted,
-                    joint,
-                    right,
-                    wrong,
-                    scores[test],
-                    costs[test],
-                    same[test],
-                    most,
-                    part,
-                )
-            )
+        plain.append(_sweep(case, 1))
+        planned.append(_sweep(case, 3))
     singles = Points(
         np.zeros((scores.shape[1], 1)),
-        1.0 - scores[places].mean(axis=0),
-        costs[places].mean(axis=0)[:, None],
+        1.0 - scores.mean(axis=0),
+        costs.mean(axis=0)[:, None],
     )
 
     def aiq(points: Points) -> float:
         return 1.0 + (hull_area(points, singles) or 0.0)
 
     return {
-        "prompts": len(places),
+        "prompts": len(part),
         "aiq_singles": aiq(zero_router(singles)),
         "aiq_prompt_only": aiq(_pooled(plain)),
         "aiq_plans": aiq(_pooled(planned)),
     }
+
+
+class Case(NamedTuple):
+    """One fold: what is predicted of its prompts, the check's rates, and what is measured."""
+
+    predicted: Forecast
+    joint: JointSuccess
+    right: np.ndarray
+    wrong: np.ndarray
+    scores: np.ndarray
+    costs: np.ndarray
+    same: np.ndarray
+    other: int
 
 
 def _rates(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,39 +186,31 @@ def _rates(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray
     )
 
 
-def _sweep(
-    predicted: Any,
-    joint: JointSuccess,
-    right: np.ndarray,
-    wrong: np.ndarray,
-    scores: np.ndarray,
-    costs: np.ndarray,
-    same: np.ndarray,
-    most: int,
-    part: ScoreTable,
-) -> list[tuple[float, float, int]]:
+def _sweep(case: Case, most: int) -> list[tuple[float, float, int]]:
     """Return score sum, cost sum and count at every weight; agreement decides what goes out."""
-    other = part.experts.index(OTHER)
-    losses = np.clip(predicted.losses, 0.0, 1.0)
-    price = predicted.targets["cost"]
-    width = float(np.nanmax(price) - np.nanmin(price))
+    losses = np.clip(case.predicted.losses, 0.0, 1.0)
+    price = case.predicted.targets["cost"]
+    width = float(price.max() - price.min())
     order = np.arange(losses.shape[1])
+    verdicts = case.same.astype(float)
     rows = []
     for weight in WEIGHTS:
         plans = []
-        for row in range(len(losses)):
-            alone = weight * price[row] / width
+        for loss, cost in zip(losses, weight * price / width, strict=True):
             inputs = PlanInputs(
-                losses[row], alone + alone[other], np.zeros(len(order)), right, wrong, joint
+                loss,
+                cost,
+                np.zeros(len(order)),
+                case.right,
+                case.wrong,
+                case.joint,
+                Reference(1 - loss[case.other], case.joint.shared[case.other], case.other),
+                float(cost[case.other]),
             )
-            plans.append(best_plan(inputs, most, losses[row] + alone, order))
-        # The other model cannot check itself, and is paid once for every checked attempt.
-        verdicts = same.astype(float)
-        verdicts[:, other] = 0.0
+            plans.append(best_plan(inputs, most, loss + cost, order))
+        score, cost = realised(plans, case.scores, case.costs, losses, verdicts, verdicts)
         asked = np.array([len(plan) > 1 for plan in plans])
-        paid = costs + np.where(asked[:, None], costs[:, [other]], 0.0)
-        paid[:, other] = costs[:, other]
-        score, cost = realised(plans, scores, paid, losses, verdicts, verdicts)
+        cost = cost + np.where(asked, case.costs[:, case.other], 0.0)
         rows.append((float(score.sum()), float(cost.sum()), len(plans)))
     return rows
 

@@ -5,11 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tryage.checks import Check, agrees_with
+from tryage.checks import Check, agrees_with, judged_by
 from tryage.errors import CheckError
 from tryage.plans import (
     LEVELS,
     JointSuccess,
+    Nodes,
+    Reference,
     expect,
     make_plan,
     realised,
@@ -68,9 +70,16 @@ def test_a_larger_weight_on_cost_never_raises_the_expected_cost(right, wrong, we
 
 
 def test_experts_that_the_check_asks_are_paid_for():
-    check = agrees_with("middle", accepts_right=0.95, accepts_wrong=0.1)
-    found = plan(check, weight=4.0)
-    for attempt in found.attempts:
+    rates = {"accepts_right": 0.95, "accepts_wrong": 0.1}
+    once = plan(agrees_with("middle", **rates), weight=4.0)
+    first, *rest = once.attempts
+    assert first.cost == pytest.approx(COSTS[NAMES.index(first.expert)] + 0.004)
+    assert rest
+    for attempt in rest:
+        assert attempt.cost == pytest.approx(COSTS[NAMES.index(attempt.expert)])
+    again = plan(judged_by("middle", **rates), weight=4.0)
+    assert len(again.attempts) > 1
+    for attempt in again.attempts:
         assert attempt.cost == pytest.approx(COSTS[NAMES.index(attempt.expert)] + 0.004)
 
 
@@ -166,10 +175,34 @@ def test_expectations_agree_with_measured_values_over_many_draws():
     chances = np.array([0.5, 0.7, 0.8])
     joint = JointSuccess(np.array([0.8, 0.3, 0.6]))
     right, wrong = np.array([0.9, 0.8, 0.7]), np.array([0.2, 0.1, 0.3])
-    expected = expect([0, 1, 2], 1 - chances, right, wrong, joint)
+    expected = expect([0, 1, 2], 1 - chances, Nodes.of(1 - chances, right, wrong, joint))
     level = rng.integers(LEVELS, size=100_000)
     scores = (joint.by_level(chances).T[level] > rng.random((100_000, 3))).astype(float)
     losses = np.broadcast_to(1 - chances, scores.shape)
     score, _ = realised([[0, 1, 2]] * len(scores), scores, scores, losses, right, wrong)
     assert score.mean() == pytest.approx(1 - expected.loss, abs=0.005)
     assert sum(expected.goes_out) == pytest.approx(1.0)
+
+
+def test_agreement_with_a_reference_tells_as_often_as_it_was_measured():
+    joint = JointSuccess(np.array([0.8, 0.3, 0.6]))
+    losses = np.array([0.5, 0.3, 0.2])
+    right, wrong = np.array([0.6, 0.5, 0.5]), np.array([0.2, 0.1, 0.3])
+    nodes = Nodes.of(losses, right, wrong, joint, Reference(0.8, 0.6, 2))
+    assert nodes.weights.sum() == pytest.approx(1.0)
+    chances = nodes.right @ nodes.weights
+    np.testing.assert_allclose(chances, 1 - losses, atol=1e-9)
+    accepted_right = (nodes.right * nodes.accepts_right) @ nodes.weights / chances
+    accepted_wrong = ((1 - nodes.right) * nodes.accepts_wrong) @ nodes.weights / losses
+    np.testing.assert_allclose(accepted_right[:2], right[:2], atol=1e-9)
+    np.testing.assert_allclose(accepted_wrong[:2], wrong[:2], atol=1e-9)
+    # Where the reference is right, a wrong answer differs from it.
+    assert (nodes.accepts_wrong[:2, :LEVELS] == 0).all()
+
+
+def test_a_plan_that_falls_back_on_the_reference_gives_its_answer():
+    joint = JointSuccess(np.zeros(2))
+    losses = np.array([0.5, 0.2])
+    rates = np.array([0.8, 1.0]), np.array([0.2, 1.0])
+    nodes = Nodes.of(losses, *rates, joint, Reference(0.8, 0.0, 1))
+    assert expect([0, 1], losses, nodes).loss == pytest.approx(0.2)

@@ -7,28 +7,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tryage.plans.joint import LEVELS, JointSuccess
+from tryage.plans.joint import JointSuccess
+from tryage.plans.nodes import Reference
 from tryage.plans.search import PlanInputs, best_plan
 
 
 def enumerated(inputs, plan):
-    """Expected objective of a plan: every level, every truth, every verdict."""
-    right_by_level = inputs.joint.by_level(1 - inputs.losses)
+    """Expected objective of a plan: every case, every truth, every verdict."""
+    nodes = inputs.nodes
     fallback = min(plan, key=lambda e: (inputs.losses[e], plan.index(e)))
-    total = 0.0
-    for level in range(LEVELS):
+    total = inputs.check_price if len(plan) > 1 else 0.0
+    for node, weight in enumerate(nodes.weights):
         for truth in itertools.product([True, False], repeat=len(plan)):
-            chance = 1.0 / LEVELS
+            chance = weight
             for expert, right in zip(plan, truth, strict=True):
-                p = right_by_level[expert, level]
+                p = nodes.right[expert, node]
                 chance *= p if right else 1 - p
             for verdicts in itertools.product([True, False], repeat=len(plan)):
                 odds, price, out = chance, 0.0, None
                 for place, (expert, right, accepts) in enumerate(
                     zip(plan, truth, verdicts, strict=True)
                 ):
-                    rates = inputs.accepts_right if right else inputs.accepts_wrong
-                    odds *= rates[expert] if accepts else 1 - rates[expert]
+                    rates = nodes.accepts_right if right else nodes.accepts_wrong
+                    rate = rates[expert, node]
+                    odds *= rate if accepts else 1 - rate
                     if out is None:
                         price += inputs.attempt_prices[expert]
                         if accepts:
@@ -64,6 +66,8 @@ def drawn(draw):
         accepts_right=draw(of(5)),
         accepts_wrong=draw(of(5)),
         joint=JointSuccess(draw(of(5))),
+        reference=draw(st.sampled_from([None, Reference(0.7, 0.5, 2), Reference(0.7, 0.5, None)])),
+        check_price=draw(st.sampled_from([0.0, 0.02])),
     )
 
 

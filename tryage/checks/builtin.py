@@ -53,7 +53,7 @@ def matches(pattern: str | re.Pattern[str], **options: Any) -> Check:
 def agrees_with(
     expert: str | Callable[[str], str], *, similarity: Similarity | None = None, **options: Any
 ) -> Check:
-    """Accept an answer that another expert gives too; its cost is added to every attempt.
+    """Accept an answer that another expert gives too; that one is asked once, which costs.
 
     Args:
         expert: name of an expert of the library, or a function of the prompt.
@@ -150,6 +150,8 @@ class _Matches:
 
 @dataclass(frozen=True, slots=True)
 class _Agrees:
+    compares: ClassVar[bool] = True
+
     expert: str | Callable[[str], str]
     similarity: Similarity
 
@@ -166,6 +168,8 @@ class _Agrees:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
+    asks_again: ClassVar[bool] = True
+
     model: str | Callable[[str], str]
     question: str
 
@@ -196,6 +200,14 @@ class _Combined:
 
     parts: tuple[Check, ...]
     all_must: bool
+
+    @property
+    def asks_again(self) -> bool:
+        return any(part.asks_again for part in self.parts)
+
+    @property
+    def compares(self) -> bool:
+        return any(part.compares for part in self.parts)
 
     @property
     def asks(self) -> tuple[str, ...]:

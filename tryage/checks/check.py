@@ -45,7 +45,11 @@ class Examiner(Protocol):
 
     @property
     def asks(self) -> tuple[str, ...]:
-        """Names of the experts that it asks, whose cost is added to every attempt."""
+        """Names of the experts that it asks, whose cost is added to the plan's.
+
+        An attribute `asks_again` that is true says that it asks about every answer; else an
+        expert's answer to the prompt serves for all of them.
+        """
 
     def examine(self, checked: CheckedAnswer) -> Finding | Awaitable[Finding]:
         """Return what it finds."""
@@ -129,12 +133,22 @@ class Check:
         return self.function.asks if isinstance(self.function, Examiner) else ()
 
     @property
+    def asks_again(self) -> bool:
+        """Whether it asks them about every answer, not once for the prompt."""
+        return bool(getattr(self.function, "asks_again", False))
+
+    @property
     def is_async(self) -> bool:
         """Whether its function is a coroutine function."""
         function = self.function
         inner = function.examine if isinstance(function, Examiner) else function
         call = getattr(inner, "__call__", inner)  # noqa: B004 - an object with such a method
         return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(call)
+
+    @property
+    def compares(self) -> bool:
+        """Whether it compares answers with those of the experts that it asks."""
+        return bool(getattr(self.function, "compares", False))
 
     def find(self, checked: CheckedAnswer) -> Finding | Awaitable[Finding]:
         """Call the function."""

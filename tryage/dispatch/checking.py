@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from tryage.checks import Check, CheckedAnswer, Verdict
@@ -53,6 +53,7 @@ class Checker(Generic[T]):
     prompt: str
     view: Callable[[T], AnswerView] = AnswerView
     ask: Ask | None = None
+    _replies: dict[tuple[str, str | None], str] = field(default_factory=dict, repr=False)
 
     def verdict(self, name: str, value: T) -> Verdict:
         """Check an answer; an exception or a time-out of the check is a verdict too."""
@@ -87,16 +88,19 @@ class Checker(Generic[T]):
         except Exception as error:  # noqa: BLE001 - a check is the user's own and may raise anything
             return check.failed(describe_error(error))
 
+    def _asked(self, name: str, text: str | None = None) -> str:
+        """Ask another expert; the same is asked once for all answers to the prompt."""
+        key = (name, text)
+        if key not in self._replies and self.ask is not None:
+            self._replies[key] = self.ask(name, text)
+        return self._replies[key]
+
     def _checked(self, name: str, value: T) -> CheckedAnswer | None:
         view = self.view(value)
         if view.calls_tools and not self.check.checks_tools:
             return None
-        ask = None if self.ask is None else functools.partial(_asked, self.ask)
+        ask = None if self.ask is None else self._asked
         return CheckedAnswer(self.prompt, view.answer, name, ask, view.logprobs)
-
-
-def _asked(ask: Ask, name: str, text: str | None = None) -> str:
-    return ask(name, text)
 
 
 def _finding(check: Check, checked: CheckedAnswer) -> Any:

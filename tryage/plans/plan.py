@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tryage.plans.joint import LEVELS, JointSuccess
+from tryage.plans.nodes import Nodes
 
 Array = NDArray[np.float64]
 
@@ -122,41 +122,33 @@ class Expected:
     accepted: float
 
 
-def expect(
-    columns: Sequence[int],
-    losses: Array,
-    accepts_right: Array,
-    accepts_wrong: Array,
-    joint: JointSuccess,
-) -> Expected:
+def expect(columns: Sequence[int], losses: Array, nodes: Nodes) -> Expected:
     """Return what to expect of a plan.
 
     Args:
         columns: of its experts, in the order in which they are tried.
         losses: (m,) predicted losses in [0, 1].
-        accepts_right: (m,) chance that the check accepts a right answer of each expert.
-        accepts_wrong: (m,) chance that it accepts a wrong one.
-        joint: how experts fail together.
+        nodes: cases in which the m experts are independent.
     """
     chosen = list(columns)
-    right = joint.by_level(1.0 - losses)[chosen]  # (k, LEVELS)
-    yes, no = accepts_right[chosen, None], accepts_wrong[chosen, None]
-    accepted = yes * right + no * (1.0 - right)
-    rejected = 1.0 - accepted
-    before = np.vstack([np.ones(LEVELS), np.cumprod(rejected, axis=0)])  # (k + 1, LEVELS)
+    wrong = 1.0 - nodes.right[chosen]  # (k, cases)
+    if len(chosen) == 1:  # the only answer goes out, whatever the check says
+        accepted = float(nodes.accepted[chosen[0]] @ nodes.weights)
+        return Expected((1.0,), (1.0,), float(wrong[0] @ nodes.weights), accepted)
+    yes_wrong, accepted_by = nodes.accepts_wrong[chosen], nodes.accepted[chosen]
+    rejected = 1.0 - accepted_by
+    before = np.vstack([np.ones(rejected.shape[1]), np.cumprod(rejected, axis=0)])
     fallback = int(np.argmin(losses[chosen]))
     others = np.prod(np.delete(rejected, fallback, axis=0), axis=0)
-    goes_out = before[:-1] * accepted
+    goes_out = before[:-1] * accepted_by
     goes_out[fallback] += before[-1]
-    wrong = before[:-1] * no * (1.0 - right)
-    wrong[fallback] += others * (1.0 - no[fallback]) * (1.0 - right[fallback])
-    if len(chosen) == 1:  # the only answer goes out, whatever the check says
-        wrong = 1.0 - right
+    lost = before[:-1] * yes_wrong * wrong
+    lost[fallback] += others * (1.0 - yes_wrong[fallback]) * wrong[fallback]
     return Expected(
-        tuple(before[:-1].mean(axis=1).tolist()),
-        tuple(goes_out.mean(axis=1).tolist()),
-        float(wrong.sum(axis=0).mean()),
-        1.0 - float(before[-1].mean()),
+        tuple((before[:-1] @ nodes.weights).tolist()),
+        tuple((goes_out @ nodes.weights).tolist()),
+        float(lost.sum(axis=0) @ nodes.weights),
+        1.0 - float(before[-1] @ nodes.weights),
     )
 
 

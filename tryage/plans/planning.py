@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from tryage.checks import ASSUMED_RIGHT, ASSUMED_WRONG, Check
 from tryage.errors import CheckError
 from tryage.plans.joint import JointSuccess
-from tryage.plans.plan import Plan, PlannedAttempt, expect
+from tryage.plans.nodes import Reference
+from tryage.plans.plan import Expected, Plan, PlannedAttempt, expect
 from tryage.plans.search import PlanInputs, best_plan
 
 Array = NDArray[np.float64]
@@ -83,52 +84,39 @@ def make_plan(
     if max_attempts < 1:
         raise CheckError(f"max_attempts is {max_attempts}; a plan has one attempt at least")
     eligible = np.flatnonzero(np.isfinite(totals))
-    chances = np.clip(losses[eligible], 0.0, 1.0)
-    # Experts that the check asks are paid for at every attempt.
     asked = [names.index(name) for name in check.asks if name in names]
-    extra = float(attempt_prices[asked].sum()) if asked else 0.0
-    prices = attempt_prices[eligible] + extra
+    asking = float(attempt_prices[asked].sum())
     inputs = PlanInputs(
-        chances,
-        prices,
+        np.clip(losses[eligible], 0.0, 1.0),
+        attempt_prices[eligible] + (asking if check.asks_again else 0.0),
         totals[eligible] - losses[eligible] - attempt_prices[eligible],
         rates.accepts_right[eligible],
         rates.accepts_wrong[eligible],
         JointSuccess(joint.shared[eligible]),
+        _reference(asked, eligible, losses, joint) if check.compares else None,
+        0.0 if check.asks_again else asking,
     )
     order = np.argsort(tie_rank[eligible], kind="stable")
     places = best_plan(inputs, max_attempts, totals[eligible], order)
     columns = eligible[places].tolist()
-    expected = expect(places, chances, inputs.accepts_right, inputs.accepts_wrong, inputs.joint)
+    expected = expect(places, inputs.losses, inputs.nodes)
     if len(places) == 1:  # a check that changes nothing asks nobody
-        asked, extra = [], 0.0
-        prices = attempt_prices[eligible]
-    total = expected.loss + sum(
-        reached * float(prices[place])
-        for reached, place in zip(expected.reached, places, strict=True)
-    )
-    total += sum(
-        chance * float(inputs.penalties[place])
-        for chance, place in zip(expected.goes_out, places, strict=True)
-    )
-    asked_cost = None if costs is None else float(costs[asked].sum()) if asked else 0.0
+        asked = []
     attempts = tuple(
         PlannedAttempt(
             names[column],
             reached,
             float(losses[column]),
-            _cost(costs, column, asked_cost),
+            _cost(costs, [column, *(asked if number == 0 or check.asks_again else [])]),
         )
-        for column, reached in zip(columns, expected.reached, strict=True)
+        for number, (column, reached) in enumerate(zip(columns, expected.reached, strict=True))
     )
-    known = [attempt.cost for attempt in attempts]
-    cost = None if None in known else float(sum(a.reached * (a.cost or 0.0) for a in attempts))
     return Plan(
         attempts,
         expected.loss,
-        cost,
+        _expected_cost(attempts),
         expected.accepted,
-        total,
+        float(totals[columns[0]]) if len(places) == 1 else _total(inputs, places, expected),
         check.name,
         float(rates.accepts_right[columns[0]]),
         float(rates.accepts_wrong[columns[0]]),
@@ -136,7 +124,36 @@ def make_plan(
     )
 
 
-def _cost(costs: Array | None, column: int, asked: float | None) -> float | None:
-    if costs is None or asked is None or not np.isfinite(costs[column] + asked):
+def _reference(
+    asked: list[int], eligible: NDArray[np.intp], losses: Array, joint: JointSuccess
+) -> Reference | None:
+    """Return the expert that answers are compared with, where the library knows it."""
+    if len(asked) != 1 or np.isnan(losses[asked[0]]):
         return None
-    return float(costs[column]) + asked
+    (column,) = asked
+    places = np.flatnonzero(eligible == column).tolist()
+    chance = float(np.clip(1.0 - losses[column], 0.0, 1.0))
+    return Reference(chance, float(joint.shared[column]), places[0] if places else None)
+
+
+def _total(inputs: PlanInputs, places: list[int], expected: Expected) -> float:
+    """Return the expected objective of a plan of several attempts."""
+    prices = inputs.attempt_prices[places] @ np.array(expected.reached)
+    penalties = inputs.penalties[places] @ np.array(expected.goes_out)
+    return float(expected.loss + prices + penalties + inputs.check_price)
+
+
+def _cost(costs: Array | None, columns: list[int]) -> float | None:
+    """Return the USD of an attempt and of the experts that the check asks about it."""
+    if costs is None or not np.isfinite(costs[columns]).all():
+        return None
+    return float(costs[columns].sum())
+
+
+def _expected_cost(attempts: tuple[PlannedAttempt, ...]) -> float | None:
+    total = 0.0
+    for attempt in attempts:
+        if attempt.cost is None:
+            return None
+        total += attempt.reached * attempt.cost
+    return total

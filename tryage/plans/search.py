@@ -9,7 +9,7 @@ and which attempts are reached,
               + penalty of the expert whose answer goes out.
 
 The search is exact. It extends prefixes of plans and drops one where even a continuation that
-picked the best expert on every level of difficulty anew could not beat the best plan so far.
+picked the best expert in every case anew could not beat the best plan so far.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tryage.plans.joint import LEVELS, JointSuccess
+from tryage.plans.joint import JointSuccess
+from tryage.plans.nodes import Nodes, Reference
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -27,7 +28,6 @@ Indices = NDArray[np.intp]
 TIE = 1e-9
 """A longer plan must be better than a shorter one by more than this."""
 
-_WEIGHT = 1.0 / LEVELS
 _CHUNK = 2_000
 """Prefixes that are extended at once."""
 
@@ -43,6 +43,9 @@ class PlanInputs:
         accepts_right: (m,) chance that the check accepts a right answer of each expert.
         accepts_wrong: (m,) chance that it accepts a wrong one.
         joint: how experts fail together.
+        reference: whom the check compares answers with; None for any other check.
+        check_price: what the check itself adds, once, to a plan of several attempts, such as the
+            price of the expert that it asks.
     """
 
     losses: Array
@@ -51,26 +54,35 @@ class PlanInputs:
     accepts_right: Array
     accepts_wrong: Array
     joint: JointSuccess
+    reference: Reference | None = None
+    check_price: float = 0.0
+
+    @property
+    def nodes(self) -> Nodes:
+        """The cases in which experts are independent."""
+        return Nodes.of(
+            self.losses, self.accepts_right, self.accepts_wrong, self.joint, self.reference
+        )
 
 
 class _Terms:
-    """The inputs on every level of difficulty, (m, LEVELS) each."""
+    """The inputs in every case, (m, cases) each."""
 
     def __init__(self, inputs: PlanInputs) -> None:
-        right = inputs.joint.by_level(1.0 - inputs.losses)
-        wrong = 1.0 - right
-        yes, no = inputs.accepts_right[:, None], inputs.accepts_wrong[:, None]
+        nodes = inputs.nodes
+        wrong = 1.0 - nodes.right
         # The penalties' lowest value is paid by whichever answer goes out, so it comes last.
         self.offset = float(inputs.penalties.min())
         penalties = (inputs.penalties - self.offset)[:, None]
-        accepted = yes * right + no * wrong
+        accepted = nodes.accepted
+        self.weights = nodes.weights
         self.rejected = 1.0 - accepted
-        self.prices = inputs.attempt_prices
         self.losses = inputs.losses
-        self.accepted_cost = no * wrong + penalties * accepted
-        self.rejected_cost = (1.0 - no) * wrong + penalties * self.rejected
-        self.attempt = self.prices[:, None] + self.accepted_cost
-        self.cheapest = self.attempt.min(axis=0)  # (LEVELS,), of any expert
+        self.check_price = inputs.check_price
+        self.rejected_cost = (1.0 - nodes.accepts_wrong) * wrong + penalties * self.rejected
+        accepted_cost = nodes.accepts_wrong * wrong + penalties * accepted
+        self.attempt = inputs.attempt_prices[:, None] + accepted_cost
+        self.cheapest = self.attempt.min(axis=0)  # (cases,), of any expert
 
 
 @dataclass(slots=True)
@@ -80,8 +92,8 @@ class _Prefixes:
     Attributes:
         experts: (k, depth) columns.
         cost: (k,) expected cost so far: attempts, and answers that were accepted.
-        reached: (k, LEVELS) chance that all were rejected.
-        fallback: (k, LEVELS) cost of the fallback's answer together with that.
+        reached: (k, cases) chance of the case and that all were rejected.
+        fallback: (k, cases) cost of the fallback's answer together with that.
         least: (k,) predicted loss of the fallback.
     """
 
@@ -131,19 +143,18 @@ def best_plan(inputs: PlanInputs, max_attempts: int, singles: Array, order: Indi
 
 
 def _first(terms: _Terms) -> _Prefixes:
-    m = len(terms.losses)
     return _Prefixes(
-        np.arange(m)[:, None],
-        terms.attempt.sum(axis=1) * _WEIGHT,
-        terms.rejected,
-        terms.rejected_cost,
+        np.arange(len(terms.losses))[:, None],
+        terms.attempt @ terms.weights + terms.check_price,
+        terms.rejected * terms.weights,
+        terms.rejected_cost * terms.weights,
         terms.losses,
     )
 
 
 def _bounds(terms: _Terms, prefixes: _Prefixes) -> Array:
     """Return what no continuation of a prefix can go below, (k,)."""
-    bounds: Array = prefixes.cost + prefixes.reached @ terms.cheapest * _WEIGHT + terms.offset
+    bounds: Array = prefixes.cost + prefixes.reached @ terms.cheapest + terms.offset
     return bounds
 
 
@@ -184,7 +195,7 @@ def _totals(terms: _Terms, part: _Prefixes) -> Array:
     becomes = part.reached @ terms.rejected_cost.T
     stays = part.fallback @ terms.rejected.T
     is_new = terms.losses[None, :] < part.least[:, None]
-    totals: Array = part.cost[:, None] + _WEIGHT * (attempts + np.where(is_new, becomes, stays))
+    totals: Array = part.cost[:, None] + attempts + np.where(is_new, becomes, stays)
     totals += terms.offset
     np.put_along_axis(totals, part.experts, np.inf, axis=1)
     return totals
@@ -192,8 +203,8 @@ def _totals(terms: _Terms, part: _Prefixes) -> Array:
 
 def _children(terms: _Terms, part: _Prefixes, value: float) -> _Prefixes:
     """Return the longer prefixes that may still lead to a better plan."""
-    cost = part.cost[:, None] + _WEIGHT * (part.reached @ terms.attempt.T)
-    left = (part.reached * terms.cheapest) @ terms.rejected.T * _WEIGHT
+    cost = part.cost[:, None] + part.reached @ terms.attempt.T
+    left = (part.reached * terms.cheapest) @ terms.rejected.T
     hopeful = cost + left + terms.offset < value - TIE
     np.put_along_axis(hopeful, part.experts, False, axis=1)
     rows, columns = np.nonzero(hopeful)
