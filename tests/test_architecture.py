@@ -33,6 +33,7 @@ ORDER = (
     "checks",
     "plans",
     "decision",
+    "questions",
     "forecast",
     "deciding",
     "budgets",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tryage.checks import Check, Function
 from tryage.decision import Decision
 from tryage.errors import CheckError, NoEligibleExpertError, PromptError
-from tryage.experts import asked_task
+from tryage.experts import TEXT_GENERATION, asked_task
 from tryage.flags import Flags, parse
 from tryage.forecast import Forecast, Forecaster
 from tryage.goals import GoalInputs, Goals
@@ -91,7 +91,10 @@ class Decider:
     _forecasters: dict[str, Forecaster] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        forecasters = {task: Forecaster(p, self.library) for task, p in self.predictors.items()}
+        forecasters = {
+            task: Forecaster(p, self.library, finds_questions=task == TEXT_GENERATION)
+            for task, p in self.predictors.items()
+        }
         object.__setattr__(self, "_forecasters", forecasters)
 
     def forecast(self, prompts: Sequence[str], task: str) -> Forecast:
@@ -220,6 +223,7 @@ class Decider:
             goals=resolved.goals,
             measured=predicted.measured,
             plan=plan,
+            question=next(iter(predicted.questions), None),
         )
 
     def _plan(

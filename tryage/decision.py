@@ -81,6 +81,8 @@ class Decision:
         measured: whether losses were ever measured; if not, goals and limits alone decided, and
             `losses` are 0 where they would be.
         plan: the experts to try until a check accepts an answer; None without a check.
+        question: where the part of the prompt stands that decided (first character, and the one
+            after the last), because the whole is unlike the training prompts; else None.
     """
 
     expert: str
@@ -99,6 +101,7 @@ class Decision:
     goals: Mapping[str, Goal] = field(default_factory=dict, repr=False, kw_only=True)
     measured: bool = field(default=True, kw_only=True)
     plan: Plan | None = field(default=None, kw_only=True)
+    question: tuple[int, int] | None = field(default=None, kw_only=True)
 
     @property
     def predicted_loss(self) -> float:
@@ -139,6 +142,8 @@ class Decision:
             "flags": list(self.flags),
             "out_of_distribution": self.out_of_distribution,
         }
+        if self.question is not None:
+            record["question"] = list(self.question)
         return record if self.plan is None else record | {"plan": self.plan.to_dict()}
 
     def explain(self) -> str:
@@ -146,6 +151,12 @@ class Decision:
         lines = [f"{self.expert} — {self._reason()}"]
         if self.out_of_distribution:
             lines.append("The prompt is unlike the training prompts: average losses were used.")
+        if self.question is not None:
+            start, end = self.question
+            lines.append(
+                f"Routed by characters {start} to {end} of the prompt, which are like the training "
+                "prompts; the whole is not."
+            )
         if not self.measured:
             lines.append("Nothing is measured yet: goals and limits alone decided.")
         if self.plan is not None:

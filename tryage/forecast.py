@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.library import Library
-from tryage.predictors import Predictor, UnmeasuredPredictor
+from tryage.predictors import Prediction, Predictor, UnmeasuredPredictor
 from tryage.predictors.targets import LOSS
+from tryage.questions import Span, question_spans
 from tryage.scores import ScoreTable
 
 Array = NDArray[np.float64]
+
+_LIKELIEST = 3
+"""Parts of a prompt that are predicted before the others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +32,7 @@ class Forecast:
         ood: (n,) whether a prompt is unlike all training prompts.
         targets: target → (n, m) in the target's unit, NaN where an expert was never measured.
         measured: whether losses were ever measured; if not, they are 0 and mean nothing.
+        questions: for a prompt that was routed by a part of it, that part; None for the others.
     """
 
     losses: Array
@@ -35,6 +40,7 @@ class Forecast:
     ood: NDArray[np.bool_]
     targets: Mapping[str, Array] = field(default_factory=dict)
     measured: bool = True
+    questions: tuple[Span | None, ...] = ()
 
     def row(self, number: int) -> Forecast:
         """Return the forecast of one prompt."""
@@ -51,10 +57,15 @@ class Forecaster:
     Args:
         predictor: the task's fitted predictor; None where nothing was measured on the task.
         library: m experts, the predictor's among them.
+        finds_questions: whether a prompt that is out of distribution is predicted by the user's
+            question in it, where that is like the training prompts.
     """
 
-    def __init__(self, predictor: Predictor | None, library: Library) -> None:
+    def __init__(
+        self, predictor: Predictor | None, library: Library, *, finds_questions: bool = False
+    ) -> None:
         self._predictor = predictor
+        self._finds_questions = finds_questions
         self._width = len(library)
         known = library.names if predictor is None else predictor.experts_
         self._whole = known == library.names
@@ -67,7 +78,11 @@ class Forecaster:
         if self._predictor is None:
             nothing = np.full((len(prompts), self._width), np.nan)
             return Forecast(nothing, nothing, np.zeros(len(prompts), dtype=bool))
-        prediction = self._predictor.predict(prompts).with_averages(self._predictor.averages_)
+        prediction = self._predictor.predict(prompts)
+        questions: tuple[Span | None, ...] = ()
+        if self._finds_questions and prediction.ood.any():
+            prediction, questions = by_questions(self._predictor, prompts, prediction)
+        prediction = prediction.with_averages(self._predictor.averages_)
         means = prediction.mean
         targets = {name: self._wide(values) for name, values in means.items() if name != LOSS}
         return Forecast(
@@ -76,6 +91,7 @@ class Forecaster:
             prediction.ood,
             targets,
             measured=self._predictor.kind != UnmeasuredPredictor.kind,
+            questions=questions,
         )
 
     def _wide(self, values: Array) -> Array:
@@ -85,6 +101,42 @@ class Forecaster:
         spread = np.full((len(values), self._width), np.nan)
         spread[:, self._columns] = values[:, self._kept]
         return spread
+
+
+def by_questions(
+    predictor: Predictor, prompts: Sequence[str], prediction: Prediction
+) -> tuple[Prediction, tuple[Span | None, ...]]:
+    """Predict prompts that are out of distribution by the user's question in them.
+
+    Args:
+        predictor: made the prediction.
+        prompts: n texts.
+        prediction: of the prompts as a whole.
+
+    Returns:
+        The prediction, with rows replaced and no longer out of distribution where a part of the
+        prompt is like the training prompts; and that part for each prompt, None for the others.
+    """
+    spans = {row: question_spans(prompts[row]) for row in np.flatnonzero(prediction.ood).tolist()}
+    found: dict[int, Span] = {}
+    mean = {name: values.copy() for name, values in prediction.mean.items()}
+    std = {name: values.copy() for name, values in prediction.std.items()}
+    ood = prediction.ood.copy()
+    # The likeliest parts first: mostly one of them is the question, and the rest need no look.
+    for stage in (slice(0, _LIKELIEST), slice(_LIKELIEST, None)):
+        pairs = [(row, span) for row in spans if row not in found for span in spans[row][stage]]
+        if not pairs:
+            continue
+        parts = predictor.predict([prompts[row][span.start : span.end] for row, span in pairs])
+        for place, (row, span) in enumerate(pairs):
+            if row in found or parts.ood[place]:
+                continue
+            found[row], ood[row] = span, False
+            for name in mean:
+                mean[name][row], std[name][row] = parts.mean[name][place], parts.std[name][place]
+    if not found:
+        return prediction, ()
+    return Prediction(mean, std, ood), tuple(found.get(row) for row in range(len(prompts)))
 
 
 def measured_over(predicted: Forecast, table: ScoreTable, columns: Sequence[int]) -> Forecast:
