@@ -21,6 +21,7 @@ from tryage.binding import (
     Change,
     FlagsFrom,
     check_flags_from,
+    check_text_from,
     flag_mode,
     own_text,
     strip_own,
@@ -28,8 +29,8 @@ from tryage.binding import (
 from tryage.errors import PromptError, did_you_mean
 from tryage.flags import parse
 
-TextFrom = Literal["last_message", "system_and_last"] | int
-"""Which messages are routed: the user's last one, the system's and it, or the last k with it."""
+TextFrom = Literal["last_message", "system_and_last"] | int | Callable[[Any], str]
+"""What is routed: the user's last message, the system's and it, the last k, a function's text."""
 
 SYSTEM_AND_LAST: Literal["system_and_last"] = "system_and_last"
 
@@ -63,8 +64,8 @@ class TextSource:
         flags_from: where the user's own text stands: ``"last_message"``, a dict key, or a function
             of the input. That text is then what is routed, and its flags act. None: flags are off.
         text_from: which messages are routed: ``"last_message"`` of the user,
-            ``"system_and_last"``, or a number k: the last k of user and model, up to the user's
-            last.
+            ``"system_and_last"``, a number k: the last k of user and model, up to the user's
+            last, or a function of the input that returns the text.
 
     Among messages the flags of the last one of the user act. Those of earlier ones acted when
     they were the last; they are taken off too, so that they reach no expert.
@@ -76,13 +77,16 @@ class TextSource:
 
     def __post_init__(self) -> None:
         check_flags_from(self.flags_from)
+        check_text_from(self.text_from, self.flags_from)
         wanted = self.text_from
+        if callable(wanted):
+            return
         if wanted not in (LAST_MESSAGE, SYSTEM_AND_LAST) and not (
             isinstance(wanted, int) and wanted is not True and wanted >= 1
         ):
             raise ValueError(
-                f"text_from is {wanted!r}; it is {LAST_MESSAGE!r}, {SYSTEM_AND_LAST!r} or a number "
-                "of messages"
+                f"text_from is {wanted!r}; it is {LAST_MESSAGE!r}, {SYSTEM_AND_LAST!r}, a number "
+                "of messages, or a function of the input"
             )
         if callable(self.flags_from) and wanted != LAST_MESSAGE:
             raise ValueError(
@@ -104,6 +108,8 @@ class TextSource:
         """
         if callable(self.flags_from):
             return Reading(own_text(self.flags_from, value), True)
+        if callable(self.text_from):
+            return Reading(own_text(self.text_from, value, "text_from"), False)
         part = self._part(value)
         if isinstance(part, str):
             return Reading(part, self.flags_from is not None)

@@ -38,6 +38,7 @@ class RoutedLLM(DispatchingModel, LLM):
     """An LLM bound to a router."""
 
     context_window: int | None = None
+    text_from: Any = None
 
     _children: Children = PrivateAttr(default_factory=Children)
 
@@ -48,6 +49,7 @@ class RoutedLLM(DispatchingModel, LLM):
         "policy",
         "goals",
         "flags_from",
+        "text_from",
         "errors",
         "breaker",
         "check",
@@ -68,7 +70,7 @@ class RoutedLLM(DispatchingModel, LLM):
 
     @property
     def _source(self) -> TextSource:
-        return TextSource(self.flags_from)
+        return TextSource(self.flags_from, self.text_from)
 
     @property
     def metadata(self) -> LLMMetadata:

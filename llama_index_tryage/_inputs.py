@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,7 +15,14 @@ from llama_index.core.base.llms.types import (
 )
 
 from tryage import Decision
-from tryage.binding import Change, FlagsFrom, check_flags_from, own_text, strip_own
+from tryage.binding import (
+    Change,
+    FlagsFrom,
+    check_flags_from,
+    check_text_from,
+    own_text,
+    strip_own,
+)
 from tryage.errors import PromptError
 from tryage.flags import parse
 
@@ -34,15 +41,21 @@ class TextSource:
         flags_from: where the user's own text stands: ``"last_message"`` or a function of the
             prompt or the messages. That text is then what is routed, and its flags act. None:
             flags are off.
+        text_from: a function of the prompt or the messages that returns the text to route; None
+            takes the prompt, or the user's last message.
 
     Among messages the flags of the last one of the user act. Those of earlier ones acted when
     they were the last; they are taken off too, so that they reach no expert.
     """
 
     flags_from: FlagsFrom = None
+    text_from: Callable[[Any], str] | None = None
 
     def __post_init__(self) -> None:
         check_flags_from(self.flags_from, "prompts and messages have")
+        if self.text_from is not None and not callable(self.text_from):
+            raise TypeError(f"text_from is {self.text_from!r}; it is a function, or None")
+        check_text_from(self.text_from, self.flags_from)
 
     def read(self, given: Given) -> tuple[str, bool]:
         """Return the text to route, and whether its flags act.
@@ -52,6 +65,8 @@ class TextSource:
         """
         if callable(self.flags_from):
             return own_text(self.flags_from, given), True
+        if self.text_from is not None:
+            return own_text(self.text_from, given, "text_from"), False
         if isinstance(given, str):
             return given, self.flags_from is not None
         message = routed_message(given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
@@ -43,6 +43,7 @@ class LLMOptions(CallOptions, total=False):
     """Keyword arguments of `TryageLLM`: those of both adapters, and these of LlamaIndex's LLMs."""
 
     context_window: int | None
+    text_from: Callable[[Any], str] | None
     callback_manager: CallbackManager
     system_prompt: str | None
     messages_to_prompt: Any
@@ -66,6 +67,7 @@ class TryageLLM(StructuredRouting):
         **options: those of `tryage.binding.CallOptions`.
         context_window: tokens that prompts are packed for; None takes the smallest window of the
             experts that may generate, since prompts are packed before they are routed.
+        text_from: a function of the prompt or the messages that returns the text to route.
     """
 
     def __init__(

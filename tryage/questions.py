@@ -90,7 +90,7 @@ def question_spans(text: str) -> list[Span]:
         of them empty or the whole prompt.
     """
     spans: dict[Span, None] = {}
-    whole = _trimmed(text, 0, len(text))
+    whole = Span(len(text) - len(text.lstrip()), len(text.rstrip()))
     room = MOST_CHARACTERS
     for start, end in _proposals(text):
         if end - start > room:
@@ -137,8 +137,8 @@ def _is_labelled(part: tuple[int, int], sections: list[_Section]) -> bool:
 def _with_parts(text: str, part: tuple[int, int]) -> Iterator[tuple[int, int]]:
     """Yield a section, then its first paragraph and line: the chain's own words may follow."""
     yield part
-    gap = _PARAGRAPH.search(text, *part)
-    if gap is not None and text[part[0] : gap.start()].strip():
+    gap = _PARAGRAPH.search(text, part[0], min(part[1], part[0] + MOST_CHARACTERS))
+    if gap is not None and _INK.search(text, part[0], gap.start()):
         yield part[0], gap.start()
     yield from _quoted(text, *part)
     yield from _lines(text, *part)[:1]
@@ -156,7 +156,7 @@ def _sections(text: str) -> Iterator[_Section]:
     sections = [
         (kind, label, start, end)
         for (kind, label, start), end in zip(marks, ends, strict=False)
-        if text[start:end].strip()
+        if _INK.search(text, start, end)
     ]
     for number, (kind, label, start, end) in enumerate(sections):
         following = sections[number + 1][0] if number + 1 < len(sections) else None
@@ -168,7 +168,7 @@ def _marks(text: str) -> Iterator[re.Match[str]]:
         yield from _LABEL.finditer(text)
         return
     yield from _LABEL.finditer(text, 0, _HEAD)
-    yield from _LABEL.finditer(text, text.find("\n", len(text) - _TAIL) + 1)
+    yield from _LABEL.finditer(text, len(text) - _TAIL)
 
 
 def _kind(mark: re.Match[str]) -> str | None:
@@ -213,13 +213,20 @@ def _between(text: str, start: int, end: int, gaps: re.Pattern[str]) -> list[tup
         parts.append((start, gap.start()))
         start = gap.end()
     parts.append((start, end))
-    return [(a, b) for a, b in parts if text[a:b].strip()]
+    return [(a, b) for a, b in parts if _INK.search(text, a, b)]
 
 
 _NEWLINE = re.compile("\n")
+_INK = re.compile(r"\S")
 
 
 def _lines(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """Return the lines near both ends of a part."""
+    if end - start > _HEAD + _TAIL:
+        return [
+            *_between(text, start, start + _HEAD, _NEWLINE)[:-1],
+            *_between(text, end - _TAIL, end, _NEWLINE)[1:],
+        ]
     return _between(text, start, end, _NEWLINE)
 
 

@@ -15,6 +15,7 @@ from tryage.binding.inputs import (
     Change,
     FlagsFrom,
     check_flags_from,
+    check_text_from,
     own_text,
     strip_own,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "check_arguments",
     "check_flags_from",
     "check_kinds",
+    "check_text_from",
     "checked_names",
     "each_expert",
     "flag_mode",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tryage.binding.checking import check_kinds
+from tryage.binding.familiarity import Familiarity
 from tryage.binding.passing import flag_mode
 from tryage.binding.views import DEFAULT_VIEWS, Checkers, Views, joined_rows
 from tryage.decision import Decision
@@ -124,11 +125,20 @@ class Binding(Generic[T]):
         self._experts: dict[str, T] = {}
         self._narrowed: dict[frozenset[tuple[str, str]], Router] = {}
         self._dispatch_options = replace(self.options, errors=self._is_failure)
+        self._familiarity = Familiarity()
         self._checkers = Checkers(self.options, self._views, lambda: self.experts)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what was given; locks and loaded pipelines cannot be pickled."""
-        loaded = ("_lock", "_router", "_experts", "_narrowed", "_dispatch_options", "_checkers")
+        loaded = (
+            "_lock",
+            "_router",
+            "_experts",
+            "_narrowed",
+            "_dispatch_options",
+            "_checkers",
+            "_familiarity",
+        )
         return {name: value for name, value in self.__dict__.items() if name not in loaded}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -198,7 +208,7 @@ class Binding(Generic[T]):
         router = self._router_for(only, without or {})
         wanted = joined_goals(self.goals, goals)
         observed = self.health.snapshot()
-        return router.route(
+        decision = router.route(
             text,
             goals=wanted,
             task=self._task,
@@ -207,6 +217,8 @@ class Binding(Generic[T]):
             check=self.options.check,
             max_attempts=self.options.max_attempts,
         )
+        self._familiarity.note([decision.out_of_distribution])
+        return decision
 
     def decide_batch(
         self,
@@ -221,7 +233,7 @@ class Binding(Generic[T]):
         router = self._router_for(only, without or {})
         wanted = joined_goals(self.goals, goals)
         observed = self.health.snapshot()
-        return router.route_batch(
+        decisions = router.route_batch(
             texts,
             goals=wanted,
             task=self._task,
@@ -230,6 +242,8 @@ class Binding(Generic[T]):
             check=self.options.check,
             max_attempts=self.options.max_attempts,
         )
+        self._familiarity.note([decision.out_of_distribution for decision in decisions])
+        return decisions
 
     def dispatch(
         self, decision: Decision, call: Callable[[str, T], R]

@@ -20,8 +20,13 @@ Change = Callable[[str], str | None]
 """Returns another text, or None where it does not change this one."""
 
 
-def own_text(read: Callable[[Any], str], given: Any) -> str:
+def own_text(read: Callable[[Any], str], given: Any, argument: str = "flags_from") -> str:
     """Return the user's own text, as the operator's function reads it from an input.
+
+    Args:
+        read: the operator's function.
+        given: the input.
+        argument: what the function was given as, for messages.
 
     Raises:
         PromptError: the function failed on this input, or did not return text.
@@ -29,11 +34,25 @@ def own_text(read: Callable[[Any], str], given: Any) -> str:
     try:
         text = read(given)
     except Exception as error:  # the operator's function may raise anything
-        told = f"{type(error).__name__}: {error}"
-        raise PromptError(f"flags_from could not read the user's text: {told}") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise PromptError(f"{argument} could not read the user's text: {reason}") from error
     if not isinstance(text, str):
-        raise PromptError(f"flags_from returned {type(text).__name__}; it returns the user's text")
+        raise PromptError(f"{argument} returned {type(text).__name__}; it returns the user's text")
     return text
+
+
+def check_text_from(text_from: Any, flags_from: Any) -> None:
+    """Refuse a function that finds the routed text beside another source of the same text.
+
+    Raises:
+        ValueError: `flags_from` names one.
+    """
+    if callable(text_from) and flags_from is not None:
+        raise ValueError(
+            "text_from is a function, and so is the text that it returns the one that is routed; "
+            "give that function as flags_from where the flags in its text are to act, and leave "
+            "the other out"
+        )
 
 
 def strip_own(
