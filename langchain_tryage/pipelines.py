@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, BaseLLM
@@ -28,8 +27,7 @@ from langchain_core.outputs import (
 from pydantic import ConfigDict
 
 from langchain_tryage._inputs import routed_message
-from tryage import Expert, Library
-from tryage.binding import check_arguments
+from tryage.binding import LocalModel, check_arguments
 from tryage.errors import ExpertError, PromptError
 from tryage.experts import TEXT_GENERATION
 from tryage.runtime import Answer, Runtime
@@ -41,7 +39,7 @@ _OPTIONS = ("chat", "max_new_tokens", "max_tokens", "seed", "stream", "temperatu
 Prompt = str | list[dict[str, str]]
 
 
-class _LocalModel(BaseLanguageModel[Any]):
+class _LocalModel(LocalModel, BaseLanguageModel[Any]):
     """Base of both models: the pipeline, and the options of a call."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -51,29 +49,6 @@ class _LocalModel(BaseLanguageModel[Any]):
     max_new_tokens: int = 64
     temperature: float = 0.0
     seed: int | None = None
-
-    @classmethod
-    def from_model(
-        cls,
-        model: str | Path,
-        *,
-        task: str = "text-generation",
-        device: str = "cpu",
-        download: bool = False,
-        **options: Any,
-    ) -> Self:
-        """Return a model of one folder or Hub id, without a library.
-
-        Args:
-            model: a folder that `save_pretrained` wrote, or a Hub id.
-            task: ``"text-generation"`` or ``"fill-mask"``.
-            device: where the model runs, as `tryage.runtime.Runtime` takes it.
-            download: whether a Hub model that is not in the local cache may be fetched.
-            **options: the other fields.
-        """
-        expert = Expert(name=Path(model).name, model=str(model), task=task)
-        runtime = Runtime(Library([expert]), device=device, download=download)
-        return cls(runtime=runtime, expert=expert.name, **options)
 
     @property
     def _llm_type(self) -> str:

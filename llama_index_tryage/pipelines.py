@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -29,8 +28,8 @@ from llama_index.core.llms import LLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
 from llama_index_tryage._inputs import routed_message
-from tryage import Expert, Library
-from tryage.binding import check_arguments
+from tryage import Expert
+from tryage.binding import LocalModel, check_arguments
 from tryage.errors import ModelNotFoundError, PromptError
 from tryage.experts import TEXT_GENERATION
 from tryage.runtime import Answer, Runtime
@@ -42,7 +41,7 @@ Prompt = str | list[dict[str, str]]
 _OPTIONS = ("chat", "max_new_tokens", "max_tokens", "seed", "stop", "temperature")
 
 
-class TryagePipeline(LLM):
+class TryagePipeline(LocalModel, LLM):
     """An LLM over one local Hugging Face pipeline.
 
     Text generation goes through the model's chat template, if its tokenizer has one; fill-mask
@@ -64,29 +63,6 @@ class TryagePipeline(LLM):
     max_new_tokens: int = 64
     temperature: float = 0.0
     seed: int | None = None
-
-    @classmethod
-    def from_model(
-        cls,
-        model: str | Path,
-        *,
-        task: str = "text-generation",
-        device: str = "cpu",
-        download: bool = False,
-        **options: Any,
-    ) -> Self:
-        """Make the LLM of one folder or Hub id, without a library.
-
-        Args:
-            model: a folder that `save_pretrained` wrote, or a Hub id.
-            task: ``"text-generation"`` or ``"fill-mask"``.
-            device: where the model runs, as `tryage.runtime.Runtime` takes it.
-            download: whether a Hub model that is not in the local cache may be fetched.
-            **options: the other fields.
-        """
-        expert = Expert(name=Path(model).name, model=str(model), task=task)
-        runtime = Runtime(Library([expert]), device=device, download=download)
-        return cls(runtime=runtime, expert=expert.name, **options)
 
     @classmethod
     def class_name(cls) -> str:

@@ -45,6 +45,7 @@ ORDER = (
     "persistence",
     "cards",
     "growth",
+    "assessed",
     "router",
     "dispatch",
     "runtime",

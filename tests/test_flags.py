@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tryage import flags
 from tryage.errors import FlagError
-from tryage.flags import reading
+from tryage.flags import parser
 from tryage.goals import GOALS
 from tryage.limits import parse_limit
 from tryage.units import parse_money
@@ -232,10 +232,10 @@ def test_blanks_in_an_amount_are_not_tried_in_every_way():
 
 
 def test_what_is_long_is_not_remembered():
-    before = reading._remembered.cache_info().currsize
+    before = parser._remembered.cache_info().currsize
     for n in range(3):
         flags.parse(f"x [Flag: {'a' * 10_000}{n}]")
-    assert reading._remembered.cache_info().currsize == before
+    assert parser._remembered.cache_info().currsize == before
 
 
 @pytest.mark.parametrize("body", ["", " ", "model", "size=big", "size=-1", "parameters<=3X"])

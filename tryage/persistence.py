@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from importlib.metadata import version
@@ -176,6 +176,21 @@ def save(state: RouterState, folder: Path, card: str, *, share_encoder: bool = F
         }
         index["sha256"] = _digest(index)
         (temporary / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def left_out(policy: Policy, objective: Objective, tasks: Sequence[str]) -> list[str]:
+    """Return what saving a router leaves out, each part with the way to have it again."""
+    parts = []
+    if policy.goals:
+        names = ", ".join(policy.goals)
+        parts.append(
+            f"the policy's own goals ({names}) and its weights on them, which are code; pass "
+            "policy= to from_pretrained"
+        )
+    excluded = [n for n in objective.unavailable if objective.library[n].task in tasks]
+    if excluded:
+        parts.append(f"the exclusion of {', '.join(excluded)}; call excluding again")
+    return parts
 
 
 def load(folder: Path) -> RouterState:

@@ -1,6 +1,6 @@
 """What both adapters share: a router bound to callables, and what is read of their inputs."""
 
-from tryage.binding.binding import Binding, joined_goals
+from tryage.binding.binding import Binding
 from tryage.binding.checking import (
     check_arguments,
     check_kinds,
@@ -9,6 +9,7 @@ from tryage.binding.checking import (
     wrong_expert,
 )
 from tryage.binding.fields import CallOptions, DecidingModel, DispatchingModel, RouterOptions, bind
+from tryage.binding.goals import joined_goals
 from tryage.binding.inputs import (
     LAST_MESSAGE,
     TOP,
@@ -19,6 +20,7 @@ from tryage.binding.inputs import (
     own_text,
     strip_own,
 )
+from tryage.binding.local import LocalModel
 from tryage.binding.off_loop import off_loop
 from tryage.binding.passing import flag_mode, passing_on
 from tryage.binding.views import Views
@@ -32,6 +34,7 @@ __all__ = [
     "DecidingModel",
     "DispatchingModel",
     "FlagsFrom",
+    "LocalModel",
     "RouterOptions",
     "Views",
     "bind",

@@ -8,31 +8,22 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from tryage.binding.calls import ExpertCalls
 from tryage.binding.checking import check_kinds
 from tryage.binding.familiarity import Familiarity
+from tryage.binding.goals import joined_goals
 from tryage.binding.passing import flag_mode
-from tryage.binding.views import DEFAULT_VIEWS, Checkers, Views, joined_rows
+from tryage.binding.views import DEFAULT_VIEWS, Checkers, Views
 from tryage.decision import Decision
 from tryage.dispatch import (
     DEFAULT_OPTIONS,
-    AsyncStream,
-    DispatchedDecision,
     DispatchOptions,
     Health,
-    Outcome,
-    Stream,
-    adispatch,
-    adispatch_batch,
-    adispatch_stream,
-    dispatch,
-    dispatch_batch,
-    dispatch_stream,
-    record,
 )
 from tryage.encoders import StaticEncoder
 from tryage.errors import LibraryError, did_you_mean
@@ -60,7 +51,7 @@ _CONTROL_FLOW = (
 """Module and name of exceptions that frameworks steer by, such as an interrupt of a graph."""
 
 
-class Binding(Generic[T]):
+class Binding(ExpertCalls[T]):
     """A router, and the callable that runs each of its experts.
 
     Args:
@@ -245,155 +236,6 @@ class Binding(Generic[T]):
         self._familiarity.note([decision.out_of_distribution for decision in decisions])
         return decisions
 
-    def dispatch(
-        self, decision: Decision, call: Callable[[str, T], R]
-    ) -> tuple[R, DispatchedDecision]:
-        """Call the chosen expert, and the next one if it fails.
-
-        Args:
-            decision: what `decide` returned.
-            call: name and callable of an expert → answer.
-
-        Returns:
-            The answer, and the decision with the record of the calls.
-
-        Raises:
-            DispatchError: every expert tried failed.
-        """
-
-        def named(name: str) -> R:
-            return call(name, self.experts[name])
-
-        checker = self._checkers.of_answers(decision, named)
-        outcome = dispatch(
-            decision, named, self._dispatch_options, health=self.health, checker=checker
-        )
-        return outcome.value, record(decision, outcome)
-
-    async def adispatch(
-        self, decision: Decision, call: Callable[[str, T], Awaitable[R]]
-    ) -> tuple[R, DispatchedDecision]:
-        """Do what `dispatch` does, with a call that is awaited."""
-
-        def named(name: str) -> Awaitable[R]:
-            return call(name, self.experts[name])
-
-        checker = self._checkers.of_awaited(decision, named)
-        outcome = await adispatch(
-            decision, named, self._dispatch_options, health=self.health, checker=checker
-        )
-        return outcome.value, record(decision, outcome)
-
-    def stream(self, decision: Decision, call: Callable[[str, T], Iterable[R]]) -> Stream[R]:
-        """Stream from the chosen expert; another takes over only before the first chunk."""
-
-        def named(name: str) -> Iterable[R]:
-            return call(name, self.experts[name])
-
-        checker = self._checkers.of_chunks(decision, lambda name: list(named(name)))
-        return dispatch_stream(
-            decision, named, self._dispatch_options, health=self.health, checker=checker
-        )
-
-    def astream(
-        self,
-        decision: Decision,
-        call: Callable[[str, T], AsyncIterator[R] | Awaitable[AsyncIterator[R]]],
-    ) -> AsyncStream[R]:
-        """Do what `stream` does, with asynchronous iterators or coroutines that return one."""
-
-        def named(name: str) -> AsyncIterator[R] | Awaitable[AsyncIterator[R]]:
-            return call(name, self.experts[name])
-
-        async def gathered(name: str) -> list[R]:
-            opened = named(name)
-            chunks = await opened if isinstance(opened, Awaitable) else opened
-            return [chunk async for chunk in chunks]
-
-        checker = None
-        if self.options.check is not None:
-            checker = self._checkers.of_awaited_chunks(decision, gathered)
-        return adispatch_stream(
-            decision, named, self._dispatch_options, health=self.health, checker=checker
-        )
-
-    def dispatch_batch(
-        self,
-        decisions: Sequence[Decision],
-        call: Callable[[str, T, list[int]], Sequence[R | BaseException]],
-        *,
-        run: Callable[..., Iterable[Any]] = map,
-    ) -> list[tuple[R, DispatchedDecision] | BaseException]:
-        """Dispatch many decisions, grouped by expert.
-
-        Args:
-            decisions: n decisions.
-            call: name and callable of an expert, and its rows → an answer or an error for each.
-            run: as `map`; an executor's `map` runs the experts side by side.
-
-        Returns:
-            n answers with their decisions, in order; for a row that failed its error.
-        """
-
-        def named(name: str, rows: list[int]) -> Sequence[R | BaseException]:
-            return call(name, self.experts[name], rows)
-
-        def alone(row: int) -> Callable[[str], R]:
-            return lambda name: joined_rows(named(name, [row]))
-
-        checkers = None
-        if self.options.check is not None:
-            pairs = [self._checkers.of_answers(d, alone(r)) for r, d in enumerate(decisions)]
-            checkers = [checker for checker in pairs if checker is not None]
-        outcomes = dispatch_batch(
-            decisions,
-            named,
-            self._dispatch_options,
-            health=self.health,
-            checkers=checkers,
-            run=run,
-        )
-        return [_joined(*pair) for pair in zip(decisions, outcomes, strict=True)]
-
-    async def adispatch_batch(
-        self,
-        decisions: Sequence[Decision],
-        call: Callable[[str, T, list[int]], Awaitable[Sequence[R | BaseException]]],
-        *,
-        at_once: bool = True,
-    ) -> list[tuple[R, DispatchedDecision] | BaseException]:
-        """Do what `dispatch_batch` does, with a call that is awaited.
-
-        Args:
-            decisions: n decisions.
-            call: name and callable of an expert, and its rows → awaitable of answers or errors.
-            at_once: whether the experts run side by side.
-        """
-
-        def named(name: str, rows: list[int]) -> Awaitable[Sequence[R | BaseException]]:
-            return call(name, self.experts[name], rows)
-
-        def alone(row: int) -> Callable[[str], Awaitable[R]]:
-            async def ask(name: str) -> R:
-                answer: R = joined_rows(await named(name, [row]))
-                return answer
-
-            return ask
-
-        checkers = None
-        if self.options.check is not None:
-            pairs = [self._checkers.of_awaited(d, alone(r)) for r, d in enumerate(decisions)]
-            checkers = [checker for checker in pairs if checker is not None]
-        outcomes = await adispatch_batch(
-            decisions,
-            named,
-            self._dispatch_options,
-            health=self.health,
-            checkers=checkers,
-            at_once=at_once,
-        )
-        return [_joined(*pair) for pair in zip(decisions, outcomes, strict=True)]
-
     def _is_failure(self, error: BaseException) -> bool:
         return self.options.is_failure(error) and not _is_control_flow(error)
 
@@ -445,16 +287,6 @@ class Binding(Generic[T]):
         return {expert.name: self._factory(runtime, expert) for expert in library}
 
 
-def joined_goals(own: Goals | None, given: Goals | None) -> Goals | None:
-    """Join two sets of goals: a weight is the second's where it names one, limits all hold."""
-    if own is None or given is None:
-        return given if own is None else own
-    custom = {**own.custom, **given.custom}
-    weights = {**own.weights, **given.weights}
-    named = {name: weight for name, weight in weights.items() if name not in custom}
-    return Goals(limits=(*own.limits, *given.limits), custom=tuple(custom.values()), **named)
-
-
 def unknown_expert(name: str, known: Iterable[str]) -> LibraryError:
     """Return the error for a forced expert that is not there."""
     known = tuple(known)
@@ -467,11 +299,3 @@ def _is_control_flow(error: BaseException) -> bool:
     loaded = ((sys.modules.get(module), name) for module, name in _CONTROL_FLOW)
     kinds = tuple(getattr(module, name) for module, name in loaded if hasattr(module, name))
     return isinstance(error, kinds)
-
-
-def _joined(
-    decision: Decision, outcome: Outcome[R] | BaseException
-) -> tuple[R, DispatchedDecision] | BaseException:
-    if isinstance(outcome, BaseException):
-        return outcome
-    return outcome.value, record(decision, outcome)

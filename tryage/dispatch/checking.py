@@ -62,7 +62,9 @@ class Checker(Generic[T]):
             return PASSED
         check, call = self.check, functools.partial(_finding, self.check, checked)
         try:
-            finding = call() if check.timeout is None else call_within(name, check.timeout, call)
+            finding = (
+                call() if check.timeout is None else call_within(check.name, check.timeout, call)
+            )
             return check.verdict(finding)
         except MissingExtraError:
             raise
@@ -78,10 +80,10 @@ class Checker(Generic[T]):
         try:
             if check.is_async:
                 found: Any = check.find(checked)
-                finding = await within(name, check.timeout, found)
+                finding = await within(check.name, check.timeout, found)
             else:
                 call = functools.partial(_finding, check, checked)
-                finding = await acall_within(name, check.timeout, call)
+                finding = await acall_within(check.name, check.timeout, call)
             return check.verdict(finding)
         except MissingExtraError:
             raise

@@ -146,14 +146,12 @@ def _relay(
     """Yield the chunks as they come; a check looks at them when they are out."""
     failover.answered(name, started)
     report = _StreamReport(failover, name, started)
-    sent: list[T] = []
     try:
         chunk = first
         while chunk is not END:
-            report.keep(sent, chunk)
-            paused = perf_counter()
+            report.sends(chunk)
             yield chunk
-            report.skip(perf_counter() - paused)
+            report.resumes()
             chunk = source.next()
         report.done()
     except BaseException as error:
@@ -161,7 +159,7 @@ def _relay(
         raise
     finally:
         source.close()
-    failover.judged_late(failover.verdict(name, sent))
+    failover.judged_late(failover.verdict(name, report.sent))
 
 
 def _all(first: T, source: _Source[T]) -> list[T]:
@@ -200,20 +198,27 @@ def _opened(call: Callable[[str], Iterable[T] | None], name: str) -> Iterator[T]
 
 
 class _StreamReport:
-    """Reports to the failover how a stream went after its first chunk."""
+    """Reports to the failover how a stream went after its first chunk.
+
+    Attributes:
+        sent: chunks that went out, where a check looks at them at the end.
+    """
 
     def __init__(self, failover: Failover[list[T]], name: str, started: float) -> None:
         self._failover = failover
         self._name = name
-        self._started = started
+        self._started = self._paused = started
+        self.sent: list[Any] = []
 
-    def keep(self, sent: list[Any], chunk: Any) -> None:
-        """Keep a chunk for a check that looks at the answer when it is out."""
+    def sends(self, chunk: Any) -> None:
+        """Note a chunk that goes to the reader, whose time does not count."""
         if self._failover.checker is not None:
-            sent.append(chunk)
+            self.sent.append(chunk)
+        self._paused = perf_counter()
 
-    def skip(self, seconds: float) -> None:
-        """Leave out what the reader took."""
+    def resumes(self) -> None:
+        """Note that the reader asks for more."""
+        seconds = perf_counter() - self._paused
         self._failover.skip_time(seconds)
         self._started += seconds
 
@@ -327,14 +332,12 @@ async def _arelay(
     """Do what `_relay` does."""
     failover.answered(name, started)
     report = _StreamReport(failover, name, started)
-    sent: list[T] = []
     try:
         chunk = first
         while chunk is not END:
-            report.keep(sent, chunk)
-            paused = perf_counter()
+            report.sends(chunk)
             yield chunk
-            report.skip(perf_counter() - paused)
+            report.resumes()
             chunk = await within(name, failover.remaining_timeout(), anext(chunks, END))
         report.done()
     except BaseException as error:
@@ -342,7 +345,7 @@ async def _arelay(
         raise
     finally:
         await aclose(chunks)
-    failover.judged_late(await failover.averdict(name, sent))
+    failover.judged_late(await failover.averdict(name, report.sent))
 
 
 async def _aall(

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from tryage.errors import LibraryError, TryageWarning, missing_extra
 from tryage.experts import Expert
@@ -35,19 +35,46 @@ Scorer = str | Metric | Judge
 _JUDGE = "judge"
 
 
+class AnswerOptions(TypedDict, total=False):
+    """Keyword arguments of `label_answers`.
+
+    Attributes:
+        library: the experts' attributes, prices among them; None makes one of their names. Its
+            experts without a callable are left for another call.
+        sample: prompts to take at most, chosen by a hash of their ids.
+        stratify: what the sample is to hold as many of as there are.
+        seed: of the sample.
+        keep_answers: whether the folder also keeps the answers' texts. A judge that compares
+            experts with each other needs them, so it always keeps them.
+        progress: called after every cell with the expert, its cells done, and its cells.
+        concurrency: see `tryage.labeling.Calling`, as for the five that follow.
+        per_minute: calls of one expert a minute at most.
+        retries: how often a failed call is repeated.
+        backoff: seconds before the first repetition.
+        timeout: seconds that one call may take.
+        give_up_after: failures in a row after which an expert is left alone.
+    """
+
+    library: Library | None
+    sample: int | None
+    stratify: Literal["group", "task"] | None
+    seed: int
+    keep_answers: bool
+    progress: Progress | None
+    concurrency: Any
+    per_minute: Any
+    retries: Any
+    backoff: Any
+    timeout: Any
+    give_up_after: Any
+
+
 def label_answers(
     experts: Mapping[str, Call],
     prompts: Prompts,
     metric: Scorer,
     out: str | Path,
-    *,
-    library: Library | None = None,
-    sample: int | None = None,
-    stratify: Literal["group", "task"] | None = None,
-    seed: int = 0,
-    keep_answers: bool = False,
-    progress: Progress | None = None,
-    **calling: Any,
+    **options: Unpack[AnswerOptions],
 ) -> LabelSummary:
     """Let every expert answer every prompt, score the answers, and keep what is measured.
 
@@ -63,41 +90,19 @@ def label_answers(
         prompts: what `tryage.labeling.label` takes.
         metric: ``(answer, reference) -> score`` in [0, 1], the name of one
             (`tryage.labeling.METRICS`), a `PointwiseJudge` or a `PairwiseJudge`.
-        out: folder to fill or to go on with.
-        library: the experts' attributes, prices among them; None makes one of their names. Its
-            experts without a callable are left for another call.
-        sample: prompts to take at most, chosen by a hash of their ids.
-        stratify: what the sample is to hold as many of as there are.
-        seed: of the sample.
-        keep_answers: whether the folder also keeps the answers' texts. A judge that compares
-            experts with each other needs them, so it always keeps them.
-        progress: called after every cell with the expert, its cells done, and its cells.
-        **calling: fields of `tryage.labeling.Calling`: `concurrency`, `per_minute`, `retries`,
-            `backoff`, `timeout`, `give_up_after`.
+        out: folder to fill or to resume.
+        **options: those of `AnswerOptions`.
 
     Raises:
         PromptError: a prompt is wrong, or lacks a reference that is needed.
         LibraryError: the library lacks an expert, or there is none.
-        OutputFolderError: `out` holds something else, or was measured in another method.
+        OutputFolderError: `out` holds something else, or was measured in another way.
         OptionError: an option is unknown or out of range, or the metric cannot be called like one.
         TypeError: an expert or the judge's model cannot be called.
         OSError: `out` cannot be written; what was written before stays whole.
         MissingExtraError: pyarrow is not installed.
     """
-    work = alabel_answers(
-        experts,
-        prompts,
-        metric,
-        out,
-        library=library,
-        sample=sample,
-        stratify=stratify,
-        seed=seed,
-        keep_answers=keep_answers,
-        progress=progress,
-        **calling,
-    )
-    return run_in_loop(work)
+    return run_in_loop(alabel_answers(experts, prompts, metric, out, **options))
 
 
 async def alabel_answers(
@@ -105,27 +110,25 @@ async def alabel_answers(
     prompts: Prompts,
     metric: Scorer,
     out: str | Path,
-    *,
-    library: Library | None = None,
-    sample: int | None = None,
-    stratify: Literal["group", "task"] | None = None,
-    seed: int = 0,
-    keep_answers: bool = False,
-    progress: Progress | None = None,
-    **calling: Any,
+    **options: Unpack[AnswerOptions],
 ) -> LabelSummary:
     """Do what `label_answers` does, in the caller's event loop; files are written in it too."""
+    arguments: dict[str, Any] = dict(options)
+    library = arguments.pop("library", None)
+    sample = Sample.of(
+        arguments.pop("sample", None), arguments.pop("stratify", None), arguments.pop("seed", 0)
+    )
+    keep_answers = arguments.pop("keep_answers", False)
+    progress = arguments.pop("progress", None)
     started = time.perf_counter()
-    options = Calling.of(calling)
+    calling = Calling.of(arguments)
     if importlib.util.find_spec("pyarrow") is None:
         raise missing_extra("parquet", "keeping measured scores (Parquet)")
     known = _library(experts, library)
     judge = metric if isinstance(metric, Judge) else None
     _check_callables(experts, judge)
-    options.check_names([*(known if library is None else library).names, _JUDGE])
-    rows = read_rows(
-        prompts, known.tasks, mask_share=MASK_SHARE, sample=Sample.of(sample, stratify, seed)
-    )
+    calling.check_names([*(known if library is None else library).names, _JUDGE])
+    rows = read_rows(prompts, known.tasks, mask_share=MASK_SHARE, sample=sample)
     settings = _check(metric, experts, rows)
     store = LabelStore(Path(out), "scores")
     own = metric.parse if isinstance(metric, Judge) else find_metric(metric)
@@ -134,14 +137,14 @@ async def alabel_answers(
     together = judge is not None and not judge.alone
     run = AnswerRun(
         known,
-        {name: Caller(name, experts[name], options) for name in known.names},
+        {name: Caller(name, experts[name], calling) for name in known.names},
         metric if isinstance(metric, Judge) else find_metric(metric),
-        None if judge is None else Caller(_JUDGE, judge.model, options),
+        None if judge is None else Caller(_JUDGE, judge.model, calling),
         keep=keep_answers or together,
         kept=_kept_answers(store, rows) if together else {},
     )
     with run.writing(store, jobs, progress or (lambda *_: None)):
-        await run.measure(jobs, options.concurrency)
+        await run.measure(jobs, calling.concurrency)
     return run.tally.summary(time.perf_counter() - started, 0.0)
 
 

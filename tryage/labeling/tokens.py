@@ -80,7 +80,7 @@ Known = Mapping[str, Tokens]
 def split_together(pipeline: Pipeline, rows: Sequence[Row]) -> Known:
     """Split the scored texts of rows into tokens in one call, which takes less time than many.
 
-    Rows whose text follows a prompt in another method, or that the tokenizer fails on, are left to
+    Rows whose text follows a prompt in another way, or that the tokenizer fails on, are left to
     `encode_row`.
     """
     if not pipeline.tokenizer.is_fast:

@@ -1,0 +1,177 @@
+"""What a router does with measured results and budgets: the methods of `Router` that judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from tryage.checks import Check, Function
+from tryage.deciding import Decider
+from tryage.goals import Goals
+from tryage.plans import MAX_ATTEMPTS, Rates
+
+if TYPE_CHECKING:
+    from tryage.budgets import Calibration
+    from tryage.check_rates import CheckReport, ScoredAnswer
+    from tryage.evaluation import Evaluation, TaskEvaluations
+    from tryage.evaluation.pareto import Front
+    from tryage.evaluation.plans import PlanFront
+    from tryage.scores import ScoreTable
+
+
+class AssessedRouter:
+    """Base of `Router`: evaluation, fronts, plans on measured results, calibration."""
+
+    check_rates: dict[str, Rates]
+    _decider: Decider
+
+    def replace(self, **changed: Any) -> Self:
+        """Return a router of which some parts are others."""
+        raise NotImplementedError
+
+    def evaluate(
+        self, table: ScoreTable, *, train: ScoreTable | None = None, seed: int = 0
+    ) -> Evaluation | TaskEvaluations:
+        """Compare the router's choices with measured results, beside the reference rows.
+
+        The policy holds for all of them: an expert that it excludes is nobody's choice.
+
+        Args:
+            table: measured results the router was not fitted on.
+            train: the table it was fitted on; some reference rows are fitted on it.
+            seed: of the bootstrap.
+
+        Returns:
+            An `Evaluation`, or one per task where the table has several.
+
+        Raises:
+            ScoreTableError: table and library do not name the same experts.
+        """
+        from tryage import assessment
+
+        return assessment.evaluate(self._decider, table, train, seed)
+
+    def evaluate_plans(
+        self,
+        table: ScoreTable,
+        check: Check | Function,
+        *,
+        max_attempts: int = MAX_ATTEMPTS,
+        train: ScoreTable | None = None,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        """Judge plans with a check on measured scores: exact expected values, no random draws.
+
+        Args:
+            table: measured scores and costs of one task that the router was not fitted on.
+            check: only its rates matter here.
+            max_attempts: experts in a plan at most.
+            train: the table it was fitted on; the best fixed plan is chosen on it.
+            seed: of the bootstrap.
+
+        Returns:
+            What ``tryage evaluate --check --json`` prints: rows of the router, of the best single
+            expert, of the choice without a check, of the best fixed plan and of the oracle.
+
+        Raises:
+            CheckError: the router or the table knows losses, not scores.
+            ScoreTableError: no prompt is completely measured.
+        """
+        from tryage.plan_assessment import evaluate_plans
+
+        return evaluate_plans(self._decider, table, Check.of(check), max_attempts, train, seed)
+
+    def measure_check(
+        self, check: Check | Function, answers: str | Path | Iterable[ScoredAnswer]
+    ) -> tuple[Self, CheckReport]:
+        """Measure a check on scored answers; return a router that knows its rates, and a report.
+
+        Args:
+            check: its name is what the rates are kept under.
+            answers: the folder of a run that labelled with ``keep_answers``, or the answers.
+
+        Raises:
+            CheckError: there are no answers, or none right or none wrong.
+        """
+        from tryage.check_rates import measure, read_answers
+
+        if isinstance(answers, str | Path):
+            answers = read_answers(answers)
+        report = measure(Check.of(check), answers)
+        rates = {**self.check_rates, report.check: report.rates}
+        return self.replace(check_rates=rates), report
+
+    def plan_front(
+        self,
+        table: ScoreTable,
+        check: Check | Function,
+        *,
+        goal: str = "cost",
+        max_attempts: int = MAX_ATTEMPTS,
+        train: ScoreTable | None = None,
+    ) -> PlanFront:
+        """Sweep the weight of a goal over plans with a check; arguments as `evaluate_plans`.
+
+        Args:
+            table: measured scores of one task that the router was not fitted on.
+            check: only its rates matter here.
+            goal: one that adds up over attempts: cost or latency.
+            max_attempts: experts in a plan at most.
+            train: the table it was fitted on; plans that never change are chosen on it.
+
+        Raises:
+            CheckError: the goal does not add up, or there are losses in place of scores.
+            ScoreTableError: no prompt is completely measured.
+        """
+        from tryage.plan_assessment import plan_front
+
+        return plan_front(self._decider, table, goal, Check.of(check), max_attempts, train)
+
+    def pareto(self, table: ScoreTable, *goals: str) -> Front:
+        """Sweep the weights of goals over measured results; see `tryage.evaluation.pareto`.
+
+        Args:
+            table: measured results of one task that the router was not fitted on.
+            goals: one goal or two, such as ``"cost"``.
+
+        Raises:
+            GoalError: a goal is unknown or cannot be computed.
+            ScoreTableError: table and library do not fit, several tasks, or nothing measured.
+        """
+        from tryage import assessment
+
+        return assessment.front(self._decider, table, goals)
+
+    def calibrate(
+        self,
+        prompts: Sequence[str],
+        *budgets: str,
+        goals: Goals | None = None,
+        task: str | None = None,
+        seed: int = 0,
+    ) -> Calibration:
+        """Find weights with which the router meets budgets on prompts like these.
+
+        Args:
+            prompts: past prompts, taken as they are (flags in them do not act).
+            budgets: ``"mean cost <= 0.40 USD per 1000 prompts"``, ``"score >= 95% of best"``
+                (the best single expert by predicted mean), ``"share(NAME) <= 20%"``; several hold
+                together.
+            goals: weights and limits that hold besides.
+            task: what the prompts ask for; by default what each asks for itself.
+            seed: of the bootstrap.
+
+        Returns:
+            Goals with the weights found, and what they attain; where a budget cannot be met, the
+            nearest attainable.
+
+        Raises:
+            GoalError: a budget cannot be read, or speaks of what is not known.
+            PromptError: there is no prompt, or prompts ask for several tasks.
+        """
+        from tryage import assessment
+
+        return assessment.calibrate(
+            self._decider, prompts, budgets, goals=goals, task=task, seed=seed
+        )

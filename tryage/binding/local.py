@@ -1,0 +1,40 @@
+"""Models of both adapters over one local Hugging Face pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from tryage.experts import Expert
+from tryage.library import Library
+
+
+class LocalModel:
+    """Base of them: made of a runtime and an expert of its library."""
+
+    @classmethod
+    def from_model(
+        cls,
+        model: str | Path,
+        *,
+        task: str = "text-generation",
+        device: str = "cpu",
+        download: bool = False,
+        **options: Any,
+    ) -> Self:
+        """Return a model of one folder or Hub id, without a library.
+
+        Args:
+            model: a folder that `save_pretrained` wrote, or a Hub id.
+            task: ``"text-generation"`` or ``"fill-mask"``.
+            device: where the model runs, as `tryage.runtime.Runtime` takes it.
+            download: whether a Hub model that is not in the local cache may be fetched.
+            **options: the other fields.
+        """
+        from tryage.runtime import Runtime
+
+        expert = Expert(name=Path(model).name, model=str(model), task=task)
+        runtime = Runtime(Library([expert]), device=device, download=download)
+        make: Any = cls
+        made: Self = make(runtime=runtime, expert=expert.name, **options)
+        return made
