@@ -275,8 +275,10 @@ def start(folder, n):
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_ended_goes_on_later(tmp_path, end):
     run = start(tmp_path, 4000)
+    deadline = time.monotonic() + 120
     while not list(tmp_path.glob("cells-*.parquet")):
         assert run.poll() is None, run.communicate()
+        assert time.monotonic() < deadline
         time.sleep(0.005)
     run.send_signal(end)
     _, errors = run.communicate(timeout=60)

@@ -57,8 +57,10 @@ def test_two_runs_may_fill_a_new_folder_at_once(tiny_library, texts, tmp_path) -
 def test_a_run_that_is_ended_goes_on_later(tiny_library, texts, tmp_path, end) -> None:
     prompts, out = write(tmp_path / "prompts.jsonl", texts), tmp_path / "out"
     run = start(tiny_library, prompts, out)
+    deadline = time.monotonic() + 120
     while not list(out.glob("cells-*.parquet")):
         assert run.poll() is None, run.communicate()
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     run.send_signal(end)
     _, errors = run.communicate(timeout=60)

@@ -200,8 +200,9 @@ async def test_cancelling_a_reader_mid_stream_closes_the_expert_s(router, kit):
                 seen.append(response.delta)
 
         task = asyncio.create_task(read())
-        while not seen:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            while not seen:
+                await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -219,8 +220,9 @@ async def test_cancelling_calls_no_other_expert(router, kit):
 
     experts = kit.experts(Hanging)
     task = asyncio.create_task(TryageLLM(router, experts).achat(user(kit.code)))
-    while not experts["coder"]._calls:
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(30):
+        while not experts["coder"]._calls:
+            await asyncio.sleep(0.001)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

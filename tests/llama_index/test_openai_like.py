@@ -292,8 +292,9 @@ async def test_a_cancelled_call_leaves_no_task_and_asks_nobody_else(router, kit,
     llm = TryageLLM(router, experts(coder="hanging"))
     before = asyncio.all_tasks()
     call = asyncio.create_task(llm.achat([ChatMessage(kit.code)]))
-    while not server.asked:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):
+        while not server.asked:
+            await asyncio.sleep(0.01)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
