@@ -32,7 +32,7 @@ from langchain_core.outputs import (
 from langchain_core.runnables import RunnableBinding
 
 from langchain_tryage._tools import originals
-from tryage.binding import wrong_expert
+from tryage.binding import tells_logprobs, wrong_expert
 from tryage.dispatch import aclose, close, describe_error, nothing, present
 from tryage.errors import ExpertError, MissingExtraError, missing_extra
 
@@ -250,7 +250,10 @@ def chat_pipeline(runtime: Any, expert: Any) -> ChatExpert:
     """Return one of the library's own Hugging Face pipelines, as a chat model."""
     from langchain_tryage.pipelines import ChatTryagePipeline
 
-    return ChatExpert(expert.name, ChatTryagePipeline(runtime=runtime, expert=expert.name))
+    return ChatExpert(
+        expert.name,
+        ChatTryagePipeline(runtime=runtime, expert=expert.name, logprobs=tells_logprobs(expert)),
+    )
 
 
 def with_stop(

@@ -21,7 +21,7 @@ from langchain_tryage._metadata import annotated_text
 from langchain_tryage._plans import PLAN, Plan, Request, call_goals
 from langchain_tryage._views import TEXT_VIEWS
 from tryage import Decision, Router
-from tryage.binding import Binding, Views, each_expert, off_loop
+from tryage.binding import Binding, Views, each_expert, off_loop, tells_logprobs
 from tryage.dispatch import DispatchedDecision, amarked, marked, nothing, record
 from tryage.errors import ExpertError
 
@@ -263,4 +263,7 @@ def _merged(answers: Sequence[tuple[LLMResult, DispatchedDecision] | BaseExcepti
 def _pipeline(runtime: Any, expert: Any) -> TextExpert:
     from langchain_tryage.pipelines import TryagePipeline
 
-    return TextExpert.of(expert.name, TryagePipeline(runtime=runtime, expert=expert.name))
+    return TextExpert.of(
+        expert.name,
+        TryagePipeline(runtime=runtime, expert=expert.name, logprobs=tells_logprobs(expert)),
+    )

@@ -34,7 +34,7 @@ from tryage.runtime import Answer, Runtime
 from tryage.runtime.base import Pipeline
 
 _ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
-_OPTIONS = ("chat", "max_new_tokens", "max_tokens", "seed", "stream", "temperature")
+_OPTIONS = ("chat", "logprobs", "max_new_tokens", "max_tokens", "seed", "stream", "temperature")
 
 Prompt = str | list[dict[str, str]]
 
@@ -49,6 +49,7 @@ class _LocalModel(LocalModel, BaseLanguageModel[Any]):
     max_new_tokens: int = 64
     temperature: float = 0.0
     seed: int | None = None
+    logprobs: bool = False
 
     @property
     def _llm_type(self) -> str:
@@ -97,13 +98,16 @@ class _LocalModel(LocalModel, BaseLanguageModel[Any]):
         """Return the options of a call; options that a pipeline lacks are refused, not dropped."""
         check_arguments(type(self).__name__, kwargs, _OPTIONS)
         max_new_tokens = kwargs.get("max_new_tokens", kwargs.get("max_tokens", self.max_new_tokens))
-        return {
+        options = {
             "max_new_tokens": max_new_tokens,
             "temperature": kwargs.get("temperature", self.temperature),
             "seed": kwargs.get("seed", self.seed),
             "chat": kwargs.get("chat"),
             "stop": tuple(stop or ()),
         }
+        # Endpoints and other tasks know no such option.
+        wants_logprobs = kwargs.get("logprobs", self.logprobs)
+        return options | ({"logprobs": True} if wants_logprobs else {})
 
     def _answer(self, prompt: Prompt, stop: list[str] | None, kwargs: dict[str, Any]) -> Answer:
         options = self._options(stop, kwargs)
@@ -144,7 +148,13 @@ class _LocalModel(LocalModel, BaseLanguageModel[Any]):
         return prompt if generates or isinstance(prompt, str) else prompt[-1]["content"]
 
     def _response_metadata(self, answer: Answer) -> dict[str, Any]:
-        metadata = {"model_name": self._model_name, "finish_reason": answer.finish_reason}
+        metadata: dict[str, Any] = {
+            "model_name": self._model_name,
+            "finish_reason": answer.finish_reason,
+        }
+        if answer.logprobs is not None:
+            # In the form in which OpenAI's models tell them.
+            metadata["logprobs"] = {"content": [{"logprob": value} for value in answer.logprobs]}
         return metadata | ({"truncated": True} if answer.truncated else {})
 
 
@@ -161,6 +171,7 @@ class ChatTryagePipeline(_LocalModel, BaseChatModel):
         max_new_tokens: most tokens to generate; a call may say `max_tokens` instead.
         temperature: 0 picks the likeliest token each time.
         seed: makes a sampled answer repeatable.
+        logprobs: whether answers carry the log-probabilities of their tokens.
     """
 
     def _resolve_model_profile(self) -> ModelProfile:
@@ -256,6 +267,7 @@ class TryagePipeline(_LocalModel, BaseLLM):
         max_new_tokens: most tokens to generate; a call may say `max_tokens` instead.
         temperature: 0 picks the likeliest token each time.
         seed: makes a sampled answer repeatable.
+        logprobs: whether answers carry the log-probabilities of their tokens.
     """
 
     def _generate(

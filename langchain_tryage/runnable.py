@@ -27,6 +27,7 @@ from tryage.binding import (
     Views,
     each_expert,
     off_loop,
+    tells_logprobs,
     wrong_expert,
 )
 from tryage.dispatch import DispatchedDecision, amarked, marked, record
@@ -302,7 +303,7 @@ def _runnable(name: str, expert: Any) -> Expert:
 def _pipeline(runtime: Any, expert: Any) -> Expert:
     from langchain_tryage.pipelines import ChatTryagePipeline
 
-    return ChatTryagePipeline(runtime=runtime, expert=expert.name)
+    return ChatTryagePipeline(runtime=runtime, expert=expert.name, logprobs=tells_logprobs(expert))
 
 
 async def _once(value: Any) -> AsyncIterator[Any]:

@@ -26,6 +26,7 @@ from tryage.binding import (
     Views,
     each_expert,
     off_loop,
+    tells_logprobs,
     wrong_expert,
 )
 from tryage.dispatch import present
@@ -170,4 +171,4 @@ def _output(data: LLMMetadata) -> int:
 def _pipeline(runtime: Any, expert: Any) -> LLM:
     from llama_index_tryage.pipelines import TryagePipeline
 
-    return TryagePipeline(runtime=runtime, expert=expert.name)
+    return TryagePipeline(runtime=runtime, expert=expert.name, logprobs=tells_logprobs(expert))

@@ -19,6 +19,7 @@ from llama_index.core.base.llms.types import (
     CompletionResponseAsyncGen,
     CompletionResponseGen,
     LLMMetadata,
+    LogProb,
     MessageRole,
     TextBlock,
 )
@@ -38,7 +39,7 @@ from tryage.runtime.models import locate
 R = TypeVar("R", ChatResponse, CompletionResponse)
 Prompt = str | list[dict[str, str]]
 
-_OPTIONS = ("chat", "max_new_tokens", "max_tokens", "seed", "stop", "temperature")
+_OPTIONS = ("chat", "logprobs", "max_new_tokens", "max_tokens", "seed", "stop", "temperature")
 
 
 class TryagePipeline(LocalModel, LLM):
@@ -54,6 +55,7 @@ class TryagePipeline(LocalModel, LLM):
         max_new_tokens: tokens to write at most; `max_tokens` in a call says the same.
         temperature: 0 takes the likeliest token each time.
         seed: makes a sampled answer repeatable.
+        logprobs: whether answers carry the log-probabilities of their tokens.
     """
 
     modalities: ClassVar[tuple[str, ...]] = ("text",)
@@ -63,6 +65,7 @@ class TryagePipeline(LocalModel, LLM):
     max_new_tokens: int = 64
     temperature: float = 0.0
     seed: int | None = None
+    logprobs: bool = False
 
     @classmethod
     def class_name(cls) -> str:
@@ -158,7 +161,7 @@ class TryagePipeline(LocalModel, LLM):
     def _options(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options of a call; what a pipeline cannot honour is refused, not dropped."""
         check_arguments("TryagePipeline", kwargs, _OPTIONS)
-        return {
+        options = {
             "max_new_tokens": kwargs.get(
                 "max_new_tokens", kwargs.get("max_tokens", self.max_new_tokens)
             ),
@@ -167,6 +170,9 @@ class TryagePipeline(LocalModel, LLM):
             "chat": kwargs.get("chat"),
             "stop": kwargs.get("stop") or (),
         }
+        # Endpoints and other tasks know no such option.
+        wants_logprobs = kwargs.get("logprobs", self.logprobs)
+        return options | ({"logprobs": True} if wants_logprobs else {})
 
     def _answer(self, prompt: Prompt, kwargs: Mapping[str, Any]) -> _Told:
         options = self._options(kwargs)
@@ -218,7 +224,7 @@ class TryagePipeline(LocalModel, LLM):
             "truncated": answer.truncated,
             "usage": usage,
         }
-        return _Told(answer.text, "", facts)
+        return _Told(answer.text, "", facts, _logprobs(answer))
 
 
 class _Told(NamedTuple):
@@ -227,15 +233,23 @@ class _Told(NamedTuple):
     text: str
     delta: str
     raw: dict[str, Any] | None = None
+    logprobs: list[list[LogProb]] | None = None
+
+
+def _logprobs(answer: Answer) -> list[list[LogProb]] | None:
+    """Return log-probabilities in LlamaIndex's form: a list of alternatives for each token."""
+    if answer.logprobs is None:
+        return None
+    return [[LogProb(logprob=value)] for value in answer.logprobs]
 
 
 def _chat(told: _Told) -> ChatResponse:
     message = ChatMessage(told.text, role=MessageRole.ASSISTANT)
-    return ChatResponse(message=message, raw=told.raw)
+    return ChatResponse(message=message, raw=told.raw, logprobs=told.logprobs)
 
 
 def _completion(told: _Told) -> CompletionResponse:
-    return CompletionResponse(text=told.text, raw=told.raw)
+    return CompletionResponse(text=told.text, raw=told.raw, logprobs=told.logprobs)
 
 
 def _chat_piece(told: _Told) -> ChatResponse:

@@ -1,5 +1,6 @@
 """Answers are checked in every LangChain class, and the record says what came of it."""
 
+import numpy as np
 import pytest
 from langchain_core.language_models import LLM
 from langchain_core.messages import HumanMessage
@@ -7,6 +8,7 @@ from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel
 
 from langchain_tryage import ChatTryage, TryageLLM, TryageMiddleware, TryageRouter
+from tryage import ScoreTable
 from tryage.checks import Check, agrees_with, confident, judged_by, matches
 from tryage.errors import CheckError, RejectedError
 
@@ -201,3 +203,67 @@ def test_a_forced_expert_is_a_plan_of_one(scored_router, kit):
     model = ChatTryage(scored_router, kit.experts(), check=matches("nothing"))
     record = model.invoke(kit.code, model="writer").response_metadata["tryage"]
     assert [t["expert"] for t in record["tried"]] == ["writer"]
+
+
+async def test_verdicts_are_kept_as_feedback_where_asked(scored_router, kit, tmp_path):
+    path = tmp_path / "feedback.jsonl"
+    router = scored_router.with_feedback(path, store_prompts=True)
+    ChatTryage(router, kit.experts(), check=by("giant")).invoke(kit.code)
+    assert not path.exists()
+    model = ChatTryage(router, kit.experts(), check=by("giant"), keep_verdicts=True)
+    await model.ainvoke(kit.code)
+    table = ScoreTable.read(path)
+    best = {name: table.losses[:, table.experts.index(name)] for name in table.experts}
+    assert np.nanmax(best["coder"]) == 1.0
+    assert np.nanmin(best["giant"]) == 0.0
+    assert set(table.prompts) == {kit.code}
+
+
+def test_a_local_pipeline_tells_how_sure_it_is(tiny_library):
+    pytest.importorskip("transformers")
+    from langchain_tryage.pipelines import ChatTryagePipeline
+    from tryage import Library
+    from tryage.runtime import Runtime
+
+    runtime = Runtime(Library.read(tiny_library))
+    model = ChatTryagePipeline(runtime=runtime, expert="code-gpt", logprobs=True, max_new_tokens=6)
+    message = model.invoke("def alpha")
+    tokens = message.response_metadata["logprobs"]["content"]
+    assert len(tokens) == message.usage_metadata["output_tokens"]
+    assert all(token["logprob"] <= 0 for token in tokens)
+    pipeline = runtime.load("code-gpt")
+    import torch
+
+    prompt_ids = pipeline.prompt_ids([{"role": "user", "content": "def alpha"}])
+    with torch.no_grad():
+        first = pipeline.model(torch.tensor([prompt_ids])).logits[0, -1].log_softmax(-1)
+    assert tokens[0]["logprob"] == pytest.approx(float(first.max()), abs=1e-4)
+    quiet = ChatTryagePipeline(runtime=runtime, expert="code-gpt", max_new_tokens=6)
+    assert "logprobs" not in quiet.invoke("def alpha").response_metadata
+
+
+async def test_the_library_s_own_pipelines_are_checked_end_to_end(tiny_library, tiny_texts):
+    """Real text of real models, and a check on it, with nothing scripted."""
+    pytest.importorskip("transformers")
+    from tryage import Library, Router
+
+    library = Library.read(tiny_library).of_task("text-generation")
+    rows = [
+        {"prompt": text[:40], "group": kind, "scores": {"code-gpt": code, "prose-gpt": 1 - code}}
+        for kind, code in (("code", 0.9), ("prose", 0.1))
+        for text in tiny_texts[kind]
+    ]
+    router = Router.fit(ScoreTable.from_rows(rows), library=library, predictor="clusters")
+    seen = []
+
+    def looks_like_code(prompt, answer):
+        seen.append(answer)
+        return any(mark in answer for mark in "()=+:")
+
+    check = Check(looks_like_code, accepts_right=0.95, accepts_wrong=0.05)
+    model = ChatTryage(router, check=check)
+    prompt = tiny_texts["prose"][0][:40]
+    record = (await model.ainvoke(prompt)).response_metadata["tryage"]
+    assert record["tried"][0]["expert"] == "prose-gpt"
+    assert len(record["tried"]) == len(seen)
+    assert record["accepted"] is any(mark in seen[-1] for mark in "()=+:")

@@ -20,7 +20,7 @@ from tryage.binding.inputs import (
     own_text,
     strip_own,
 )
-from tryage.binding.local import LocalModel
+from tryage.binding.local import LocalModel, tells_logprobs
 from tryage.binding.off_loop import off_loop
 from tryage.binding.passing import flag_mode, passing_on
 from tryage.binding.views import Views
@@ -50,5 +50,6 @@ __all__ = [
     "own_text",
     "passing_on",
     "strip_own",
+    "tells_logprobs",
     "wrong_expert",
 ]

@@ -117,7 +117,9 @@ class Binding(ExpertCalls[T]):
         self._narrowed: dict[frozenset[tuple[str, str]], Router] = {}
         self._dispatch_options = replace(self.options, errors=self._is_failure)
         self._familiarity = Familiarity()
-        self._checkers = Checkers(self.options, self._views, lambda: self.experts)
+        self._checkers = Checkers(
+            self.options, self._views, lambda: self.experts, self._keep_verdict
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what was given; locks and loaded pipelines cannot be pickled."""
@@ -235,6 +237,10 @@ class Binding(ExpertCalls[T]):
         )
         self._familiarity.note([decision.out_of_distribution for decision in decisions])
         return decisions
+
+    def _keep_verdict(self, decision: Decision, expert: str, score: float) -> None:
+        record = {"expert": expert}
+        self.router.feedback(record, score, prompt=decision.prompt)
 
     def _is_failure(self, error: BaseException) -> bool:
         return self.options.is_failure(error) and not _is_control_flow(error)

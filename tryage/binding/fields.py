@@ -59,6 +59,7 @@ class CallOptions(RouterOptions, total=False):
         check: accepts or rejects answers; see `tryage.checks`.
         on_rejected: ``"return"`` or ``"raise"``, where no answer is accepted.
         stream_unchecked: whether streams go out before the check has accepted.
+        keep_verdicts: whether the check's findings are kept as feedback.
     """
 
     max_attempts: int | None
@@ -69,6 +70,7 @@ class CallOptions(RouterOptions, total=False):
     check: Check | Function | None
     on_rejected: Literal["return", "raise"]
     stream_unchecked: bool
+    keep_verdicts: bool
 
 
 class Bound(NamedTuple, Generic[T]):
@@ -143,6 +145,7 @@ class DispatchingModel(DecidingModel):
     check: Any = None
     on_rejected: Literal["return", "raise"] = "return"
     stream_unchecked: bool = False
+    keep_verdicts: bool = False
 
 
 def bind(

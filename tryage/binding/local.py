@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from tryage.experts import Expert
+from tryage.experts import TEXT_GENERATION, Expert
 from tryage.library import Library
 
 
@@ -38,3 +38,8 @@ class LocalModel:
         make: Any = cls
         made: Self = make(runtime=runtime, expert=expert.name, **options)
         return made
+
+
+def tells_logprobs(expert: Expert) -> bool:
+    """Tell whether a local pipeline of an expert knows the log-probabilities of its tokens."""
+    return expert.endpoint is None and expert.task == TEXT_GENERATION

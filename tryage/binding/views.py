@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from tryage.checks import Verdict
 from tryage.decision import Decision
 from tryage.dispatch import AnswerView, Checker, DispatchOptions
 
@@ -37,11 +38,13 @@ class Checkers(NamedTuple):
         options: hold the check.
         views: of the adapter.
         experts: name → callable, as the binding has them.
+        feedback: keeps a score of an answer: decision, expert, score.
     """
 
     options: DispatchOptions
     views: Views
     experts: Callable[[], Any]
+    feedback: Callable[[Decision, str, float], None]
 
     def of_answers(self, decision: Decision, call: Callable[[str], R]) -> Checker[R] | None:
         """Return the checker of one prompt's answers; `call` asks another expert for one."""
@@ -77,7 +80,12 @@ class Checkers(NamedTuple):
                 return str(view(call(name)).answer)
             return self.views.ask(self.experts()[name], text)
 
-        return Checker(check, decision.prompt, view, ask)
+        def report(name: str, verdict: Verdict) -> None:
+            value = verdict.value if verdict.value is not None else float(verdict.accepted)
+            self.feedback(decision, name, value if 0 <= value <= 1 else float(verdict.accepted))
+
+        keeps = report if self.options.keep_verdicts else None
+        return Checker(check, decision.prompt, view, ask, keeps)
 
 
 def _on_this_loop(call: Callable[[str], Awaitable[R]]) -> Callable[[str], R]:

@@ -47,12 +47,14 @@ class Checker(Generic[T]):
         prompt: the text that was routed.
         view: an expert's answer → what the check sees of it.
         ask: asks another expert, for checks that do.
+        report: told every verdict that a check gave, with the expert's name.
     """
 
     check: Check
     prompt: str
     view: Callable[[T], AnswerView] = AnswerView
     ask: Ask | None = None
+    report: Callable[[str, Verdict], None] | None = None
     _replies: dict[tuple[str, str | None], str] = field(default_factory=dict, repr=False)
 
     def verdict(self, name: str, value: T) -> Verdict:
@@ -65,11 +67,13 @@ class Checker(Generic[T]):
             finding = (
                 call() if check.timeout is None else call_within(check.name, check.timeout, call)
             )
-            return check.verdict(finding)
+            verdict = check.verdict(finding)
         except MissingExtraError:
             raise
         except Exception as error:  # noqa: BLE001 - a check is the user's own and may raise anything
             return check.failed(describe_error(error))
+        self._tell(name, verdict)
+        return verdict
 
     async def averdict(self, name: str, value: T) -> Verdict:
         """Do what `verdict` does, without blocking: a plain function runs in a thread."""
@@ -84,11 +88,18 @@ class Checker(Generic[T]):
             else:
                 call = functools.partial(_finding, check, checked)
                 finding = await acall_within(check.name, check.timeout, call)
-            return check.verdict(finding)
+            verdict = check.verdict(finding)
         except MissingExtraError:
             raise
         except Exception as error:  # noqa: BLE001 - a check is the user's own and may raise anything
             return check.failed(describe_error(error))
+        self._tell(name, verdict)
+        return verdict
+
+    def _tell(self, name: str, verdict: Verdict) -> None:
+        """Report what the check told; where it could not tell, there is nothing to learn."""
+        if self.report is not None and verdict.value is not None:
+            self.report(name, verdict)
 
     def _asked(self, name: str, text: str | None = None) -> str:
         """Ask another expert; the same is asked once for all answers to the prompt."""

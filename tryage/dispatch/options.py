@@ -49,6 +49,8 @@ class DispatchOptions:
             ``"raise"`` raises `RejectedError` with all of them.
         stream_unchecked: whether a stream sends chunks before the check has accepted the answer.
             Then the first attempt goes out, and the record says at its end what the check found.
+        keep_verdicts: whether what the check finds is kept as feedback, so that the router learns
+            from it at the next fit; `Router.with_feedback` says where.
 
     Raises:
         TypeError: `errors` or `breaker` is of a wrong type.
@@ -63,6 +65,7 @@ class DispatchOptions:
     check: Check | Function | None = None
     on_rejected: Literal["return", "raise"] = "return"
     stream_unchecked: bool = False
+    keep_verdicts: bool = False
 
     def __post_init__(self) -> None:
         attempts = self.max_attempts

@@ -24,6 +24,8 @@ class Answer:
             Token classification: a list of ``{"label", "score", "start", "end", "text"}``, in the
             order of the prompt, positions in characters. Feature extraction: the vector as a list
             of floats.
+        logprobs: natural logarithms of the probabilities of the tokens written, before temperature
+            and noise; None where they were not asked for, or nobody tells them.
         counted: whether the token counts are known; if an endpoint omits them, they are 0.
     """
 
@@ -35,3 +37,4 @@ class Answer:
     finish_reason: Literal["stop", "length", "cancelled"] = "stop"
     result: Any = None
     counted: bool = True
+    logprobs: tuple[float, ...] | None = None

@@ -145,19 +145,31 @@ class GumbelSampler:
 
 
 class RowSamplers:
-    """Logits processor of a batch: each sampled row has its own noise."""
+    """Logits processor of a batch: each sampled row has its own noise.
 
-    def __init__(self, rows: Sequence[GumbelSampler | None]) -> None:
+    Args:
+        rows: for each row its noise, or None.
+        logprobs: for each row where log-probabilities of its tokens are kept, or None.
+    """
+
+    def __init__(
+        self, rows: Sequence[GumbelSampler | None], logprobs: Sequence[list[float] | None] = ()
+    ) -> None:
         self._rows = rows
+        self._logprobs = [*logprobs, *[None] * (len(rows) - len(logprobs))]
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Return `scores` (rows, vocabulary) with noise added to the sampled rows."""
-        if not any(self._rows):
-            return scores
-        scores = scores.float()
-        for i, sampler in enumerate(self._rows):
-            if sampler is not None:
-                scores[i : i + 1] = sampler(None, scores[i : i + 1])
+        raw = scores
+        if any(self._rows):
+            scores = scores.float().clone()
+            for i, sampler in enumerate(self._rows):
+                if sampler is not None:
+                    scores[i : i + 1] = sampler(None, scores[i : i + 1])
+        for i, kept in enumerate(self._logprobs):
+            if kept is not None:
+                token = scores[i].argmax()
+                kept.append(float(raw[i].float().log_softmax(dim=-1)[token]))
         return scores
 
 

@@ -209,12 +209,16 @@ class GenerationPipeline(Pipeline):
             ids,
             attention_mask=mask,
             generation_config=config,
-            logits_processor=LogitsProcessorList([RowSamplers(list(map(self._sampler, rows)))]),
+            logits_processor=LogitsProcessorList([self._samplers(rows)]),
             stopping_criteria=StoppingCriteriaList(
                 [RowStopping([functools.partial(advance, row) for row in rows])]
             ),
         )
         return last
+
+    def _samplers(self, rows: Sequence[Row]) -> RowSamplers:
+        kept = [row.logprobs if row.options.logprobs else None for row in rows]
+        return RowSamplers(list(map(self._sampler, rows)), kept)
 
     def _sampler(self, row: Row) -> GumbelSampler | None:
         options = row.options

@@ -21,6 +21,7 @@ class Options:
     seed: int | None
     temperature: float
     chat: bool | None
+    logprobs: bool = False
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -36,6 +37,7 @@ def read_options(
     seed: int | None = None,
     temperature: float = 0.0,
     chat: bool | None = None,
+    logprobs: bool = False,
 ) -> Options:
     """Check the options of a call and fill in the defaults.
 
@@ -43,7 +45,7 @@ def read_options(
         ValueError: one is out of range.
     """
     strings = (stop,) if isinstance(stop, str) else tuple(stop)
-    return Options(max_new_tokens, strings, seed, temperature, chat)
+    return Options(max_new_tokens, strings, seed, temperature, chat, logprobs)
 
 
 def check_messages(prompt: object) -> Sequence[Mapping[str, str]]:

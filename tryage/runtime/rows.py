@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tryage.runtime.answer import Answer
@@ -23,6 +23,7 @@ class Row:
         max_new: tokens to write at most.
         truncated: whether the prompt was cut.
         builder: puts the answer together.
+        logprobs: of the tokens written, where the call asks for them.
         done: whether the row has ended.
         reason: why it ended.
     """
@@ -32,6 +33,7 @@ class Row:
     max_new: int
     truncated: bool
     builder: AnswerBuilder
+    logprobs: list[float] = field(default_factory=list)
     done: bool = False
     reason: Literal["stop", "length", "cancelled"] = "length"
 
@@ -55,6 +57,7 @@ class Row:
             seconds=time.perf_counter() - self.request.since,
             truncated=self.truncated,
             finish_reason=self.reason,
+            logprobs=tuple(self.logprobs[: self.builder.tokens]) if self.options.logprobs else None,
         )
 
     def advance(self, token: int, end_tokens: set[int]) -> bool:
