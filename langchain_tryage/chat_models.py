@@ -23,6 +23,7 @@ from langchain_tryage._experts import ChatExpert, chat_pipeline, with_stop
 from langchain_tryage._fields import RoutedModel, inspected
 from langchain_tryage._metadata import annotated_chunk, annotated_result, run_config
 from langchain_tryage._plans import PLAN, Plan, Planner, Request, call_goals
+from langchain_tryage._structured import STRUCTURED, require_fit
 from langchain_tryage._tools import Needs, NeutralTool, common_profile
 from langchain_tryage._views import CHAT_VIEWS
 from tryage import Router
@@ -138,6 +139,8 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         """
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
+        if "ls_structured_output_format" in kwargs:
+            kwargs[STRUCTURED] = True
         return self.bind(tools=[NeutralTool.of(tool) for tool in tools], **kwargs)
 
     def stream_events(
@@ -263,8 +266,13 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
     ) -> ChatResult:
         plan = self._take_plan(messages, kwargs)
 
-        def call(_name: str, expert: ChatExpert) -> ChatResult:
-            return expert.generate(plan.input, stop, kwargs)
+        is_structured = kwargs.pop(STRUCTURED, False)
+
+        def call(name: str, expert: ChatExpert) -> ChatResult:
+            result = expert.generate(plan.input, stop, kwargs)
+            if is_structured:
+                require_fit(name, result.generations[0].message, kwargs["tools"])
+            return result
 
         return annotated_result(*self._binding.dispatch(plan.decision, call))
 
@@ -278,8 +286,13 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
     ) -> ChatResult:
         plan = await self._atake_plan(messages, kwargs)
 
-        async def call(_name: str, expert: ChatExpert) -> ChatResult:
-            return await expert.agenerate(plan.input, stop, kwargs)
+        is_structured = kwargs.pop(STRUCTURED, False)
+
+        async def call(name: str, expert: ChatExpert) -> ChatResult:
+            result = await expert.agenerate(plan.input, stop, kwargs)
+            if is_structured:
+                require_fit(name, result.generations[0].message, kwargs["tools"])
+            return result
 
         return annotated_result(*await self._binding.adispatch(plan.decision, call))
 
@@ -291,6 +304,7 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         plan = self._take_plan(messages, kwargs)
+        kwargs.pop(STRUCTURED, None)  # chunks cannot be checked before they go out
 
         def call(_name: str, expert: ChatExpert) -> Iterator[ChatGenerationChunk]:
             return expert.stream(plan.input, stop, kwargs)
@@ -309,6 +323,7 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         plan = await self._atake_plan(messages, kwargs)
+        kwargs.pop(STRUCTURED, None)
 
         def call(_name: str, expert: ChatExpert) -> AsyncIterator[ChatGenerationChunk]:
             return expert.astream(plan.input, stop, kwargs)

@@ -150,6 +150,8 @@ class AssessedRouter:
         goals: Goals | None = None,
         task: str | None = None,
         seed: int = 0,
+        check: Check | Function | None = None,
+        max_attempts: int = MAX_ATTEMPTS,
     ) -> Calibration:
         """Find weights with which the router meets budgets on prompts like these.
 
@@ -161,6 +163,9 @@ class AssessedRouter:
             goals: weights and limits that hold besides.
             task: what the prompts ask for; by default what each asks for itself.
             seed: of the bootstrap.
+            check: prompts are then answered by plans, and one budget, on cost, latency, score or
+                loss, counts all attempts that are expected.
+            max_attempts: experts in a plan at most.
 
         Returns:
             Goals with the weights found, and what they attain; where a budget cannot be met, the
@@ -173,5 +178,12 @@ class AssessedRouter:
         from tryage import assessment
 
         return assessment.calibrate(
-            self._decider, prompts, budgets, goals=goals, task=task, seed=seed
+            self._decider,
+            prompts,
+            budgets,
+            goals=goals,
+            task=task,
+            seed=seed,
+            check=None if check is None else Check.of(check),
+            max_attempts=max_attempts,
         )

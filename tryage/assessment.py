@@ -14,13 +14,15 @@ import numpy as np
 from tryage import budgets as budget_room
 from tryage import evaluation
 from tryage.budgets import Calibration
+from tryage.checks import Check
 from tryage.deciding import Array, Decider, read_prompt
-from tryage.errors import NoEligibleExpertError, PromptError, ScoreTableError
+from tryage.errors import GoalError, NoEligibleExpertError, PromptError, ScoreTableError
 from tryage.evaluation import Evaluation, TaskEvaluations
 from tryage.evaluation.pareto import Front, pareto
 from tryage.experts import asked_task
 from tryage.forecast import Forecast, measured_over
 from tryage.goals import GoalInputs, Goals, check_weights
+from tryage.plans import MAX_ATTEMPTS
 from tryage.policy import ResolvedGoals
 from tryage.scores import ScoreTable
 
@@ -152,6 +154,8 @@ def calibrate(
     goals: Goals | None,
     task: str | None,
     seed: int,
+    check: Check | None = None,
+    max_attempts: int = MAX_ATTEMPTS,
 ) -> Calibration:
     """Find weights that meet budgets; see `Router.calibrate`."""
     for prompt in prompts:
@@ -161,6 +165,14 @@ def calibrate(
         what = "there are no prompts" if not tasks else f"prompts ask for {', '.join(tasks)}"
         raise PromptError(f"{what}; calibrate on prompts of one task")
     (task,) = tasks
+    if check is not None:
+        from tryage.plan_assessment import calibrate_plans
+
+        if len(budgets) != 1:
+            raise GoalError(f"{len(budgets)} budgets; with a check give one")
+        return calibrate_plans(
+            decider, prompts, budgets[0], check, max_attempts, goals=goals, task=task, seed=seed
+        )
     predicted = decider.forecast(prompts, task)
     return budget_room.calibrate(
         decider.objective,

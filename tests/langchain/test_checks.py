@@ -267,3 +267,30 @@ async def test_the_library_s_own_pipelines_are_checked_end_to_end(tiny_library, 
     assert record["tried"][0]["expert"] == "prose-gpt"
     assert len(record["tried"]) == len(seen)
     assert record["accepted"] is any(mark in seen[-1] for mark in "()=+:")
+
+
+class Count(BaseModel):
+    """A count."""
+
+    total: int
+
+
+async def test_an_answer_that_does_not_fit_its_schema_goes_to_the_next_expert(scored_router, kit):
+    class Wrong(kit.Calling):
+        def _tool_calls(self, messages, kwargs):
+            calls = super()._tool_calls(messages, kwargs)
+            return [{**call, "args": {"total": "many"}} for call in calls]
+
+    class Silent(kit.Calling):
+        def _tool_calls(self, messages, kwargs):
+            return []
+
+    for kind, words in ((Wrong, "does not fit Count: total"), (Silent, "without the structure")):
+        experts = kit.experts(kit.Calling) | {"coder": kind(label="coder")}
+        model = ChatTryage(scored_router, experts)
+        structured = model.with_structured_output(Count, include_raw=True)
+        for result in (structured.invoke(kit.code), await structured.ainvoke(kit.code)):
+            assert isinstance(result["parsed"], Count)
+            record = result["raw"].response_metadata["tryage"]
+            assert record["answered_by"] == "giant"
+            assert words in record["tried"][0]["error"]

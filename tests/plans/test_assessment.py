@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tryage import Expert, Library, Router, ScoreTable
+from tryage import Expert, Goals, Library, Router, ScoreTable
 from tryage.check_rates import Rate, ScoredAnswer
 from tryage.checks import Check, agrees_with
 from tryage.cli import app
-from tryage.errors import CheckError, ScoreTableError
+from tryage.errors import CheckError, GoalError, ScoreTableError
 from tryage.evaluation.plans import MeasuredPlans, best_fixed_plans
 from tryage.plans import realised
 
@@ -268,3 +268,54 @@ def test_the_command_line_measures_a_check(files, monkeypatch):
     assert (code, "write it as MODULE:NAME" in err) == (2, True)
     code, _, err = invoke("check", "router", files, "--check", "my_checks:is_sure")
     assert (code, "holds no scored answers" in " ".join(err.split())) == (2, True)
+
+
+def expected_cost(planner, prompts, goals, check):
+    plans = [planner.route(prompt, goals=goals, check=check).plan for prompt in prompts]
+    return float(np.mean([plan.cost for plan in plans])), plans
+
+
+def test_a_budget_counts_every_attempt(planner, tables):
+    prompts = tables[1].prompts[:60]
+    check = rated(1.0, 0.0)
+    found = planner.calibrate(prompts, "mean cost <= 4 USD per 1000 prompts", check=check)
+    assert found.met
+    cost, plans = expected_cost(planner, prompts, found, check)
+    assert cost == pytest.approx(found.attained["mean cost <= 4 USD per 1000 prompts"]["value"])
+    assert 0.002 < cost <= 0.004
+    assert any(len(plan.attempts) > 1 for plan in plans)
+    cheaper, _ = expected_cost(planner, prompts, Goals(cost=found.weights["cost"] / 3), check)
+    assert cheaper > cost  # a smaller weight breaks the budget
+
+
+def test_a_score_budget_lowers_the_cost(planner, tables):
+    prompts = tables[1].prompts[:60]
+    found = planner.calibrate(prompts, "score >= 95% of best", check=rated(1.0, 0.0))
+    row = found.attained["score >= 95% of best"]
+    assert found.met
+    assert row["ci95"][0] <= row["value"] <= row["ci95"][1]
+    free, _ = expected_cost(planner, prompts, Goals(cost=0.0), rated(1.0, 0.0))
+    cost, _ = expected_cost(planner, prompts, found, rated(1.0, 0.0))
+    assert cost < free
+
+
+def test_a_budget_that_cannot_be_met_tells_the_nearest(planner, tables):
+    text = "mean cost <= 0.1 USD per 1000 prompts"
+    found = planner.calibrate(tables[1].prompts[:20], text, check=rated())
+    assert not found.met
+    assert found.attained[text]["attainable"] == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "words"),
+    [
+        (
+            ["mean cost <= 4 USD per 1000 prompts", "score >= 90% of best"],
+            "2 budgets; with a check",
+        ),
+        (["size <= 3B"], "does not add up over attempts"),
+    ],
+)
+def test_budgets_that_plans_cannot_meet(planner, tables, budgets, words):
+    with pytest.raises(GoalError, match=words):
+        planner.calibrate(tables[1].prompts[:5], *budgets, check=rated())
