@@ -230,6 +230,40 @@ def test_the_command_line_judges_plans(files):
 
 
 @pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--check", "accepts-right=1,accepts-wrong=0", "--png", "front.png"), "has no --png"),
+        (
+            ("--check", "accepts-right=1,accepts-wrong=0", "--goal", "cost", "--goal", "latency"),
+            "over one --goal",
+        ),
+        (("--train", "train.jsonl"), "need --check"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(files, monkeypatch, options, words):
+    monkeypatch.chdir(files)
+    code, _, err = invoke("pareto", "router", "test.jsonl", *options)
+    assert code == 2
+    assert words in " ".join(err.split())
+
+
+def test_the_command_line_counts_every_attempt_in_a_budget(files, planner, tables):
+    prompts, budget = tables[1].prompts, "mean cost <= 2 USD per 1000 prompts"
+    lines = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts)
+    (files / "prompts.jsonl").write_text(lines, encoding="utf-8")
+    rates = "accepts-right=0.95,accepts-wrong=0.05"
+    args = ("calibrate", files / "router", files / "prompts.jsonl", budget, "--check", rates)
+    code, out, _ = invoke(*args, "--json")
+    assert code == 0
+    found = json.loads(out)["attained"][budget]
+    goals = planner.calibrate(prompts, budget, check=rated())
+    cost, _ = expected_cost(planner, prompts, goals, rated())
+    assert found["value"] == pytest.approx(cost)
+    code, out, _ = invoke(*args)
+    assert (code, out.count("mean cost")) == (0, 1)
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("accepts-right=0.9", "accepts-wrong missing"),

@@ -20,6 +20,7 @@ from tryage.cli.shared import (
     say,
     stderr,
 )
+from tryage.errors import OptionError
 from tryage.evaluation.pareto import Front
 from tryage.evaluation.sweeps import RAYS
 from tryage.plans import MAX_ATTEMPTS
@@ -37,9 +38,13 @@ def calibrate(
     limit: LimitOptions = None,
     task: TaskName = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    check: CheckRates = None,
+    max_attempts: MaxAttempts = MAX_ATTEMPTS,
     as_json: AsJson = False,
 ) -> None:
     """Find the weights with which predicted means meet budgets.
+
+    With --check prompts are answered by plans, and a budget counts every attempt.
 
     Example: tryage calibrate my-router prompts.jsonl "score >= 95% of best" "share(big) <= 20%"
     """
@@ -49,7 +54,13 @@ def calibrate(
     texts = [record.prompt for record in read_prompts(prompts)]
     with stderr().status("calibrating"):
         found = loaded.calibrate(
-            texts, *budgets, goals=read_goals(goal, limit), task=task, seed=seed
+            texts,
+            *budgets,
+            goals=read_goals(goal, limit),
+            task=task,
+            seed=seed,
+            check=None if check is None else read_check(check, loaded),
+            max_attempts=max_attempts,
         )
     if as_json:
         print_json(found.to_dict())
@@ -83,6 +94,8 @@ def pareto(
     loaded = Router.from_pretrained(router)
     table = ScoreTable.read(scores)
     if check is not None:
+        if len(goal or ()) > 1 or png is not None:
+            raise OptionError("with --check the front is over one --goal, and has no --png")
         known = None if train is None else ScoreTable.read(train)
         with stderr().status("sweeping"):
             plans = loaded.plan_front(
@@ -94,6 +107,8 @@ def pareto(
             )
         print_json(plans.to_dict()) if as_json else say(plans.table())
         return
+    if train is not None:
+        raise OptionError("--train chooses fixed plans, which need --check")
     with stderr().status("sweeping"):
         front = loaded.pareto(table, *(goal or ["cost"]))
     if png is not None:
