@@ -66,7 +66,7 @@ def coding(folder: Path) -> dict[str, Any]:
         for name, (right, wrong) in CHECKS.items():
             check = Check(never, accepts_right=right, accepts_wrong=wrong)
             front = router.plan_front(test, check, train=train)
-            found[name].append(_split(front))
+            found[name].append(_split(front, np.nanmean(train.losses, axis=0)))
     return {
         "prompts": len(complete),
         "splits": SPLITS,
@@ -75,7 +75,13 @@ def coding(folder: Path) -> dict[str, Any]:
     }
 
 
-def _split(front: PlanFront) -> dict[str, Any]:
+def _split(front: PlanFront, known: np.ndarray) -> dict[str, Any]:
+    """Return what one half attains at each share of the best single model's cost.
+
+    Args:
+        front: of plans, on the judged half.
+        known: mean loss of each expert on the training prompts, shape (experts,).
+    """
     singles = front.singles
     best = int(singles.losses.argmin())
     score, cost = 1.0 - float(singles.losses[best]), float(singles.values[best, 0])
@@ -85,6 +91,8 @@ def _split(front: PlanFront) -> dict[str, Any]:
     for share in SHARES:
         affordable = singles.values[:, 0] <= share * cost
         row[f"single_{share}"] = float((1.0 - singles.losses[affordable]).max())
+        chosen = np.flatnonzero(affordable)[known[affordable].argmin()]
+        row[f"chosen_{share}"] = float(1.0 - singles.losses[chosen])
         row[f"router_{share}"] = at(front.points, share * cost)
         row[f"fixed_{share}"] = at(front._fixed_points, share * cost)
     return row
@@ -95,6 +103,7 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     summary: dict[str, Any] = {key: statistics.fmean(row[key] for row in rows) for key in rows[0]}
     pairs = {"best_single": lambda row, share: row["best_single"]}
     pairs["single"] = lambda row, share: row[f"single_{share}"]
+    pairs["chosen"] = lambda row, share: row[f"chosen_{share}"]
     pairs["fixed"] = lambda row, share: row[f"fixed_{share}"]
     for share in SHARES:
         for name, of in pairs.items():

@@ -27,7 +27,7 @@ import numpy as np
 from small_models import small_library
 
 from tryage import Expert, Library
-from tryage.decision import Decision
+from tryage.decision import Decision, HiddenText
 from tryage.dispatch import (
     Breaker,
     DispatchOptions,
@@ -60,7 +60,7 @@ def decision(order: list[str]) -> Decision:
     return Decision(
         expert=order[0],
         task="text-generation",
-        prompt="hello",
+        text=HiddenText("hello"),
         names=tuple(order),
         losses=zeros,
         std=zeros,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from langchain_core.messages import (
     AIMessage,
@@ -41,7 +41,8 @@ WithoutFlags = Callable[[str], str]
 """Returns a text without its flags."""
 
 
-class Reading(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Reading:
     """What is routed of one input.
 
     Attributes:
@@ -50,9 +51,9 @@ class Reading(NamedTuple):
         stripped: other texts of the input → these without flags, as far as they were needed.
     """
 
-    text: str
+    text: str = field(repr=False)
     flags_act: bool
-    stripped: Mapping[str, str] = {}
+    stripped: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

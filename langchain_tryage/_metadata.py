@@ -20,9 +20,28 @@ TAG = "expert:"
 """How the tag begins that names a run's expert."""
 
 
+class RunRecord(dict[str, Any]):
+    """What a run's metadata tells of a decision; its callbacks may also ask what was routed.
+
+    Attributes:
+        text: the routed text, which no serializer of the record shows.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.to_dict(top=TOP))
+        self.text = decision.text
+
+
 def metadata(decision: Decision) -> dict[str, Any]:
-    """Return what metadata carries of a decision, under the key ``"tryage"``."""
+    """Return what a message carries of a decision, under the key ``"tryage"``."""
     return {"tryage": decision.to_dict(top=TOP)}
+
+
+def run_metadata(decision: Decision) -> dict[str, Any]:
+    """Return what a run carries of a decision, under the key ``"tryage"``."""
+    return {"tryage": RunRecord(decision)}
 
 
 def run_config(
@@ -39,7 +58,7 @@ def run_config(
     tag = f"{TAG}{expert or decision.expert}"
     tags = config.get("tags") or []
     config["tags"] = tags if tag in tags else [*tags, tag]
-    config["metadata"] = {**(config.get("metadata") or {}), **metadata(decision)}
+    config["metadata"] = {**(config.get("metadata") or {}), **run_metadata(decision)}
     return config
 
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
-from langchain_tryage._inputs import TextSource
-from langchain_tryage._metadata import TAG
+from langchain_tryage._metadata import TAG, RunRecord
 from tryage import Router
-from tryage.errors import FeedbackError, PromptError
+from tryage.errors import FeedbackError
 
 
-class _Call(NamedTuple):
-    """A prompt, and the expert that is called with it."""
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A prompt, the expert that is called with it, and the message that it answered with."""
 
-    prompt: str
+    prompt: str = field(repr=False)
     expert: str
+    message_id: str | None = None
 
 
 class TryageFeedback(BaseCallbackHandler):
@@ -30,7 +32,7 @@ class TryageFeedback(BaseCallbackHandler):
 
     With a metric it scores each answer at once; `rate` takes the score of an answer that is judged
     later. Both go to the router's feedback file. Prompts that wait for a score are kept in memory
-    only.
+    only. An answer that calls tools, a structured object among them, is no text and is left out.
 
     Args:
         router: one whose feedback is on: `Router.with_feedback`.
@@ -69,18 +71,17 @@ class TryageFeedback(BaseCallbackHandler):
         """
         key = str(answer.id if isinstance(answer, BaseMessage) else answer)
         with self._lock:
-            pending = self._answered.get(key)
-            names = [name for name, other in self._answered.items() if other is pending]
-            for name in names:
-                # Removed before the score is written, so that two threads cannot both score it.
-                del self._answered[name]
-        if pending is None:
+            runs = [r for r, call in self._answered.items() if key in (r, call.message_id)]
+            # Removed before the score is written, so that two threads cannot both score it.
+            calls = {run: self._answered.pop(run) for run in runs}
+        if not calls:
             raise FeedbackError(f"no answer {key!r} waits for a score, of the last {self._keep}")
+        call = calls[runs[-1]]
         try:
-            self._router.feedback({"expert": pending.expert}, score, prompt=pending.prompt)
+            self._router.feedback({"expert": call.expert}, score, prompt=call.prompt)
         except (FeedbackError, OSError):
             with self._lock:
-                self._answered.update(dict.fromkeys(names, pending))
+                self._answered.update(calls)
             raise
 
     def on_chat_model_start(
@@ -94,7 +95,7 @@ class TryageFeedback(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Record the prompt of an expert's call."""
-        self._begin(messages[0], run_id, tags, metadata)
+        self._begin(run_id, tags, metadata)
 
     def on_llm_start(
         self,
@@ -107,7 +108,7 @@ class TryageFeedback(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Record the prompt of an expert's call."""
-        self._begin(prompts[0], run_id, tags, metadata)
+        self._begin(run_id, tags, metadata)
 
     def on_chain_start(
         self,
@@ -120,23 +121,21 @@ class TryageFeedback(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Record the input of an expert that is a chain."""
-        self._begin(inputs, run_id, tags, metadata)
+        self._begin(run_id, tags, metadata)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Score an answer, or keep it until it is scored."""
         generation = response.generations[0][0]
         decision = (generation.generation_info or {}).get("tryage")
-        message_id = None
         if isinstance(generation, ChatGeneration):
-            message_id = generation.message.id
             decision = generation.message.response_metadata.get("tryage", decision)
-        self._end(generation.text, run_id, decision, message_id)
+            self._end(generation.message, run_id, decision)
+        else:
+            self._end(generation.text, run_id, decision)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Score the answer of an expert that is a chain, or keep it until it is scored."""
-        is_message = isinstance(outputs, BaseMessage)
-        text, message_id = (outputs.text, outputs.id) if is_message else (outputs, None)
-        self._end(text, run_id, None, message_id)
+        self._end(outputs, run_id, None)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Drop a call that failed."""
@@ -147,39 +146,41 @@ class TryageFeedback(BaseCallbackHandler):
         self._open.pop(run_id, None)
 
     def _begin(
-        self,
-        input: Any,
-        run_id: UUID,
-        tags: Sequence[str] | None,
-        metadata: Mapping[str, Any] | None,
+        self, run_id: UUID, tags: Sequence[str] | None, metadata: Mapping[str, Any] | None
     ) -> None:
         # Every run inside inherits the metadata; the tag is on the expert's own run alone.
         names = [tag.removeprefix(TAG) for tag in tags or () if tag.startswith(TAG)]
-        if not names or "tryage" not in (metadata or {}):
+        record = (metadata or {}).get("tryage")
+        if not names or not isinstance(record, RunRecord):
             return
-        try:
-            prompt = TextSource().read(input).text
-        except PromptError:
-            return  # an input without a text to learn from, such as a dict
         with self._lock:
-            self._open[run_id] = _Call(prompt, names[-1])
+            self._open[run_id] = _Call(record.text.get_secret_value(), names[-1])
 
-    def _end(
-        self, text: Any, run_id: UUID, decision: Mapping[str, Any] | None, message_id: str | None
-    ) -> None:
+    def _end(self, answer: Any, run_id: UUID, decision: Mapping[str, Any] | None) -> None:
         with self._lock:
             call = self._open.pop(run_id, None)
-        if call is None or not isinstance(text, str):
+        text = _text(answer)
+        if call is None or text is None:
             return
         if decision is not None and decision.get("answered_by"):
-            call = call._replace(expert=decision["answered_by"])
+            call = replace(call, expert=decision["answered_by"])
         if self._metric is not None:
             score = self._metric(call.prompt, text)
             if score is not None:
                 self._router.feedback({"expert": call.expert}, score, prompt=call.prompt)
                 return
+        if isinstance(answer, BaseMessage):
+            call = replace(call, message_id=answer.id)
         with self._lock:
-            for name in {str(run_id), *([message_id] if message_id else [])}:
-                self._answered[name] = call
-            while len(self._answered) > 2 * self._keep:
+            self._answered[str(run_id)] = call
+            while len(self._answered) > self._keep:
                 self._answered.popitem(last=False)
+
+
+def _text(answer: Any) -> str | None:
+    """Return the text of an answer; None where it is none, such as a call of a tool."""
+    if isinstance(answer, AIMessage) and (answer.tool_calls or answer.invalid_tool_calls):
+        return None
+    if isinstance(answer, BaseMessage):
+        return str(answer.text)
+    return answer if isinstance(answer, str) else None

@@ -17,7 +17,7 @@ from pydantic import ConfigDict
 
 from langchain_tryage._batches import Batch
 from langchain_tryage._fields import Routed, Saved, inspected
-from langchain_tryage._metadata import TAG, annotated_message, metadata
+from langchain_tryage._metadata import TAG, annotated_message, run_metadata
 from langchain_tryage._plans import GOALS_SPEC, Plan, Request, call_goals
 from langchain_tryage._views import RUNNABLE_VIEWS
 from tryage import Decision, Router
@@ -202,7 +202,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
     ) -> RunnableConfig:
         """Return the config of an expert's run."""
         child = patch_config(config, callbacks=run_manager.get_child(tag=f"{TAG}{name}"))
-        child["metadata"] = {**child.get("metadata", {}), **metadata(decision)}
+        child["metadata"] = {**child.get("metadata", {}), **run_metadata(decision)}
         return child
 
     def _output(self, value: Any, decision: DispatchedDecision) -> Any:

@@ -13,6 +13,7 @@ from llama_index_instrumentation.span import BaseSpan
 from llama_index_instrumentation.span_handlers import BaseSpanHandler
 
 from llama_index_tryage._fields import RoutedLLM
+from llama_index_tryage._views import response_view
 from tryage import Router
 from tryage.dispatch import describe_error
 from tryage.errors import FeedbackError
@@ -22,7 +23,9 @@ _logger = logging.getLogger(__name__)
 
 
 class TryageFeedback(BaseSpanHandler[BaseSpan]):
-    """Scores each whole answer of `TryageLLM` and `TryageFunctionCallingLLM`; streams are left out.
+    """Scores each whole answer of `TryageLLM` and `TryageFunctionCallingLLM`.
+
+    Streams and answers that call tools are left out.
 
     Add it by ``get_dispatcher().add_span_handler(TryageFeedback(router, metric))``. The scores go
     to the router's feedback file. The metric runs before the answer is handed on, so it should be
@@ -72,6 +75,8 @@ class TryageFeedback(BaseSpanHandler[BaseSpan]):
             return
         if not isinstance(result, ChatResponse | CompletionResponse):
             return
+        if response_view(result).calls_tools:
+            return  # no text to score yet
         told = result.additional_kwargs.get("tryage")
         given = bound_args.arguments.get("prompt", bound_args.arguments.get("messages"))
         if told is None or given is None:

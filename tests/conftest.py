@@ -407,13 +407,13 @@ def _decision(*order: str) -> Any:
     """Return a decision over made-up experts, the best first."""
     import numpy as np
 
-    from tryage.decision import Decision
+    from tryage.decision import Decision, HiddenText
 
     losses = np.arange(len(order), dtype=float)
     return Decision(
         expert=order[0],
         task="text-generation",
-        prompt="text",
+        text=HiddenText("text"),
         names=order,
         losses=losses,
         std=np.zeros(len(order)),

@@ -1,8 +1,13 @@
 """What the code must never do, and what the bundled routers do with words meant to mislead them."""
 
 import ast
+import copy
+import dataclasses
+import importlib
 import json
 import logging
+import pickle
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from tryage import Policy, Router, ScoreTable
+from tryage.check_rates import ScoredAnswer
+from tryage.checks import CheckedAnswer
 from tryage.dispatch import dispatch, record
 from tryage.predictors import PREDICTORS
 
@@ -185,3 +192,49 @@ def test_a_fixed_prefix_moves_prompts_as_the_page_on_security_says(data_dir, mon
     for name, prefix in PREFIXES.items():
         share = float((attack.gap(prefix, prompts) < 0).mean())
         assert share == pytest.approx(told["prefixes"][name]["share"], abs=0.05)
+
+
+HOLD_TEXTS = {"prompt", "prompts", "text", "texts", "reference", "references"}
+"""Names of fields that hold texts of users."""
+
+HOLD_NONE = {"Answer.text", "Answered.prompt", "Budget.text", "Evaluation.references"}
+HOLD_NONE |= {"Example.prompt", "Example.reference"}
+"""What a model wrote, the quickstart's own texts, and what is no text of a user."""
+
+
+def dataclasses_of(package):
+    """Every dataclass of a package and its modules."""
+    package = importlib.import_module(package)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if not module.name.endswith("__main__"):
+            found = vars(importlib.import_module(module.name)).values()
+            yield from (k for k in found if isinstance(k, type) and dataclasses.is_dataclass(k))
+
+
+def test_no_dataclass_shows_a_text_of_a_user():
+    shown = {
+        f"{kind.__name__}.{field.name}"
+        for package in PACKAGES
+        for kind in dataclasses_of(package)
+        for field in dataclasses.fields(kind)
+        if field.name in HOLD_TEXTS and field.repr and "str" in str(field.type)
+    }
+    assert shown <= HOLD_NONE
+
+
+def test_a_table_and_an_answer_show_no_text(table):
+    answer = ScoredAnswer("XYZZYPROMPT", "small", "XYZZYANSWER", 1.0)
+    for text in (repr(table), repr(answer), repr(CheckedAnswer("XYZZYPROMPT", "XYZZYANSWER"))):
+        assert "XYZZY" not in text
+        assert not any(prompt in text for prompt in table.prompts)
+
+
+def test_a_decision_in_json_or_as_a_dict_shows_no_prompt(router):
+    orjson = pytest.importorskip("orjson")
+    decision = router.route("The quiet river XYZZYMARK.")
+    dumped = orjson.dumps(decision, option=orjson.OPT_SERIALIZE_NUMPY, default=repr).decode()
+    assert '"expert"' in dumped
+    for text in (dumped, str(dataclasses.asdict(decision)), json.dumps(decision.to_dict())):
+        assert "XYZZYMARK" not in text
+    for copied in (copy.deepcopy(decision), pickle.loads(pickle.dumps(decision))):
+        assert copied.prompt == decision.prompt

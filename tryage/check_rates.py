@@ -6,9 +6,9 @@ import asyncio
 import math
 from collections import defaultdict
 from collections.abc import Awaitable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tryage.checks import Check, CheckedAnswer
 from tryage.errors import CheckError, missing_extra
@@ -22,12 +22,13 @@ FEWEST = 30
 _Z = 1.959964  # 97.5th percentile of the normal distribution
 
 
-class ScoredAnswer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ScoredAnswer:
     """One answer and its score."""
 
-    prompt: str
+    prompt: str = field(repr=False)
     expert: str
-    answer: str
+    answer: str = field(repr=False)
     score: float
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.checks import Check, Function
-from tryage.decision import Decision
+from tryage.decision import Decision, HiddenText
 from tryage.errors import CheckError, NoEligibleExpertError, PromptError
 from tryage.experts import TEXT_GENERATION, asked_task
 from tryage.flags import Flags, parse
@@ -209,7 +209,7 @@ class Decider:
         return Decision(
             expert=expert,
             task=task,
-            prompt=prompt,
+            text=HiddenText(prompt),
             names=self.library.names,
             losses=predicted.losses[0],
             std=predicted.std[0],

@@ -20,6 +20,32 @@ _ALWAYS_TOLD = ("size", "recency", "cost")
 """Goals that `Decision.explain` tells though nobody weighs them; `ranking` tells all."""
 
 
+class HiddenText:
+    """A text that neither `repr` nor a serializer of dataclasses shows.
+
+    The one method has the name of pydantic's, by which serializers that must restore a value, such
+    as LangGraph's for checkpoints, know that they may ask for it.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_secret_value(self) -> str:
+        """Return the text."""
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HiddenText) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return f"<text of {len(self._text)} characters>"
+
+
 @dataclass(frozen=True, slots=True)
 class RankedExpert:
     """One expert's place in a ranking.
@@ -63,8 +89,8 @@ class Decision:
     Attributes:
         expert: name of the chosen expert.
         task: what the prompt asks for.
-        prompt: the prompt with its flags taken off; what the expert is to be sent. It is not
-            part of `repr` or `to_dict`, so a logged decision holds no user text.
+        text: holds `prompt`, and shows it to nobody: a decision that is logged, traced or dumped
+            as JSON holds no user text. A str is taken too.
         names: experts in library order.
         losses: predicted loss, lower is better, NaN for experts of another task.
         std: standard deviation of the predicted loss.
@@ -87,7 +113,7 @@ class Decision:
 
     expert: str
     task: str
-    prompt: str = field(repr=False)
+    text: HiddenText = field(repr=False)
     names: tuple[str, ...] = field(repr=False)
     losses: Array = field(repr=False)
     std: Array = field(repr=False)
@@ -102,6 +128,19 @@ class Decision:
     measured: bool = field(default=True, kw_only=True)
     plan: Plan | None = field(default=None, kw_only=True)
     question: tuple[int, int] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        # Serializers make strings of texts and lists of tuples, e.g. LangGraph's in a checkpoint.
+        if isinstance(self.text, str):
+            object.__setattr__(self, "text", HiddenText(self.text))
+        for name in ("names", "limits", "flags", "question"):
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
+
+    @property
+    def prompt(self) -> str:
+        """The prompt with its flags taken off; what the expert is to be sent."""
+        return self.text.get_secret_value()
 
     @property
     def predicted_loss(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,12 @@ class PromptRecord:
         reference: the answer it is measured against, or None.
     """
 
-    prompt: str
+    prompt: str = field(repr=False)
     id: str
     where: str
     group: str | None = None
     task: str | None = None
-    reference: str | None = None
+    reference: str | None = field(default=None, repr=False)
 
 
 def prompt_id(prompt: str, occurrence: int) -> str:

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from tryage.decision import Decision
+from tryage.decision import Decision, HiddenText
 from tryage.dispatch import (
     DispatchOptions,
     adispatch,
@@ -30,7 +30,7 @@ def decide(*order: str, excluded: tuple[str, ...] = ()) -> Decision:
     return Decision(
         expert=order[0],
         task="text-generation",
-        prompt="text",
+        text=HiddenText("text"),
         names=names,
         losses=losses,
         std=np.zeros(len(names)),

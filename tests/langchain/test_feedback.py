@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from langchain_core.language_models import FakeListLLM
+from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableLambda
 
@@ -115,3 +116,50 @@ def test_runs_of_other_models_and_declined_scores_leave_nothing(kit, told, kept)
     assert kept() == []
     feedback.rate(answer, 1.0)  # what the metric cannot tell, a user may
     assert len(kept()) == 1
+
+
+def test_an_answer_that_calls_a_tool_is_not_scored(kit, told, kept):
+    def add(a: int) -> int:
+        """Add one."""
+        return a + 1
+
+    def metric(prompt, answer):
+        raise AssertionError("a call of a tool is no answer")
+
+    config = {"callbacks": [TryageFeedback(told, metric)]}
+    message = (
+        ChatTryage(told, kit.experts(kit.CallingWhole))
+        .bind_tools([add], tool_choice="any")
+        .invoke(kit.code, config)
+    )
+    assert message.tool_calls
+    assert kept() == []
+
+
+@pytest.mark.parametrize("text_from", ["system_and_last", lambda messages: messages[0].text * 2])
+def test_the_text_that_is_kept_is_the_one_that_was_routed(kit, told, kept, text_from):
+    messages = [SystemMessage("You are a programmer."), HumanMessage(kit.code)]
+    model = ChatTryage(told, kit.experts(), text_from=text_from)
+    seen = []
+    metric = lambda prompt, answer: seen.append(prompt) or 0.5  # noqa: E731
+    model.invoke(messages, {"callbacks": [TryageFeedback(told, metric)]})
+    whole = "You are a programmer."
+    routed = f"{whole}\n{kit.code}" if isinstance(text_from, str) else whole * 2
+    assert [" ".join(text.split()) for text in seen] == [" ".join(routed.split())]
+    assert [prompt for prompt, _ in kept()] == seen
+
+
+def test_dict_inputs_are_scored_too(kit, told, kept):
+    experts = {name: RunnableLambda(lambda asked: "an answer") for name in kit.experts()}
+    model = TryageRouter(told, experts, key="question")
+    model.invoke({"question": kit.code}, {"callbacks": [TryageFeedback(told, length)]})
+    assert [prompt for prompt, _ in kept()] == [kit.code]
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageRouter, TryageLLM])
+def test_no_more_answers_wait_than_are_to_be_kept(kind, kit, told):
+    feedback = TryageFeedback(told, keep=2)
+    model = kind(told, experts_of(kind, kit))
+    for _ in range(5):
+        model.invoke(kit.code, {"callbacks": [feedback]})
+    assert len(feedback._answered) == 2

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.tools import FunctionTool
 from llama_index_instrumentation import get_dispatcher
 
 from llama_index_tryage import TryageFeedback, TryageFunctionCallingLLM, TryageLLM
@@ -70,3 +71,16 @@ def test_metadata_of_a_response_do_without_a_handler(kit, told, kept):
     response = TryageLLM(told, kit.experts()).complete(kit.prose)
     told.feedback(response.additional_kwargs["tryage"], 0.75, prompt=kit.prose)
     assert kept() == [(kit.prose, {"writer": 0.75})]
+
+
+def test_an_answer_that_calls_a_tool_is_not_scored(kit, told, listening, kept):
+    def add(a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+    listening(TryageFeedback(told, length))
+    llm = TryageFunctionCallingLLM(told, kit.experts(kit.Caller))
+    tools = [FunctionTool.from_defaults(add)]
+    response = llm.chat_with_tools(tools, f"{kit.code} add 1 and 2", tool_required=True)
+    assert llm.get_tool_calls_from_response(response)
+    assert kept() == []

@@ -32,8 +32,8 @@ class CheckedAnswer:
             tells them.
     """
 
-    prompt: str
-    answer: Any
+    prompt: str = field(repr=False)
+    answer: Any = field(repr=False)
     expert: str = ""
     ask: Callable[..., str] | None = None
     logprobs: Sequence[float] | None = None

@@ -51,7 +51,7 @@ class Checker(Generic[T]):
     """
 
     check: Check
-    prompt: str
+    prompt: str = field(repr=False)
     view: Callable[[T], AnswerView] = AnswerView
     ask: Ask | None = None
     report: Callable[[str, Verdict], None] | None = None

@@ -43,7 +43,7 @@ class Flags:
         unknown: what could not be understood, as written.
     """
 
-    prompt: str
+    prompt: str = field(repr=False)
     weights: Mapping[str, float] = field(default_factory=dict)
     limits: tuple[Limit, ...] = ()
     echo: tuple[str, ...] = ()

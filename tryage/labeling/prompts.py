@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tryage.errors import PromptError
@@ -28,10 +28,10 @@ class Row:
     """
 
     id: str
-    prompt: str
+    prompt: str = field(repr=False)
     task: str
     group: str | None = None
-    reference: str | None = None
+    reference: str | None = field(default=None, repr=False)
     masked: MaskedText | None = None
 
 

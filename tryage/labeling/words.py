@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tryage.errors import PromptError
 from tryage.experts import MASK
@@ -26,8 +26,8 @@ class MaskedText:
         spans: where the hidden words stand in `text`, in order, as half-open character ranges.
     """
 
-    text: str
-    prompt: str
+    text: str = field(repr=False)
+    prompt: str = field(repr=False)
     spans: tuple[tuple[int, int], ...]
 
     @property

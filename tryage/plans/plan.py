@@ -66,6 +66,9 @@ class Plan:
     accepts_wrong: float
     assumed: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attempts", tuple(self.attempts))  # restored ones come as a list
+
     @property
     def experts(self) -> tuple[str, ...]:
         """Names of the experts, in the order in which they are tried."""

@@ -14,7 +14,7 @@ import os
 import re
 import sysconfig
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tryage.errors import TryageError
@@ -47,7 +47,7 @@ class Source:
 
     domain: str
     name: str
-    text: str
+    text: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Excerpt:
 
     id: str
     domain: str
-    text: str
+    text: str = field(repr=False)
 
 
 def gather(

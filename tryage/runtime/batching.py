@@ -67,7 +67,7 @@ class Request:
         since: time of arrival on the clock of `time.perf_counter`.
     """
 
-    prompt: Any
+    prompt: Any = field(repr=False)
     options: Any
     emit: Callable[[str], None] | None = None
     cancel: CallCancellation = field(default_factory=CallCancellation)

@@ -28,11 +28,11 @@ class Columns:
         extras: unknown keys of each prompt's line; empty where there are none.
     """
 
-    prompts: tuple[str, ...]
-    ids: tuple[str, ...]
-    groups: tuple[str | None, ...]
-    tasks: tuple[str | None, ...]
-    references: tuple[str | None, ...]
+    prompts: tuple[str, ...] = field(repr=False)
+    ids: tuple[str, ...] = field(repr=False)
+    groups: tuple[str | None, ...] = field(repr=False)
+    tasks: tuple[str | None, ...] = field(repr=False)
+    references: tuple[str | None, ...] = field(repr=False)
     experts: tuple[str, ...]
     losses: Array = field(repr=False)
     kind: Kind = "losses"
