@@ -9,10 +9,11 @@ that a direct call of the model uses, and the model's own `_generate` and `_stre
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel, BaseLLM
 from langchain_core.language_models.llms import (
@@ -35,6 +36,10 @@ from langchain_tryage._tools import originals
 from tryage.binding import tells_logprobs, wrong_expert
 from tryage.dispatch import aclose, close, describe_error, nothing, present
 from tryage.errors import ExpertError, MissingExtraError, missing_extra
+
+R = TypeVar("R")
+
+_logger = logging.getLogger(__name__)
 
 _TRACING = ("ls_structured_output_format", "structured_output_format")
 
@@ -152,6 +157,19 @@ class ChatExpert:
             bound = model.bind_tools(originals(tools), **arguments)
             model, arguments = _chat_model(self.name, bound)
         return model, with_stop(stop, self.kwargs, arguments)
+
+
+def ask_model(expert: Any, question: Callable[[Any], R], otherwise: R) -> R:
+    """Ask an expert's model something beside a call, for what all experts have in common.
+
+    A model that cannot be made, or cannot tell, must keep no other expert from answering: where
+    the router chooses it, its call fails, and the next expert answers.
+    """
+    try:
+        return question(expert.model)
+    except Exception as error:  # noqa: BLE001 - vendors' classes raise anything
+        _logger.debug("expert %s cannot tell: %s", expert.name, describe_error(error))
+        return otherwise
 
 
 class TextExpert(NamedTuple):

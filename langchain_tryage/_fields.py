@@ -27,6 +27,8 @@ from tryage.binding import (
     check_arguments,
     check_flags_from,
 )
+from tryage.dispatch import describe_error
+from tryage.errors import ExpertError
 
 
 class Routed(DecidingModel):
@@ -89,7 +91,7 @@ class RoutedModel(Routed, DispatchingModel):
         """Return the most tokens that any expert counts in a text; any of them may read it."""
         if self.custom_get_token_ids is not None:
             return len(self.custom_get_token_ids(text))
-        return max(model.get_num_tokens(text) for model in self._models)
+        return self._most(lambda model: model.get_num_tokens(text))
 
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
@@ -99,7 +101,7 @@ class RoutedModel(Routed, DispatchingModel):
             texts = (get_buffer_string([message]) for message in messages)
             return sum(self.get_num_tokens(text) for text in texts)
         kwargs = {} if tools is None else {"tools": tools}
-        return max(model.get_num_tokens_from_messages(messages, **kwargs) for model in self._models)
+        return self._most(lambda model: model.get_num_tokens_from_messages(messages, **kwargs))
 
     def get_token_ids(self, text: str) -> list[int]:
         """Return the tokens of a text, by `custom_get_token_ids`.
@@ -114,9 +116,17 @@ class RoutedModel(Routed, DispatchingModel):
             )
         return self.custom_get_token_ids(text)
 
-    @property
-    def _models(self) -> list[BaseLanguageModel[Any]]:
-        return [expert.model for expert in self._binding.experts.values()]
+    def _most(self, count: Callable[[BaseLanguageModel[Any]], int]) -> int:
+        counts, reasons = [], []
+        for name, expert in self._binding.experts.items():
+            try:
+                counts.append(count(expert.model))
+            except Exception as error:  # noqa: BLE001 - vendors' classes raise anything
+                reasons.append(f"{name}: {describe_error(error)}")
+        if not counts:
+            whys = "; ".join(reasons)
+            raise ExpertError(f"no expert counts tokens; give custom_get_token_ids=. {whys}")
+        return max(counts)
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:

@@ -13,6 +13,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from tryage import Expert
 from tryage.binding import Binding
+from tryage.dispatch import describe_error
 
 _INPUTS = {
     "image": "image",
@@ -118,10 +119,16 @@ def unable(needs: Needs, binding: Binding[Any]) -> dict[str, str]:
         return {}
     library = binding.router.library
     reasons = {
-        name: needs.reason_against(expert.model, library[name])
-        for name, expert in binding.experts.items()
+        name: _reason(needs, expert, library[name]) for name, expert in binding.experts.items()
     }
     return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def _reason(needs: Needs, expert: Any, entry: Expert) -> str | None:
+    try:
+        return needs.reason_against(expert.model, entry)
+    except Exception as error:  # noqa: BLE001 - vendors' classes raise anything
+        return f"what it can do is not known: {describe_error(error)}"
 
 
 def common_profile(profiles: Sequence[ModelProfile | None]) -> ModelProfile | None:

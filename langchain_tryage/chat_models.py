@@ -19,7 +19,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 
 from langchain_tryage._calls import PlannedCalls, drop_routing
-from langchain_tryage._experts import ChatExpert, chat_pipeline, with_stop
+from langchain_tryage._experts import ChatExpert, ask_model, chat_pipeline, with_stop
 from langchain_tryage._fields import RoutedModel, inspected
 from langchain_tryage._metadata import annotated_chunk, annotated_result, run_config
 from langchain_tryage._plans import PLAN, Plan, Planner, Request, call_goals
@@ -111,8 +111,15 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         return Request(messages, goals, kwargs.get("model"), Needs.of(messages, kwargs))
 
     def load(self) -> Router:
-        """Load the router now instead of at first use, and make the models given as strings."""
+        """Load the router now instead of at first use, and make the models given as strings.
+
+        Raises:
+            ExpertError: LangChain cannot make one of them.
+            MissingExtraError: a package that one of them needs is not installed.
+        """
         router = self._binding.load()
+        for expert in self._binding.experts.values():
+            _ = expert.model
         self._set_profile()
         return router
 
@@ -120,7 +127,10 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         """Say what every expert can do, unless the caller said it."""
         if self.profile is None:
             experts = self._binding.experts.values()
-            self.profile = common_profile([expert.model.profile for expert in experts])
+            profiles: list[list[Any]] = [
+                ask_model(expert, lambda model: [model.profile], []) for expert in experts
+            ]
+            self.profile = common_profile([profile for told in profiles for profile in told])
 
     @property
     def _llm_type(self) -> str:
@@ -191,7 +201,8 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
             return params
         name = plan.decision.expert
         expert: ChatExpert = self._binding.experts[name]
-        params = expert.model._get_ls_params(**with_stop(stop, expert.kwargs, kwargs))
+        given = with_stop(stop, expert.kwargs, kwargs)
+        params = ask_model(expert, lambda m: m._get_ls_params(**given), LangSmithParams())
         params.setdefault("ls_model_name", name)
         return params
 
@@ -207,7 +218,11 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         """Return a cache key that tells routers, experts and decisions apart."""
         plan: Plan | None = kwargs.pop(PLAN, None)
         experts = [
-            (name, expert.kwargs, expert.model._get_llm_string(stop=stop, **kwargs))
+            (
+                name,
+                expert.kwargs,
+                ask_model(expert, lambda model: model._get_llm_string(stop=stop, **kwargs), ""),
+            )
             for name, expert in self._binding.experts.items()
         ]
         data = self._binding.router.provenance.get("data_sha256")

@@ -12,8 +12,8 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 from pydantic import ConfigDict
 
 from langchain_tryage._fields import Saved
-from tryage.binding import passing_on
-from tryage.dispatch import aclose, close
+from tryage.binding import astream_passing_on, passing_on, stream_passing_on
+from tryage.dispatch import aclose
 from tryage.errors import PromptError, did_you_mean
 from tryage.flags import Flags, parse
 
@@ -82,21 +82,16 @@ class TryageFlags(Saved, RunnableSerializable[Any, Any]):
     ) -> Iterator[Any]:
         """Stream from the chain."""
         flags, value = self._read(input)
-        chunks = self._inner.stream(value, config, **kwargs)
-        try:
-            while (chunk := _next(chunks, flags)) is not _END:
-                yield chunk
-        finally:
-            close(chunks)
+        yield from stream_passing_on(flags, self._inner.stream(value, config, **kwargs))
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """Stream from the chain."""
         flags, value = self._read(input)
-        chunks = self._inner.astream(value, config, **kwargs)
+        chunks = astream_passing_on(flags, self._inner.astream(value, config, **kwargs))
         try:
-            while (chunk := await _anext(chunks, flags)) is not _END:
+            async for chunk in chunks:
                 yield chunk
         finally:
             await aclose(chunks)
@@ -118,18 +113,3 @@ class TryageFlags(Saved, RunnableSerializable[Any, Any]):
             )
         flags = parse(text)
         return flags, flags.prompt if self.key is None else {**value, self.key: flags.prompt}
-
-
-def _next(chunks: Iterator[Any], flags: Flags) -> Any:
-    """Return the next chunk; the flags act only while the chain makes it."""
-    with passing_on(flags):
-        return next(chunks, _END)
-
-
-async def _anext(chunks: AsyncIterator[Any], flags: Flags) -> Any:
-    """Do what `_next` does, without blocking."""
-    with passing_on(flags):
-        return await anext(chunks, _END)
-
-
-_END: Any = object()

@@ -15,7 +15,7 @@ from langchain_core.prompt_values import PromptValue, StringPromptValue
 from langchain_core.runnables import RunnableConfig
 
 from langchain_tryage._calls import PlannedCalls, drop_routing
-from langchain_tryage._experts import TextExpert, with_stop
+from langchain_tryage._experts import TextExpert, ask_model, with_stop
 from langchain_tryage._fields import RoutedModel
 from langchain_tryage._metadata import annotated_text
 from langchain_tryage._plans import PLAN, Plan, Request, call_goals
@@ -103,7 +103,8 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
             return params
         name = plan.decision.expert
         expert: TextExpert = self._binding.experts[name]
-        params = expert.model._get_ls_params(**with_stop(stop, expert.kwargs, kwargs))
+        given = with_stop(stop, expert.kwargs, kwargs)
+        params = ask_model(expert, lambda m: m._get_ls_params(**given), LangSmithParams())
         params.setdefault("ls_model_name", name)
         return params
 

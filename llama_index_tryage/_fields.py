@@ -29,7 +29,8 @@ from tryage.binding import (
     tells_logprobs,
     wrong_expert,
 )
-from tryage.dispatch import present
+from tryage.dispatch import describe_error, present
+from tryage.errors import ExpertError
 from tryage.experts import TEXT_GENERATION
 
 R = TypeVar("R")
@@ -79,9 +80,17 @@ class RoutedLLM(DispatchingModel, LLM):
 
         That is the smallest window, and of it as much for the answer as leaves the prompt no more
         room than any of the experts has. System prompts take the role that all of them want, else
-        the user's, which every model takes.
+        the user's, which every model takes. An expert that cannot tell, such as one whose server
+        is down, is left out: called, it would fail, and the next one would answer.
+
+        Raises:
+            ExpertError: no expert tells its metadata.
         """
-        found = [expert.metadata for expert in self._generative().values()]
+        told = {name: told_metadata(expert) for name, expert in self._generative().items()}
+        found = [data for data in told.values() if isinstance(data, LLMMetadata)]
+        if not found:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in told.items())
+            raise ExpertError(f"no expert tells its metadata: {reasons}")
         window = self.context_window or min(data.context_window for data in found)
         outputs = [_output(data) - max(0, data.context_window - window) for data in found]
         roles = {data.system_role for data in found}
@@ -161,6 +170,14 @@ def _llm(name: str, expert: Any) -> LLM:
     if not isinstance(expert, LLM):
         raise wrong_expert(name, expert, "it must be an LLM")
     return expert
+
+
+def told_metadata(expert: LLM) -> LLMMetadata | str:
+    """Return an expert's metadata, or why it cannot tell them: some ask a server."""
+    try:
+        return expert.metadata
+    except Exception as error:  # noqa: BLE001 - vendors' classes raise anything
+        return describe_error(error)
 
 
 def _output(data: LLMMetadata) -> int:

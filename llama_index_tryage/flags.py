@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
-from llama_index.core.base.response.schema import RESPONSE_TYPE
+from llama_index.core.base.response.schema import (
+    RESPONSE_TYPE,
+    AsyncStreamingResponse,
+    StreamingResponse,
+)
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.prompts.mixin import PromptMixinType
 from llama_index.core.schema import QueryBundle
 
-from tryage.binding import passing_on
+from tryage.binding import astream_passing_on, passing_on, stream_passing_on
 from tryage.flags import Flags, parse
 
 
@@ -39,12 +43,21 @@ class TryageFlags(BaseQueryEngine):
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         read, query = _read(query_bundle)
         with passing_on(read):
-            return self._engine.query(query)
+            return _passing_on(read, self._engine.query(query))
 
     async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         read, query = _read(query_bundle)
         with passing_on(read):
-            return await self._engine.aquery(query)
+            return _passing_on(read, await self._engine.aquery(query))
+
+
+def _passing_on(flags: Flags, response: RESPONSE_TYPE) -> RESPONSE_TYPE:
+    """Let flags act while a streamed response is read: only then the engine asks its LLM."""
+    if isinstance(response, StreamingResponse) and response.response_gen is not None:
+        response.response_gen = stream_passing_on(flags, response.response_gen)
+    elif isinstance(response, AsyncStreamingResponse):
+        response.response_gen = astream_passing_on(flags, response.response_gen)
+    return response
 
 
 def _read(query: QueryBundle) -> tuple[Flags, QueryBundle]:

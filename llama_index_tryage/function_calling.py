@@ -20,6 +20,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools.types import BaseTool
 
+from llama_index_tryage._fields import told_metadata
 from llama_index_tryage._inputs import Given
 from llama_index_tryage.llm import TryageLLM
 from tryage import Router
@@ -134,7 +135,10 @@ class TryageFunctionCallingLLM(TryageLLM, FunctionCallingLLM):
             return "it takes no tools, says the library"
         if not isinstance(expert, FunctionCallingLLM):
             return f"it takes no tools: {type(expert).__name__} is no FunctionCallingLLM"
-        if not expert.metadata.is_function_calling_model:
+        told = told_metadata(expert)
+        if isinstance(told, str):
+            return f"whether it takes tools is not known: {told}"
+        if not told.is_function_calling_model:
             return "it takes no tools: its model does not call functions"
         return None
 

@@ -132,3 +132,15 @@ def test_the_policy_and_the_call_stay_above_the_flags(router, kit):
     strict = TryageFlags(rag(router, kit, policy=Policy(unknown_flags="error")), key="question")
     with pytest.raises(FlagError, match="fluffy"):
         strict.invoke({"question": f"{kit.code} [Flag: fluffy]"})
+
+
+async def test_what_was_asked_for_outside_holds_inside(router, kit):
+    inner = TryageFlags(ChatTryage(router, kit.experts()))
+    outer = TryageFlags(RunnableLambda(lambda text: f"{text} [Flag: size=1, recency=1]") | inner)
+    text = f"{kit.code} {FLAG} [Flag: parameters<=1B]"
+    messages = [outer.invoke(text), await outer.ainvoke(text)]
+    messages += [next(outer.stream(text)), await anext(outer.astream(text))]
+    for message in messages:
+        record = message.response_metadata["tryage"]
+        assert record["weights"] == {"size": 2.0, "recency": 1.0}
+        assert record["limits"] == ["parameters <= 1B"]

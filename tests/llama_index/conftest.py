@@ -290,6 +290,13 @@ def settings():
     vars(Settings).update(kept)
 
 
+@pytest.fixture(autouse=True)
+def _no_loop_is_left_open(request):
+    """Without a current loop, LlamaIndex's synchronous methods open one and close it again."""
+    if not inspect.iscoroutinefunction(request.function):
+        asyncio.set_event_loop(None)
+
+
 @pytest.fixture(scope="session")
 def kit():
     """Prompts of both kinds, and a set of scripted LLMs for the fitted router."""

@@ -22,7 +22,12 @@ from tryage.binding.inputs import (
 )
 from tryage.binding.local import LocalModel, tells_logprobs
 from tryage.binding.off_loop import off_loop
-from tryage.binding.passing import flag_mode, passing_on
+from tryage.binding.passing import (
+    astream_passing_on,
+    flag_mode,
+    passing_on,
+    stream_passing_on,
+)
 from tryage.binding.views import Views
 
 __all__ = [
@@ -37,6 +42,7 @@ __all__ = [
     "LocalModel",
     "RouterOptions",
     "Views",
+    "astream_passing_on",
     "bind",
     "check_arguments",
     "check_flags_from",
@@ -49,6 +55,7 @@ __all__ = [
     "off_loop",
     "own_text",
     "passing_on",
+    "stream_passing_on",
     "strip_own",
     "tells_logprobs",
     "wrong_expert",

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextvars import ContextVar
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
+from tryage.dispatch import aclose, close
 from tryage.flags import Flags
+
+T = TypeVar("T")
+
+_END: Any = object()
 
 _PASSED_ON: ContextVar[Flags | None] = ContextVar("tryage_flags", default=None)
 
@@ -17,13 +22,55 @@ def passing_on(flags: Flags) -> Iterator[None]:
     """Let flags act in every decision that is made inside: they were read off the user's text.
 
     They reach decisions in threads and tasks that copy the context, as those of both frameworks
-    do.
+    do. Flags that are passed on already act too: what a user asked for outside holds inside.
     """
-    token = _PASSED_ON.set(flags if flags.found else None)
+    token = _PASSED_ON.set(_joined(_PASSED_ON.get(), flags))
     try:
         yield
     finally:
         _PASSED_ON.reset(token)
+
+
+def stream_passing_on(flags: Flags, chunks: Iterator[T]) -> Generator[T, None, None]:
+    """Yield a stream's chunks; the flags act while each is made, and not while it is read."""
+    try:
+        while True:
+            with passing_on(flags):
+                chunk = next(chunks, _END)
+            if chunk is _END:
+                return
+            yield chunk
+    finally:
+        close(chunks)
+
+
+async def astream_passing_on(flags: Flags, chunks: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    """Do what `stream_passing_on` does, without blocking."""
+    try:
+        while True:
+            with passing_on(flags):
+                chunk = await anext(chunks, _END)
+            if chunk is _END:
+                return
+            yield chunk
+    finally:
+        await aclose(chunks)
+
+
+def _joined(outer: Flags | None, inner: Flags) -> Flags | None:
+    """Return both at once; where both weigh a goal, the larger weight."""
+    if outer is None or not inner.found:
+        return inner if inner.found else outer
+    weights = dict(outer.weights)
+    for goal, weight in inner.weights.items():
+        weights[goal] = max(weight, weights.get(goal, weight))
+    return Flags(
+        inner.prompt,
+        weights,
+        (*outer.limits, *inner.limits),
+        (*outer.echo, *inner.echo),
+        (*outer.unknown, *inner.unknown),
+    )
 
 
 def flag_mode(own: bool) -> Literal["warn", False] | Flags:
