@@ -139,8 +139,11 @@ async def test_what_was_asked_for_outside_holds_inside(router, kit):
     outer = TryageFlags(RunnableLambda(lambda text: f"{text} [Flag: size=1, recency=1]") | inner)
     text = f"{kit.code} {FLAG} [Flag: parameters<=1B]"
     messages = [outer.invoke(text), await outer.ainvoke(text)]
-    messages += [next(outer.stream(text)), await anext(outer.astream(text))]
+    chunks = [*outer.stream(text), *[chunk async for chunk in outer.astream(text)]]
+    messages += [chunk for chunk in chunks if "tryage" in chunk.response_metadata]
+    assert len(messages) >= 4
     for message in messages:
         record = message.response_metadata["tryage"]
         assert record["weights"] == {"size": 2.0, "recency": 1.0}
-        assert record["limits"] == ["parameters <= 1B"]
+        reasons = {row["expert"]: row.get("reason", "") for row in record["ranking"]}
+        assert "the limit is <= 1B" in reasons["giant"]
