@@ -297,7 +297,10 @@ class TryagePipeline(_LocalModel, BaseLLM):
     ) -> Iterator[GenerationChunk]:
         with closing(self._pieces(prompt, stop, kwargs)) as pieces:
             for piece in pieces:
-                yield self._chunk(piece)
+                chunk = self._chunk(piece)
+                if run_manager is not None:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
 
     async def _astream(
         self,
@@ -308,7 +311,10 @@ class TryagePipeline(_LocalModel, BaseLLM):
     ) -> AsyncIterator[GenerationChunk]:
         async with aclosing(self._apieces(prompt, stop, kwargs)) as pieces:
             async for piece in pieces:
-                yield self._chunk(piece)
+                chunk = self._chunk(piece)
+                if run_manager is not None:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
 
     def _result(self, answers: Sequence[Answer]) -> LLMResult:
         read = sum(answer.prompt_tokens for answer in answers)

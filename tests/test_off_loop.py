@@ -43,3 +43,12 @@ async def test_a_cancelled_call_does_not_hold_up_the_others():
         await slow
     assert await other == "1"
     leave.set()
+
+
+async def test_calls_after_the_executor_was_shut_down_are_answered():
+    """A server that stops shuts it down while its last requests still run."""
+    await asyncio.get_running_loop().shutdown_default_executor()
+    calls = asyncio.gather(off_loop(str, 1), off_loop(int, "x"), return_exceptions=True)
+    answer, error = await asyncio.wait_for(calls, 5)
+    assert answer == "1"
+    assert isinstance(error, ValueError)

@@ -43,6 +43,17 @@ async def test_text_model(runtime):
     assert result.llm_output["model_name"].endswith("prose-gpt")
 
 
+@pytest.mark.parametrize("kind", [TryagePipeline, ChatTryagePipeline])
+async def test_callbacks_are_told_every_token_of_a_stream_once(runtime, kit, kind):
+    model = kind(runtime=runtime, expert="prose-gpt", max_new_tokens=6)
+    whole, chunked = kit.Recorder(), kit.Recorder()
+    text = [piece for piece in model.stream(TEXT, {"callbacks": [whole]})]
+    pieces = [getattr(piece, "text", piece) for piece in text]
+    assert [token for token in whole.tokens if token] == [piece for piece in pieces if piece]
+    assert [piece async for piece in model.astream(TEXT, {"callbacks": [chunked]})]
+    assert chunked.tokens == whole.tokens
+
+
 async def test_text_model_fills_masks(runtime):
     model = TryagePipeline(runtime=runtime, expert="prose-bert")
     text = model.invoke(MARKED)

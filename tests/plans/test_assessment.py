@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -185,7 +186,7 @@ def test_a_check_that_raises_counts_as_it_says(planner):
 
 
 def test_answers_of_one_kind_tell_no_rate(planner):
-    right = [a._replace(score=1.0) for a in answers(10)]
+    right = [replace(a, score=1.0) for a in answers(10)]
     with pytest.raises(CheckError, match="none of the answers is wrong"):
         planner.measure_check(good, right)
     with pytest.raises(CheckError, match="asks dear"):

@@ -39,7 +39,12 @@ async def off_loop(function: Callable[..., T], *args: Any) -> T:
 
 
 def _start(loop: asyncio.AbstractEventLoop) -> None:
-    loop.run_in_executor(None, _run, loop, _waiting.pop(loop))
+    calls = _waiting.pop(loop)
+    try:
+        loop.run_in_executor(None, _run, loop, calls)
+    except RuntimeError:
+        # The executor was shut down, as by a server that stops: its last calls are decided here.
+        _run(loop, calls)
 
 
 def _run(loop: asyncio.AbstractEventLoop, calls: list[_Call]) -> None:

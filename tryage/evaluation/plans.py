@@ -238,7 +238,7 @@ class PlanFront:
         """Return the front for people."""
         rates = self.check
         lines = [
-            f"{self.prompts} prompts; check {rates['name']} accepts "
+            f"{self.prompts} prompts; {rates['name']} accepts "
             f"{rates['accepts_right']:.0%} of right and {rates['accepts_wrong']:.0%} of wrong "
             f"answers; at most {self.max_attempts} "
             "attempts"
@@ -269,7 +269,7 @@ def plans_table(figures: dict[str, Any]) -> str:
     """Return what `Router.evaluate_plans` gave, for people."""
     check = figures["check"]
     lines = [
-        f"{figures['prompts']} prompts; check {check['name']} accepts "
+        f"{figures['prompts']} prompts; {check['name']} accepts "
         f"{check['accepts_right']:.0%} of right and {check['accepts_wrong']:.0%} of wrong answers; "
         f"{figures['attempts']:.2f} attempts a prompt"
     ]
