@@ -34,7 +34,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load the agent middleware when it is asked for: it alone needs `langchain` itself."""
+    """Import the agent middleware at first use: it alone needs `langchain` itself."""
     if name != "TryageMiddleware":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

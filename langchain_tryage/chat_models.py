@@ -130,7 +130,7 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
             profiles: list[list[Any]] = [
                 ask_model(expert, lambda model: [model.profile], []) for expert in experts
             ]
-            self.profile = common_profile([profile for told in profiles for profile in told])
+            self.profile = common_profile([profile for group in profiles for profile in group])
 
     @property
     def _llm_type(self) -> str:
@@ -201,8 +201,8 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
             return params
         name = plan.decision.expert
         expert: ChatExpert = self._binding.experts[name]
-        given = with_stop(stop, expert.kwargs, kwargs)
-        params = ask_model(expert, lambda m: m._get_ls_params(**given), LangSmithParams())
+        arguments = with_stop(stop, expert.kwargs, kwargs)
+        params = ask_model(expert, lambda m: m._get_ls_params(**arguments), LangSmithParams())
         params.setdefault("ls_model_name", name)
         return params
 

@@ -103,8 +103,8 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
             return params
         name = plan.decision.expert
         expert: TextExpert = self._binding.experts[name]
-        given = with_stop(stop, expert.kwargs, kwargs)
-        params = ask_model(expert, lambda m: m._get_ls_params(**given), LangSmithParams())
+        arguments = with_stop(stop, expert.kwargs, kwargs)
+        params = ask_model(expert, lambda m: m._get_ls_params(**arguments), LangSmithParams())
         params.setdefault("ls_model_name", name)
         return params
 

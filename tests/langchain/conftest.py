@@ -169,9 +169,9 @@ class Calling(_Calls, Streaming):
         facts = self._facts(self._text(messages, stop, kwargs))
         name = {"name": calls[0]["name"], "id": calls[0]["id"]}
         pieces = [(name, args[:3], {}), ({"name": None, "id": None}, args[3:], facts)]
-        for begun, piece, told in pieces:
+        for begun, piece, facts in pieces:
             call = {**begun, "args": piece, "index": 0, "type": "tool_call_chunk"}
-            message = AIMessageChunk(content="", tool_call_chunks=[call], **told)
+            message = AIMessageChunk(content="", tool_call_chunks=[call], **facts)
             yield ChatGenerationChunk(message=message)
 
 
@@ -183,7 +183,7 @@ def _kept(message):
 
 
 class Recorder(BaseCallbackHandler):
-    """Keeps what callbacks are told."""
+    """Records what callbacks receive."""
 
     def __init__(self):
         self.starts = []

@@ -283,8 +283,8 @@ async def test_an_answer_of_nothing_fails_over_in_every_way(router, kit, nothing
     messages.append(functools.reduce(operator.add, [c async for c in chat.astream(kit.code)]))
     for message in messages:
         assert message.content == f"giant says {kit.code}"
-        told = message.response_metadata["tryage"]["tried"][0]
-        assert told["error"] == "ExpertError: coder returned nothing"
+        attempt = message.response_metadata["tryage"]["tried"][0]
+        assert attempt["error"] == "ExpertError: coder returned nothing"
 
 
 @pytest.mark.parametrize("nothing", [None, LLMResult(generations=[[]])])
@@ -301,8 +301,8 @@ async def test_a_text_model_s_answer_of_nothing_fails_over(router, kit, nothing)
     for result in (model.generate([kit.code]), await model.agenerate([kit.code])):
         ((generation,),) = result.generations
         assert generation.text == "giant"
-        told = generation.generation_info["tryage"]["tried"][0]
-        assert told["error"] == "ExpertError: coder returned nothing"
+        attempt = generation.generation_info["tryage"]["tried"][0]
+        assert attempt["error"] == "ExpertError: coder returned nothing"
     assert list(model.stream(kit.code)) == ["giant"]
     assert [piece async for piece in model.astream(kit.code)] == ["giant"]
 
@@ -357,8 +357,8 @@ def test_limits_and_policies_are_configurable_fields_too(router, kit, kind):
     limits = {"parameters": "<=1B"}
     for value in ({"goals": Goals(limits=limits)}, {"policy": Policy(limits=limits)}):
         message = model.invoke(kit.code, {"configurable": value})
-        told = message.response_metadata["tryage"]["ranking"]
-        refused = {row["expert"]: row["reason"] for row in told if not row["eligible"]}
+        ranking = message.response_metadata["tryage"]["ranking"]
+        refused = {row["expert"]: row["reason"] for row in ranking if not row["eligible"]}
         assert "giant" in refused
         assert "parameters" in refused["giant"]
     assert {"goals", "policy"} <= {spec.id for spec in model.config_specs}

@@ -79,9 +79,9 @@ def test_limits_of_all_sources_hold_together(router, kit):
     own = Goals(limits={"parameters": "<=10B"}, size=0.1)
     model = ChatTryage(router, kit.experts(), goals=own)
     given = {"configurable": {"tryage_goals": {"limits": {"parameters": ">=2B"}}}}
-    told = model.invoke(kit.prose, given).response_metadata["tryage"]
-    assert told["answered_by"] == "coder"
-    assert told["weights"] == {"size": 0.1}
+    decision = model.invoke(kit.prose, given).response_metadata["tryage"]
+    assert decision["answered_by"] == "coder"
+    assert decision["weights"] == {"size": 0.1}
     with pytest.raises(NoEligibleExpertError):
         model.invoke(kit.prose, given, tryage=Goals(limits={"parameters": "<=1B"}))
     with pytest.raises(GoalError, match="Did you mean 'size'"):
@@ -131,16 +131,16 @@ def test_only_the_flags_of_the_last_message_act(router, kit):
     model = ChatTryage(router, kit.experts(), flags_from="last_message", text_from=3)
     before = [HumanMessage(f"{kit.code} {FLAG}"), AIMessage("Yes.")]
     assert expert_of(model.invoke([*before, HumanMessage(kit.code)])) == "coder"
-    asked = model.invoke([*before, HumanMessage(f"{kit.code} {FLAG}")])
-    assert expert_of(asked) == "writer"
-    assert asked.content == f"writer says {kit.code}"
+    answer = model.invoke([*before, HumanMessage(f"{kit.code} {FLAG}")])
+    assert expert_of(answer) == "writer"
+    assert answer.content == f"writer says {kit.code}"
 
 
 def test_the_system_message_counts_where_asked(router, kit):
     experts = kit.experts()
     messages = [SystemMessage(kit.code * 3), HumanMessage("Go on.")]
-    asked = ChatTryage(router, experts, text_from="system_and_last").invoke(messages)
-    assert expert_of(asked) == "coder"
+    answer = ChatTryage(router, experts, text_from="system_and_last").invoke(messages)
+    assert expert_of(answer) == "coder"
 
 
 def test_a_conversation_can_stay_with_its_expert(router, kit):
@@ -150,7 +150,7 @@ def test_a_conversation_can_stay_with_its_expert(router, kit):
     talk = [HumanMessage(kit.code), first, HumanMessage(kit.prose)]
     stayed = model.invoke(talk)
     assert (expert_of(first), expert_of(stayed)) == ("coder", "coder")
-    # What staying costs is told: the total of the chosen, beside the lowest.
+    # The ranking shows what staying costs: the chosen total, beside the lowest.
     ranking = stayed.response_metadata["tryage"]["ranking"]
     cost = ranking[0]["total"] - ranking[1]["total"]
     assert (ranking[0]["expert"], ranking[1]["expert"]) == ("coder", "writer")
@@ -158,7 +158,7 @@ def test_a_conversation_can_stay_with_its_expert(router, kit):
     assert expert_of(ChatTryage(router, experts).invoke(talk)) == "writer"
     assert expert_of(ChatTryage(router, experts, sticky=cost + 0.01).invoke(talk)) == "coder"
     assert expert_of(ChatTryage(router, experts, sticky=cost - 0.01).invoke(talk)) == "writer"
-    # An expert that may not answer is left, and one that is asked for is taken.
+    # An expert that may not answer is left, and a forced one is taken.
     small = Goals(limits={"parameters": "<=2B"})
     assert expert_of(model.invoke(talk, tryage=small)) == "writer"
     assert expert_of(model.invoke(talk, model="giant")) == "giant"
@@ -204,9 +204,9 @@ except ImportError as error:
 
 
 def test_without_langchain_a_string_names_the_pip_line():
-    told = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
-    assert told.stdout.startswith("MissingExtraError")
-    assert 'pip install "tryage[langchain]"' in told.stdout
+    run = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("MissingExtraError")
+    assert 'pip install "tryage[langchain]"' in run.stdout
 
 
 def test_a_pickled_model_answers_the_same(router, kit):

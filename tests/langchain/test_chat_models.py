@@ -37,9 +37,9 @@ async def test_every_way_answers_with_the_chosen_expert(router, kit):
         model = ChatTryage(router, kit.experts(kind))
         for message in await every_way(model, kit.code):
             assert message.content == f"coder says {kit.code}"
-            told = message.response_metadata["tryage"]
-            assert (told["expert"], told["answered_by"]) == ("coder", "coder")
-            assert [t["expert"] for t in told["tried"]] == ["coder"]
+            decision = message.response_metadata["tryage"]
+            assert (decision["expert"], decision["answered_by"]) == ("coder", "coder")
+            assert [t["expert"] for t in decision["tried"]] == ["coder"]
             assert message.response_metadata["model_name"] == "coder-model"
             assert message.usage_metadata["output_tokens"] == len(message.content.split())
         assert model.invoke(kit.prose).content == f"writer says {kit.prose}"
@@ -109,9 +109,9 @@ async def test_fails_over_and_records_it(router, kit):
         model = ChatTryage(router, kit.experts(kind, coder={"fault": ValueError("no")}))
         for message in await every_way(model, kit.code):
             assert message.content == f"giant says {kit.code}"
-            told = message.response_metadata["tryage"]
-            assert (told["expert"], told["answered_by"]) == ("coder", "giant")
-            assert [t["error"] for t in told["tried"]] == ["ValueError: no", None]
+            decision = message.response_metadata["tryage"]
+            assert (decision["expert"], decision["answered_by"]) == ("coder", "giant")
+            assert [t["error"] for t in decision["tried"]] == ["ValueError: no", None]
             assert message.response_metadata["model_name"] == "giant-model"
 
 

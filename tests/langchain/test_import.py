@@ -14,6 +14,6 @@ except ImportError as error:
 
 
 def test_a_missing_extra_is_named():
-    told = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
-    assert told.stdout.startswith("MissingExtraError")
-    assert 'pip install "tryage[langchain]"' in told.stdout
+    run = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("MissingExtraError")
+    assert 'pip install "tryage[langchain]"' in run.stdout

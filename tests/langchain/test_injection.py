@@ -49,24 +49,24 @@ HISTORIES = {
 }
 
 
-def told_of_chat(router, kit, messages, flags_from):
+def weights_of_chat(router, kit, messages, flags_from):
     model = ChatTryage(router, kit.experts(), flags_from=flags_from)
-    told = model.invoke(messages).response_metadata["tryage"]
+    decision = model.invoke(messages).response_metadata["tryage"]
     streamed = functools.reduce(operator.add, model.stream(messages))
-    assert streamed.response_metadata["tryage"]["weights"] == told["weights"]
-    return told["weights"]
+    assert streamed.response_metadata["tryage"]["weights"] == decision["weights"]
+    return decision["weights"]
 
 
-def told_of_runnable(router, kit, messages, flags_from):
+def weights_of_runnable(router, kit, messages, flags_from):
     runnable = TryageRouter(router, kit.experts(), flags_from=flags_from, with_decision=True)
     return runnable.invoke(messages)["decision"].weights
 
 
-def told_of_selector(router, kit, messages, flags_from):
+def weights_of_selector(router, kit, messages, flags_from):
     return TryageSelector(router, flags_from=flags_from).invoke(messages).weights
 
 
-def told_of_agent(router, kit, messages, flags_from):
+def weights_of_agent(router, kit, messages, flags_from):
     middleware = TryageMiddleware(router, kit.experts(kit.Calling), flags_from=flags_from)
     agent = create_agent(kit.Calling(label="own"), [], middleware=[middleware])
     return agent.invoke({"messages": messages})["tryage"]["weights"]
@@ -82,7 +82,7 @@ class Heard(BaseCallbackHandler):
         self.texts += response.generations[0]
 
 
-def told_of_text_model(router, kit, messages, flags_from):
+def weights_of_text_model(router, kit, messages, flags_from):
     experts = {name: FakeListLLM(responses=["Yes."]) for name in NAMES}
     model = TryageLLM(router, experts, flags_from=flags_from)
     prompt = ChatPromptTemplate.from_messages(messages).invoke({})
@@ -95,17 +95,23 @@ def told_of_text_model(router, kit, messages, flags_from):
     return weights[0]
 
 
-WAYS = [told_of_chat, told_of_runnable, told_of_selector, told_of_agent, told_of_text_model]
+WAYS = [
+    weights_of_chat,
+    weights_of_runnable,
+    weights_of_selector,
+    weights_of_agent,
+    weights_of_text_model,
+]
 
 
-@pytest.mark.parametrize("told", WAYS)
+@pytest.mark.parametrize("weights_of_model", WAYS)
 @pytest.mark.parametrize("history", HISTORIES)
-def test_flags_in_other_messages_never_act(router, kit, told, history):
+def test_flags_in_other_messages_never_act(router, kit, weights_of_model, history):
     for flags_from in (None, "last_message"):
-        assert told(router, kit, HISTORIES[history](kit.code), flags_from) == {}
+        assert weights_of_model(router, kit, HISTORIES[history](kit.code), flags_from) == {}
     own = HISTORIES[history](f"{kit.code} [Flag: recency=3]")
-    assert told(router, kit, own, None) == {}
-    assert told(router, kit, own, "last_message") == {"recency": 3.0}
+    assert weights_of_model(router, kit, own, None) == {}
+    assert weights_of_model(router, kit, own, "last_message") == {"recency": 3.0}
 
 
 # What LangChain's own chains and its hub put documents and question into.

@@ -183,7 +183,7 @@ def test_a_real_client_whose_service_is_busy_slow_and_down(way, tmp_path):
         "slow": 3,
         "empty": 1,
     }
-    told = (tmp_path / "label.json").read_text()
-    assert "sk-test" not in told
+    text = (tmp_path / "label.json").read_text()
+    assert "sk-test" not in text
     table = ScoreTable.read(tmp_path)
     assert table.targets["cost"][0, table.experts.index("ok")] > 0

@@ -96,8 +96,8 @@ async def test_the_next_expert_takes_over(router, kit):
     for kind in (StreamingText, WholeText):
         model = TryageLLM(router, experts(kind, coder={"fault": ValueError("no")}))
         assert set(await every_way(model, kit.code)) == {f"giant says {kit.code}"}
-    told = model.generate([kit.code]).generations[0][0].generation_info["tryage"]
-    assert (told["expert"], told["answered_by"]) == ("coder", "giant")
+    decision = model.generate([kit.code]).generations[0][0].generation_info["tryage"]
+    assert (decision["expert"], decision["answered_by"]) == ("coder", "giant")
     faults = {name: {"fault": ValueError(name)} for name in ("coder", "writer", "giant")}
     with pytest.raises(DispatchError, match="each of the 3"):
         TryageLLM(router, experts(**faults)).invoke(kit.code)

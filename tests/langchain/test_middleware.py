@@ -80,9 +80,9 @@ async def test_an_expert_that_failed_is_not_asked_again_in_the_run(router, kit):
     agent, _ = agent_of(kit, TryageMiddleware(router, experts))
     for state in await both(agent, asked(kit)):
         call, answer = answers(state)
-        told = call.response_metadata["tryage"]
-        assert (told["expert"], told["answered_by"]) == ("coder", "giant")
-        assert [t["error"] for t in told["tried"]] == ["ConnectionError: down", None]
+        decision = call.response_metadata["tryage"]
+        assert (decision["expert"], decision["answered_by"]) == ("coder", "giant")
+        assert [t["error"] for t in decision["tried"]] == ["ConnectionError: down", None]
         assert answer.content == "giant says 8"
     assert len(experts["coder"]._calls) == 2
     each = TryageMiddleware(router, experts, choose="call")
@@ -326,6 +326,6 @@ except ImportError as error:
 
 
 def test_without_langchain_the_pip_line_is_named():
-    told = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
-    assert told.stdout.startswith("MissingExtraError TryageMiddleware needs")
-    assert 'pip install "tryage[langchain]"' in told.stdout
+    run = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("MissingExtraError TryageMiddleware needs")
+    assert 'pip install "tryage[langchain]"' in run.stdout

@@ -97,10 +97,10 @@ async def test_it_answers_with_its_own_name_and_usage(chat, kit):
 async def test_the_next_expert_takes_over(chat, kit, fault, error):
     for message in await every_way(chat(coder=fault), kit.code):
         assert message.content == f"giant-ok says {kit.code}"
-        told = message.response_metadata["tryage"]
-        assert (told["expert"], told["answered_by"]) == ("coder", "giant")
-        assert error in told["tried"][0]["error"]
-        assert "sk-test" not in repr(told)
+        decision = message.response_metadata["tryage"]
+        assert (decision["expert"], decision["answered_by"]) == ("coder", "giant")
+        assert error in decision["tried"][0]["error"]
+        assert "sk-test" not in repr(decision)
 
 
 async def test_a_stream_cut_off_is_an_error_and_a_whole_answer_fails_over(chat, kit):

@@ -90,8 +90,8 @@ def test_in_a_chain_the_decision_is_in_the_message_and_the_run(router, kit):
     chain |= TryageRouter(router, kit.experts())
     message = chain.invoke({"text": kit.code}, {"callbacks": [recorder]})
     assert message.content == f"coder says {kit.code}"
-    told = message.response_metadata["tryage"]
-    assert (told["expert"], told["answered_by"]) == ("coder", "coder")
+    decision = message.response_metadata["tryage"]
+    assert (decision["expert"], decision["answered_by"]) == ("coder", "coder")
     assert message.response_metadata["model_name"] == "coder-model"
     (start,) = recorder.starts
     assert "expert:coder" in start["tags"]
@@ -130,8 +130,8 @@ async def test_streams_piece_by_piece_through_a_chain(router, kit):
     chain = ChatPromptTemplate.from_template("{text}") | TryageRouter(router, kit.experts())
     chunks = list(chain.stream({"text": kit.prose}))
     assert len(chunks) > 5
-    told = [chunk for chunk in chunks if "tryage" in chunk.response_metadata]
-    assert len(told) == 1
+    annotated = [chunk for chunk in chunks if "tryage" in chunk.response_metadata]
+    assert len(annotated) == 1
     chain |= StrOutputParser()
     pieces = [piece async for piece in chain.astream({"text": kit.prose})]
     assert "".join(pieces) == f"writer says {kit.prose}"
@@ -345,9 +345,9 @@ async def test_batch_honours_max_concurrency(router, kit, bound):
 async def test_falls_over_in_order_and_says_so(router, kit):
     runnable = TryageRouter(router, kit.experts(coder={"fault": ValueError("no")}))
     for message in (runnable.invoke(kit.code), await runnable.ainvoke(kit.code)):
-        told = message.response_metadata["tryage"]
-        assert (told["expert"], told["answered_by"]) == ("coder", "giant")
-        assert [(t["expert"], t["error"]) for t in told["tried"]] == [
+        decision = message.response_metadata["tryage"]
+        assert (decision["expert"], decision["answered_by"]) == ("coder", "giant")
+        assert [(t["expert"], t["error"]) for t in decision["tried"]] == [
             ("coder", "ValueError: no"),
             ("giant", None),
         ]
@@ -661,8 +661,8 @@ def test_schemas_and_config_specs_are_the_experts(router):
     runnable = TryageRouter(router, {"coder": length})
     assert runnable.get_input_schema().model_json_schema()["type"] == "string"
     assert runnable.get_output_schema().model_json_schema()["type"] == "integer"
-    told = TryageRouter(router, {"coder": length}, with_decision=True)
-    assert told.get_output_schema().model_json_schema()["type"] == "object"
+    runnable = TryageRouter(router, {"coder": length}, with_decision=True)
+    assert runnable.get_output_schema().model_json_schema()["type"] == "object"
     prompt = PromptTemplate.from_template("{x}").configurable_fields(
         template=ConfigurableField("template")
     )

@@ -57,16 +57,16 @@ def test_it_is_saved_as_a_part_of_a_chain(folder, kit):
 )
 def test_what_cannot_be_saved_is_said_so(folder, change):
     given = {"router": folder, "experts": {"coder": RunnablePassthrough()}} | change
-    told = dumps(TryageRouter(**given))
-    assert '"not_implemented"' in told
+    dumped = dumps(TryageRouter(**given))
+    assert '"not_implemented"' in dumped
     with pytest.raises(NotImplementedError):
-        loads(told, allowed_objects=ALLOWED, valid_namespaces=["langchain_tryage"])
+        loads(dumped, allowed_objects=ALLOWED, valid_namespaces=["langchain_tryage"])
 
 
 def test_a_router_in_memory_is_named_and_not_saved(router, kit):
-    told = dumps(TryageRouter(router, {"coder": kit.Whole(label="secret")}))
-    assert '"not_implemented"' in told
-    assert "secret" not in told
+    dumped = dumps(TryageRouter(router, {"coder": kit.Whole(label="secret")}))
+    assert '"not_implemented"' in dumped
+    assert "secret" not in dumped
 
 
 def test_flags_are_saved_with_their_chain(folder, kit):

@@ -70,11 +70,11 @@ def hanging(kit, hang):
 
 
 def left_behind(message, name="coder"):
-    told = message.response_metadata["tryage"]
-    first, *_, last = told["tried"]
+    decision = message.response_metadata["tryage"]
+    first, *_, last = decision["tried"]
     assert first["expert"] == name
     assert "did not answer within 0.05 s" in first["error"]
-    assert last["expert"] == told["answered_by"] != name
+    assert last["expert"] == decision["answered_by"] != name
     return True
 
 
@@ -115,9 +115,9 @@ def test_a_text_model_that_hangs_is_left(router, kit, hang):
     experts = {name: FakeListLLM(responses=[f"{name} answers"]) for name in ("writer", "giant")}
     model = TryageLLM(router, experts | {"coder": Hanging(responses=[""])}, timeout=0.05)
     generation = model.generate([kit.code]).generations[0][0]
-    told = generation.generation_info["tryage"]
-    assert generation.text == f"{told['answered_by']} answers"
-    assert told["tried"][0]["expert"] == "coder"
+    decision = generation.generation_info["tryage"]
+    assert generation.text == f"{decision['answered_by']} answers"
+    assert decision["tried"][0]["expert"] == "coder"
 
 
 @pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
@@ -126,8 +126,8 @@ def test_the_breaker_opens_half_opens_and_closes(kind, router, kit):
     model = kind(router, experts, breaker=Breaker(failures=2, seconds=0.2))
 
     def tried():
-        told = model.invoke([HumanMessage(kit.code)]).response_metadata["tryage"]["tried"]
-        return told[0]["error"]
+        tried = model.invoke([HumanMessage(kit.code)]).response_metadata["tryage"]["tried"]
+        return tried[0]["error"]
 
     assert "refused" in tried()
     assert "refused" in tried()

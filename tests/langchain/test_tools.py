@@ -71,12 +71,12 @@ async def test_tools_in_every_way(router, kit):
 
 def test_experts_without_tools_are_not_eligible_for_tools(router, kit):
     model = ChatTryage(router, of_kinds(kit, coder="Whole", writer="Whole", giant="Calling"))
-    told = model.bind_tools([alpha_count]).invoke(call(kit)).response_metadata["tryage"]
-    assert told["expert"] == told["answered_by"] == "giant"
-    assert told["tried"] == [
-        {"expert": "giant", "error": None} | {"seconds": told["tried"][0]["seconds"]}
+    decision = model.bind_tools([alpha_count]).invoke(call(kit)).response_metadata["tryage"]
+    assert decision["expert"] == decision["answered_by"] == "giant"
+    assert decision["tried"] == [
+        {"expert": "giant", "error": None} | {"seconds": decision["tried"][0]["seconds"]}
     ]
-    why = {row["expert"]: row.get("reason") for row in told["ranking"]}
+    why = {row["expert"]: row.get("reason") for row in decision["ranking"]}
     assert why["coder"] == "the call has tools, and Whole cannot bind any"
     # Without tools the same model sends the same text to the better expert.
     assert model.invoke(call(kit)).response_metadata["tryage"]["expert"] == "coder"
@@ -110,9 +110,9 @@ def test_structured_output_and_json_mode(router, kit):
     for method in ("function_calling", "json_schema", "json_mode"):
         made = model.with_structured_output(Joke, method=method).invoke("Say 'why?' please")
         assert made == Joke(setup="why?")
-    told = model.with_structured_output(Joke, include_raw=True).invoke("Say 'why?'")
-    assert told["parsed"] == Joke(setup="why?")
-    assert told["raw"].response_metadata["tryage"]["answered_by"] == "coder"
+    result = model.with_structured_output(Joke, include_raw=True).invoke("Say 'why?'")
+    assert result["parsed"] == Joke(setup="why?")
+    assert result["raw"].response_metadata["tryage"]["answered_by"] == "coder"
 
 
 def test_the_next_expert_with_tools_takes_over(router, kit):
@@ -127,9 +127,9 @@ def test_images_go_to_experts_that_read_them(router, kit):
     blind = {name: {"profile": {"image_inputs": name == "writer"}} for name in ("coder", "writer")}
     model = ChatTryage(router, kit.experts(**blind, giant={"profile": {"image_inputs": False}}))
     shown = [HumanMessage([{"type": "text", "text": kit.code}, IMAGE])]
-    told = model.invoke(shown).response_metadata["tryage"]
-    assert told["expert"] == "writer"
-    why = {row["expert"]: row.get("reason") for row in told["ranking"]}
+    decision = model.invoke(shown).response_metadata["tryage"]
+    assert decision["expert"] == "writer"
+    why = {row["expert"]: row.get("reason") for row in decision["ranking"]}
     assert why["coder"] == "the call holds image content, which it does not read"
     assert model.invoke(kit.code).response_metadata["tryage"]["expert"] == "coder"
 
