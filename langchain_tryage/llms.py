@@ -19,6 +19,7 @@ from langchain_tryage._experts import TextExpert, ask_model, with_stop
 from langchain_tryage._fields import RoutedModel
 from langchain_tryage._metadata import annotated_text
 from langchain_tryage._plans import PLAN, Plan, Request, call_goals
+from langchain_tryage._tokens import areported, reported
 from langchain_tryage._views import TEXT_VIEWS
 from tryage import Decision, Router
 from tryage.binding import Binding, Views, each_expert, off_loop, tells_logprobs
@@ -200,12 +201,9 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
             return expert.stream(text, stop, kwargs)
 
         with closing(self._binding.stream(decision, call)) as stream:
-            for chunk, is_marked in marked(stream, late=stream.is_checked_late):
-                if is_marked:
-                    chunk = annotated_text(chunk, record(decision, stream))
-                if run_manager is not None:
-                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                yield chunk
+            pairs = marked(stream, late=stream.is_checked_late)
+            chunks = (annotated_text(c, record(decision, stream)) if m else c for c, m in pairs)
+            yield from reported(chunks, run_manager)
 
     async def _astream(
         self,
@@ -220,11 +218,11 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
             return expert.astream(text, stop, kwargs)
 
         async with aclosing(self._binding.astream(decision, call)) as stream:
-            async for chunk, is_marked in amarked(stream, late=stream.is_checked_late):
-                if is_marked:
-                    chunk = annotated_text(chunk, record(decision, stream))
-                if run_manager is not None:
-                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            pairs = amarked(stream, late=stream.is_checked_late)
+            chunks = (
+                annotated_text(c, record(decision, stream)) if m else c async for c, m in pairs
+            )
+            async for chunk in areported(chunks, run_manager):
                 yield chunk
 
 

@@ -27,6 +27,7 @@ from langchain_core.outputs import (
 from pydantic import ConfigDict
 
 from langchain_tryage._inputs import routed_message
+from langchain_tryage._tokens import areported, reported
 from tryage.binding import LocalModel, check_arguments
 from tryage.errors import ExpertError, PromptError
 from tryage.experts import TEXT_GENERATION
@@ -296,11 +297,7 @@ class TryagePipeline(_LocalModel, BaseLLM):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         with closing(self._pieces(prompt, stop, kwargs)) as pieces:
-            for piece in pieces:
-                chunk = self._chunk(piece)
-                if run_manager is not None:
-                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                yield chunk
+            yield from reported(map(self._chunk, pieces), run_manager)
 
     async def _astream(
         self,
@@ -310,10 +307,9 @@ class TryagePipeline(_LocalModel, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         async with aclosing(self._apieces(prompt, stop, kwargs)) as pieces:
-            async for piece in pieces:
-                chunk = self._chunk(piece)
-                if run_manager is not None:
-                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            async for chunk in areported(
+                (self._chunk(piece) async for piece in pieces), run_manager
+            ):
                 yield chunk
 
     def _result(self, answers: Sequence[Answer]) -> LLMResult:
