@@ -1,10 +1,17 @@
 """The user's question is found in what a chain builds around it."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tryage.questions import MOST_CHARACTERS, MOST_SPANS, question_spans
+
+_spec = importlib.util.spec_from_file_location("chains", Path(__file__).parent / "chains.py")
+chains = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(chains)
 
 QUESTION = "What is the capital of Peru?"
 CONTEXT = "Norway is a country. Its capital is Oslo.\nTrains run hourly; a ticket costs 12 euros."
@@ -97,3 +104,22 @@ def test_only_the_ends_of_a_long_prompt_are_read():
         Counting.read = 0
         question_spans(Counting(unit * 100_000))
         assert Counting.read < 60_000, unit
+
+
+def test_a_batch_says_which_part_decided_for_each_prompt():
+    router, held_out = chains.fitted()
+    asked = [question for question, _ in held_out[:4]]
+    template = TEMPLATES["question last"]
+    prompts = [
+        asked[0],
+        *(template.format(q=question, c=CONTEXT) for question in asked[1:]),
+        "77 @",
+    ]
+    decisions = router.route_batch(prompts)
+    assert [d.question for d in decisions] == [router.route(p).question for p in prompts]
+    assert [d.question is None for d in decisions] == [True, False, False, False, True]
+    for question, prompt, decision in zip(asked[1:], prompts[1:4], decisions[1:4], strict=True):
+        start, end = decision.question
+        assert prompt[start:end] == question
+        told = f"Routed by characters {start} to {end} of the prompt"
+        assert told in decision.explain()

@@ -117,6 +117,7 @@ def evaluate(
             open_table,
             place[choices],
             predicted=assessed.predicted.losses[:, columns],
+            out_of_distribution=assessed.predicted.ood,
             penalties=assessed.penalties(assessed.realised),
             ranks=decider.objective.tie_rank[columns],
             train=None if train_part is None else train_part.reorder(names),

@@ -60,7 +60,9 @@ def test_fit_route_and_evaluate(files, fitted):
         "paired",
         "choices",
         "prediction",
+        "out_of_distribution",
     }
+    assert report["out_of_distribution"] == 0.0
     references = {"oracle", "group_best", "best_single", "clusters", "nearest", "random"}
     assert set(report["references"]) == references | {"shuffled_labels"}
     assert None not in report["references"].values()

@@ -55,11 +55,12 @@ def test_the_summary_of_a_file_compares_with_each_expert(files):
     args = ("route", "--input", files / "prompts.jsonl", "--output", files / "o", "--router")
     told = call(*args, files / "r").stderr.splitlines()
     assert told[0].split() == ["share", "loss", "USD/1000", "alone", "loss", "alone", "USD/1000"]
-    rows = {line.split()[0]: line.split()[1:] for line in told[1:-2]}
+    rows = {line.split()[0]: line.split()[1:] for line in told[1:-3]}
     assert rows["coder"][0] == rows["writer"][0] == "50.0%"
     assert rows["giant"] == ["0.0%", "-", "-", rows["giant"][3], "0.9"]
     assert rows["routed"][2] == "0.15"
-    assert told[-2].startswith("2 prompts.")
+    assert told[-3].startswith("2 prompts.")
+    assert told[-2].startswith("Out of distribution: 0.0% of the prompts")
     # Two of three experts get half of the prompts each: log 2 / log 3.
     assert told[-1] == "Evenness of the shares (entropy, 0 to 1): 0.63."
 
@@ -71,6 +72,16 @@ def test_the_summary_of_a_file_warns_of_a_collapse_onto_one_expert(files):
     args = ("route", "--input", files / "alike.jsonl", "--output", files / "o", "--router")
     told = call(*args, files / "r").stderr.splitlines()
     assert told[-1].startswith("warning: coder takes 100.0% of the prompts, but is among the best")
+
+
+def test_the_summary_of_a_file_tells_the_share_out_of_distribution(files):
+    prompts = [*PROMPTS, "qqq zzz xxx 77 88", "999 888 777 666 @@@"]
+    lines = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts)
+    (files / "half.jsonl").write_text(lines, encoding="utf-8")
+    done = call("route", "--input", files / "half.jsonl", "--router", files / "r")
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["out_of_distribution"] for record in records] == [False, False, True, True]
+    assert "Out of distribution: 50.0% of the prompts, unlike all training" in done.stderr
 
 
 def test_pareto(files):

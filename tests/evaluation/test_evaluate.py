@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from tryage import Expert, Library, Router
 from tryage.encoders import StaticEncoder
 from tryage.errors import ScoreTableError
 from tryage.evaluation import Evaluation, TaskEvaluations, evaluate, of_tasks, row_of
@@ -268,6 +270,7 @@ def test_the_object_has_the_keys_that_the_command_line_promises(domains):
         "paired",
         "choices",
         "prediction",
+        "out_of_distribution",
     }
     assert list(object_["references"]) == [
         "oracle",
@@ -295,6 +298,34 @@ def test_tables_of_scores_speak_of_scores_and_of_costs_where_there_are():
     assert set(found.router) == ROW_KEYS | {"score", "score_ci95", "mean_cost"}
     assert set(found.groups["g"]) == {"prompts", "score", "regret", "selection_accuracy"}
     assert found.to_dict()["prediction"] is None
+
+
+def test_the_share_out_of_distribution_is_of_the_measured_prompts():
+    table = make([[0.0, 1.0], [NAN, NAN], [1.0, 0.0], [0.5, 0.5]])
+    marks = [True, True, False, False]
+    found = evaluate(table, [0, 0, 0, 0], out_of_distribution=marks, resamples=0)
+    assert found.to_dict()["out_of_distribution"] == found.out_of_distribution == 1 / 3
+    told = "Out of distribution: 33.3% of the prompts, unlike all training prompts"
+    assert told in found.table().replace("\n", " ")
+    unknown = evaluate(table, [0, 0, 0, 0], resamples=0)
+    assert unknown.to_dict()["out_of_distribution"] is None
+    assert "Out of distribution" not in unknown.table()
+    with pytest.raises(ScoreTableError, match=r"out_of_distribution of shape \(2,\) for 4 prompts"):
+        evaluate(table, [0, 0, 0, 0], out_of_distribution=[True, False])
+
+
+def test_a_router_tells_the_share_of_a_table_that_is_out_of_distribution(domains):
+    train, test = domains
+    library = Library([Expert(name=name, model=name) for name in train.experts])
+    router = Router.fit(train, library=library, predictor="clusters")
+    strange = [f"{number} {number}: <<>> @@@ {{}}" for number in range(len(test))]
+    rows = np.arange(len(test)) % 4 == 0
+    prompts = [strange[i] if rows[i] else test.prompts[i] for i in range(len(test))]
+    mixed = replace(test, prompts=tuple(prompts))
+    marks = [decision.out_of_distribution for decision in router.route_batch(prompts)]
+    found = router.evaluate(mixed)
+    assert 0.2 < found.out_of_distribution < 0.5
+    assert found.out_of_distribution == np.mean(marks)
 
 
 def test_the_printed_table_says_what_its_rows_are(small, domains):

@@ -49,8 +49,13 @@ def summary(
         "all prompts were it alone (- where it may not answer them all)."
     )
     spread = Choices.of(names, chosen, among_best or {})
+    strange = sum(decision.out_of_distribution for decision in decisions) / len(decisions)
+    familiarity = (
+        f"Out of distribution: {strange:.1%} of the prompts, unlike all training prompts, so "
+        "routed by the experts' averages."
+    )
     evenness = f"Evenness of the shares (entropy, 0 to 1): {spread.entropy:.2f}."
-    return "\n".join([*_aligned(rows), caption, evenness, *spread.warning()])
+    return "\n".join([*_aligned(rows), caption, familiarity, evenness, *spread.warning()])
 
 
 def _figures(

@@ -37,6 +37,7 @@ def evaluate(
     choices: ArrayLike,
     *,
     predicted: ArrayLike | None = None,
+    out_of_distribution: ArrayLike | None = None,
     penalties: ArrayLike | None = None,
     ranks: ArrayLike | None = None,
     train: ScoreTable | None = None,
@@ -54,6 +55,8 @@ def evaluate(
         table: one task's table, n prompts and m experts.
         choices: (n,) column of the expert chosen for each prompt; negative where there is none.
         predicted: (n, m) predicted losses, lower is better; None leaves `prediction` out.
+        out_of_distribution: (n,) whether the router found each prompt unlike its training prompts;
+            None leaves the share of them out.
         penalties: what the goals add to each loss, in units of loss: (m,) or (n, m).
         ranks: (m,) place of each expert where totals tie, as the router settles it; None is by
             name.
@@ -96,6 +99,7 @@ def evaluate(
         paired=paired,
         choices=Choices.of(table.experts, columns, among_best(cells, table.experts)),
         prediction=None if predicted is None else _prediction(cells, table, predicted, rows),
+        out_of_distribution=_share(table, out_of_distribution, rows),
     )
 
 
@@ -198,6 +202,19 @@ def _prediction(cells: Measured, table: ScoreTable, predicted: ArrayLike, rows: 
             f"predicted losses of shape {losses.shape} for a table of shape {table.losses.shape}"
         )
     return {name: plain(value) for name, value in prediction_quality(cells, losses[rows]).items()}
+
+
+def _share(table: ScoreTable, marks: ArrayLike | None, rows: Indices) -> float | None:
+    """Return the share of the judged prompts that are marked, 0 to 1."""
+    if marks is None:
+        return None
+    marked = np.asarray(marks, dtype=bool)
+    if marked.shape != (len(table),):
+        raise ScoreTableError(
+            f"out_of_distribution of shape {marked.shape} for {len(table)} prompts; give one mark "
+            "per prompt"
+        )
+    return float(marked[rows].mean())
 
 
 def plain(value: float) -> float | None:

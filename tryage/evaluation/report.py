@@ -47,6 +47,8 @@ class Evaluation:
             the router's), with its interval: positive where the router is better.
         choices: who is chosen how often, and whether the router has collapsed onto one expert.
         prediction: agreement of predicted with measured losses; None without predictions.
+        out_of_distribution: share of the prompts, 0 to 1, that the router found unlike its
+            training prompts, and so chose for by the experts' averages; None where it is unknown.
     """
 
     kind: Kind
@@ -57,6 +59,7 @@ class Evaluation:
     paired: Mapping[str, Row | None]
     choices: Choices
     prediction: Row | None
+    out_of_distribution: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The object that `tryage evaluate --json` prints for one task."""
@@ -69,6 +72,7 @@ class Evaluation:
                 "paired": dict(self.paired),
                 "choices": self.choices.to_dict(),
                 "prediction": self.prediction,
+                "out_of_distribution": self.out_of_distribution,
             }
         )
 
@@ -152,6 +156,11 @@ class Evaluation:
                     f"router against {name.replace('_', ' ')}: {self._signed(pair['difference'])} "
                     f"{self._interval(pair['ci95'])} (paired, positive: the router is better)"
                 )
+        if self.out_of_distribution is not None:
+            lines.append(
+                f"Out of distribution: {self.out_of_distribution:.1%} of the prompts, unlike all "
+                "training prompts, so chosen for by the experts' averages."
+            )
         return lines + self.choices.told()
 
     def _signed(self, value: float) -> str:
