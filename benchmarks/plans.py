@@ -200,7 +200,7 @@ def _sweep(case: Case, most: int) -> list[tuple[float, float, int]]:
     losses = np.clip(case.predicted.losses, 0.0, 1.0)
     price = case.predicted.targets["cost"]
     width = float(price.max() - price.min())
-    order = np.arange(losses.shape[1])
+    ranks = np.arange(losses.shape[1])
     verdicts = case.same.astype(float)
     rows = []
     for weight in WEIGHTS:
@@ -209,14 +209,14 @@ def _sweep(case: Case, most: int) -> list[tuple[float, float, int]]:
             inputs = PlanInputs(
                 loss,
                 cost,
-                np.zeros(len(order)),
+                np.zeros(len(ranks)),
                 case.right,
                 case.wrong,
                 case.joint,
                 Reference(1 - loss[case.other], case.joint.shared[case.other], case.other),
                 float(cost[case.other]),
             )
-            plans.append(best_plan(inputs, most, loss + cost, order))
+            plans.append(best_plan(inputs, most, loss + cost, ranks))
         score, cost = realised(plans, case.scores, case.costs, losses, verdicts, verdicts)
         asked = np.array([len(plan) > 1 for plan in plans])
         cost = cost + np.where(asked, case.costs[:, case.other], 0.0)
@@ -255,8 +255,8 @@ def speed() -> dict[str, float]:
 
 
 def _choose(case: PlanInputs) -> None:
-    order = np.arange(len(case.losses))
-    best_plan(case, 3, case.losses + case.attempt_prices, order)
+    ranks = np.arange(len(case.losses))
+    best_plan(case, 3, case.losses + case.attempt_prices, ranks)
 
 
 def _median(calls: list[Callable[[], None]]) -> float:

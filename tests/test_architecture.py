@@ -20,6 +20,7 @@ ORDER = (
     "hub",
     "attributes",
     "library",
+    "ties",
     "limits",
     "goals",
     "flags",

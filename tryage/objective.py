@@ -29,13 +29,11 @@ from tryage.goals.base import checked_values
 from tryage.library import Library
 from tryage.limits import ON_GOALS, Limit
 from tryage.policy import ResolvedGoals
+from tryage.ties import lowest, price_ranks
 
 Array = NDArray[np.float64]
 K = TypeVar("K")
 V = TypeVar("V")
-
-TIE = 1e-9
-"""Totals closer than this are equal; the cheaper expert wins, then the first name."""
 
 _LARGEST = float(np.finfo(np.float64).max)
 
@@ -104,7 +102,7 @@ class Objective:
         scaled = {name: scaled for name, (_, scaled) in stated.items()}
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "scaled", scaled)
-        object.__setattr__(self, "tie_rank", _tie_rank(self.library))
+        object.__setattr__(self, "tie_rank", price_ranks(self.library))
 
     def __reduce__(self) -> tuple[type[Objective], tuple[Any, ...]]:
         """Copy and pickle what it was made of; the memory may hold goals of a single call."""
@@ -317,10 +315,7 @@ class Objective:
         Returns:
             (n,) columns; -1 where nobody is eligible.
         """
-        lowest = np.minimum.reduce(totals, axis=1)
-        near = totals <= lowest[:, None] + TIE
-        chosen: NDArray[np.intp] = np.where(near, self.tie_rank, len(self.library)).argmin(axis=1)
-        return np.where(lowest == np.inf, -1, chosen)
+        return lowest(totals, self.tie_rank)
 
     def to_dict(self) -> dict[str, Any]:
         """Return scales and spreads as JSON types."""
@@ -387,14 +382,3 @@ def _keep(memory: dict[K, V], key: K, value: V) -> None:
     if len(memory) >= _MOST_KEPT:
         memory.clear()
     memory[key] = value
-
-
-def _tie_rank(library: Library) -> NDArray[np.int64]:
-    def key(column: int) -> tuple[float, str]:
-        price = library.experts[column].price
-        cost = (price.input + price.output) / price.per if price else float("inf")
-        return cost, library.experts[column].name
-
-    rank = np.empty(len(library), dtype=np.int64)
-    rank[sorted(range(len(library)), key=key)] = np.arange(len(library))
-    return rank

@@ -9,12 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from tryage.errors import ScoreTableError
 from tryage.scores import ScoreTable
+from tryage.ties import TIE, name_ranks
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
-
-TIE = 1e-9
-"""Objectives closer than this are equally good."""
 
 NO_GROUP = "(no group)"
 """What prompts without group are gathered under where others have one."""
@@ -111,7 +109,7 @@ def measured_cells(
     order = tuple(dict.fromkeys(names))
     position = {name: number for number, name in enumerate(order)}
     if ranks is None:
-        ranks = np.argsort(np.argsort(np.array(table.experts)))
+        ranks = name_ranks(table.experts)
     cells = Measured(
         losses=losses,
         penalties=added[rows],

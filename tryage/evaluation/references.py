@@ -6,39 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tryage.encoders import Encoder, StaticEncoder
-from tryage.evaluation.metrics import TIE, Array, Indices, Measured, group_means, mean_over
+from tryage.evaluation.metrics import Array, Indices, Measured, group_means, mean_over
 from tryage.predictors import ClustersPredictor, NearestPredictor
 from tryage.scores import ScoreTable
-
-
-def lowest(values: Array, ranks: Indices) -> Indices:
-    """The column of the lowest value of each row; ties within 1e-9 go to the first by rank.
-
-    Args:
-        values: (n, m), NaN counts as infinitely high.
-        ranks: (m,) place of each expert where values tie.
-
-    Returns:
-        (n,) columns.
-    """
-    known = np.where(np.isnan(values), np.inf, values)
-    tied = known <= known.min(axis=1, keepdims=True) + TIE
-    return first_ranked(tied, ranks)
-
-
-def first_ranked(tied: NDArray[np.bool_], ranks: Indices) -> Indices:
-    """The column that comes first by rank among those tied in each row; shape (n,)."""
-    # The ranks of one task's experts are those of the whole library: not 0 to m - 1.
-    columns: Indices = np.where(tied, ranks, ranks.max() + 1).argmin(axis=1)
-    return columns
+from tryage.ties import first_ranked, lowest
 
 
 def oracle(cells: Measured) -> Indices:
     """The best measured expert of each prompt; ties go to the cheaper, then to the first name."""
     objective = np.where(np.isnan(cells.objective), np.inf, cells.objective)
+    # Exactly the lowest, so that the oracle's regret is zero.
     tied = objective == objective.min(axis=1, keepdims=True)
     if cells.costs is not None:
         costs = np.where(tied & ~np.isnan(cells.costs), cells.costs, np.inf)

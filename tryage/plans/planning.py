@@ -96,8 +96,7 @@ def make_plan(
         _reference(asked, eligible, losses, joint) if check.compares else None,
         0.0 if check.asks_again else asking,
     )
-    order = np.argsort(tie_rank[eligible], kind="stable")
-    places = best_plan(inputs, max_attempts, totals[eligible], order)
+    places = best_plan(inputs, max_attempts, totals[eligible], tie_rank[eligible])
     columns = eligible[places].tolist()
     expected = expect(places, inputs.losses, inputs.nodes)
     if len(places) == 1:  # a check that changes nothing asks nobody

@@ -21,12 +21,10 @@ from numpy.typing import NDArray
 
 from tryage.plans.joint import JointSuccess
 from tryage.plans.nodes import Nodes, Reference
+from tryage.ties import TIE, lowest
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
-
-TIE = 1e-9
-"""A longer plan must be better than a shorter one by more than this."""
 
 _CHUNK = 2_000
 """Prefixes that are extended at once."""
@@ -113,22 +111,22 @@ class _Prefixes:
         )
 
 
-def best_plan(inputs: PlanInputs, max_attempts: int, singles: Array, order: Indices) -> list[int]:
+def best_plan(
+    inputs: PlanInputs, max_attempts: int, singles: Array, ranks: NDArray[np.integer]
+) -> list[int]:
     """Return the columns of the best plan's experts, in the order in which they are tried.
 
     Args:
         inputs: of the eligible experts.
         max_attempts: experts in a plan at most.
         singles: (m,) objective of every expert alone, as the router computes it.
-        order: (m,) columns from first to last where totals tie.
+        ranks: (m,) place of every expert where totals tie, see `tryage.ties`.
 
     Returns:
-        One column where no longer plan has a lower objective.
+        One column where no longer plan is better by more than `TIE`.
     """
     m = len(inputs.losses)
-    rank = np.empty(m, dtype=np.intp)
-    rank[order] = np.arange(m)
-    best = int(min(np.flatnonzero(singles <= singles.min() + TIE), key=rank.__getitem__))
+    best = int(lowest(singles[None, :], ranks)[0])
     plan, value = [best], float(singles[best])
     if max_attempts == 1 or m == 1:
         return plan
@@ -136,7 +134,7 @@ def best_plan(inputs: PlanInputs, max_attempts: int, singles: Array, order: Indi
     prefixes = _first(terms)
     for depth in range(2, min(max_attempts, m) + 1):
         is_last = depth == min(max_attempts, m)
-        plan, value, prefixes = _extend(terms, prefixes, plan, value, rank, is_last=is_last)
+        plan, value, prefixes = _extend(terms, prefixes, plan, value, ranks, is_last=is_last)
         if not len(prefixes.cost):
             break
     return plan
@@ -163,7 +161,7 @@ def _extend(
     prefixes: _Prefixes,
     plan: list[int],
     value: float,
-    rank: Indices,
+    ranks: NDArray[np.integer],
     *,
     is_last: bool,
 ) -> tuple[list[int], float, _Prefixes]:
@@ -182,7 +180,7 @@ def _extend(
         if low < value - TIE:
             ties = np.argwhere(totals <= low + TIE)
             plans = [[*part.experts[row].tolist(), int(column)] for row, column in ties]
-            plan = min(plans, key=lambda experts: [int(rank[e]) for e in experts])
+            plan = min(plans, key=lambda experts: [int(ranks[e]) for e in experts])
             value = float(low)
         if not is_last:
             longer.append(_children(terms, part, value))

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from tryage.evaluation.metrics import Indices
-from tryage.evaluation.references import lowest
 from tryage.scores import ScoreTable
+from tryage.ties import lowest, name_ranks
 from tryage.training.candidates import Candidate
 from tryage.training.encoded import EncodedTable
 
@@ -74,5 +74,4 @@ def choose(train: EncodedTable, test: EncodedTable, candidate: Candidate, seed: 
     part = replace(part, targets={})  # choices weigh no goals, so the loss alone decides
     predictor = candidate.fit(train.with_table(part), seed)
     prediction = test.predict(predictor).with_averages(predictor.averages_)
-    ranks = np.argsort(np.argsort(np.array(part.experts)))
-    return measured[lowest(prediction.mean["loss"], ranks)]
+    return measured[lowest(prediction.mean["loss"], name_ranks(part.experts))]
