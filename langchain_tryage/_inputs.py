@@ -24,6 +24,7 @@ from tryage.binding import (
     check_text_from,
     flag_mode,
     own_text,
+    passed_query,
     strip_own,
 )
 from tryage.errors import PromptError, did_you_mean
@@ -68,6 +69,8 @@ class TextSource:
             ``"system_and_last"``, a number k: the last k of user and model, up to the user's
             last, or a function of the input that returns the text.
 
+    Where none of them is set, the query that a `TryageFlags` around the call passes on is routed.
+
     Among messages the flags of the last one of the user act. Those of earlier ones acted when
     they were the last; they are taken off too, so that they reach no expert.
     """
@@ -111,6 +114,9 @@ class TextSource:
             return Reading(own_text(self.flags_from, value), True)
         if callable(self.text_from):
             return Reading(own_text(self.text_from, value, "text_from"), False)
+        query = passed_query()
+        if query is not None and self == _NOTHING_NAMED:
+            return Reading(query, False)
         part = self._part(value)
         if isinstance(part, str):
             return Reading(part, self.flags_from is not None)
@@ -184,6 +190,9 @@ class TextSource:
             hint = did_you_mean(key, map(str, value)) or f" It has: {keys}."
             raise PromptError(f"the input has no key {key!r}.{hint}")
         return value[key]
+
+
+_NOTHING_NAMED = TextSource()
 
 
 def _messages(part: Any) -> Sequence[BaseMessage]:

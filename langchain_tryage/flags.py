@@ -21,8 +21,9 @@ from tryage.flags import Flags, parse
 class TryageFlags(Saved, RunnableSerializable[Any, Any]):
     """Runs a chain on the user's text without its flags; the routers in the chain apply them.
 
-    Text that the chain adds later, such as retrieved documents, never sets a flag, so the routers
-    in it need no `flags_from`::
+    The routers route by that text, whatever a template builds around it, unless they say with
+    `text_from`, `flags_from` or `key` which text of theirs it is. Text that the chain adds later,
+    such as retrieved documents, never sets a flag::
 
         chain = TryageFlags({"question": RunnablePassthrough(), "context": retriever} | prompt
                             | TryageRouter(router, experts))

@@ -8,7 +8,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda
 
-from langchain_tryage import ChatTryage, TryageFlags, TryageRouter
+from langchain_tryage import ChatTryage, TryageFlags, TryageRouter, TryageSelector
 from tryage import Goals, Policy, TryageWarning
 from tryage.errors import FlagError, PromptError
 
@@ -27,6 +27,73 @@ def retrieve(given):
 def rag(router, kit, **options):
     inner = TryageRouter(router, kit.experts(), with_decision=True, **options)
     return RunnableLambda(retrieve) | RAG | inner
+
+
+def test_the_routers_inside_route_by_the_query(router, kit):
+    chain = TryageFlags(rag(router, kit), key="question")
+    for question, expert in ((kit.code, "coder"), (kit.prose, "writer")):
+        bare = router.route(question)
+        decision = chain.invoke({"question": f"{question} [Flag: size=0]"})["decision"]
+        assert (bare.expert, decision.expert) == (expert, expert)
+        assert decision.prompt == question
+        assert decision.question is None
+        assert not decision.out_of_distribution
+
+
+async def test_every_router_and_every_way_knows_the_query(router, kit):
+    """The model gets what the chain made of the query, and is chosen by the query."""
+    strange = RunnableLambda(lambda text: f"77 @@ {text.upper()} 88 <<>>")
+    chain = TryageFlags(
+        strange
+        | {
+            "chat": ChatTryage(router, kit.experts()),
+            "chosen": TryageSelector(router),
+            "routed": TryageRouter(router, kit.experts(), with_decision=True),
+        }
+    )
+    ways = [
+        *chain.batch([kit.code, kit.prose]),
+        *await chain.abatch([kit.code, kit.prose]),
+        await chain.ainvoke(kit.code),
+        await chain.ainvoke(kit.prose),
+    ]
+    for number, found in enumerate(ways):
+        question, expert = ((kit.code, "coder"), (kit.prose, "writer"))[number % 2]
+        assert found["chat"].text == f"{expert} says 77 @@ {question.upper()} 88 <<>>"
+        assert found["chosen"].prompt == found["routed"]["decision"].prompt == question
+        assert found["chosen"].expert == found["routed"]["decision"].expert == expert
+    streamed = [*TryageFlags(strange | ChatTryage(router, kit.experts())).stream(kit.prose)]
+    assert "".join(chunk.text for chunk in streamed).startswith("writer says 77")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"text_from": "system_and_last"}, {"text_from": str}, {"flags_from": "last_message"}],
+)
+def test_a_router_that_names_its_text_routes_by_that(router, kit, options):
+    chain = TryageFlags(RunnableLambda(lambda _: kit.prose) | TryageSelector(router, **options))
+    assert chain.invoke(kit.code).prompt == kit.prose
+    keyed = TryageFlags(
+        RunnableLambda(lambda _: {"q": kit.prose}) | TryageSelector(router, key="q")
+    )
+    assert keyed.invoke(kit.code).prompt == kit.prose
+
+
+def test_a_query_of_flags_alone_leaves_the_routed_text_to_the_chain(router, kit):
+    chain = TryageFlags(RunnableLambda(lambda text: f"{text}{kit.prose}") | TryageSelector(router))
+    decision = chain.invoke(FLAG)
+    assert decision.prompt == kit.prose
+    assert decision.weights == {"size": 2.0}
+
+
+def test_the_inner_of_two_queries_is_routed(router, kit):
+    inner = TryageFlags(TryageSelector(router))
+    outer = TryageFlags(RunnableLambda(lambda _: kit.prose) | inner)
+    assert outer.invoke(kit.code).prompt == kit.prose
+    after = TryageFlags(
+        RunnableLambda(inner.invoke) | (lambda _: kit.prose) | TryageSelector(router)
+    )
+    assert after.invoke(kit.code).prompt == kit.code
 
 
 def test_flags_in_retrieved_documents_never_act(router, kit):

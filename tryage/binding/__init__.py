@@ -25,6 +25,7 @@ from tryage.binding.off_loop import off_loop
 from tryage.binding.passing import (
     astream_passing_on,
     flag_mode,
+    passed_query,
     passing_on,
     stream_passing_on,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "joined_goals",
     "off_loop",
     "own_text",
+    "passed_query",
     "passing_on",
     "stream_passing_on",
     "strip_own",

@@ -1,4 +1,4 @@
-"""Flags that were taken off the user's text before it went into a template, on their way."""
+"""The user's query, and flags taken off it before it went into a template, on their way."""
 
 from __future__ import annotations
 
@@ -15,20 +15,37 @@ T = TypeVar("T")
 _END: Any = object()
 
 _PASSED_ON: ContextVar[Flags | None] = ContextVar("tryage_flags", default=None)
+_QUERY: ContextVar[str | None] = ContextVar("tryage_query", default=None)
 
 
 @contextlib.contextmanager
 def passing_on(flags: Flags) -> Iterator[None]:
-    """Let flags act in every decision that is made inside: they were read off the user's text.
+    """Let flags act in every decision that is made inside, and the user's text be the query there.
 
     They reach decisions in threads and tasks that copy the context, as those of both frameworks
-    do. Flags that are passed on already act too: what a user asked for outside holds inside.
+    do. Flags that are passed on already act too: what a user asked for outside holds inside. The
+    query is that of the innermost.
+
+    Args:
+        flags: read off the user's text; their prompt is that text without them.
     """
     token = _PASSED_ON.set(_joined(_PASSED_ON.get(), flags))
+    query = _QUERY.set(flags.prompt)
     try:
         yield
     finally:
+        _QUERY.reset(query)
         _PASSED_ON.reset(token)
+
+
+def passed_query() -> str | None:
+    """Return the user's query without its flags, where a `TryageFlags` around the call knows it.
+
+    What a chain or an engine builds around the query is then not needed to decide. None where no
+    query is passed on, or it is blank.
+    """
+    query = _QUERY.get()
+    return query if query and query.strip() else None
 
 
 def stream_passing_on(flags: Flags, chunks: Iterator[T]) -> Generator[T, None, None]:
