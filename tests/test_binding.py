@@ -8,8 +8,18 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from tryage.binding import Binding, own_text
-from tryage.errors import PromptError
+from tryage import Library, Router
+from tryage.binding import (
+    Binding,
+    flag_mode,
+    known_query,
+    own_text,
+    passed_query,
+    passing_on,
+    text_chars,
+)
+from tryage.errors import NoEligibleExpertError, PromptError
+from tryage.flags import parse
 from tryage.goals import Goal, Goals
 
 PROMPT = "def alpha_count(total, count=3):\n    return total - count\n"
@@ -106,3 +116,73 @@ def test_whatever_a_function_of_the_input_raises_is_told():
 
     with pytest.raises(PromptError, match="RuntimeError: no network"):
         own_text(fails, "text")
+
+
+@pytest.fixture(scope="module")
+def short_writer(table, table_library):
+    """A router whose best expert for prose takes 100 tokens."""
+    experts = [
+        {**expert, "context_length": 100 if expert["name"] == "writer" else 4096}
+        for expert in table_library.to_dict()["experts"]
+    ]
+    return Router.fit(table, library=Library.from_dict({"experts": experts}))
+
+
+PROSE = "The quiet river follows the garden, and the garden watches a small village."
+
+
+def test_all_that_is_sent_counts_against_context_lengths_and_costs(short_writer):
+    binding = Binding(short_writer, dict.fromkeys(NAMES, "x"))
+    assert binding.decide(PROSE).expert == "writer"
+    assert binding.decide(PROSE, sent_chars=399).expert == "writer"
+    decision = binding.decide(PROSE, sent_chars=400)
+    assert decision.reasons["writer"] == "context_length is 100, the prompt has about 100 tokens"
+    # What is sent holds the prompt, so it is never shorter.
+    assert binding.decide(PROSE * 10, sent_chars=0).expert != "writer"
+    with pytest.raises(NoEligibleExpertError, match="about 5000 tokens"):
+        binding.decide(PROSE, sent_chars=20_000)
+    one, other, last = binding.decide_batch([PROSE, PROSE, PROMPT], sent_chars=[10, 400, 10])
+    assert (one.expert, "writer" in other.reasons, last.expert) == ("writer", True, "coder")
+
+
+def test_what_is_sent_is_priced(table, table_library):
+    price = {"price": {"input": 1.0, "output": 1.0, "per": 1_000_000}}
+    experts = [{**expert, **price} for expert in table_library.to_dict()["experts"]]
+    router = Router.fit(table, library=Library.from_dict({"experts": experts}))
+    alone, long = (
+        router.route(PROSE, goals=Goals(cost=0.1), sent_chars=chars).values["cost"]
+        for chars in (None, 40_000)
+    )
+    assert long - alone == pytest.approx([(40_000 - len(PROSE)) / 4 / 1e6] * 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "chars"),
+    [
+        ("four", 4),
+        (["four", {"text": "four"}], 12),
+        ({"mime_type": "image/png", "data": "A" * 900, "title": "four"}, 9 + 9 + 5 + 4),
+        ({"image_url": {"url": "data:image/png;base64,AAAA"}}, 9 + 3),
+        ({"data": "four", "url": "four"}, 4 + 4 + 3 + 4),
+        ([b"four", None, object(), 12], 2),
+    ],
+)
+def test_texts_are_counted_and_pictures_are_not(value, chars):
+    assert text_chars(value) == chars
+
+
+def test_inside_the_user_s_known_text_no_other_flags_act():
+    assert (flag_mode(True), flag_mode(False), passed_query()) == ("warn", False, None)
+    with passing_on(parse("Why? [Flag: size=2]")):
+        assert (flag_mode(True).weights, passed_query()) == ({"size": 2.0}, "Why?")
+        with passing_on(parse("And how?")):
+            assert (flag_mode(False).weights, passed_query()) == ({"size": 2.0}, "And how?")
+        assert passed_query() == "Why?"
+        with known_query("And where? [Flag: size=3]"):
+            assert passed_query() == "And where? [Flag: size=3]"
+            assert flag_mode(True).weights == {"size": 2.0}
+        assert passed_query() == "Why?"
+    with known_query("Why?"):
+        assert flag_mode(True) == "warn"
+    with passing_on(parse("Why?")):
+        assert (flag_mode(True).found, passed_query()) == (False, "Why?")

@@ -42,6 +42,7 @@ class Request:
         observed: expert → seconds that its calls took of late.
         check: accepts or rejects answers; None plans nothing.
         max_attempts: experts in a plan at most.
+        sent_chars: characters of everything that is sent for each prompt; None sends the prompt.
     """
 
     goals: Goals | None = None
@@ -50,6 +51,7 @@ class Request:
     observed: Mapping[str, float] | None = None
     check: Check | None = None
     max_attempts: int = MAX_ATTEMPTS
+    sent_chars: Sequence[int] | None = None
 
     @classmethod
     def of(
@@ -60,11 +62,12 @@ class Request:
         observed: Mapping[str, float] | None,
         check: Check | Function | None,
         max_attempts: int | None,
+        sent_chars: Sequence[int] | None = None,
     ) -> Request:
         """Return the request of a call's arguments."""
         made = None if check is None else Check.of(check)
         most = MAX_ATTEMPTS if max_attempts is None else max_attempts
-        return cls(goals, task, flags, observed, made, most)
+        return cls(goals, task, flags, observed, made, most, sent_chars)
 
 
 @dataclass(frozen=True)
@@ -107,9 +110,12 @@ class Decider:
         prompts: Sequence[str],
         predicted: Forecast,
         observed: Mapping[str, float] | None = None,
+        sent_chars: Sequence[int] | None = None,
     ) -> GoalInputs:
-        """Return what goals may look at for these prompts."""
+        """Return what goals may look at for these prompts; `sent_chars` as in `Request`."""
         lengths = np.array([len(prompt) for prompt in prompts], dtype=np.float64)
+        if sent_chars is not None:
+            lengths = np.maximum(lengths, np.array(sent_chars, dtype=np.float64))
         return self.objective.goal_inputs(lengths, predicted.targets, observed)
 
     def decide(self, prompts: Sequence[str], request: Request) -> list[Decision]:
@@ -128,7 +134,8 @@ class Decider:
             rows = [row for row, other in enumerate(tasks) if other == task]
             texts = [reads[row].prompt for row in rows]
             predicted = self.forecast(texts, task)
-            inputs = self.goal_inputs(texts, predicted, request.observed)
+            sent = request.sent_chars and [request.sent_chars[row] for row in rows]
+            inputs = self.goal_inputs(texts, predicted, request.observed, sent)
             for place, row in enumerate(rows):
                 decisions[row] = self._decision(
                     texts[place],
@@ -271,3 +278,15 @@ def read_prompt(prompt: str, flags: FlagMode) -> Flags:
         what = "the prompt is empty" if not prompt.strip() else "the prompt holds only flags"
         raise PromptError(f"{what}; there is nothing to route")
     return read
+
+
+def without_unmeasured(objective: Objective, predictors: Mapping[str, Predictor]) -> Objective:
+    """Make experts of a task that nothing was measured on unavailable, with that reason."""
+    reasons = {
+        expert.name: f"nothing was measured on its task {expert.task}"
+        for expert in objective.library
+        if expert.task not in predictors
+    }
+    if not reasons:
+        return objective
+    return replace(objective, unavailable={**objective.unavailable, **reasons})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tryage import growth, persistence
 from tryage.assessed import AssessedRouter
 from tryage.checks import Check, Function
-from tryage.deciding import Array, Decider, FlagMode, Request
+from tryage.deciding import Array, Decider, FlagMode, Request, without_unmeasured
 from tryage.decision import Decision
 from tryage.encoders import Encoder
 from tryage.errors import TryageWarning
@@ -60,7 +60,7 @@ class Router(AssessedRouter):
     ) -> None:
         self.library = library
         self.predictors = dict(predictors)
-        self.objective = _without_unmeasured(objective, self.predictors)
+        self.objective = without_unmeasured(objective, self.predictors)
         self.policy = policy or Policy()
         self.provenance = dict(provenance or {})
         self.joint = dict(joint or {})
@@ -277,6 +277,7 @@ class Router(AssessedRouter):
         observed: Mapping[str, float] | None = None,
         check: Check | Function | None = None,
         max_attempts: int | None = None,
+        sent_chars: int | None = None,
     ) -> Decision:
         """Decide which expert a prompt goes to, or with a check, which plan to follow.
 
@@ -292,6 +293,9 @@ class Router(AssessedRouter):
                 `tryage.dispatch.Health` gives; the goal latency looks at it.
             check: accepts or rejects answers; the decision then holds a `plan`.
             max_attempts: experts in a plan at most; None means 3.
+            sent_chars: characters of everything that is sent with the prompt: system prompt,
+                history, documents, tools. Context lengths and costs follow from them; None means
+                that the prompt is sent alone.
 
         Raises:
             PromptError: the prompt is empty or not text.
@@ -300,7 +304,8 @@ class Router(AssessedRouter):
             NoEligibleExpertError: limits exclude every expert.
             CheckError: a check has no meaning for this router, or is wrong.
         """
-        request = Request.of(goals, task, flags, observed, check, max_attempts)
+        sent = None if sent_chars is None else [sent_chars]
+        request = Request.of(goals, task, flags, observed, check, max_attempts, sent)
         return self._decider.decide([prompt], request)[0]
 
     def route_batch(
@@ -313,12 +318,13 @@ class Router(AssessedRouter):
         observed: Mapping[str, float] | None = None,
         check: Check | Function | None = None,
         max_attempts: int | None = None,
+        sent_chars: Sequence[int] | None = None,
     ) -> list[Decision]:
-        """Decide for many prompts in one pass; arguments and errors as `route`.
+        """Decide for many prompts in one pass; arguments and errors as `route`, a prompt each.
 
         A prompt gets the expert it would get alone, unless totals differ by less than 1e-5.
         """
-        request = Request.of(goals, task, flags, observed, check, max_attempts)
+        request = Request.of(goals, task, flags, observed, check, max_attempts, sent_chars)
         return self._decider.decide(prompts, request)
 
     def feedback(
@@ -385,15 +391,3 @@ class Router(AssessedRouter):
     def forecast(self, prompts: Sequence[str], *, task: str) -> Forecast:
         """Return everything that is predicted of prompts; arguments as `predict`."""
         return self._decider.forecast(prompts, task)
-
-
-def _without_unmeasured(objective: Objective, predictors: Mapping[str, Predictor]) -> Objective:
-    """Make experts of a task that nothing was measured on unavailable, with that reason."""
-    reasons = {
-        expert.name: f"nothing was measured on its task {expert.task}"
-        for expert in objective.library
-        if expert.task not in predictors
-    }
-    if not reasons:
-        return objective
-    return replace(objective, unavailable={**objective.unavailable, **reasons})

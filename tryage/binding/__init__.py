@@ -25,10 +25,12 @@ from tryage.binding.off_loop import off_loop
 from tryage.binding.passing import (
     astream_passing_on,
     flag_mode,
+    known_query,
     passed_query,
     passing_on,
     stream_passing_on,
 )
+from tryage.binding.sent import text_chars
 from tryage.binding.views import Views
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "each_expert",
     "flag_mode",
     "joined_goals",
+    "known_query",
     "off_loop",
     "own_text",
     "passed_query",
@@ -60,5 +63,6 @@ __all__ = [
     "stream_passing_on",
     "strip_own",
     "tells_logprobs",
+    "text_chars",
     "wrong_expert",
 ]

@@ -183,6 +183,7 @@ class Binding(ExpertCalls[T]):
         only: str | None = None,
         goals: Goals | None = None,
         without: Mapping[str, str] | None = None,
+        sent_chars: int | None = None,
     ) -> Decision:
         """Decide for one text.
 
@@ -193,6 +194,7 @@ class Binding(ExpertCalls[T]):
             only: the one expert that may answer; limits hold for it all the same.
             goals: of this call, joined with those of every decision.
             without: expert → why it cannot answer this call.
+            sent_chars: characters of everything that is sent, as `Router.route` takes them.
 
         Raises:
             PromptError, FlagError, GoalError, NoEligibleExpertError: as `Router.route`.
@@ -209,6 +211,7 @@ class Binding(ExpertCalls[T]):
             observed=observed,
             check=self.options.check,
             max_attempts=self.options.max_attempts,
+            sent_chars=sent_chars,
         )
         self._familiarity.note([decision.out_of_distribution])
         return decision
@@ -221,6 +224,7 @@ class Binding(ExpertCalls[T]):
         only: str | None = None,
         goals: Goals | None = None,
         without: Mapping[str, str] | None = None,
+        sent_chars: Sequence[int] | None = None,
     ) -> list[Decision]:
         """Decide for many texts in one pass; arguments and errors as `decide`."""
         router = self._router_for(only, without or {})
@@ -234,6 +238,7 @@ class Binding(ExpertCalls[T]):
             observed=observed,
             check=self.options.check,
             max_attempts=self.options.max_attempts,
+            sent_chars=sent_chars,
         )
         self._familiarity.note([decision.out_of_distribution for decision in decisions])
         return decisions

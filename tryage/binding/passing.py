@@ -22,9 +22,9 @@ _QUERY: ContextVar[str | None] = ContextVar("tryage_query", default=None)
 def passing_on(flags: Flags) -> Iterator[None]:
     """Let flags act in every decision that is made inside, and the user's text be the query there.
 
-    They reach decisions in threads and tasks that copy the context, as those of both frameworks
-    do. Flags that are passed on already act too: what a user asked for outside holds inside. The
-    query is that of the innermost.
+    No other flags act there, since the user's text is known. They reach decisions in threads and
+    tasks that copy the context, as those of both frameworks do. Flags that are passed on already
+    act too: what a user asked for outside holds inside. The query is that of the innermost.
 
     Args:
         flags: read off the user's text; their prompt is that text without them.
@@ -38,8 +38,18 @@ def passing_on(flags: Flags) -> Iterator[None]:
         _PASSED_ON.reset(token)
 
 
+@contextlib.contextmanager
+def known_query(query: str) -> Iterator[None]:
+    """Let a text be the query inside; the flags in it do not act."""
+    token = _QUERY.set(query)
+    try:
+        yield
+    finally:
+        _QUERY.reset(token)
+
+
 def passed_query() -> str | None:
-    """Return the user's query without its flags, where a `TryageFlags` around the call knows it.
+    """Return the user's query without its flags, where what is around the call knows it.
 
     What a chain or an engine builds around the query is then not needed to decide. None where no
     query is passed on, or it is blank.
@@ -74,10 +84,10 @@ async def astream_passing_on(flags: Flags, chunks: AsyncIterator[T]) -> AsyncGen
         await aclose(chunks)
 
 
-def _joined(outer: Flags | None, inner: Flags) -> Flags | None:
-    """Return both at once; where both weigh a goal, the larger weight."""
-    if outer is None or not inner.found:
-        return inner if inner.found else outer
+def _joined(outer: Flags | None, inner: Flags) -> Flags:
+    """Return both at once; where both weigh a goal, the larger weight. The text is the inner's."""
+    if outer is None:
+        return inner
     weights = dict(outer.weights)
     for goal, weight in inner.weights.items():
         weights[goal] = max(weight, weights.get(goal, weight))
@@ -97,7 +107,8 @@ def flag_mode(own: bool) -> Literal["warn", False] | Flags:
         own: whether the text is the user's own.
 
     Returns:
-        The flags that are passed on, if any, which then are the only ones; else whether those in
-        the text act.
+        Inside `passing_on` the flags that are passed on, which then are the only ones, even where
+        the user wrote none; else whether those in the text act.
     """
-    return _PASSED_ON.get() or ("warn" if own else False)
+    passed = _PASSED_ON.get()
+    return passed if passed is not None else ("warn" if own else False)
