@@ -124,7 +124,10 @@ words = st.text(min_size=1, max_size=80).filter(lambda t: t.strip() and "[MASK]"
 
 
 @given(st.lists(words, min_size=1, max_size=6))
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_a_prompt_in_any_batch_gets_the_expert_it_gets_alone(router, prompts):
     batch = router.route_batch(prompts, flags=False)
     for prompt, decision in zip(prompts, batch, strict=True):
