@@ -84,8 +84,8 @@ def measure(data: Path) -> dict[str, Any]:
 def page(results: dict[str, Any]) -> str:
     """Return the Markdown table of the results."""
     lines = [
-        "| left out | router | best single of the other groups | router minus that (95 %) "
-        "| best single of the other prompts | best single there * | mean of all experts "
+        "| left out | router | best single elsewhere, macro average | router minus that (95 %) "
+        "| best single elsewhere, plain mean | best single there * | mean of all experts "
         "| flagged, % |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -109,10 +109,8 @@ def page(results: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        f"Score in %, `{results['command']}`, `clusters` on the bundled encoder. * chosen with the "
-        "results known. The best single of the other groups is that by the mean over them of "
-        "the group's mean, of the other prompts that by the plain mean. Flagged: out of "
-        "distribution, so that the choice fell back to the best expert on the plain mean.",
+        f"Score in %, `{results['command']}`, `clusters` on the bundled encoder. * chosen in "
+        "hindsight. Flagged: out of distribution, so the best expert on average was chosen.",
     ]
     return "\n".join(lines)
 

@@ -209,25 +209,23 @@ def page(results: dict[str, Any]) -> str:
     both = results["cost_and_verbosity"]
     lines += [
         "",
-        f"{results['prompts']} prompts of routerbench11, five folds, {results['command']}. AIQ: "
-        "area under the non-decreasing concave hull of mean score over mean cost, over the range "
-        "from the cheapest to the dearest single expert, in %; means over groups of the group's "
-        f"mean.{_behind(rows)} Over verbosity instead of cost: router "
-        f"{100 * words['aiq']:.2f}, mixtures {100 * rest['zero_router']['aiq']:.2f}, oracle "
-        f"{100 * rest['oracle']['aiq']:.2f}. Both goals at once: hypervolume "
-        f"{both['hypervolume']:.3f}{_rays(both)}. Cost at shares of the best single expert's "
-        f"score, read off the router's hull with the results known, in % of that expert's: "
-        f"{_equal(results)}. The second table needs no such knowledge: weights found on the "
-        "training folds by `calibrate`, plain means over the prompts left out; the best single "
-        "expert is the training folds' too.",
+        f"{results['prompts']} prompts of routerbench11, five folds, `{results['command']}`. AIQ in "
+        "%, macro average over the tasks. The second table holds plain means over held-out prompts.",
+        "",
+        *([f"- Mixtures beat the router on: {behind}."] if (behind := _behind(rows)) else []),
+        f"- Verbosity instead of cost: router {100 * words['aiq']:.2f}, mixtures "
+        f"{100 * rest['zero_router']['aiq']:.2f}, oracle {100 * rest['oracle']['aiq']:.2f}.",
+        f"- Both goals together: hypervolume {both['hypervolume']:.3f}{_rays(both)}.",
+        f"- Cost at a share of the best single expert's score, chosen in hindsight on the router's "
+        f"front, in % of that expert's cost: {_equal(results)}.",
     ]
     return "\n".join(lines)
 
 
 def _behind(rows: dict[str, dict[str, Any]]) -> str:
-    """Name the rows in which mixtures of single experts are ahead of the router."""
+    """Name the rows in which mixtures of single experts beat the router."""
     names = [n for n, f in rows.items() if f["aiq"] < f["references"]["zero_router"]["aiq"]]
-    return f" Mixtures are ahead in: {', '.join(names)}." if names else ""
+    return "; ".join(names)
 
 
 def _rays(found: dict[str, Any]) -> str:
@@ -236,8 +234,10 @@ def _rays(found: dict[str, Any]) -> str:
 
 def _equal(results: dict[str, Any]) -> str:
     ratios = results["equal_quality"].items()
-    told = (f"{at} {'not reached' if r is None else f'{100 * r:.1f}'}" for at, r in ratios)
-    return ", ".join(told)
+    return ", ".join(
+        f"{'not reached' if ratio is None else f'{100 * ratio:.1f}'} at {share}"
+        for share, ratio in ratios
+    )
 
 
 def main() -> None:

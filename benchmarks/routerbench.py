@@ -163,10 +163,7 @@ def page(results: dict[str, Any]) -> str:
     lines += [
         "",
         f"{results['prompts']} prompts of routerbench11, `{results['command']}`, `clusters` on the "
-        f"bundled encoder, {len(results['seeds'])} times five folds. * with the results known. The "
-        "zero router of the training folds is told the task, the router is not; over all prompts "
-        "it mixes task by task. Errors: mean over experts of the absolute error over the measured "
-        "mean.",
+        f"bundled encoder, {len(results['seeds'])} times five folds. * chosen in hindsight.",
     ]
     return "\n".join(lines)
 

@@ -282,16 +282,17 @@ def reliability_table(results: dict[str, Any]) -> str:
     held = results["interval_coverage"]
     lines += [
         "",
-        f"`{results['command']}`. Of the 90 % intervals of cell means, fitted on a random half of "
-        f"the training prompts, {100 * held['exchangeable']:.1f} % hold the mean measured on the "
-        f"other half ({held['cells']} cells of {held['splits']} splits); fitted on all of them, "
-        f"{100 * held['shifted']:.1f} % hold that of open7_test, whose mix of prompts is another.",
+        f"`{results['command']}`",
+        "",
+        f"- Coverage of the 90 % intervals of cell means: {100 * held['exchangeable']:.1f} % on the "
+        f"other half of the training prompts ({held['cells']} cells of {held['splits']} splits), "
+        f"{100 * held['shifted']:.1f} % on open7_test, which mixes its groups differently.",
     ]
-    for name, cost in results["others"].items():
-        lines[-1] += (
-            f" {name.replace('_', ' over ')}: {_fitted(cost)}, "
-            f"{cost['ms_per_prompt']:.1f} ms for a prompt alone (median)."
-        )
+    lines += [
+        f"- {name.replace('_', ' over ')}: {_fitted(cost)}; {cost['ms_per_prompt']:.1f} ms a "
+        "decision (median)."
+        for name, cost in results["others"].items()
+    ]
     return "\n".join(lines)
 
 

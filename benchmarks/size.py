@@ -138,11 +138,10 @@ def page(results: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"{counts}, which neither experts nor router have seen; {results['command']}. Losses "
-            "in bits per byte, lower is better; means over domains of the domain's mean. Budgets "
-            "speak of predicted means; their weights were found on the prompts that the router was "
-            "fitted on. Mean loss below the non-increasing convex hull over the range of sizes, "
-            f"lower is better: {fronts}.",
+            f"{counts}, held out from experts and router; `{results['command']}`. Losses in bits "
+            "per byte, lower is better, macro average over domains.",
+            "",
+            f"Mean loss under the front over the range of sizes, lower is better: {fronts}.",
         ]
     )
 

@@ -45,18 +45,20 @@ def table(found: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"A decision takes {_ratio(ratio, 'median')} times the tokenizer at the median and "
-            f"{_ratio(ratio, 'p95')} times at the 95th percentile. Batches of 256 reach "
+            f"- A decision takes {_ratio(ratio, 'median')} times as long as the tokenizer at the "
+            f"median, {_ratio(ratio, 'p95')} times at the 95th percentile (95 % bootstrap "
+            "intervals).",
+            f"- Batches of 256 take {batch['route_batch']['median_ms']:.1f} ms: "
             f"{found['batch_throughput_ratio']:.2f} times the throughput of the tokenizer's "
-            f"`encode_batch_fast` ({batch['route_batch']['median_ms']:.1f} ms a batch). Flags, "
-            f"policy, objective and the decision's record alone, with two words and two limits in "
-            f"the flag: {steered}. `import tryage` takes {found['import_s']:.2f} s, loading "
-            f"`open7` {found['load_s']:.3f} s, and a process that has decided holds "
-            f"{found['resident_mb']:.0f} MB.",
+            "`encode_batch_fast`.",
+            f"- Everything but the prediction (flags, policy, objective, record), with two words "
+            f"and two limits in the flag: {steered}.",
+            f"- `import tryage` takes {found['import_s']:.2f} s, loading `open7` "
+            f"{found['load_s']:.3f} s; a process that has decided holds {found['resident_mb']:.0f} "
+            "MB.",
             "",
             f"{found['prompts']:,} prompts of open7_test, each seen once; {found['machine']}, "
-            f"{found['threads']} {threads}, Python {found['python']}, one run; in brackets 95 % "
-            "intervals by bootstrap over prompts.",
+            f"{found['threads']} {threads}, Python {found['python']}, one run.",
         ]
     )
 

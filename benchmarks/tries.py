@@ -212,11 +212,12 @@ def page(results: dict[str, Any]) -> str:
     stored = results["stored_probabilities"]
     lines += [
         "",
-        f"{results['prompts']} training prompts of open7, five folds, mean of {len(SEEDS)} seeds "
-        f"of folds; group best is that of the training folds. `{results['command']}`. In the "
-        f"scores' {stored['cells']} cells that keep a probability beside, "
+        f"{results['prompts']} training prompts of open7, five folds, mean of {len(SEEDS)} seeds; "
+        f"group best is chosen on the training folds. `{results['command']}`.",
+        "",
+        f"{stored['cells']} cells also hold the probability of the right answer: "
         f"{100 * stored['right_where_positive']:.1f} % of the answers are right where it is above "
-        f"0 and {100 * stored['right_where_zero']:.1f} % where it is 0.",
+        f"0, {100 * stored['right_where_zero']:.1f} % where it is 0.",
     ]
     return "\n".join(lines)
 

@@ -20,14 +20,14 @@ FIGURE = ROOT / "docs" / "paper-front.png"
 
 WAYS = {
     "oracle": "oracle *",
-    "transformer": "**`transformer`**, the paper's: a fine-tuned encoder",
+    "transformer": "**`transformer`**: a fine-tuned encoder, as in the paper",
     "auto": "**`auto`** on the bundled static encoder",
-    "domain_classifier": "domain classifier, then that domain's best expert",
+    "domain_classifier": "domain classifier, then the domain's best expert",
     "domain_classifier_of_prompts": "the same, trained on the router's prompts",
-    "cards": "nearest model card by embedding (Gorilla's way)",
+    "cards": "nearest model card by embedding, as Gorilla does",
     "best_single": "best single expert *",
     "best_single_of_train": "best single expert of the training prompts",
-    "group_best": "best expert of the domain *, needs the label",
+    "group_best": "best expert of the domain *, given the label",
     "random": "random",
 }
 """The rows, as the tables name them; a language model's row stands under its own name."""
@@ -71,7 +71,7 @@ def tables(results: Path) -> Tables:
 def _experts(found: Mapping[str, Any], made: Mapping[str, Any]) -> str:
     lines = [
         "| expert | parameters | training, CPU s (wall s) | loss: documents | excerpts | mixtures "
-        "| words found in documents, % |",
+        "| words correct in documents, % |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, facts in made["experts"].items():
@@ -109,8 +109,8 @@ def _choices(found: Mapping[str, Any]) -> str:
             f"**{title}** ({part['prompts']} prompts; ceiling {_percent(part['ceiling'])}):",
             "",
             "| chosen by | selection accuracy, % | of the ceiling, % | strict, % "
-            "| regret, bits per byte | of best single's, % | words found, % "
-            "| regret below the domain classifier's | below that of the one of prompts |",
+            "| regret, bits per byte | of best single's, % | words correct, % "
+            "| regret below the domain classifier's | below the second classifier's |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
         for name, label in _labels(part["ways"]).items():
@@ -128,11 +128,11 @@ def _choices(found: Mapping[str, Any]) -> str:
         blocks.append("\n".join(lines))
     counts = found["prompts"]["train"]
     blocks.append(
-        "Means over the nine domains (mixtures: of their first half) of the domain's mean; in "
-        "brackets 95 % intervals by bootstrap over prompts within domains. \\* chosen with the "
-        "test prompts' results known: upper bounds, not ways of choosing. Fitted on "
-        f"{sum(counts.values())} prompts; seeds: experts {found['seeds']['experts']}, predictors "
-        f"{found['seeds']['predictors']}; runs on the test prompts: {found['test_runs']}."
+        "Macro averages over the nine domains (a mixture counts for its first half), with 95 % "
+        "bootstrap intervals. \\* chosen in hindsight: an upper bound.\n\n"
+        f"Fitted on {sum(counts.values())} prompts; seeds: experts {found['seeds']['experts']}, "
+        f"predictors {found['seeds']['predictors']}; runs on the test prompts: "
+        f"{found['test_runs']}."
     )
     return "\n\n".join(blocks)
 
