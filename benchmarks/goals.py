@@ -209,8 +209,8 @@ def page(results: dict[str, Any]) -> str:
     both = results["cost_and_verbosity"]
     lines += [
         "",
-        f"{results['prompts']} prompts of routerbench11, five folds, `{results['command']}`. AIQ in "
-        "%, macro average over the tasks. The second table holds plain means over held-out prompts.",
+        f"{results['prompts']} prompts of routerbench11, five folds, `{results['command']}`. AIQ "
+        "in %, macro average over the tasks. Second table: plain means over held-out prompts.",
         "",
         *([f"- Mixtures beat the router on: {behind}."] if (behind := _behind(rows)) else []),
         f"- Verbosity instead of cost: router {100 * words['aiq']:.2f}, mixtures "

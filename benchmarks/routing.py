@@ -243,25 +243,28 @@ def table(results: dict[str, Any]) -> str:
                 lines.append(line(told, found["others"][name], smaller["others"][name]))
         else:
             lines.append(line(label, found["references"][key], smaller["references"][key]))
-    pairs = [signed(part["paired"]["group_best_of_train"]) for part in (found, smaller)]
+    paired = {"open7": [part["paired"]["group_best_of_train"] for part in (found, smaller)]}
     for name in results["others"]:
-        both = [part["others"][name]["paired_group_best_of_train"] for part in (found, smaller)]
-        told = f"{name.replace('_', ' over ')} {signed(both[0])}"
-        pairs[1] += f". The same of {told}; without HumanEval {signed(both[1])}"
+        paired[name.replace("_", " over ")] = [
+            part["others"][name]["paired_group_best_of_train"] for part in (found, smaller)
+        ]
+    differences = "; ".join(
+        f"{name} {signed(whole)}, without HumanEval {signed(part)}"
+        for name, (whole, part) in paired.items()
+    )
     groups = ", ".join(
         f"{name} {100 * group['score']:.1f}" for name, group in sorted(found["groups"].items())
     )
     clean = results["test"]["without_prompts_of_train"]
     lines += [
         "",
-        f"open7_test: {found['prompts']} prompts, mean over {len(found['groups'])} groups of the "
-        "group's mean; higher is better, regret lower. Intervals: bootstrap over prompts within "
-        "groups. * chosen on the test prompts themselves: an upper bound, not a router. "
-        f"The router by group: {groups}. Router minus group best chosen on train, paired: "
-        f"{pairs[0]}; without HumanEval: {pairs[1]}. Without the "
-        f"{found['prompts'] - clean['prompts']} test prompts that stand in train too: "
-        f"{100 * clean['router']['score']:.2f}. Configurations "
-        f"ever measured on the test prompts: {results['test_configurations']}.",
+        f"open7_test: {found['prompts']} prompts, macro average over {len(found['groups'])} "
+        "groups, bootstrap intervals. * chosen in hindsight on the test prompts: an upper bound.",
+        "",
+        f"- Minus group best chosen on train, paired: {differences}.",
+        f"- open7 by group: {groups}. Without the {found['prompts'] - clean['prompts']} test "
+        f"prompts that are in train too: {100 * clean['router']['score']:.2f}.",
+        f"- Configurations ever measured on the test prompts: {results['test_configurations']}.",
     ]
     return "\n".join(lines)
 
@@ -284,8 +287,9 @@ def reliability_table(results: dict[str, Any]) -> str:
         "",
         f"`{results['command']}`",
         "",
-        f"- Coverage of the 90 % intervals of cell means: {100 * held['exchangeable']:.1f} % on the "
-        f"other half of the training prompts ({held['cells']} cells of {held['splits']} splits), "
+        f"- Coverage of the 90 % intervals of cell means: {100 * held['exchangeable']:.1f} % on "
+        f"the other half of the training prompts ({held['cells']} cells of {held['splits']} "
+        "splits), "
         f"{100 * held['shifted']:.1f} % on open7_test, which mixes its groups differently.",
     ]
     lines += [
