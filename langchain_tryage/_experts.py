@@ -34,7 +34,14 @@ from langchain_core.runnables import RunnableBinding
 
 from langchain_tryage._tools import originals
 from tryage.binding import tells_logprobs, wrong_expert
-from tryage.dispatch import aclose, close, describe_error, nothing, present
+from tryage.dispatch import (
+    aclose,
+    blaming_request,
+    close,
+    describe_error,
+    nothing,
+    present,
+)
 from tryage.errors import ExpertError, MissingExtraError, missing_extra
 
 R = TypeVar("R")
@@ -154,7 +161,9 @@ class ChatExpert:
         model, arguments = self.model, dict(kwargs)
         tools = arguments.pop("tools", None)
         if tools or (tools is not None and "response_format" in arguments):
-            bound = model.bind_tools(originals(tools), **arguments)
+            # A model that binds no tools says so by `NotImplementedError`.
+            with blaming_request(NotImplementedError):
+                bound = model.bind_tools(originals(tools), **arguments)
             model, arguments = _chat_model(self.name, bound)
         return model, with_stop(stop, self.kwargs, arguments)
 

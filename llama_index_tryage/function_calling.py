@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from llama_index_tryage._fields import told_metadata
 from llama_index_tryage._inputs import Given
 from llama_index_tryage.llm import TryageLLM
 from tryage import Router
+from tryage.dispatch import blame_request
 from tryage.errors import ExpertError
 
 
@@ -124,7 +126,8 @@ class TryageFunctionCallingLLM(TryageLLM, FunctionCallingLLM):
 
         def way(name: str, expert: LLM) -> Callable[[Any], Any]:
             call = getattr(self._child(name, expert), f"{method}_with_tools")
-            return lambda messages: partial(call, tools, chat_history=list(messages), **rest)()
+            ask = partial(call, tools, **rest)
+            return lambda messages: _blaming_tools(tools, partial(ask, chat_history=list(messages)))
 
         return way
 
@@ -151,6 +154,33 @@ def _holds_tools(kwargs: Mapping[str, Any]) -> bool:
         and bool(tools)
         and all(isinstance(tool, BaseTool) for tool in tools)
     )
+
+
+def _blaming_tools(tools: Sequence[BaseTool], ask: Callable[[], Any]) -> Any:
+    """Call an expert; where tools cannot be described to any, its error is the request's fault."""
+    try:
+        answer = ask()
+    except Exception as error:
+        _blame_if_bad(tools, error)
+        raise
+    return _ablaming_tools(tools, answer) if isawaitable(answer) else answer
+
+
+async def _ablaming_tools(tools: Sequence[BaseTool], answer: Awaitable[Any]) -> Any:
+    """Do what `_blaming_tools` does."""
+    try:
+        return await answer
+    except Exception as error:
+        _blame_if_bad(tools, error)
+        raise
+
+
+def _blame_if_bad(tools: Sequence[BaseTool], error: Exception) -> None:
+    try:
+        for tool in tools:
+            tool.metadata.to_openai_tool()
+    except Exception:  # noqa: BLE001 - a tool's schema is the user's own and may raise anything
+        blame_request(error)
 
 
 def _selection(block: ToolCallBlock) -> ToolSelection:

@@ -23,6 +23,7 @@
     │   ├── TaskError (ValueError)           nothing here runs this task
     │   ├── GatedModelError (PermissionError) its weights are behind terms nobody accepted yet
     │   ├── MemoryBudgetError (MemoryError)  it does not fit into memory
+    │   ├── RefusedRequestError (ValueError) a server refused what it was sent
     │   └── ExpertTimeoutError (TimeoutError) it did not answer in time
     ├── DispatchError (RuntimeError)         every expert that was tried failed
     ├── RejectedError (RuntimeError)         a check rejected every answer
@@ -149,6 +150,13 @@ class GatedModelError(ExpertError, PermissionError):
 
 class MemoryBudgetError(ExpertError, MemoryError):
     """A model does not fit into the memory that there is, or that it was allowed."""
+
+
+class RefusedRequestError(ExpertError, ValueError):
+    """A server refused the request: its form, its length, its tools, or what it says.
+
+    The expert may do well on another request, so the error does not count against it.
+    """
 
 
 class ExpertTimeoutError(ExpertError, TimeoutError):

@@ -154,11 +154,19 @@ def _text(entry: Mapping[str, Any], key: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise PromptError(f"{key}: expected text, found {short(value)}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise PromptError(f"{key}: holds half a character (at {error.start + 1})") from error
+    place = half_character(value)
+    if place is not None:
+        raise PromptError(f"{key}: holds half a character (at {place})")
     return value if value.strip() else None
+
+
+def half_character(text: str) -> int | None:
+    """Return where a text holds half a surrogate pair, from 1: it cannot be sent or written."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.start + 1
+    return None
 
 
 def _id(value: Any) -> str | None:

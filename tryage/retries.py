@@ -39,7 +39,10 @@ def status_of(error: BaseException) -> int | None:
         status = getattr(holder, attribute, None)
         if isinstance(status, int) and 100 <= status < 600:
             return status
-    return None
+    # Amazon's client keeps a dict.
+    metadata = response.get("ResponseMetadata") if isinstance(response, dict) else None
+    status = metadata.get("HTTPStatusCode") if isinstance(metadata, dict) else None
+    return status if isinstance(status, int) else None
 
 
 def retry_after(headers: Mapping[str, Any] | None) -> float | None:

@@ -1,7 +1,8 @@
 """A small real HTTP server that speaks OpenAI's chat completions, on loopback.
 
 What it does is read from the model's name: ``ok``, ``slow``, ``fail`` (500), ``busy`` (429),
-``cut`` (the stream dies in the middle), ``drop`` (closes without a word), ``empty``.
+``refuse`` (400), ``cut`` (the stream dies in the middle), ``drop`` (closes without a word),
+``empty``.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Handler(BaseHTTPRequestHandler):
             kind = "drop"
         if kind == "drop":
             return
-        if kind in ("fail", "busy"):
-            status = {"fail": 500, "busy": 429}[kind]
+        if kind in ("fail", "busy", "refuse"):
+            status = {"fail": 500, "busy": 429, "refuse": 400}[kind]
             self._send(status, json.dumps({"error": {"message": f"{kind}!", "type": kind}}))
         elif body.get("stream"):
             self._stream(body, cut=kind == "cut")

@@ -175,3 +175,21 @@ async def test_cancelling_and_closing_leave_nothing_behind(chat, kit):
     assert asyncio.all_tasks() == {asyncio.current_task()}
     left = set(threading.enumerate()) - before
     assert not [t for t in left if "tryage" in t.name]
+
+
+async def test_refused_requests_open_no_circuit(chat, kit):
+    model = chat(coder="refuse", breaker=True)
+    for _ in range(2):
+        for message in await every_way(model, kit.code):
+            tried = message.response_metadata["tryage"]["tried"]
+            assert "Error code: 400" in tried[0]["error"]
+            assert tried[-1]["error"] is None
+    assert model._binding.health.state("coder") == "closed"
+
+
+async def test_half_a_surrogate_pair_opens_no_circuit(chat, kit):
+    model = chat(breaker=True)
+    for _ in range(6):
+        with pytest.raises(DispatchError, match="surrogates not allowed"):
+            model.invoke(f"{kit.code} \ud83d")
+    assert model.invoke(kit.code).response_metadata["tryage"]["answered_by"] == "coder"

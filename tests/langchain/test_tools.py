@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from langchain_tryage import ChatTryage, TryageRouter
 from tryage import Library, Router
-from tryage.errors import NoEligibleExpertError, PromptError
+from tryage.errors import DispatchError, NoEligibleExpertError, PromptError
 
 IMAGE = {"type": "image", "url": "https://example.org/cat.png"}
 
@@ -213,3 +213,15 @@ def test_tracers_see_tools_as_json(router, kit):
     (start,) = recorder.starts
     assert start["invocation_params"]["tools"][0]["function"]["name"] == "alpha_count"
     assert isinstance(recorder.ends[0].generations[0][0].message, AIMessage)
+
+
+def test_tools_that_no_expert_can_convert_open_no_circuit(router, kit):
+    class Strict(kit.Calling):
+        def bind_tools(self, tools, **kwargs):
+            raise ValueError("a tool without a name")
+
+    model = ChatTryage(router, {"coder": Strict(label="coder")}, breaker=True)
+    for _ in range(6):
+        with pytest.raises(DispatchError, match="a tool without a name"):
+            model.bind_tools([{"no": "tool"}]).invoke(call(kit))
+    assert model._binding.health.state("coder") == "closed"

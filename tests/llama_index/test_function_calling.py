@@ -295,3 +295,22 @@ def test_local_pipelines_take_no_tools(tiny_router):
 def test_experts_are_checked_at_construction(router):
     with pytest.raises(TypeError, match=r"TryageFunctionCallingLLM.*'alias'\. Did you mean"):
         TryageFunctionCallingLLM(router, {"coder": MockLLM()}, alias={})
+
+
+class Undescribed(FunctionTool):
+    """A tool whose schema cannot be written."""
+
+    @property
+    def metadata(self):
+        raise TypeError("no schema for a socket")
+
+
+async def test_tools_that_cannot_be_described_open_no_circuit(router, kit):
+    llm = TryageFunctionCallingLLM(router, {"coder": kit.Caller(label="coder")}, breaker=True)
+    tools = [Undescribed(fn=add, metadata=TOOLS[0].metadata)]
+    for _ in range(3):
+        with pytest.raises(DispatchError, match="no schema for a socket"):
+            llm.chat_with_tools(tools, kit.code)
+        with pytest.raises(DispatchError, match="no schema for a socket"):
+            await llm.achat_with_tools(tools, kit.code)
+    assert llm._binding.health.state("coder") == "closed"

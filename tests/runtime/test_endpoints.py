@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tryage import Expert, Library
-from tryage.dispatch import DispatchOptions, dispatch
+from tryage.dispatch import Breaker, DispatchOptions, Health, dispatch
 from tryage.dispatch.scopes import acall_within
 from tryage.errors import (
     DispatchError,
@@ -22,6 +22,7 @@ from tryage.errors import (
     ExpertTimeoutError,
     MissingExtraError,
     PromptError,
+    RefusedRequestError,
     TaskError,
 )
 from tryage.experts import Endpoint
@@ -370,6 +371,38 @@ def test_the_time_out_of_dispatch_ends_the_call_and_its_thread(
         if thread.name.startswith("tryage-call"):
             thread.join(5)
             assert not thread.is_alive()
+
+
+REFUSALS = {
+    "status 400": (400, {"error": {"message": "no"}}),
+    "status 413": (413, ""),
+    "status 422": (422, {"detail": "no"}),
+    "a code under another status": (500, {"error": {"code": "context_length_exceeded"}}),
+    "a filter": (200, {"choices": [{"message": {}, "finish_reason": "content_filter"}]}),
+    "a refusal": (200, {"choices": [{"message": {"content": None, "refusal": "no"}}]}),
+}
+
+
+@pytest.mark.parametrize("turn", REFUSALS.values(), ids=REFUSALS)
+async def test_a_refused_request_counts_against_nobody(runtime, server, decide, turn) -> None:
+    health = Health(Breaker(failures=1))
+    server.script = [turn, turn]
+    with pytest.raises(DispatchError, match="RefusedRequestError") as caught:
+        dispatch(decide("served"), lambda name: runtime.run(name, "hello"), health=health)
+    assert isinstance(caught.value.__cause__, RefusedRequestError)
+    with pytest.raises(RefusedRequestError):
+        await runtime.arun("served", "hello")
+    assert health.state("served") == "closed"
+    assert runtime.health("served").failures == 0
+    assert len(server.bodies) == 2
+
+
+@pytest.mark.parametrize("half", ["\ud83d", [{"role": "user", "content": "hi \ude00"}]])
+def test_half_a_character_is_never_sent(runtime, server, half) -> None:
+    for call in (runtime.run, lambda *given: next(runtime.stream(*given))):
+        with pytest.raises(PromptError, match="half a character"):
+            call("served", half)
+    assert (server.bodies, runtime.health("served").failures) == ([], 0)
 
 
 def test_a_port_where_nobody_listens(socket_enabled) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from tryage.dispatch import blame_request
 from tryage.errors import did_you_mean
 from tryage.goals import Goals
 from tryage.policy import Policy
@@ -34,7 +35,8 @@ def check_arguments(owner: str, given: Iterable[str], known: Iterable[str]) -> N
     for name in given:
         if name not in known:
             hint = did_you_mean(name, known)
-            raise TypeError(f"{owner} got an unexpected keyword argument {name!r}.{hint}")
+            told = f"{owner} got an unexpected keyword argument {name!r}.{hint}"
+            raise blame_request(TypeError(told))
 
 
 def check_kinds(**given: Any) -> None:

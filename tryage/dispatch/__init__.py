@@ -11,6 +11,7 @@ circuit breaker leaves those alone that keep failing.
 from tryage.dispatch.batches import adispatch_batch, dispatch_batch
 from tryage.dispatch.checking import AnswerView, Checker
 from tryage.dispatch.failover import adispatch, dispatch
+from tryage.dispatch.faults import blame_request, blaming_request, is_request_fault
 from tryage.dispatch.health import Breaker, Health, Snapshot
 from tryage.dispatch.options import DEFAULT_OPTIONS, DispatchOptions, Errors, Failures
 from tryage.dispatch.records import (
@@ -58,6 +59,8 @@ __all__ = [
     "adispatch_batch",
     "adispatch_stream",
     "amarked",
+    "blame_request",
+    "blaming_request",
     "close",
     "current_scope",
     "describe_error",
@@ -65,6 +68,7 @@ __all__ = [
     "dispatch_batch",
     "dispatch_stream",
     "hide_secrets",
+    "is_request_fault",
     "marked",
     "nothing",
     "present",

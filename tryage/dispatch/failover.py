@@ -11,11 +11,12 @@ from typing import Generic, TypeVar
 from tryage.checks import Check, Verdict
 from tryage.decision import Decision
 from tryage.dispatch.checking import Checker
+from tryage.dispatch.faults import is_request_fault
 from tryage.dispatch.health import Health
 from tryage.dispatch.options import DEFAULT_OPTIONS, DispatchOptions
 from tryage.dispatch.records import Attempt, Outcome, checked, describe_error
 from tryage.dispatch.scopes import call_within, within
-from tryage.errors import DispatchError, ExpertTimeoutError, PromptError, RejectedError
+from tryage.errors import DispatchError, ExpertTimeoutError, RejectedError
 
 T = TypeVar("T")
 
@@ -189,8 +190,8 @@ class Failover(Generic[T]):
         self.tried.append(Attempt(name, description, perf_counter() - started))
         if self._health is None:
             return
-        if isinstance(error, PromptError):
-            # The prompt is at fault; another one may do well.
+        if is_request_fault(error):
+            # Another request may do well.
             self._health.abandoned(name, self)
         else:
             self._health.failed(name, description)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Self
 
-from tryage.dispatch import DEFAULT_OPTIONS, describe_error
+from tryage.dispatch import DEFAULT_OPTIONS, describe_error, is_request_fault
 from tryage.dispatch.scopes import acall_within, within
-from tryage.errors import ExpertError, OptionError, PromptError, did_you_mean
+from tryage.errors import ExpertError, OptionError, did_you_mean
 from tryage.runtime import Answer
 
 Reply = str | Answer
@@ -221,7 +221,7 @@ class Caller:
 
     def _failure(self, error: BaseException) -> ExpertError:
         told = describe_error(error)
-        if not isinstance(error, PromptError):
+        if not is_request_fault(error):
             self._failed_in_a_row += 1
         most = self._options.give_up_after
         if most is not None and self._failed_in_a_row >= most:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from tryage.dispatch import blame_request
 from tryage.errors import PromptError
 from tryage.runtime.answer import Answer
 from tryage.runtime.base import MODEL_FAULTS, Pipeline, check_prompt
@@ -56,7 +57,7 @@ class AnalysisPipeline(Pipeline):
 
     def _check(self, options: dict[str, Any]) -> None:
         if options:
-            raise TypeError(f"{self.task} takes no option {next(iter(options))!r}")
+            raise blame_request(TypeError(f"{self.task} takes no option {next(iter(options))!r}"))
 
     def _truncates(self) -> bool:
         """Whether a text longer than the context is cut."""
@@ -111,7 +112,7 @@ class ZeroShotClassificationPipeline(AnalysisPipeline):
     def _check(self, options: dict[str, Any]) -> None:
         for key in options:
             if key not in ("labels", "hypothesis", "multi_label"):
-                raise TypeError(f"{self.task} takes no option {key!r}")
+                raise blame_request(TypeError(f"{self.task} takes no option {key!r}"))
         labels = options.get("labels", ())
         if isinstance(labels, str) or not labels:
             raise PromptError(f"{self.task} needs labels=[...], the labels to choose from")

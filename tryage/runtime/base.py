@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 from tryage.errors import ExpertError, PromptError
 from tryage.experts import Expert
+from tryage.prompts import half_character
 from tryage.runtime.models import Parts, context_length
 
 MODEL_FAULTS = (IndexError, MemoryError, OSError, RuntimeError, ValueError)
@@ -194,10 +195,22 @@ def check_prompt(prompt: object) -> str:
     """Return the prompt after checking that it is text and not blank.
 
     Raises:
-        PromptError: it is not text, or blank.
+        PromptError: it is not text, blank, or holds half a surrogate pair.
     """
     if not isinstance(prompt, str):
         raise PromptError(f"a prompt must be text, not {type(prompt).__name__}")
     if not prompt.strip():
         raise PromptError("the prompt is empty; there is nothing to answer")
-    return prompt
+    return check_characters(prompt)
+
+
+def check_characters(text: str) -> str:
+    """Return a text after checking that it holds whole characters only.
+
+    Raises:
+        PromptError: it holds half a surrogate pair, which no model can read.
+    """
+    place = half_character(text)
+    if place is not None:
+        raise PromptError(f"the prompt holds half a character (at {place}); nothing can read it")
+    return text

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tryage.dispatch.faults import refusing_code
+from tryage.errors import OptionError
 from tryage.runtime.answer import Answer
 from tryage.runtime.base import check_prompt
 from tryage.runtime.inputs import Options, Prompt, check_messages
@@ -15,8 +17,19 @@ _MAX_REPLY = 16 * 2**20
 """Characters of a reply at most, so that a server cannot fill memory."""
 
 
+_NOT_JSON: Any = object()
+
+
 class ReplyError(Exception):
-    """The server's reply is not an answer."""
+    """The server's reply is not an answer.
+
+    Attributes:
+        refused: whether the reply refuses the request.
+    """
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.refused = refused
 
 
 def request_body(model: str, prompt: Prompt, options: Options, *, stream: bool) -> dict[str, Any]:
@@ -24,10 +37,10 @@ def request_body(model: str, prompt: Prompt, options: Options, *, stream: bool) 
 
     Raises:
         PromptError: the prompt is empty.
-        ValueError: `chat` is False: an endpoint always applies the model's chat template.
+        OptionError: `chat` is False: an endpoint always applies the model's chat template.
     """
     if options.chat is False:
-        raise ValueError("chat=False is not possible: an endpoint applies its own chat template")
+        raise OptionError("chat=False is not possible: an endpoint applies its own chat template")
     if isinstance(prompt, str):
         messages = [{"role": "user", "content": check_prompt(prompt)}]
     else:
@@ -49,13 +62,15 @@ def request_body(model: str, prompt: Prompt, options: Options, *, stream: bool) 
 
 def error_text(body: str) -> str:
     """Return the first line of the message in an error's JSON body; empty if there is none."""
-    try:
-        data = json.loads(body)
-    except ValueError:
-        return ""
+    data = _parsed(body)
     error = data.get("error", data) if isinstance(data, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
     return message.strip().partition("\n")[0] if isinstance(message, str) else ""
+
+
+def refuses(body: str) -> bool:
+    """Tell whether an error's JSON body holds a code that refuses the request."""
+    return refusing_code(_parsed(body))
 
 
 class Reply:
@@ -84,7 +99,8 @@ class Reply:
         self.done = False
         self._buffer: list[str] = []
         self._size = 0
-        self._finish: str | None = None
+        self._finish: Any = None
+        self._message: dict[str, Any] = {}
         self._usage: Mapping[str, Any] = {}
 
     def read(self, chunk: str) -> Iterator[str]:
@@ -116,10 +132,13 @@ class Reply:
             return ""
         event = _object(data)
         if "error" in event:
-            raise ReplyError(error_text(data) or "it sent an error instead of an answer")
+            reason = error_text(data) or "it sent an error instead of an answer"
+            raise ReplyError(reason, refused=refusing_code(event))
         self._usage = _mapping(event.get("usage")) or self._usage
         choice = _first_choice(event, required=False)
-        piece = _mapping(choice.get("delta")).get("content") or ""
+        delta = _mapping(choice.get("delta"))
+        self._message |= {key: value for key, value in delta.items() if value is not None}
+        piece = delta.get("content") or ""
         if not isinstance(piece, str):
             raise ReplyError("it sent a piece that is not text")
         self._finish = choice.get("finish_reason") or self._finish
@@ -130,22 +149,35 @@ class Reply:
         """Mark the end of the reply.
 
         Raises:
-            ReplyError: the answer is incomplete.
+            ReplyError: the answer is incomplete, empty, or a refusal.
         """
-        if not self.whole:
+        if self.whole:
+            event = _object("".join(self._buffer))
+            choice = _first_choice(event, required=True)
+            self._message = dict(_mapping(choice.get("message")))
+            self._finish = choice.get("finish_reason")
+            self._usage = _mapping(event.get("usage"))
+            text = self._message.get("content")
+            self.text = text if isinstance(text, str) else ""
+        elif not (self.done or self._finish):
             # Some servers omit the closing line; a finish reason is as good.
-            if not (self.done or self._finish):
-                raise ReplyError("the stream was cut before its end")
-            self.done = True
-            return
-        event = _object("".join(self._buffer))
-        choice = _first_choice(event, required=True)
-        text = _mapping(choice.get("message")).get("content")
-        if not isinstance(text, str):
-            raise ReplyError("what it sent holds no text")
-        self.text, self.done = text, True
-        self._finish = choice.get("finish_reason")
-        self._usage = _mapping(event.get("usage"))
+            raise ReplyError("the stream was cut before its end")
+        if not self.text:
+            raise self._no_text(self._message)
+        self.done = True
+
+    def _no_text(self, message: Mapping[str, Any]) -> ReplyError:
+        """Return the error of a reply that holds no text."""
+        if self._finish == "content_filter":
+            return ReplyError("its content filter kept the answer back", refused=True)
+        refusal = message.get("refusal")
+        if isinstance(refusal, str) and refusal:
+            return ReplyError(f"it refused to answer: {refusal}", refused=True)
+        if message.get("tool_calls") or message.get("function_call"):
+            return ReplyError("it called a tool, which nobody gave it, in place of answering")
+        if message.get("content") == "":
+            return ReplyError("it sent an empty answer")
+        return ReplyError("what it sent holds no text")
 
     def answer(self) -> Answer:
         """Return the answer."""
@@ -161,13 +193,20 @@ class Reply:
 
 
 def _object(text: str) -> Mapping[str, Any]:
-    try:
-        event = json.loads(text)
-    except ValueError:
-        raise ReplyError("what it sent is not JSON") from None
+    event = _parsed(text)
+    if event is _NOT_JSON:
+        raise ReplyError("what it sent is not JSON")
     if not isinstance(event, dict):
         raise ReplyError("what it sent is not a chat completion")
     return event
+
+
+def _parsed(text: str) -> Any:
+    """Return a JSON value; `_NOT_JSON` where a text is none, or is nested too deeply."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return _NOT_JSON
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tryage.dispatch import hide_secrets
+from tryage.dispatch.faults import REFUSING_STATUSES
 from tryage.errors import ExpertError, TaskError, missing_extra
 from tryage.experts import TEXT_GENERATION, Expert
 from tryage.retries import RETRIED_STATUSES, Retries
-from tryage.runtime.chat_protocol import ReplyError, error_text
+from tryage.runtime.chat_protocol import ReplyError, error_text, refuses
 
 if TYPE_CHECKING:
     import httpx
@@ -95,6 +96,7 @@ class CallError(Exception):
     Attributes:
         transient: whether a retry may succeed.
         timed_out: whether it ran into a time-out.
+        refused: whether the server refused what it was sent.
         headers: of the response, as far as retries need them.
     """
 
@@ -104,11 +106,13 @@ class CallError(Exception):
         *,
         transient: bool = False,
         timed_out: bool = False,
+        refused: bool = False,
         retry_after: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.transient = transient
         self.timed_out = timed_out
+        self.refused = refused
         self.headers = {"retry-after": retry_after}
 
 
@@ -176,9 +180,11 @@ class EndpointHttp:
         if response.status_code == 200:
             return
         message = error_text(body)
+        refused = response.status_code in REFUSING_STATUSES or refuses(body)
         raise CallError(
             f"status {response.status_code}" + (f": {self.masked(message)}" if message else ""),
-            transient=response.status_code in RETRIED_STATUSES,
+            transient=response.status_code in RETRIED_STATUSES and not refused,
+            refused=refused,
             retry_after=response.headers.get("retry-after"),
         )
 
@@ -204,7 +210,7 @@ class EndpointHttp:
         except httpx.HTTPError as error:
             raise CallError(f"no connection ({type(error).__name__})", transient=True) from None
         except ReplyError as error:
-            raise CallError(str(error)) from None
+            raise CallError(str(error), refused=error.refused) from None
 
     def _pool(self) -> httpx.Client:
         httpx = _httpx(self._expert)

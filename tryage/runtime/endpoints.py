@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tryage.dispatch import current_scope
-from tryage.errors import ExpertError, ExpertTimeoutError
+from tryage.errors import ExpertError, ExpertTimeoutError, RefusedRequestError
 from tryage.experts import TEXT_GENERATION, Expert
 from tryage.runtime.answer import Answer
 from tryage.runtime.chat_protocol import Reply, request_body
@@ -64,6 +64,7 @@ class EndpointPipeline:
 
         Raises:
             PromptError: the prompt is empty.
+            RefusedRequestError: the server refused the request.
             ExpertError: the endpoint failed, or its response is not an answer.
             ExpertTimeoutError: it did not answer in time.
         """
@@ -202,7 +203,9 @@ class EndpointPipeline:
             return ExpertError(f"{message} (no time left for another try)")
         if attempts > 1:
             message += f" (after {attempts} tries)"
-        return ExpertTimeoutError(message) if failure.timed_out else ExpertError(message)
+        if failure.timed_out:
+            return ExpertTimeoutError(message)
+        return RefusedRequestError(message) if failure.refused else ExpertError(message)
 
 
 def _may_retry(reply: Reply, error: BaseException) -> bool:

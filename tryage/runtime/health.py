@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tryage.dispatch import describe_error
-from tryage.errors import ExpertError, PromptError
+from tryage.dispatch import describe_error, is_request_fault
+from tryage.errors import ExpertError
 
 _NEW_SHARE = 0.2
 """Weight of the newest answer in the moving average of seconds."""
@@ -60,7 +60,7 @@ class HealthLog:
 
     @contextlib.contextmanager
     def recording(self, name: str, *, is_call: bool = True) -> Iterator[None]:
-        """Record how a block ends. A wrong prompt or a caller that gave up does not count.
+        """Record how a block ends. A wrong request or a caller that gave up does not count.
 
         Args:
             name: the expert that works in the block.
@@ -69,10 +69,9 @@ class HealthLog:
         started = time.perf_counter()
         try:
             yield
-        except PromptError:
-            raise
         except ExpertError as error:
-            self._failed(name, error)
+            if not is_request_fault(error):
+                self._failed(name, error)
             raise
         if is_call:
             self._answered(name, time.perf_counter() - started)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tryage.errors import PromptError
-from tryage.runtime.base import check_prompt
+from tryage.errors import OptionError, PromptError
+from tryage.runtime.base import check_characters, check_prompt
 
 Prompt = str | Sequence[Mapping[str, str]]
 """Text, or chat messages: ``{"role": "user", "content": "..."}``."""
@@ -25,9 +25,9 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
+            raise OptionError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
         if self.temperature < 0:
-            raise ValueError(f"temperature must be 0 or more, not {self.temperature}")
+            raise OptionError(f"temperature must be 0 or more, not {self.temperature}")
 
 
 def read_options(
@@ -42,7 +42,7 @@ def read_options(
     """Check the options of a call and fill in the defaults.
 
     Raises:
-        ValueError: one is out of range.
+        OptionError: one is out of range.
     """
     strings = (stop,) if isinstance(stop, str) else tuple(stop)
     return Options(max_new_tokens, strings, seed, temperature, chat, logprobs)
@@ -60,6 +60,7 @@ def check_messages(prompt: object) -> Sequence[Mapping[str, str]]:
         fields = message if isinstance(message, Mapping) else {}
         if not all(isinstance(fields.get(key), str) for key in ("role", "content")):
             raise PromptError(f"message {number} must have a text 'role' and a text 'content'")
+        check_characters(fields["role"] + fields["content"])
     return prompt
 
 
