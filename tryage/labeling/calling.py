@@ -1,4 +1,4 @@
-"""Calls of models that run anywhere: paced, bounded in time, and made again where that helps."""
+"""Call models that run anywhere: rate-limited, timed and retried."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import asyncio
 import dataclasses
 import functools
 import inspect
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tryage.dispatch import DEFAULT_OPTIONS, describe_error, is_request_fault
 from tryage.dispatch.scopes import acall_within, within
 from tryage.errors import ExpertError, OptionError, did_you_mean
+from tryage.retries import RETRIED_STATUSES, TOO_MANY_REQUESTS, Retries, status_of
 from tryage.runtime import Answer
+
+if TYPE_CHECKING:
+    import tenacity
 
 Reply = str | Answer
 Call = Callable[[str], Reply | Awaitable[Reply]]
@@ -37,10 +40,8 @@ _LASTING = (
 )
 """Exceptions that the same call would raise again."""
 
-_TOO_MANY = 429
-_WORTH_A_RETRY = (408, 409, 425, _TOO_MANY)
-_LONGEST_WAIT = 60.0
-_LONGEST_ASKED_WAIT = 300.0
+_LONGEST_BACKOFF = 60.0
+_LONGEST_RETRY_AFTER = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,10 @@ class Calling:
         concurrency: calls at once, per model.
         per_minute: calls that may start in a minute, per model, spread evenly; a mapping names
             models (the judge's is ``"judge"``), those left out have no bound. None has none.
-        retries: how often a call is made again that failed in a way that may pass.
-        backoff: seconds before the first of these, doubled for each further one, less a random
-            part. What a service asks for in ``Retry-After`` counts if it is more.
+        retries: how often a call is retried that failed in a way that may pass.
+        backoff: upper bound of the wait before the first retry, in seconds; it doubles with each
+            retry, up to a minute. The wait is drawn at random below it. A service that asks for a
+            longer wait in ``Retry-After`` gets it, up to five minutes.
         timeout: seconds that one call may take; None for ever.
         give_up_after: cells in a row that fail before a model is left alone for the rest of the
             run; None never.
@@ -88,6 +90,16 @@ class Calling:
                     raise OptionError(f"{name} is {value!r}; it is a number, or None for no bound")
                 if value is not None and not value > 0:
                     raise OptionError(f"{name} is {value}; it is above 0, or None for no bound")
+
+    @property
+    def retry_policy(self) -> Retries:
+        """The retries and their waits."""
+        return Retries(
+            retries=self.retries,
+            backoff=self.backoff,
+            longest_backoff=_LONGEST_BACKOFF,
+            longest_retry_after=_LONGEST_RETRY_AFTER,
+        )
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
@@ -184,22 +196,28 @@ class Caller:
             return await self._try(text)
 
     async def _try(self, text: str) -> Answer:
-        attempt = 0
-        while True:
-            await asyncio.sleep(self._pacer.wait())
-            started = time.perf_counter()
-            try:
-                answer = _as_answer(await self._call_once(text))
-            except BaseException as error:
-                if not DEFAULT_OPTIONS.is_failure(error):
-                    raise
-                if attempt >= self._options.retries or not is_transient(error):
-                    raise self._failure(error) from error
-                await self._wait(attempt, error)
-                attempt += 1
-            else:
-                self._failed_in_a_row = 0
-                return dataclasses.replace(answer, seconds=time.perf_counter() - started)
+        loop = self._options.retry_policy.async_retrying(
+            is_transient, before_sleep=self._pause_after_429
+        )
+        try:
+            async for attempt in loop:
+                with attempt:
+                    await asyncio.sleep(self._pacer.wait())
+                    started = time.perf_counter()
+                    answer = _as_answer(await self._call_once(text))
+                    answer = dataclasses.replace(answer, seconds=time.perf_counter() - started)
+        except BaseException as error:
+            if not DEFAULT_OPTIONS.is_failure(error):
+                raise
+            raise self._failure(error) from error
+        self._failed_in_a_row = 0
+        return answer
+
+    def _pause_after_429(self, state: tenacity.RetryCallState) -> None:
+        """Delay the model's other calls too: they would be refused as well."""
+        error = None if state.outcome is None else state.outcome.exception()
+        if error is not None and status_of(error) == TOO_MANY_REQUESTS:
+            self._pacer.hold(state.upcoming_sleep)
 
     async def _call_once(self, text: str) -> Any:
         seconds = self._options.timeout
@@ -209,15 +227,6 @@ class Caller:
             return await within(self._name, seconds, _awaitable(call, text))
         value = await acall_within(self._name, seconds, functools.partial(_plain, call, text))
         return await within(self._name, seconds, value) if inspect.isawaitable(value) else value
-
-    async def _wait(self, attempt: int, error: BaseException) -> None:
-        seconds = self._options.backoff * 2.0**attempt * random.uniform(0.5, 1.0)
-        seconds = max(min(seconds, _LONGEST_WAIT), min(_asked_wait(error), _LONGEST_ASKED_WAIT))
-        if status_of(error) == _TOO_MANY:
-            # The others would be turned away too.
-            self._pacer.hold(seconds)
-        else:
-            await asyncio.sleep(seconds)
 
     def _failure(self, error: BaseException) -> ExpertError:
         told = describe_error(error)
@@ -230,38 +239,11 @@ class Caller:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether the same call may go well a little later."""
+    """Whether the same call may succeed a little later."""
+    if not DEFAULT_OPTIONS.is_failure(error):
+        return False
     status = status_of(error)
-    if status is not None:
-        return status in _WORTH_A_RETRY or status >= 500
-    return not isinstance(error, _LASTING)
-
-
-def status_of(error: BaseException) -> int | None:
-    """Return the HTTP status that an exception tells, as the usual clients keep it."""
-    response = getattr(error, "response", None)
-    for holder, key in (
-        (error, "status_code"),
-        (response, "status_code"),
-        (error, "status"),
-        (error, "code"),
-    ):
-        value = getattr(holder, key, None)
-        if isinstance(value, int) and 100 <= value < 600:
-            return value
-    return None
-
-
-def _asked_wait(error: BaseException) -> float:
-    """Seconds that a service asks to wait, 0 where it does not say."""
-    for holder in (getattr(error, "response", None), error):
-        headers: Any = getattr(holder, "headers", None) or {}
-        try:
-            seconds = float(headers["retry-after"])
-        except (KeyError, TypeError, ValueError):
-            continue
-        return seconds if seconds >= 0 else 0.0
-    return 0.0
+    return not isinstance(error, _LASTING) if status is None else status in RETRIED_STATUSES
 
 
 async def _awaitable(call: Call, text: str) -> Any:
