@@ -12,6 +12,7 @@ from tryage import Library, Router
 from tryage.binding import (
     Binding,
     flag_mode,
+    joined_goals,
     known_query,
     own_text,
     passed_query,
@@ -20,7 +21,7 @@ from tryage.binding import (
 )
 from tryage.errors import NoEligibleExpertError, PromptError
 from tryage.flags import parse
-from tryage.goals import Goal, Goals
+from tryage.goals import Goal, Goals, Security
 
 PROMPT = "def alpha_count(total, count=3):\n    return total - count\n"
 NAMES = ("coder", "writer", "giant")
@@ -70,6 +71,38 @@ def test_a_binding_can_be_copied(router, copied, tmp_path):
         assert dict(again.health.snapshot()) == dict(binding.health.snapshot()) != {}
         assert again.decide(PROMPT).order == decision.order
         assert again.dispatch(again.decide(PROMPT), lambda name, expert: expert)[0] == "w"
+
+
+def test_the_goals_of_a_call_come_before_those_of_the_binding(router):
+    """Size 2 alone sends code to the smallest expert, size 0 to the best one."""
+    experts = dict.fromkeys(NAMES, "expert")
+    binding = Binding(router, experts, goals=Goals(size=2.0, limits={"parameters": "<=60B"}))
+    assert binding.decide(PROMPT).weights == {"size": 2.0}
+    for decision in (
+        binding.decide(PROMPT, goals=Goals(size=0.0, limits={"parameters": ">=2B"})),
+        *binding.decide_batch([PROMPT], goals=Goals(size=0.0, limits={"parameters": ">=2B"})),
+    ):
+        assert decision.weights == {}
+        assert decision.expert == "coder"
+        assert set(decision.reasons) == {"writer", "giant"}
+    assert binding.decide(PROMPT, goals=Goals(recency=1.0)).weights == {"size": 2.0, "recency": 1.0}
+
+
+def test_joined_goals_of_ones_own_have_the_weight_of_the_call():
+    strict, lax = Security(0.2, rules=RULES), Security(0.4, rules=RULES)
+    own = Goals(custom=[strict], size=0.1)
+    joined = joined_goals(own, Goals(security=0.9))
+    assert joined.weights == {"size": 0.1, "security": 0.9}
+    assert joined.custom == {"security": strict}
+    joined = joined_goals(own, Goals(custom=[lax]))
+    assert (joined.weights["security"], joined.custom) == (0.4, {"security": lax})
+    joined = joined_goals(Goals(security=0.9), own)
+    assert (joined.weights["security"], joined.custom) == (0.2, {"security": strict})
+    assert joined_goals(own, None) is own
+    assert joined_goals(None, own) is own
+
+
+RULES = {"rules": [{"fact": "vendor", "points": {"acme": 0, "*": 5}}]}
 
 
 class Interrupt(Exception):

@@ -7,6 +7,7 @@ from tryage import Expert, Goals, Library, Policy, Router
 from tryage.budgets import calibrate, parse_budget
 from tryage.errors import GoalError, LibraryError, PromptError
 from tryage.forecast import Forecast
+from tryage.goals import Goal
 from tryage.objective import Objective
 
 TASK = "text-generation"
@@ -64,15 +65,30 @@ def problems(draw):
     return np.array(losses), np.array(costs)
 
 
-def run(losses, costs, *budgets, **options):
+def run(losses, costs, *budgets, contexts=None, chars=None, limits=(), scored=True, **options):
+    """Calibrate on predicted losses and costs, (n, m).
+
+    Args:
+        losses: predicted.
+        costs: predicted.
+        budgets: texts.
+        contexts: (m,) tokens that each expert takes at most.
+        chars: (n,) length of each prompt.
+        limits: of the policy.
+        scored: whether losses are 1 - score.
+        options: of `calibrate`.
+    """
     n, m = losses.shape
-    library = Library([Expert(name=f"e{i}", model="m") for i in range(m)])
+    lengths = [None] * m if contexts is None else contexts
+    library = Library(
+        [Expert(name=f"e{i}", model="m", context_length=lengths[i]) for i in range(m)]
+    )
     objective = Objective.fit(library, {TASK: 1.0}, averages={"cost": np.linspace(0, 1, m)})
     predicted = Forecast(losses, losses * 0, np.zeros(n, dtype=bool), {"cost": costs})
-    facts = objective.goal_inputs(np.ones(n), predicted.targets)
-    wanted = Policy().combine(None, None)
+    facts = objective.goal_inputs(np.ones(n) if chars is None else chars, predicted.targets)
+    wanted = Policy(limits=limits).combine(None, None)
     return calibrate(
-        objective, predicted, TASK, wanted, facts, budgets, goals=Goals(), scored=True, **options
+        objective, predicted, TASK, wanted, facts, budgets, goals=Goals(), scored=scored, **options
     )
 
 
@@ -98,7 +114,7 @@ def test_the_weight_is_no_larger_than_the_budget_asks():
     # Loss per unit of cost is 0.1, 0.5 and 0.9; the cheapest swap is the last prompt's.
     found = run(losses, costs, "mean cost <= 0.67")
     assert found.attained["mean cost <= 0.67"]["value"] == pytest.approx(2 / 3)
-    assert found.weights["cost"] == pytest.approx(0.1, rel=1e-3)
+    assert found.weights["cost"] == pytest.approx(0.1, rel=1e-6)
     assert found.shares == {"e0": pytest.approx(1 / 3), "e1": pytest.approx(2 / 3)}
     assert run(losses, costs, "mean cost <= 1").weights == {"cost": 0.0}
 
@@ -127,6 +143,68 @@ def test_a_score_alone_lowers_the_cost_as_far_as_it_allows():
     assert row["limit"] <= row["value"] < row["limit"] + 0.01
     assert found.weights["cost"] > 0
     assert 0 < found.shares["e0"] < 1
+
+
+def test_the_weight_is_the_greatest_that_a_score_allows():
+    """Loss per unit of cost is 0.1, 0.5 and 0.9; the score allows the first two swaps."""
+    losses = np.array([[0.9, 0.0], [0.5, 0.0], [0.1, 0.0]])
+    costs = np.array([[0.0, 1.0]] * 3)
+    found = run(losses, costs, "score >= 0.79")
+    assert found.attained["score >= 0.79"]["value"] == pytest.approx(0.8)
+    assert found.weights["cost"] == pytest.approx(0.9, rel=1e-5)
+    assert found.weights["cost"] < 0.9
+    everything = run(losses, costs, "score >= 0.4")
+    assert everything.shares == {"e0": 1.0}
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_tighter_of_two_scores_holds(order):
+    losses = np.array([[0.9, 0.0], [0.5, 0.0], [0.1, 0.0]])
+    costs = np.array([[0.0, 1.0]] * 3)
+    texts = ("score >= 0.4", "score >= 79% of best")
+    found = run(losses, costs, *[texts[place] for place in order])
+    assert found.met
+    assert found.attained["score >= 79% of best"]["value"] == pytest.approx(0.8)
+    assert found.attained["score >= 0.4"]["value"] == pytest.approx(0.8)
+
+
+def test_the_best_single_expert_may_answer_every_prompt():
+    """e0 is the best, but takes only the short prompts; the best of all prompts is e1."""
+    losses = np.tile([0.1, 0.4, 0.6], (10, 1))
+    costs = np.tile([1.0, 0.5, 0.1], (10, 1))
+    chars = np.array([40.0] * 5 + [400.0] * 5)
+    limits = {"contexts": [50, None, None], "chars": chars}
+    row = run(losses, costs, "score >= 100% of best", **limits).attained["score >= 100% of best"]
+    assert row["limit"] == pytest.approx(0.6)
+    text = "loss <= 150% of best"
+    row = run(losses, costs, text, scored=False, **limits).attained[text]
+    assert row["limit"] == pytest.approx(0.6)
+
+
+def test_where_no_expert_may_answer_every_prompt_there_is_no_best_single_one():
+    losses, costs = np.tile([0.1, 0.4], (2, 1)), np.array([[0.1, 0.9], [0.9, 0.1]])
+    limits = ["cost <= 0.5 USD"]
+    assert run(losses, costs, "score >= 0.1", limits=limits).shares == {"e0": 0.5, "e1": 0.5}
+    with pytest.raises(GoalError, match="no expert may answer every prompt"):
+        run(losses, costs, "score >= 95% of best", limits=limits)
+    assert run(losses, costs, "score >= 100% of best").met
+
+
+def test_intervals_hold_95_per_cent():
+    """Of a mean over n prompts the interval is 2 · 1.96 standard errors wide."""
+    rng = np.random.default_rng(5)
+    losses = rng.random((2000, 1))
+    costs = np.ones((2000, 1))
+    standard_error = losses.std() / np.sqrt(len(losses))
+    for seed in range(3):
+        row = run(losses, costs, "score >= 0.1", seed=seed).attained["score >= 0.1"]
+        low, high = row["ci95"]
+        assert row["value"] == pytest.approx(1 - losses.mean())
+        assert low < row["value"] < high
+        assert (high - low) / standard_error == pytest.approx(2 * 1.96, rel=0.08)
+        text = "loss <= 0.9"
+        low, high = run(losses, costs, text, scored=False, seed=seed).attained[text]["ci95"]
+        assert low < losses.mean() < high
 
 
 def test_what_cannot_be_met_is_told_with_the_nearest():
@@ -198,10 +276,52 @@ def test_calibration_keeps_limits_and_replaces_weights(targets_table, table_libr
     router = Router.fit(targets_table, library=table_library)
     strict = router.with_policy(Policy(weights={"cost": 50.0}))
     goals = Goals(limits={"parameters": "<=10B"}, recency=0.0)
-    found = strict.calibrate(PROMPTS, "mean cost <= 1 USD per 1000 prompts", goals=goals)
+    text = "mean cost <= 1 USD per 1000 prompts"
+    found = strict.calibrate(PROMPTS, text, goals=goals)
     assert found.weights == {"recency": 0.0, "cost": 0.0}
     assert found.limits == goals.limits
-    assert strict.route(PROMPTS[0], goals=found).expert == "coder"
+    # What is attained is what routing with the weights found attains, without the policy's 50.
+    decisions = strict.route_batch(PROMPTS, goals=found)
+    assert decisions[0].expert == "coder"
+    chosen = [decision.expert for decision in decisions]
+    assert found.shares == {name: chosen.count(name) / 4 for name in set(chosen)}
+    costs = [decision.ranking[0].values["cost"] for decision in decisions]
+    assert found.attained[text]["value"] == pytest.approx(np.mean(costs))
+
+
+class Distrust(Goal):
+    """Stands in for the built-in goal of that name; the writer alone is trusted."""
+
+    name, unit = "security", "level"
+
+    def value(self, expert):
+        return 0.0 if expert.name == "writer" else 5.0
+
+
+def test_a_budget_on_a_goal_of_ones_own_replaces_its_weight(router):
+    goals = Goals(custom=[Distrust(0.01)], size=0.0)
+    assert router.route(PROMPTS[0], goals=goals).expert != "writer"
+    found = router.calibrate(PROMPTS, "mean security <= 0", goals=goals)
+    assert found.met
+    assert found.custom == goals.custom
+    assert found.weights["security"] > 0.01
+    decisions = router.route_batch(PROMPTS, goals=found)
+    assert {decision.expert for decision in decisions} == {"writer"} == set(found.shares)
+
+
+@pytest.mark.parametrize(
+    "budget", ["mean cost <= 0.13 USD per 1000 prompts", "loss <= 400% of best"]
+)
+def test_the_policys_weight_gives_way_to_the_one_that_is_found(
+    targets_table, table_library, budget
+):
+    router = Router.fit(targets_table, library=table_library)
+    strict = router.with_policy(Policy(weights={"cost": 50.0, "latency": 0.01}))
+    free = router.with_policy(Policy(weights={"latency": 0.01}))
+    found, expected = (one.calibrate(PROMPTS, budget) for one in (strict, free))
+    assert found.to_dict() == expected.to_dict()
+    assert found.weights["cost"] > 0
+    assert found.met
 
 
 def test_prompts_of_a_calibration(router):

@@ -146,6 +146,19 @@ def test_a_typo_in_a_long_word_acts_and_is_echoed():
     assert read.echo == ("smalest (read as smallest) modle (read as model) → size=1",)
 
 
+@pytest.mark.parametrize("word", ["eastest", "fasf"])
+def test_a_typo_that_could_mean_two_things_or_of_a_short_word_does_not_act(word):
+    """eastest is one letter from easiest and from fastest; fasf from fast, a word of four."""
+    read = flags.parse(f"Hi [Flag: {word}]")
+    assert read.unknown
+    assert not read.weights
+
+
+def test_a_typo_that_is_close_to_two_words_of_one_meaning_acts():
+    read = flags.parse("Hi [Flag: smalle]")
+    assert read.weights == {"size": 0.3}
+
+
 @pytest.mark.parametrize("word", ["fluffiest", "smaaallest", "nwe", "smal l"])
 def test_unknown_words_are_named_with_the_nearest_known(word):
     read = flags.parse(f"Hi [Flag: {word}]")
@@ -243,13 +256,27 @@ def test_flags_that_ask_for_nothing_are_never_dropped_silently(body):
     assert flags.parse(f"Hi [Flag:{body}]").error() is not None
 
 
-@given(st.text(alphabet=list("[]Flag: smnewt,\n\r=0.3x;`("), max_size=60))
-def test_parsing_is_idempotent(text):
-    once = flags.parse(text)
-    again = flags.parse(once.prompt)
-    assert again.prompt == once.prompt
-    assert not again.weights
-    assert not again.unknown
+FLAGS = (
+    "[Flag: smallest]",
+    "[flag: new, size=0.4]",
+    "[Flag: parameters<=3B; fluffy]",
+    "[Flag:]",
+    "[FLAGS: cheapest]",
+)
+WORDS = ("Say it", "a", " ", "\n", "x[0]", "(b)")
+CODE_AND_HALVES = ("`code`", "```\n[Flag: small]\n```\n", "[Flag", "]", "(", "`")
+
+
+@given(
+    st.lists(st.sampled_from(WORDS), max_size=5),
+    st.sampled_from(FLAGS),
+    st.lists(st.sampled_from([*WORDS, *FLAGS, *CODE_AND_HALVES]), max_size=5),
+)
+@settings(max_examples=200)
+def test_parsing_a_prompt_with_flags_is_idempotent(before, flag, after):
+    once = flags.parse(f"{''.join(before)} {flag} {''.join(after)}")
+    assert once.found
+    assert flags.parse(once.prompt) == flags.Flags(once.prompt)
 
 
 PIECES = ("[Flag: smallest]", "[Fl", "ag: newest]", "[", "Flag: newest]", "]", "[Flag", ": x]")

@@ -85,6 +85,16 @@ def test_a_weight_given_twice_is_refused():
         Goals(security=0.1, custom=[goal_module.Security(0.2)])
 
 
+def test_goals_with_other_weights_keep_goals_of_ones_own_and_limits():
+    goals = Goals(size=0.1, custom=[Hops(0.2)], limits={"parameters": "<=3B"})
+    changed = goals.with_weights({"hops": 0.7, "cost": 0.3})
+    assert changed.weights == {"size": 0.1, "hops": 0.7, "cost": 0.3}
+    assert (changed.custom, changed.limits) == (goals.custom, goals.limits)
+    assert goals.weights == {"size": 0.1, "hops": 0.2}
+    with pytest.raises(GoalError, match="Did you mean 'size'"):
+        goals.with_weights({"sise": 1})
+
+
 def secure(**facts):
     own = {name: facts.pop(name) for name in ("license", "revision") if name in facts}
     return Expert(name="e", model="e", security=Security(**facts), **own)
@@ -122,6 +132,19 @@ def test_security_rules_are_data_that_the_user_can_replace(tmp_path):
         assert goal.value(secure(vendor="ACME")) == 0
         assert goal.value(secure(vendor="other")) == 5
         assert math.isnan(goal.value(secure()))
+
+
+def test_what_is_not_stated_counts_as_the_worst_that_the_rules_know():
+    rules = [
+        {"fact": "vendor", "points": {"acme": 0, "*": 5, "evil": 8}},
+        {"fact": "location", "points": {"local": 1, "*": 3}},
+        {"fact": "license", "points": {"mit": 0, "*": 9, "unknown": 2}},
+    ]
+    goal = goal_module.Security(rules={"rules": rules})
+    assert goal.value(secure(vendor="acme", location="local", license="mit")) == 1
+    assert goal.value(secure(vendor="acme", license="mit")) == 0 + 3 + 0
+    assert goal.value(secure(location="local", license="mit")) == 8 + 1 + 0
+    assert goal.value(secure(vendor="acme", location="local")) == 0 + 1 + 2
 
 
 @pytest.mark.parametrize(

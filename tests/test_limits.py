@@ -1,5 +1,6 @@
 import datetime
 
+import numpy as np
 import pytest
 
 from tryage import Expert, Goals, Security
@@ -47,6 +48,23 @@ def test_limits_hold_or_give_their_reason(limit, holds):
 def test_the_reason_holds_both_values():
     reason = parse_limit("parameters<=3B").reason_against(EXPERT)
     assert reason == "parameters is 7.24B, the limit is <= 3B"
+
+
+@pytest.mark.parametrize(
+    ("limit", "holds"),
+    [
+        ("security <= 1", [True, True, False, False]),
+        ("security < 1", [True, False, False, False]),
+        ("security >= 1", [False, True, True, False]),
+        ("security > 1", [False, False, True, False]),
+        ("security = 1", [False, True, False, False]),
+        ("security != 1", [True, False, True, False]),
+        ("security in [0, 2]", [True, False, True, False]),
+    ],
+)
+def test_limits_on_the_values_of_a_goal(limit, holds):
+    values = np.array([0.0, 1.0, 2.0, np.nan])
+    assert parse_limit(limit).holds_for(values).tolist() == holds
 
 
 def test_an_attribute_that_is_not_stated_is_an_error():

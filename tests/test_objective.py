@@ -76,10 +76,27 @@ def test_a_weight_is_worth_the_loss_spread_from_worst_to_best():
 
 
 def test_ties_go_to_the_cheaper_and_then_to_the_name():
-    price = {"b": Price(input=1, output=1), "c": Price(input=2, output=2)}
+    price = {"b": Price(input=2, output=1), "c": Price(input=1, output=9)}
     priced = objective([expert(name, price=price.get(name)) for name in "abc"])
     assert priced.choose(np.zeros((1, 3)))[0] == 1
+    price["b"] = Price(input=9, output=2)
+    priced = objective([expert(name, price=price.get(name)) for name in "abc"])
+    assert priced.choose(np.zeros((1, 3)))[0] == 2
     assert objective([expert(name) for name in "cba"]).choose(np.zeros((1, 3)))[0] == 2
+
+
+def test_prices_per_different_numbers_of_tokens_are_compared_per_token():
+    per_thousand = Price(input=0.01, output=0.01, per=1000)
+    per_million = Price(input=1, output=1, per=1_000_000)
+    goals = objective([expert("a", price=per_thousand), expert("b", price=per_million)])
+    assert goals.choose(np.zeros((1, 2)))[0] == 1
+
+
+def test_totals_within_a_billionth_are_a_tie():
+    dear, cheap = Price(input=2, output=2), Price(input=1, output=1)
+    goals = objective([expert("a", price=dear), expert("b", price=cheap)])
+    totals = np.array([[0.5, 0.5 + 5e-10], [0.5, 0.5 + 5e-9], [0.5 + 5e-10, 0.5]])
+    assert goals.choose(totals).tolist() == [1, 0, 1]
 
 
 def test_a_goal_that_nobody_states_decides_nothing():
@@ -118,6 +135,22 @@ def test_scales_survive_a_round_trip_and_belong_to_the_fitted_library():
     grown = Library([*fitted.library, expert("c", parameters=10**5)])
     larger = Objective.from_dict(fitted.to_dict(), grown)
     np.testing.assert_allclose(larger.scaled["size"], [0, 1, 2])
+
+
+def test_ages_count_from_the_day_fixed_at_fitting_whoever_is_newest_now():
+    experts = [expert("a", released="2024-01-01"), expert("b", released="2025-01-01")]
+    fitted = objective(experts)
+    rest = [experts[0], expert("c", released="2024-02-01")]
+    again = Objective.from_dict(fitted.to_dict(), Library(rest))
+    assert again.values["recency"].tolist() == [366, 335]
+    np.testing.assert_allclose(again.scaled["recency"], [1.0, 335 / 366])
+
+
+def test_arrays_that_decisions_hand_out_cannot_be_changed():
+    goals = objective([expert("small", parameters=10), expert("big", parameters=1000)])
+    for shared in (goals.values["size"], goals.scaled["size"]):
+        with pytest.raises(ValueError, match="read-only"):
+            shared[0] = 7.0
 
 
 def test_loss_spread_ignores_what_was_not_measured():
@@ -204,6 +237,64 @@ def test_a_prompt_must_fit_into_the_context():
     }
 
 
+def test_limits_on_attributes_and_on_goals_and_the_context_hold_together():
+    cheap, dear = Price(input=1, output=1), Price(input=10, output=10)
+    goals = objective(
+        [
+            expert("closed", license="custom", price=dear, context_length=100),
+            expert("costly", license="mit", price=dear),
+            expert("short", license="mit", price=cheap, context_length=100),
+            expert("open", license="mit", price=cheap),
+        ]
+    )
+    losses = np.array([[0.1, 0.2, 0.3, 0.4]] * 2)
+    inputs = goals.goal_inputs(np.array([399.0, 400.0]))
+
+    def allowed(*limits):
+        totals = goals.totals(losses, TASK, wanted(limits=limits), inputs)
+        np.testing.assert_array_equal(np.where(np.isinf(totals), losses, totals), losses)
+        return [np.flatnonzero(np.isfinite(row)).tolist() for row in totals]
+
+    assert allowed("license = mit") == [[1, 2, 3], [1, 3]]
+    assert allowed("cost <= 0.001") == [[2, 3], [3]]
+    assert allowed("license = mit", "cost <= 0.001") == [[2, 3], [3]]
+    assert goals.reasons(
+        TASK, wanted(limits=["license = mit", "cost <= 0.001"]), inputs.row(1)
+    ) == {
+        "closed": "license is custom, the limit is = mit",
+        "costly": "cost is 0.0035 USD, the limit is <= 0.001 USD",
+        "short": "context_length is 100, the prompt has about 100 tokens",
+    }
+
+
+@given(st.data())
+def test_an_expert_is_eligible_where_it_keeps_every_kind_of_limit(data):
+    sizes = data.draw(st.lists(st.integers(1, 9), min_size=2, max_size=6))
+    contexts = [data.draw(st.sampled_from([10, 100, 1000])) for _ in sizes]
+    made = zip(sizes, contexts, strict=True)
+    goals = objective(
+        [
+            expert(f"e{i}", parameters=f"{size}B", context_length=context)
+            for i, (size, context) in enumerate(made)
+        ]
+    )
+    chars = data.draw(st.lists(st.sampled_from([4, 39, 40, 400, 5000]), min_size=1, max_size=4))
+    smallest, largest = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
+    # Without an observation half a second and one more for every ten billion parameters.
+    seconds = 0.5 + largest / 10
+    limits = [f"parameters >= {smallest}B", f"latency <= {seconds + 1e-6} s"]
+    inputs = goals.goal_inputs(np.array(chars, dtype=float))
+    totals = goals.totals(np.zeros((len(chars), len(sizes))), TASK, wanted(limits=limits), inputs)
+    expected = [
+        [
+            smallest <= size <= largest and length < 4 * context
+            for size, context in zip(sizes, contexts, strict=True)
+        ]
+        for length in chars
+    ]
+    assert np.isfinite(totals).tolist() == expected
+
+
 class Hops(Goal):
     name, unit = "hops", "network hops"
 
@@ -217,6 +308,33 @@ def test_a_goal_of_ones_own():
     asked = wanted({"hops": 0.5}, goals={"hops": own})
     np.testing.assert_allclose(goals.penalties(asked, TASK, goals.goal_inputs()), [0, 0.5, 0.5])
     np.testing.assert_array_equal(goals.shown(asked, goals.goal_inputs())["hops"], [1, 5, math.nan])
+
+
+def test_a_goal_of_ones_own_in_the_place_of_a_built_in_one_has_its_own_scale():
+    class Size(Goal):
+        name, unit = "size", "letters"
+
+        def value(self, expert):
+            return len(expert.name)
+
+    goals = objective([expert("a", parameters=10), expert("long", parameters=10**9)])
+    asked = wanted({"size": 1.0}, goals={"size": Size(1.0)})
+    np.testing.assert_allclose(goals.penalties(asked, TASK, goals.goal_inputs()), [0, 1])
+    np.testing.assert_allclose(penalties(goals, {"size": 1.0}), [0, 1])
+    values = goals.shown(asked, goals.goal_inputs())["size"]
+    assert values.tolist() == [1, 4]
+
+
+def test_goals_of_ones_own_that_nothing_weighs_are_not_computed():
+    class Broken(Goal):
+        name, unit = "broken", "parts"
+
+        def value(self, expert):
+            raise AssertionError("nobody asked for it")
+
+    goals = objective([expert("a", parameters=10), expert("b", parameters=20)])
+    asked = wanted({"size": 1.0}, goals={"broken": Broken(0.0)})
+    assert "broken" not in goals.shown(asked, goals.goal_inputs())
 
 
 def test_a_goal_of_ones_own_with_values_of_another_shape_is_named():

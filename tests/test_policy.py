@@ -42,6 +42,28 @@ def test_flags_touch_only_what_the_policy_lets_them():
     assert "tools: not allowed by the policy" in wanted.flags
 
 
+def test_what_the_policy_refuses_is_told_and_what_it_allows_is_not():
+    prompt = "x [Flag: smallest, newest, tools=yes, parameters<=3B]"
+    wanted = combine(Policy(flags=["size", "parameters"]), prompt=prompt)
+    assert wanted.weights == {"size": 1.0}
+    assert wanted.limits == (parse_limit("parameters <= 3B"),)
+    refused = [words for words in wanted.flags if words.endswith("not allowed by the policy")]
+    assert refused == [
+        "recency: not allowed by the policy",
+        "tools: not allowed by the policy",
+    ]
+
+
+def test_a_limit_of_several_sources_is_told_once():
+    limits = {"parameters": "<=3B"}
+    for wanted in (
+        combine(Policy(limits=limits), goals=Goals(limits=limits)),
+        combine(Policy(limits=limits), prompt="x [Flag: size<=3B]"),
+        combine(goals=Goals(limits=limits), prompt="x [Flag: parameters<=3B]"),
+    ):
+        assert wanted.limits == (parse_limit("parameters <= 3B"),)
+
+
 def test_unknown_flags_are_an_error_or_a_warning_as_the_policy_says():
     read = flags.parse("x [Flag: fluffy]")
     with pytest.raises(FlagError, match="fluffy"):

@@ -109,6 +109,23 @@ def test_far_prompts_fall_back_to_the_best_on_average(router):
     assert not router.route(PROSE).out_of_distribution
 
 
+def test_far_prompts_have_the_averages_of_every_target(table, table_library):
+    """Costs, lengths and latencies differ between code and prose, and so do predicted ones."""
+    is_code = np.array([group == "code" for group in table.groups])[:, None]
+    factor = np.where(is_code, 1.0, 3.0)
+    values = {"cost": (2e-4, 1e-4, 9e-4), "response_chars": (300, 900, 600), "latency": (1, 2, 3)}
+    targets = {name: factor * np.array(row, dtype=float) for name, row in values.items()}
+    fitted = Router.fit(
+        replace(table, targets=targets), library=table_library, predictor="clusters"
+    )
+    shown = {"cost": "cost", "verbosity": "response_chars", "latency": "latency"}
+    near, far = fitted.route(PROSE), fitted.route("量子力学中的波函数坍缩是什么？ " * 3)
+    assert far.out_of_distribution
+    for goal, target in shown.items():
+        np.testing.assert_allclose(far.values[goal], 2 * np.array(values[target]))
+        np.testing.assert_allclose(near.values[goal], 3 * np.array(values[target]), rtol=0.05)
+
+
 AWKWARD = ["\x00\x01", "\ud800 lone surrogate", "日本語のテキスト", "🙂" * 50, "a" * 200_000, "?"]
 
 
@@ -164,6 +181,23 @@ def test_excluding_gives_the_reason_and_leaves_the_router_alone(router):
     assert router.route(CODE).expert == "coder"
     with pytest.raises(LibraryError, match="Did you mean 'coder'"):
         router.excluding({"codr": "x"})
+
+
+def test_exclusions_outlast_other_changes_of_the_router(router, table):
+    down = router.excluding({"coder": "it is down", "writer": "it is rude"})
+    fewer = down.without("writer")
+    assert fewer.route(CODE).reasons == {"coder": "it is down"}
+    probes = ScoreTable.from_rows(
+        [{"prompt": prompt, "losses": {"new": 0.0}} for prompt in table.prompts[::4]]
+    )
+    grown = down.add_expert(Expert(name="new", model="org/new", parameters=10), probes)
+    assert grown.route(CODE).reasons == {"coder": "it is down", "writer": "it is rude"}
+    limited = down.with_policy(Policy(limits={"parameters": ">=2B"}))
+    assert limited.route(CODE).reasons["coder"] == "it is down"
+    assert down.excluding({"coder": "it was sold"}).route(CODE).reasons == {
+        "coder": "it was sold",
+        "writer": "it is rude",
+    }
 
 
 def test_a_router_of_two_tasks_serves_both():
@@ -419,6 +453,33 @@ def test_an_expert_that_is_gone_is_never_named(router, tmp_path):
     np.testing.assert_allclose(again.totals, decision.totals, rtol=1e-9)
     with pytest.raises(LibraryError, match="Did you mean 'coder'"):
         router.without("codr")
+
+
+def test_ages_count_from_the_day_of_the_fit_after_the_newest_expert_left(router, tmp_path):
+    fewer = router.without("giant")
+    fewer.save_pretrained(tmp_path / "r")
+    for changed in (fewer, Router.from_pretrained(tmp_path / "r")):
+        assert changed.route(CODE).values["recency"].tolist() == [366.0, 214.0]
+
+
+@pytest.mark.parametrize("kind", ["clusters", "nearest", "linear", "hybrid", "best-single"])
+def test_probes_that_lack_the_new_expert_change_nothing(table, table_library, kind):
+    fitted = Router.fit(table, library=table_library, predictor=kind)
+    new = Expert(name="new", model="org/new")
+    columns = dict(zip(table.experts, table.losses.T.tolist(), strict=True))
+    rows = [
+        {"prompt": prompt, "losses": {name: columns[name][i] for name in table.experts}}
+        for i, prompt in enumerate(table.prompts)
+    ]
+    for row in rows[:20] + rows[-20:]:
+        row["losses"]["new"] = 0.05 if row["prompt"].startswith("def") else 2.0
+    measured = [row for row in rows if "new" in row["losses"]]
+    from_all = fitted.add_expert(new, ScoreTable.from_rows(rows))
+    from_measured = fitted.add_expert(new, ScoreTable.from_rows(measured))
+    ours, theirs = (
+        grown.predict([CODE, PROSE], task="text-generation") for grown in (from_all, from_measured)
+    )
+    np.testing.assert_allclose(ours, theirs)
 
 
 def test_an_expert_joins_from_probes_and_leaves_again(router, table, tmp_path):

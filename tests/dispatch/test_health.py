@@ -31,6 +31,28 @@ def clock():
     return Clock()
 
 
+class SteppingClock:
+    """Stands still until it is told how long something took."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def takes(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def stopwatch(monkeypatch):
+    """The clock by which dispatch measures calls."""
+    watch = SteppingClock()
+    for module in ("batches", "failover", "streams"):
+        monkeypatch.setattr(f"tryage.dispatch.{module}.perf_counter", watch)
+    return watch
+
+
 @pytest.fixture
 def health(clock):
     return Health(Breaker(failures=2, seconds=10), clock=clock)
@@ -112,10 +134,16 @@ def test_a_trial_that_never_ends_does_not_lock_the_expert_out(health, clock) -> 
 
 
 def test_an_answer_between_failures_keeps_the_circuit_closed(health) -> None:
+    """Two failures in a row open it; here no two come in a row, and the last call failed."""
     for _ in range(3):
         health.failed("a")
+        assert health.state("a") == "closed"
         health.answered("a")
+    health.failed("a")
     assert health.state("a") == "closed"
+    assert health.admit("a") is None
+    health.failed("a")
+    assert health.state("a") == "open"
 
 
 def test_without_a_breaker_nothing_is_left_alone() -> None:
@@ -270,6 +298,71 @@ def test_streams_that_die_late_count_and_closed_ones_do_not(decide, health) -> N
         with pytest.raises(ConnectionError):
             list(dispatch_stream(decide("a"), dies, health=health))
     assert health.state("a") == "open"
+
+
+def test_the_latency_of_a_call_is_what_the_answering_expert_took(decide, stopwatch) -> None:
+    health = Health()
+
+    def call(name: str) -> str:
+        stopwatch.takes(2.0 if name == "a" else 3.0)
+        return broken(name)
+
+    outcome = dispatch(decide("a", "b"), call, health=health)
+    assert [attempt.seconds for attempt in outcome.tried] == [2.0, 3.0]
+    assert dict(health.snapshot()) == {"b": 3.0}
+
+
+async def test_the_time_of_a_streams_reader_is_no_latency(decide, stopwatch) -> None:
+    health = Health()
+
+    def chunks(name: str):
+        for chunk in ("one", "two", "three"):
+            stopwatch.takes(1.0)
+            yield chunk
+
+    async def achunks(name: str):
+        for chunk in chunks(name):
+            yield chunk
+
+    for _ in dispatch_stream(decide("a"), chunks, health=health):
+        stopwatch.takes(60.0)
+    assert dict(health.snapshot()) == {"a": 3.0}
+    async for _ in adispatch_stream(decide("b"), achunks, health=health):
+        stopwatch.takes(60.0)
+    assert dict(health.snapshot()) == {"a": 3.0, "b": 3.0}
+
+
+def test_a_stream_that_dies_took_what_its_expert_took(decide, stopwatch) -> None:
+    def dies(name: str):
+        stopwatch.takes(1.0)
+        yield name
+        stopwatch.takes(2.0)
+        raise ConnectionError("cut")
+
+    stream = dispatch_stream(decide("a"), dies)
+    next(stream)
+    stopwatch.takes(60.0)
+    with pytest.raises(ConnectionError):
+        next(stream)
+    assert [attempt.seconds for attempt in stream.tried] == [3.0]
+
+
+async def test_the_time_of_a_batch_of_several_is_no_latency_of_one(decide, stopwatch) -> None:
+    def call(name: str, rows: list[int]) -> list[str]:
+        stopwatch.takes(8.0)
+        return [name for _ in rows]
+
+    async def acall(name: str, rows: list[int]) -> list[str]:
+        return call(name, rows)
+
+    for batch, caller in ((dispatch_batch, call), (adispatch_batch, acall)):
+        health = Health()
+        decisions = [decide("a"), decide("a"), decide("b")]
+        outcomes = batch(decisions, caller, health=health)
+        outcomes = outcomes if isinstance(outcomes, list) else await outcomes
+        assert [outcome.answered_by for outcome in outcomes] == ["a", "a", "b"]
+        # Expert a answered two prompts at once, b one alone.
+        assert set(health.snapshot()) == {"b"}
 
 
 def test_a_batch_tries_a_half_open_expert_with_one_row(decide, health, clock) -> None:

@@ -124,6 +124,44 @@ def test_the_time_in_all_bounds_the_walk(decide) -> None:
     assert gone(call_threads())
 
 
+@pytest.mark.parametrize(("timeout", "total"), [(600, 60), (60, 600), (None, 60), (60, None)])
+async def test_a_call_gets_the_less_of_its_own_time_and_of_what_is_left(
+    decide, timeout, total
+) -> None:
+    options = DispatchOptions(timeout=timeout, total_timeout=total)
+
+    def left(*_) -> float:
+        return current_scope().left
+
+    found = [
+        dispatch(decide("a"), left, options).value,
+        *dispatch_stream(decide("a"), lambda name: iter([left()]), options),
+        *[o.value for o in dispatch_batch([decide("a")], lambda name, rows: [left()], options)],
+    ]
+    assert all(0 < seconds <= 60 for seconds in found)
+    assert len(found) == 3
+
+
+def test_what_earlier_calls_took_is_taken_off_the_time_in_all(decide, monkeypatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("tryage.dispatch.failover.perf_counter", lambda: clock[0])
+    left = []
+
+    def call(name: str) -> str:
+        left.append(current_scope().left)
+        clock[0] += 20.0
+        if name != "c":
+            raise ConnectionError("down")
+        return name
+
+    dispatch(decide("a", "b", "c"), call, DispatchOptions(timeout=45, total_timeout=60))
+    assert [round(seconds) for seconds in left] == [45, 40, 20]
+    left.clear()
+    with pytest.raises(DispatchError, match="the 40 s for the whole dispatch are over"):
+        dispatch(decide("a", "b", "c"), call, DispatchOptions(total_timeout=40))
+    assert [round(seconds) for seconds in left] == [40, 20]
+
+
 @pytest.mark.parametrize("key", ["timeout", "total_timeout"])
 def test_times_out_of_range(decide, key) -> None:
     with pytest.raises(ValueError, match=f"{key} is 0"):

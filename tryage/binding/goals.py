@@ -11,5 +11,5 @@ def joined_goals(own: Goals | None, given: Goals | None) -> Goals | None:
         return given if own is None else own
     custom = {**own.custom, **given.custom}
     weights = {**own.weights, **given.weights}
-    named = {name: weight for name, weight in weights.items() if name not in custom}
-    return Goals(limits=(*own.limits, *given.limits), custom=tuple(custom.values()), **named)
+    joined = Goals(limits=(*own.limits, *given.limits), custom=tuple(custom.values()))
+    return joined.with_weights(weights)

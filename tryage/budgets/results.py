@@ -32,8 +32,8 @@ class Calibration(Goals):
         attained: Mapping[str, Mapping[str, Any]],
         shares: Mapping[str, float],
     ) -> None:
-        merged = {n: w for n, w in goals.weights.items() if n not in goals.custom} | dict(weights)
-        super().__init__(limits=goals.limits, custom=tuple(goals.custom.values()), **merged)
+        super().__init__(limits=goals.limits, custom=tuple(goals.custom.values()))
+        object.__setattr__(self, "weights", dict(goals.with_weights(weights).weights))
         object.__setattr__(self, "attained", dict(attained))
         object.__setattr__(self, "met", all(row["met"] for row in attained.values()))
         object.__setattr__(self, "shares", dict(shares))

@@ -220,6 +220,11 @@ class _Search:
     def _absolute(self, budget: Budget) -> Budget:
         if not budget.of_best:
             return budget
+        if math.isnan(self.best):
+            raise GoalError(
+                f"the budget {budget.text!r}: no expert may answer every prompt, so there is no "
+                "best single one; give a number, or lift a limit"
+            )
         if budget.scored:
             return replace(budget, bound=1.0 - budget.bound * (1.0 - self.best), of_best=False)
         return replace(budget, bound=budget.bound * self.best, of_best=False)

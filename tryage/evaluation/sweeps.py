@@ -28,6 +28,9 @@ MOST_WORK = 200_000_000
 _BESIDE = 1e-9
 """How far beside a segment its sides are swept, as a share of 1 + the weights."""
 
+_ABOVE = 1e-6
+"""How far above a crossing one goal's weight is given, as a share of 1 + the weight."""
+
 _TIED = 1e-13
 """A difference of penalties that no allowed weight makes matter."""
 
@@ -67,9 +70,12 @@ def over_one(scores: Array, penalty: Array, means: Means) -> Points:
         means: what choices attain.
     """
     when, axes = _sweep(scores, penalty, means, MOST_WEIGHT)
-    # Just above a crossing, so that the weight that is told makes the choices that are told.
-    when[1:] = np.nextafter(when[1:] * (1.0 + 1e-12), np.inf)
-    return non_dominated(Points(when[:, None], axes[:, 0], axes[:, 1:]))
+    # Above a crossing by enough that a router with this weight sees no tie there, and makes the
+    # choices of the point; halfway to the next crossing at most.
+    room = np.diff(when[1:], append=np.inf) / 2
+    when[1:] += np.minimum(room, _ABOVE * (1.0 + when[1:]))
+    weights = np.minimum(when, MOST_WEIGHT)
+    return non_dominated(Points(weights[:, None], axes[:, 0], axes[:, 1:]))
 
 
 def over_two(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +53,17 @@ class Goals:
 
     def __hash__(self) -> int:
         return hash((frozenset(self.weights.items()), self.limits))
+
+    def with_weights(self, weights: Mapping[str, float]) -> Goals:
+        """Return these goals and limits with other weights on some goals, `custom` ones included.
+
+        Raises:
+            GoalError: a goal is unknown, or a weight is negative or not a finite number.
+        """
+        changed = copy.copy(self)
+        merged = check_weights({**self.weights, **weights}, self.custom)
+        object.__setattr__(changed, "weights", merged)
+        return changed
 
     def to_dict(self) -> dict[str, Any]:
         """Return weights and limits as JSON types."""
