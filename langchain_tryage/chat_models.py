@@ -61,13 +61,8 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         sticky: True stays with the expert that answered last in the conversation while it is
             eligible, which keeps its vendor's prefix cache warm; what that costs is its total
             above the lowest, as the ranking shows. A number is the most it may cost.
-        max_attempts: how many experts to try at most; None tries every eligible one.
-        errors: exceptions on which the next expert is tried; others are raised at once.
-        timeout: seconds that one call, or one chunk of a stream, may take; then the next expert is
-            tried. None waits for ever.
-        total_timeout: seconds that all calls for one input may take together.
-        breaker: leaves an expert alone for a while that keeps failing; True for the usual
-            `tryage.dispatch.Breaker`, or one of your own.
+        max_attempts, errors, timeout, total_timeout, breaker, check, on_rejected,
+        stream_unchecked, keep_verdicts: see `tryage.dispatch.DispatchOptions`.
         cache: off; the experts' own caches work.
     """
 

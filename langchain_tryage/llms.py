@@ -48,13 +48,8 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
         flags_from: where the user's own text stands, whose flags act and are taken off:
             ``"last_message"`` (or the whole text) or a function of the input. None leaves them.
         text_from: which messages are routed, as in `ChatTryage`.
-        max_attempts: how many experts to try at most; None tries every eligible one.
-        errors: exceptions on which the next expert is tried; others are raised at once.
-        timeout: seconds that one call, or one chunk of a stream, may take; then the next expert is
-            tried. None waits for ever.
-        total_timeout: seconds that all calls for one input may take together.
-        breaker: leaves an expert alone for a while that keeps failing; True for the usual
-            `tryage.dispatch.Breaker`, or one of your own.
+        max_attempts, errors, timeout, total_timeout, breaker, check, on_rejected,
+        stream_unchecked, keep_verdicts: see `tryage.dispatch.DispatchOptions`.
         cache: off; the experts' own caches work.
     """
 

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from tryage import Expert, Library, Router, ScoreTable
 from tryage.encoders import SentenceEncoder, StaticEncoder
@@ -99,6 +100,25 @@ def test_training_cut_short_goes_on_where_it_was(start, fitted, table, tmp_path,
     np.testing.assert_array_equal(ours.mean["loss"], theirs.mean["loss"])
     with pytest.raises(PredictorError, match="another training"):
         TransformerPredictor(start, **settings, seed=1).fit(table.prompts, table)
+
+
+def test_learning_rates_rise_over_a_tenth_of_the_steps_and_then_fall(start, table, monkeypatch):
+    rates = []
+    step = torch.optim.AdamW.step
+
+    def recording_step(optimizer, *args, **kwargs):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        return step(optimizer, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", recording_step)
+    TransformerPredictor(start, **SETTINGS).fit(table.prompts, table)
+    network, head = np.array(rates).T
+    steps = len(rates)
+    assert steps % SETTINGS["epochs"] == 0
+    rise = np.arange(1, steps + 1) / (0.1 * steps)
+    fall = 1.0 - np.arange(steps) / steps
+    np.testing.assert_allclose(network, SETTINGS["rate"] * np.minimum(rise, fall))
+    np.testing.assert_allclose(head, SETTINGS["head_rate"] * np.minimum(rise, fall))
 
 
 def test_it_stops_when_held_out_prompts_gain_nothing(start, table):

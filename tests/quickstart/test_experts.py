@@ -5,7 +5,8 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tryage.quickstart import Recipe, experts
 
@@ -67,6 +68,21 @@ def test_a_checkpoint_of_another_recipe_is_left_alone(tmp_path):
     other = experts._Trainer(dataclasses.replace(WRITER, steps=20), TEXTS)
     other.restore(tmp_path)
     assert other.step == 0
+
+
+def test_a_checkpoint_of_another_optimizer_starts_the_training_again(tmp_path):
+    trainer = experts._Trainer(WRITER, TEXTS)
+    trainer.advance()
+    trainer.checkpoint(tmp_path)
+    path = tmp_path / "state.safetensors"
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata()
+    del about["optimizer"]  # as before there was torch.optim.Muon
+    save_file(tensors, path, about)
+    trainer = experts._Trainer(WRITER, TEXTS)
+    trainer.restore(tmp_path)
+    assert trainer.step == 0
 
 
 def test_a_cut_checkpoint_starts_the_training_again(tmp_path):

@@ -48,19 +48,7 @@ class RouterOptions(TypedDict, total=False):
 
 
 class CallOptions(RouterOptions, total=False):
-    """Keyword arguments of every class that also calls experts.
-
-    Attributes:
-        max_attempts: see `tryage.dispatch.DispatchOptions`, as for the four that follow.
-        errors: exceptions on which the next expert is tried.
-        timeout: seconds that one call, or one chunk of a stream, may take.
-        total_timeout: seconds that all calls for one prompt may take together.
-        breaker: leaves an expert that keeps failing alone for a while.
-        check: accepts or rejects answers; see `tryage.checks`.
-        on_rejected: ``"return"`` or ``"raise"``, where no answer is accepted.
-        stream_unchecked: whether streams go out before the check has accepted.
-        keep_verdicts: whether the check's findings are kept as feedback.
-    """
+    """Keyword arguments of every class that also calls experts: see `DispatchOptions`."""
 
     max_attempts: int | None
     errors: Failures

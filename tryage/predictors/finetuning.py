@@ -22,6 +22,7 @@ from tryage.encoders.base import prepare_all
 from tryage.errors import PredictorError
 from tryage.files import replacing_folder
 from tryage.predictors.network import Network
+from tryage.predictors.optimizer_state import load_state_tensors, state_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -126,8 +127,7 @@ class FineTuning:
         self._rest = np.array([row for row in order if self._texts[row] not in watched], dtype=int)
         if not len(self._rest):
             self._rest, self._watched = order, order[:0]
-        steps = -(-len(self._rest) // recipe.batch)
-        self._steps = steps * recipe.epochs
+        self._epoch_steps = -(-len(self._rest) // recipe.batch)
         self._optimizer = torch.optim.AdamW(
             [
                 {"params": list(network.model.parameters()), "lr": recipe.rate},
@@ -135,6 +135,7 @@ class FineTuning:
             ],
             weight_decay=0.01,
         )
+        self._schedule_from(0)
 
     def run(self) -> tuple[Floats, Floats, list[float]]:
         """Train; the network ends with the weights of its best epoch.
@@ -171,21 +172,26 @@ class FineTuning:
         rng = np.random.default_rng([self.seed, 9, epoch])
         batches = _batches(rng.permutation(self._rest), self._texts, recipe.batch, rng)
         self.network.model.train()
-        step = epoch * len(batches)
         # Dropout draws from torch's global generator: seeded here, and restored afterwards.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**31)))
-            for number, rows in enumerate(batches, start=step):
-                share = number / max(self._steps, 1)
-                factor = min((number + 1) / max(_WARM_UP * self._steps, 1.0), 1.0 - share)
-                for group, rate in zip(
-                    self._optimizer.param_groups, (recipe.rate, recipe.head_rate), strict=True
-                ):
-                    group["lr"] = rate * factor
+            for rows in batches:
                 self._optimizer.zero_grad()
                 self._objective(rows).backward()
                 torch.nn.utils.clip_grad_norm_(self.network.model.parameters(), 1.0)
                 self._optimizer.step()
+                self._schedule.step()
+
+    def _schedule_from(self, epoch: int) -> None:
+        """Set the learning rates of the first step of an epoch: a rise, then a straight fall."""
+        total = max(self._epoch_steps * self.recipe.epochs, 1)
+
+        def share(step: int) -> float:
+            return min((step + 1) / max(_WARM_UP * total, 1.0), 1.0 - step / total)
+
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimizer, share, last_epoch=epoch * self._epoch_steps - 1
+        )
 
     def _objective(self, rows: NDArray[Any]) -> Any:
         """Return squared error plus weighted regret of some prompts, a scalar tensor."""
@@ -239,13 +245,10 @@ class FineTuning:
         """Write a checkpoint, whole or not at all."""
         if self.checkpoints is None:
             return
-        moments: dict[str, Any] = {}
-        for number, state in self._optimizer.state_dict()["state"].items():
-            moments |= {f"{number}.{name}": value for name, value in state.items()}
         with replacing_folder(self.checkpoints) as folder:
             save_file(self._weights(), folder / "weights.safetensors")
             save_file(best, folder / "best.safetensors")
-            save_file(moments, folder / "optimizer.safetensors")
+            save_file(state_tensors(self._optimizer), folder / "optimizer.safetensors")
             text = json.dumps(asdict(progress), indent=1)
             (folder / STATE_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -263,12 +266,8 @@ class FineTuning:
             )
         self._load(load_file(self.checkpoints / "weights.safetensors"))
         self._best = load_file(self.checkpoints / "best.safetensors")
-        state: dict[int, dict[str, Any]] = {}
-        for name, value in load_file(self.checkpoints / "optimizer.safetensors").items():
-            number, _, key = name.partition(".")
-            state.setdefault(int(number), {})[key] = value
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+        load_state_tensors(self._optimizer, load_file(self.checkpoints / "optimizer.safetensors"))
+        self._schedule_from(progress.epoch)
         if progress.epoch - progress.best_epoch >= self.recipe.patience:
             # Early stopping had ended this training.
             progress.epoch = self.recipe.epochs

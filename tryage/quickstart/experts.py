@@ -7,7 +7,6 @@ interrupted and resumed ends with the same weights as one that ran through.
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -104,7 +103,7 @@ class _Trainer:
         torch.manual_seed(recipe.seed)
         self.model = self._build()
         self.parameters = dict(self.model.named_parameters())
-        self.optimizer = Optimizer(self.parameters)
+        self.optimizer = Optimizer(self.parameters, recipe.learning_rate, recipe.steps)
 
     @property
     def step(self) -> int:
@@ -175,7 +174,7 @@ class _Trainer:
         loss = self._causal_loss(generator) if self.causal else self._masked_loss(generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step(recipe.learning_rate * _schedule(self.step, recipe.steps))
+        self.optimizer.step()
 
     def _windows(self, generator: torch.Generator) -> torch.Tensor:
         """Token positions of this step's windows, (batch, window - 1); a start token leads each."""
@@ -209,9 +208,9 @@ class _Trainer:
     def checkpoint(self, folder: Path) -> None:
         """Write weights and optimizer state; the file appears whole or not at all."""
         weights = {f"weight.{name}": value.detach() for name, value in self.parameters.items()}
-        about = {"step": str(self.step), "recipe": json.dumps(self.recipe.to_dict())}
+        about = {"step": str(self.step), **self._key()}
         with replacing(folder / "state.safetensors") as temporary:
-            save_file({**weights, **self.optimizer.state}, temporary, metadata=about)
+            save_file({**weights, **self.optimizer.state()}, temporary, metadata=about)
 
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint of the same recipe, if there is one."""
@@ -223,12 +222,17 @@ class _Trainer:
             tensors = load_file(path)
         except SafetensorError:  # cut short by a crash of the machine: begin again
             return
-        if about.get("recipe") != json.dumps(self.recipe.to_dict()):
+        if not self._key().items() <= about.items():
             return
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[f"weight.{name}"])
         self.optimizer.load(tensors, int(about["step"]))
+
+    def _key(self) -> dict[str, str]:
+        """Return what a checkpoint must state so that it can be continued."""
+        recipe = json.dumps(self.recipe.to_dict())
+        return {"optimizer": "torch.optim", "recipe": recipe}
 
     def save(self, folder: Path) -> None:
         """Save model, tokenizer and a card, as `transformers.pipeline` loads them."""
@@ -250,12 +254,6 @@ class _Trainer:
             "text that this Python installation carries. The text stands under the licenses of "
             "the packages that it is from. For demonstration; not for use.\n",
         )
-
-
-def _schedule(step: int, steps: int) -> float:
-    """Share of the highest learning rate: a short rise, then half a cosine down to 5 %."""
-    rise = min(1.0, (step + 1) / (0.05 * steps + 1))
-    return rise * (0.05 + 0.475 * (1 + math.cos(math.pi * step / steps)))
 
 
 def _metadata(path: Path) -> dict[str, str]:

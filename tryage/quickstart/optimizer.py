@@ -1,104 +1,91 @@
 """The optimizer of the starter experts: Muon for the layers' matrices, Adam for the rest.
 
-In the few hundred steps there are, it brings a small model about twice as far as Adam alone.
+In the few hundred steps of a training, Muon reduces the loss about twice as far as Adam alone.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
 
 from tryage.errors import missing_extra
 
 try:
     import torch
+
+    from tryage.predictors.optimizer_state import Tensors, load_state_tensors, state_tensors
 except ImportError as error:
     raise missing_extra("hf", "training experts") from error
 
 _BETAS = (0.9, 0.98)
-_EPSILON = 1e-8
-_MOMENTUM = 0.95
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-_ITERATIONS = 5
 
-State = dict[str, torch.Tensor]
+_RISE = 0.05
+"""Share of the steps over which the learning rate rises."""
+
+_FLOOR = 0.05
+"""Share of the highest learning rate that the last step has."""
 
 
 class Optimizer:
-    """Updates named parameters from their gradients; its state is named tensors.
+    """Updates a model's parameters from their gradients on a schedule of learning rates.
 
-    Matrices move along their orthogonalized momentum (Muon, Jordan 2024); embeddings, which are
-    the output layer too, norms and biases by Adam (Kingma and Ba 2015).
+    Matrices move along their orthogonalized momentum (Muon); embeddings, which are the output
+    layer too, norms and biases by Adam.
 
     Args:
         parameters: name → parameter.
+        rate: highest learning rate.
+        steps: steps of the whole training.
     """
 
-    def __init__(self, parameters: Mapping[str, torch.nn.Parameter]) -> None:
-        self._parameters = dict(parameters)
-        self._matrices = {
-            name
-            for name, parameter in self._parameters.items()
-            if parameter.ndim == 2 and "embed" not in name
+    def __init__(
+        self, parameters: Mapping[str, torch.nn.Parameter], rate: float, steps: int
+    ) -> None:
+        matrices = {n: p for n, p in parameters.items() if p.ndim == 2 and "embed" not in n}
+        others = [p for n, p in parameters.items() if n not in matrices]
+        self._total = steps
+        self._optimizers: dict[str, torch.optim.Optimizer] = {}
+        if matrices:
+            muon = torch.optim.Muon(matrices.values(), lr=rate, weight_decay=0.0)
+            self._optimizers["matrices"] = muon
+        if others:
+            self._optimizers["others"] = torch.optim.Adam(others, lr=rate, betas=_BETAS)
+        self._schedule_from(0)
+
+    def step(self) -> None:
+        """Move every parameter against its gradient, then clear the gradients."""
+        for optimizer in self._optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
+        for schedule in self._schedules:
+            schedule.step()
+        self.steps += 1
+
+    def state(self) -> Tensors:
+        """Return the state as named tensors."""
+        return {
+            f"{name}.{key}": value
+            for name, optimizer in self._optimizers.items()
+            for key, value in state_tensors(optimizer).items()
         }
-        self.steps = 0
-        self.state: State = {}
-        for name, parameter in self._parameters.items():
-            keys = ("momentum",) if name in self._matrices else ("mean", "square")
-            self.state |= {f"{key}.{name}": torch.zeros_like(parameter) for key in keys}
 
     def load(self, state: Mapping[str, torch.Tensor], steps: int) -> None:
-        """Go on from the state after `steps` steps."""
-        self.state = {key: state[key] for key in self.state}
+        """Continue from the state after `steps` steps; other tensors in it are ignored."""
+        for name, optimizer in self._optimizers.items():
+            prefix = f"{name}."
+            own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            load_state_tensors(optimizer, own)
+        self._schedule_from(steps)
+
+    def _schedule_from(self, steps: int) -> None:
         self.steps = steps
+        self._schedules = [
+            torch.optim.lr_scheduler.LambdaLR(optimizer, self._share, last_epoch=steps - 1)
+            for optimizer in self._optimizers.values()
+        ]
 
-    def step(self, rate: float) -> None:
-        """Move every parameter against its gradient, then clear the gradients."""
-        self.steps += 1
-        with torch.no_grad():
-            self._move(rate)
-
-    def _move(self, rate: float) -> None:
-        for name, parameter in self._parameters.items():
-            gradient = parameter.grad
-            if gradient is None:
-                continue
-            if name in self._matrices:
-                update = self._orthogonal_update(name, gradient)
-            else:
-                update = self._adam_update(name, gradient)
-            parameter.add_(update, alpha=-rate)
-            parameter.grad = None
-
-    def _orthogonal_update(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
-        momentum = self.state[f"momentum.{name}"]
-        momentum.lerp_(gradient, 1 - _MOMENTUM)
-        ahead = gradient.lerp(momentum, _MOMENTUM)  # Nesterov's
-        rows, columns = gradient.shape
-        update: torch.Tensor = orthogonalized(ahead) * max(1.0, rows / columns) ** 0.5
-        return update
-
-    def _adam_update(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
-        mean, square = self.state[f"mean.{name}"], self.state[f"square.{name}"]
-        mean.lerp_(gradient, 1 - _BETAS[0])
-        square.lerp_(gradient.square(), 1 - _BETAS[1])
-        scale = square.div(1 - _BETAS[1] ** self.steps).sqrt_().add_(_EPSILON)
-        return mean / (1 - _BETAS[0] ** self.steps) / scale
-
-
-def orthogonalized(matrix: torch.Tensor) -> Any:
-    """Return the nearest matrix, roughly, whose singular values are all one.
-
-    Five iterations of a quintic Newton-Schulz scheme, which bring them between 0.7 and 1.2.
-
-    Args:
-        matrix: shape (rows, columns).
-    """
-    a, b, c = _COEFFICIENTS
-    tall = matrix.shape[0] > matrix.shape[1]
-    found = matrix.T if tall else matrix
-    found = found / (found.norm() + 1e-7)
-    for _ in range(_ITERATIONS):
-        gram = found @ found.T
-        found = a * found + (b * gram + c * gram @ gram) @ found
-    return found.T if tall else found
+    def _share(self, step: int) -> float:
+        """Return a step's share of the highest rate: a short rise, then half a cosine down."""
+        rise = min(1.0, (step + 1) / (_RISE * self._total + 1))
+        cosine = 0.5 * (1 + math.cos(math.pi * step / self._total))
+        return rise * (_FLOOR + (1 - _FLOOR) * cosine)
