@@ -20,7 +20,8 @@ for task, found in result["evaluation"].items():
     )
 
 # What it left is a router like any other, with a library of ordinary Hugging Face models.
-router = Router.from_pretrained("quickstart/router")
+# Its models lie beside it, not in it; a router names such folders, and you allow them.
+router = Router.from_pretrained("quickstart/router", folders=["quickstart"])
 runtime = Runtime(router.library)
 prompts = [
     "def area(width, height):\n    return",

@@ -28,6 +28,7 @@
     ├── DispatchError (RuntimeError)         every expert that was tried failed
     ├── RejectedError (RuntimeError)         a check rejected every answer
     ├── NoEligibleExpertError (LookupError)  limits exclude every expert
+    ├── ConsentError (PermissionError)       a file asks for what the operator did not allow
     ├── OutputFolderError (FileExistsError)  the output folder holds something else
     └── MissingExtraError (ImportError)      an optional dependency is not installed
 
@@ -187,6 +188,10 @@ class NoEligibleExpertError(TryageError, LookupError):
         super().__init__(message + lines)
         self.summary = message
         self.reasons = dict(reasons)
+
+
+class ConsentError(TryageError, PermissionError):
+    """A library or router asks for a key or a folder that the operator did not allow."""
 
 
 class OutputFolderError(TryageError, FileExistsError):

@@ -7,8 +7,16 @@ import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+)
 
+from tryage.folders import Origin
 from tryage.units import parse_count
 
 TEXT_GENERATION = "text-generation"
@@ -143,3 +151,19 @@ class Expert(_Record):
     price: Price | None = None
     revision: str | None = None
     gated: bool | None = None
+    _origin: Origin | None = PrivateAttr(default=None)
+
+    @property
+    def origin(self) -> Origin | None:
+        """The file it was read from; None for an expert that code built."""
+        return self._origin
+
+    def read_from(self, origin: Origin) -> Expert:
+        """Return the expert as read from a file, which is not part of its value."""
+        copy = self.model_copy()
+        copy._origin = origin
+        return copy
+
+    def __eq__(self, other: object) -> bool:
+        """Compare attributes; where experts were read from does not count."""
+        return type(other) is type(self) and self.__dict__ == other.__dict__

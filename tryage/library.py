@@ -18,6 +18,7 @@ from pydantic import (
 
 from tryage.errors import LibraryError, did_you_mean
 from tryage.experts import Endpoint, Expert, Price, Security
+from tryage.folders import Origin
 
 
 @dataclass(frozen=True, init=False)
@@ -140,9 +141,21 @@ class Library:
 
     @classmethod
     def from_dict(
-        cls, data: Any, *, source: str = "library", root: str | Path | None = None
+        cls,
+        data: Any,
+        *,
+        source: str = "library",
+        root: str | Path | None = None,
+        origin: Origin | None = None,
     ) -> Library:
         """Build a library from the mapping that a YAML file or `router.json` holds.
+
+        Args:
+            data: the mapping.
+            source: what messages call it.
+            root: base of relative model folders; None means the working directory.
+            origin: whose word the mapping is, for consent to keys and folders; by default that
+                of a file in `root`.
 
         Raises:
             LibraryError: the mapping breaks the schema; `source` leads the message.
@@ -156,7 +169,10 @@ class Library:
         rows = data.get("experts")
         if not isinstance(rows, list) or not rows:
             raise LibraryError(f"{source}: 'experts' must be a list with at least one expert")
-        experts = [_expert(row, number, source) for number, row in enumerate(rows, 1)]
+        origin = origin or Origin.of(source, root)
+        experts = [
+            _expert(row, number, source).read_from(origin) for number, row in enumerate(rows, 1)
+        ]
         try:
             return cls(experts, name=str(data.get("name") or "library"), root=root)
         except LibraryError as error:

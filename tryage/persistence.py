@@ -32,6 +32,7 @@ from tryage.errors import (
     TryageError,
 )
 from tryage.files import replacing_folder, sha256
+from tryage.folders import Folders, Origin
 from tryage.library import Library
 from tryage.objective import Objective
 from tryage.plans import JointSuccess, Rates
@@ -193,10 +194,15 @@ def left_out(policy: Policy, objective: Objective, tasks: Sequence[str]) -> list
     return parts
 
 
-def load(folder: Path) -> RouterState:
+def load(folder: Path, *, folders: Folders = ()) -> RouterState:
     """Read a router folder.
 
+    Args:
+        folder: of the router.
+        folders: folders outside it whose models the operator allows.
+
     Raises:
+        ConsentError: its encoder lies in a folder that the operator did not allow.
         FormatVersionError: a newer Tryage wrote it.
         DamagedFileError: a file is missing, cut or changed; the message names it.
     """
@@ -204,7 +210,7 @@ def load(folder: Path) -> RouterState:
     for name, expected in index["files"].items():
         _check_file(folder / name, expected)
     try:
-        return _build(index, folder)
+        return _build(index, folder, Origin.of(folder / INDEX, folder, folders))
     except SafetensorError as error:
         raise DamagedFileError(f"{folder}: a safetensors file cannot be read: {error}") from error
     except TryageError:
@@ -213,16 +219,17 @@ def load(folder: Path) -> RouterState:
         raise DamagedFileError(f"{folder / INDEX}: {error!r} while it was read") from error
 
 
-def _build(index: Mapping[str, Any], folder: Path) -> RouterState:
+def _build(index: Mapping[str, Any], folder: Path, origin: Origin) -> RouterState:
     root = index.get("library_root")
     library = Library.from_dict(
         index["library"],
         source=str(folder / INDEX),
         root=None if root is None else Path(os.path.normpath(folder / root)),
+        origin=origin,
     )
     encoder: Encoder | None = None
     if index["encoder"] is not None:
-        encoder = load_encoder(index["encoder"], folder)
+        encoder = load_encoder(index["encoder"], folder, origin=origin)
     predictors: dict[str, Predictor] = {}
     for task, entry in index["tasks"].items():
         kind = entry["predictor"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +16,7 @@ from tryage.decision import Decision
 from tryage.encoders import Encoder
 from tryage.errors import TryageWarning
 from tryage.experts import Expert
+from tryage.folders import Folders
 from tryage.forecast import Forecast
 from tryage.goals import Goals
 from tryage.library import Library
@@ -81,28 +82,24 @@ class Router(AssessedRouter):
         return f"Router({self.library.name!r}, {len(self.library)} experts, {kinds})"
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, policy: Policy | None = None) -> Router:
+    def from_pretrained(
+        cls, name: str | Path, *, policy: Policy | None = None, folders: Folders = ()
+    ) -> Router:
         """Load a router from a folder, or a bundled one by name.
 
         Args:
             name: a router folder, or a bundled router's name.
             policy: what the operator allows; by default the policy that was saved with the router.
+            folders: folders outside the router's own whose models it may use.
 
         Raises:
+            ConsentError: its encoder lies in another folder, and it is not allowed.
             RouterNotFoundError: there is no such folder or bundled router.
             FormatVersionError: a newer Tryage wrote it.
             DamagedFileError: a file of it is missing, cut or changed.
         """
-        state = persistence.load(persistence.find_router(name))
-        return cls(
-            state.library,
-            state.predictors,
-            objective=state.objective,
-            policy=policy or state.policy,
-            provenance=state.provenance,
-            joint=state.joint,
-            check_rates=state.check_rates,
-        )
+        state = persistence.load(persistence.find_router(name), folders=folders)
+        return cls(**{**_parts(state), "policy": policy or state.policy})
 
     @classmethod
     def fit(
@@ -179,15 +176,7 @@ class Router(AssessedRouter):
 
         for part in persistence.left_out(self.policy, self.objective, self.tasks):
             warnings.warn(f"{folder}: saved without {part}", TryageWarning, stacklevel=2)
-        state = RouterState(
-            self.library,
-            self.objective,
-            self.predictors,
-            self.provenance,
-            self.policy,
-            self.joint,
-            self.check_rates,
-        )
+        state = RouterState(**_parts(self))
         persistence.save(state, Path(folder), card or model_card(state))
 
     @property
@@ -255,16 +244,7 @@ class Router(AssessedRouter):
 
     def replace(self, **changed: Any) -> Self:
         """Return a router of which some parts, named as in the constructor, are others."""
-        parts = {
-            "library": self.library,
-            "predictors": self.predictors,
-            "objective": self.objective,
-            "policy": self.policy,
-            "provenance": self.provenance,
-            "joint": self.joint,
-            "check_rates": self.check_rates,
-            "feedback_file": self.feedback_file,
-        }
+        parts = {**_parts(self), "feedback_file": self.feedback_file}
         return type(self)(**{**parts, **changed})
 
     def route(
@@ -391,3 +371,8 @@ class Router(AssessedRouter):
     def forecast(self, prompts: Sequence[str], *, task: str) -> Forecast:
         """Return everything that is predicted of prompts; arguments as `predict`."""
         return self._decider.forecast(prompts, task)
+
+
+def _parts(owner: Router | RouterState) -> dict[str, Any]:
+    """Return what a saved router is made of, by name."""
+    return {part.name: getattr(owner, part.name) for part in fields(RouterState)}

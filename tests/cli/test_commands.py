@@ -138,14 +138,15 @@ def test_label_fit_and_run_on_real_models(tiny_library, tiny_texts, tmp_path):
         assert re.search(rf"{name}: {len(prompts)} of {len(prompts)}, .* cells/s, 0 s left", again)
 
     call("fit", scores, "--library", tiny_library, "--out", folder)
-    told = call_json("run", prompts[0]["prompt"], "--router", folder, "--max-new-tokens", 8)
+    router = ("--router", folder, "--allow-models", tiny_library.parent / "models")
+    told = call_json("run", prompts[0]["prompt"], *router, "--max-new-tokens", 8)
     assert {"answer", "tried", "seconds", "answered_by", "expert", "ranking"} <= set(told)
     assert told["tried"][-1] == {
         "expert": told["answered_by"],
         "error": None,
         "seconds": told["tried"][-1]["seconds"],
     }
-    masked = call_json("run", "The quiet [MASK] follows the old garden.", "--router", folder)
+    masked = call_json("run", "The quiet [MASK] follows the old garden.", *router)
     assert masked["answered_by"] in ("code-bert", "prose-bert")
     assert "[MASK]" not in masked["answer"]
     assert call("library", "check", tiny_library).stdout.count("ok") == 4
@@ -180,11 +181,12 @@ def test_run_falls_over_to_the_next_expert(tiny_library, tiny_texts, tmp_path, t
     scores.write_text("".join(json.dumps(row) + "\n" for row in rows))
     fit = ("fit", scores, "--library", tmp_path / "library.yaml", "--out", tmp_path / "r")
     call(*fit, "--predictor", "best-single")
-    told = call_json("run", "The old teacher", "--router", tmp_path / "r")
+    models = ("--allow-models", tiny_library.parent, "--allow-models", tmp_path)
+    told = call_json("run", "The old teacher", "--router", tmp_path / "r", *models)
     assert (told["expert"], told["answered_by"]) == ("code-gpt", "prose-gpt")
     assert "code-gpt" in told["tried"][0]["error"]
     assert told["tried"][1]["error"] is None
-    alone = ("--max-attempts", 1, "--timeout", 60, "--total-timeout", 120)
+    alone = (*models, "--max-attempts", 1, "--timeout", 60, "--total-timeout", 120)
     failed = call("run", "The old teacher", "--router", tmp_path / "r", *alone, code=1)
     assert "the one expert tried failed" in failed.stderr
     assert (

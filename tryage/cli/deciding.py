@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from tryage.cli.shared import (
+    AllowedKeys,
+    AllowedModels,
     AsJson,
     Download,
     GoalOptions,
@@ -126,11 +128,15 @@ def run(
         float | None, typer.Option(help="Seconds that all of them may take together.")
     ] = None,
     download: Download = False,
+    allow_key: AllowedKeys = None,
+    allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
     """Decide, and let the chosen expert's Hugging Face pipeline answer.
 
     Example: tryage run "The capital of France is [MASK]." --router my-router
+
+    Example: tryage run "Hello" --router my-router --allow-key api.example.com=EXAMPLE_KEY
     """
     from tryage.dispatch import DispatchOptions, dispatch, record
     from tryage.runtime import Runtime
@@ -141,9 +147,11 @@ def run(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    loaded = Router.from_pretrained(router)
+    loaded = Router.from_pretrained(router, folders=allow_models or ())
+    runtime = Runtime(
+        loaded.library, download=download, keys=allow_key or (), folders=allow_models or ()
+    )
     decision = loaded.route(prompt, goals=read_goals(goal, limit), task=task)
-    runtime = Runtime(loaded.library, download=download)
     # A model that is not there is the user's to mend; falling over is for models that fail.
     runtime.check(decision.expert)
     with stderr().status(f"{decision.expert} is answering"):

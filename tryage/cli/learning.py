@@ -13,6 +13,8 @@ from rich.console import Console
 
 from tryage.cli.checking import CheckRates, MaxAttempts, read_check
 from tryage.cli.shared import (
+    AllowedKeys,
+    AllowedModels,
     AsJson,
     Download,
     ProgressLines,
@@ -61,6 +63,8 @@ def label(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "cpu",
     download: Download = False,
+    allow_key: AllowedKeys = None,
+    allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure every expert of a library on every prompt: bits per byte, or scored answers.
@@ -83,6 +87,8 @@ def label(
         "address": address,
         "device": device,
         "download": download,
+        "keys": allow_key or (),
+        "folders": allow_models or (),
     }
     read = Library.read(library)
     # Ray's own threads write what they think of into standard output.

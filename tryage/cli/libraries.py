@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tryage.cli.shared import AsJson, guarded, print_json, say
+from tryage.cli.shared import AllowedKeys, AllowedModels, AsJson, guarded, print_json, say
 from tryage.library import Library
 
 
@@ -44,22 +44,24 @@ def check(
     router: Annotated[
         str | None, typer.Option("--router", help="Also name what changed since this was fitted.")
     ] = None,
+    allow_key: AllowedKeys = None,
+    allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
     """See that every expert's model is there and could be loaded.
 
     Example: tryage library check library.yaml
     """
-    from tryage.errors import ExpertError
+    from tryage.errors import ConsentError, ExpertError
     from tryage.runtime import Runtime
 
     read = Library.read(library)
-    runtime = Runtime(read)
+    runtime = Runtime(read, keys=allow_key or (), folders=allow_models or ())
     bad: dict[str, str] = {}
     for name in read.names:
         try:
             runtime.check(name)
-        except ExpertError as error:
+        except (ConsentError, ExpertError) as error:
             bad[name] = str(error)
     changes = _changes(read, router)
     if as_json:

@@ -40,6 +40,22 @@ TaskName = Annotated[
 Download = Annotated[
     bool, typer.Option("--download", help="Fetch models that are not in the local cache.")
 ]
+AllowedKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-key",
+        metavar="HOST=VARIABLE",
+        help="Send the value of this environment variable to this host, where the file asks it.",
+    ),
+]
+AllowedModels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-models",
+        metavar="FOLDER",
+        help="Use models in this folder, where the file names them.",
+    ),
+]
 
 
 _PATH_ERRORS = (

@@ -11,6 +11,7 @@ from tryage.encoders.cached import CachedEncoder
 from tryage.encoders.sentence import SentenceEncoder
 from tryage.encoders.static import VECTORS_FILE, StaticEncoder, bundled_digest
 from tryage.errors import EncoderError, did_you_mean
+from tryage.folders import Origin
 
 __all__ = [
     "HEAD_CHARACTERS",
@@ -59,14 +60,18 @@ def resolve_encoder(encoder: str | Path | Encoder, *, download: bool = False) ->
     return SentenceEncoder(encoder, download=download, surface=StaticEncoder.bundled().surface)
 
 
-def load_encoder(config: Mapping[str, Any], folder: str | Path) -> Encoder:
+def load_encoder(
+    config: Mapping[str, Any], folder: str | Path, *, origin: Origin | None = None
+) -> Encoder:
     """Load the encoder that `Encoder.save` wrote into a folder, or that the folder names.
 
     Args:
         config: what `save` returned.
         folder: where it wrote its files.
+        origin: the file that holds the configuration, for consent to folders; None needs none.
 
     Raises:
+        ConsentError: it names a folder that the operator did not allow.
         EncoderError: the kind is unknown, or a file is missing or damaged.
     """
     kind = config.get("kind")
@@ -75,8 +80,13 @@ def load_encoder(config: Mapping[str, Any], folder: str | Path) -> Encoder:
     if kind == "bundled" and "sha256" in config:
         return StaticEncoder.bundled_as(str(config["sha256"]))
     if kind == "sentence" and "model" in config:
-        surface = config.get("surface")
-        return SentenceEncoder(config["model"], revision=config.get("revision"), surface=surface)
+        name, surface = str(config["model"]), config.get("surface")
+        local = Path(name).is_dir()
+        if origin is not None and local:
+            origin.check(Path(name), f"encoder {name!r}")
+        revision = config.get("revision")
+        # A folder that appears later under that name was not looked at.
+        return SentenceEncoder(name, revision=revision, surface=surface, local=local)
     raise EncoderError(
         f"unknown encoder kind {kind!r}; this version knows 'static', 'bundled', 'sentence'"
     )

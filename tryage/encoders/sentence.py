@@ -31,6 +31,7 @@ class SentenceEncoder:
         device: where it runs.
         surface: mean, deviation and weight of each of `tryage.encoders.surface.FEATURES`, which
             are then joined to the vectors; None: the model's vectors alone.
+        local: whether `model` may name a folder; False takes it for a Hub id.
 
     Raises:
         EncoderError: `surface` is not three numbers for each feature.
@@ -44,6 +45,7 @@ class SentenceEncoder:
         download: bool = False,
         device: str = "cpu",
         surface: Sequence[Sequence[float]] | None = None,
+        local: bool = True,
     ) -> None:
         if surface is not None and np.shape(surface) != (len(FEATURES), 3):
             raise EncoderError(
@@ -55,6 +57,7 @@ class SentenceEncoder:
         self.revision = revision
         self.download = download
         self.device = device
+        self.local = local
 
     @property
     def name(self) -> str:
@@ -96,7 +99,7 @@ class SentenceEncoder:
 
     def _folder(self) -> Path:
         """Where the model's files lie, fetched only if that was asked for."""
-        if Path(self.model).is_dir():
+        if self.local and Path(self.model).is_dir():
             return Path(self.model)
         fetch = fetch_snapshot if self.download else cached_snapshot
         try:
@@ -136,7 +139,7 @@ class SentenceEncoder:
     def save(self, folder: Path) -> dict[str, Any]:
         """Write nothing; the configuration returned names the model, a folder by its full path."""
         path = Path(self.model)
-        model = str(path.resolve()) if path.is_dir() else self.model
+        model = str(path.resolve()) if self.local and path.is_dir() else self.model
         config: dict[str, Any] = {"kind": "sentence", "model": model}
         if self.surface is not None:
             config["surface"] = [list(scale) for scale in self.surface]

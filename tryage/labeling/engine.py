@@ -10,7 +10,9 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from tryage.consent import Keys
 from tryage.errors import ExpertError, OptionError, missing_extra
+from tryage.folders import Folders
 from tryage.labeling.fingerprint import fingerprint
 from tryage.labeling.jobs import Job, JobWriter, Result, jobs_of
 from tryage.labeling.local import default_workers, measure_locally
@@ -53,6 +55,8 @@ def label(
     device: str = "cpu",
     dtype: str = "auto",
     download: bool = False,
+    keys: Keys = (),
+    folders: Folders = (),
     progress: Progress | None = None,
 ) -> LabelSummary:
     """Measure every expert on every prompt; lower losses are better.
@@ -92,12 +96,14 @@ def label(
         device: where models run, as for `Runtime`.
         dtype: their number type, as for `Runtime`.
         download: whether Hub models that are not in the local cache may be fetched.
+        keys: for a library from a file, which key may go to which host, as for `Runtime`.
+        folders: for a library from a file, folders outside its own, as for `Runtime`.
         progress: called after every batch.
 
     Raises:
         PromptError: a prompt is wrong; names file, line and field.
-        ModelNotFoundError, TaskError, ExpertError: an expert cannot be run at all. Nothing is
-            written then.
+        ModelNotFoundError, TaskError, ExpertError, ConsentError: an expert cannot be run at all,
+            or may not. Nothing is written then.
         OutputFolderError: `out` holds something else, or was measured in another way or with
             other model files, or a file in it is damaged.
         OSError: `out` cannot be written; what was written before stays whole.
@@ -106,10 +112,12 @@ def label(
     """
     started = time.perf_counter()
     method = Method(metric, mask_share, max_window, batch_tokens, max_new_tokens, keep_answers)
-    runtime = Runtime(library, device=device, dtype=dtype, download=download)
+    runtime = Runtime(
+        library, device=device, dtype=dtype, download=download, keys=keys, folders=folders
+    )
     _check_options(engine, workers)
-    folders = {expert.name: method.check_expert(runtime, expert) for expert in library}
-    marks = {name: fingerprint(folder) for name, folder in folders.items() if folder is not None}
+    checked = {expert.name: method.check_expert(runtime, expert) for expert in library}
+    marks = {name: fingerprint(folder) for name, folder in checked.items() if folder is not None}
     rows = read_rows(
         prompts, library.tasks, mask_share=mask_share, sample=Sample.of(sample, stratify, seed)
     )

@@ -132,13 +132,14 @@ def _items(ray: Any, jobs: Sequence[Job], size: int) -> tuple[list[dict[str, Any
 
 def _setup(runtime: Runtime) -> dict[str, Any]:
     library = runtime.library
-    root = None if library.root is None else str(library.root.resolve())
+    root = None if library.root is None else library.root.resolve()
     return {
-        "library": library.to_dict(),
-        "root": root,
+        "library": Library(library.experts, name=library.name, root=root),
         "device": runtime.device,
         "dtype": runtime.dtype,
         "download": runtime.download,
+        "keys": [f"{address.url}={name}" for address, name in runtime.consent.keys],
+        "folders": runtime.consent.folders,
     }
 
 
@@ -152,10 +153,8 @@ class Measurer:
     """
 
     def __init__(self, method: Method, setup: dict[str, Any], blocks: Sequence[Any]) -> None:
-        options = dict(setup)
-        library = Library.from_dict(options.pop("library"), root=options.pop("root"))
         self._method = method
-        self._runtime = Runtime(library, **options)
+        self._runtime = Runtime(**setup)
         self._blocks = blocks
         self._expert: str | None = None
         self._pipeline: Any = None

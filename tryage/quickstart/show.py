@@ -83,7 +83,8 @@ class Show:
         """Print where everything lies."""
         self.say()
         self.say(f"{len(result['experts'])} experts, score tables and router: {folder}")
-        self.say(f'Route a prompt of your own: tryage run "import os" --router {folder / "router"}')
+        where = f"--router {folder / 'router'} --allow-models {folder}"
+        self.say(f'Route a prompt of your own: tryage run "import os" {where}')
         self.say(f"{result['seconds']['total']:.0f} s in all.")
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from tryage.consent import LOCAL_HOSTS, NO_CONSENT, Address, Consent
 from tryage.dispatch import hide_secrets
 from tryage.dispatch.faults import REFUSING_STATUSES
 from tryage.errors import ExpertError, TaskError, missing_extra
@@ -27,7 +28,6 @@ MAX_ERROR_BODY = 2**16
 """Characters of an error's body that are read at most."""
 
 _MAX_REASON = 200
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +72,19 @@ class EndpointOptions:
         )
 
 
-def check_endpoint(expert: Expert) -> None:
+def check_endpoint(expert: Expert, consent: Consent = NO_CONSENT) -> None:
     """Check that an endpoint could be called, without calling it.
 
     Raises:
         TaskError: its task is not text generation.
+        ConsentError: a file names the key and where to send it, and the operator did not allow it.
         ExpertError: its key is not in the environment.
     """
     if expert.task != TEXT_GENERATION:
         raise TaskError(
             f"expert {expert.name!r}: an endpoint does {TEXT_GENERATION}, not {expert.task!r}"
         )
+    consent.check_key(expert)
     variable = expert.endpoint.key_env if expert.endpoint else None
     if variable and not _key(expert):
         raise ExpertError(
@@ -126,8 +128,11 @@ class EndpointHttp:
     own, so that nothing outlives its event loop.
     """
 
-    def __init__(self, expert: Expert, options: EndpointOptions) -> None:
+    def __init__(
+        self, expert: Expert, options: EndpointOptions, consent: Consent = NO_CONSENT
+    ) -> None:
         self._expert = expert
+        self._consent = consent
         self._options = options
         self._client: httpx.Client | None = None
         self._disconnect: Callable[[], object] | None = None
@@ -229,7 +234,7 @@ class EndpointHttp:
             read = max(0.001, min(read, time_left))
         connect = min(self._options.connect, read)
         timeout = _httpx(self._expert).Timeout(read, connect=connect)
-        return {"json": body, "timeout": timeout, "auth": _auth(self._expert)}
+        return {"json": body, "timeout": timeout, "auth": _auth(self._expert, self._consent)}
 
     def _url(self) -> str:
         url = self._expert.endpoint.url if self._expert.endpoint else ""
@@ -239,7 +244,7 @@ class EndpointHttp:
     def _is_local(self) -> bool:
         try:
             # No proxy stands between a machine and itself.
-            return urlsplit(self._url()).hostname in _LOCAL_HOSTS
+            return urlsplit(self._url()).hostname in LOCAL_HOSTS
         except ValueError:
             return False
 
@@ -266,12 +271,16 @@ def _key(expert: Expert) -> str | None:
     return os.environ.get(variable, "").strip() if variable else None
 
 
-def _auth(expert: Expert) -> Any:
+def _auth(expert: Expert, consent: Consent) -> Any:
     """Return a function that adds the key to a request as it is sent; nothing else holds it."""
-    check_endpoint(expert)
+    check_endpoint(expert, consent)
 
     def sign(request: Any) -> Any:
         if key := _key(expert):
+            url = request.url
+            # What the client connects to decides, should it read the address otherwise.
+            host = url.raw_host.decode("ascii").strip("[]")
+            consent.check_key(expert, Address.of(url.scheme, host, url.port))
             request.headers["Authorization"] = f"Bearer {key}"
         return request
 

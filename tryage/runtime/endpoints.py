@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tryage.consent import NO_CONSENT, Consent
 from tryage.dispatch import current_scope
 from tryage.errors import ExpertError, ExpertTimeoutError, RefusedRequestError
 from tryage.experts import TEXT_GENERATION, Expert
@@ -32,14 +33,18 @@ class EndpointPipeline:
     Attributes:
         expert: the expert's record in the library.
         options: time-outs and retries.
+        consent: which keys may go where.
     """
 
     task: ClassVar[str] = TEXT_GENERATION
 
-    def __init__(self, expert: Expert, options: EndpointOptions) -> None:
+    def __init__(
+        self, expert: Expert, options: EndpointOptions, consent: Consent = NO_CONSENT
+    ) -> None:
         self.expert = expert
         self.options = options
-        self._http = EndpointHttp(expert, options)
+        self.consent = consent
+        self._http = EndpointHttp(expert, options, consent)
         self._retries = options.retry_policy
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tryage.checkpoints import is_complete, missing_shards
+from tryage.consent import NO_CONSENT, Consent
 from tryage.errors import (
     ExpertError,
     GatedModelError,
@@ -61,15 +62,22 @@ def check_runnable(expert: Expert) -> None:
         )
 
 
-def locate(library: Library, expert: Expert, *, download: bool) -> Path:
+def locate(
+    library: Library, expert: Expert, *, download: bool, consent: Consent = NO_CONSENT
+) -> Path:
     """Return the local folder of an expert's model; fetches it only if `download` is set.
 
     Raises:
         ModelNotFoundError: the folder does not exist or holds no model, or the Hub model is not
             in the local cache.
+        ConsentError: a file names the folder, and the operator did not allow it.
     """
     path = library.model_path(expert)
-    folder = path if isinstance(path, Path) else _hub_folder(expert, path, download)
+    if isinstance(path, Path):
+        consent.check_folder(expert, path)
+        folder = path
+    else:
+        folder = _hub_folder(expert, path, download)
     if not folder.is_dir():
         raise ModelNotFoundError(
             f"expert {expert.name!r}: model folder {str(folder)!r} does not exist; "

@@ -11,8 +11,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from tryage.checkpoints import weight_bytes
+from tryage.consent import Consent, Keys
 from tryage.errors import ExpertTimeoutError, TaskError
 from tryage.experts import MASK, TEXT_GENERATION, Expert
+from tryage.folders import Folders
 from tryage.library import Library
 from tryage.runtime.analysis import (
     AnalysisPipeline,
@@ -81,6 +83,13 @@ class Runtime:
             least recently used are unloaded to make room. None never unloads.
         batching: how concurrent calls of one model are batched.
         endpoints: time-outs and retries of endpoints.
+        keys: for a library that was read from a file: host → environment variable whose value
+            may be sent there (``{"api.example.com": "EXAMPLE_KEY"}``), or texts HOST=VARIABLE.
+        folders: for a library that was read from a file: folders outside its own whose models may
+            be used.
+
+    Raises:
+        OptionError: a pair of `keys` is not a host and a variable.
     """
 
     def __init__(
@@ -93,6 +102,8 @@ class Runtime:
         memory_budget: int | str | None = None,
         batching: Batching | None = None,
         endpoints: EndpointOptions | None = None,
+        keys: Keys = (),
+        folders: Folders = (),
     ) -> None:
         self.library = library
         self.device = device
@@ -101,6 +112,7 @@ class Runtime:
         self.memory_budget = parse_bytes(memory_budget)
         self.batching = batching or Batching()
         self.endpoints = endpoints or EndpointOptions()
+        self.consent = Consent.of(keys, folders)
         self._memory: Memory | None = None
         self._pipelines: dict[str, AnyPipeline] = {}
         self._creation: dict[str, threading.Lock] = {}
@@ -136,13 +148,14 @@ class Runtime:
             GatedModelError: its Hub model is gated, and its terms were not accepted.
             TaskError: the runtime does not know its task.
             ExpertError: it is served by an endpoint whose key is not in the environment.
+            ConsentError: a file asks for a key or a folder that the operator did not allow.
         """
         expert = self.library[name]
         check_runnable(expert)
         if expert.endpoint is not None:
-            check_endpoint(expert)
+            check_endpoint(expert, self.consent)
             return None
-        return locate(self.library, expert, download=self.download)
+        return self._locate(expert)
 
     def load(self, name: str) -> AnyPipeline:
         """Return an expert's pipeline, its model loaded.
@@ -150,7 +163,8 @@ class Runtime:
         The pipeline can be kept: if its model is unloaded meanwhile, its next call loads it again.
 
         Raises:
-            LibraryError, ModelNotFoundError, GatedModelError, TaskError, ExpertError: as `check`.
+            LibraryError, ModelNotFoundError, GatedModelError, TaskError, ExpertError,
+                ConsentError: as `check`.
             MemoryBudgetError: the model does not fit into memory or into the budget.
             MissingExtraError: torch or transformers is not installed; for an endpoint, httpx.
             ExpertTimeoutError: dispatch gave up while the load waited for memory.
@@ -182,8 +196,8 @@ class Runtime:
     def _create(self, expert: Expert) -> AnyPipeline:
         check_runnable(expert)
         if expert.endpoint is not None:
-            return EndpointPipeline(expert, self.endpoints)
-        folder = locate(self.library, expert, download=self.download)
+            return EndpointPipeline(expert, self.endpoints, self.consent)
+        folder = self._locate(expert)
         memory = self._model_memory()
         load = functools.partial(self._load_parts, expert, folder)
         estimate = functools.partial(weight_bytes, folder, self.dtype)
@@ -192,6 +206,9 @@ class Runtime:
         is_causal = model_class(expert, folder) != ENCODER_DECODER
         pipeline_class = TextGenerationPipeline if is_causal else EncoderDecoderPipeline
         return pipeline_class(expert, load, estimate, memory, self.batching)
+
+    def _locate(self, expert: Expert) -> Path:
+        return locate(self.library, expert, download=self.download, consent=self.consent)
 
     def _load_parts(self, expert: Expert, folder: Path) -> Parts:
         return load_parts(expert, folder, device=resolve_device(self.device), dtype=self.dtype)
