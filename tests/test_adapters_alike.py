@@ -186,6 +186,46 @@ def test_a_stream_that_dies_is_the_expert_s_own_error(open7):
     )
 
 
+async def records_of_langchain(model):
+    """The record of every way to call a chat model."""
+    for message in (model.invoke(QUESTION), await model.ainvoke(QUESTION)):
+        yield message.response_metadata["tryage"]
+    chunks = [*model.stream(QUESTION), *[chunk async for chunk in model.astream(QUESTION)]]
+    for chunk in chunks:
+        if "tryage" in chunk.response_metadata:
+            yield chunk.response_metadata["tryage"]
+
+
+async def records_of_llama_index(model):
+    """The record of every way to call an LLM."""
+    messages = [ChatMessage(QUESTION)]
+    responses = [model.chat(messages), model.complete(QUESTION)]
+    responses += [await model.achat(messages), await model.acomplete(QUESTION)]
+    responses += [*model.stream_chat(messages), *model.stream_complete(QUESTION)]
+    responses += [chunk async for chunk in await model.astream_chat(messages)]
+    responses += [chunk async for chunk in await model.astream_complete(QUESTION)]
+    for response in responses:
+        yield response.additional_kwargs["tryage"]
+
+
+@pytest.mark.parametrize(
+    ("llm", "expert", "records", "ways"),
+    [
+        (ChatTryage, OfLangChain, records_of_langchain, 4),
+        (TryageLLM, OfLlamaIndex, records_of_llama_index, 8),
+        (TryageFunctionCallingLLM, OfLlamaIndex, records_of_llama_index, 8),
+    ],
+)
+async def test_metadata_hold_the_five_best_of_many_experts(open7, llm, expert, records, ways):
+    model = llm(open7, {name: expert() for name in open7.library.names})
+    best = list(open7.route(QUESTION).order[:5])
+    found = [record async for record in records(model)]
+    assert len(found) >= ways
+    for record in found:
+        assert [row["expert"] for row in record["ranking"]] == best
+        assert record["answered_by"] == best[0]
+
+
 @pytest.mark.parametrize(
     ("router", "names", "options"),
     [

@@ -154,3 +154,17 @@ def test_an_expert_over_a_limit_on_a_goal_is_no_choice_for_the_references(fitted
     found = limited.evaluate(judged).to_dict()["references"]
     assert found["oracle"]["loss"] == pytest.approx(judged.losses[:, :2].min(axis=1).mean())
     assert found["best_single"]["loss"] == pytest.approx(judged.losses[:, :2].mean(axis=0).min())
+
+
+def test_among_equals_the_oracle_takes_the_expert_with_the_lower_price(judged, table):
+    """By name the coder comes first; by price the giant does."""
+    prices = {"coder": 3.0, "writer": 2.0, "giant": 1.0}
+    experts = [
+        {"name": name, "model": name, "price": {"input": price, "output": price}}
+        for name, price in prices.items()
+    ]
+    library = Library.from_dict({"experts": experts})
+    router = Router.fit(table, library=library, predictor="best-single")
+    equal = replace(judged, losses=np.full(judged.losses.shape, 0.5))
+    found = router.evaluate(equal).to_dict()["references"]
+    assert found["oracle"]["mean_cost"] == pytest.approx(MEASURED["giant"])

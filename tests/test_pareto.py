@@ -233,6 +233,23 @@ def test_the_hypervolume_by_hand():
     assert hypervolume(two, cube) == pytest.approx(0.5 * (0.25 + 0.25 * 0.25))
 
 
+def test_the_box_of_the_hypervolume_ends_at_the_worst_single_expert():
+    singles = points((0.2, 4.0), (0.8, 1.0), (0.5, 2.0))
+    # From loss 0 to 0.8 and from value 1 to 4: the point leaves 0.4 of 0.8 and 2 of 3.
+    assert hypervolume(points((0.4, 2.0)), singles) == pytest.approx(0.5 * 2 / 3)
+    assert hypervolume(points((0.8, 1.0)), singles) == 0.0
+    assert hypervolume(points((0.2, 0.5)), singles) == pytest.approx(0.75)
+
+
+def test_weights_of_two_goals_are_no_larger_than_they_need_to_be():
+    """The choice changes for the last time where a goal weighs 0.5 or the other 0.25."""
+    losses = predicted = np.array([[0.0, 0.5]])
+    first, second = np.array([[1.0, 0.0]]), np.array([[2.0, 0.0]])
+    found, _ = sweep_two(losses, predicted, first, second)
+    assert len(found) == 2
+    assert found.weights.max() < 2.0
+
+
 def test_means_are_over_groups():
     losses = np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
     values = np.array([[1.0, 0.0]] * 3)

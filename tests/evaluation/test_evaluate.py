@@ -136,6 +136,13 @@ def test_choices_that_were_not_measured_are_left_out_and_counted():
     assert nothing["measured"] == 0.0
 
 
+def test_the_cost_of_a_choice_whose_loss_was_not_measured_does_not_count():
+    table = make([[1.0, NAN], [1.0, 3.0]], costs=[[0.1, 0.9], [0.2, 0.4]])
+    found = evaluate(table, [1, 1], resamples=0)
+    assert found.router["mean_cost"] == pytest.approx(0.4)
+    assert found.references["random"]["mean_cost"] == pytest.approx((0.1 + 0.3) / 2)
+
+
 def test_regret_is_of_the_objective_and_the_loss_is_the_measured_one():
     table = make([[1.0, 2.0], [1.0, 3.0]])
     found = evaluate(table, [1, 1], penalties=[1.5, 0.0], resamples=0)

@@ -152,6 +152,28 @@ async def test_tools_that_are_no_experts_are_compared_by_description(router, hea
     assert not heard
 
 
+def test_a_tool_is_named_in_the_reason_by_its_name_or_else_by_its_description(router):
+    selector = TryageSelector(router)
+    for place, question in enumerate(QUESTIONS):
+        described = [ToolMetadata(name=None, description=tool.description) for tool in SUBJECTS]
+        result = selector.select(described, question)
+        assert result.ind == place
+        assert result.reason.startswith(f"{SUBJECTS[place].description} — cosine")
+    both = [
+        ToolMetadata(name="tool", description="Money."),
+        ToolMetadata(name="b", description="B"),
+    ]
+    assert selector.select(both, QUESTIONS[1]).reason.startswith("tool — cosine")
+    long = [
+        ToolMetadata(name=None, description="money " * 20),
+        ToolMetadata(name="b", description="B"),
+    ]
+    title = selector.select(long, QUESTIONS[1]).reason.partition(" — ")[0]
+    assert (len(title), title[-3:]) == (60, "...")
+    nameless = [ToolMetadata(name="round_money_amounts", description=""), *both[1:]]
+    assert selector.select(nameless, QUESTIONS[1]).reason.startswith("round_money_amounts — ")
+
+
 def test_several_by_description(router):
     selector = TryageMultiSelector(router, top_k=2, margin=1)
     result = selector.select(SUBJECTS, QUESTIONS[1])
