@@ -32,7 +32,7 @@ from langchain_core.outputs import (
 )
 from langchain_core.runnables import RunnableBinding
 
-from langchain_tryage._tools import originals
+from langchain_tryage._tools import NO_KWARGS, is_forced, joined_tools, originals
 from tryage.binding import tells_logprobs, wrong_expert
 from tryage.dispatch import (
     aclose,
@@ -58,20 +58,22 @@ class ChatExpert:
         name: what errors call it.
         expert: a chat model, one with bound arguments, or a ``"provider:model"`` string, of
             which the model is made when it is first needed.
+        settings: call arguments that those bound to the expert replace.
 
     Raises:
         TypeError: it is something else, or carries a config, which a call inside an open run
             cannot honour.
     """
 
-    def __init__(self, name: str, expert: Any) -> None:
+    def __init__(self, name: str, expert: Any, settings: Mapping[str, Any] = NO_KWARGS) -> None:
         self.name = name
-        self._model: BaseChatModel | str
-        self.kwargs: dict[str, Any] = {}
+        self._model: BaseChatModel | str = ""
+        bound: dict[str, Any] = {}
         if isinstance(expert, str):
             self._model = expert
         else:
-            self._model, self.kwargs = _chat_model(name, expert)
+            self._model, bound = _chat_model(name, expert)
+        self.kwargs: dict[str, Any] = {**settings, **bound}
 
     @cached_property
     def model(self) -> BaseChatModel:
@@ -157,15 +159,22 @@ class ChatExpert:
     def _call(
         self, stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> tuple[BaseChatModel, dict[str, Any]]:
-        """Return the model and the arguments of a call, its tools converted by the model itself."""
-        model, arguments = self.model, dict(kwargs)
+        """Return the model and the arguments of a call, its tools converted by the model itself.
+
+        Tools bound to the expert come on top, unless the call forces one of its own.
+        """
+        model, arguments, own = self.model, dict(kwargs), self.kwargs
         tools = arguments.pop("tools", None)
         if tools or (tools is not None and "response_format" in arguments):
+            forces = is_forced(arguments.get("tool_choice"))
             # A model that binds no tools says so by `NotImplementedError`.
             with blaming_request(NotImplementedError):
                 bound = model.bind_tools(originals(tools), **arguments)
             model, arguments = _chat_model(self.name, bound)
-        return model, with_stop(stop, self.kwargs, arguments)
+            own = {key: value for key, value in own.items() if key != "tool_choice"}
+            if own.get("tools") and not forces:
+                arguments["tools"] = joined_tools(own["tools"], arguments.get("tools") or ())
+        return model, with_stop(stop, own, arguments)
 
 
 def ask_model(expert: Any, question: Callable[[Any], R], otherwise: R) -> R:
@@ -189,8 +198,8 @@ class TextExpert(NamedTuple):
     name: str
 
     @classmethod
-    def of(cls, name: str, expert: Any) -> TextExpert:
-        """Unwrap a text model, or one with bound arguments.
+    def of(cls, name: str, expert: Any, settings: Mapping[str, Any] = NO_KWARGS) -> TextExpert:
+        """Unwrap a text model, or one with bound arguments; these replace the settings.
 
         Raises:
             TypeError: it is something else, or carries a config, which a call inside an open run
@@ -203,7 +212,7 @@ class TextExpert(NamedTuple):
                 "any runnable"
             )
             raise wrong_expert(name, expert, wanted)
-        return cls(model, kwargs, name)
+        return cls(model, {**settings, **kwargs}, name)
 
     def generate(
         self, prompts: list[str], stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -273,13 +282,14 @@ class TextExpert(NamedTuple):
         return GenerationChunk(text=generation.text, generation_info=generation.generation_info)
 
 
-def chat_pipeline(runtime: Any, expert: Any) -> ChatExpert:
+def chat_pipeline(runtime: Any, expert: Any, settings: Mapping[str, Any] = NO_KWARGS) -> ChatExpert:
     """Return one of the library's own Hugging Face pipelines, as a chat model."""
     from langchain_tryage.pipelines import ChatTryagePipeline
 
     return ChatExpert(
         expert.name,
         ChatTryagePipeline(runtime=runtime, expert=expert.name, logprobs=tells_logprobs(expert)),
+        settings,
     )
 
 

@@ -36,8 +36,8 @@ class Routed(DecidingModel):
 
     text_from: Any = LAST_MESSAGE
 
-    _ignored: ClassVar[tuple[str, ...]] = ()
-    """Arguments that are accepted though they are not fields."""
+    _of_the_experts: ClassVar[tuple[str, ...]] = ()
+    """Arguments of other models that are each expert's own business here."""
 
     def __init__(
         self,
@@ -45,8 +45,11 @@ class Routed(DecidingModel):
         experts: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        known = [*type(self).model_fields, *self._ignored]
-        check_arguments(type(self).__name__, options, known)
+        name = type(self).__name__
+        for own in self._of_the_experts:
+            if own in options:
+                raise TypeError(f"{name} takes no {own!r}; give it to the experts, each its own")
+        check_arguments(name, options, type(self).model_fields)
         fields: dict[str, Any] = {"router": router, "experts": experts, **options}
         super().__init__(**self._checked(fields))
         # Made now, so that an argument that cannot work is an error here, not at the first call.
@@ -67,7 +70,14 @@ class Routed(DecidingModel):
 
 
 class RoutedModel(Routed, DispatchingModel):
-    """A language model that routes: its name for tracers, its token counts."""
+    """A language model that routes: its name for tracers, its settings, its token counts."""
+
+    stop: list[str] | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+
+    _of_the_experts = ("api_key", "max_retries")
+    _bound_fields = (*DispatchingModel._bound_fields, "stop", "temperature", "max_tokens")
 
     if TYPE_CHECKING:  # a field of LangChain's model classes
         custom_get_token_ids: Callable[[str], list[int]] | None
@@ -85,7 +95,13 @@ class RoutedModel(Routed, DispatchingModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         experts = None if self.experts is None else list(self.experts)
-        return {"router": self._label, "experts": experts}
+        return {"router": self._label, "experts": experts, **self._settings}
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """Arguments of every call, unless an expert or a call has others."""
+        settings = {name: getattr(self, name) for name in ("stop", "temperature", "max_tokens")}
+        return {name: value for name, value in settings.items() if value is not None}
 
     def get_num_tokens(self, text: str) -> int:
         """Return the most tokens that any expert counts in a text; any of them may read it."""

@@ -9,12 +9,16 @@ from typing import Any, Literal
 from langchain_core.messages import (
     AIMessage,
     BaseMessage,
+    ChatMessage,
+    FunctionMessage,
     HumanMessage,
     SystemMessage,
+    ToolMessage,
     convert_to_messages,
 )
 from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPromptValue
 
+from langchain_tryage._modalities import modalities
 from tryage import Decision
 from tryage.binding import (
     LAST_MESSAGE,
@@ -28,7 +32,7 @@ from tryage.binding import (
     strip_own,
 )
 from tryage.errors import PromptError, did_you_mean
-from tryage.flags import parse
+from tryage.flags import Flags, parse
 
 TextFrom = Literal["last_message", "system_and_last"] | int | Callable[[Any], str]
 """What is routed: the user's last message, the system's and it, the last k, a function's text."""
@@ -37,6 +41,16 @@ SYSTEM_AND_LAST: Literal["system_and_last"] = "system_and_last"
 
 _NO_MESSAGES = (AttributeError, KeyError, NotImplementedError, TypeError, ValueError)
 """What LangChain raises where it cannot make messages of something."""
+
+_ROLES = {
+    HumanMessage: "user",
+    AIMessage: "assistant",
+    SystemMessage: "system",
+    ToolMessage: "tool",
+    FunctionMessage: "function",
+}
+_OTHER_NAMES = {"human": "user", "ai": "assistant", "developer": "system"}
+"""Role of a `ChatMessage` → the usual name of that role."""
 
 WithoutFlags = Callable[[str], str]
 """Returns a text without its flags."""
@@ -117,17 +131,20 @@ class TextSource:
         query = passed_query()
         if query is not None and self == _NOTHING_NAMED:
             return Reading(query, False)
-        part = self._part(value)
+        part = self.part(value)
         if isinstance(part, str):
             return Reading(part, self.flags_from is not None)
         messages = _messages(part)
         message = routed_message(messages)
-        flags_act = self.flags_from is not None and isinstance(message, HumanMessage)
+        flags_act = self.flags_from is not None and role_of(message) == "user"
         before = self._before(messages, message)
         # The flags of other messages are not this call's: routing does not see them.
         stripped = {text: parse(text).prompt for text in before} if flags_act else {}
         texts = [stripped.get(text, text) for text in before]
-        return Reading("\n\n".join([*texts, _text(message)]), flags_act, stripped)
+        text = "\n\n".join([*texts, _text(message)])
+        if not text.strip():  # pictures, sounds or documents alone
+            text = " ".join(f"[{kind}]" for kind in sorted(modalities(messages)))
+        return Reading(text, flags_act, stripped)
 
     def strip(self, value: Any, reading: Reading, decision: Decision) -> Any:
         """Return the input without the user's flags; the input itself stays as it is.
@@ -153,12 +170,28 @@ class TextSource:
             """Return the text without flags; no text is parsed twice."""
             return stripped[text] if text in stripped else parse(text).prompt
 
-        part = self._part(value)
+        part = self.part(value)
         part_stripped = _strip_part(part, without_flags)
         if part_stripped is part:
             return value
-        key = self._key
+        key = self.dict_key
         return part_stripped if key is None else {**value, key: part_stripped}
+
+    def take_flags(self, value: Any) -> tuple[Flags, Any]:
+        """Return the flags of the user's text, and the input without the user's flags.
+
+        Raises:
+            PromptError: the input holds no text.
+        """
+        part = self.part(value)
+        text = part
+        if not isinstance(part, str):
+            message = routed_message(_messages(part))
+            text = _text(message) if role_of(message) == "user" else ""
+        flags = parse(text)
+        stripped = _strip_part(part, lambda own: parse(own).prompt)
+        key = self.dict_key
+        return flags, stripped if key is None else {**value, key: stripped}
 
     def _before(self, messages: Sequence[BaseMessage], routed: BaseMessage) -> list[str]:
         """Return the texts that are routed together with the routed message."""
@@ -166,19 +199,24 @@ class TextSource:
         if wanted == LAST_MESSAGE:
             return []
         place = next(i for i, message in enumerate(messages) if message is routed)
-        kinds = (HumanMessage, AIMessage) if isinstance(wanted, int) else (SystemMessage,)
-        texts = [_text(m) for m in messages[:place] if isinstance(m, kinds)]
+        roles = ("user", "assistant") if isinstance(wanted, int) else ("system",)
+        texts = [_text(m) for m in messages[:place] if role_of(m) in roles]
         texts = [text for text in texts if text.strip()]
         return texts[max(0, len(texts) - wanted + 1) :] if isinstance(wanted, int) else texts
 
     @property
-    def _key(self) -> str | None:
+    def dict_key(self) -> str | None:
+        """The key of what is routed, where inputs are dicts."""
         named = self.flags_from
         return self.key or (named if isinstance(named, str) and named != LAST_MESSAGE else None)
 
-    def _part(self, value: Any) -> Any:
-        """Return the part of an input that is routed."""
-        key = self._key
+    def part(self, value: Any) -> Any:
+        """Return the part of an input that is routed.
+
+        Raises:
+            PromptError: the input is no dict with that key, or is a dict and no key is named.
+        """
+        key = self.dict_key
         if not isinstance(value, Mapping):
             if key is not None:
                 raise PromptError(f"key={key!r} needs a dict, found {type(value).__name__}")
@@ -213,17 +251,25 @@ def _messages(part: Any) -> Sequence[BaseMessage]:
 
 
 def routed_message(messages: Sequence[BaseMessage]) -> BaseMessage:
-    """Return the last human message that holds text, or the last of all that does.
+    """Return the last message of the user that holds text, or the last of all that does.
 
     A message may hold an image alone; what was written before it is then all there is to read.
     """
     if not messages:
         raise PromptError("the list of messages is empty; there is nothing to route")
-    for kind in (HumanMessage, BaseMessage):
-        for message in reversed(messages):
-            if isinstance(message, kind) and _text(message).strip():
-                return message
-    return messages[-1]
+    written = [message for message in messages if _text(message).strip()]
+    users = (message for message in reversed(written) if role_of(message) == "user")
+    return next(users, (written or messages)[-1])
+
+
+def role_of(message: BaseMessage) -> str:
+    """Return who wrote a message: ``"user"``, ``"assistant"``, ``"system"``, ``"tool"``, others."""
+    if isinstance(message, ChatMessage):
+        return _OTHER_NAMES.get(message.role, message.role)
+    for kind, role in _ROLES.items():
+        if isinstance(message, kind):
+            return role
+    return message.type
 
 
 def _text(message: BaseMessage) -> str:
@@ -255,7 +301,7 @@ def _strip_part(part: Any, without_flags: WithoutFlags) -> Any:
 
 
 def _strip_message(message: BaseMessage, without_flags: WithoutFlags) -> BaseMessage:
-    if not isinstance(message, HumanMessage):
+    if role_of(message) != "user":
         return message
     content: Any = message.content
     if isinstance(content, str):

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, cast
 
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, BaseLanguageModel, BaseLLM
 from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable
+from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from langchain_tryage._modalities import KINDS, modalities
 from tryage import Expert
 from tryage.binding import Binding
 from tryage.dispatch import describe_error
 
-_INPUTS = {
-    "image": "image",
-    "image_url": "image",
-    "audio": "audio",
-    "input_audio": "audio",
-    "video": "video",
-    "file": "pdf",
-}
-"""Type of a content block → input modality."""
+_OF_LIBRARY = {kind: {kind, "document"} if kind == "pdf" else {kind} for kind in KINDS}
+"""Modality → the names that a library's entry may give it."""
+
+NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
+"""Of a call without arguments."""
 
 _NOT_COMMON = ("last_updated", "name", "open_weights", "release_date", "status")
 """Keys of a profile that describe one model alone."""
@@ -60,6 +60,26 @@ def originals(tools: Iterable[Any]) -> list[Any]:
     return [tool.original if isinstance(tool, NeutralTool) else tool for tool in tools]
 
 
+def is_forced(tool_choice: Any) -> bool:
+    """Tell whether a call's `tool_choice` makes the model call a tool."""
+    return tool_choice not in (None, False, "auto", "none")
+
+
+def joined_tools(bound: Sequence[Any] | None, tools: Sequence[Any]) -> list[Any]:
+    """Return a call's tools, and after them those bound to the expert under other names."""
+    names = {tool_name(tool) for tool in tools}
+    return [*tools, *(tool for tool in bound or () if tool_name(tool) not in names)]
+
+
+def tool_name(tool: Any) -> str:
+    """Return the name under which a model calls a tool, in any vendor's form."""
+    if not isinstance(tool, Mapping):
+        return str(getattr(tool, "name", tool))
+    function = tool.get("function")
+    inner = function if isinstance(function, Mapping) else tool
+    return str(inner.get("name") or tool.get("type") or tool)
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What one call requires of an expert, beyond answering text.
@@ -67,7 +87,7 @@ class Needs:
     Attributes:
         tools: the call has tools.
         tool_choice: the expert must call one.
-        inputs: modalities to read besides text: ``"image"``, ``"audio"``, ``"video"``, ``"pdf"``.
+        inputs: modalities to read besides text, as `modalities` tells them.
     """
 
     tools: bool = False
@@ -75,30 +95,23 @@ class Needs:
     inputs: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> Needs:
+    def of(cls, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any] = NO_KWARGS) -> Needs:
         """Read them off a call's messages and arguments."""
         tools = bool(kwargs.get("tools"))
-        forced = kwargs.get("tool_choice") not in (None, False, "auto", "none")
-        inputs = {
-            _INPUTS[block["type"]]
-            for message in messages
-            if isinstance(message.content, list)
-            for block in message.content
-            if isinstance(block, dict) and block.get("type") in _INPUTS
-        }
-        return cls(tools, tools and forced, frozenset(inputs))
+        forced = is_forced(kwargs.get("tool_choice"))
+        return cls(tools, tools and forced, modalities(messages))
 
     def __bool__(self) -> bool:
         return self.tools or bool(self.inputs)
 
-    def reason_against(self, model: BaseChatModel, expert: Expert) -> str | None:
+    def reason_against(self, model: Any, expert: Expert) -> str | None:
         """Return why an expert cannot do it, or None.
 
         Args:
-            model: the expert's chat model.
+            model: the expert's model, whose profile counts; None where it is a name or a chain.
             expert: its entry in the library. An ability that is not stated counts as present.
         """
-        profile: Mapping[str, Any] = model.profile or {}
+        profile: Mapping[str, Any] = getattr(model, "profile", None) or {}
         if self.tools:
             if type(model).bind_tools is BaseChatModel.bind_tools:
                 return f"the call has tools, and {type(model).__name__} cannot bind any"
@@ -107,8 +120,11 @@ class Needs:
             if self.tool_choice and profile.get("tool_choice") is False:
                 return "the call forces a tool, which it does not support"
         for kind in sorted(self.inputs):
-            unstated = expert.modalities is None or kind in expert.modalities
-            if not unstated or profile.get(f"{kind}_inputs") is False:
+            unstated = expert.modalities is None or not _OF_LIBRARY[kind].isdisjoint(
+                expert.modalities
+            )
+            reads_text_alone = isinstance(model, BaseLLM)
+            if reads_text_alone or not unstated or profile.get(f"{kind}_inputs") is False:
                 return f"the call holds {kind} content, which it does not read"
         return None
 
@@ -126,9 +142,20 @@ def unable(needs: Needs, binding: Binding[Any]) -> dict[str, str]:
 
 def _reason(needs: Needs, expert: Any, entry: Expert) -> str | None:
     try:
-        return needs.reason_against(expert.model, entry)
+        return needs.reason_against(model_of(expert), entry)
     except Exception as error:  # noqa: BLE001 - vendors' classes raise anything
         return f"what it can do is not known: {describe_error(error)}"
+
+
+def model_of(expert: Any) -> Any:
+    """Return the language model that an expert is; None where it is a name or a chain."""
+    if isinstance(expert, str):
+        return None
+    if not isinstance(expert, Runnable):
+        return expert.model
+    while isinstance(expert, RunnableBindingBase) and not isinstance(expert, BaseLanguageModel):
+        expert = expert.bound
+    return expert if isinstance(expert, BaseLanguageModel) else None
 
 
 def common_profile(profiles: Sequence[ModelProfile | None]) -> ModelProfile | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,9 +30,6 @@ from langchain_tryage._views import CHAT_VIEWS
 from tryage import Router
 from tryage.binding import Binding, Views, each_expert, off_loop
 from tryage.dispatch import amarked, marked, record
-
-_STANDARD = ("api_key", "max_retries", "max_tokens", "stop", "streaming", "temperature")
-"""Arguments that every chat model takes; here they are the experts' own business."""
 
 EventVersion = Literal["v1", "v2", "v3"]
 
@@ -64,11 +62,13 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         max_attempts, errors, timeout, total_timeout, breaker, check, on_rejected,
         stream_unchecked, keep_verdicts: see `tryage.dispatch.DispatchOptions`.
         cache: off; the experts' own caches work.
+        stop, temperature, max_tokens: call arguments for whichever expert answers; those bound to
+            an expert replace them, and those of a call replace both.
+        streaming: whether `invoke` streams too, so that callbacks hear every token.
     """
 
     sticky: bool | float = False
-
-    _ignored = _STANDARD
+    streaming: bool = False
 
     # Without one in the class itself, type checkers take the fields for its arguments.
     def __init__(
@@ -76,7 +76,8 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
     ) -> None:
         super().__init__(router=router, experts=experts, **options)
         models = (self.experts or {}).values()
-        if isinstance(self.router, Router) and not any(isinstance(m, str) for m in models):
+        is_known = self.experts is not None or isinstance(self.router, Router)
+        if is_known and not any(isinstance(model, str) for model in models):
             self._set_profile()
 
     @classmethod
@@ -88,8 +89,9 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         return CHAT_VIEWS
 
     def _bind(self) -> Binding[ChatExpert]:
-        experts = each_expert(self.experts, ChatExpert)
-        return self._bind_experts(experts, chat_pipeline)
+        settings = self._settings
+        experts = each_expert(self.experts, partial(ChatExpert, settings=settings))
+        return self._bind_experts(experts, partial(chat_pipeline, settings=settings))
 
     @property
     def _planner(self) -> Planner:
@@ -121,7 +123,7 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
     def _set_profile(self) -> None:
         """Say what every expert can do, unless the caller said it."""
         if self.profile is None:
-            experts = self._binding.experts.values()
+            experts = self._binding.known_experts.values()
             profiles: list[list[Any]] = [
                 ask_model(expert, lambda model: [model.profile], []) for expert in experts
             ]

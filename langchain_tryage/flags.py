@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.base import coerce_to_runnable
 from langchain_core.runnables.graph import Graph
@@ -12,14 +13,16 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 from pydantic import ConfigDict
 
 from langchain_tryage._fields import Saved
-from tryage.binding import astream_passing_on, passing_on, stream_passing_on
+from langchain_tryage._inputs import TextSource
+from tryage.binding import LAST_MESSAGE, astream_passing_on, passing_on, stream_passing_on
 from tryage.dispatch import aclose
-from tryage.errors import PromptError, did_you_mean
-from tryage.flags import Flags, parse
+from tryage.flags import Flags
 
 
 class TryageFlags(Saved, RunnableSerializable[Any, Any]):
     """Runs a chain on the user's text without its flags; the routers in the chain apply them.
+
+    The text is the input, its last message of the user, or either of these under a dict's key.
 
     The routers route by that text, whatever a template builds around it, unless they say with
     `text_from`, `flags_from` or `key` which text of theirs it is. Text that the chain adds later,
@@ -30,7 +33,7 @@ class TryageFlags(Saved, RunnableSerializable[Any, Any]):
 
     Attributes:
         chain: a runnable, or a function or dict that LangChain turns into one.
-        key: for inputs that are dicts, the key of the user's text; other inputs are text.
+        key: for inputs that are dicts, the key of the user's text, prompt or messages.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -49,8 +52,8 @@ class TryageFlags(Saved, RunnableSerializable[Any, Any]):
 
     @property
     def InputType(self) -> Any:
-        """Text, or a dict that holds it."""
-        return str if self.key is None else dict[str, Any]
+        """Text, a prompt or messages, or a dict that holds one of these."""
+        return LanguageModelInput if self.key is None else dict[str, Any]
 
     @property
     def OutputType(self) -> Any:
@@ -99,18 +102,4 @@ class TryageFlags(Saved, RunnableSerializable[Any, Any]):
 
     def _read(self, value: Any) -> tuple[Flags, Any]:
         """Return the flags of the user's text, and the input without them."""
-        text = value
-        if self.key is not None:
-            if not isinstance(value, Mapping):
-                raise PromptError(f"key={self.key!r} needs a dict, found {type(value).__name__}")
-            if self.key not in value:
-                hint = did_you_mean(self.key, map(str, value))
-                raise PromptError(f"the input has no key {self.key!r}.{hint}")
-            text = value[self.key]
-        if not isinstance(text, str):
-            raise PromptError(
-                f"flags are taken off the user's text, found {type(text).__name__}; say with key= "
-                "where in a dict it is"
-            )
-        flags = parse(text)
-        return flags, flags.prompt if self.key is None else {**value, self.key: flags.prompt}
+        return TextSource(self.key, LAST_MESSAGE).take_flags(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from langchain_tryage._calls import PlannedCalls, drop_routing
 from langchain_tryage._experts import TextExpert, ask_model, with_stop
 from langchain_tryage._fields import RoutedModel
 from langchain_tryage._metadata import annotated_text
+from langchain_tryage._modalities import messages_in
 from langchain_tryage._plans import PLAN, Plan, Request, call_goals
 from langchain_tryage._tokens import areported, reported
+from langchain_tryage._tools import Needs
 from langchain_tryage._views import TEXT_VIEWS
 from tryage import Decision, Router
 from tryage.binding import Binding, Views, each_expert, off_loop, tells_logprobs
@@ -51,6 +54,8 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
         max_attempts, errors, timeout, total_timeout, breaker, check, on_rejected,
         stream_unchecked, keep_verdicts: see `tryage.dispatch.DispatchOptions`.
         cache: off; the experts' own caches work.
+        stop, temperature, max_tokens: call arguments for whichever expert answers; those bound to
+            an expert replace them, and those of a call replace both.
     """
 
     # Without one in the class itself, type checkers take the fields for its arguments.
@@ -73,8 +78,9 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
         return TEXT_VIEWS
 
     def _bind(self) -> Binding[TextExpert]:
-        experts = each_expert(self.experts, TextExpert.of)
-        return self._bind_experts(experts, _pipeline)
+        settings = self._settings
+        experts = each_expert(self.experts, partial(TextExpert.of, settings=settings))
+        return self._bind_experts(experts, partial(_pipeline, settings=settings))
 
     def _request(
         self,
@@ -83,7 +89,8 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
         config: RunnableConfig | None = None,
     ) -> Request:
         goals = call_goals(kwargs.get("tryage"), config)
-        return Request(self._convert_input(input), goals, kwargs.get("model"))
+        prompt = self._convert_input(input)
+        return Request(prompt, goals, kwargs.get("model"), Needs.of(messages_in(prompt)))
 
     @property
     def _llm_type(self) -> str:
@@ -254,10 +261,11 @@ def _merged(answers: Sequence[tuple[LLMResult, DispatchedDecision] | BaseExcepti
     )
 
 
-def _pipeline(runtime: Any, expert: Any) -> TextExpert:
+def _pipeline(runtime: Any, expert: Any, settings: Mapping[str, Any]) -> TextExpert:
     from langchain_tryage.pipelines import TryagePipeline
 
     return TextExpert.of(
         expert.name,
         TryagePipeline(runtime=runtime, expert=expert.name, logprobs=tells_logprobs(expert)),
+        settings,
     )

@@ -30,7 +30,7 @@ from langchain_tryage._experts import ChatExpert, chat_pipeline
 from langchain_tryage._inputs import TextFrom, TextSource
 from langchain_tryage._metadata import annotated_message, metadata, run_config
 from langchain_tryage._plans import Planner, Request, call_goals, stay_with
-from langchain_tryage._tools import Needs, NeutralTool
+from langchain_tryage._tools import Needs, NeutralTool, joined_tools
 from langchain_tryage._views import message_view
 from tryage import Decision, Router
 from tryage.binding import (
@@ -179,8 +179,7 @@ class _Attempt:
         self._name = name
         self._decision = decision
         request = without_foreign_markers(request, expert.model)
-        settings = {**request.model_settings, **expert.kwargs}
-        self.request = request.override(model=expert.model, model_settings=settings)
+        self.request = _with_bound(request, expert.kwargs).override(model=expert.model)
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -199,6 +198,20 @@ class _Attempt:
         It does if it is an interrupt of the graph, or if a reader has seen the first tokens.
         """
         return isinstance(error, GraphBubbleUp) or self._watcher.seen
+
+
+def _with_bound(request: ModelRequest[Any], bound: Mapping[str, Any]) -> ModelRequest[Any]:
+    """Return a request with the arguments bound to its expert; what the request says holds."""
+    settings = {**bound, **request.model_settings}
+    changed: dict[str, Any] = {"model_settings": settings}
+    own, choice = settings.pop("tools", None), settings.pop("tool_choice", None)
+    if own:
+        changed["tools"] = joined_tools(own, request.tools)
+    if choice is not None and request.tool_choice is None and not request.tools:
+        changed["tool_choice"] = choice
+    if request.response_format is not None:
+        settings.pop("response_format", None)
+    return request.override(**changed)
 
 
 class _Watcher(BaseCallbackHandler):

@@ -26,7 +26,7 @@ from langchain_core.outputs import (
 )
 from pydantic import ConfigDict
 
-from langchain_tryage._inputs import routed_message
+from langchain_tryage._inputs import role_of, routed_message
 from langchain_tryage._tokens import areported, reported
 from tryage.binding import LocalModel, check_arguments
 from tryage.errors import ExpertError, PromptError
@@ -34,7 +34,6 @@ from tryage.experts import TEXT_GENERATION
 from tryage.runtime import Answer, Runtime
 from tryage.runtime.base import Pipeline
 
-_ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 _OPTIONS = ("chat", "logprobs", "max_new_tokens", "max_tokens", "seed", "stream", "temperature")
 
 Prompt = str | list[dict[str, str]]
@@ -51,6 +50,7 @@ class _LocalModel(LocalModel, BaseLanguageModel[Any]):
     temperature: float = 0.0
     seed: int | None = None
     logprobs: bool = False
+    stop: list[str] | None = None
 
     @property
     def _llm_type(self) -> str:
@@ -68,6 +68,8 @@ class _LocalModel(LocalModel, BaseLanguageModel[Any]):
             "seed": self.seed,
             "max_new_tokens": self.max_new_tokens,
             "temperature": self.temperature,
+            "stop": self.stop,
+            "logprobs": self.logprobs,
         }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
@@ -104,7 +106,7 @@ class _LocalModel(LocalModel, BaseLanguageModel[Any]):
             "temperature": kwargs.get("temperature", self.temperature),
             "seed": kwargs.get("seed", self.seed),
             "chat": kwargs.get("chat"),
-            "stop": tuple(stop or ()),
+            "stop": tuple((self.stop if stop is None else stop) or ()),
         }
         # Endpoints and other tasks know no such option.
         wants_logprobs = kwargs.get("logprobs", self.logprobs)
@@ -169,11 +171,15 @@ class ChatTryagePipeline(_LocalModel, BaseChatModel):
     Attributes:
         runtime: loads the pipeline at first use.
         expert: name in the runtime's library.
-        max_new_tokens: most tokens to generate; a call may say `max_tokens` instead.
+        max_new_tokens: most tokens to generate; `max_tokens` says the same.
         temperature: 0 picks the likeliest token each time.
         seed: makes a sampled answer repeatable.
         logprobs: whether answers carry the log-probabilities of their tokens.
+        stop: texts that end an answer, unless a call names others.
+        streaming: whether `invoke` streams too, so that callbacks hear every piece.
     """
+
+    streaming: bool = False
 
     def _resolve_model_profile(self) -> ModelProfile:
         profile = ModelProfile(
@@ -234,10 +240,7 @@ class ChatTryagePipeline(_LocalModel, BaseChatModel):
     def _prompt(self, messages: Sequence[BaseMessage]) -> Prompt:
         if self.runtime.library[self.expert].task != TEXT_GENERATION:
             return _text(routed_message(messages))
-        return [
-            {"role": _ROLES.get(message.type, message.type), "content": _text(message)}
-            for message in messages
-        ]
+        return [{"role": role_of(message), "content": _text(message)} for message in messages]
 
     def _result(self, answer: Answer) -> ChatResult:
         message = AIMessage(
@@ -265,10 +268,11 @@ class TryagePipeline(_LocalModel, BaseLLM):
     Attributes:
         runtime: loads the pipeline at first use.
         expert: name in the runtime's library.
-        max_new_tokens: most tokens to generate; a call may say `max_tokens` instead.
+        max_new_tokens: most tokens to generate; `max_tokens` says the same.
         temperature: 0 picks the likeliest token each time.
         seed: makes a sampled answer repeatable.
         logprobs: whether answers carry the log-probabilities of their tokens.
+        stop: texts that end an answer, unless a call names others.
     """
 
     def _generate(

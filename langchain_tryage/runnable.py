@@ -18,7 +18,9 @@ from pydantic import ConfigDict
 from langchain_tryage._batches import Batch
 from langchain_tryage._fields import Routed, Saved, inspected
 from langchain_tryage._metadata import TAG, annotated_message, run_metadata
+from langchain_tryage._modalities import messages_in
 from langchain_tryage._plans import GOALS_SPEC, Plan, Request, call_goals
+from langchain_tryage._tools import Needs, model_of
 from langchain_tryage._views import RUNNABLE_VIEWS
 from tryage import Decision, Router
 from tryage.binding import (
@@ -52,7 +54,8 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
         policy: replaces the router's policy.
         goals: weights and limits of every call.
         task: a Transformers task, or None to see it from the text.
-        key: for inputs that are dicts, the key of the text, prompt or messages to route.
+        key: for inputs that are dicts, the key of the text, prompt or messages to route. Experts
+            get the dict; one that is a language model gets what stands under the key.
         flags_from: where the user's own text stands, whose flags act and are taken off:
             ``"last_message"``, a dict key, or a function of the input. None leaves flags alone.
         text_from: which messages are routed, as in `ChatTryage`.
@@ -141,36 +144,33 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
         node = graph.add_node(self)
         end = graph.add_node(self.get_output_schema(config))
         graph.add_edge(start, node)
-        for name, expert in self._runnables().items():
+        for name, expert in self._binding.known_experts.items():
             _add_branch(graph, node, end, name, expert)
         return graph
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
         """What the experts let a config set, and the goals of a call."""
-        experts = self._runnables().values()
+        experts = self._binding.known_experts.values()
         of_experts = (spec for expert in experts for spec in expert.config_specs)
         return get_unique_config_specs([*of_experts, GOALS_SPEC])
 
     @property
     def InputType(self) -> Any:
-        """What the experts take."""
-        return _type(self._runnables().values(), "InputType")
+        """What the experts take; a dict of any kind where one of its keys is routed."""
+        if self._source.dict_key is not None:
+            return dict[str, Any]
+        return _type(self._binding.known_experts.values(), "InputType")
 
     @property
     def OutputType(self) -> Any:
         """What the experts return, or a dict that holds it and the decision."""
         if self.with_decision:
             return dict[str, Any]
-        return _type(self._runnables().values(), "OutputType")
-
-    def _runnables(self) -> Mapping[str, Expert]:
-        """Return the experts under their given names, without loading the router for that."""
-        runnables = _runnables(self.experts)
-        return self._binding.experts if runnables is None else runnables
+        return _type(self._binding.known_experts.values(), "OutputType")
 
     def _request(self, input: Any, config: RunnableConfig) -> Request:
-        return Request(input, call_goals(None, config))
+        return Request(input, call_goals(None, config), needs=Needs.of(messages_in(input)))
 
     def _plan(self, input: Any, config: RunnableConfig) -> Plan:
         return self._planner.plan(self._request(input, config))
@@ -200,6 +200,13 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
         child["metadata"] = {**child.get("metadata", {}), **run_metadata(decision)}
         return child
 
+    def _given(self, expert: Expert, input: Any) -> Any:
+        """Return what an expert is given: a language model reads what is routed, no dict of it."""
+        source = self._source
+        if source.dict_key is None or model_of(expert) is None:
+            return input
+        return source.part(input)
+
     def _output(self, value: Any, decision: DispatchedDecision) -> Any:
         if isinstance(value, BaseMessage):
             value = annotated_message(value, decision)
@@ -219,9 +226,8 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
         plan = self._plan(input, config)
 
         def call(name: str, expert: Expert) -> Any:
-            return expert.invoke(
-                plan.input, self._child(config, run_manager, plan.decision, name), **kwargs
-            )
+            child = self._child(config, run_manager, plan.decision, name)
+            return expert.invoke(self._given(expert, plan.input), child, **kwargs)
 
         return self._output(*self._binding.dispatch(plan.decision, call))
 
@@ -233,7 +239,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
 
         async def call(name: str, expert: Expert) -> Any:
             child = self._child(config, run_manager, plan.decision, name)
-            return await expert.ainvoke(plan.input, child, **kwargs)
+            return await expert.ainvoke(self._given(expert, plan.input), child, **kwargs)
 
         return self._output(*await self._binding.adispatch(plan.decision, call))
 
@@ -244,9 +250,8 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
         plan = self._plan(next(inputs), config)
 
         def call(name: str, expert: Expert) -> Iterator[Any]:
-            return expert.stream(
-                plan.input, self._child(config, run_manager, plan.decision, name), **kwargs
-            )
+            child = self._child(config, run_manager, plan.decision, name)
+            return expert.stream(self._given(expert, plan.input), child, **kwargs)
 
         with closing(self._binding.stream(plan.decision, call)) as stream:
             for chunk, is_marked in marked(stream, late=stream.is_checked_late):
@@ -260,7 +265,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
 
         def call(name: str, expert: Expert) -> AsyncIterator[Any]:
             child = self._child(config, run_manager, plan.decision, name)
-            return expert.astream(plan.input, child, **kwargs)
+            return expert.astream(self._given(expert, plan.input), child, **kwargs)
 
         async with aclosing(self._binding.astream(plan.decision, call)) as stream:
             async for chunk, is_marked in amarked(stream, late=stream.is_checked_late):
@@ -269,7 +274,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
     def _batch(
         self, inputs: list[Any], run_manager: list[Any], config: list[RunnableConfig], **kwargs: Any
     ) -> list[Any]:
-        batch = Batch(self._plans(inputs, config), run_manager, config, self._child)
+        batch = Batch(self._plans(inputs, config), run_manager, config, self._child, self._given)
         answers = batch.dispatch(self._binding, kwargs)
         return batch.in_order(answers, self._output)
 
@@ -277,7 +282,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
         self, inputs: list[Any], run_manager: list[Any], config: list[RunnableConfig], **kwargs: Any
     ) -> list[Any]:
         plans = await off_loop(self._plans, inputs, config)
-        batch = Batch(plans, run_manager, config, self._child)
+        batch = Batch(plans, run_manager, config, self._child, self._given)
         answers = await batch.adispatch(self._binding, kwargs)
         return batch.in_order(answers, self._output)
 

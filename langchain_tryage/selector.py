@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Annotated, Any, Literal, Unpack
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from langchain_core.runnables.utils import ConfigurableFieldSpec
-from pydantic import ConfigDict
+from pydantic import ConfigDict, WithJsonSchema
 
 from langchain_tryage._fields import Routed, Saved
 from langchain_tryage._inputs import TextFrom
+from langchain_tryage._modalities import messages_in
 from langchain_tryage._plans import GOALS_SPEC, Request, call_goals
+from langchain_tryage._tools import Needs
 from tryage import Decision, Router, TryageError
 from tryage.binding import (
     Binding,
@@ -23,6 +25,9 @@ from tryage.binding import (
 )
 
 Output = Literal["decision", "name"]
+
+
+_DECISION = Annotated[Decision, WithJsonSchema({"title": "Decision", "type": "object"})]
 
 
 class SelectorOptions(RouterOptions, total=False):
@@ -79,7 +84,7 @@ class TryageSelector(Routed, Saved, RunnableSerializable[LanguageModelInput, Any
     @property
     def OutputType(self) -> Any:
         """A decision, or a name."""
-        return str if self.output == "name" else Decision
+        return str if self.output == "name" else _DECISION
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
@@ -123,7 +128,7 @@ class TryageSelector(Routed, Saved, RunnableSerializable[LanguageModelInput, Any
     def _decide(
         self, input: Any, run_manager: Any, config: RunnableConfig, tryage: Any = None
     ) -> Any:
-        _, decision = self._planner.decide(Request(input, call_goals(tryage, config)))
+        _, decision = self._planner.decide(_request(input, config, tryage))
         return self._output(decision)
 
     async def _adecide(
@@ -140,7 +145,7 @@ class TryageSelector(Routed, Saved, RunnableSerializable[LanguageModelInput, Any
     ) -> list[Any]:
         pairs = list(zip(inputs, config, strict=True))
         try:
-            requests = [Request(input, call_goals(tryage, config)) for input, config in pairs]
+            requests = [_request(*pair, tryage) for pair in pairs]
             decisions = self._planner.decide_batch(requests)
         except TryageError:
             decisions = None  # raised again below, for the input that it belongs to
@@ -169,6 +174,10 @@ class TryageSelector(Routed, Saved, RunnableSerializable[LanguageModelInput, Any
     def __repr_args__(self) -> Sequence[tuple[str | None, Any]]:
         """Name router and output."""
         return [("router", self.router), ("output", self.output)]
+
+
+def _request(input: Any, config: RunnableConfig, goals: Any) -> Request:
+    return Request(input, call_goals(goals, config), needs=Needs.of(messages_in(input)))
 
 
 def _name(_runtime: Any, expert: Any) -> str:

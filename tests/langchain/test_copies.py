@@ -7,8 +7,10 @@ import pytest
 from langchain_core.caches import InMemoryCache
 
 from langchain_tryage import ChatTryage, TryageRouter
-from tryage import Goals
+from langchain_tryage.pipelines import ChatTryagePipeline, TryagePipeline
+from tryage import Goals, Library
 from tryage.errors import LibraryError
+from tryage.runtime import Runtime
 
 KINDS = pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
 SMALL = Goals(size=2.0)
@@ -60,6 +62,30 @@ def test_a_loaded_model_of_the_library_s_own_pipelines_can_be_pickled(tiny_route
     model = ChatTryage(str(tmp_path / "r"))
     model.load()
     assert pickle.loads(pickle.dumps(model)).load().library.names == tiny_router.library.names
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        copy.deepcopy,
+        lambda model: pickle.loads(pickle.dumps(model)),
+        lambda model: model.model_copy(deep=True),
+    ],
+)
+def test_pipelines_and_models_over_them_can_be_copied_and_pickled(
+    tiny_library, tiny_router, copied
+):
+    runtime = Runtime(Library.read(tiny_library), memory_budget="1GB")
+    one = ChatTryagePipeline(runtime=runtime, expert="prose-gpt", max_new_tokens=4)
+    text = TryagePipeline(runtime=runtime, expert="prose-gpt", max_new_tokens=4)
+    chats = {name: ChatTryagePipeline(runtime=runtime, expert=name) for name in ("prose-gpt",)}
+    question = "The quiet river follows the"
+    answers = [one.invoke(question).text, text.invoke(question)]
+    assert [copied(one).invoke(question).text, copied(text).invoke(question)] == answers
+    again = copied(ChatTryage(tiny_router, chats, max_tokens=4))
+    assert again.invoke(question).text == answers[0]
+    assert again.experts["prose-gpt"].runtime is not runtime
+    assert again.experts["prose-gpt"].runtime.memory_budget == runtime.memory_budget
 
 
 async def test_a_log_holds_the_decision(router, kit):

@@ -1,10 +1,12 @@
 """`TryageFlags`: the user's flags reach the routers of a chain, and no others do."""
 
 import asyncio
+from operator import itemgetter
 
 import pytest
 from langchain_core.documents import Document
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage
+from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda
 
@@ -184,8 +186,44 @@ def test_text_goes_in_as_it_is_or_by_key(router, kit):
         TryageFlags(chat, key="question").invoke("text")
     with pytest.raises(PromptError, match=r"Did you mean 'question'"):
         TryageFlags(chat, key="questions").invoke({"question": "x"})
-    with pytest.raises(PromptError, match="found list"):
-        TryageFlags(chat).invoke([HumanMessage("x")])
+    with pytest.raises(PromptError, match="cannot see the text of int"):
+        TryageFlags(chat).invoke(7)
+
+
+async def test_flags_of_the_user_s_last_message_act_and_those_of_others_do_not(router, kit):
+    chat = ChatTryage(router, kit.experts(kit.Whole))
+    said, other = f"{kit.code} {FLAG}", "[Flag: recency=3]"
+    history = [SystemMessage(other), HumanMessage(f"Hello {other}"), AIMessage(f"Hi {other}")]
+    for last in (
+        HumanMessage(said),
+        HumanMessage([{"type": "text", "text": said}]),
+        ChatMessage(said, role="user"),
+    ):
+        messages = [*history, last]
+        keyed = TryageFlags(itemgetter("messages") | chat, key="messages")
+        for message in (
+            TryageFlags(chat).invoke(messages),
+            TryageFlags(chat).invoke(ChatPromptValue(messages=messages)),
+            await keyed.ainvoke({"messages": messages, "other": 1}),
+        ):
+            record = message.response_metadata["tryage"]
+            assert (record["answered_by"], record["weights"]) == ("writer", {"size": 2.0})
+        texts = [m.text for m in chat.experts["writer"]._calls[-1]["messages"]]
+        assert texts == [other, "Hello", f"Hi {other}", kit.code]
+        assert last.text == said
+    answered = TryageFlags(chat).invoke([SystemMessage(said)]).response_metadata["tryage"]
+    assert (answered["answered_by"], answered["weights"]) == ("coder", {})
+
+
+def test_a_chat_message_with_the_user_s_role_is_the_user_s(router, kit):
+    messages = [HumanMessage(kit.prose), AIMessage("Yes."), ChatMessage(kit.code, role="user")]
+    assert ChatTryage(router, kit.experts()).invoke(messages).text.startswith("coder")
+    flagged = [ChatMessage(f"{kit.code} {FLAG}", role="human"), ChatMessage(FLAG, role="assistant")]
+    message = ChatTryage(router, kit.experts(), flags_from="last_message").invoke(flagged)
+    assert message.text == f"writer says {FLAG}"
+    last_two = ChatTryage(router, kit.experts(), text_from=2)
+    reading = last_two._source.read([ChatMessage("Hi", role="assistant"), messages[-1]])
+    assert reading.text == f"Hi\n\n{kit.code}"
 
 
 def test_the_policy_and_the_call_stay_above_the_flags(router, kit):

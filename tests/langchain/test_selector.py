@@ -3,6 +3,7 @@
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
 
 from langchain_tryage import TryageSelector
 from tryage import Decision, Goals
@@ -19,7 +20,10 @@ async def test_it_returns_the_decision(router, kit):
         assert isinstance(decision, Decision)
         assert (decision.expert, decision.prompt) == (own.expert, kit.code)
     assert (await selector.ainvoke(kit.prose)).expert == "writer"
-    assert selector.OutputType is Decision
+    chain = selector | RunnableLambda(lambda decision: decision.expert) | RunnableLambda(str)
+    assert chain.invoke(kit.code) == "coder"
+    for last in (selector, RunnableLambda(str) | selector):
+        assert last.get_output_jsonschema()["type"] == "object"
 
 
 async def test_or_the_name(router, kit):

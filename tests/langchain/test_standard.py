@@ -60,6 +60,11 @@ SKIPS = {
 }
 
 
+def without(params, *names):
+    """LangChain's usual arguments but those that a class refuses."""
+    return {name: value for name, value in params.items() if name not in names}
+
+
 class _Routed:
     """What every set-up says of itself."""
 
@@ -70,6 +75,11 @@ class _Routed:
     @property
     def chat_model_params(self):
         return self.params
+
+    @property
+    def standard_chat_model_params(self):
+        # Each expert has its own.
+        return without(super().standard_chat_model_params, "api_key", "max_retries")
 
     @property
     def model_override_value(self):
@@ -170,6 +180,12 @@ class TestUnitPipeline(ChatModelUnitTests):
         from tryage.runtime import Runtime
 
         self.params = {"runtime": Runtime(Library.read(tiny_library)), "expert": "prose-gpt"}
+
+    @property
+    def standard_chat_model_params(self):
+        # It calls no service.
+        params = super().standard_chat_model_params
+        return without(params, "api_key", "max_retries", "timeout")
 
     @property
     def chat_model_class(self):

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from langchain_tryage import ChatTryage, TryageRouter
 from tryage import Library, Router
-from tryage.errors import DispatchError, NoEligibleExpertError, PromptError
+from tryage.errors import DispatchError, NoEligibleExpertError
 
 IMAGE = {"type": "image", "url": "https://example.org/cat.png"}
 
@@ -141,8 +141,6 @@ def test_an_image_alone_is_routed_by_what_was_written_before(router, kit, kind):
     for text, name in ((kit.code, "coder"), (kit.prose, "writer")):
         message = model.invoke([HumanMessage(text), AIMessage("I see."), picture])
         assert message.response_metadata["tryage"]["expert"] == name
-    with pytest.raises(PromptError, match="the prompt is empty"):
-        model.invoke([picture])
 
 
 async def test_pipelines_refuse_tools_and_images_before_they_are_loaded(tiny_router):
@@ -168,6 +166,11 @@ def test_the_profile_is_what_all_have(router, kit):
         "tool_calling": True
     }
     assert ChatTryage(router, kit.experts(coder={"profile": ours})).profile is None
+    by_name = ChatTryage(
+        "open7", {"meta-llama/Meta-Llama-3-8B": kit.Whole(label="a", profile=ours)}
+    )
+    assert by_name.profile == {key: value for key, value in ours.items() if key != "name"}
+    assert by_name._binding._router is None
     levels = [{"reasoning_effort_levels": ["low", "high"]}, {"reasoning_effort_levels": ["high"]}]
     assert profile_of(router, kit, *levels) == {"reasoning_effort_levels": ["high"]}
     assert profile_of(router, kit, {"text_inputs": True}, {"tool_calling": True}) is None

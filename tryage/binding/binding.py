@@ -158,6 +158,11 @@ class Binding(ExpertCalls[T]):
         return self._router or self.load()
 
     @property
+    def known_experts(self) -> Mapping[str, T]:
+        """Name → callable, as they were given; only pipelines need the router loaded first."""
+        return self.experts if self._given is None else self._given
+
+    @property
     def experts(self) -> Mapping[str, T]:
         """Library name → callable."""
         if self._router is None:

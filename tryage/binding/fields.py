@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from operator import is_
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
 from pydantic import BaseModel, PrivateAttr
 
@@ -86,12 +86,15 @@ class DecidingModel(BaseModel):
     task: str | None = None
     flags_from: Any = None
 
+    _bound_fields: ClassVar[tuple[str, ...]] = _BINDING
+    """Fields that the binding is made of."""
+
     _bound: Bound[Any] | None = PrivateAttr(default=None)
 
     @property
     def _binding(self) -> Binding[Any]:
         """The binding of the fields as they are now."""
-        fields = tuple(getattr(self, name, None) for name in _BINDING)
+        fields = tuple(getattr(self, name, None) for name in self._bound_fields)
         bound = self._bound
         if bound is None or not all(map(is_, bound.fields, fields)):
             bound = self._bound = Bound(fields, self._bind())

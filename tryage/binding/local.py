@@ -5,12 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
+from tryage.binding.checking import check_arguments
 from tryage.experts import TEXT_GENERATION, Expert
 from tryage.library import Library
 
 
 class LocalModel:
-    """Base of them: made of a runtime and an expert of its library."""
+    """Base of them: made of a runtime and an expert of its library.
+
+    Args:
+        **fields: those of the model; `max_tokens` is another name of `max_new_tokens`, as in calls.
+
+    Raises:
+        TypeError: there is no such field.
+    """
+
+    def __init__(self, **fields: Any) -> None:
+        model: Any = type(self)
+        check_arguments(model.__name__, fields, [*model.model_fields, "max_tokens"])
+        limit = fields.pop("max_tokens", None)
+        if limit is not None:
+            fields.setdefault("max_new_tokens", limit)
+        super().__init__(**fields)
 
     @classmethod
     def from_model(

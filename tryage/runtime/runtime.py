@@ -113,11 +113,25 @@ class Runtime:
         self.batching = batching or Batching()
         self.endpoints = endpoints or EndpointOptions()
         self.consent = Consent.of(keys, folders)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Start with nothing loaded."""
         self._memory: Memory | None = None
         self._pipelines: dict[str, AnyPipeline] = {}
         self._creation: dict[str, threading.Lock] = {}
         self._health = HealthLog()
         self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the settings: a copy or a pickle loads its models again at first use."""
+        loaded = ("_memory", "_pipelines", "_creation", "_health", "_lock")
+        return {name: value for name, value in self.__dict__.items() if name not in loaded}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the settings, and start with nothing loaded."""
+        self.__dict__.update(state)
+        self._forget()
 
     def __enter__(self) -> Self:
         return self

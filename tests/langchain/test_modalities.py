@@ -1,0 +1,144 @@
+"""Pictures, sounds, videos and documents go only to who reads them, in any vendor's form."""
+
+import pytest
+from langchain_core.language_models import FakeListLLM
+from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.prompt_values import ChatPromptValue
+from langchain_core.runnables import RunnableLambda
+
+from langchain_tryage import ChatTryage, TryageLLM, TryageRouter, TryageSelector
+from tryage import Library, Router
+from tryage.errors import NoEligibleExpertError, PromptError
+
+DATA = "data:application/pdf;base64,JVBE"
+WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+
+BLOCKS = [
+    ("image", {"type": "image", "url": "https://example.org/a.png"}),
+    ("image", {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}),
+    ("image", {"type": "input_image", "image_url": "data:image/png;base64,"}),
+    ("image", {"type": "image", "source": {"type": "base64", "media_type": "image/png"}}),
+    ("image", {"image": {"format": "png", "source": {"bytes": b""}}}),
+    ("image", {"type": "media", "mime_type": "image/png", "data": "x"}),
+    ("image", {"inline_data": {"mime_type": "image/png", "data": "x"}}),
+    ("image", {"type": "file", "mime_type": "image/png", "base64": "x"}),
+    ("image", {"type": "tool_result", "content": [{"type": "image", "source": {}}]}),
+    ("image", {"type": "document", "source": {"type": "content", "content": [{"type": "image"}]}}),
+    ("audio", {"type": "audio", "base64": "x", "mime_type": "audio/wav"}),
+    ("audio", {"type": "input_audio", "input_audio": {"data": "x", "format": "wav"}}),
+    ("audio", {"fileData": {"mimeType": "audio/mp3", "fileUri": "x"}}),
+    ("video", {"type": "video", "url": "https://example.org/a.mp4"}),
+    ("video", {"type": "video_url", "video_url": {"url": "https://example.org/a"}}),
+    ("video", {"type": "media", "mime_type": "video/mp4", "file_uri": "gs://a"}),
+    ("video", {"video": {"format": "mp4", "source": {}}}),
+    ("pdf", {"type": "file", "base64": "x", "mime_type": "application/pdf"}),
+    ("pdf", {"type": "file", "file": {"filename": "a.pdf", "file_data": DATA}}),
+    ("pdf", {"type": "file", "file": {"file_id": "f1"}}),
+    ("pdf", {"type": "file", "base64": "x", "mime_type": WORD}),
+    ("pdf", {"type": "input_file", "file_id": "f1"}),
+    ("pdf", {"type": "document", "source": {"type": "base64", "media_type": "application/pdf"}}),
+    ("pdf", {"type": "document", "source": {"type": "url", "url": "https://example.org/a.pdf"}}),
+    ("pdf", {"type": "document_url", "document_url": "https://example.org/a.pdf?x=1"}),
+    ("pdf", {"document": {"format": "pdf", "name": "x", "source": {"bytes": b""}}}),
+    (None, {"type": "file", "url": "https://example.org/a", "mime_type": "text/plain"}),
+    (None, {"type": "file", "url": "https://example.org/notes.md"}),
+    (None, {"type": "file", "base64": "x", "mime_type": "application/json"}),
+    (None, {"type": "input_file", "filename": "a.txt", "file_data": "data:text/plain;base64,x"}),
+    (None, {"type": "text-plain", "text": "x", "mime_type": "text/plain"}),
+    (None, {"type": "document", "source": {"type": "text", "media_type": "text/plain"}}),
+    (None, {"document": {"format": "csv", "name": "x", "source": {"bytes": b""}}}),
+    (None, {"type": "tool_use", "name": "image", "input": {}}),
+    (None, {"cachePoint": {"type": "default"}}),
+]
+
+
+def reads(kit, name, *kinds):
+    """A model that says of every kind whether it reads it."""
+    told = {f"{kind}_inputs": kind in kinds for kind in ("image", "audio", "video", "pdf")}
+    return kit.Whole(label=name, profile=told)
+
+
+@pytest.mark.parametrize(("kind", "block"), BLOCKS)
+def test_every_form_of_block_goes_to_who_reads_it(router, kit, kind, block):
+    experts = {"coder": reads(kit, "coder"), "writer": reads(kit, "writer", kind)}
+    messages = [HumanMessage([{"type": "text", "text": kit.code}, block])]
+    for model in (ChatTryage(router, experts), TryageRouter(router, experts)):
+        record = model.invoke(messages).response_metadata["tryage"]
+        assert record["expert"] == ("coder" if kind is None else "writer")
+        reasons = {row["expert"]: row.get("reason") for row in record["ranking"]}
+        wanted = None if kind is None else f"the call holds {kind} content, which it does not read"
+        assert reasons["coder"] == wanted
+
+
+def test_what_a_tool_shows_counts_too(router, kit):
+    experts = {"coder": reads(kit, "coder"), "writer": reads(kit, "writer", "image")}
+    shown = ToolMessage([{"type": "image", "url": "https://example.org/a.png"}], tool_call_id="1")
+    message = ChatTryage(router, experts).invoke([HumanMessage(kit.code), shown])
+    assert message.response_metadata["tryage"]["answered_by"] == "writer"
+
+
+IMAGE = {"type": "image", "url": "https://example.org/a.png"}
+
+
+async def test_every_input_of_a_runnable_is_looked_at(router, kit):
+    experts = {"coder": reads(kit, "coder"), "giant": reads(kit, "giant", "image").with_retry()}
+    mixed = [{"type": "text", "text": kit.code}, IMAGE]
+    messages = [HumanMessage(mixed)]
+    whole = TryageRouter(router, experts)
+    keyed = TryageRouter(router, experts, key="messages")
+    by_function = TryageRouter(router, experts, text_from=lambda given: kit.code)
+    for model, given in (
+        (whole, messages),
+        (whole, ChatPromptValue(messages=messages)),
+        (whole, [("human", mixed)]),
+        (keyed, {"messages": messages, "number": 7}),
+        (by_function, messages),
+    ):
+        (batched,) = model.batch([given])
+        streams = [*model.stream(given), *[chunk async for chunk in model.astream(given)]]
+        for message in (model.invoke(given), batched, await model.ainvoke(given), *streams):
+            assert message.response_metadata["tryage"]["answered_by"] == "giant"
+    lambdas = {name: RunnableLambda(lambda _, name=name: name) for name in experts}
+    assert TryageRouter(router, lambdas).invoke(messages[0]) == "coder"
+    assert whole.invoke(kit.code).response_metadata["tryage"]["answered_by"] == "coder"
+
+
+def stated(table, table_library, **kinds):
+    """A router whose library says of some experts what they take."""
+    rows = [e.model_dump() | {"modalities": kinds.get(e.name)} for e in table_library]
+    return Router.fit(table, library=Library.from_dict({"name": "l", "experts": rows}))
+
+
+def test_the_library_says_it_for_chains_and_selectors(table, table_library, kit):
+    router = stated(table, table_library, coder=("text",), writer=("text", "document"))
+    document = {"type": "file", "base64": "x", "mime_type": "application/pdf"}
+    given = [HumanMessage([{"type": "text", "text": kit.code}, document])]
+    chains = {name: RunnableLambda(lambda _, name=name: name) for name in ("coder", "writer")}
+    assert TryageRouter(router, chains).invoke(given) == "writer"
+    assert TryageSelector(router, list(chains), output="name").invoke(given) == "writer"
+    assert TryageSelector(router, output="name").batch([given])[0] == "giant"
+    with pytest.raises(NoEligibleExpertError, match="coder: the call holds pdf content"):
+        TryageSelector(router, ["coder"]).invoke(given)
+
+
+def test_text_models_read_text_alone(router, kit):
+    model = TryageLLM(router, {"coder": FakeListLLM(responses=["coder"])})
+    assert model.invoke([HumanMessage(kit.code)]) == "coder"
+    with pytest.raises(NoEligibleExpertError, match="coder: the call holds image content"):
+        model.invoke([HumanMessage([{"type": "text", "text": kit.code}, IMAGE])])
+
+
+async def test_what_holds_no_text_goes_to_the_best_on_average_that_reads_it(router, kit):
+    alone = [HumanMessage([IMAGE])]
+    best = router.route("[image]", flags=False)
+    assert best.out_of_distribution
+    for kind in (ChatTryage, TryageRouter):
+        every = kind(router, kit.experts())
+        record = every.invoke(alone).response_metadata["tryage"]
+        assert (record["expert"], record["out_of_distribution"]) == (best.expert, True)
+        others = {n: reads(kit, n, *(["image"] if n != best.expert else [])) for n in best.names}
+        message = await kind(router, others).ainvoke(alone)
+        assert message.response_metadata["tryage"]["answered_by"] == best.order[1]
+    assert TryageSelector(router).invoke(alone).prompt == "[image]"
+    with pytest.raises(PromptError, match="the prompt is empty"):
+        TryageSelector(router).invoke([HumanMessage("")])
