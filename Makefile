@@ -55,13 +55,15 @@ bench-routing: $(READY)
 # What else docs/routing-results.md says of predictors, some fifteen minutes. PROBES=FOLDER of a
 # quickstart adds small models as probes.
 bench-predictors: $(READY)
-	$(BIN)/python benchmarks/elsewhere.py
-	$(BIN)/python benchmarks/routerbench.py
-	$(BIN)/python benchmarks/new_expert.py
-	$(BIN)/python benchmarks/out_of_distribution.py
-	$(BIN)/python benchmarks/fit_time.py
+	failed=0; \
+	$(BIN)/python benchmarks/elsewhere.py || failed=1; \
+	$(BIN)/python benchmarks/routerbench.py || failed=1; \
+	$(BIN)/python benchmarks/new_expert.py || failed=1; \
+	$(BIN)/python benchmarks/out_of_distribution.py || failed=1; \
+	$(BIN)/python benchmarks/fit_time.py || failed=1; \
 	$(BIN)/python benchmarks/tries.py $(if $(MINILM),--minilm $(MINILM)) \
-		$(if $(PROBES),--probes $(PROBES))
+		$(if $(PROBES),--probes $(PROBES)) || failed=1; \
+	exit $$failed
 
 # On a machine that does nothing else: ratios hold anywhere, 95th percentiles do not.
 # MINILM=FOLDER of all-MiniLM-L6-v2 adds the baselines.
@@ -96,8 +98,10 @@ bench-plans: $(READY)
 # Goals and budgets, some twenty minutes. Needs the benchmark data. QUICKSTART=FOLDER, which
 # `tryage quickstart --out FOLDER` wrote, adds size against loss on its library.
 bench-goals: $(READY)
-	$(BIN)/python benchmarks/goals.py
-	$(if $(QUICKSTART),$(BIN)/python benchmarks/size.py $(QUICKSTART))
+	failed=0; \
+	$(BIN)/python benchmarks/goals.py || failed=1; \
+	$(if $(QUICKSTART),$(BIN)/python benchmarks/size.py $(QUICKSTART) || failed=1;) \
+	exit $$failed
 
 # The paper's experiment: trains seventeen small experts, so it takes an hour on two cores; goes on
 # where it was. MINILM=FOLDER of a small encoder adds the paper's predictor, LLM=MODEL a language

@@ -289,6 +289,19 @@ def test_calibration_keeps_limits_and_replaces_weights(targets_table, table_libr
     assert found.attained[text]["value"] == pytest.approx(np.mean(costs))
 
 
+@pytest.mark.parametrize("budget", ["mean cost <= 1 USD per 1000 prompts", "loss <= 9"])
+def test_weights_on_goals_that_no_budget_is_on_hold_besides(targets_table, table_library, budget):
+    """Five on recency sends every prompt to the newest expert, as the call or the policy says."""
+    router = Router.fit(targets_table, library=table_library)
+    newest = Goals(recency=5.0)
+    dear = router.calibrate(PROMPTS, "mean cost <= 1 USD per 1000 prompts", goals=newest)
+    assert dear.shares == {"giant": 1.0}
+    by_policy = router.with_policy(Policy(weights={"recency": 5.0})).calibrate(PROMPTS, budget)
+    by_call = router.calibrate(PROMPTS, budget, goals=newest)
+    assert by_policy.shares == by_call.shares
+    assert by_call.weights["recency"] == 5.0
+
+
 class Distrust(Goal):
     """Stands in for the built-in goal of that name; the writer alone is trusted."""
 

@@ -20,10 +20,3 @@ def test_the_page_holds_the_tables_of_the_results(monkeypatch, name):
     assert f"{begin}\n{measured.page(results)}\n{end}" in text
     assert f"]({measured.FIGURE.name})" in text
     assert measured.FIGURE.read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_router_beats_mixtures_and_not_the_oracle(monkeypatch):
-    results = json.loads((ROOT / "benchmarks" / "results" / "goals.json").read_text("utf-8"))
-    found = results["cost"]["clusters"]
-    rest = found["references"]
-    assert rest["zero_router"]["aiq"] < found["aiq"] < rest["oracle"]["aiq"]

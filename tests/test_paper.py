@@ -222,23 +222,27 @@ def test_the_page_holds_the_tables_of_the_results(paper):
     assert paper.page.FIGURE.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_committed_table_is_what_the_results_were_made_from(paper):
-    import gzip
-
+def test_what_needs_no_router_comes_out_of_the_committed_table_again(paper, monkeypatch):
+    """The ceiling, single experts, oracle and random choice follow from the table alone."""
     path = RESULTS / "paper_scores.jsonl.gz"
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        lines = [json.loads(line) for line in file]
-    found = json.loads((RESULTS / "paper.json").read_text(encoding="utf-8"))
+    committed = json.loads((RESULTS / "paper.json").read_text(encoding="utf-8"))
     assert path.stat().st_size < 2_000_000
-    for split, counts in found["prompts"].items():
-        for group, count in counts.items():
-            assert sum(line["split"] == split and line["group"] == group for line in lines) == count
-    names = [one.name for one in paper.plan.EXPERTS]
-    allowed = {"id", "split", "group", "domain", "pieces", "losses", "accuracy", "second"}
-    assert all(list(line["losses"]) == names and set(line) <= allowed for line in lines)
-    for group, part in found["groups"].items():
-        both = [(e["losses"], e["second"]) for e in lines if e["id"].startswith(f"test/{group}/")]
-        same = [min(a, key=a.get) == min(b, key=b.get) for a, b in both]
-        # Every domain has as many test prompts, so the mean over domains is the plain mean.
-        assert part["ceiling"]["mean"] == pytest.approx(np.mean(same)), group
-        assert part["ways"]["oracle"]["regret"]["mean"] == 0
+    monkeypatch.setattr(
+        paper.table, "texts_of", lambda _, __, lines: [line["id"] for line in lines]
+    )
+    monkeypatch.setattr(paper.results, "RESAMPLES", 20)
+    splits = {name: paper.table.read_split(path, ROOT, name) for name in paper.texts.SPLITS}
+    assert {n: paper.results.counts(split) for n, split in splits.items()} == committed["prompts"]
+    test = splits["test"]
+    assert test.table.experts == tuple(one.name for one in paper.plan.EXPERTS)
+    nobody = dict.fromkeys(paper.results.RIVALS, np.zeros(len(test.table), dtype=int))
+    for group, expected in committed["groups"].items():
+        found = paper.results.judge(test, group, nobody, {})
+        assert found["ceiling"]["mean"] == pytest.approx(expected["ceiling"]["mean"])
+        for name in ("oracle", "best_single", "group_best", "random"):
+            for figure in ("selection_accuracy", "strict_selection_accuracy", "regret", "loss"):
+                pair = [told["ways"][name][figure]["mean"] for told in (found, expected)]
+                assert pair[0] == pytest.approx(pair[1], abs=1e-9), (group, name, figure)
+        assert found["matrix"]["oracle"] == expected["matrix"]["oracle"]
+        for name, row in expected["single_experts"].items():
+            assert found["single_experts"][name]["best_on"] == pytest.approx(row["best_on"])

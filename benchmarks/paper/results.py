@@ -82,11 +82,11 @@ def run(
     return {
         "seeds": {"experts": 0, "predictors": 0, "bootstrap": 0},
         "test_runs": TEST_RUNS,
-        "prompts": {s: _counts(part) for s, part in _named(train, valid, test)},
+        "prompts": {s: counts(part) for s, part in _named(train, valid, test)},
         "fits": fits,
         "compared_on_valid": compared,
         "unreadable_answers": unreadable,
-        "groups": {group: _judge(test, group, ways, predicted) for group in GROUPS},
+        "groups": {group: judge(test, group, ways, predicted) for group in GROUPS},
         "size": {
             # The picture is the first router's.
             name: _size(router, valid, test, figure if number == 0 else None)
@@ -99,7 +99,8 @@ def _named(*splits: Split) -> list[tuple[str, Split]]:
     return list(zip(("train", "valid", "test"), splits, strict=True))
 
 
-def _counts(split: Split) -> dict[str, int]:
+def counts(split: Split) -> dict[str, int]:
+    """Return group → number of its prompts."""
     return {group: sum(name == group for name in split.table.groups) for group in GROUPS}
 
 
@@ -146,8 +147,15 @@ def _columns(router: Router, table: ScoreTable, goals: Goals | None = None) -> A
     return np.array([table.experts.index(d.expert) for d in _decide(router, table.prompts, goals)])
 
 
-def _judge(test: Split, group: str, ways: Ways, predicted: Ways) -> dict[str, Any]:
-    """Everything about one group of prompts; means over domains of the domain's mean."""
+def judge(test: Split, group: str, ways: Ways, predicted: Ways) -> dict[str, Any]:
+    """Return everything about one group of prompts; means over domains of the domain's mean.
+
+    Args:
+        test: n prompts of all groups, m experts, drawn twice.
+        group: the one that is judged.
+        ways: way of choosing → (n,) columns; the `RIVALS` must be among them.
+        predicted: router → (n, m) predicted losses.
+    """
     rows = np.array([name == group for name in test.table.groups])
     part = test.part(group)
     cells, _ = measured_cells(part.table, None)
