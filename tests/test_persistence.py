@@ -10,9 +10,10 @@ from tryage.errors import (
     GoalError,
     OutputFolderError,
     RouterNotFoundError,
+    TryageError,
 )
 from tryage.goals import Security
-from tryage.persistence import bundled_routers
+from tryage.persistence import bundled_routers, find_router, load
 
 PROMPTS = ["def value(index): return index", "The quiet river leaves the village.", "日本"]
 
@@ -224,3 +225,59 @@ def test_bundled_routers_load_and_decide():
     for name in bundled_routers():
         router = Router.from_pretrained(name)
         assert router.route("What is 17 * 3?").expert in router.library
+
+
+def test_a_folder_that_may_not_be_written_to_is_refused(router, folder, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: str(path) != str(folder))
+    with pytest.raises(OutputFolderError, match="may not be written to"):
+        router.save_pretrained(folder)
+
+
+def test_the_files_of_two_routers_are_never_mixed(router, folder, tmp_path, monkeypatch):
+    """Between the index and the other files, somebody saves another router."""
+    other = Router.fit(
+        ScoreTable.from_rows([{"prompt": "a", "losses": dict.fromkeys(router.library.names, 0.5)}]),
+        library=router.library,
+        predictor="best-single",
+    )
+    original = json.loads
+    moments = iter([True])
+
+    def parse(text, *args, **options):
+        if next(moments, False):
+            other.save_pretrained(folder)
+        return original(text, *args, **options)
+
+    monkeypatch.setattr("tryage.persistence.json.loads", parse)
+    # All was opened before, so it is the old router, whole.
+    assert Router.from_pretrained(folder).provenance == router.provenance
+    assert Router.from_pretrained(folder).provenance == other.provenance
+
+
+def test_a_router_that_stepped_aside_is_found(folder):
+    aside = folder.with_name(f".{folder.name}.0123456789ab.old")
+    folder.rename(aside)
+    assert find_router(folder) == folder
+    assert Router.from_pretrained(folder).library
+    aside.rename(folder.with_name("gone"))
+    with pytest.raises(RouterNotFoundError):
+        load(folder)
+
+
+def test_an_index_that_is_signed_anew_with_odd_values_is_refused(folder):
+    from tryage.persistence import _digest
+
+    index = json.loads((folder / "router.json").read_text())
+    deep: list = []
+    for _ in range(900):
+        deep = [deep]
+    for key in ("library", "objective", "tasks", "encoder", "training", "files", "policy", "joint"):
+        for odd in ([], {}, None, 3, "x", -1e308, deep, {"a": deep}, {"../x": "y"}, [None]):
+            changed = {k: v for k, v in index.items() if k != "sha256"} | {key: odd}
+            signed = changed | {"sha256": _digest(changed)}
+            (folder / "router.json").write_text(json.dumps(signed))
+            try:
+                loaded = Router.from_pretrained(folder)
+            except TryageError:
+                continue
+            assert loaded.library.names

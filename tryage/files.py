@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Self
 
 _LOCK_POLL = 0.005
 """Seconds between two attempts to take a lock that another process holds."""
+
+_ASIDE = ".old"
+"""Ends the name of a folder that stepped aside for its successor."""
+
+_HERE, _EXCHANGE = -100, 2
+"""AT_FDCWD, and RENAME_EXCHANGE of Linux, which is RENAME_SWAP of macOS."""
+
+_NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM)
+"""How systems and file systems say that they cannot exchange two names."""
+
+_OTHER_WAS_FASTER = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT)
+"""How it shows that another process replaced the same folder in between."""
+
+_OPENING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""A named pipe must not keep a reader waiting."""
 
 
 @contextlib.contextmanager
@@ -22,41 +40,216 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file beside `path`; on success it replaces `path`.
 
     The data reaches the disk before the name changes, so a crash leaves either the old file or
-    the complete new one.
+    the complete new one. What an earlier crash left beside it is removed.
+
+    Raises:
+        OSError: it cannot be written; names `path`.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    temporary = _beside(path)
-    temporary.touch(exist_ok=False)
-    try:
+    with _temporary(path, folder=False) as temporary:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        _sync(temporary)
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        _sync(path.parent)
 
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it replaces `path`.
 
-    The old folder is removed only after the new one is complete.
+    Old and new change places in one step, so there is always one of them, whole. Where the system
+    cannot do that, the old one steps aside for a moment, under a name that `standing` knows. What
+    an earlier crash left beside it is removed, or put back where nothing else stands.
+
+    Raises:
+        OSError: it cannot be written; names `path`.
     """
     path = path.resolve()
-    temporary = _beside(path)
-    temporary.mkdir()
-    old = temporary.with_name(temporary.name + ".old")
+    with _temporary(path, folder=True) as temporary:
+        yield temporary
+        for inside in temporary.rglob("*"):
+            _sync(inside)
+        _sync(temporary)
+        if path.is_dir():
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+        _swap(temporary, path)
+        _sync(path.parent)
+
+
+def standing(path: Path) -> Path:
+    """Return a folder, or where it stands aside while another process replaces it."""
+    if path.exists():
+        return path
+    aside = [left for left in _left_beside(path) if left.suffix == _ASIDE]
+    return aside[0] if aside and not path.exists() else path
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Give a folder its final name; what stood there is left under the other name, or removed."""
+    put: Callable[[Path, Path], None] = _exchange
+    while True:
+        try:
+            if path.exists():
+                put(new, path)
+            else:
+                new.rename(path)
+            return
+        except OSError as error:
+            if put is _exchange and error.errno in _NO_EXCHANGE and path.exists():
+                put = _step_aside
+            elif error.errno not in _OTHER_WAS_FASTER or not new.exists():
+                raise
+
+
+def _step_aside(new: Path, path: Path) -> None:
+    """Replace a folder where two names cannot be exchanged in one step."""
+    old = new.with_name(new.name + _ASIDE)
+    path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        if not path.exists():
+            old.rename(path)
+        raise
+    finally:
+        _remove(old)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Exchange two names in one step.
+
+    Raises:
+        OSError: the system cannot do it (an errno of `_NO_EXCHANGE`), or it failed.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    first, second = os.fsencode(one), os.fsencode(other)
+    if hasattr(library, "renameat2"):  # Linux
+        failed = library.renameat2(_HERE, first, _HERE, second, _EXCHANGE)
+    elif hasattr(library, "renamex_np"):  # macOS
+        failed = library.renamex_np(first, second, _EXCHANGE)
+    else:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(other))
+    if failed:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(other))
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, *, folder: bool) -> Iterator[Path]:
+    """Yield a new hidden file or folder beside `path`, and remove what is left of it.
+
+    It is locked as long as its process lives, which is how others know what a crash left.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear(path)
+        temporary, handle = _locked_beside(path, folder=folder)
+    except OSError as error:
+        raise _at(path, path, error) from error
     try:
         yield temporary
-        if path.exists():
-            path.rename(old)
-        temporary.rename(path)
+    except OSError as error:
+        if (named := _at(path, temporary, error)) is error:
+            raise
+        raise named from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if old.exists() and not path.exists():
-            old.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(temporary)
+        if handle is not None:
+            os.close(handle)
+
+
+def _locked_beside(path: Path, *, folder: bool) -> tuple[Path, int | None]:
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+        if folder:
+            temporary.mkdir()
+        else:
+            temporary.touch(exist_ok=False)
+        if os.name == "nt":  # locks keep everybody else from writing there
+            return temporary, None
+        try:
+            handle = os.open(temporary, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        lock(handle)
+        # Between its making and its lock it looked like the rest of a crash.
+        if temporary.exists():
+            return temporary, handle
+        os.close(handle)
+
+
+def _clear(path: Path) -> None:
+    """Remove what crashes left beside `path`; put back what stepped aside and is missed."""
+    for left in _left_beside(path):
+        if left.suffix == _ASIDE and not path.exists():
+            with contextlib.suppress(OSError):
+                left.rename(path)
+        elif _is_abandoned(left):
+            _remove(left)
+
+
+def _left_beside(path: Path) -> list[Path]:
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}(?:{re.escape(_ASIDE)})?")
+    try:
+        names = [name for name in os.listdir(path.parent) if pattern.fullmatch(name)]
+    except OSError:
+        return []
+    return [path.with_name(name) for name in sorted(names)]
+
+
+def _is_abandoned(left: Path) -> bool:
+    """Tell whether the process that made a temporary file or folder is gone."""
+    from filelock import lock_descriptor
+
+    if os.name == "nt":
+        return False
+    try:
+        handle = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return lock_descriptor(handle, blocking=False)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        with contextlib.suppress(OSError):
+            path.chmod(stat.S_IRWXU)  # what replaced it had its mode, which may allow no change
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _at(path: Path, temporary: Path, error: OSError) -> OSError:
+    """Return an error that names `path`, where it names nothing or a temporary file."""
+    named = error.filename
+    if named is None:
+        of_the_disk = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    else:
+        of_the_disk = isinstance(named, str) and Path(named).is_relative_to(temporary)
+    if error.errno is None or not of_the_disk:
+        return error
+    return OSError(error.errno, os.strerror(error.errno), str(path))
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or a folder's names are on the disk, where the system can tell."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -136,7 +329,53 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _beside(path: Path) -> Path:
-    """Return an unused hidden name in the folder of `path`; creates the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+class OpenedFolder:
+    """The files of a folder, all opened at once; a context manager.
+
+    What is opened stays what it was, should the folder be replaced meanwhile. What is no regular
+    file is left out.
+
+    Args:
+        folder: of files.
+
+    Attributes:
+        files: name → file, open for reading.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.files: dict[str, BinaryIO] = {}
+        self._folder = folder
+        self._open = contextlib.ExitStack()
+        self._handle: int | None = None
+
+    def __enter__(self) -> Self:
+        if os.open in os.supports_dir_fd:
+            self._handle = os.open(self._folder, os.O_RDONLY)
+            self._open.callback(os.close, self._handle)
+        where = self._folder if self._handle is None else self._handle
+        with contextlib.ExitStack() as opening:
+            opening.callback(self._open.close)
+            for name in os.listdir(where):
+                path = self._folder / name if self._handle is None else name
+                with contextlib.suppress(FileNotFoundError):  # being removed at this moment
+                    handle = os.open(path, os.O_RDONLY | _OPENING, dir_fd=self._handle)
+                    file = self._open.enter_context(os.fdopen(handle, "rb"))
+                    if stat.S_ISREG(os.fstat(handle).st_mode):
+                        self.files[name] = file
+            opening.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def is_current(self) -> bool:
+        """Tell whether the folder still has its name: nobody has replaced it since."""
+        if self._handle is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._handle), os.stat(self._folder))
+        except FileNotFoundError:
+            return False

@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors.numpy
@@ -31,7 +32,7 @@ from tryage.errors import (
     RouterNotFoundError,
     TryageError,
 )
-from tryage.files import replacing_folder, sha256
+from tryage.files import OpenedFolder, replacing_folder, sha256, standing
 from tryage.folders import Folders, Origin
 from tryage.library import Library
 from tryage.objective import Objective
@@ -78,7 +79,7 @@ def find_router(name: str | Path) -> Path:
         RouterNotFoundError: there is neither; the message lists the bundled names.
     """
     folder = Path(os.path.expanduser(name))
-    if (folder / INDEX).is_file():
+    if (standing(folder) / INDEX).is_file():
         return folder
     bundled = bundled_routers()
     if str(name) in bundled:
@@ -101,12 +102,18 @@ def check_output(folder: Path) -> None:
     """See that a router may be saved in a folder.
 
     Raises:
-        OutputFolderError: it exists and holds something other than a router.
+        OutputFolderError: it exists and holds something other than a router, or may not be
+            written to.
     """
     if not folder.exists():
         return
     if not folder.is_dir():
         raise OutputFolderError(f"{str(folder)!r} is a file; name a folder")
+    if not os.access(folder, os.W_OK):
+        raise OutputFolderError(
+            f"{str(folder)!r} may not be written to, so it is not replaced; make it writable, or "
+            "name another folder"
+        )
     names = [path.name for path in folder.iterdir()]
     if names and INDEX not in names:
         raise OutputFolderError(
@@ -206,20 +213,59 @@ def load(folder: Path, *, folders: Folders = ()) -> RouterState:
         FormatVersionError: a newer Tryage wrote it.
         DamagedFileError: a file is missing, cut or changed; the message names it.
     """
-    index = _read_index(folder / INDEX)
-    for name, expected in index["files"].items():
-        _check_file(folder / name, expected)
+    index, files = _read(folder)
     try:
-        return _build(index, folder, Origin.of(folder / INDEX, folder, folders))
+        return _build(index, files, folder, Origin.of(folder / INDEX, folder, folders))
     except SafetensorError as error:
         raise DamagedFileError(f"{folder}: a safetensors file cannot be read: {error}") from error
     except TryageError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except _ODD_CONTENT as error:
         raise DamagedFileError(f"{folder / INDEX}: {error!r} while it was read") from error
 
 
-def _build(index: Mapping[str, Any], folder: Path, origin: Origin) -> RouterState:
+_ODD_CONTENT = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What an index raises whose values are not what they should be."""
+
+_TRIES = 200
+"""Attempts to read a folder that other processes keep replacing."""
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the index and the contents of the files that it names: those of one router.
+
+    Every file is read once; what is hashed is what is parsed. Where the folder was replaced
+    meanwhile, all is read anew.
+    """
+    for attempt in range(_TRIES):
+        try:
+            with OpenedFolder(standing(folder)) as opened:
+                try:
+                    return _router_of(opened, folder)
+                except DamagedFileError:
+                    if opened.is_current() or attempt == _TRIES - 1:
+                        raise
+        except FileNotFoundError:
+            if attempt == _TRIES - 1 or not standing(folder).exists():
+                raise RouterNotFoundError(f"router {str(folder)!r} is gone") from None
+        time.sleep(0.001)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _router_of(opened: OpenedFolder, folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    if INDEX not in opened.files:
+        raise DamagedFileError(f"{folder / INDEX}: missing from the router folder")
+    index = _read_index(opened.files[INDEX].read(), folder / INDEX)
+    files = {
+        name: _content(opened.files.get(name), folder / name, expected)
+        for name, expected in index["files"].items()
+    }
+    return index, files
+
+
+def _build(
+    index: Mapping[str, Any], files: Mapping[str, bytes], folder: Path, origin: Origin
+) -> RouterState:
     root = index.get("library_root")
     library = Library.from_dict(
         index["library"],
@@ -229,7 +275,7 @@ def _build(index: Mapping[str, Any], folder: Path, origin: Origin) -> RouterStat
     )
     encoder: Encoder | None = None
     if index["encoder"] is not None:
-        encoder = load_encoder(index["encoder"], folder, origin=origin)
+        encoder = load_encoder(index["encoder"], folder, files=files, origin=origin)
     predictors: dict[str, Predictor] = {}
     for task, entry in index["tasks"].items():
         kind = entry["predictor"]
@@ -237,7 +283,7 @@ def _build(index: Mapping[str, Any], folder: Path, origin: Origin) -> RouterStat
             raise RouterFolderError(
                 f"{folder / INDEX}: predictor {kind!r} is unknown to tryage {version('tryage')}"
             )
-        arrays = safetensors.numpy.load_file(folder / entry["file"])
+        arrays = safetensors.numpy.load(files[entry["file"]])
         predictors[task] = STORED[kind].from_state(entry["config"], arrays, encoder)
     objective = Objective.from_dict(index["objective"], library)
     policy = Policy.from_dict(index.get("policy", {}))
@@ -250,14 +296,16 @@ def _build(index: Mapping[str, Any], folder: Path, origin: Origin) -> RouterStat
         for check, row in index.get("check_rates", {}).items()
     }
     provenance = index["training"]
+    if not isinstance(provenance, dict):
+        raise TypeError(f"training is {provenance!r}")
     return RouterState(library, objective, predictors, provenance, policy, joint, rates)
 
 
-def _read_index(path: Path) -> dict[str, Any]:
+def _read_index(written: bytes, path: Path) -> dict[str, Any]:
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = json.loads(written.decode("utf-8"))
         found = index["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except _ODD_CONTENT as error:
         raise DamagedFileError(f"{path}: not a router's index: {error}") from error
     if not isinstance(found, int) or found > FORMAT:
         raise FormatVersionError(
@@ -266,18 +314,23 @@ def _read_index(path: Path) -> dict[str, Any]:
         )
     if index.get("sha256") != _digest(index):
         raise DamagedFileError(f"{path}: changed or cut since it was saved; fit the router again")
+    files = index.get("files")
+    if not isinstance(files, dict) or not all(isinstance(mark, str) for mark in files.values()):
+        raise DamagedFileError(f"{path}: 'files' does not say which files belong to the router")
     return dict(index)
 
 
-def _check_file(path: Path, expected: str) -> None:
-    if not path.is_file():
+def _content(file: BinaryIO | None, path: Path, expected: str) -> bytes:
+    if file is None:
         raise DamagedFileError(f"{path}: missing from the router folder")
-    found = sha256(path)
+    content = file.read()
+    found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise DamagedFileError(
             f"{path}: changed or cut since it was saved (SHA-256 {found[:12]}…, "
             f"saved {expected[:12]}…); restore it or fit the router again"
         )
+    return content
 
 
 def _digest(index: Mapping[str, Any]) -> str:

@@ -61,13 +61,18 @@ def resolve_encoder(encoder: str | Path | Encoder, *, download: bool = False) ->
 
 
 def load_encoder(
-    config: Mapping[str, Any], folder: str | Path, *, origin: Origin | None = None
+    config: Mapping[str, Any],
+    folder: str | Path,
+    *,
+    files: Mapping[str, bytes] | None = None,
+    origin: Origin | None = None,
 ) -> Encoder:
     """Load the encoder that `Encoder.save` wrote into a folder, or that the folder names.
 
     Args:
         config: what `save` returned.
         folder: where it wrote its files.
+        files: contents of the files, where they were read already.
         origin: the file that holds the configuration, for consent to folders; None needs none.
 
     Raises:
@@ -76,7 +81,10 @@ def load_encoder(
     """
     kind = config.get("kind")
     if kind == "static":
-        return StaticEncoder.load(folder, name=str(config.get("name", "static")))
+        name = str(config.get("name", "static"))
+        if files is not None:
+            return StaticEncoder.from_files(files, Path(folder), name=name)
+        return StaticEncoder.load(folder, name=name)
     if kind == "bundled" and "sha256" in config:
         return StaticEncoder.bundled_as(str(config["sha256"]))
     if kind == "sentence" and "model" in config:

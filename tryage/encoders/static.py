@@ -6,14 +6,14 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 from tokenizers import Tokenizer
 
@@ -84,7 +84,7 @@ class StaticEncoder:
     @classmethod
     def bundled(cls) -> StaticEncoder:
         """Return the encoder that ships with Tryage; loaded once per process."""
-        return _bundled()
+        return _bundled()[0]
 
     @classmethod
     def load(cls, folder: str | Path, *, name: str | None = None) -> StaticEncoder:
@@ -94,19 +94,35 @@ class StaticEncoder:
             EncoderError: a file is missing, cut, or belongs to another encoder.
         """
         folder = Path(folder)
-        tokenizer_path, vectors_path = folder / TOKENIZER_FILE, folder / VECTORS_FILE
-        for path in (tokenizer_path, vectors_path):
-            if not path.is_file():
-                raise EncoderError(f"encoder folder {str(folder)!r} has no file {path.name!r}")
+        if name is None:
+            name = str(_read_config(folder).get("name", folder.name))
+        return cls.from_files(_read_files(folder), folder, name=name)
+
+    @classmethod
+    def from_files(
+        cls, files: Mapping[str, bytes], folder: Path, *, name: str = "static"
+    ) -> StaticEncoder:
+        """Build an encoder from the contents of its files.
+
+        Args:
+            files: name → content; others than the encoder's may be among them.
+            folder: where they lie, for messages.
+            name: what the encoder is called in reports.
+
+        Raises:
+            EncoderError: a file is missing, cut, or belongs to another encoder.
+        """
+        vectors_path = folder / VECTORS_FILE
+        for file in (TOKENIZER_FILE, VECTORS_FILE):
+            if file not in files:
+                raise EncoderError(f"encoder folder {str(folder)!r} has no file {file!r}")
         try:
-            arrays = load_file(vectors_path)
-        except (SafetensorError, OSError) as error:
+            arrays = from_bytes(files[VECTORS_FILE])
+        except SafetensorError as error:
             raise EncoderError(f"{vectors_path}: not a whole safetensors file: {error}") from error
         if not {"vectors", "weights"} <= arrays.keys():
             raise EncoderError(f"{vectors_path}: needs 'vectors' and 'weights', has {list(arrays)}")
-        tokenizer = _read_tokenizer(tokenizer_path)
-        if name is None:
-            name = str(_read_config(folder).get("name", folder.name))
+        tokenizer = _read_tokenizer(files[TOKENIZER_FILE], folder / TOKENIZER_FILE)
         surface = arrays.get("surface")
         return cls(tokenizer, arrays["vectors"], arrays["weights"], surface=surface, name=name)
 
@@ -195,22 +211,29 @@ _BUNDLED = Path(__file__).parents[1] / "pretrained" / "static"
 
 
 @functools.cache
-def _bundled() -> StaticEncoder:
-    return StaticEncoder.load(_BUNDLED)
-
-
-@functools.cache
-def bundled_digest() -> str:
-    """Return the SHA-256, in hex, of the bundled encoder's tokenizer and vectors."""
+def _bundled() -> tuple[StaticEncoder, str]:
+    """Return the bundled encoder, and the digest of the bytes that it was made of."""
+    files = _read_files(_BUNDLED)
     digest = hashlib.sha256()
     for name in (TOKENIZER_FILE, VECTORS_FILE):
-        digest.update((_BUNDLED / name).read_bytes())
-    return digest.hexdigest()
+        digest.update(files[name])
+    name = str(_read_config(_BUNDLED).get("name", _BUNDLED.name))
+    return StaticEncoder.from_files(files, _BUNDLED, name=name), digest.hexdigest()
 
 
-def _read_tokenizer(path: Path) -> Tokenizer:
+def bundled_digest() -> str:
+    """Return the SHA-256, in hex, of the bundled encoder's tokenizer and vectors."""
+    return _bundled()[1]
+
+
+def _read_files(folder: Path) -> dict[str, bytes]:
+    paths = (folder / name for name in (TOKENIZER_FILE, VECTORS_FILE))
+    return {path.name: path.read_bytes() for path in paths if path.is_file()}
+
+
+def _read_tokenizer(data: bytes, path: Path) -> Tokenizer:
     try:
-        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        return Tokenizer.from_str(data.decode("utf-8"))
     except Exception as error:  # the library raises nothing more precise
         raise EncoderError(f"{path}: not a tokenizer file: {error}") from error
 
