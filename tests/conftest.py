@@ -326,18 +326,18 @@ def scored_router(scored_table: Any, table_library: Any) -> Any:
 
 
 @pytest.fixture
-def told(scored_router: Any, tmp_path: Path) -> Any:
+def feedback_router(scored_router: Any, tmp_path: Path) -> Any:
     """A router that keeps feedback in a file of the test's own."""
     return scored_router.with_feedback(tmp_path / "feedback.jsonl", store_prompts=True)
 
 
 @pytest.fixture
-def kept(told: Any) -> Any:
-    """What `told` has kept so far: a function that returns (prompt, scores) of every line."""
+def feedback_rows(feedback_router: Any) -> Any:
+    """A function: the (prompt, scores) of every line that `feedback_router` has kept so far."""
     import json
 
     def read() -> list[tuple[str, dict[str, float]]]:
-        path = told.feedback_file.path
+        path = feedback_router.feedback_file.path
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         return [(row["prompt"], row["scores"]) for row in map(json.loads, text.splitlines())]
 

@@ -69,8 +69,8 @@ class OfLangChain(BaseChatModel):
     def _stream(self, messages, stop=None, run_manager=None, **kwargs):
         if self.fault == "returns nothing":
             return None
-        told = pieces(self.fault)
-        return (ChatGenerationChunk(message=AIMessageChunk(piece)) for piece in told)
+        chunks = pieces(self.fault)
+        return (ChatGenerationChunk(message=AIMessageChunk(piece)) for piece in chunks)
 
 
 class OfLlamaIndex(CustomLLM):
@@ -90,8 +90,8 @@ class OfLlamaIndex(CustomLLM):
     def stream_chat(self, messages, **kwargs):
         if self.fault == "returns nothing":
             return None
-        told = pieces(self.fault)
-        return (ChatResponse(message=ChatMessage(p, role="assistant"), delta=p) for p in told)
+        chunks = pieces(self.fault)
+        return (ChatResponse(message=ChatMessage(p, role="assistant"), delta=p) for p in chunks)
 
     def complete(self, prompt, formatted=False, **kwargs):
         return CompletionResponse(text="".join(pieces(self.fault)))
@@ -104,12 +104,12 @@ class OfLlamaIndex(CustomLLM):
 def ask_langchain(llm, streaming):
     if not streaming:
         return llm.invoke(QUESTION).response_metadata["tryage"]
-    [told] = [
+    [record] = [
         chunk.response_metadata["tryage"]
         for chunk in llm.stream(QUESTION)
         if "tryage" in chunk.response_metadata
     ]
-    return told
+    return record
 
 
 def ask_llama_index(llm, streaming):
@@ -126,12 +126,16 @@ ADAPTERS = (
 
 
 def outcome(act):
-    """What was told, or type and words of the error; times are left out."""
+    """The chosen and the answering expert and the calls, or type and words of the error."""
     try:
-        told = act()
+        record = act()
     except (TryageError, ConnectionError, TypeError, ValueError) as error:
         return type(error).__name__, re.sub(r" \(after [\d.]+ s\)", "", str(error))
-    return told["expert"], told["answered_by"], [(t["expert"], t["error"]) for t in told["tried"]]
+    return (
+        record["expert"],
+        record["answered_by"],
+        [(t["expert"], t["error"]) for t in record["tried"]],
+    )
 
 
 def the_one(found):
@@ -173,10 +177,10 @@ def test_the_next_expert_answers_and_the_record_says_why(open7, fault, streaming
 @pytest.mark.parametrize(("fault", "streaming", "words"), FAULTS)
 def test_all_down_is_one_error_that_lists_them_in_order(open7, fault, streaming, words):
     order = open7.route(QUESTION).order
-    kind, told = of_all(open7, fault, streaming, set(order))
+    kind, message = of_all(open7, fault, streaming, set(order))
     assert kind == "DispatchError"
     lines = [f"  {name}: {words.format(name=name)}" for name in order]
-    assert told.splitlines() == ["each of the 7 experts tried failed:", *lines]
+    assert message.splitlines() == ["each of the 7 experts tried failed:", *lines]
 
 
 def test_a_stream_that_dies_is_the_expert_s_own_error(open7):
@@ -252,11 +256,11 @@ def test_what_cannot_work_is_told_in_the_same_words(open7, router, names, option
     found = []
     for llm, expert, ask in ADAPTERS:
         experts = {name: expert() for name in (open7.library.names if names is None else names)}
-        told = outcome(
+        error = outcome(
             lambda llm=llm, experts=experts, ask=ask: ask(llm(router, experts, **options), False)
         )
-        assert told[0].endswith("Error")
-        found.append((told[0], told[1].replace(llm.__name__, "the LLM")))
+        assert error[0].endswith("Error")
+        found.append((error[0], error[1].replace(llm.__name__, "the LLM")))
     the_one(found)
 
 
@@ -264,10 +268,10 @@ def test_what_cannot_work_is_told_in_the_same_words(open7, router, names, option
 def test_experts_that_are_none_are_told_in_the_same_words(experts):
     """Each adapter adds what it takes instead."""
     found = [outcome(lambda llm=llm: llm("open7", experts)) for llm, _, _ in ADAPTERS]
-    kind, told = the_one([(kind, told.partition(";")[0]) for kind, told in found])
+    kind, message = the_one([(kind, message.partition(";")[0]) for kind, message in found])
     value = experts["x"] if isinstance(experts, dict) else experts
     subject = "expert 'x'" if isinstance(experts, dict) else "experts"
-    assert (kind, told) == ("TypeError", f"{subject} is of type {type(value).__name__}")
+    assert (kind, message) == ("TypeError", f"{subject} is of type {type(value).__name__}")
 
 
 @pytest.mark.parametrize("errors", [ConnectionError, [ConnectionError], {ConnectionError}])

@@ -39,7 +39,7 @@ def test_budgets_relative_to_the_best_single_expert():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("cheap please", "is not a budget"),
         ("mean cots <= 3", "Did you mean 'cost'"),
@@ -51,8 +51,8 @@ def test_budgets_relative_to_the_best_single_expert():
         ("mean recency <= soon", "not a number"),
     ],
 )
-def test_wrong_budgets(text, told):
-    with pytest.raises(GoalError, match=told):
+def test_wrong_budgets(text, message):
+    with pytest.raises(GoalError, match=message):
         parse_budget(text)
 
 

@@ -43,9 +43,9 @@ def blocks(language):
             if match.group(1) != language:
                 continue
             line = text[: match.start()].count("\n") + 2
-            told = after.group(2) if after is not None and after.group(1) == "text" else None
+            expected = after.group(2) if after is not None and after.group(1) == "text" else None
             name = f"{page.relative_to(ROOT)}:{line}"
-            yield pytest.param(match.group(2), told, id=name)
+            yield pytest.param(match.group(2), expected, id=name)
 
 
 def values(language):
@@ -69,12 +69,12 @@ def test_pages_of_the_docs_run_from_top_to_bottom(page, tmp_path, monkeypatch):
     for block in blocks("python"):
         if not block.id.startswith(f"docs/{page.name}:"):
             continue
-        code, told = block.values
+        code, expected = block.values
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(code, block.id, "exec"), names)
-        if told is not None:
-            assert printed.getvalue().rstrip() == told.rstrip(), block.id
+        if expected is not None:
+            assert printed.getvalue().rstrip() == expected.rstrip(), block.id
 
 
 @pytest.mark.parametrize("package", ["langchain_tryage", "llama_index_tryage"])
@@ -89,33 +89,33 @@ def test_the_api_reference_of_an_adapter_names_what_there_is(package):
             assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
 
 
-@pytest.mark.parametrize(("code", "told"), PYTHON)
-def test_python_blocks_run_and_print_what_stands_below_them(code, told, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("code", "expected"), PYTHON)
+def test_python_blocks_run_and_print_what_stands_below_them(code, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "block", "exec"), {"__name__": "block"})
-    if told is not None:
-        assert printed.getvalue().rstrip() == told.rstrip()
+    if expected is not None:
+        assert printed.getvalue().rstrip() == expected.rstrip()
 
 
 def commands(block):
     """Yield each command of a console block with the output that stands below it."""
-    command, told = None, []
+    command, expected = None, []
     for line in block.splitlines():
         if line.startswith("$ "):
             if command is not None:
-                yield command, "\n".join(told)
-            command, told = line[2:], []
+                yield command, "\n".join(expected)
+            command, expected = line[2:], []
         else:
-            told.append(line)
+            expected.append(line)
     if command is not None:
-        yield command, "\n".join(told)
+        yield command, "\n".join(expected)
 
 
 @pytest.mark.parametrize(("block", "_told"), list(blocks("console")))
 def test_console_blocks_print_what_stands_below_each_command(block, _told, tmp_path):
-    for command, told in commands(block):
+    for command, expected in commands(block):
         plain = command.partition("  #")[0].strip()
         if plain in NOT_RUN_HERE or plain.startswith(".venv/bin/"):
             continue
@@ -127,7 +127,7 @@ def test_console_blocks_print_what_stands_below_each_command(block, _told, tmp_p
             env=environment(),
             check=True,
         )
-        assert done.stdout.rstrip() == told.rstrip()
+        assert done.stdout.rstrip() == expected.rstrip()
 
 
 def test_the_path_with_ones_own_models(tiny_library, tiny_texts, tmp_path):

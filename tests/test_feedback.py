@@ -37,61 +37,61 @@ def test_it_is_off_until_prompts_may_be_kept(scored_router, router, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_score_is_a_line_that_the_reader_takes(told):
-    decision = told.route(f"{CODE} [Flag: smallest model]")
-    told.feedback(decision, 0.25)
-    told.feedback(told.route(CODE, flags=False), True)
-    first, second = lines(told)
+def test_a_score_is_a_line_that_the_reader_takes(feedback_router):
+    decision = feedback_router.route(f"{CODE} [Flag: smallest model]")
+    feedback_router.feedback(decision, 0.25)
+    feedback_router.feedback(feedback_router.route(CODE, flags=False), True)
+    first, second = lines(feedback_router)
     assert first == {
         "prompt": decision.prompt,
         "task": "text-generation",
         "scores": {decision.expert: 0.25},
     }
     assert "Flag" not in first["prompt"]
-    table = ScoreTable.read(told.feedback_file.path)
+    table = ScoreTable.read(feedback_router.feedback_file.path)
     assert len(table) == 2
     assert second["scores"] == {"coder": 1.0}
 
 
-def test_metadata_of_an_answer_and_its_prompt_do_as_well(told):
-    metadata = told.route(CODE).to_dict(top=5) | {"answered_by": "giant"}
-    told.feedback(metadata, 0.5, prompt="héllo \ud800")
-    assert lines(told)[0]["scores"] == {"giant": 0.5}
-    assert ScoreTable.read(told.feedback_file.path).prompts == ("héllo \ud800",)
+def test_metadata_of_an_answer_and_its_prompt_do_as_well(feedback_router):
+    metadata = feedback_router.route(CODE).to_dict(top=5) | {"answered_by": "giant"}
+    feedback_router.feedback(metadata, 0.5, prompt="héllo \ud800")
+    assert lines(feedback_router)[0]["scores"] == {"giant": 0.5}
+    assert ScoreTable.read(feedback_router.feedback_file.path).prompts == ("héllo \ud800",)
     with pytest.raises(FeedbackError, match="metadata hold no prompt; say with prompt="):
-        told.feedback(metadata, 0.5)
+        feedback_router.feedback(metadata, 0.5)
 
 
 @pytest.mark.parametrize("score", [np.float32(1), np.int64(1), np.bool_(True), True, 1])
-def test_scores_may_be_numbers_of_numpy(told, score):
-    told.feedback(told.route(CODE), score)
-    assert lines(told)[0]["scores"] == {"coder": 1.0}
+def test_scores_may_be_numbers_of_numpy(feedback_router, score):
+    feedback_router.feedback(feedback_router.route(CODE), score)
+    assert lines(feedback_router)[0]["scores"] == {"coder": 1.0}
 
 
 @pytest.mark.parametrize("score", [-0.1, 1.1, math.nan, math.inf, "good", None])
-def test_what_is_no_score_is_refused_and_nothing_written(told, score):
+def test_what_is_no_score_is_refused_and_nothing_written(feedback_router, score):
     with pytest.raises(FeedbackError, match=r"a score is a number in \[0, 1\]"):
-        told.feedback(told.route(CODE), score)
+        feedback_router.feedback(feedback_router.route(CODE), score)
     with pytest.raises(FeedbackError, match="expert 'nobody' is none of library"):
-        told.feedback({"expert": "nobody"}, 1.0, prompt="hello")
+        feedback_router.feedback({"expert": "nobody"}, 1.0, prompt="hello")
     with pytest.raises(FeedbackError, match="the prompt is empty"):
-        told.feedback({"expert": "coder"}, 1.0, prompt=" \n")
-    assert not told.feedback_file.path.exists()
+        feedback_router.feedback({"expert": "coder"}, 1.0, prompt=" \n")
+    assert not feedback_router.feedback_file.path.exists()
 
 
-def test_routers_made_of_it_keep_it_and_it_can_be_pickled(told):
+def test_routers_made_of_it_keep_it_and_it_can_be_pickled(feedback_router):
     for other in (
-        told.with_policy(Policy(weights={"size": 0.1})),
-        told.excluding({"giant": "busy"}),
-        told.without("giant"),
-        pickle.loads(pickle.dumps(told)),
+        feedback_router.with_policy(Policy(weights={"size": 0.1})),
+        feedback_router.excluding({"giant": "busy"}),
+        feedback_router.without("giant"),
+        pickle.loads(pickle.dumps(feedback_router)),
     ):
         other.feedback(other.route(CODE), 1.0)
-    assert len(lines(told)) == 4
+    assert len(lines(feedback_router)) == 4
 
 
-def test_threads_and_processes_append_whole_lines(told):
-    path = told.feedback_file.path
+def test_threads_and_processes_append_whole_lines(feedback_router):
+    path = feedback_router.feedback_file.path
     code = f"""
 from tryage.scores.feedback import FeedbackFile
 for i in range(200):
@@ -101,7 +101,7 @@ for i in range(200):
 
     def work(name):
         for i in range(100):
-            told.feedback({"expert": "coder"}, 0.5, prompt=f"{name} {i} " + "y" * 5000)
+            feedback_router.feedback({"expert": "coder"}, 0.5, prompt=f"{name} {i} " + "y" * 5000)
 
     threads = [threading.Thread(target=work, args=(f"thread {n}",)) for n in range(4)]
     for thread in threads:
@@ -109,18 +109,18 @@ for i in range(200):
     for thread in threads:
         thread.join()
     assert [process.wait(60) for process in processes] == [0, 0]
-    assert len(lines(told)) == 800
+    assert len(lines(feedback_router)) == 800
     assert len(ScoreTable.read(path)) == 800
 
 
-def test_a_line_that_does_not_fit_on_the_disk_leaves_nothing(told, monkeypatch):
-    told.feedback(told.route(CODE), 1.0)
-    before = told.feedback_file.path.read_bytes()
+def test_a_line_that_does_not_fit_on_the_disk_leaves_nothing(feedback_router, monkeypatch):
+    feedback_router.feedback(feedback_router.route(CODE), 1.0)
+    before = feedback_router.feedback_file.path.read_bytes()
     write = os.write
     monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:9]))
     with pytest.raises(OSError, match="No space left"):
-        told.feedback(told.route(CODE), 0.0)
-    assert told.feedback_file.path.read_bytes() == before
+        feedback_router.feedback(feedback_router.route(CODE), 0.0)
+    assert feedback_router.feedback_file.path.read_bytes() == before
 
 
 def test_a_last_line_without_an_end_stays_a_line(tmp_path):
@@ -194,26 +194,26 @@ def test_tables_that_contradict_each_other_are_refused(newer, message):
         old.join(ScoreTable.from_rows([newer]))
 
 
-def test_a_router_learns_from_feedback(told, scored_table):
+def test_a_router_learns_from_feedback(feedback_router, scored_table):
     """The coder gets bad marks on code: then the giant is chosen."""
-    assert told.route(CODE).expert == "coder"
+    assert feedback_router.route(CODE).expert == "coder"
     for prompt, group in zip(scored_table.prompts, scored_table.groups, strict=True):
         if group == "code":
-            told.feedback({"expert": "coder"}, 0.0, prompt=prompt)
-    feedback = ScoreTable.read(told.feedback_file.path)
-    again = told.refit(scored_table, feedback)
+            feedback_router.feedback({"expert": "coder"}, 0.0, prompt=prompt)
+    feedback = ScoreTable.read(feedback_router.feedback_file.path)
+    again = feedback_router.refit(scored_table, feedback)
     assert again.route(CODE).expert == "giant"
-    assert told.route(CODE).expert == "coder"
+    assert feedback_router.route(CODE).expert == "coder"
     facts = again.provenance
-    assert (facts["predictor"], facts["seed"]) == ("clusters", told.provenance["seed"])
+    assert (facts["predictor"], facts["seed"]) == ("clusters", feedback_router.provenance["seed"])
     assert (facts["prompts"], facts["cells"]) == (120, 360)
-    assert facts["data_sha256"] != told.provenance["data_sha256"]
+    assert facts["data_sha256"] != feedback_router.provenance["data_sha256"]
     assert again.predictors["text-generation"].encoder is (
-        told.predictors["text-generation"].encoder
+        feedback_router.predictors["text-generation"].encoder
     )
-    assert again.feedback_file is told.feedback_file
+    assert again.feedback_file is feedback_router.feedback_file
     with pytest.raises(ScoreTableError, match="there is no table to fit on"):
-        told.refit()
+        feedback_router.refit()
 
 
 def test_a_router_of_which_nothing_is_measured_starts_from_feedback(table_library, tmp_path):

@@ -39,7 +39,7 @@ def test_experts_that_are_all_alike_get_no_penalty():
 
 
 @pytest.mark.parametrize(
-    ("weights", "told"),
+    ("weights", "message"),
     [
         ({"sise": 1}, "Did you mean 'size'"),
         ({"size": -0.1}, "-0.1; a weight is a number from 0 to"),
@@ -48,8 +48,8 @@ def test_experts_that_are_all_alike_get_no_penalty():
         ({"recency": "much"}, "'much', not a number"),
     ],
 )
-def test_wrong_weights(weights, told):
-    with pytest.raises(GoalError, match=told):
+def test_wrong_weights(weights, message):
+    with pytest.raises(GoalError, match=message):
         Goals(**weights)
 
 
@@ -68,15 +68,15 @@ def test_goals_of_ones_own_bring_their_weight():
 
 
 @pytest.mark.parametrize(
-    ("custom", "told"),
+    ("custom", "message"),
     [
         ([Hops(-1)], "hops is -1"),
         ([Hops(1), Hops(1)], "two goals are named 'hops'"),
         ([Hops], "is not a goal"),
     ],
 )
-def test_wrong_goals_of_ones_own(custom, told):
-    with pytest.raises(GoalError, match=told):
+def test_wrong_goals_of_ones_own(custom, message):
+    with pytest.raises(GoalError, match=message):
         Goals(custom=custom)
 
 
@@ -148,7 +148,7 @@ def test_what_is_not_stated_counts_as_the_worst_that_the_rules_know():
 
 
 @pytest.mark.parametrize(
-    ("rules", "told"),
+    ("rules", "message"),
     [
         ({"rules": [{"fact": "colour", "points": {"red": 1}}]}, "unknown fact 'colour'"),
         ({"rules": [{"fact": "vendor", "points": {"x": -1}}]}, "numbers >= 0"),
@@ -156,8 +156,8 @@ def test_what_is_not_stated_counts_as_the_worst_that_the_rules_know():
         ("no-such-file.json", "no-such-file"),
     ],
 )
-def test_wrong_security_rules(rules, told):
-    with pytest.raises(GoalError, match=told):
+def test_wrong_security_rules(rules, message):
+    with pytest.raises(GoalError, match=message):
         goal_module.Security(rules=rules)
 
 

@@ -73,7 +73,7 @@ def test_an_attribute_that_is_not_stated_is_an_error():
 
 
 @pytest.mark.parametrize(
-    ("limits", "told"),
+    ("limits", "message"),
     [
         ({"parameters": "3B"}, "at most nor at least"),
         ({"parameters": "<= 3 apples"}, "units K, M, B, T"),
@@ -85,8 +85,8 @@ def test_an_attribute_that_is_not_stated_is_an_error():
         (["no limit"], "is not a limit"),
     ],
 )
-def test_limits_that_cannot_be_read(limits, told):
-    with pytest.raises(GoalError, match=told):
+def test_limits_that_cannot_be_read(limits, message):
+    with pytest.raises(GoalError, match=message):
         parse_limits(limits)
 
 

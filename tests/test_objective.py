@@ -219,10 +219,10 @@ def test_limits_on_goals_hold_prompt_by_prompt():
     totals = goals.totals(np.zeros((2, 2)), TASK, limit, facts)
     np.testing.assert_array_equal(totals, [[0, np.inf], [np.inf, np.inf]])
     assert goals.choose(totals).tolist() == [0, -1]
-    told = goals.reasons(TASK, limit, facts.row(0))
-    assert told == {"dear": "cost is 0.006 USD, the limit is <= 0.002 USD"}
-    assert pickle.loads(pickle.dumps(told)) == copy.deepcopy(told) == told
-    assert repr(told) == repr(dict(told))
+    reasons = goals.reasons(TASK, limit, facts.row(0))
+    assert reasons == {"dear": "cost is 0.006 USD, the limit is <= 0.002 USD"}
+    assert pickle.loads(pickle.dumps(reasons)) == copy.deepcopy(reasons) == reasons
+    assert repr(reasons) == repr(dict(reasons))
     with pytest.raises(GoalError, match="nothing tells the cost of expert 'x'"):
         objective([expert("x")]).totals(np.zeros((1, 1)), TASK, limit, goals.goal_inputs())
 

@@ -12,10 +12,10 @@ async def test_calls_of_one_moment_share_a_thread_and_keep_their_answers():
     def who(number):
         return number, threading.get_ident()
 
-    told = await asyncio.gather(*(off_loop(who, number) for number in range(50)))
-    assert [number for number, _ in told] == list(range(50))
-    assert len({thread for _, thread in told}) == 1
-    assert threading.get_ident() not in {thread for _, thread in told}
+    answers = await asyncio.gather(*(off_loop(who, number) for number in range(50)))
+    assert [number for number, _ in answers] == list(range(50))
+    assert len({thread for _, thread in answers}) == 1
+    assert threading.get_ident() not in {thread for _, thread in answers}
 
 
 async def test_an_error_is_its_caller_s_alone():

@@ -241,7 +241,7 @@ def test_what_needs_no_router_comes_out_of_the_committed_table_again(paper, monk
         assert found["ceiling"]["mean"] == pytest.approx(expected["ceiling"]["mean"])
         for name in ("oracle", "best_single", "group_best", "random"):
             for figure in ("selection_accuracy", "strict_selection_accuracy", "regret", "loss"):
-                pair = [told["ways"][name][figure]["mean"] for told in (found, expected)]
+                pair = [results["ways"][name][figure]["mean"] for results in (found, expected)]
                 assert pair[0] == pytest.approx(pair[1], abs=1e-9), (group, name, figure)
         assert found["matrix"]["oracle"] == expected["matrix"]["oracle"]
         for name, row in expected["single_experts"].items():

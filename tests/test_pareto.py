@@ -151,8 +151,8 @@ def test_rays_miss_points_and_say_so():
     rng = np.random.default_rng(0)
     problem = tuple(rng.random((30, 4)) for _ in range(4))
     points, exact = sweep_two(*problem)
-    fewer, told = sweep_two(*problem, most=0)
-    assert (exact, told) == (True, False)
+    fewer, is_exact = sweep_two(*problem, most=0)
+    assert (exact, is_exact) == (True, False)
     assert len(fewer) < len(points)
     axes = np.column_stack([points.losses, points.values])
     for point in np.column_stack([fewer.losses, fewer.values]):

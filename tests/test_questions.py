@@ -121,5 +121,5 @@ def test_a_batch_says_which_part_decided_for_each_prompt():
     for question, prompt, decision in zip(asked[1:], prompts[1:4], decisions[1:4], strict=True):
         start, end = decision.question
         assert prompt[start:end] == question
-        told = f"Routed by characters {start} to {end} of the prompt"
-        assert told in decision.explain()
+        sentence = f"Routed by characters {start} to {end} of the prompt"
+        assert sentence in decision.explain()

@@ -149,9 +149,9 @@ def test_no_log_repr_or_record_holds_the_prompt(router, caplog):
         return "yes"
 
     whole = record(decision, dispatch(decision, call))
-    told = [repr(d) for d in (router, decision, whole)]
-    told += [str(whole), whole.explain(), json.dumps(whole.to_dict()), caplog.text]
-    for text in told:
+    shown = [repr(d) for d in (router, decision, whole)]
+    shown += [str(whole), whole.explain(), json.dumps(whole.to_dict()), caplog.text]
+    for text in shown:
         assert mark not in text
         assert "notasecret" not in text
 
@@ -184,14 +184,14 @@ def test_a_fixed_prefix_moves_prompts_as_the_page_on_security_says(data_dir, mon
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     from hostile_prefixes import PREFIXES, RESULTS, Attack
 
-    told = json.loads(RESULTS.read_text(encoding="utf-8"))["routers"]["open7"]
+    claimed = json.loads(RESULTS.read_text(encoding="utf-8"))["routers"]["open7"]
     table = ScoreTable.read(data_dir / "routing" / "open7_test.jsonl.gz")
     prompts = table.prompts[::10]
     attack = Attack(Router.from_pretrained("open7"), None)
-    assert attack.target == told["dearest"]
+    assert attack.target == claimed["dearest"]
     for name, prefix in PREFIXES.items():
         share = float((attack.gap(prefix, prompts) < 0).mean())
-        assert share == pytest.approx(told["prefixes"][name]["share"], abs=0.05)
+        assert share == pytest.approx(claimed["prefixes"][name]["share"], abs=0.05)
 
 
 HOLD_TEXTS = {"prompt", "prompts", "text", "texts", "reference", "references"}

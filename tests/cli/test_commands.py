@@ -38,15 +38,15 @@ def files(tmp_path, table, held_out_table, table_library):
 @pytest.fixture
 def fitted(files):
     library = files / "library.yaml"
-    told = call_json("fit", files / "train.jsonl", "--library", library, "--out", files / "r")
-    return files / "r", told
+    output = call_json("fit", files / "train.jsonl", "--library", library, "--out", files / "r")
+    return files / "r", output
 
 
 def test_fit_route_and_evaluate(files, fitted):
-    folder, told = fitted
-    assert set(told) == {"predictor", "validation", "seconds"}
-    assert told["predictor"] == "auto"
-    assert told["validation"]["selection_accuracy"] > 0.9
+    folder, output = fitted
+    assert set(output) == {"predictor", "validation", "seconds"}
+    assert output["predictor"] == "auto"
+    assert output["validation"]["selection_accuracy"] > 0.9
 
     decision = call_json("route", f"{PROSE} [Flag: small]", "--router", folder)
     assert decision == Router.from_pretrained(folder).route(f"{PROSE} [Flag: small]").to_dict()
@@ -107,8 +107,8 @@ def test_a_file_of_prompts(files, fitted):
 
 
 def test_flags():
-    told = call_json("flags", "Sum this up. [Flag: smallest model, parameters<=3B, shiny]")
-    assert told == {
+    output = call_json("flags", "Sum this up. [Flag: smallest model, parameters<=3B, shiny]")
+    assert output == {
         "prompt": "Sum this up.",
         "weights": {"size": 1.0},
         "limits": {"parameters": "<= 3B"},
@@ -139,12 +139,12 @@ def test_label_fit_and_run_on_real_models(tiny_library, tiny_texts, tmp_path):
 
     call("fit", scores, "--library", tiny_library, "--out", folder)
     router = ("--router", folder, "--allow-models", tiny_library.parent / "models")
-    told = call_json("run", prompts[0]["prompt"], *router, "--max-new-tokens", 8)
-    assert {"answer", "tried", "seconds", "answered_by", "expert", "ranking"} <= set(told)
-    assert told["tried"][-1] == {
-        "expert": told["answered_by"],
+    output = call_json("run", prompts[0]["prompt"], *router, "--max-new-tokens", 8)
+    assert {"answer", "tried", "seconds", "answered_by", "expert", "ranking"} <= set(output)
+    assert output["tried"][-1] == {
+        "expert": output["answered_by"],
         "error": None,
-        "seconds": told["tried"][-1]["seconds"],
+        "seconds": output["tried"][-1]["seconds"],
     }
     masked = call_json("run", "The quiet [MASK] follows the old garden.", *router)
     assert masked["answered_by"] in ("code-bert", "prose-bert")
@@ -157,10 +157,10 @@ def test_progress_in_a_log_is_a_line_now_and_then(capsys):
     rarely = ProgressLines(every=60.0, rate="cells/s")
     for done in (0, 1000, 2000):
         lines.tell("small", done, 2000)
-    told = capsys.readouterr().err.splitlines()
-    assert [line.partition(",")[0] for line in told[1:]] == ["small: 1", "small: 2"]
-    assert told[0] == "small: 0 of 2,000"
-    assert "cells/s" in told[1]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines[1:]] == ["small: 1", "small: 2"]
+    assert lines[0] == "small: 0 of 2,000"
+    assert "cells/s" in lines[1]
     for done in range(2001):
         rarely.tell("small", done, 2000)
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -182,10 +182,10 @@ def test_run_falls_over_to_the_next_expert(tiny_library, tiny_texts, tmp_path, t
     fit = ("fit", scores, "--library", tmp_path / "library.yaml", "--out", tmp_path / "r")
     call(*fit, "--predictor", "best-single")
     models = ("--allow-models", tiny_library.parent, "--allow-models", tmp_path)
-    told = call_json("run", "The old teacher", "--router", tmp_path / "r", *models)
-    assert (told["expert"], told["answered_by"]) == ("code-gpt", "prose-gpt")
-    assert "code-gpt" in told["tried"][0]["error"]
-    assert told["tried"][1]["error"] is None
+    output = call_json("run", "The old teacher", "--router", tmp_path / "r", *models)
+    assert (output["expert"], output["answered_by"]) == ("code-gpt", "prose-gpt")
+    assert "code-gpt" in output["tried"][0]["error"]
+    assert output["tried"][1]["error"] is None
     alone = (*models, "--max-attempts", 1, "--timeout", 60, "--total-timeout", 120)
     failed = call("run", "The old teacher", "--router", tmp_path / "r", *alone, code=1)
     assert "the one expert tried failed" in failed.stderr
@@ -234,8 +234,8 @@ def test_fit_update_fits_the_router_anew_on_old_and_newer_results(files, scored_
     )
     assert "--library is missing" in call("fit", old, "--out", out, code=2).stderr
 
-    told = call_json("fit", old, "--update", feedback, "--out", out)
-    assert told["predictor"] == "clusters"
+    output = call_json("fit", old, "--update", feedback, "--out", out)
+    assert output["predictor"] == "clusters"
     again = Router.from_pretrained(out)
     assert again.route(CODE).expert == "giant"
     assert (again.provenance["seed"], again.provenance["cells"]) == (3, 360)

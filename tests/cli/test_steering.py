@@ -31,10 +31,10 @@ def files(tmp_path, targets_table, table_library):
 def test_calibrate(files):
     budget = "mean cost <= 0.1 USD per 1000 prompts"
     args = ("calibrate", files / "r", files / "prompts.jsonl", budget, "share(giant) <= 10%")
-    told = json.loads(call(*args, "--json").stdout)
-    assert set(told) == {"weights", "attained", "met"}
-    assert told["met"]
-    assert told["attained"][budget]["value"] == pytest.approx(1e-4)
+    output = json.loads(call(*args, "--json").stdout)
+    assert set(output) == {"weights", "attained", "met"}
+    assert output["met"]
+    assert output["attained"][budget]["value"] == pytest.approx(1e-4)
     assert "met     mean cost" in call(*args).stdout
     wrong = call("calibrate", files / "r", files / "prompts.jsonl", "cost < nothing", code=2)
     assert "is not a budget" in wrong.stderr
@@ -53,16 +53,16 @@ def test_the_share_found_is_taken_back(files):
 
 def test_the_summary_of_a_file_compares_with_each_expert(files):
     args = ("route", "--input", files / "prompts.jsonl", "--output", files / "o", "--router")
-    told = call(*args, files / "r").stderr.splitlines()
-    assert told[0].split() == ["share", "loss", "USD/1000", "alone", "loss", "alone", "USD/1000"]
-    rows = {line.split()[0]: line.split()[1:] for line in told[1:-3]}
+    lines = call(*args, files / "r").stderr.splitlines()
+    assert lines[0].split() == ["share", "loss", "USD/1000", "alone", "loss", "alone", "USD/1000"]
+    rows = {line.split()[0]: line.split()[1:] for line in lines[1:-3]}
     assert rows["coder"][0] == rows["writer"][0] == "50.0%"
     assert rows["giant"] == ["0.0%", "-", "-", rows["giant"][3], "0.9"]
     assert rows["routed"][2] == "0.15"
-    assert told[-3].startswith("2 prompts.")
-    assert told[-2].startswith("Out of distribution: 0.0% of the prompts")
+    assert lines[-3].startswith("2 prompts.")
+    assert lines[-2].startswith("Out of distribution: 0.0% of the prompts")
     # Two of three experts get half of the prompts each: log 2 / log 3.
-    assert told[-1] == "Evenness of the shares (entropy, 0 to 1): 0.63."
+    assert lines[-1] == "Evenness of the shares (entropy, 0 to 1): 0.63."
 
 
 def test_the_summary_of_a_file_warns_of_a_collapse_onto_one_expert(files):
@@ -70,8 +70,8 @@ def test_the_summary_of_a_file_warns_of_a_collapse_onto_one_expert(files):
     prompts = "".join(json.dumps({"prompt": PROMPTS[0] + str(i)}) + "\n" for i in range(10))
     (files / "alike.jsonl").write_text(prompts, encoding="utf-8")
     args = ("route", "--input", files / "alike.jsonl", "--output", files / "o", "--router")
-    told = call(*args, files / "r").stderr.splitlines()
-    assert told[-1].startswith("warning: coder takes 100.0% of the prompts, but is among the best")
+    lines = call(*args, files / "r").stderr.splitlines()
+    assert lines[-1].startswith("warning: coder takes 100.0% of the prompts, but is among the best")
 
 
 def test_the_summary_of_a_file_tells_the_share_out_of_distribution(files):
@@ -86,9 +86,9 @@ def test_the_summary_of_a_file_tells_the_share_out_of_distribution(files):
 
 def test_pareto(files):
     args = ("pareto", files / "r", files / "scores.jsonl", "--goal", "cost")
-    told = json.loads(call(*args, "--json", "--png", files / "front.png").stdout)
-    assert {"goal", "points", "aiq", "hypervolume", "references"} <= set(told)
-    assert set(told["references"]) == {"zero_router", "oracle"}
+    output = json.loads(call(*args, "--json", "--png", files / "front.png").stdout)
+    assert {"goal", "points", "aiq", "hypervolume", "references"} <= set(output)
+    assert set(output["references"]) == {"zero_router", "oracle"}
     assert (files / "front.png").read_bytes().startswith(b"\x89PNG")
     assert "AIQ" in call(*args).stdout
     both = call(*args, "--goal", "size", "--png", files / "both.png", code=2)

@@ -47,11 +47,11 @@ def test_a_binding_learns_from_its_dispatches(router) -> None:
     bound = Binding(router, dict.fromkeys(router.library.names, "callable"))
     decision = bound.decide(CODE)
     before = decision.values.get("latency")
-    _, told = bound.dispatch(decision, lambda name, _: name)
+    _, dispatched = bound.dispatch(decision, lambda name, _: name)
     assert before is None
-    assert set(bound.health.snapshot()) == {told.answered_by}
+    assert set(bound.health.snapshot()) == {dispatched.answered_by}
     again = bound.decide(CODE).values["latency"]
-    assert again[router.library.index(told.answered_by)] < 0.5
+    assert again[router.library.index(dispatched.answered_by)] < 0.5
 
 
 def test_many_threads_report_at_once() -> None:

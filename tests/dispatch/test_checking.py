@@ -114,9 +114,9 @@ def test_failures_and_rejections_share_one_record(planned):
         ("c", None, True),
     ]
     assert (row["accepted"], row["answered_by"]) == (True, "c")
-    told = dispatched.explain()
-    assert "Tried: a's answer was rejected" in told
-    assert "Tried: b failed with OSError: down" in told
+    explanation = dispatched.explain()
+    assert "Tried: a's answer was rejected" in explanation
+    assert "Tried: b failed with OSError: down" in explanation
 
 
 def test_the_best_value_goes_out_where_nothing_is_accepted(planned):

@@ -308,10 +308,10 @@ async def test_async_stream_cancelled_before_its_first_chunk():
 def test_the_record_joins_decision_and_dispatch():
     decision = decide("a", "b")
     joined = record(decision, dispatch(decision, Script(a=ValueError("no")).call))
-    told = json.loads(json.dumps(joined.to_dict(top=1)))
-    assert set(told) == {*decision.to_dict(), "tried", "answered_by"}
-    assert (told["expert"], told["answered_by"]) == ("a", "b")
-    assert [set(attempt) for attempt in told["tried"]] == [{"expert", "error", "seconds"}] * 2
+    data = json.loads(json.dumps(joined.to_dict(top=1)))
+    assert set(data) == {*decision.to_dict(), "tried", "answered_by"}
+    assert (data["expert"], data["answered_by"]) == ("a", "b")
+    assert [set(attempt) for attempt in data["tried"]] == [{"expert", "error", "seconds"}] * 2
     assert joined.prompt == "text"
     assert joined.order == ("a", "b")
     assert joined.explain().endswith("Tried: a failed with ValueError: no\nAnswered by b")

@@ -101,8 +101,8 @@ def test_of_many_callers_at_once_one_makes_the_trial(health, clock) -> None:
     health.failed("a")
     clock.now += 10
     with ThreadPoolExecutor(16) as pool:
-        told = list(pool.map(lambda number: health.admit("a", number), range(64)))
-    assert told.count(None) == 1
+        refusals = list(pool.map(lambda number: health.admit("a", number), range(64)))
+    assert refusals.count(None) == 1
     assert health.state("a") == "half-open"
     assert health.snapshot().refused == {}
 

@@ -45,10 +45,10 @@ def test_among_the_best_counts_ties_for_all_and_only_what_was_measured():
 def test_one_expert_for_all_is_a_collapse_where_others_are_better_on_half():
     found = evaluate(camps(), [0] * 40, resamples=0)
     assert found.choices.collapsed == "a"
-    told = found.to_dict()["choices"]
-    assert told["chosen"] == {"a": 1.0, "b": 0.0, "c": 0.0}
-    assert told["among_best"] == {"a": 0.5, "b": 0.5, "c": 0.0}
-    assert (told["entropy"], told["collapsed"]) == (0.0, "a")
+    data = found.to_dict()["choices"]
+    assert data["chosen"] == {"a": 1.0, "b": 0.0, "c": 0.0}
+    assert data["among_best"] == {"a": 0.5, "b": 0.5, "c": 0.0}
+    assert (data["entropy"], data["collapsed"]) == (0.0, "a")
     text = found.table().replace("\n", " ")
     assert "warning: a takes 100.0% of the prompts, but is among the best on 50.0%" in text
 
@@ -78,9 +78,9 @@ def test_only_an_expert_that_takes_nine_tenths_of_the_prompts_is_a_collapse(take
 
 def test_a_large_library_is_told_by_its_most_chosen_experts():
     names = [f"e{i:03}" for i in range(300)]
-    told = Choices.of(names, np.array([7, 7, 3]), {}).told()[0]
-    assert told.startswith("chosen: e007 66.7%, e003 33.3%, e000 0.0%")
-    assert "290 more" in told
+    line = Choices.of(names, np.array([7, 7, 3]), {}).told()[0]
+    assert line.startswith("chosen: e007 66.7%, e003 33.3%, e000 0.0%")
+    assert "290 more" in line
 
 
 def test_a_router_that_does_not_look_at_prompts_is_caught_by_evaluate():

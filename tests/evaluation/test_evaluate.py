@@ -312,8 +312,8 @@ def test_the_share_out_of_distribution_is_of_the_measured_prompts():
     marks = [True, True, False, False]
     found = evaluate(table, [0, 0, 0, 0], out_of_distribution=marks, resamples=0)
     assert found.to_dict()["out_of_distribution"] == found.out_of_distribution == 1 / 3
-    told = "Out of distribution: 33.3% of the prompts, unlike all training prompts"
-    assert told in found.table().replace("\n", " ")
+    sentence = "Out of distribution: 33.3% of the prompts, unlike all training prompts"
+    assert sentence in found.table().replace("\n", " ")
     unknown = evaluate(table, [0, 0, 0, 0], resamples=0)
     assert unknown.to_dict()["out_of_distribution"] is None
     assert "Out of distribution" not in unknown.table()

@@ -31,16 +31,18 @@ def experts_of(kind, kit):
 
 
 @pytest.mark.parametrize("kind", [ChatTryage, TryageRouter, TryageLLM])
-async def test_each_answer_is_scored_once_in_every_way_to_call(kind, kit, told, kept):
-    model = kind(told, experts_of(kind, kit), flags_from="last_message")
-    config = {"callbacks": [TryageFeedback(told, length)]}
+async def test_each_answer_is_scored_once_in_every_way_to_call(
+    kind, kit, feedback_router, feedback_rows
+):
+    model = kind(feedback_router, experts_of(kind, kit), flags_from="last_message")
+    config = {"callbacks": [TryageFeedback(feedback_router, length)]}
     asked = f"{kit.code} [Flag: newest model]"
     model.invoke(asked, config)
     await model.ainvoke(asked, config)
     list(model.stream(asked, config))
     assert [chunk async for chunk in model.astream(asked, config)]
     model.batch([asked, kit.prose], config)
-    found = kept()
+    found = feedback_rows()
     assert len(found) == 6
     assert all("Flag" not in prompt for prompt, _ in found)
     experts = {expert for _, scores in found for expert in scores}
@@ -48,33 +50,37 @@ async def test_each_answer_is_scored_once_in_every_way_to_call(kind, kit, told, 
     assert all(0 < score < 1 for _, scores in found for score in scores.values())
 
 
-def test_experts_that_are_chains(kit, told, kept):
+def test_experts_that_are_chains(kit, feedback_router, feedback_rows):
     experts = {
         name: RunnableLambda(lambda text: text) | model | StrOutputParser()
         for name, model in kit.experts().items()
     }
-    TryageRouter(told, experts).invoke(kit.code, {"callbacks": [TryageFeedback(told, length)]})
-    [(prompt, scores)] = kept()
+    TryageRouter(feedback_router, experts).invoke(
+        kit.code, {"callbacks": [TryageFeedback(feedback_router, length)]}
+    )
+    [(prompt, scores)] = feedback_rows()
     assert (prompt, list(scores)) == (kit.code, ["coder"])
 
 
 @pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
-def test_the_score_is_that_of_who_answered(kind, kit, told, kept):
+def test_the_score_is_that_of_who_answered(kind, kit, feedback_router, feedback_rows):
     experts = kit.experts(coder={"fault": ConnectionError("down")})
-    kind(told, experts).invoke(kit.code, {"callbacks": [TryageFeedback(told, length)]})
-    assert [list(scores) for _, scores in kept()] == [["giant"]]
+    kind(feedback_router, experts).invoke(
+        kit.code, {"callbacks": [TryageFeedback(feedback_router, length)]}
+    )
+    assert [list(scores) for _, scores in feedback_rows()] == [["giant"]]
 
 
-def test_a_score_can_come_later(kit, told, kept):
-    feedback = TryageFeedback(told, keep=2)
-    model = ChatTryage(told, kit.experts())
+def test_a_score_can_come_later(kit, feedback_router, feedback_rows):
+    feedback = TryageFeedback(feedback_router, keep=2)
+    model = ChatTryage(feedback_router, kit.experts())
     answer = model.invoke(kit.code, {"callbacks": [feedback]})
     run_id = uuid.uuid4()
     model.invoke(kit.prose, {"callbacks": [feedback], "run_id": run_id})
-    assert kept() == []
+    assert feedback_rows() == []
     feedback.rate(answer, True)
     feedback.rate(run_id, 0.25)
-    assert kept() == [(kit.code, {"coder": 1.0}), (kit.prose, {"writer": 0.25})]
+    assert feedback_rows() == [(kit.code, {"coder": 1.0}), (kit.prose, {"writer": 0.25})]
     with pytest.raises(FeedbackError, match="waits for a score, of the last 2"):
         feedback.rate(answer, True)
     waiting = [model.invoke(f"{kit.code}{i}", {"callbacks": [feedback]}) for i in range(3)]
@@ -85,40 +91,44 @@ def test_a_score_can_come_later(kit, told, kept):
     feedback.rate(waiting[1].id, 1.0)
 
 
-def test_of_two_threads_that_score_one_answer_one_does(kit, told, kept, monkeypatch):
-    feedback = TryageFeedback(told)
-    answer = ChatTryage(told, kit.experts()).invoke(kit.code, {"callbacks": [feedback]})
+def test_of_two_threads_that_score_one_answer_one_does(
+    kit, feedback_router, feedback_rows, monkeypatch
+):
+    feedback = TryageFeedback(feedback_router)
+    answer = ChatTryage(feedback_router, kit.experts()).invoke(kit.code, {"callbacks": [feedback]})
     both = threading.Barrier(2, timeout=0.5)
-    keep = type(told).feedback
+    keep = type(feedback_router).feedback
 
     def slow(router, *args, **options):
         with contextlib.suppress(threading.BrokenBarrierError):
             both.wait()
         keep(router, *args, **options)
 
-    monkeypatch.setattr(type(told), "feedback", slow)
+    monkeypatch.setattr(type(feedback_router), "feedback", slow)
     with ThreadPoolExecutor(2) as pool:
         tries = [pool.submit(feedback.rate, answer, True) for _ in range(2)]
     assert sorted(type(one.exception()) is FeedbackError for one in tries) == [False, True]
-    assert len(kept()) == 1
+    assert len(feedback_rows()) == 1
 
 
-def test_metadata_of_a_message_do_without_a_callback(kit, told, kept):
-    answer = ChatTryage(told, kit.experts()).invoke(kit.prose)
-    told.feedback(answer.response_metadata["tryage"], 0.75, prompt=kit.prose)
-    assert kept() == [(kit.prose, {"writer": 0.75})]
+def test_metadata_of_a_message_do_without_a_callback(kit, feedback_router, feedback_rows):
+    answer = ChatTryage(feedback_router, kit.experts()).invoke(kit.prose)
+    feedback_router.feedback(answer.response_metadata["tryage"], 0.75, prompt=kit.prose)
+    assert feedback_rows() == [(kit.prose, {"writer": 0.75})]
 
 
-def test_runs_of_other_models_and_declined_scores_leave_nothing(kit, told, kept):
-    feedback = TryageFeedback(told, lambda prompt, answer: None)
+def test_runs_of_other_models_and_declined_scores_leave_nothing(
+    kit, feedback_router, feedback_rows
+):
+    feedback = TryageFeedback(feedback_router, lambda prompt, answer: None)
     kit.Whole(label="other").invoke("hello", {"callbacks": [feedback], "tags": ["expert:coder"]})
-    answer = ChatTryage(told, kit.experts()).invoke(kit.code, {"callbacks": [feedback]})
-    assert kept() == []
+    answer = ChatTryage(feedback_router, kit.experts()).invoke(kit.code, {"callbacks": [feedback]})
+    assert feedback_rows() == []
     feedback.rate(answer, 1.0)  # what the metric cannot tell, a user may
-    assert len(kept()) == 1
+    assert len(feedback_rows()) == 1
 
 
-def test_an_answer_that_calls_a_tool_is_not_scored(kit, told, kept):
+def test_an_answer_that_calls_a_tool_is_not_scored(kit, feedback_router, feedback_rows):
     def add(a: int) -> int:
         """Add one."""
         return a + 1
@@ -126,40 +136,42 @@ def test_an_answer_that_calls_a_tool_is_not_scored(kit, told, kept):
     def metric(prompt, answer):
         raise AssertionError("a call of a tool is no answer")
 
-    config = {"callbacks": [TryageFeedback(told, metric)]}
+    config = {"callbacks": [TryageFeedback(feedback_router, metric)]}
     message = (
-        ChatTryage(told, kit.experts(kit.CallingWhole))
+        ChatTryage(feedback_router, kit.experts(kit.CallingWhole))
         .bind_tools([add], tool_choice="any")
         .invoke(kit.code, config)
     )
     assert message.tool_calls
-    assert kept() == []
+    assert feedback_rows() == []
 
 
 @pytest.mark.parametrize("text_from", ["system_and_last", lambda messages: messages[0].text * 2])
-def test_the_text_that_is_kept_is_the_one_that_was_routed(kit, told, kept, text_from):
+def test_the_text_that_is_kept_is_the_one_that_was_routed(
+    kit, feedback_router, feedback_rows, text_from
+):
     messages = [SystemMessage("You are a programmer."), HumanMessage(kit.code)]
-    model = ChatTryage(told, kit.experts(), text_from=text_from)
+    model = ChatTryage(feedback_router, kit.experts(), text_from=text_from)
     seen = []
     metric = lambda prompt, answer: seen.append(prompt) or 0.5  # noqa: E731
-    model.invoke(messages, {"callbacks": [TryageFeedback(told, metric)]})
+    model.invoke(messages, {"callbacks": [TryageFeedback(feedback_router, metric)]})
     whole = "You are a programmer."
     routed = f"{whole}\n{kit.code}" if isinstance(text_from, str) else whole * 2
     assert [" ".join(text.split()) for text in seen] == [" ".join(routed.split())]
-    assert [prompt for prompt, _ in kept()] == seen
+    assert [prompt for prompt, _ in feedback_rows()] == seen
 
 
-def test_dict_inputs_are_scored_too(kit, told, kept):
+def test_dict_inputs_are_scored_too(kit, feedback_router, feedback_rows):
     experts = {name: RunnableLambda(lambda asked: "an answer") for name in kit.experts()}
-    model = TryageRouter(told, experts, key="question")
-    model.invoke({"question": kit.code}, {"callbacks": [TryageFeedback(told, length)]})
-    assert [prompt for prompt, _ in kept()] == [kit.code]
+    model = TryageRouter(feedback_router, experts, key="question")
+    model.invoke({"question": kit.code}, {"callbacks": [TryageFeedback(feedback_router, length)]})
+    assert [prompt for prompt, _ in feedback_rows()] == [kit.code]
 
 
 @pytest.mark.parametrize("kind", [ChatTryage, TryageRouter, TryageLLM])
-def test_no_more_answers_wait_than_are_to_be_kept(kind, kit, told):
-    feedback = TryageFeedback(told, keep=2)
-    model = kind(told, experts_of(kind, kit))
+def test_no_more_answers_wait_than_are_to_be_kept(kind, kit, feedback_router):
+    feedback = TryageFeedback(feedback_router, keep=2)
+    model = kind(feedback_router, experts_of(kind, kit))
     for _ in range(5):
         model.invoke(kit.code, {"callbacks": [feedback]})
     assert len(feedback._answered) == 2

@@ -29,58 +29,64 @@ def test_it_needs_a_router_whose_feedback_is_on(scored_router):
 
 
 @pytest.mark.parametrize("kind", [TryageLLM, TryageFunctionCallingLLM])
-async def test_each_whole_answer_is_scored_once(kind, kit, told, listening, kept):
-    listening(TryageFeedback(told, length))
-    llm = kind(told, kit.experts(kit.Caller), flags_from="last_message")
+async def test_each_whole_answer_is_scored_once(
+    kind, kit, feedback_router, listening, feedback_rows
+):
+    listening(TryageFeedback(feedback_router, length))
+    llm = kind(feedback_router, kit.experts(kit.Caller), flags_from="last_message")
     llm.complete(kit.code)
     await llm.acomplete(kit.code)
     llm.chat([ChatMessage(kit.prose)])
     await llm.achat([ChatMessage(kit.prose)])
-    assert [scores.keys() for _, scores in kept()] == [{"coder"}] * 2 + [{"writer"}] * 2
-    assert [prompt for prompt, _ in kept()] == [kit.code] * 2 + [kit.prose] * 2
-    assert all(0 < score < 1 for _, scores in kept() for score in scores.values())
+    assert [scores.keys() for _, scores in feedback_rows()] == [{"coder"}] * 2 + [{"writer"}] * 2
+    assert [prompt for prompt, _ in feedback_rows()] == [kit.code] * 2 + [kit.prose] * 2
+    assert all(0 < score < 1 for _, scores in feedback_rows() for score in scores.values())
     list(llm.stream_chat([ChatMessage(kit.code)]))
-    assert len(kept()) == 4
+    assert len(feedback_rows()) == 4
     llm.complete(f"{kit.code} [Flag: smallest model]")
-    assert "Flag" not in kept()[4][0]
+    assert "Flag" not in feedback_rows()[4][0]
 
 
-def test_the_score_is_that_of_who_answered(kit, told, listening, kept):
-    listening(TryageFeedback(told, length))
+def test_the_score_is_that_of_who_answered(kit, feedback_router, listening, feedback_rows):
+    listening(TryageFeedback(feedback_router, length))
     experts = kit.experts(coder={"fault": ConnectionError("down")})
-    TryageLLM(told, experts).complete(kit.code)
-    assert [list(scores) for _, scores in kept()] == [["giant"]]
+    TryageLLM(feedback_router, experts).complete(kit.code)
+    assert [list(scores) for _, scores in feedback_rows()] == [["giant"]]
 
 
-def test_a_metric_that_fails_is_logged_and_the_answer_stands(kit, told, listening, caplog, kept):
-    listening(TryageFeedback(told, lambda prompt, answer: {}[answer]))
+def test_a_metric_that_fails_is_logged_and_the_answer_stands(
+    kit, feedback_router, listening, caplog, feedback_rows
+):
+    listening(TryageFeedback(feedback_router, lambda prompt, answer: {}[answer]))
     with caplog.at_level(logging.WARNING):
-        assert TryageLLM(told, kit.experts()).complete("hello there").text
+        assert TryageLLM(feedback_router, kit.experts()).complete("hello there").text
     assert "an answer was not scored: KeyError" in caplog.text
-    assert kept() == []
+    assert feedback_rows() == []
 
 
-def test_what_cannot_be_told_and_other_llms_leave_nothing(kit, told, listening, kept):
-    listening(TryageFeedback(told, lambda prompt, answer: None))
+def test_what_cannot_be_told_and_other_llms_leave_nothing(
+    kit, feedback_router, listening, feedback_rows
+):
+    listening(TryageFeedback(feedback_router, lambda prompt, answer: None))
     kit.Scripted(label="other").complete("hello")
-    TryageLLM(told, kit.experts()).complete("hello there")
-    assert kept() == []
+    TryageLLM(feedback_router, kit.experts()).complete("hello there")
+    assert feedback_rows() == []
 
 
-def test_metadata_of_a_response_do_without_a_handler(kit, told, kept):
-    response = TryageLLM(told, kit.experts()).complete(kit.prose)
-    told.feedback(response.additional_kwargs["tryage"], 0.75, prompt=kit.prose)
-    assert kept() == [(kit.prose, {"writer": 0.75})]
+def test_metadata_of_a_response_do_without_a_handler(kit, feedback_router, feedback_rows):
+    response = TryageLLM(feedback_router, kit.experts()).complete(kit.prose)
+    feedback_router.feedback(response.additional_kwargs["tryage"], 0.75, prompt=kit.prose)
+    assert feedback_rows() == [(kit.prose, {"writer": 0.75})]
 
 
-def test_an_answer_that_calls_a_tool_is_not_scored(kit, told, listening, kept):
+def test_an_answer_that_calls_a_tool_is_not_scored(kit, feedback_router, listening, feedback_rows):
     def add(a: int, b: int) -> int:
         """Add two numbers."""
         return a + b
 
-    listening(TryageFeedback(told, length))
-    llm = TryageFunctionCallingLLM(told, kit.experts(kit.Caller))
+    listening(TryageFeedback(feedback_router, length))
+    llm = TryageFunctionCallingLLM(feedback_router, kit.experts(kit.Caller))
     tools = [FunctionTool.from_defaults(add)]
     response = llm.chat_with_tools(tools, f"{kit.code} add 1 and 2", tool_required=True)
     assert llm.get_tool_calls_from_response(response)
-    assert kept() == []
+    assert feedback_rows() == []
