@@ -3,14 +3,16 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
 from tryage import Router
 from tryage.cli import app
-from tryage.cli.shared import ProgressLines
+from tryage.cli.output import ProgressLines
 
 runner = CliRunner()
 CODE = "def buffer_item(index, item=3):\n    if index > item:\n        return index - item\n"
@@ -152,17 +154,81 @@ def test_label_fit_and_run_on_real_models(tiny_library, tiny_texts, tmp_path):
     assert call("library", "check", tiny_library).stdout.count("ok") == 4
 
 
+def test_a_check_is_measured_on_kept_answers(tiny_library, tiny_texts, tmp_path, monkeypatch):
+    library = yaml.safe_load(tiny_library.read_text())
+    library["experts"] = library["experts"][:2]
+    for expert in library["experts"]:
+        expert["model"] = str(tiny_library.parent / expert["model"])
+    (tmp_path / "library.yaml").write_text(yaml.safe_dump(library))
+    prompts = [
+        {"prompt": text[:40], "reference": reference}
+        for text in tiny_texts["prose"][:4]
+        for reference in ("the", "never an answer")
+    ]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in prompts))
+    label = ("label", "--library", tmp_path / "library.yaml", "--prompts", tmp_path / "p.jsonl")
+    label += ("--out", tmp_path / "answers", "--metric", "contains", "--max-new-tokens", 32)
+    call(*label, "--keep-answers")
+    fit = ("fit", tmp_path / "answers", "--library", tmp_path / "library.yaml")
+    call(*fit, "--predictor", "best-single", "--out", tmp_path / "r")
+    (tmp_path / "kept_checks.py").write_text(
+        "def has_the(prompt, answer):\n    return ' the ' in f' {answer} '\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    check = ("check", "r", "answers", "--check", "kept_checks:has_the", "--out", "measured")
+    report = call_json(*check)
+    # The word makes an answer right where it is the reference, and is no sign elsewhere.
+    assert report["check"] == "has_the"
+    assert report["accepts_right"]["value"] == 1.0
+    assert report["accepts_wrong"]["value"] > 0.0
+    assert "has_the" in Router.from_pretrained(tmp_path / "measured").check_rates
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def written_commands():
+    """Yield every command line that a page, help text or message shows: place, words."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    code = [
+        *sorted((ROOT / "tryage").rglob("*.py")),
+        *sorted((ROOT / "langchain_tryage").glob("*")),
+    ]
+    for path in pages + [file for file in code if file.suffix == ".py"]:
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        for found in re.finditer(
+            r"(?:^|[`$\s\"])tryage ((?:library )?[a-z]+[^`\n\"|]*)", text, re.M
+        ):
+            yield path.name, found[1].split()
+
+
+def test_every_option_that_is_written_about_exists():
+    commands = typer.main.get_command(app).commands
+    shown = 0
+    for place, words in written_commands():
+        command = commands.get(words[0])
+        if words[0] == "library" and len(words) > 1:
+            command = command.commands.get(words[1])
+        options = {word.split("=")[0].strip(".,;:)") for word in words if word.startswith("--")}
+        if command is None or not options:
+            continue
+        known = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+        assert options <= known, f"{place}: tryage {' '.join(words)}"
+        shown += 1
+    assert shown > 20
+
+
 def test_progress_in_a_log_is_a_line_now_and_then(capsys):
-    lines = ProgressLines(every=0.0, rate="cells/s")
+    progress = ProgressLines(every=0.0, rate="cells/s")
     rarely = ProgressLines(every=60.0, rate="cells/s")
     for done in (0, 1000, 2000):
-        lines.tell("small", done, 2000)
+        progress.update("small", done, 2000)
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(",")[0] for line in lines[1:]] == ["small: 1", "small: 2"]
     assert lines[0] == "small: 0 of 2,000"
     assert "cells/s" in lines[1]
     for done in range(2001):
-        rarely.tell("small", done, 2000)
+        rarely.update("small", done, 2000)
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 

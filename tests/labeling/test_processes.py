@@ -66,7 +66,7 @@ def test_a_run_that_is_ended_goes_on_later(tiny_library, texts, tmp_path, end) -
     _, errors = run.communicate(timeout=60)
     if end == signal.SIGINT:
         assert run.returncode == 130, errors
-        assert "interrupted; what is finished is kept" in errors
+        assert "interrupted; finished work is kept" in errors
         assert "Traceback" not in errors
     else:
         assert run.returncode == -signal.SIGKILL

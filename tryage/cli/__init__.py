@@ -12,36 +12,35 @@ from collections.abc import Callable, Mapping
 
 import typer
 
-from tryage.cli import checking, deciding, learning, libraries, steering
-from tryage.cli.shared import show_warning
+from tryage.cli import library
+from tryage.cli.calibrate import calibrate
+from tryage.cli.check import check
+from tryage.cli.evaluate import evaluate
+from tryage.cli.fit import fit
+from tryage.cli.flags import flags
+from tryage.cli.label import label
+from tryage.cli.output import show_warning
+from tryage.cli.pareto import pareto
+from tryage.cli.quickstart import quickstart
+from tryage.cli.route import route
+from tryage.cli.run import run
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Send each prompt to the model that will do best on it, under your own limits and goals.",
+    help="Route each prompt to the model that does best on it, within your limits and goals.",
 )
-library = typer.Typer(no_args_is_help=True, help="Look at a library of experts.")
+library_app = typer.Typer(no_args_is_help=True, help="Show, check or write a library of experts.")
 
 _COMMANDS: Mapping[typer.Typer, tuple[Callable[..., None], ...]] = {
-    app: (
-        learning.quickstart,
-        deciding.route,
-        deciding.run,
-        learning.label,
-        learning.fit,
-        learning.evaluate,
-        steering.calibrate,
-        steering.pareto,
-        checking.check,
-        deciding.flags,
-    ),
-    library: (libraries.show, libraries.check, libraries.from_hub),
+    app: (quickstart, route, run, label, fit, evaluate, calibrate, pareto, check, flags),
+    library_app: (library.show, library.check, library.from_hub),
 }
-for _group, _commands in _COMMANDS.items():
+for _app, _commands in _COMMANDS.items():
     for _command in _commands:
-        _group.command()(_command)
-app.add_typer(library, name="library")
+        _app.command()(_command)
+app.add_typer(library_app, name="library")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Commands on a library: show, check, from-hub."""
+"""The commands `library show`, `library check` and `library from-hub`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tryage.cli.shared import AllowedKeys, AllowedModels, AsJson, guarded, print_json, say
+from tryage.cli.options import AllowedKeys, AllowedModels, AsJson, LibraryFile
+from tryage.cli.output import guarded, print_json, say, stderr
 from tryage.library import Library
 
 
 @guarded
 def show(
-    library: Annotated[Path, typer.Argument(help="The library's YAML file.")],
+    library: LibraryFile,
     as_json: AsJson = False,
 ) -> None:
     """List a library's experts with their attributes.
@@ -26,12 +27,12 @@ def show(
 
     from tryage.units import format_count
 
-    read = Library.read(library)
+    loaded = Library.read(library)
     if as_json:
-        print_json(read.to_dict())
+        print_json(loaded.to_dict())
         return
     table = Table("expert", "task", "model", "parameters", "released", "license")
-    for expert in read:
+    for expert in loaded:
         size = "" if expert.parameters is None else format_count(expert.parameters)
         released, terms = str(expert.released or ""), expert.license or ""
         table.add_row(expert.name, expert.task, expert.model, size, released, terms)
@@ -40,38 +41,39 @@ def show(
 
 @guarded
 def check(
-    library: Annotated[Path, typer.Argument(help="The library's YAML file.")],
+    library: LibraryFile,
     router: Annotated[
-        str | None, typer.Option("--router", help="Also name what changed since this was fitted.")
+        str | None,
+        typer.Option("--router", help="Also list what changed since this router was fitted."),
     ] = None,
     allow_key: AllowedKeys = None,
     allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
-    """See that every expert's model is there and could be loaded.
+    """Check that every expert's model exists and can be loaded.
 
     Example: tryage library check library.yaml
     """
     from tryage.errors import ConsentError, ExpertError
     from tryage.runtime import Runtime
 
-    read = Library.read(library)
-    runtime = Runtime(read, keys=allow_key or (), folders=allow_models or ())
-    bad: dict[str, str] = {}
-    for name in read.names:
+    loaded = Library.read(library)
+    runtime = Runtime(loaded, keys=allow_key or (), folders=allow_models or ())
+    problems: dict[str, str] = {}
+    for name in loaded.names:
         try:
             runtime.check(name)
         except (ConsentError, ExpertError) as error:
-            bad[name] = str(error)
-    changes = _changes(read, router)
+            problems[name] = str(error)
+    changes = _changes(loaded, router)
     if as_json:
-        print_json({"experts": len(read), "problems": bad, "changes": changes})
+        print_json({"experts": len(loaded), "problems": problems, "changes": changes})
     else:
-        for name in read.names:
-            say(f"{name}: {bad.get(name, 'ok')}")
+        for name in loaded.names:
+            say(f"{name}: {problems.get(name, 'ok')}")
         for name, change in changes.items():
             say(f"{name}: {change}")
-    if bad or changes:
+    if problems or changes:
         raise typer.Exit(2)
 
 
@@ -85,22 +87,23 @@ def _changes(library: Library, router: str | None) -> dict[str, str]:
 def from_hub(
     models: Annotated[list[str], typer.Argument(help="Hub ids, id@revision, or model folders.")],
     out: Annotated[Path, typer.Option(help="The library's YAML file to write.")],
-    name: Annotated[str, typer.Option(help="What the library is called.")] = "library",
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one model.")] = 10.0,
+    name: Annotated[str, typer.Option(help="Name of the library.")] = "library",
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that the Hub may take for one model.")
+    ] = 10.0,
     as_json: AsJson = False,
 ) -> None:
-    """Write a library of models with what the Hub, or their folders, say of them.
+    """Write a library of models, with their attributes from the Hub or their folders.
 
     Example: tryage library from-hub mistralai/Mistral-7B-v0.1 ./my-model --out library.yaml
     """
-    from tryage.cli.shared import stderr
     from tryage.errors import OutputFolderError
 
     if out.exists():
         raise OutputFolderError(f"{str(out)!r} exists; name a new file")
     with stderr().status("reading"):
-        found = [_beside(model, out.parent) for model in models]
-        library = Library.from_models(found, name=name, root=out.parent, timeout=timeout)
+        sources = [_path_from(model, out.parent) for model in models]
+        library = Library.from_models(sources, name=name, root=out.parent, timeout=timeout)
     library.write(out)
     if as_json:
         print_json(library.to_dict())
@@ -108,8 +111,8 @@ def from_hub(
         say(f"{len(library)} experts written to {out}")
 
 
-def _beside(model: str, root: Path) -> str:
-    """Return a folder, given as seen from here, as a library file in `root` names it."""
+def _path_from(model: str, root: Path) -> str:
+    """Return a model folder as a path relative to `root`; a Hub id stays as it is."""
     folder = Path(model).expanduser()
     if not folder.is_dir() or folder.is_absolute():
         return model

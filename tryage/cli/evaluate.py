@@ -1,0 +1,61 @@
+"""The command `evaluate`: compares a router's choices or plans with measured results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tryage.cli.options import (
+    AsJson,
+    BootstrapSeed,
+    CheckRates,
+    MaxAttempts,
+    RouterArgument,
+    read_check,
+)
+from tryage.cli.output import guarded, print_json, say, stderr
+from tryage.evaluation.plans import plans_table
+from tryage.plans import MAX_ATTEMPTS
+from tryage.router import Router
+
+
+@guarded
+def evaluate(
+    router: RouterArgument,
+    scores: Annotated[Path, typer.Argument(help="A score table the router was not fitted on.")],
+    train: Annotated[
+        Path | None, typer.Option(help="The table it was fitted on, for the fitted references.")
+    ] = None,
+    seed: BootstrapSeed = 0,
+    check: CheckRates = None,
+    max_attempts: MaxAttempts = MAX_ATTEMPTS,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a router's choices with measured results; warn where one expert takes nearly all.
+
+    With --check, evaluate plans instead: the exact expected values of trying experts until the
+    check accepts an answer.
+
+    Example: tryage evaluate my-router test.jsonl --train scores.jsonl
+    """
+    from tryage.scores import ScoreTable
+
+    loaded = Router.from_pretrained(router)
+    table = ScoreTable.read(scores)
+    train_table = None if train is None else ScoreTable.read(train)
+    if check is not None:
+        described = read_check(check, loaded)
+        with stderr().status("evaluating"):
+            figures = loaded.evaluate_plans(
+                table, described, max_attempts=max_attempts, train=train_table, seed=seed
+            )
+        print_json(figures) if as_json else say(plans_table(figures))
+        return
+    with stderr().status("evaluating"):
+        report = loaded.evaluate(table, train=train_table, seed=seed)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        say(report.table())

@@ -1,0 +1,115 @@
+"""The command `fit`: fits a router on a score table, or refits one on newer results."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tryage.cli.options import AsJson, Download
+from tryage.cli.output import guarded, print_json, say, stderr
+from tryage.errors import OptionError, RouterNotFoundError
+from tryage.persistence import INDEX, check_output
+from tryage.router import Router
+
+
+@guarded
+def fit(
+    scores: Annotated[Path, typer.Argument(help="The score table.")],
+    out: Annotated[Path, typer.Option(help="Folder of the router.")],
+    library: Annotated[
+        Path | None,
+        typer.Option(help="The library's YAML file; by default, with --update, the router's."),
+    ] = None,
+    update: Annotated[
+        Path | None,
+        typer.Option(
+            help="Newer results, such as feedback: refit the router in --out on both tables."
+        ),
+    ] = None,
+    predictor: Annotated[
+        str | None,
+        typer.Option(
+            help="Kind of predictor; auto (the default) chooses. With --update: unchanged."
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="static (the default), or a sentence-transformers id or folder. With --update: "
+            "unchanged."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed; the same one gives the same router.")
+    ] = None,
+    download: Download = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a router on a score table, or refit one on its table and newer results.
+
+    Example: tryage fit scores.jsonl --library library.yaml --out my-router
+
+    Example: tryage fit scores.jsonl --update feedback.jsonl --out my-router
+    """
+    from tryage.encoders import resolve_encoder
+    from tryage.library import Library
+    from tryage.scores import ScoreTable
+
+    start = time.perf_counter()
+    check_output(out)
+    with stderr().status("fitting"):
+        table = ScoreTable.read(scores)
+        experts = None if library is None else Library.read(library)
+        loaded_encoder = None if encoder is None else resolve_encoder(encoder, download=download)
+        if update is not None:
+            fitted = _router_in(out).refit(
+                table,
+                ScoreTable.read(update),
+                library=experts,
+                predictor=predictor,
+                encoder=loaded_encoder,
+                seed=seed,
+            )
+        elif experts is None:
+            raise OptionError("--library is missing; only --update may go without it")
+        else:
+            fitted = Router.fit(
+                table,
+                library=experts,
+                predictor=predictor or "auto",
+                encoder=loaded_encoder or "static",
+                seed=seed or 0,
+            )
+        fitted.save_pretrained(out)
+    _print_fit(fitted, out, time.perf_counter() - start, as_json)
+
+
+def _print_fit(fitted: Router, out: Path, seconds: float, as_json: bool) -> None:
+    kind, validation = fitted.provenance["predictor"], fitted.provenance["validation"]
+    if len(validation) == 1:
+        (validation,) = validation.values()
+    else:
+        validation = {"tasks": validation}
+    if as_json:
+        print_json({"predictor": kind, "validation": validation, "seconds": seconds})
+        return
+    say(f"{fitted!r} saved in {out} after {seconds:.1f} s")
+    for task, choice in fitted.provenance.get("choice", {}).items():
+        say(f"{task}: auto chose {choice['chosen']}")
+    for task, row in fitted.provenance["validation"].items():
+        figures = ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
+        say(f"{task}, cross-validated: {figures}")
+
+
+def _router_in(out: Path) -> Router:
+    """Return the router in a folder, never a bundled one of that name.
+
+    Raises:
+        RouterNotFoundError: it holds none.
+    """
+    if not (out / INDEX).is_file():
+        raise RouterNotFoundError(f"{str(out)!r} holds no router to update; fit it first")
+    return Router.from_pretrained(out)

@@ -1,0 +1,100 @@
+"""The command `pareto`: shows what the weight of a goal brings and costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tryage.cli.options import AsJson, CheckRates, MaxAttempts, RouterArgument, read_check
+from tryage.cli.output import guarded, print_json, say, stderr
+from tryage.errors import OptionError
+from tryage.evaluation.pareto import Front
+from tryage.evaluation.sweeps import RAYS
+from tryage.plans import MAX_ATTEMPTS
+from tryage.router import Router
+
+
+@guarded
+def pareto(
+    router: RouterArgument,
+    scores: Annotated[Path, typer.Argument(help="A score table the router was not fitted on.")],
+    goal: Annotated[
+        list[str] | None, typer.Option("--goal", help="A goal; give two for both together.")
+    ] = None,
+    png: Annotated[Path | None, typer.Option("--png", help="Draw the front of one goal.")] = None,
+    check: CheckRates = None,
+    max_attempts: MaxAttempts = MAX_ATTEMPTS,
+    train: Annotated[
+        Path | None, typer.Option(help="The table it was fitted on, to choose fixed plans on.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what raising the weight of a goal brings and costs, on measured results.
+
+    With --check the points are plans: experts are tried until the check accepts an answer.
+
+    Example: tryage pareto my-router test.jsonl --goal cost --png front.png
+    """
+    from tryage.scores import ScoreTable
+
+    loaded = Router.from_pretrained(router)
+    table = ScoreTable.read(scores)
+    if check is not None:
+        if len(goal or ()) > 1 or png is not None:
+            raise OptionError("with --check the front is over one --goal, and has no --png")
+        train_table = None if train is None else ScoreTable.read(train)
+        with stderr().status("sweeping"):
+            plans = loaded.plan_front(
+                table,
+                read_check(check, loaded),
+                goal=(goal or ["cost"])[0],
+                max_attempts=max_attempts,
+                train=train_table,
+            )
+        print_json(plans.to_dict()) if as_json else say(plans.table())
+        return
+    if train is not None:
+        raise OptionError("--train chooses fixed plans, which need --check")
+    with stderr().status("sweeping"):
+        front = loaded.pareto(table, *(goal or ["cost"]))
+    if png is not None:
+        from tryage.cli.pictures import draw_front
+
+        draw_front(front, png)
+    if as_json:
+        print_json(front.to_dict())
+    else:
+        say(_front_text(front))
+
+
+def _front_text(front: Front) -> str:
+    measure = "score" if front.kind == "scores" else "loss"
+    data = front.to_dict()
+    lines = [f"{front.prompts} prompts, {len(front.points)} points that no other dominates"]
+    if not front.exact:
+        lines.append(f"from {RAYS} proportions of the weights; other weights may attain more")
+    points = data["points"]
+    for point in points[:: max(1, len(points) // 10)]:
+        weight, value = _number_text(point["weight"]), _number_text(point["value"])
+        lines.append(f"  weight {weight}  {measure} {point[measure]:.4f}  value {value}")
+    lines.append("single experts:")
+    for name, point in data["experts"].items():
+        lines.append(
+            f"  {name}  {measure} {point[measure]:.4f}  value {_number_text(point['value'])}"
+        )
+    lines.append(f"hypervolume {front.hypervolume:.4f}")
+    if data["aiq"] is not None:
+        rest = data["references"]
+        lines.append(
+            f"AIQ {data['aiq']:.4f}; mixtures of single experts "
+            f"{rest['zero_router']['aiq']:.4f}; oracle {rest['oracle']['aiq']:.4f}"
+        )
+    return "\n".join(lines)
+
+
+def _number_text(numbers: float | dict[str, float]) -> str:
+    if isinstance(numbers, dict):
+        return ", ".join(f"{name} {number:.4g}" for name, number in numbers.items())
+    return f"{numbers:.4g}"
