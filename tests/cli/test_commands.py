@@ -168,7 +168,7 @@ def test_a_check_is_measured_on_kept_answers(tiny_library, tiny_texts, tmp_path,
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in prompts))
     label = ("label", "--library", tmp_path / "library.yaml", "--prompts", tmp_path / "p.jsonl")
     label += ("--out", tmp_path / "answers", "--metric", "contains", "--max-new-tokens", 32)
-    call(*label, "--keep-answers")
+    call(*label, "--keep-answers", "--allow-models", tiny_library.parent)
     fit = ("fit", tmp_path / "answers", "--library", tmp_path / "library.yaml")
     call(*fit, "--predictor", "best-single", "--out", tmp_path / "r")
     (tmp_path / "kept_checks.py").write_text(

@@ -60,10 +60,10 @@ def run(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     loaded = Router.from_pretrained(router, folders=allow_models or ())
-    decision = loaded.route(prompt, goals=read_goals(goal, limit), task=task)
     runtime = Runtime(
         loaded.library, download=download, keys=allow_key or (), folders=allow_models or ()
     )
+    decision = loaded.route(prompt, goals=read_goals(goal, limit), task=task)
     # A missing model is an error of the user; failover is for models that fail.
     runtime.check(decision.expert)
     with stderr().status(f"{decision.expert} is answering"):
