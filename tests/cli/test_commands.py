@@ -162,7 +162,7 @@ def test_a_check_is_measured_on_kept_answers(tiny_library, tiny_texts, tmp_path,
     (tmp_path / "library.yaml").write_text(yaml.safe_dump(library))
     prompts = [
         {"prompt": text[:40], "reference": reference}
-        for text in tiny_texts["prose"][:4]
+        for text in tiny_texts["prose"][:12]
         for reference in ("the", "never an answer")
     ]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in prompts))
@@ -172,12 +172,12 @@ def test_a_check_is_measured_on_kept_answers(tiny_library, tiny_texts, tmp_path,
     fit = ("fit", tmp_path / "answers", "--library", tmp_path / "library.yaml")
     call(*fit, "--predictor", "best-single", "--out", tmp_path / "r")
     (tmp_path / "kept_checks.py").write_text(
-        "def has_the(prompt, answer):\n    return ' the ' in f' {answer} '\n"
+        "def has_the(prompt, answer):\n    return 'the' in answer.lower()\n"
     )
     monkeypatch.chdir(tmp_path)
     check = ("check", "r", "answers", "--check", "kept_checks:has_the", "--out", "measured")
     report = call_json(*check)
-    # The word makes an answer right where it is the reference, and is no sign elsewhere.
+    # Whatever the models write, the check finds the word wherever the reference is the word.
     assert report["check"] == "has_the"
     assert report["accepts_right"]["value"] == 1.0
     assert report["accepts_wrong"]["value"] > 0.0
