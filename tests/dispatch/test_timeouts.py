@@ -16,6 +16,7 @@ from tryage.dispatch import (
     dispatch_batch,
     dispatch_stream,
 )
+from tryage.dispatch.scopes import MOST_LEFT_BEHIND
 from tryage.errors import DispatchError, ExpertTimeoutError
 
 
@@ -261,3 +262,40 @@ def test_a_batch_that_hangs_fails_over(decide) -> None:
     )
     assert [outcome.value for outcome in outcomes] == ["b", "b"]
     assert gone(call_threads())
+
+
+def test_calls_that_hang_are_left_behind_up_to_a_bound(decide) -> None:
+    ends, begun = threading.Event(), []
+
+    def call(name: str) -> str:
+        begun.append(name)
+        ends.wait(60)
+        return name
+
+    def stream(name: str):
+        yield call(name)
+
+    options = DispatchOptions(timeout=0.01)
+    decision = decide("hangs")
+    try:
+        for _ in range(MOST_LEFT_BEHIND // 2 + 2):
+            with pytest.raises(DispatchError):
+                dispatch(decision, call, options)
+            with pytest.raises(DispatchError):
+                next(dispatch_stream(decision, stream, options))
+        while len(begun) < MOST_LEFT_BEHIND:
+            time.sleep(0.001)
+        refusal = f"{MOST_LEFT_BEHIND} calls that nobody waits for any more still run"
+        with pytest.raises(DispatchError, match=refusal):
+            dispatch(decision, call, options)
+        with pytest.raises(DispatchError, match=refusal):
+            next(dispatch_stream(decision, stream, options))
+        assert len(begun) == MOST_LEFT_BEHIND
+        # Others are not kept from answering.
+        assert dispatch(decide("quick"), str, DispatchOptions(timeout=60)).value == "quick"
+    finally:
+        ends.set()
+    for thread in threading.enumerate():
+        if thread.name == "tryage-call-hangs":
+            thread.join(60)
+    assert dispatch(decision, call, DispatchOptions(timeout=60)).value == "hangs"

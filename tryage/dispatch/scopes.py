@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import contextvars
 import math
@@ -45,6 +46,13 @@ class Scope:
 _scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("tryage_scope", default=None)
 
 
+MOST_LEFT_BEHIND = 32
+"""Calls of one expert that nobody waits for any more and that may still run in their threads."""
+
+_left_behind: collections.Counter[str] = collections.Counter()
+_counting = threading.Lock()
+
+
 def current_scope() -> Scope | None:
     """Return the scope of the dispatched call that this code runs in; None without a time-out."""
     return _scope.get()
@@ -60,14 +68,15 @@ def call_within(name: str, seconds: float, call: Callable[[], T]) -> T:
 
     The thread is gone when this returns. After a time-out it is gone as soon as the callable
     returns; its result is dropped. It is a daemon, so a callable that never returns does not keep
-    the interpreter from ending.
+    the interpreter from ending. Where `MOST_LEFT_BEHIND` calls of an expert hang so, no more are
+    begun until one of them ends.
 
     Raises:
-        ExpertTimeoutError: no result in time.
+        ExpertTimeoutError: no result in time, or too many calls hang already.
     """
     scope = Scope(time.monotonic() + seconds)
     thread, future = _start(name, scope, call)
-    with _giving_up(scope):
+    with _giving_up(name, scope, future):
         try:
             # `exception` tells the callable's own time-out from ours.
             error = future.exception(seconds)
@@ -89,7 +98,7 @@ async def acall_within(name: str, seconds: float | None, call: Callable[[], T]) 
     """
     scope = Scope(time.monotonic() + (math.inf if seconds is None else seconds))
     _, future = _start(name, scope, call)
-    with _giving_up(scope):
+    with _giving_up(name, scope, future):
         return await within(name, seconds, asyncio.wrap_future(future))
 
 
@@ -112,6 +121,7 @@ async def within(name: str, seconds: float | None, work: Awaitable[T]) -> T:
 
 def _start(name: str, scope: Scope, call: Callable[[], T]) -> tuple[threading.Thread, Future[T]]:
     """Start a call in a daemon thread that knows its scope."""
+    check_room(name)
     future: Future[T] = Future()
     # It can no longer be cancelled then, which the thread would stumble over at its end.
     future.set_running_or_notify_cancel()
@@ -133,13 +143,42 @@ def _settle(future: Future[T], context: contextvars.Context, call: Callable[[], 
         future.set_result(value)
 
 
+def check_room(name: str) -> None:
+    """Refuse to begin another call where too many of the same expert hang.
+
+    Raises:
+        ExpertTimeoutError: they do.
+    """
+    hanging = _left_behind[name] if name in _left_behind else 0
+    if hanging >= MOST_LEFT_BEHIND:
+        raise ExpertTimeoutError(
+            f"{name}: {hanging} calls that nobody waits for any more still run; no other is begun "
+            "until one of them ends"
+        )
+
+
 @contextlib.contextmanager
-def _giving_up(scope: Scope) -> Iterator[None]:
+def _giving_up(name: str, scope: Scope, future: Future[Any]) -> Iterator[None]:
     try:
         yield
     except BaseException:
         scope.given_up.set()
+        leave_behind(name, future)
         raise
+
+
+def leave_behind(name: str, future: Future[Any]) -> None:
+    """Count a call that nobody waits for any more, until it ends."""
+    with _counting:
+        _left_behind[name] += 1
+    future.add_done_callback(lambda _: _ended(name))
+
+
+def _ended(name: str) -> None:
+    with _counting:
+        _left_behind[name] -= 1
+        if not _left_behind[name]:
+            del _left_behind[name]
 
 
 class Puller(Generic[T]):
@@ -156,24 +195,22 @@ class Puller(Generic[T]):
         self._scope = Scope(float("inf"))
         self._asked: SimpleQueue[Future[T] | None] = SimpleQueue()
         self._lost = False
-        context = contextvars.copy_context()
-        context.run(_scope.set, self._scope)
-        self._thread = threading.Thread(
-            target=context.run, args=(self._serve,), name=f"tryage-call-{name}", daemon=True
-        )
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def next(self, seconds: float) -> T:
         """Return the next chunk; `END` where there is none.
 
         Raises:
-            ExpertTimeoutError: it did not come within `seconds`.
+            ExpertTimeoutError: it did not come within `seconds`, or too many calls of the expert
+                hang already.
         """
+        if self._thread is None:
+            self._thread = self._start()
         future: Future[T] = Future()
         self._scope.deadline = time.monotonic() + seconds
         self._asked.put(future)
         try:
-            with _giving_up(self._scope):
+            with _giving_up(self._name, self._scope, future):
                 error = future.exception(seconds)
         except FutureTimeout:
             self._lost = True
@@ -189,8 +226,18 @@ class Puller(Generic[T]):
         """End the iterator; waits for its thread unless a chunk of it did not come in time."""
         self._scope.given_up.set()
         self._asked.put(None)
-        if not self._lost:
+        if self._thread is not None and not self._lost:
             self._thread.join()
+
+    def _start(self) -> threading.Thread:
+        check_room(self._name)
+        context = contextvars.copy_context()
+        context.run(_scope.set, self._scope)
+        thread = threading.Thread(
+            target=context.run, args=(self._serve,), name=f"tryage-call-{self._name}", daemon=True
+        )
+        thread.start()
+        return thread
 
     def _serve(self) -> None:
         chunks: Iterator[T] | None = None

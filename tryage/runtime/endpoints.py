@@ -97,14 +97,14 @@ class EndpointPipeline:
 
     def _stream(self, prompt: Prompt, options: dict[str, Any], *, stream: bool) -> EndpointStream:
         body = self._body(prompt, options, stream=stream)
-        reply = Reply(whole=not stream)
+        reply = Reply(whole=not stream, largest=self.options.largest_answer)
         return EndpointStream(reply, self._pieces(body, reply))
 
     def _astream(
         self, prompt: Prompt, options: dict[str, Any], *, stream: bool
     ) -> AsyncEndpointStream:
         body = self._body(prompt, options, stream=stream)
-        reply = Reply(whole=not stream)
+        reply = Reply(whole=not stream, largest=self.options.largest_answer)
         return AsyncEndpointStream(reply, self._apieces(body, reply))
 
     def _body(self, prompt: Prompt, options: dict[str, Any], *, stream: bool) -> dict[str, Any]:
@@ -130,20 +130,24 @@ class EndpointPipeline:
             raise self._error(failure, attempts, reply)
 
     def _attempt(self, body: dict[str, Any], reply: Reply) -> Generator[str, None, None]:
-        scope = current_scope()
-        with self._http.post(body, None if scope is None else scope.left) as response:
-            error_body = ""
-            for chunk in response.iter_text():
-                if scope is not None and scope.given_up.is_set():
-                    raise CallError("nobody waits for the answer any more")
-                if response.status_code == 200:
-                    self._check_time(reply)
+        bounds = self._http.bounds(current_scope(), stream=not reply.whole)
+        with self._http.post(body, bounds) as response:
+            error_body = bytearray()
+            for chunk in response.chunks:
+                if response.status == 200:
+                    events = reply.events
                     yield from reply.read(chunk)
-                elif len(error_body := error_body + chunk) > MAX_ERROR_BODY:
+                    if reply.events > events:
+                        bounds.progress()
+                else:
+                    error_body += chunk
+                    if len(error_body) > MAX_ERROR_BODY:
+                        break
+                if reply.done:
+                    self._http.drain(response, bounds)
                     break
-            self._http.check_status(response, error_body)
-            yield from reply.read("\n")
-            reply.end()
+            self._http.check_status(response, bytes(error_body))
+            yield from reply.end()
 
     async def _apieces(self, body: dict[str, Any], reply: Reply) -> AsyncGenerator[str, None]:
         failure, attempts = None, 0
@@ -163,24 +167,25 @@ class EndpointPipeline:
             raise self._error(failure, attempts, reply)
 
     async def _aattempt(self, body: dict[str, Any], reply: Reply) -> AsyncGenerator[str, None]:
-        async with self._http.apost(body) as response:
-            error_body = ""
-            async for chunk in response.aiter_text():
-                if response.status_code == 200:
-                    self._check_time(reply)
+        bounds = self._http.bounds(None, stream=not reply.whole)
+        async with self._http.apost(body, bounds) as response:
+            error_body = bytearray()
+            async for chunk in response.chunks:
+                if response.status == 200:
+                    events = reply.events
                     for piece in reply.read(chunk):
                         yield piece
-                elif len(error_body := error_body + chunk) > MAX_ERROR_BODY:
+                    if reply.events > events:
+                        bounds.progress()
+                else:
+                    error_body += chunk
+                    if len(error_body) > MAX_ERROR_BODY:
+                        break
+                if reply.done:
                     break
-            self._http.check_status(response, error_body)
-            for piece in reply.read("\n"):
+            self._http.check_status(response, bytes(error_body))
+            for piece in reply.end():
                 yield piece
-            reply.end()
-
-    def _check_time(self, reply: Reply) -> None:
-        """End an answer in one piece that keeps arriving byte by byte."""
-        if reply.whole and reply.seconds > self.options.read:
-            raise CallError("no answer in time", timed_out=True)
 
     def _retry_hooks(self, reply: Reply) -> dict[str, Any]:
         def before_sleep(state: tenacity.RetryCallState) -> None:
@@ -215,7 +220,7 @@ class EndpointPipeline:
 
 def _may_retry(reply: Reply, error: BaseException) -> bool:
     """Whether to try again: the failure may pass, and no text has gone out yet."""
-    return isinstance(error, CallError) and error.transient and not reply.text
+    return isinstance(error, CallError) and error.transient and not reply.begun
 
 
 def _no_time_left(state: tenacity.RetryCallState) -> bool:
