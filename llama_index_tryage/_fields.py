@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,13 +15,15 @@ from llama_index.core.bridge.pydantic import BaseModel, PrivateAttr, field_seria
 from llama_index.core.constants import DEFAULT_NUM_OUTPUTS
 from llama_index.core.llms import LLM
 
+from llama_index_tryage._caller import is_composed
 from llama_index_tryage._experts import Children
 from llama_index_tryage._identity import identity
-from llama_index_tryage._inputs import Given, TextSource, modalities_of
+from llama_index_tryage._inputs import Given, TextSource, modalities_of, sent_chars
 from llama_index_tryage._views import VIEWS
 from llama_index_tryage.events import announce
 from tryage import Decision
 from tryage.binding import (
+    LAST_MESSAGE,
     Binding,
     DispatchingModel,
     Views,
@@ -34,6 +37,9 @@ from tryage.errors import ExpertError
 from tryage.experts import TEXT_GENERATION
 
 R = TypeVar("R")
+
+_COMPOSED: ContextVar[bool] = ContextVar("tryage_composed", default=False)
+"""Whether LlamaIndex wrote what the decision being made is about."""
 
 
 class RoutedLLM(DispatchingModel, LLM):
@@ -110,28 +116,56 @@ class RoutedLLM(DispatchingModel, LLM):
         found = {name: expert for name, expert in experts.items() if name not in reasons}
         return found or dict(experts)
 
-    def _routed(self, given: Given, kwargs: Mapping[str, Any]) -> tuple[Any, Decision]:
-        """Decide for a call; return what goes to the expert, and the decision."""
-        given, decision = self._decide(given, kwargs)
+    def _routed(
+        self, given: Given, kwargs: Mapping[str, Any], *, by_template: bool = False
+    ) -> tuple[Any, Decision]:
+        """Decide for a call; return what goes to the expert, and the decision.
+
+        Args:
+            given: the prompt or the messages.
+            kwargs: of the call.
+            by_template: whether a template made them.
+        """
+        token = _COMPOSED.set(self._is_composed(by_template))
+        try:
+            given, decision = self._decide(given, kwargs)
+        finally:
+            _COMPOSED.reset(token)
         announce(decision)
         if self.rate_limiter is not None:
             self.rate_limiter.acquire()
         return given, decision
 
-    async def _arouted(self, given: Given, kwargs: Mapping[str, Any]) -> tuple[Any, Decision]:
-        if self._binding.is_quick:
-            given, decision = self._decide(given, kwargs)
-        else:
-            given, decision = await off_loop(self._decide, given, kwargs)
+    async def _arouted(
+        self, given: Given, kwargs: Mapping[str, Any], *, by_template: bool = False
+    ) -> tuple[Any, Decision]:
+        token = _COMPOSED.set(self._is_composed(by_template))
+        try:
+            if self._binding.is_quick:
+                given, decision = self._decide(given, kwargs)
+            else:
+                given, decision = await off_loop(self._decide, given, kwargs)
+        finally:
+            _COMPOSED.reset(token)
         announce(decision)
         if self.rate_limiter is not None:
             await self.rate_limiter.async_acquire()
         return given, decision
 
+    def _is_composed(self, by_template: bool) -> bool:
+        """Tell whether LlamaIndex wrote what is asked, where that matters."""
+        return self.flags_from == LAST_MESSAGE and is_composed(by_template)
+
     def _decide(self, given: Given, kwargs: Mapping[str, Any]) -> tuple[Any, Decision]:
-        text, own = self._source.read(given)
-        decision = self._binding.decide(text, flags=own, without=self._unfit(given, kwargs))
-        return self._source.strip(given, decision), decision
+        composed = _COMPOSED.get()
+        text, own = self._source.read(given, composed=composed)
+        decision = self._binding.decide(
+            text,
+            flags=own,
+            without=self._unfit(given, kwargs),
+            sent_chars=sent_chars(given, kwargs.get("tools")),
+        )
+        return self._source.strip(given, decision, composed=composed), decision
 
     def _unfit(self, given: Given, kwargs: Mapping[str, Any]) -> dict[str, str]:
         """Return which experts cannot take this call, and why.

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
     CompletionResponse,
+    DocumentBlock,
     MessageRole,
     TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
 )
+from llama_index.core.tools.types import BaseTool
 
 from tryage import Decision
 from tryage.binding import (
@@ -20,8 +24,11 @@ from tryage.binding import (
     FlagsFrom,
     check_flags_from,
     check_text_from,
+    flag_mode,
     own_text,
+    passed_query,
     strip_own,
+    text_chars,
 )
 from tryage.errors import PromptError
 from tryage.flags import parse
@@ -33,6 +40,18 @@ MODALITIES = ("image", "audio", "video", "document")
 """Kinds of block that an expert must state to take, if it states what it takes."""
 
 
+class Reading(NamedTuple):
+    """What is routed of a call.
+
+    Attributes:
+        text: the routed text.
+        flags_act: whether it is the user's own, so that its flags act and are taken off.
+    """
+
+    text: str
+    flags_act: bool
+
+
 @dataclass(frozen=True, slots=True)
 class TextSource:
     """Finds the routed text of a prompt or of messages.
@@ -40,9 +59,10 @@ class TextSource:
     Attributes:
         flags_from: where the user's own text stands: ``"last_message"`` or a function of the
             prompt or the messages. That text is then what is routed, and its flags act. None:
-            flags are off.
+            flags are off. What LlamaIndex wrote is no ``"last_message"`` of the user.
         text_from: a function of the prompt or the messages that returns the text to route; None
-            takes the prompt, or the user's last message.
+            takes the query that LlamaIndex or a `TryageFlags` around the call tells, else the
+            prompt, or the user's last message.
 
     Among messages the flags of the last one of the user act. Those of earlier ones acted when
     they were the last; they are taken off too, so that they reach no expert.
@@ -57,28 +77,36 @@ class TextSource:
             raise TypeError(f"text_from is {self.text_from!r}; it is a function, or None")
         check_text_from(self.text_from, self.flags_from)
 
-    def read(self, given: Given) -> tuple[str, bool]:
+    def read(self, given: Given, *, composed: bool = False) -> Reading:
         """Return the text to route, and whether its flags act.
+
+        Args:
+            given: the prompt or the messages.
+            composed: whether LlamaIndex wrote them.
 
         Raises:
             PromptError: there is no such text.
         """
         if callable(self.flags_from):
-            return own_text(self.flags_from, given), True
+            return Reading(own_text(self.flags_from, given), True)
         if self.text_from is not None:
-            return own_text(self.text_from, given, "text_from"), False
+            return Reading(own_text(self.text_from, given, "text_from"), False)
+        own = self.flags_from is not None and not composed
+        query = None if own else passed_query()
+        if query is not None:
+            return Reading(query, False)
         if isinstance(given, str):
-            return given, self.flags_from is not None
+            return Reading(given, own)
         message = routed_message(given)
-        users = message.role == MessageRole.USER
-        return message.content or "", self.flags_from is not None and users
+        return Reading(message.content or "", own and message.role == MessageRole.USER)
 
-    def strip(self, given: Given, decision: Decision) -> Any:
+    def strip(self, given: Given, decision: Decision, *, composed: bool = False) -> Any:
         """Return `given` without the user's flags; `given` itself stays as it is.
 
         Args:
             given: the prompt or the messages.
             decision: what was decided on its text.
+            composed: whether LlamaIndex wrote them.
 
         Raises:
             PromptError: the text that a function read is not part of `given`.
@@ -87,9 +115,14 @@ class TextSource:
             return given
         if callable(self.flags_from):
             return strip_own(self.flags_from, given, decision.prompt, _rewrite)
-        if isinstance(given, str):
-            return decision.prompt
-        return [_strip_message(message) for message in given]
+        if composed or flag_mode(True) != "warn":
+            return given  # no text of it is known to be the user's
+        return decision.prompt if isinstance(given, str) else strip_messages(given)
+
+
+def strip_messages(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Return messages without the flags in those of the user; they themselves stay as they are."""
+    return [_strip_message(message) for message in messages]
 
 
 def annotate(response: R, told: dict[str, Any]) -> R:
@@ -123,12 +156,65 @@ def modalities_of(given: Given) -> tuple[str, ...]:
     return tuple(kind for kind in MODALITIES if kind in found)
 
 
+def sent_chars(given: Given, tools: Any = None) -> int:
+    """Return the characters of all that is sent: system prompt, history, calls, tools.
+
+    Args:
+        given: the prompt or the messages.
+        tools: LlamaIndex's own, or a vendor's descriptions of them.
+    """
+    chars = len(given) if isinstance(given, str) else sum(map(_message_chars, given))
+    return chars + sum(map(_tool_chars, tools if isinstance(tools, list | tuple) else ()))
+
+
+def _message_chars(message: ChatMessage) -> int:
+    calls = message.additional_kwargs.get("tool_calls")
+    return _block_chars(message.blocks) + (text_chars(calls) if calls else 0)
+
+
+def _block_chars(blocks: Iterable[Any]) -> int:
+    chars = 0
+    for block in blocks:
+        if isinstance(block, TextBlock):
+            chars += len(block.text)
+        elif isinstance(block, ThinkingBlock):
+            chars += len(block.content or "")
+        elif isinstance(block, ToolCallBlock):
+            chars += len(block.tool_name) + text_chars(block.tool_kwargs)
+        elif isinstance(block, DocumentBlock):
+            chars += _document_chars(block)
+        else:
+            chars += _block_chars(_nested(block))
+    return chars
+
+
+def _document_chars(block: DocumentBlock) -> int:
+    """Return the characters of a document that is text; of others they are not known."""
+    is_text = (block.document_mimetype or "").startswith("text/")
+    if not is_text or not isinstance(block.data, bytes):
+        return 0
+    return len(block.data) * 3 // 4  # LlamaIndex holds base64
+
+
+def _tool_chars(tool: Any) -> int:
+    if not isinstance(tool, BaseTool):
+        return text_chars(tool)
+    schema = tool.metadata.get_parameters_dict()
+    return len(tool.metadata.name or "") + len(tool.metadata.description) + text_chars(schema)
+
+
+def _nested(block: Any) -> list[Any]:
+    """Return the blocks that a block holds."""
+    nested = getattr(block, "content", None) or getattr(block, "cited_content", None)
+    if isinstance(nested, list):
+        return nested
+    return [] if nested is None or isinstance(nested, str) else [nested]
+
+
 def _kinds(blocks: Iterable[Any]) -> Iterator[str]:
     for block in blocks:
         yield block.block_type
-        nested = getattr(block, "content", None)
-        if isinstance(nested, list):
-            yield from _kinds(nested)
+        yield from _kinds(_nested(block))
 
 
 def _strip_message(message: ChatMessage) -> ChatMessage:

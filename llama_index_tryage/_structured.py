@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import aclosing, closing
 from typing import Any
 
+from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms import LLM
 from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
 
-from llama_index_tryage._fields import RoutedLLM
-from llama_index_tryage._inputs import Given
-from tryage.dispatch import present
-
-_Asked = tuple[BasePromptTemplate, dict[str, Any]]
+from llama_index_tryage._answers import note_answer
+from llama_index_tryage._templates import Filled, TemplateRouting
+from tryage.dispatch import present, record
 
 
-class StructuredRouting(RoutedLLM):
+class StructuredRouting(TemplateRouting):
     """Hands structured prediction to the chosen expert, which may be able to do it natively.
 
     An expert whose answer does not fit the output class has failed, and the next one is tried.
@@ -35,8 +34,7 @@ class StructuredRouting(RoutedLLM):
         if self._by_program():
             made: Model = super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
             return made
-        messages = self._read(prompt, prompt_args)
-        routed, decision = self._routed(messages, {})
+        messages, routed, decision = self._routed_template(prompt, prompt_args)
 
         def call(name: str, expert: LLM) -> Model:
             asked, args = self._ask(prompt, prompt_args, messages, routed)
@@ -44,7 +42,9 @@ class StructuredRouting(RoutedLLM):
             made: Model = child.structured_predict(output_cls, asked, _copy(llm_kwargs), **args)
             return present(name, made)
 
-        return self._binding.dispatch(decision, call)[0]
+        made_by_expert, dispatched = self._binding.dispatch(decision, call)
+        note_answer(dispatched)
+        return made_by_expert
 
     async def astructured_predict(
         self,
@@ -59,8 +59,7 @@ class StructuredRouting(RoutedLLM):
                 output_cls, prompt, llm_kwargs, **prompt_args
             )
             return made
-        messages = self._read(prompt, prompt_args)
-        routed, decision = await self._arouted(messages, {})
+        messages, routed, decision = await self._arouted_template(prompt, prompt_args)
 
         async def call(name: str, expert: LLM) -> Model:
             asked, args = self._ask(prompt, prompt_args, messages, routed)
@@ -69,7 +68,9 @@ class StructuredRouting(RoutedLLM):
             made: Model = await predict(output_cls, asked, _copy(llm_kwargs), **args)
             return present(name, made)
 
-        return (await self._binding.adispatch(decision, call))[0]
+        made_by_expert, dispatched = await self._binding.adispatch(decision, call)
+        note_answer(dispatched)
+        return made_by_expert
 
     def stream_structured_predict(
         self,
@@ -81,8 +82,7 @@ class StructuredRouting(RoutedLLM):
         """Yield the object as it grows; another expert takes over only before its first state."""
         if self._by_program():
             return super().stream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
-        messages = self._read(prompt, prompt_args)
-        routed, decision = self._routed(messages, {})
+        messages, routed, decision = self._routed_template(prompt, prompt_args)
 
         def call(name: str, expert: LLM) -> Iterator[Any]:
             asked, args = self._ask(prompt, prompt_args, messages, routed)
@@ -92,6 +92,7 @@ class StructuredRouting(RoutedLLM):
         def states() -> Generator[Any, None, None]:
             with closing(self._binding.stream(decision, call)) as stream:
                 yield from stream
+                note_answer(record(decision, stream))
 
         return states()
 
@@ -107,8 +108,7 @@ class StructuredRouting(RoutedLLM):
             return await super().astream_structured_predict(
                 output_cls, prompt, llm_kwargs, **prompt_args
             )
-        messages = self._read(prompt, prompt_args)
-        routed, decision = await self._arouted(messages, {})
+        messages, routed, decision = await self._arouted_template(prompt, prompt_args)
 
         async def call(name: str, expert: LLM) -> AsyncIterator[Any]:
             asked, args = self._ask(prompt, prompt_args, messages, routed)
@@ -121,22 +121,20 @@ class StructuredRouting(RoutedLLM):
             async with aclosing(self._binding.astream(decision, call)) as stream:
                 async for state in stream:
                     yield state
+                note_answer(record(decision, stream))
 
         return states()
 
     def _by_program(self) -> bool:
         return self.pydantic_program_mode != PydanticProgramMode.DEFAULT
 
-    def _read(self, prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]) -> Given:
-        return prompt.format_messages(llm=self, **prompt_args)
-
     def _ask(
         self,
         prompt: BasePromptTemplate,
         prompt_args: dict[str, Any],
-        messages: Given,
+        messages: list[ChatMessage],
         routed: Any,
-    ) -> _Asked:
+    ) -> Filled:
         """Return what one expert is asked: the prompt itself, or the messages as they were routed.
 
         A copy each time, because LlamaIndex's programs write their parser into the prompt.

@@ -25,7 +25,9 @@ def response_view(response: Any) -> AnswerView:
 
 
 def _last(responses: list[Any]) -> AnswerView:
-    """Return the view of a stream: each response holds the whole answer so far."""
+    """Return the view of a stream: of tokens, or of responses that hold the whole answer so far."""
+    if isinstance(responses[-1], str):
+        return AnswerView("".join(responses))
     return response_view(responses[-1])
 
 

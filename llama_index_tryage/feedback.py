@@ -12,12 +12,12 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index_instrumentation.span import BaseSpan
 from llama_index_instrumentation.span_handlers import BaseSpanHandler
 
+from llama_index_tryage._answers import last_answer
 from llama_index_tryage._fields import RoutedLLM
 from llama_index_tryage._views import response_view
 from tryage import Router
-from tryage.dispatch import describe_error
+from tryage.dispatch import AnswerView, DispatchedDecision, describe_error
 from tryage.errors import FeedbackError
-from tryage.flags import parse
 
 _logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 class TryageFeedback(BaseSpanHandler[BaseSpan]):
     """Scores each whole answer of `TryageLLM` and `TryageFunctionCallingLLM`.
 
-    Streams and answers that call tools are left out.
+    Those that a query engine asks for count too. Streams and answers that call tools are left out.
 
     Add it by ``get_dispatcher().add_span_handler(TryageFeedback(router, metric))``. The scores go
     to the router's feedback file. The metric runs before the answer is handed on, so it should be
@@ -73,29 +73,20 @@ class TryageFeedback(BaseSpanHandler[BaseSpan]):
         """Score the answer of a call, if it is one of an LLM that routes."""
         if not isinstance(instance, RoutedLLM):
             return
-        if not isinstance(result, ChatResponse | CompletionResponse):
+        if not isinstance(result, ChatResponse | CompletionResponse | str):
             return
-        if response_view(result).calls_tools:
+        decision = last_answer()
+        if decision is None:
+            return
+        view = AnswerView(result) if isinstance(result, str) else response_view(result)
+        if view.calls_tools:
             return  # no text to score yet
-        told = result.additional_kwargs.get("tryage")
-        given = bound_args.arguments.get("prompt", bound_args.arguments.get("messages"))
-        if told is None or given is None:
-            return
         try:
-            self._score(instance, given, result, told)
+            self._score(decision, str(view.answer))
         except Exception as error:  # noqa: BLE001 - the metric is the user's own, the answer stands
             _logger.warning("an answer was not scored: %s", describe_error(error))
 
-    def _score(
-        self,
-        llm: RoutedLLM,
-        given: Any,
-        response: ChatResponse | CompletionResponse,
-        told: dict[str, Any],
-    ) -> None:
-        text, own = llm._source.read(given)
-        prompt = parse(text).prompt if own else text
-        answer = response.message.content if isinstance(response, ChatResponse) else response.text
-        score = self._metric(prompt, answer or "")
+    def _score(self, decision: DispatchedDecision, answer: str) -> None:
+        score = self._metric(decision.prompt, answer)
         if score is not None:
-            self._router.feedback(told, score, prompt=prompt)
+            self._router.feedback(decision, score)

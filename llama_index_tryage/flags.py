@@ -1,44 +1,74 @@
-"""`TryageFlags`: takes flags off the user's own query before an engine sees it; passes them on."""
+"""`TryageFlags`: takes flags off what the user wrote before an engine or an agent sees it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.base.response.schema import (
     RESPONSE_TYPE,
     AsyncStreamingResponse,
     StreamingResponse,
 )
 from llama_index.core.callbacks import CallbackManager
-from llama_index.core.prompts.mixin import PromptMixinType
-from llama_index.core.schema import QueryBundle
+from llama_index.core.chat_engine.types import (
+    AGENT_CHAT_RESPONSE_TYPE,
+    BaseChatEngine,
+    StreamingAgentChatResponse,
+)
+from llama_index.core.prompts.mixin import PromptMixin, PromptMixinType
+from llama_index.core.schema import NodeWithScore, QueryBundle
 
+from llama_index_tryage._inputs import strip_messages
 from tryage.binding import astream_passing_on, passing_on, stream_passing_on
 from tryage.flags import Flags, parse
 
+_MESSAGES = ("user_msg", "chat_history", "memory", "ctx")
+"""Positional arguments of an agent's `run`."""
 
-class TryageFlags(BaseQueryEngine):
-    """Runs a query engine on the user's query without its flags; the routers inside obey them.
 
-    What the engine adds afterwards, retrieved documents above all, never sets a flag, so
-    `TryageLLM` and `TryageSelector` inside it need no `flags_from`::
+class TryageFlags(BaseQueryEngine, BaseChatEngine):
+    """Runs an engine or an agent on the user's text without its flags; routers inside obey them.
+
+    Nothing else sets a flag inside: no retrieved document, no result of a tool, no memory, no
+    earlier answer. So `TryageLLM` and `TryageSelector` need no `flags_from` there. They route by
+    the user's text, whatever is built around it::
 
         engine = TryageFlags(index.as_query_engine(llm=TryageLLM(router, experts)))
+        chat = TryageFlags(index.as_chat_engine(llm=TryageLLM(router, experts)))
+        agent = TryageFlags(FunctionAgent(tools=tools, llm=TryageFunctionCallingLLM(router)))
+
+    It has the methods of what it is given: `query`, `retrieve` and `synthesize`, `chat` and
+    `stream_chat`, or `run`, and passes on every other attribute.
 
     Args:
-        engine: any query engine.
+        engine: a query engine, a chat engine, or an agent: whatever `run(user_msg=...)` starts.
         callback_manager: by default the engine's own.
+
+    Raises:
+        TypeError: it is none of these.
     """
 
-    def __init__(
-        self, engine: BaseQueryEngine, *, callback_manager: CallbackManager | None = None
-    ) -> None:
+    def __init__(self, engine: Any, *, callback_manager: CallbackManager | None = None) -> None:
+        if not any(hasattr(engine, method) for method in ("query", "chat", "run")):
+            raise TypeError(
+                f"engine is of type {type(engine).__name__}; it is a query engine, a chat engine "
+                "or an agent"
+            )
         self._engine = engine
-        super().__init__(callback_manager or engine.callback_manager)
+        own = getattr(engine, "callback_manager", None)
+        super().__init__(callback_manager or own or CallbackManager([]))
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the engine has besides."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._engine, name)
 
     def _get_prompt_modules(self) -> PromptMixinType:
-        return {"engine": self._engine}
+        return {"engine": self._engine} if isinstance(self._engine, PromptMixin) else {}
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         read, query = _read(query_bundle)
@@ -50,6 +80,122 @@ class TryageFlags(BaseQueryEngine):
         with passing_on(read):
             return _passing_on(read, await self._engine.aquery(query))
 
+    def retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        """Return what the engine retrieves."""
+        read, query = _read(query_bundle)
+        with passing_on(read):
+            nodes: list[NodeWithScore] = self._engine.retrieve(query)
+            return nodes
+
+    async def aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        """Return what the engine retrieves."""
+        read, query = _read(query_bundle)
+        with passing_on(read):
+            nodes: list[NodeWithScore] = await self._engine.aretrieve(query)
+            return nodes
+
+    def synthesize(
+        self,
+        query_bundle: QueryBundle,
+        nodes: list[NodeWithScore],
+        additional_source_nodes: Sequence[NodeWithScore] | None = None,
+    ) -> RESPONSE_TYPE:
+        """Return the engine's answer from these nodes."""
+        read, query = _read(query_bundle)
+        with passing_on(read):
+            response = self._engine.synthesize(query, nodes, additional_source_nodes)
+            return _passing_on(read, response)
+
+    async def asynthesize(
+        self,
+        query_bundle: QueryBundle,
+        nodes: list[NodeWithScore],
+        additional_source_nodes: Sequence[NodeWithScore] | None = None,
+    ) -> RESPONSE_TYPE:
+        """Return the engine's answer from these nodes."""
+        read, query = _read(query_bundle)
+        with passing_on(read):
+            response = await self._engine.asynthesize(query, nodes, additional_source_nodes)
+            return _passing_on(read, response)
+
+    def chat(
+        self,
+        message: str | QueryBundle,
+        chat_history: list[ChatMessage] | None = None,
+        **kwargs: Any,
+    ) -> AGENT_CHAT_RESPONSE_TYPE:
+        """Return the chat engine's answer; `kwargs` reach it."""
+        read, message = _read_message(message)
+        with passing_on(read):
+            response: AGENT_CHAT_RESPONSE_TYPE = self._engine.chat(
+                message, _without_flags(chat_history), **kwargs
+            )
+            return response
+
+    async def achat(
+        self,
+        message: str | QueryBundle,
+        chat_history: list[ChatMessage] | None = None,
+        **kwargs: Any,
+    ) -> AGENT_CHAT_RESPONSE_TYPE:
+        """Return the chat engine's answer; `kwargs` reach it."""
+        read, message = _read_message(message)
+        with passing_on(read):
+            response: AGENT_CHAT_RESPONSE_TYPE = await self._engine.achat(
+                message, _without_flags(chat_history), **kwargs
+            )
+            return response
+
+    def stream_chat(
+        self,
+        message: str | QueryBundle,
+        chat_history: list[ChatMessage] | None = None,
+        **kwargs: Any,
+    ) -> StreamingAgentChatResponse:
+        """Stream the chat engine's answer; `kwargs` reach it."""
+        read, message = _read_message(message)
+        with passing_on(read):
+            response: StreamingAgentChatResponse = self._engine.stream_chat(
+                message, _without_flags(chat_history), **kwargs
+            )
+            return response
+
+    async def astream_chat(
+        self,
+        message: str | QueryBundle,
+        chat_history: list[ChatMessage] | None = None,
+        **kwargs: Any,
+    ) -> StreamingAgentChatResponse:
+        """Stream the chat engine's answer; `kwargs` reach it."""
+        read, message = _read_message(message)
+        with passing_on(read):
+            response: StreamingAgentChatResponse = await self._engine.astream_chat(
+                message, _without_flags(chat_history), **kwargs
+            )
+            return response
+
+    def reset(self) -> None:
+        """Reset the chat engine's conversation."""
+        self._engine.reset()
+
+    @property
+    def chat_history(self) -> list[ChatMessage]:
+        """The chat engine's conversation."""
+        history: list[ChatMessage] = self._engine.chat_history
+        return history
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Start the agent; arguments and result are those of its own `run`."""
+        kwargs |= dict(zip(_MESSAGES, args, strict=False))
+        start = kwargs.get("start_event")
+        if start is None:
+            read, kwargs = _read_run(kwargs)
+        else:
+            read, fields = _read_run(dict(start.items()))
+            kwargs["start_event"] = type(start)(**fields)
+        with passing_on(read):
+            return self._engine.run(**kwargs)
+
 
 def _passing_on(flags: Flags, response: RESPONSE_TYPE) -> RESPONSE_TYPE:
     """Let flags act while a streamed response is read: only then the engine asks its LLM."""
@@ -58,6 +204,42 @@ def _passing_on(flags: Flags, response: RESPONSE_TYPE) -> RESPONSE_TYPE:
     elif isinstance(response, AsyncStreamingResponse):
         response.response_gen = astream_passing_on(flags, response.response_gen)
     return response
+
+
+def _read_message(message: str | QueryBundle) -> tuple[Flags, str | QueryBundle]:
+    """Return the flags of what a user says to a chat engine, and the message without them."""
+    if isinstance(message, QueryBundle):
+        return _read(message)
+    read = parse(message)
+    return read, read.prompt
+
+
+def _read_run(fields: dict[str, Any]) -> tuple[Flags, dict[str, Any]]:
+    """Return the flags of the messages that an agent is started with, and these without them."""
+    message, history = fields.get("user_msg"), fields.get("chat_history")
+    own = message
+    if own is None and history and history[-1].role == MessageRole.USER:
+        own = history[-1]
+    read = Flags("") if own is None else parse(_text(own))
+    stripped: dict[str, Any] = {}
+    if message is not None:
+        stripped["user_msg"] = _stripped(message)
+    if history is not None:
+        stripped["chat_history"] = _without_flags(history)
+    return read, {**fields, **stripped}
+
+
+def _text(message: str | ChatMessage) -> str:
+    return message if isinstance(message, str) else message.content or ""
+
+
+def _stripped(message: str | ChatMessage) -> str | ChatMessage:
+    return parse(message).prompt if isinstance(message, str) else strip_messages([message])[0]
+
+
+def _without_flags(messages: Sequence[ChatMessage] | None) -> list[ChatMessage] | None:
+    """Return a history without flags: those of earlier turns acted then."""
+    return None if messages is None else strip_messages(messages)
 
 
 def _read(query: QueryBundle) -> tuple[Flags, QueryBundle]:

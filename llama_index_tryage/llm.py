@@ -21,6 +21,7 @@ from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
 from llama_index.core.types import PydanticProgramMode
 
+from llama_index_tryage._answers import note_answer
 from llama_index_tryage._fields import apresent
 from llama_index_tryage._inputs import annotate
 from llama_index_tryage._structured import StructuredRouting
@@ -167,6 +168,7 @@ class TryageLLM(StructuredRouting):
 
 
 def _told(response: R, decision: DispatchedDecision) -> R:
+    note_answer(decision)
     return annotate(response, decision.to_dict(top=TOP))
 
 

@@ -1,0 +1,32 @@
+"""Who answered last, for calls whose results have no room to say so."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+from tryage.binding import TOP
+from tryage.dispatch import DispatchedDecision
+
+_LAST: ContextVar[DispatchedDecision | None] = ContextVar("tryage_last_answer", default=None)
+
+
+def note_answer(decision: DispatchedDecision) -> None:
+    """Keep the record of a call in the context that it was made in."""
+    _LAST.set(decision)
+
+
+def last_answer() -> DispatchedDecision | None:
+    """Return the record of the last call of a routed LLM in this context."""
+    return _LAST.get()
+
+
+def last_decision() -> dict[str, Any] | None:
+    """Return who answered the last call of a routed LLM, and why: what responses carry.
+
+    For calls that return bare text or objects, such as `predict` and `structured_predict`, and for
+    query engines. It tells of this thread or asyncio task; None where no call was made in it. A
+    stream tells once it is read to its end.
+    """
+    decision = _LAST.get()
+    return None if decision is None else decision.to_dict(top=TOP)

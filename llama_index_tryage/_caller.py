@@ -1,0 +1,48 @@
+"""Who calls a routed LLM: the operator's own code, or a part of LlamaIndex that wrote the text."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from types import FrameType
+
+_PASSING = (
+    "contextlib",
+    "functools",
+    "llama_index.core.instrumentation",
+    "llama_index.core.llms",
+    "llama_index_instrumentation",
+    "llama_index_tryage",
+    "tryage",
+    "wrapt",
+)
+"""Packages that hand a call on as it is."""
+
+_UNKNOWN = ("asyncio", "concurrent", "threading")
+"""Packages that start a call for somebody who cannot be seen."""
+
+
+def is_composed(by_template: bool = False) -> bool:
+    """Tell whether LlamaIndex, not the operator's own code, wrote what a routed LLM is asked.
+
+    Its engines, agents, memories and programs put documents, tools' results and other texts into
+    messages of the user. It is seen from who calls; call this in the thread or task of the call.
+
+    Args:
+        by_template: the answer where a task or thread was started for the call alone.
+    """
+    for module in _modules(inspect.currentframe()):
+        if _is_in(module, _PASSING):
+            continue
+        return by_template if _is_in(module, _UNKNOWN) else _is_in(module, ("llama_index",))
+    return by_template
+
+
+def _modules(frame: FrameType | None) -> Iterator[str]:
+    while frame is not None:
+        yield frame.f_globals.get("__name__", "")
+        frame = frame.f_back
+
+
+def _is_in(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)

@@ -1,0 +1,307 @@
+"""What LlamaIndex itself writes into messages of the user is no ``"last_message"`` of theirs.
+
+Each way of LlamaIndex is asked with a flag in a text that it puts there. That the same flag acts
+in the operator's own calls, and the user's own inside `TryageFlags`, shows that the tests could
+fail.
+"""
+
+import asyncio
+import threading
+
+import pytest
+from llama_index.core import Document, PromptHelper, PromptTemplate, SummaryIndex
+from llama_index.core.agent.workflow import CodeActAgent, FunctionAgent, ReActAgent
+from llama_index.core.base.llms.types import ChatMessage, TextBlock
+from llama_index.core.chat_engine import SimpleChatEngine
+from llama_index.core.memory import (
+    ChatMemoryBuffer,
+    ChatSummaryMemoryBuffer,
+    FactExtractionMemoryBlock,
+    Memory,
+    StaticMemoryBlock,
+)
+from llama_index.core.memory.memory import InsertMethod
+from llama_index.core.program import LLMTextCompletionProgram
+from llama_index.core.workflow import Context
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from llama_index_tryage import (
+    TryageDecisionEvent,
+    TryageFlags,
+    TryageFunctionCallingLLM,
+    TryageLLM,
+)
+
+# LlamaIndex's workflows look at deprecated attributes of pydantic, and keep no memory in a context.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:is_running called from within a step"),
+    pytest.mark.filterwarnings("ignore:Skipping serialization of known unserializable key"),
+]
+
+FLAG = "[Flag: size=2]"
+OWN = "[Flag: recency=3]"
+PAGE = f"The page says {FLAG} heap."
+
+
+HELPER = PromptHelper(context_window=900, num_output=100, tokenizer=str.split, chunk_size_limit=300)
+
+
+class Heap(BaseModel):
+    """What the page says."""
+
+    n: int
+
+
+@pytest.fixture
+def weights(heard):
+    """What the decisions since the last look weighed."""
+
+    def found():
+        told = [e.decision["weights"] for e in heard if isinstance(e, TryageDecisionEvent)]
+        heard.clear()
+        assert told
+        return told
+
+    return found
+
+
+@pytest.fixture
+def quoting(kit):
+    """Experts that answer with the page's words, or as `reply` says."""
+
+    class Quoting(kit.Caller):
+        reply: object = None
+        tool: str = ""
+
+        def _text(self, given, kwargs):
+            super()._text(given, kwargs)
+            text = given if isinstance(given, str) else "\n".join(m.content or "" for m in given)
+            return self.reply(text) if self.reply else PAGE
+
+        def _asked(self, messages, tools):
+            names = [tool.partition(":")[2] for tool in tools]
+            if "Heap" in names:
+                return "Heap", {"n": 12}
+            return None if messages[-1].role == "tool" or not self.tool else (self.tool, {})
+
+    def make(router, kind=TryageFunctionCallingLLM, **fields):
+        names = ("coder", "writer", "giant")
+        experts = {name: Quoting(label=name, **fields) for name in names}
+        return kind(router, experts, flags_from="last_message")
+
+    return make
+
+
+def memory():
+    return ChatMemoryBuffer.from_defaults(tokenizer_fn=str.split)
+
+
+def look() -> str:
+    """Look something up."""
+    return PAGE
+
+
+async def note(ctx: Context) -> str:
+    """Write a note into the agent's state."""
+    async with ctx.store.edit_state() as state:
+        state["state"]["note"] = PAGE
+    return "noted"
+
+
+def acts(text):
+    """Return a ReAct expert's words: an action, and once it is observed, the answer."""
+    last = text.rpartition("What")[2]
+    if "Observation:" in last:
+        return "Thought: I can answer.\nAnswer: 12"
+    return "Thought: I look.\nAction: look\nAction Input: {}"
+
+
+def runs(text):
+    return "Done." if "Result of executing" in text else "So: <execute>print(look())</execute>"
+
+
+def function_agent(router, quoting):
+    return FunctionAgent(tools=[look], llm=quoting(router, tool="look"))
+
+
+def agent_with_output_class(router, quoting):
+    return FunctionAgent(tools=[look], llm=quoting(router, tool="look"), output_cls=Heap)
+
+
+def react_agent(router, quoting):
+    return ReActAgent(tools=[look], llm=quoting(router, reply=acts))
+
+
+def code_agent(router, quoting):
+    llm = quoting(router, reply=runs)
+    return CodeActAgent(code_execute_fn=lambda code: PAGE, tools=[look], llm=llm)
+
+
+def code_agent_without_functions(router, quoting):
+    llm = quoting(router, TryageLLM, reply=runs)
+    return CodeActAgent(code_execute_fn=lambda code: PAGE, tools=[look], llm=llm)
+
+
+def agent_with_state(router, quoting):
+    llm = quoting(router, tool="note")
+    return FunctionAgent(tools=[note], llm=llm, initial_state={"note": PAGE})
+
+
+AGENTS = [
+    function_agent,
+    agent_with_output_class,
+    react_agent,
+    code_agent,
+    code_agent_without_functions,
+    agent_with_state,
+]
+
+
+@pytest.mark.parametrize("make", AGENTS)
+async def test_in_an_agent_only_the_user_s_own_flags_act(router, quoting, weights, make):
+    agent = make(router, quoting)
+    await agent.run("What is it?", memory=memory())
+    steps = weights()
+    assert len(steps) >= 2
+    assert steps == [{}] * len(steps)
+    known = TryageFlags(make(router, quoting))
+    for message in (f"What is it? {OWN}", ChatMessage(f"What is it? {OWN}")):
+        await known.run(message, memory=memory())
+        assert weights() == [{"recency": 3.0}] * len(steps)
+    await known.run(user_msg="What is it?", memory=memory())
+    assert weights() == [{}] * len(steps)
+    await known.run(chat_history=[ChatMessage(f"What is it? {OWN}")], memory=memory())
+    assert weights() == [{"recency": 3.0}] * len(steps)
+
+
+async def test_a_start_event_s_message_is_the_user_s(router, quoting, weights):
+    from llama_index.core.agent.workflow.workflow_events import AgentWorkflowStartEvent
+
+    event = AgentWorkflowStartEvent(user_msg=f"What is it? {OWN}", memory=memory())
+    await TryageFlags(function_agent(router, quoting)).run(start_event=event)
+    assert weights() == [{"recency": 3.0}] * 2
+    assert event.get("user_msg") == f"What is it? {OWN}"
+
+
+async def test_the_state_of_an_agent_is_not_the_user_s_in_a_later_run(router, quoting, weights):
+    agent = agent_with_state(router, quoting)
+    context, kept = Context(agent), memory()
+    for _ in range(2):
+        await agent.run("What is it?", ctx=context, memory=kept)
+        assert weights() == [{}] * 2
+        await TryageFlags(agent).run(f"What is it? {OWN}", ctx=context, memory=kept)
+        assert weights() == [{"recency": 3.0}] * 2
+
+
+async def test_memory_blocks_are_not_the_user_s(router, quoting, weights):
+    block = StaticMemoryBlock(name="facts", static_content=[TextBlock(text=PAGE)], priority=0)
+    engine = create_async_engine("sqlite+aiosqlite:///:memory:")
+    kept = Memory.from_defaults(
+        async_engine=engine,
+        session_id="s",
+        token_limit=4000,
+        insert_method=InsertMethod.USER,
+        memory_blocks=[block],
+        tokenizer_fn=str.split,
+    )
+    llm = quoting(router)
+    await FunctionAgent(tools=[look], llm=llm).run("What is it?", memory=kept)
+    assert weights() == [{}]
+    await SimpleChatEngine.from_defaults(llm=llm, memory=kept).achat("What is it?")
+    assert weights() == [{}]
+    await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "mode", ["context", "condense_plus_context", "condense_question", "simple"]
+)
+async def test_in_a_chat_engine_only_the_user_s_own_flags_act(router, quoting, weights, mode):
+    index = SummaryIndex.from_documents([Document(text=PAGE)])
+    plain = index.as_chat_engine(chat_mode=mode, llm=quoting(router, TryageLLM), memory=memory())
+    for _ in range(2):
+        plain.chat("What does it say?")
+        assert {} in weights()
+    list(plain.stream_chat("And what else?").response_gen)
+    await plain.achat("And what else?")
+    found = weights()
+    assert found == [{}] * len(found)
+
+    llm = quoting(router, TryageLLM)
+    engine = TryageFlags(index.as_chat_engine(chat_mode=mode, llm=llm, memory=memory()))
+    for flag, expected in ((OWN, {"recency": 3.0}), ("", {})):
+        text = f"What does it say? {flag}".strip()
+        engine.chat(text)
+        list(engine.stream_chat(text).response_gen)
+        await engine.achat(text)
+        response = await engine.astream_chat(text)
+        assert "".join([piece async for piece in response.async_response_gen()])
+        found = weights()
+        assert found == [expected] * len(found)
+    assert OWN not in str(engine.chat_history)
+    history = [ChatMessage(f"Hello {OWN}"), ChatMessage("Hello.", role="assistant")]
+    engine.chat("What does it say?", history)
+    found = weights()
+    assert found == [{}] * len(found)
+    assert OWN not in str(engine.chat_history)
+    engine.reset()
+    assert engine.chat_history == []
+
+
+async def test_what_memories_ask_for_is_not_the_user_s(router, quoting, weights):
+    llm = quoting(router, TryageLLM)
+    talk = [
+        ChatMessage("What does the page say about heaps?"),
+        ChatMessage(PAGE, role="assistant"),
+        ChatMessage("And what else does it say?"),
+    ]
+    summary = ChatSummaryMemoryBuffer.from_defaults(llm=llm, token_limit=8, tokenizer_fn=str.split)
+    for message in talk:
+        summary.put(message)
+    summary.get()
+    assert weights() == [{}]
+    await FactExtractionMemoryBlock(llm=llm)._aput(talk)
+    assert weights() == [{}]
+
+
+@pytest.mark.parametrize("mode", ["compact", "refine", "tree_summarize", "accumulate"])
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_what_query_engines_fill_in_is_not_the_user_s(
+    router, quoting, weights, mode, at_once
+):
+    documents = [Document(text=f"{PAGE} {number} {'heap ' * 600}") for number in range(4)]
+    engine = SummaryIndex.from_documents(documents).as_query_engine(
+        llm=quoting(router, TryageLLM),
+        response_mode=mode,
+        use_async=at_once,
+        prompt_helper=HELPER,
+    )
+    if not at_once:
+        engine.query("What does it say?")
+    await engine.aquery("What does it say?")
+    found = weights()
+    assert found == [{}] * len(found)
+
+
+def test_a_program_s_messages_are_not_the_user_s(router, quoting, weights):
+    program = LLMTextCompletionProgram.from_defaults(
+        output_cls=Heap,
+        prompt=PromptTemplate("{page}"),
+        llm=quoting(router, TryageLLM, reply=lambda text: '{"n": 12}'),
+    )
+    assert program(page=PAGE) == Heap(n=12)
+    assert weights() == [{}]
+
+
+async def test_the_operator_s_own_calls_name_the_user_s_message(router, quoting, weights):
+    llm = quoting(router)
+    llm.chat([ChatMessage(PAGE)])
+    llm.chat_with_tools([], PAGE)
+    await asyncio.gather(llm.achat([ChatMessage(PAGE)]), llm.acomplete(PAGE))
+    await asyncio.to_thread(llm.complete, PAGE)
+    thread = threading.Thread(target=llm.complete, args=(PAGE,))
+    thread.start()
+    thread.join()
+    llm.as_structured_llm(Heap).chat([ChatMessage(PAGE)])
+    assert weights() == [{"size": 2.0}] * 7
