@@ -192,17 +192,17 @@ async def test_last_decision_tells_of_every_way(router, kit):
     assert last_decision()["answered_by"] == "giant"
 
 
-async def test_answers_of_query_engines_are_scored(kit, told, kept):
+async def test_answers_of_query_engines_are_scored(kit, feedback_router, feedback_rows):
     from llama_index_instrumentation import get_dispatcher
 
     dispatcher = get_dispatcher()
-    handler = TryageFeedback(told, lambda prompt, answer: 0.5)
+    handler = TryageFeedback(feedback_router, lambda prompt, answer: 0.5)
     dispatcher.add_span_handler(handler)
     try:
         index = SummaryIndex.from_documents([Document(text="A heap is a tree.")])
-        engine = index.as_query_engine(llm=TryageLLM(told, kit.experts()))
+        engine = index.as_query_engine(llm=TryageLLM(feedback_router, kit.experts()))
         engine.query(kit.code)
         await engine.aquery(kit.prose)
     finally:
         dispatcher.span_handlers.remove(handler)
-    assert kept() == [(kit.code, {"coder": 0.5}), (kit.prose, {"writer": 0.5})]
+    assert feedback_rows() == [(kit.code, {"coder": 0.5}), (kit.prose, {"writer": 0.5})]
