@@ -32,7 +32,7 @@ from labelling_ways import fixed_batches, mixed_prompts, prompt_by_prompt
 from tryage import Library, ScoreTable
 from tryage.files import write_text
 from tryage.labeling import label
-from tryage.labeling.prompts import read_rows
+from tryage.labeling.rows import read_rows
 
 logger = logging.getLogger("labelling")
 

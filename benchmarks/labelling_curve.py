@@ -26,7 +26,7 @@ from labelling_curve_table import render
 
 from tryage import Library, Router, ScoreTable
 from tryage.files import write_text
-from tryage.labeling.sampling import Sample
+from tryage.labeling.rows import Sample
 from tryage.prompts import PromptRecord
 
 logger = logging.getLogger("labelling_curve")

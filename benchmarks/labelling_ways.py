@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tryage import Library
-from tryage.labeling.prompts import Row
+from tryage.labeling.rows import Row
 from tryage.labeling.tokens import Window, encode_row
 from tryage.runtime import Runtime
 

@@ -55,7 +55,7 @@ PROBE_WEIGHT = 0.2
 
 def probe_signals(folder: Path, prompts: tuple[str, ...]) -> Floats:
     """Return the bits per byte of every prompt under small causal models, (n, models)."""
-    from tryage.labeling.losses import measure
+    from tryage.labeling.likelihood import measure
     from tryage.runtime import Runtime
 
     library = Library.read(folder / "library.yaml")

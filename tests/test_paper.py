@@ -73,7 +73,7 @@ def test_the_experts_are_those_that_the_experiment_asks_for(paper):
 
 
 def test_a_draw_hides_every_word_once(paper):
-    from tryage.labeling.words import words
+    from tryage.labeling.masking import words
 
     text = "It's a word, and another_word; 12 of them. " * 5
     for passes in (1, 3, 500):
@@ -127,8 +127,8 @@ def test_no_document_serves_two_splits_or_an_expert(paper, corpora):
 
 
 def test_an_expert_measures_as_labelling_does(paper, corpora, trained):
-    from tryage.labeling.losses import measure_rows
-    from tryage.labeling.prompts import Row
+    from tryage.labeling.likelihood import measure_rows
+    from tryage.labeling.rows import Row
     from tryage.runtime import Runtime
 
     work, expert = trained

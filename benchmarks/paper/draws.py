@@ -3,7 +3,7 @@
 A draw deals the words of a text into a few parts, by a stable hash of the text and the draw's
 number. Each part is hidden in one pass, so that a draw hides every word exactly once, and every
 expert is measured on the same words: the loss is the bits that all hidden words cost, divided by
-their UTF-8 bytes. Two draws differ in what stands around a hidden word, and in nothing else.
+their UTF-8 bytes. Two draws code_differs in what stands around a hidden word, and in nothing else.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from paper.texts import Cut
 from tryage.errors import ExpertError
 from tryage.experts import FILL_MASK, MASK
 from tryage.files import write_text
-from tryage.labeling.fingerprint import fingerprint
-from tryage.labeling.prompts import Row
+from tryage.labeling.fingerprints import fingerprint
+from tryage.labeling.masking import MaskedText, words
+from tryage.labeling.rows import Row
 from tryage.labeling.tokens import Window, encode_row
-from tryage.labeling.words import MaskedText, words
 from tryage.library import Library
 from tryage.runtime import Runtime
 

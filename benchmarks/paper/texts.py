@@ -12,7 +12,7 @@ import numpy as np
 from data import read_jsonl
 
 from paper.plan import DOMAINS, Trained
-from tryage.labeling.words import words
+from tryage.labeling.masking import words
 
 SHORTEST, LONGEST = 80, 160
 """Characters of an excerpt."""

@@ -13,11 +13,11 @@ import ray
 
 from tryage import Library
 from tryage.labeling import label
-from tryage.labeling.methods import Method
+from tryage.labeling.likelihood import Likelihood
 
 
-class Mortal(Method):
-    """A way of measuring that takes its first worker down in the middle."""
+class Mortal(Likelihood):
+    """A method that takes its first worker down in the middle."""
 
     def measure(self, runtime, name, pipeline, rows):
         """Measure rows, unless this process is to die."""
@@ -38,9 +38,9 @@ def main() -> None:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     if "DEATH" in os.environ:
-        from tryage.labeling import engine
+        from tryage.labeling import api
 
-        engine.Method = Mortal
+        api.Likelihood = Mortal
     summary = label(Library.read(library), prompts, out, engine="ray", workers=2)
     told.write_text(json.dumps(summary.to_dict()))
 

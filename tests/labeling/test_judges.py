@@ -6,7 +6,7 @@ import pytest
 
 from tryage.errors import ExpertError, OptionError, PromptError
 from tryage.labeling import PairwiseJudge, PointwiseJudge
-from tryage.labeling.prompts import Row
+from tryage.labeling.rows import Row
 from tryage.labeling.verdicts import Counts, read_score, read_winner
 
 ROW = Row("1", "What is 2 + 2?", "text-generation", None, "4")

@@ -18,8 +18,8 @@ from tryage.errors import (
     PromptError,
     TaskError,
 )
-from tryage.labeling import jobs, label, measure
-from tryage.labeling.fingerprint import fingerprint
+from tryage.labeling import label, measure, run
+from tryage.labeling.fingerprints import fingerprint
 from tryage.labeling.store import LabelStore
 from tryage.runtime import Runtime
 
@@ -110,7 +110,7 @@ def test_an_interrupted_run_keeps_what_it_measured(library, prompts, tmp_path) -
 
 
 def test_work_is_written_now_and_then(library, prompts, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(jobs, "_SECONDS_UNWRITTEN", -1.0)
+    monkeypatch.setattr(run, "_SECONDS_UNWRITTEN", -1.0)
     label(library, prompts, tmp_path / "out", batch_tokens=200)
     assert len(LabelStore(tmp_path / "out").shards()) > 4
     assert np.isfinite(ScoreTable.read(tmp_path / "out").by_task(library)["fill-mask"].losses).all()

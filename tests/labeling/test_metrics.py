@@ -3,7 +3,8 @@ import math
 import pytest
 
 from tryage.errors import OptionError
-from tryage.labeling.metrics import METRICS, contains, find_metric, metric_name, scored
+from tryage.labeling.answers import score_answer
+from tryage.labeling.metrics import METRICS, contains, find_metric, metric_name
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ def test_metrics_by_name(metric, answer, reference, score) -> None:
 
 
 def test_an_answer_is_measured_beside_its_score() -> None:
-    found = scored("The old river.", "river", contains, latency=0.5, cost=0.1, cut_off=True)
+    found = score_answer("The old river.", "river", contains, latency=0.5, cost=0.1, cut_off=True)
     assert (found.loss, found.error, found.latency, found.cost) == (0.0, None, 0.5, 0.1)
     assert found.response_chars == 14
     assert math.isfinite(found.readability)
@@ -51,7 +52,7 @@ def refuses(answer, reference):
 def test_what_a_metric_does_wrong_fails_the_cell_with_its_reason(
     metric, reason, parse_failure
 ) -> None:
-    found = scored(" ", None, metric)
+    found = score_answer(" ", None, metric)
     assert math.isnan(found.loss)
     assert (found.error, found.parse_failure) == (reason, parse_failure)
     assert found.empty
@@ -62,8 +63,8 @@ def test_a_reason_holds_no_secret_and_is_short() -> None:
         raise ConnectionError("api_key=abcdef1234 was refused")
 
     refused = "the metric failed: ConnectionError: api_key=*** was refused"
-    assert scored("x", None, asks).error == refused
-    assert len(scored("x", None, lambda a, r: "x" * 1000).error) < 120
+    assert score_answer("x", None, asks).error == refused
+    assert len(score_answer("x", None, lambda a, r: "x" * 1000).error) < 120
 
 
 def test_a_metric_has_a_name_that_tells_it_from_others() -> None:

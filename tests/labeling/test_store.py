@@ -8,8 +8,8 @@ import pytest
 
 from tryage import Expert, Library, ScoreTable
 from tryage.errors import OutputFolderError
-from tryage.labeling.prompts import Row
-from tryage.labeling.record import Cell, Measurement
+from tryage.labeling.cells import Cell, Measurement
+from tryage.labeling.rows import Row
 from tryage.labeling.store import LabelStore
 
 parquet = pytest.importorskip("pyarrow.parquet")

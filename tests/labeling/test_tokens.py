@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from tryage import Library
 from tryage.errors import ExpertError
-from tryage.labeling.prompts import Row, read_rows
+from tryage.labeling.masking import mask_words
+from tryage.labeling.rows import Row, read_rows
 from tryage.labeling.tokens import _in_context, _in_pieces, _tokenize, encode_row
-from tryage.labeling.words import mask_words
 from tryage.runtime import FillMaskPipeline, Runtime
 
 TEXTS = [

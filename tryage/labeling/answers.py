@@ -1,225 +1,307 @@
-"""`label_answers`: models that run anywhere answer prompts, and a metric or a judge scores them."""
+"""Measure by answers: experts answer prompts, and a metric or a judge scores the answers."""
 
 from __future__ import annotations
 
-import importlib.util
-import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Self
 
-from tryage.errors import LibraryError, TryageWarning, missing_extra
+from tryage.dispatch import describe_error
+from tryage.dispatch.scopes import acall_within
+from tryage.errors import ExpertError, PromptError
 from tryage.experts import Expert
-from tryage.labeling.answer_run import AnswerRun, Progress
-from tryage.labeling.calling import Call, Caller, Calling
-from tryage.labeling.code_marks import code_mark
-from tryage.labeling.jobs import jobs_of
+from tryage.labeling.calling import Caller
+from tryage.labeling.cells import Key, Measurement, failed
+from tryage.labeling.fingerprints import code_fingerprint
 from tryage.labeling.judges import Judge
-from tryage.labeling.loops import run_in_loop
-from tryage.labeling.losses import MASK_SHARE
-from tryage.labeling.methods import Method
-from tryage.labeling.metrics import Metric, find_metric, metric_name
-from tryage.labeling.prompts import Row, read_rows
-from tryage.labeling.record import Key
-from tryage.labeling.sampling import Sample
-from tryage.labeling.shards import read_columns
-from tryage.labeling.store import LabelStore
-from tryage.labeling.summary import LabelSummary
+from tryage.labeling.metrics import Metric, check_references, find_metric, metric_name
+from tryage.labeling.rows import Row
 from tryage.library import Library
-from tryage.prompts import Prompts
-
-Scorer = str | Metric | Judge
-"""The name of a metric, a metric, or a judge."""
-
-_JUDGE = "judge"
+from tryage.prompts import short
+from tryage.runtime import Answer, Runtime
+from tryage.scores.fields import Kind
+from tryage.scores.grades import readability
 
 
-class AnswerOptions(TypedDict, total=False):
-    """Keyword arguments of `label_answers`.
+@dataclass(frozen=True)
+class _MetricMethod:
+    """What both ways to score answers by a metric share.
 
     Attributes:
-        library: the experts' attributes, prices among them; None makes one of their names. Its
-            experts without a callable are left for another call.
-        sample: prompts to take at most, chosen by a hash of their ids.
-        stratify: what the sample is to hold as many of as there are.
-        seed: of the sample.
-        keep_answers: whether the folder also keeps the answers' texts. A judge that compares
-            experts with each other needs them, so it always keeps them.
-        progress: called after every cell with the expert, its cells done, and its cells.
-        concurrency: see `tryage.labeling.Calling`, as for the five that follow.
-        per_minute: calls of one expert a minute at most.
-        retries: how often a failed call is repeated.
-        backoff: seconds before the first repetition.
-        timeout: seconds that one call may take.
-        give_up_after: failures in a row after which an expert is left alone.
+        metric: scores an answer against the row's reference.
     """
 
-    library: Library | None
-    sample: int | None
-    stratify: Literal["group", "task"] | None
-    seed: int
-    keep_answers: bool
-    progress: Progress | None
-    concurrency: Any
-    per_minute: Any
-    retries: Any
-    backoff: Any
-    timeout: Any
-    give_up_after: Any
+    metric: str | Metric
+
+    def __post_init__(self) -> None:
+        find_metric(self.metric)
+
+    @property
+    def kind(self) -> Kind:
+        """The folder is a table of scores."""
+        return "scores"
+
+    @property
+    def code(self) -> str | None:
+        """Fingerprint of the metric's code."""
+        return code_fingerprint(find_metric(self.metric))
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the scores depend on, as JSON."""
+        return {"metric": metric_name(self.metric)}
+
+    def check_rows(self, rows: Sequence[Row]) -> None:
+        """Raise PromptError if a row lacks the reference that the metric needs."""
+        check_references(self.metric, rows)
 
 
-def label_answers(
-    experts: Mapping[str, Call],
-    prompts: Prompts,
-    metric: Scorer,
-    out: str | Path,
-    **options: Unpack[AnswerOptions],
-) -> LabelSummary:
-    """Let every expert answer every prompt, score the answers, and keep what is measured.
+@dataclass(frozen=True)
+class GeneratedAnswers(_MetricMethod):
+    """Scores the answers of the library's own models, which a `Runtime` runs.
 
-    The folder can be read with `ScoreTable.read` and fitted on; it holds scores, and of each
-    answer its length, readability and latency, and its cost where the library states a price and
-    the expert tells tokens. A later call measures what is missing there or failed. Each cell is
-    measured, missing, or failed with its reason, whatever happens; a call that is killed loses
-    half a minute of answers at most.
-
-    Args:
-        experts: name → a function (or a coroutine function) of a prompt that returns text, or a
-            `tryage.runtime.Answer`, which may tell tokens. Functions are called in threads.
-        prompts: what `tryage.labeling.label` takes.
-        metric: ``(answer, reference) -> score`` in [0, 1], the name of one
-            (`tryage.labeling.METRICS`), a `PointwiseJudge` or a `PairwiseJudge`.
-        out: folder to fill or to resume.
-        **options: those of `AnswerOptions`.
-
-    Raises:
-        PromptError: a prompt is wrong, or lacks a reference that is needed.
-        LibraryError: the library lacks an expert, or there is none.
-        OutputFolderError: `out` holds something else, or was measured in another way.
-        OptionError: an option is unknown or out of range, or the metric cannot be called like one.
-        TypeError: an expert or the judge's model cannot be called.
-        OSError: `out` cannot be written; what was written before stays whole.
-        MissingExtraError: pyarrow is not installed.
+    Attributes:
+        metric: scores an answer against the row's reference.
+        max_new_tokens: tokens of an answer at most.
+        keep_answers: whether the folder keeps the answers' texts.
     """
-    return run_in_loop(alabel_answers(experts, prompts, metric, out, **options))
+
+    max_new_tokens: int = 256
+    keep_answers: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the scores depend on, as JSON."""
+        return super().settings() | {"max_new_tokens": self.max_new_tokens}
+
+    def check_expert(self, runtime: Runtime, expert: Expert) -> Path | None:
+        """Return the expert's model folder; None for an endpoint.
+
+        Raises:
+            ModelNotFoundError, ExpertError: it cannot be run at all.
+        """
+        return runtime.check(expert.name)
+
+    def load(self, runtime: Runtime, name: str) -> None:
+        """Load an expert; the runtime, not its pipeline, makes the answers."""
+        runtime.load(name)
+
+    def per_worker(self, workers: int) -> Self:
+        """Return itself: the runtime bounds the memory of answers."""
+        return self
+
+    def measure(
+        self, runtime: Runtime, name: str, pipeline: Any, rows: Sequence[Row]
+    ) -> Iterator[tuple[list[int], list[Measurement]]]:
+        """Answer rows, as many at once as the runtime batches, and score the answers.
+
+        Answers are greedy, so the same model repeats them.
+
+        Args:
+            runtime: runs the expert; its `batching` bounds the calls at once and their tokens.
+            name: the expert.
+            pipeline: unused.
+            rows: rows of the expert's task.
+
+        Yields:
+            The number of a row that is done, and its measurement.
+        """
+        metric = find_metric(self.metric)
+
+        def measure_row(row: Row) -> Measurement:
+            try:
+                answer = runtime.run(name, row.prompt, max_new_tokens=self.max_new_tokens)
+            except (ExpertError, PromptError) as error:
+                return failed(error)
+            fields = _answer_fields(answer, runtime.library, name, keep=self.keep_answers)
+            return score_answer(answer.text, row.reference, metric, **fields)
+
+        # Prompts of similar length come together, so batches hold little padding.
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i].prompt), reverse=True)
+        with ThreadPoolExecutor(runtime.batching.size) as pool:
+            calls: dict[Future[Measurement], int] = {
+                pool.submit(measure_row, rows[i]): i for i in order
+            }
+            try:
+                for done in as_completed(calls):
+                    yield [calls[done]], [done.result()]
+            finally:
+                for waiting in calls:
+                    waiting.cancel()
 
 
-async def alabel_answers(
-    experts: Mapping[str, Call],
-    prompts: Prompts,
-    metric: Scorer,
-    out: str | Path,
-    **options: Unpack[AnswerOptions],
-) -> LabelSummary:
-    """Do what `label_answers` does, in the caller's event loop; files are written in it too."""
-    arguments: dict[str, Any] = dict(options)
-    library = arguments.pop("library", None)
-    sample = Sample.of(
-        arguments.pop("sample", None), arguments.pop("stratify", None), arguments.pop("seed", 0)
-    )
-    keep_answers = arguments.pop("keep_answers", False)
-    progress = arguments.pop("progress", None)
-    started = time.perf_counter()
-    calling = Calling.of(arguments)
-    if importlib.util.find_spec("pyarrow") is None:
-        raise missing_extra("parquet", "keeping measured scores (Parquet)")
-    known = _library(experts, library)
-    judge = metric if isinstance(metric, Judge) else None
-    _check_callables(experts, judge)
-    calling.check_names([*(known if library is None else library).names, _JUDGE])
-    rows = read_rows(prompts, known.tasks, mask_share=MASK_SHARE, sample=sample)
-    settings = _check(metric, experts, rows)
-    store = LabelStore(Path(out), "scores")
-    own = metric.parse if isinstance(metric, Judge) else find_metric(metric)
-    store.open(known, settings, code=code_mark(own))
-    jobs = jobs_of(known, rows, store.measured(rows))
-    together = judge is not None and not judge.alone
-    run = AnswerRun(
-        known,
-        {name: Caller(name, experts[name], calling) for name in known.names},
-        metric if isinstance(metric, Judge) else find_metric(metric),
-        None if judge is None else Caller(_JUDGE, judge.model, calling),
-        keep=keep_answers or together,
-        kept=_kept_answers(store, rows) if together else {},
-    )
-    with run.writing(store, jobs, progress or (lambda *_: None)):
-        await run.measure(jobs, calling.concurrency)
-    return run.tally.summary(time.perf_counter() - started, 0.0)
+@dataclass(frozen=True)
+class MetricScorer(_MetricMethod):
+    """Scores answers that an engine got from callables, by a metric.
 
+    How long answers may be is up to the callables, so the settings do not say.
 
-def wrapped(
-    experts: Mapping[str, Any], metric: Scorer, wrap: Callable[[Any], Call]
-) -> tuple[dict[str, Call], Scorer]:
-    """Return experts and a scorer whose models are callables.
-
-    Args:
-        experts: name → a framework's model.
-        metric: a scorer; a judge's model is a framework's too.
-        wrap: makes a callable of a model.
+    Attributes:
+        metric: scores an answer against the row's reference.
+        library: the experts, with their prices.
+        keep_answers: whether the folder keeps the answers' texts.
     """
-    if isinstance(metric, Judge):
-        _warn_of_self_preference(metric, experts)
-    calls = {name: wrap(expert) for name, expert in experts.items()}
-    return calls, metric.over(wrap(metric.model)) if isinstance(metric, Judge) else metric
+
+    library: Library
+    keep_answers: bool = False
+
+    @property
+    def together(self) -> bool:
+        """Each answer is scored by itself."""
+        return False
+
+    @property
+    def refusal(self) -> str | None:
+        """A metric never gives up."""
+        return None
+
+    async def measure(self, row: Row, answers: Mapping[str, Answer]) -> dict[str, Measurement]:
+        """Score the answers to one prompt, expert → answer."""
+        metric = find_metric(self.metric)
+        measurements = {}
+        for name, answer in answers.items():
+            fields = _answer_fields(answer, self.library, name, keep=self.keep_answers)
+            score = functools.partial(score_answer, answer.text, row.reference, metric, **fields)
+            # In a thread, because a metric is the user's own and may take its time.
+            measurements[name] = await acall_within("metric", None, score)
+        return measurements
 
 
-def _library(experts: Mapping[str, Call], library: Library | None) -> Library:
-    """Return the library of the experts that are there.
+@dataclass(frozen=True)
+class JudgeScorer:
+    """Scores answers that an engine got from callables, by a judge.
 
-    Raises:
-        LibraryError: the library lacks one, or there is none.
+    Attributes:
+        judge: the judge.
+        caller: calls the judge's model.
+        library: the experts, with their prices.
+        keep_answers: whether the folder keeps the answers' texts. It always does where answers
+            are compared with each other.
+        earlier: answers of earlier runs, which new ones are compared with.
     """
-    if not experts:
-        raise LibraryError("experts is empty; give at least one")
-    if library is None:
-        return Library([Expert(name=name, model=name) for name in experts])
-    for name in experts:
-        library.index(name)
-    own = [expert for expert in library if expert.name in experts]
-    return Library(own, name=library.name, root=library.root)
 
+    judge: Judge
+    caller: Caller
+    library: Library
+    keep_answers: bool = False
+    earlier: Mapping[Key, str] = field(default_factory=dict, repr=False)
 
-def _check_callables(experts: Mapping[str, Call], judge: Judge | None) -> None:
-    models = {f"expert {name!r}": call for name, call in experts.items()}
-    if judge is not None:
-        models["the judge's model"] = judge.model
-    for what, call in models.items():
-        if not callable(call):
-            raise TypeError(
-                f"{what} is a {type(call).__name__}; it is to be a function of a prompt"
+    @property
+    def kind(self) -> Kind:
+        """The folder is a table of scores."""
+        return "scores"
+
+    @property
+    def code(self) -> str | None:
+        """Fingerprint of the code that reads the judge's replies."""
+        return code_fingerprint(self.judge.parse)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the scores depend on, as JSON."""
+        return self.judge.settings()
+
+    def check_rows(self, rows: Sequence[Row]) -> None:
+        """Raise PromptError if a row lacks the reference that the judge needs."""
+        self.judge.check_rows(rows)
+
+    @property
+    def together(self) -> bool:
+        """Whether all experts' answers to a prompt are scored at once."""
+        return not self.judge.alone
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the judge is not called any more in this run; None while it is."""
+        return None if self.caller.refusal is None else f"the judge failed: {self.caller.refusal}"
+
+    async def measure(self, row: Row, answers: Mapping[str, Answer]) -> dict[str, Measurement]:
+        """Score the answers to one prompt, expert → answer."""
+        if not answers:
+            return {}
+        earlier = {
+            name: self.earlier[row.task, row.id, name]
+            for name in self.library.names
+            if (row.task, row.id, name) in self.earlier
+        }
+        texts = earlier | {name: answer.text for name, answer in answers.items()}
+        verdicts = await self.judge.verdicts(self._ask, row, texts, list(answers))
+        keep = self.keep_answers or self.together
+        return {
+            name: _measurement(
+                answers[name].text,
+                math.nan if verdict.score is None else 1.0 - verdict.score,
+                error=verdict.error,
+                parse_failure=verdict.parse_failure,
+                **_answer_fields(answers[name], self.library, name, keep=keep),
             )
+            for name, verdict in verdicts.items()
+        }
+
+    async def _ask(self, text: str) -> str:
+        return (await self.caller.ask(text)).text
 
 
-def _check(metric: Scorer, experts: Mapping[str, Call], rows: Sequence[Row]) -> dict[str, Any]:
-    """See that rows can be scored; return what the scores depend on."""
-    if isinstance(metric, Judge):
-        metric.check_rows(rows)
-        _warn_of_self_preference(metric, experts)
-        return metric.settings()
-    Method(find_metric(metric)).check_rows(rows)
-    # How long answers may be is the experts' own business.
-    return {"metric": metric_name(metric)}
+def score_answer(
+    answer: str, reference: str | None, metric: Metric, /, **fields: Any
+) -> Measurement:
+    """Return the measurement of an answer: its score as a loss, and what its text shows.
+
+    Args:
+        answer: the expert's answer.
+        reference: what the metric compares it with; None if there is none.
+        metric: scores it.
+        **fields: further fields of `Measurement`, such as `latency` and `cost`.
+    """
+    try:
+        score = metric(answer, reference)
+    except Exception as error:  # noqa: BLE001 - a metric is the user's own and may raise anything
+        reason = f"the metric failed: {describe_error(error)}"
+        return _measurement(answer, math.nan, error=reason, **fields)
+    if score is None:
+        reason = "the metric could not read the answer"
+        return _measurement(answer, math.nan, error=reason, parse_failure=True, **fields)
+    value = _as_number(score)
+    if not 0.0 <= value <= 1.0:
+        reason = f"the metric gave {short(score)}, which is no number in [0, 1]"
+        return _measurement(answer, math.nan, error=reason, **fields)
+    return _measurement(answer, 1.0 - value, **fields)
 
 
-def _warn_of_self_preference(judge: Judge, experts: Mapping[str, Any]) -> None:
-    own = [name for name, expert in experts.items() if expert is judge.model]
-    if own:
-        warnings.warn(
-            f"the judge is expert {own[0]!r} itself; models prefer their own answers, so take "
-            "another model as the judge, best of another family",
-            TryageWarning,
-            stacklevel=2,
-        )
+def _measurement(answer: str, loss: float, /, **fields: Any) -> Measurement:
+    """Return the measurement of an answer whose loss is known, or NaN with an `error`."""
+    return Measurement(
+        loss,
+        response_chars=float(len(answer)),
+        readability=readability(answer),
+        empty=not answer.strip(),
+        **fields,
+    )
 
 
-def _kept_answers(store: LabelStore, rows: Sequence[Row]) -> dict[Key, str]:
-    """Return the answers of measured cells, which later ones are compared with."""
-    wanted = {(row.task, row.id) for row in rows}
-    kept: dict[Key, str] = {}
-    for shard in store.shards():
-        columns = read_columns(shard, ("task", "prompt_id", "expert", "answer", "error"))
-        for task, name, expert, answer, error in zip(*columns, strict=True):
-            if error is None and answer is not None and (task, name) in wanted:
-                kept.setdefault((task, name, expert), answer)
-    return kept
+def _answer_fields(answer: Answer, library: Library, name: str, *, keep: bool) -> dict[str, Any]:
+    """Return the fields of a `Measurement` that do not depend on the score.
+
+    Args:
+        answer: the expert's answer.
+        library: states the expert's price, per token.
+        name: the expert.
+        keep: whether the answer's text is kept.
+    """
+    input_price, output_price = library.token_prices[:, library.index(name)]
+    cost = float(input_price * answer.prompt_tokens + output_price * answer.completion_tokens)
+    return {
+        "latency": answer.seconds,
+        "cost": cost if answer.counted else math.nan,
+        "truncated": answer.truncated,
+        "cut_off": answer.finish_reason == "length",
+        "answer": answer.text if keep else None,
+    }
+
+
+def _as_number(score: Any) -> float:
+    try:
+        return float(score)
+    except (TypeError, ValueError):
+        return math.nan

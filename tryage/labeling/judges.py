@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, Self
 from tryage.dispatch import describe_error
 from tryage.errors import ExpertError, OptionError, PromptError
 from tryage.labeling.metrics import metric_name
-from tryage.labeling.prompts import Row
+from tryage.labeling.rows import Row
 from tryage.labeling.verdicts import COMPARE, RATE, Counts, Verdict, read_score, read_winner
 from tryage.prompts import short
 

@@ -1,4 +1,4 @@
-"""Scores of answers: any callable ``(answer, reference) -> score``, and a few under a name."""
+"""Metrics: any callable ``(answer, reference) -> score``, and a few under a name."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import inspect
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tryage.dispatch import describe_error
-from tryage.errors import OptionError, did_you_mean
-from tryage.labeling.record import Measurement
+from tryage.errors import OptionError, PromptError, did_you_mean
+from tryage.labeling.rows import Row
 from tryage.prompts import short
-from tryage.scores.grades import readability
 
 Metric = Callable[[str, str | None], float | None]
-"""Answer and reference → score in [0, 1], higher is better; None where it cannot read the answer.
+"""Answer and reference → score in [0, 1], higher is better; None if it cannot read the answer.
 
-It may raise; the cell has failed then, and the reason is what it raised.
+It may raise; then the cell has failed, with the exception as its reason.
 """
 
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?|[-+]?\.\d+")
 _WORD = re.compile(r"\w+")
+
+
+# Label folders hold fingerprints of these functions: a change, if only of a local name, makes
+# every older folder warn that its metric has changed.
 
 
 def exact(answer: str, reference: str | None) -> float:
@@ -58,10 +60,10 @@ METRICS: Mapping[str, Metric] = {"contains": contains, "exact": exact, "f1": f1,
 
 
 def find_metric(metric: str | Metric) -> Metric:
-    """Return the metric of a name; a callable is its own.
+    """Return the metric of a name; a callable is returned as it is.
 
     Raises:
-        OptionError: there is none of that name, or it cannot be called like a metric: better said
+        OptionError: no metric has that name, or the callable has another signature: better told
             before a model has answered than after.
     """
     if not isinstance(metric, str):
@@ -83,7 +85,7 @@ def _check_callable(metric: Any) -> None:
     try:
         signature = inspect.signature(metric)
     except (TypeError, ValueError):
-        return  # what is written in C does not always tell
+        return  # functions written in C do not always have a signature
     try:
         signature.bind("answer", None)
     except TypeError as error:
@@ -92,8 +94,24 @@ def _check_callable(metric: Any) -> None:
         ) from error
 
 
+def check_references(metric: str | Metric, rows: Sequence[Row]) -> None:
+    """Refuse rows without the reference that a named metric needs.
+
+    Raises:
+        PromptError: names the prompt and the metric.
+    """
+    if find_metric(metric) not in METRICS.values():
+        return
+    for row in rows:
+        if row.reference is None:
+            raise PromptError(
+                f"prompt {row.id!r}: reference: missing; the metric {metric_name(metric)!r} "
+                "compares answers with it"
+            )
+
+
 def metric_name(metric: str | Callable[..., Any]) -> str:
-    """Return what a store calls a metric, to tell whether two runs measured the same."""
+    """Return a metric's name in the label file, by which runs are compared."""
     if isinstance(metric, str):
         return metric
     for name, known in METRICS.items():
@@ -103,61 +121,13 @@ def metric_name(metric: str | Callable[..., Any]) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def scored(answer: str, reference: str | None, metric: Metric, /, **told: Any) -> Measurement:
-    """Return the measurement of an answer: its score as a loss, and what can be seen of it.
-
-    Args:
-        answer: what the expert wrote.
-        reference: what the metric compares it with; None where there is none.
-        metric: scores it.
-        **told: further fields of `Measurement`, such as `latency` and `cost`.
-    """
-    try:
-        score = metric(answer, reference)
-    except Exception as error:  # noqa: BLE001 - a metric is the user's own and may raise anything
-        reason = f"the metric failed: {describe_error(error)}"
-        return answered(answer, math.nan, error=reason, **told)
-    if score is None:
-        reason = "the metric could not read the answer"
-        return answered(answer, math.nan, error=reason, parse_failure=True, **told)
-    value = _as_number(score)
-    if not 0.0 <= value <= 1.0:
-        reason = f"the metric gave {short(score)}, which is no number in [0, 1]"
-        return answered(answer, math.nan, error=reason, **told)
-    return answered(answer, 1.0 - value, **told)
-
-
-def answered(answer: str, loss: float, /, **told: Any) -> Measurement:
-    """Return the measurement of an answer whose loss is known.
-
-    Args:
-        answer: what the expert wrote.
-        loss: 1 − score, or NaN where there is no score; then `error` says why.
-        **told: further fields of `Measurement`.
-    """
-    return Measurement(
-        loss,
-        response_chars=float(len(answer)),
-        readability=readability(answer),
-        empty=not answer.strip(),
-        **told,
-    )
-
-
-def _as_number(score: Any) -> float:
-    try:
-        return float(score)
-    except (TypeError, ValueError):
-        return math.nan
-
-
 def _words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
 def _last_number(text: str) -> float | None:
-    found = _NUMBER.findall(text)
-    return float(found[-1].replace(",", "")) if found else None
+    numbers = _NUMBER.findall(text)
+    return float(numbers[-1].replace(",", "")) if numbers else None
 
 
 def _given(reference: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The folder that `label` fills: what was measured stays, whatever happens next."""
+"""The folder that a run fills: Parquet shards that appear whole, and a file that describes them."""
 
 from __future__ import annotations
 
@@ -11,30 +11,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tryage.errors import OutputFolderError, PromptError, TryageWarning
-from tryage.files import replacing, write_text
-from tryage.labeling.code_marks import differ
-from tryage.labeling.prompts import Row
-from tryage.labeling.record import Cell, Key
-from tryage.labeling.shards import read_columns, write_shard
+from tryage.errors import OutputFolderError, PromptError, TryageWarning, missing_extra
+from tryage.files import lock, replacing, write_text
+from tryage.labeling.cells import CONDITIONS, NUMBERS, Cell, Key
+from tryage.labeling.fingerprints import code_differs
+from tryage.labeling.rows import Row
 from tryage.library import Library
 from tryage.scores.fields import Kind
 from tryage.scores.files import LABEL_FILE
 
 FORMAT = 2
-"""2 added the kind, and the columns of answers; folders of format 1 are gone on with."""
+"""Format 2 added the kind and the columns of answers; folders of format 1 can be resumed."""
 
 
 class LabelStore:
-    """Cells in Parquet shards, beside a file that says how they were measured.
+    """Cells in Parquet shards, and a label file that says how they were measured.
 
-    A shard appears whole or not at all and is never changed. A cell that failed may be followed
-    by a later shard in which it was measured.
+    A shard appears whole or not at all and never changes. A failed cell may be followed by a
+    later shard in which it was measured.
 
     Args:
-        folder: where the shards lie.
+        folder: where the shards are.
         kind: whether the folder reads as a table of losses, or of scores in [0, 1]. In memory
-            both are losses; `1 - loss` is written as the score.
+            both are losses; a score is stored as `1 - loss`.
     """
 
     def __init__(self, folder: Path, kind: Kind = "losses") -> None:
@@ -49,13 +48,13 @@ class LabelStore:
         fingerprints: Mapping[str, str] | None = None,
         code: str | None = None,
     ) -> None:
-        """Make the folder, or check that it was made by the same measurements.
+        """Create the folder, or check that the same measurements filled it.
 
         Args:
             library: its experts' models must be those of the earlier run.
-            settings: what the losses depend on; must be those of the earlier run.
-            fingerprints: by expert, what its files must still give; see `fingerprint`.
-            code: of the function that scores; see `code_mark`. A warning tells where it changed.
+            settings: what the losses depend on; must equal those of the earlier run.
+            fingerprints: expert → `fingerprint` of its files; must equal those of the earlier run.
+            code: `code_fingerprint` of the function that scores; a change gives a warning.
 
         Raises:
             OutputFolderError: the folder holds something else, or other measurements.
@@ -63,7 +62,7 @@ class LabelStore:
         if self.folder.exists() and not self.folder.is_dir():
             raise OutputFolderError(f"{str(self.folder)!r} is a file; give a folder")
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _alone(self.folder):
+        with _locked(self.folder):
             earlier = self._read_label()
             label = self._label(earlier, library, settings, fingerprints or {})
             if code is not None:
@@ -79,7 +78,7 @@ class LabelStore:
         settings: Mapping[str, Any],
         fingerprints: Mapping[str, str],
     ) -> dict[str, Any]:
-        """What the label file is to hold: what it held and what this run adds, if they agree."""
+        """Return the label file's new content: the earlier one and this run's, if they agree."""
         experts = {
             expert.name: {"model": expert.model, "revision": expert.revision, "task": expert.task}
             for expert in library
@@ -98,9 +97,9 @@ class LabelStore:
             }
             self._compare("expert", both, {name: experts[name] for name in both})
             experts = {**earlier["experts"], **experts}
-            known = earlier.get("fingerprints", {})
-            self._compare_files(library, known, marks)
-            marks = {**known, **marks}
+            earlier_marks = earlier.get("fingerprints", {})
+            self._compare_files(library, earlier_marks, marks)
+            marks = {**earlier_marks, **marks}
         return {
             "format": FORMAT,
             "kind": self.kind,
@@ -112,9 +111,9 @@ class LabelStore:
 
     def _read_label(self) -> dict[str, Any] | None:
         path = self.folder / LABEL_FILE
-        # Looked at before the label file: another run writes that first. Its temporary files,
+        # Looked at before the label file, which another run writes first. Its temporary files,
         # and the system's own, begin with a dot.
-        filled = any(not found.name.startswith(".") for found in self.folder.iterdir())
+        filled = any(not entry.name.startswith(".") for entry in self.folder.iterdir())
         if not path.is_file():
             if filled:
                 raise OutputFolderError(
@@ -124,15 +123,15 @@ class LabelStore:
             return None
         try:
             label: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            found = label["format"]
+            version = label["format"]
             parts = (label["experts"], label["settings"], label.get("fingerprints", {}))
             whole = all(isinstance(part, dict) for part in parts)
         except (ValueError, KeyError, TypeError) as error:
             raise OutputFolderError(f"{path}: damaged; give a new folder") from error
-        if found not in range(1, FORMAT + 1) or not whole:
+        if version not in range(1, FORMAT + 1) or not whole:
             raise OutputFolderError(
-                f"{path}: format {found!r}, but this version of Tryage writes {FORMAT}; give a new "
-                "folder or update Tryage"
+                f"{path}: format {version!r}, but this version of Tryage writes {FORMAT}; give a "
+                "new folder or update Tryage"
             )
         return label
 
@@ -150,7 +149,7 @@ class LabelStore:
     ) -> None:
         both = {expert.name for expert in library} & earlier.keys() & now.keys()
         changed = {name for name in both if earlier[name] != now[name]}
-        # Where nothing could be measured yet, the change may well be what mends it.
+        # Where nothing could be measured yet, the change may be the repair.
         for name in sorted(changed & self._measured_experts()) if changed else ():
             raise OutputFolderError(
                 f"the model files of expert {name!r} ({library[name].model}) are no longer those "
@@ -162,8 +161,8 @@ class LabelStore:
     def _warn_of_code(
         self, earlier: str | None, now: str | None, settings: Mapping[str, Any]
     ) -> None:
-        # Who mends a metric that failed on a few answers does not want to pay for all again.
-        if differ(earlier, now) and self._measured_experts():
+        # A metric repaired for a few answers should not make users pay for all of them again.
+        if code_differs(earlier, now) and self._measured_experts():
             name = settings.get("metric") or settings.get("parse")
             warnings.warn(
                 f"{name} is no longer the code that {str(self.folder)!r} was measured with; scores "
@@ -204,6 +203,21 @@ class LabelStore:
                     done.add((task, name, expert))
         return done
 
+    def answers(self, rows: Sequence[Row]) -> dict[Key, str]:
+        """Return the stored answers of measured cells, as far as they belong to `rows`.
+
+        Raises:
+            OutputFolderError: a shard is cut or damaged.
+        """
+        wanted = {(row.task, row.id) for row in rows}
+        answers: dict[Key, str] = {}
+        for shard in self.shards():
+            columns = read_columns(shard, ("task", "prompt_id", "expert", "answer", "error"))
+            for task, name, expert, answer, error in zip(*columns, strict=True):
+                if error is None and answer is not None and (task, name) in wanted:
+                    answers.setdefault((task, name, expert), answer)
+        return answers
+
     def shards(self) -> list[Path]:
         """The shards, oldest first."""
         return sorted(self.folder.glob("cells-*.parquet"))
@@ -232,21 +246,93 @@ class LabelStore:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other runs waiting while this one reads and writes a folder's label file.
+def _locked(folder: Path) -> Iterator[None]:
+    """Make other runs wait while this one reads and writes a folder's label file.
 
-    The lock ends with the process, however that ends. Where the system has no such lock, runs
-    that start within the same moment may overwrite each other's label file, never a shard.
+    The lock ends with the process, however that ends. Where folders cannot be locked, runs that
+    start at the same moment may overwrite each other's label file, never a shard.
     """
     try:
-        import fcntl
-    except ImportError:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some network folders cannot be locked
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        lock(handle)
         yield
     finally:
         os.close(handle)
+
+
+def write_shard(path: Path, cells: Sequence[Cell], kind: Kind) -> None:
+    """Write cells as a Parquet file.
+
+    Args:
+        path: the file.
+        cells: measured or failed cells.
+        kind: whether the column of quality is `loss`, or `score` = 1 − loss.
+
+    Raises:
+        OSError: it cannot be written.
+        MissingExtraError: pyarrow is not installed.
+    """
+    parquet = _parquet()
+    import pyarrow
+
+    rows = [cell.row for cell in cells]
+    measurements = [cell.measurement for cell in cells]
+    text, number, flag = pyarrow.string(), pyarrow.float64(), pyarrow.bool_()
+    losses = [one.loss for one in measurements]
+    # 1 - 0.7 is 0.30000000000000004; a score of 0.3 was meant.
+    quality = losses if kind == "losses" else [round(1.0 - loss, 15) for loss in losses]
+    columns = {
+        "prompt_id": pyarrow.array([row.id for row in rows], text),
+        "prompt": pyarrow.array([row.prompt for row in rows], text),
+        "group": pyarrow.array([row.group for row in rows], text),
+        "task": pyarrow.array([row.task for row in rows], text),
+        "reference": pyarrow.array([row.reference for row in rows], text),
+        "expert": pyarrow.array([cell.expert for cell in cells], text),
+        "loss" if kind == "losses" else "score": _numbers(quality, number),
+    }
+    for name in NUMBERS:
+        columns[name] = _numbers([getattr(one, name) for one in measurements], number)
+    for name in CONDITIONS:
+        columns[name] = pyarrow.array([getattr(one, name) for one in measurements], flag)
+    columns["error"] = pyarrow.array([one.error for one in measurements], text)
+    columns["answer"] = pyarrow.array([one.answer for one in measurements], text)
+    parquet.write_table(pyarrow.table(columns), path, compression="zstd")
+
+
+def read_columns(shard: Path, names: Sequence[str]) -> list[list[Any]]:
+    """Read columns of a shard.
+
+    Raises:
+        OutputFolderError: the file was cut or changed; names it and the way out.
+    """
+    parquet = _parquet()
+    import pyarrow
+
+    try:
+        table = parquet.ParquetFile(shard).read(columns=list(names))
+        return [table.column(name).to_pylist() for name in names]
+    except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise OutputFolderError(
+            f"{shard}: not a whole shard: {reason}; delete this file, and its cells are measured "
+            "again, or give a new folder"
+        ) from error
+
+
+def _numbers(values: Sequence[float], kind: Any) -> Any:
+    import pyarrow
+
+    # A missing number is null in a file, never NaN.
+    return pyarrow.array([None if value != value else value for value in values], kind)
+
+
+def _parquet() -> Any:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise missing_extra("parquet", "keeping measured losses (Parquet)") from error
+    return parquet

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tryage.errors import ExpertError
-from tryage.labeling.prompts import Row
-from tryage.labeling.words import MaskedText
+from tryage.labeling.masking import MaskedText
+from tryage.labeling.rows import Row
 from tryage.runtime import FillMaskPipeline, TextGenerationPipeline
 from tryage.runtime.windows import windows
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from tryage.errors import PromptError
 from tryage.labeling import mask_words
-from tryage.labeling.words import align, words
+from tryage.labeling.masking import align, words
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 

@@ -1,11 +1,13 @@
-"""The record of one cell: what one expert did on one row, as the store keeps it."""
+"""The values that a run passes on: measurements and cells, and the jobs of engines."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Self
 
-from tryage.labeling.prompts import Row
+from tryage.labeling.rows import Row
 
 Key = tuple[str, str, str]
 """A cell: task, prompt id, expert."""
@@ -21,14 +23,14 @@ NUMBERS = (
 """Fields of a `Measurement` that are numbers, NaN where not measured, beside its loss."""
 
 CONDITIONS = ("truncated", "cut_off", "empty", "parse_failure")
-"""Fields of a `Measurement` that say in what condition it was made."""
+"""Fields of a `Measurement` that flag something unusual about it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What one expert does on one row.
+    """What one expert did on one row.
 
-    Conditions are told beside the loss and never folded into it.
+    Conditions stand beside the loss and are never folded into it.
 
     Attributes:
         loss: lower is better: bits per byte of the scored text, or 1 − score of the answer; NaN
@@ -46,7 +48,7 @@ class Measurement:
         cut_off: whether the answer ran out of tokens before it ended.
         empty: whether the answer holds nothing but white space.
         parse_failure: whether the metric, or the judge, could not read what it was given.
-        answer: the answer's text, where it is to be kept.
+        answer: the answer's text, if the folder keeps answers.
     """
 
     loss: float
@@ -61,12 +63,12 @@ class Measurement:
     cut_off: bool = False
     empty: bool = False
     parse_failure: bool = False
-    answer: str | None = None
+    answer: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One measured or failed cell, ready to be written."""
+    """One measured or failed cell, ready to be stored."""
 
     row: Row
     expert: str
@@ -76,3 +78,44 @@ class Cell:
 def failed(error: BaseException | str) -> Measurement:
     """Return the measurement of a cell that could not be measured."""
     return Measurement(math.nan, str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The rows that one expert still lacks.
+
+    Attributes:
+        expert: its name.
+        rows: the rows to measure, in the order of the prompts.
+        reused: cells that an earlier run had measured.
+    """
+
+    expert: str
+    rows: Sequence[Row]
+    reused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Measurements of some rows of a job.
+
+    Attributes:
+        expert: the job's expert.
+        numbers: positions of the rows in the job.
+        measurements: one for each of them.
+        ready: when the engine could begin, on the clock of `time.perf_counter`.
+    """
+
+    expert: str
+    numbers: Sequence[int]
+    measurements: Sequence[Measurement]
+    ready: float | None = None
+
+    @classmethod
+    def all_failed(cls, job: Job, measurement: Measurement) -> Self:
+        """Return the result of a job whose expert cannot be loaded."""
+        return cls(job.expert, range(len(job.rows)), [measurement] * len(job.rows))
+
+
+Record = Callable[[Result], None]
+"""Takes the results of an engine as they come; called in the thread or loop of the run."""

@@ -183,13 +183,17 @@ def test_a_template_that_refuses_a_prompt_fails_its_row_alone(tiny_library) -> N
 
 @pytest.mark.parametrize("fault", [TypeError, AttributeError, AssertionError, KeyError])
 def test_a_fault_of_the_code_here_is_no_failed_cell(runtime, monkeypatch, fault) -> None:
-    from tryage.labeling import losses, reading, tokens
+    from tryage.labeling import likelihood, tokens, window_losses
 
     def broken(*_, **__):
         raise fault("a mistake")
 
     pipeline = runtime.load("code-gpt")
-    for module, name in ((reading, "_costs"), (losses, "encode_row"), (tokens, "_keep_end")):
+    for module, name in (
+        (window_losses, "_losses"),
+        (likelihood, "encode_row"),
+        (tokens, "_keep_end"),
+    ):
         with monkeypatch.context() as patched:
             patched.setattr(module, name, broken)
             with pytest.raises(fault, match="a mistake"):
@@ -255,17 +259,17 @@ def test_a_model_that_looks_at_what_stands_behind_is_read_with_its_mask(
 
 def read_narrowly(pipeline, texts, monkeypatch):
     """Return whether the last batch was read only where something is predicted."""
-    from tryage.labeling.reading import Reader
+    from tryage.labeling.window_losses import WindowScorer
 
     ways = []
-    read = Reader._outputs
+    outputs = WindowScorer._outputs
 
-    def watched(reader, windows, *, narrow):
-        ways.append((narrow, len(windows)))
-        return read(reader, windows, narrow=narrow)
+    def watched(scorer, windows, *, skip):
+        ways.append((skip, len(windows)))
+        return outputs(scorer, windows, skip=skip)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Reader, "_outputs", watched)
+        patch.setattr(WindowScorer, "_outputs", watched)
         measure(pipeline, texts, batch_tokens=100)
     return ways[-1][0]
 
@@ -278,7 +282,9 @@ def test_a_few_windows_of_a_model_tell_how_it_may_be_read(
     texts = [*tiny_texts["code"][:6], "def alpha"]
     pipeline = runtime.load(expert).twin()
     assert read_narrowly(pipeline, texts, monkeypatch) is True
-    monkeypatch.setattr("tryage.labeling.reading._tried", lambda _: pytest.fail("tried again"))
+    monkeypatch.setattr(
+        "tryage.labeling.window_losses._attempt", lambda _: pytest.fail("tried again")
+    )
     for one, other in zip(
         measure(pipeline, texts), measure(pipeline, texts[::-1])[::-1], strict=True
     ):

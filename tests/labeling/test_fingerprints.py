@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tryage.labeling import METRICS, PointwiseJudge, label_answers
-from tryage.labeling.code_marks import code_mark, differ
+from tryage.labeling.fingerprints import code_differs, code_fingerprint
 
 pytest.importorskip("pyarrow")
 
@@ -54,7 +54,7 @@ def test_a_mark_changes_with_what_a_function_does():
         Length(2),
         Length(1).score,
     ]
-    marks = [code_mark(metric) for metric in metrics]
+    marks = [code_fingerprint(metric) for metric in metrics]
     assert None not in marks
     assert len(set(marks)) == len(marks)
 
@@ -62,15 +62,15 @@ def test_a_mark_changes_with_what_a_function_does():
 def test_a_mark_stays_where_nothing_but_the_looks_changed():
     one = "def metric(a, r):\n    return a in {'x', 'y', 'z'}"
     other = "# why\n\n\ndef metric(a, r):\n    # why\n    return a in {'x', 'y', 'z'}\n"
-    assert code_mark(made(one)) == code_mark(made(other))
-    assert code_mark(Length(1, object())) == code_mark(Length(1, object()))
-    assert code_mark(len) is None
+    assert code_fingerprint(made(one)) == code_fingerprint(made(other))
+    assert code_fingerprint(Length(1, object())) == code_fingerprint(Length(1, object()))
+    assert code_fingerprint(len) is None
 
 
 def test_a_mark_is_the_same_in_another_process():
-    code = "import sys; from tryage.labeling.code_marks import code_mark; f = {}; "
+    code = "import sys; from tryage.labeling.fingerprints import code_fingerprint; f = {}; "
     code += "exec(\"def metric(a, r): return a in {'x', 'y', 'z'} or (lambda: r)()\", f); "
-    code += "print(code_mark(f['metric']))"
+    code += "print(code_fingerprint(f['metric']))"
     told = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -85,10 +85,10 @@ def test_a_mark_is_the_same_in_another_process():
 
 
 def test_marks_of_two_versions_of_python_tell_nothing():
-    assert differ("python3.11 aa", "python3.11 ab")
-    assert not differ("python3.11 aa", "python3.12 ab")
-    assert not differ(None, "python3.12 ab")
-    assert not differ("python3.12 ab", None)
+    assert code_differs("python3.11 aa", "python3.11 ab")
+    assert not code_differs("python3.11 aa", "python3.12 ab")
+    assert not code_differs(None, "python3.12 ab")
+    assert not code_differs("python3.12 ab", None)
 
 
 def test_a_metric_that_changed_is_warned_of_where_scores_are_there(tmp_path):

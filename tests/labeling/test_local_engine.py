@@ -11,7 +11,7 @@ from tryage import Expert, Library, ScoreTable
 from tryage.errors import OptionError, OutputFolderError, PromptError, TaskError
 from tryage.experts import Endpoint, Price
 from tryage.labeling import label, measure
-from tryage.labeling.local import blocks
+from tryage.labeling.local_engine import blocks_of
 from tryage.labeling.store import LabelStore
 from tryage.runtime import Runtime
 
@@ -140,23 +140,23 @@ def test_workers_change_nothing(library, tiny_texts, tmp_path, expert) -> None:
 
 
 def test_a_fault_in_a_worker_ends_the_run_and_its_threads(library, tmp_path, monkeypatch) -> None:
-    from tryage.labeling import losses
+    from tryage.labeling import likelihood
 
     def broken(*_, **__):
         raise TypeError("a mistake")
 
     before = threading.active_count()
-    monkeypatch.setattr(losses, "encode_row", broken)
+    monkeypatch.setattr(likelihood, "encode_row", broken)
     with pytest.raises(TypeError, match="a mistake"):
         label(library, ["the old river", "a garden"] * 20, tmp_path, workers=2)
     assert threading.active_count() == before
 
 
 def test_blocks_leave_no_worker_idle() -> None:
-    assert [len(part) for part in blocks(1200, 2)] == [512, 512, 176]
-    assert [len(part) for part in blocks(100, 4)] == [25] * 4
-    assert [len(part) for part in blocks(3, 8)] == [1, 1, 1]
-    assert blocks(0, 2) == []
+    assert [len(part) for part in blocks_of(1200, 2)] == [512, 512, 176]
+    assert [len(part) for part in blocks_of(100, 4)] == [25] * 4
+    assert [len(part) for part in blocks_of(3, 8)] == [1, 1, 1]
+    assert blocks_of(0, 2) == []
 
 
 def test_a_twin_shares_the_weights_and_nothing_that_changes(library) -> None:

@@ -1,4 +1,4 @@
-"""Which words of a text are hidden: the same ones for every expert, whatever its tokenizer."""
+"""Hide words of a text: the same ones for every expert, whatever its tokenizer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class MaskedText:
 
 
 def words(text: str) -> list[tuple[int, int]]:
-    """Return where the words of a text stand: runs of letters and digits.
+    """Return the character ranges of a text's words: runs of letters and digits.
 
     An apostrophe inside a word belongs to it; punctuation and underscores do not; a character of
     a script without spaces is a word of its own. Accents written as characters of their own stay
