@@ -305,8 +305,8 @@ def test_a_full_disk_is_one_error_and_costs_one_shard(
 @pytest.fixture
 def movable(library, tmp_path) -> Library:
     """The library with models of its own, that a test may change."""
-    shutil.copytree(library.root / "models", tmp_path / "models")
-    return Library(library.experts, root=tmp_path)
+    shutil.copytree(library.root, tmp_path, dirs_exist_ok=True)
+    return Library.read(tmp_path / "library.yaml")
 
 
 def change_weights(folder) -> None:
