@@ -65,13 +65,24 @@ def problems(draw):
     return np.array(losses), np.array(costs)
 
 
-def run(losses, costs, *budgets, contexts=None, chars=None, limits=(), scored=True, **options):
+def run(
+    losses,
+    costs,
+    *budgets,
+    sizes=None,
+    contexts=None,
+    chars=None,
+    limits=(),
+    scored=True,
+    **options,
+):
     """Calibrate on predicted losses and costs, (n, m).
 
     Args:
         losses: predicted.
         costs: predicted.
         budgets: texts.
+        sizes: (m,) parameters of each expert.
         contexts: (m,) tokens that each expert takes at most.
         chars: (n,) length of each prompt.
         limits: of the policy.
@@ -79,9 +90,13 @@ def run(losses, costs, *budgets, contexts=None, chars=None, limits=(), scored=Tr
         options: of `calibrate`.
     """
     n, m = losses.shape
+    parameters = [None] * m if sizes is None else sizes
     lengths = [None] * m if contexts is None else contexts
     library = Library(
-        [Expert(name=f"e{i}", model="m", context_length=lengths[i]) for i in range(m)]
+        [
+            Expert(name=f"e{i}", model="m", parameters=parameters[i], context_length=lengths[i])
+            for i in range(m)
+        ]
     )
     objective = Objective.fit(library, {TASK: 1.0}, averages={"cost": np.linspace(0, 1, m)})
     predicted = Forecast(losses, losses * 0, np.zeros(n, dtype=bool), {"cost": costs})
@@ -155,6 +170,45 @@ def test_the_weight_is_the_greatest_that_a_score_allows():
     assert found.weights["cost"] < 0.9
     everything = run(losses, costs, "score >= 0.4")
     assert everything.shares == {"e0": 1.0}
+    assert everything.weights == {"cost": 1e4}
+
+
+def test_a_score_that_cannot_be_met_is_come_near_to_without_a_weight():
+    losses, costs = np.array([[0.9, 0.2], [0.1, 0.4]]), np.tile([0.0, 1.0], (2, 1))
+    found = run(losses, costs, "score >= 0.9")
+    assert not found.met
+    assert found.weights == {"cost": 0.0}
+    assert found.attained["score >= 0.9"]["value"] == pytest.approx(0.85)
+    assert found.attained["score >= 0.9"]["attainable"] == pytest.approx(0.85)
+
+
+def test_a_score_alone_lowers_the_size_where_experts_that_may_answer_have_no_cost():
+    losses = np.tile([0.2, 0.1, 0.3], (4, 1))
+    costs = np.tile([1.0, np.nan, 0.1], (4, 1))
+    sizes = ["1B", "70B", "2B"]
+    text = "score >= 0.1"
+    smallest = run(losses, costs, text, sizes=sizes)
+    assert (set(smallest.weights), smallest.shares) == ({"size"}, {"e0": 1.0})
+    # The expert whose cost is not known may not answer, so that costs can be lowered.
+    cheapest = run(losses, costs, text, sizes=sizes, limits=["parameters <= 3B"])
+    assert (set(cheapest.weights), cheapest.shares) == ({"cost"}, {"e2": 1.0})
+    with pytest.raises(GoalError, match="states neither price nor parameters"):
+        run(losses, costs, text)
+
+
+def test_a_budget_on_what_an_expert_does_not_state_names_it():
+    losses, costs = np.tile([0.2, 0.1], (4, 1)), np.tile([1.0, np.nan], (4, 1))
+    with pytest.raises(GoalError, match=r"a budget on cost needs a value.* 'e1' has none"):
+        run(losses, costs, "mean cost <= 0.5")
+    limits = {"sizes": ["1B", "70B"], "limits": ["parameters <= 3B"]}
+    assert run(losses, costs, "mean cost <= 2", **limits).met
+
+
+def test_a_prompt_that_nobody_may_answer_is_named():
+    losses, costs = np.tile([0.2, 0.1], (3, 1)), np.ones((3, 2))
+    chars = np.array([40.0, 4000.0, 40.0])
+    with pytest.raises(GoalError, match="no expert may answer prompt 2"):
+        run(losses, costs, "mean cost <= 2", contexts=[100, 100], chars=chars)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])

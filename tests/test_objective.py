@@ -188,6 +188,17 @@ def test_a_cost_that_nothing_tells_is_an_error_and_never_zero():
         penalties(goals, {"cost": 0.1})
 
 
+def test_an_expert_that_a_limit_excludes_needs_no_cost():
+    goals = objective([*PRICED, expert("free?", parameters="500B")])
+    inputs = goals.goal_inputs(np.array([400.0]))
+    asked = wanted({"cost": 0.1}, limits=["parameters <= 200B"])
+    totals = goals.totals(np.zeros((1, 3)), TASK, asked, inputs)
+    assert np.isfinite(totals).tolist() == [[True, True, False]]
+    assert goals.choose(totals)[0] == 0
+    with pytest.raises(GoalError, match=r"'free\?' has none"):
+        goals.totals(np.zeros((1, 3)), TASK, wanted({"cost": 0.1}), inputs)
+
+
 def test_latency_is_observed_or_else_guessed_from_the_size():
     goals = objective([*PRICED, expert("unknown")])
     cold = goals.goal_values(GOALS["latency"], goals.goal_inputs())

@@ -195,7 +195,7 @@ class Objective:
             values: what `shown` returned for them, if it is there already.
 
         Raises:
-            GoalError: an expert of the task lacks a value that a goal cannot do without.
+            GoalError: an expert that the limits allow lacks a value that a goal cannot do without.
         """
         values = self.shown(resolved, inputs) if values is None else values
         added: Array | None = None
@@ -207,7 +207,7 @@ class Objective:
             else:
                 scaled = goal.scaled(values[name], self._scale(goal))
             if goal.missing == "error":
-                self._check_stated(goal, values[name], task)
+                self._check_stated(goal, values[name], task, resolved.limits)
             penalty = (weight * spread) * scaled
             added = penalty if added is None else added + penalty
         return np.zeros(len(self.library)) if added is None else added
@@ -358,12 +358,14 @@ class Objective:
             _keep(self._scales, goal, found)
         return found
 
-    def _check_stated(self, goal: Goal, values: Array, task: str) -> None:
+    def _check_stated(
+        self, goal: Goal, values: Array, task: str, limits: tuple[Limit, ...]
+    ) -> None:
         missing = np.isnan(values)
         if not missing.any():
             return
-        asked = self.eligibility(task, ()).mask
-        unknown = np.flatnonzero(missing.reshape(-1, len(asked)).any(axis=0) & asked).tolist()
+        eligible = self.eligibility(task, limits).mask
+        unknown = np.flatnonzero(missing.reshape(-1, len(eligible)).any(axis=0) & eligible).tolist()
         if unknown:
             told = ", ".join(repr(self.library.names[column]) for column in unknown[:10])
             more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
