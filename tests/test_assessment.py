@@ -156,8 +156,8 @@ def test_an_expert_over_a_limit_on_a_goal_is_no_choice_for_the_references(fitted
     assert found["best_single"]["loss"] == pytest.approx(judged.losses[:, :2].mean(axis=0).min())
 
 
-def test_among_equals_the_oracle_takes_the_expert_with_the_lower_price(judged, table):
-    """By name the coder comes first; by price the giant does."""
+def test_of_experts_that_are_equal_on_average_the_cheaper_is_the_best_single_one(table, judged):
+    """By name the coder comes first; by price the giant does, which is never the best."""
     prices = {"coder": 3.0, "writer": 2.0, "giant": 1.0}
     experts = [
         {"name": name, "model": name, "price": {"input": price, "output": price}}
@@ -165,6 +165,9 @@ def test_among_equals_the_oracle_takes_the_expert_with_the_lower_price(judged, t
     ]
     library = Library.from_dict({"experts": experts})
     router = Router.fit(table, library=library, predictor="best-single")
-    equal = replace(judged, losses=np.full(judged.losses.shape, 0.5))
-    found = router.evaluate(equal).to_dict()["references"]
-    assert found["oracle"]["mean_cost"] == pytest.approx(MEASURED["giant"])
+    rows = np.arange(len(judged))[:, None] % 2 == 0
+    losses = np.where(rows, [0.25, 1.0, 0.5], [0.75, 0.0, 0.5])
+    groups = tuple("ab"[row // 2 % 2] for row in range(len(judged)))
+    equal = replace(judged, losses=losses, groups=groups, targets={})
+    found = router.evaluate(equal).to_dict()["references"]["best_single"]
+    assert (found["loss"], found["selection_accuracy"]) == (0.5, 0.0)

@@ -1,6 +1,7 @@
 """A binding: copies and pickles of it, and what passes through it at once."""
 
 import copy
+import gc
 import pickle
 import sys
 from types import ModuleType
@@ -19,7 +20,7 @@ from tryage.binding import (
     passing_on,
     text_chars,
 )
-from tryage.errors import NoEligibleExpertError, PromptError
+from tryage.errors import LibraryError, NoEligibleExpertError, PromptError
 from tryage.flags import parse
 from tryage.goals import Goal, Goals, Security
 
@@ -100,6 +101,20 @@ def test_joined_goals_of_ones_own_have_the_weight_of_the_call():
     assert (joined.weights["security"], joined.custom) == (0.2, {"security": strict})
     assert joined_goals(own, None) is own
     assert joined_goals(None, own) is own
+
+
+def test_calls_that_need_different_experts_take_no_more_and_more_memory(router):
+    binding = Binding(router, dict.fromkeys(NAMES, "expert"))
+    for number in range(300):
+        decision = binding.decide(PROMPT, without={"coder": f"call {number} needs tools"})
+        assert decision.expert == "giant"
+        assert decision.reasons == {"coder": f"call {number} needs tools"}
+    assert sum(type(held) is Router for held in gc.get_objects()) < 150
+
+
+def test_without_experts_and_a_way_to_make_them_there_is_an_error(router):
+    with pytest.raises(LibraryError, match="experts is needed"):
+        Binding(router, None)
 
 
 RULES = {"rules": [{"fact": "vendor", "points": {"acme": 0, "*": 5}}]}

@@ -82,6 +82,9 @@ def test_an_attribute_that_is_not_stated_is_an_error():
         ({"license": "<= mit"}, "has no order"),
         ({"license": []}, "empty"),
         ({"tools": "maybe"}, "neither true nor false"),
+        ({"license": "  "}, "empty"),
+        ({"parameters": ""}, "empty"),
+        (["license in [ , ]"], "empty"),
         (["no limit"], "is not a limit"),
     ],
 )

@@ -1,4 +1,5 @@
 import copy
+import gc
 import math
 import pickle
 
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tryage import Expert, Library, Policy, Price
+from tryage import Expert, Library, Policy, Price, Security
+from tryage.eligibility import Eligibility
 from tryage.errors import GoalError
 from tryage.goals import GOALS, Goal
 from tryage.limits import parse_limits
@@ -236,6 +238,28 @@ def test_limits_on_goals_hold_prompt_by_prompt():
     assert repr(reasons) == repr(dict(reasons))
     with pytest.raises(GoalError, match="nothing tells the cost of expert 'x'"):
         objective([expert("x")]).totals(np.zeros((1, 1)), TASK, limit, goals.goal_inputs())
+
+
+def test_limits_on_goals_that_prompts_do_not_matter_to_hold_for_all_of_them():
+    vendors = [Security(vendor="acme", location="local"), Security(vendor="x", location="us")]
+    goals = objective([expert("a", security=vendors[0]), expert("b", security=vendors[1])])
+    inputs = goals.goal_inputs(np.array([10.0, 20.0, 30.0]))
+    levels = goals.values["security"]
+    limit = wanted(limits=[f"security < {levels[1]:g}"])
+    totals = goals.totals(np.zeros((3, 2)), TASK, limit, inputs)
+    assert np.isfinite(totals).tolist() == [[True, False]] * 3
+
+
+def test_limits_that_users_write_take_no_more_and_more_memory():
+    goals = objective([expert("a", parameters=10), expert("b", parameters=1000)])
+    inputs = goals.goal_inputs(np.array([10.0]))
+    for bound in range(1, 600):
+        totals = goals.totals(
+            np.zeros((1, 2)), TASK, wanted(limits=[f"parameters <= {bound}"]), inputs
+        )
+        assert np.isfinite(totals).tolist() == [[bound >= 10, False]]
+    remembered = [held for held in gc.get_objects() if type(held) is Eligibility]
+    assert len(remembered) < 400
 
 
 def test_a_prompt_must_fit_into_the_context():

@@ -103,3 +103,9 @@ def test_a_policy_brings_goals_of_its_own():
 def test_goals_of_another_kind_are_told():
     with pytest.raises(GoalError, match=r"goals is a dict; give tryage\.Goals"):
         combine(goals={"size": 0.2})
+
+
+def test_a_goal_that_is_none_is_named():
+    with pytest.raises(GoalError, match=r"unknown goal 'sise'\. Did you mean 'size'"):
+        combine().goal("sise")
+    assert combine().goal("share(big)").name == "share(big)"

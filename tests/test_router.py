@@ -238,6 +238,41 @@ def test_a_router_of_two_tasks_serves_both():
         assert task["references"]["oracle"]["selection_accuracy"] == 1
 
 
+def test_a_task_whose_last_expert_left_is_routed_no_more(tmp_path):
+    library = Library.from_dict(
+        {
+            "experts": [
+                {"name": "say", "model": "a"},
+                {"name": "write-a", "model": "b", "task": "fill-mask"},
+                {"name": "write-b", "model": "c", "task": "fill-mask"},
+            ]
+        }
+    )
+    rows = [{"prompt": f"Say {i}", "losses": {"say": 1.0}} for i in range(4)]
+    rows += [
+        {"prompt": f"The [MASK] {i}", "losses": {"write-a": 2.0, "write-b": 1.0}} for i in range(4)
+    ]
+    both = Router.fit(ScoreTable.from_rows(rows), library=library, predictor="best-single")
+    without_say = both.without("say")
+    assert without_say.tasks == ("fill-mask",)
+    assert without_say.route("The [MASK]").expert == "write-b"
+    with pytest.raises(NoEligibleExpertError, match="asks for text-generation"):
+        without_say.route("Say it")
+    without_say.save_pretrained(tmp_path / "r")
+    assert Router.from_pretrained(tmp_path / "r").tasks == ("fill-mask",)
+    without_write = both.without("write-a", "write-b")
+    assert without_write.tasks == ("text-generation",)
+    assert without_write.route("Say it").expert == "say"
+
+
+def test_values_of_a_goal_that_nobody_knows_are_plain_numbers(decide):
+    values = {"odd": np.array([1.23456, np.nan])}
+    decision = replace(decide("a", "b"), values=values, weights={"odd": 1.0})
+    first, second = decision.explain().splitlines()[-2:]
+    assert first.endswith("odd 1.235")
+    assert second.endswith("odd not stated, counts as worst")
+
+
 def test_experts_of_a_task_that_nothing_was_measured_on_are_not_eligible():
     library = Library.from_dict(
         {
