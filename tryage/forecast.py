@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,13 +12,16 @@ from numpy.typing import NDArray
 from tryage.library import Library
 from tryage.predictors import Prediction, Predictor, UnmeasuredPredictor
 from tryage.predictors.targets import LOSS
-from tryage.questions import Span, question_spans
+from tryage.questions import Span, question_spans, shown_questions
 from tryage.scores import ScoreTable
 
 Array = NDArray[np.float64]
 
 _LIKELIEST = 3
 """Parts of a prompt that are predicted before the others."""
+
+_LABEL_IS_WORTH = 0.1
+"""Cosine by which a labelled question may be less like the training prompts than the whole."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +68,7 @@ class Forecaster:
     Args:
         predictor: the task's fitted predictor; None where nothing was measured on the task.
         library: m experts, the predictor's among them.
-        finds_questions: whether a prompt that is out of distribution is predicted by the user's
+        finds_questions: whether a prompt that a chain has built is predicted by the user's
             question in it, where that is like the training prompts.
     """
 
@@ -87,7 +91,7 @@ class Forecaster:
             return Forecast(nothing, nothing, np.zeros(len(prompts), dtype=bool))
         prediction = self._predictor.predict(prompts)
         questions: tuple[Span | None, ...] = ()
-        if self._finds_questions and prediction.ood.any():
+        if self._finds_questions and prediction.likeness.size:
             prediction, questions = by_questions(self._predictor, prompts, prediction)
         prediction = prediction.with_averages(self._predictor.averages_)
         means = prediction.mean
@@ -113,7 +117,7 @@ class Forecaster:
 def by_questions(
     predictor: Predictor, prompts: Sequence[str], prediction: Prediction
 ) -> tuple[Prediction, tuple[Span | None, ...]]:
-    """Predict prompts that are out of distribution by the user's question in them.
+    """Predict prompts that chains have built by the user's question in them.
 
     Args:
         predictor: made the prediction.
@@ -124,26 +128,54 @@ def by_questions(
         The prediction, with rows replaced and no longer out of distribution where a part of the
         prompt is like the training prompts; and that part for each prompt, None for the others.
     """
-    spans = {row: question_spans(prompts[row]) for row in np.flatnonzero(prediction.ood).tolist()}
-    found: dict[int, Span] = {}
+    candidates = _candidates(prompts, prediction)
+    if not candidates:
+        return prediction, ()
+    questions: dict[int, Span] = {}
     mean = {name: values.copy() for name, values in prediction.mean.items()}
     std = {name: values.copy() for name, values in prediction.std.items()}
     ood = prediction.ood.copy()
     # The likeliest parts first: mostly one of them is the question, and the rest need no look.
-    for stage in (slice(0, _LIKELIEST), slice(_LIKELIEST, None)):
-        pairs = [(row, span) for row in spans if row not in found for span in spans[row][stage]]
-        if not pairs:
+    for most in (_LIKELIEST, None):
+        tried = [
+            (row, span, least)
+            for row, rest in candidates.items()
+            if row not in questions
+            for span, least in itertools.islice(rest, most)
+        ]
+        if not tried:
             continue
-        parts = predictor.predict([prompts[row][span.start : span.end] for row, span in pairs])
-        for place, (row, span) in enumerate(pairs):
-            if row in found or parts.ood[place]:
+        parts = predictor.predict([prompts[row][span.start : span.end] for row, span, _ in tried])
+        for place, (row, span, least) in enumerate(tried):
+            if row in questions or parts.ood[place] or parts.likeness[place] <= least:
                 continue
-            found[row], ood[row] = span, False
+            questions[row], ood[row] = span, False
             for name in mean:
                 mean[name][row], std[name][row] = parts.mean[name][place], parts.std[name][place]
-    if not found:
+    if not questions:
         return prediction, ()
-    return Prediction(mean, std, ood), tuple(found.get(row) for row in range(len(prompts)))
+    replaced = Prediction(mean, std, ood, prediction.likeness)
+    return replaced, tuple(questions.get(row) for row in range(len(prompts)))
+
+
+def _candidates(
+    prompts: Sequence[str], prediction: Prediction
+) -> dict[int, Iterator[tuple[Span, float]]]:
+    """Return row → parts that may be the question, each with the likeness that it must exceed.
+
+    Of a prompt that is out of distribution every such part is looked at. A template may be
+    familiar itself, so of the other prompts the question is taken that they show.
+    """
+    candidates: dict[int, Iterator[tuple[Span, float]]] = {}
+    for row, prompt in enumerate(prompts):
+        if prediction.ood[row]:
+            candidates[row] = ((span, -np.inf) for span in question_spans(prompt))
+        elif shown := shown_questions(prompt):
+            whole = float(prediction.likeness[row])
+            candidates[row] = iter(
+                [(part.span, whole - _LABEL_IS_WORTH * part.is_labelled) for part in shown]
+            )
+    return candidates
 
 
 def measured_over(predicted: Forecast, table: ScoreTable, columns: Sequence[int]) -> Forecast:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +47,12 @@ class NoveltyTest:
         # Slightly below the quantile, so that rounding never flags a training prompt.
         return cls(centres, float(np.quantile(nearest, cls.SHARE, method="lower")) - 1e-5)
 
+    def likeness(self, vectors: Vectors) -> NDArray[np.floating[Any]]:
+        """Return the largest cosine of vectors, shape (n, dim), to a centre, shape (n,)."""
+        nearest: NDArray[np.floating[Any]] = (vectors @ self.centres.T).max(axis=1)
+        return nearest
+
     def flag(self, vectors: Vectors) -> NDArray[np.bool_]:
         """Return which vectors, shape (n, dim), are unlike training, shape (n,)."""
-        nearest = (vectors @ self.centres.T).max(axis=1)
-        flags: NDArray[np.bool_] = nearest < self.threshold
+        flags: NDArray[np.bool_] = self.likeness(vectors) < self.threshold
         return flags

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,14 @@ class Prediction:
             value is known, not how much single answers scatter around it.
         ood: shape (n_prompts,), true where a prompt is unlike everything in the training
             table, so that `mean` should not be relied on.
+        likeness: shape (n_prompts,), largest cosine to a centre of the training prompts, -1 to 1;
+            empty where prompts are not compared.
     """
 
     mean: Targets
     std: Targets
     ood: NDArray[np.bool_]
+    likeness: NDArray[np.floating[Any]] = field(default_factory=lambda: np.empty(0))
 
     def with_averages(self, averages: Targets) -> Prediction:
         """Return the prediction with averages in place of what cannot be relied on.
@@ -53,7 +56,7 @@ class Prediction:
             return self
         rows = self.ood[:, None]
         mean = {name: np.where(rows, averages[name], values) for name, values in self.mean.items()}
-        return Prediction(mean, self.std, self.ood)
+        return Prediction(mean, self.std, self.ood, self.likeness)
 
 
 def training_targets(n_prompts: int, table: ScoreTable) -> Targets:

@@ -75,7 +75,8 @@ class VectorPredictor(Predictor):
     def predict_vectors(self, vectors: Vectors) -> Prediction:
         """Like `predict`, from the prompts' vectors, shape (n_prompts, dim)."""
         mean, std = self._predict(vectors)
-        return Prediction(mean, std, self.novelty_.flag(vectors))
+        likeness = self.novelty_.likeness(vectors)
+        return Prediction(mean, std, likeness < self.novelty_.threshold, likeness)
 
     def _add_expert(self, prompts: Sequence[str], measured: Targets, others: Targets) -> None:
         vectors = self._encode(prompts)

@@ -1,0 +1,221 @@
+"""Labels in a prompt that a chain has built, and the sections that follow them.
+
+A label is the beginning of a line up to a colon, words before a colon inside a line, a heading or a
+tag. What it announces follows from its words: a question, a context or an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tryage.questions.pieces import HEAD, SENTENCE, TAIL, has_ink
+
+_LONGEST_LABEL = 80
+"""Characters of a label that opens a line."""
+
+_NEAR_COLON = 40
+"""Characters before a colon inside a line in which a label's words are looked for."""
+
+_MOST_COLONS = 50
+"""Colons at each end of what is read that may end a label."""
+
+_TAG = re.compile(r"<(/?[A-Za-z][\w-]{0,30})(?: [^<>\n]{0,80})?>\s*")
+_HEADING = re.compile(r"^(#{1,6} [^\n]{1,60})\n", re.MULTILINE)
+_COLON = re.compile(r"[:：][*_]*[ \t]*")
+_CODE = re.compile(r"\w\(|=")
+"""What stands in code before a colon, and in no label."""
+
+_LAST_WORDS = re.compile(r"(?:\S+[ \t]+){0,2}\S*$")
+_RULER = re.compile(r"\n[-=*_]{3,}\n")
+_WORD = re.compile(r"[^\W\d_]+")
+_QUESTION_WORDS = frozenset(
+    "question query request prompt problem message input instruction user human customer q task "
+    "asks asked frage anfrage pregunta consulta domanda pergunta vraag requête вопрос запрос "
+    "问题 质问 質問 問題 질문".split()
+)
+_CONTEXT_WORDS = frozenset(
+    "context contexts document documents docs passage passages source sources excerpt excerpts "
+    "result results evidence reference references knowledge information history conversation "
+    "article text facts notes content background data kontext dokumente contexto documentos "
+    "contesto documenti contexte контекст документы 背景 上下文 文档 文脈 문맥".split()
+)
+_ANSWER_WORDS = frozenset(
+    "answer answers response reply output assistant ai system bot thought observation a antwort "
+    "respuesta risposta resposta réponse ответ 回答 答案 답변".split()
+)
+_TURN = frozenset("human user customer".split())
+"""Labels of what a person says in a conversation."""
+
+
+class Mark(NamedTuple):
+    """A label of a known kind: "question", "context", "answer", or "end" for a closing tag."""
+
+    kind: str
+    words: str  # in lower case
+    start: int
+    end: int
+
+
+class Section(NamedTuple):
+    """What follows a label, up to the next one."""
+
+    kind: str
+    words: str  # of the label, in lower case
+    label: int
+    start: int
+    end: int
+    is_answered: bool  # a question that an answer follows is an example or an earlier turn
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Its first character, and the one after the last."""
+        return self.start, self.end
+
+
+def find_marks(text: str) -> list[Mark]:
+    """Return the labels near both ends of a prompt, in order."""
+    if len(text) <= HEAD + TAIL:
+        regions = [(0, len(text))]
+    else:
+        regions = [(0, HEAD), (len(text) - TAIL, len(text))]
+    marks = [mark for region in regions for mark in _colons(text, *region)]
+    for start, end in regions:
+        if text.find("#", start, end) >= 0:
+            for heading in _HEADING.finditer(text, start, end):
+                if kind := _kind(words := heading[1].lower()):
+                    marks.append(Mark(kind, words, heading.start(), heading.end()))
+        if text.find("<", start, end) >= 0:
+            for tag in _TAG.finditer(text, start, end):
+                words = tag[1].lower().replace("_", " ")
+                if kind := "end" if words[0] == "/" else _kind(words):
+                    marks.append(Mark(kind, words, tag.start(), tag.end()))
+    marks.sort(key=lambda mark: mark.start)
+    return _with_inputs(marks)
+
+
+def sections_of(text: str, marks: list[Mark]) -> list[Section]:
+    """Return the labelled sections that are not empty, in order."""
+    ends = [*(mark.start for mark in marks), len(text)][1:]
+    kinds = [*(mark.kind for mark in marks), "", ""]
+    written = [n for n, mark in enumerate(marks) if has_ink(text, mark.end, ends[n])]
+    followers = [*written, len(marks)][1:]
+    sections = []
+    for number, follower in zip(written, followers, strict=True):
+        mark = marks[number]
+        # An answer that is asked for once more is a draft, and the question still open.
+        is_answered = kinds[follower] == "answer" != kinds[follower + 1]
+        is_question = mark.kind == "question"
+        sections.append(Section(*mark, ends[number], is_question and is_answered))
+    return sections
+
+
+def first_document(text: str, marks: list[Mark], *, enclosed: bool) -> int | None:
+    """Return where the first document may begin: at a label of contexts, or at a ruler.
+
+    Args:
+        text: the prompt.
+        marks: its labels.
+        enclosed: whether a ruler counts only where a second one closes what it opens.
+    """
+    ruler = _RULER.search(text, 0, HEAD)
+    if ruler is None and not enclosed:
+        ruler = _RULER.search(text, max(0, len(text) - TAIL))
+    opened = [mark.start for mark in marks if mark.kind == "context"]
+    if ruler is not None and (not enclosed or text.rfind(ruler[0].rstrip()) > ruler.start()):
+        opened.append(ruler.start())
+    return min(opened, default=None)
+
+
+def announced(text: str) -> int | None:
+    """Return where the first line ends, if it speaks of documents; they may follow it."""
+    end = text.find("\n", 0, HEAD)
+    words = _WORD.findall(text[: max(end, 0)].lower())
+    return end if _CONTEXT_WORDS.intersection(words) else None
+
+
+def before_documents(sections: list[Section], opened: int | None) -> Section | None:
+    """Return the first question if it stands before all documents, so that none has written it.
+
+    A question that an answer follows is then no example, unless a later question has its label.
+
+    Args:
+        sections: of the prompt.
+        opened: where the first document begins; None where there is none.
+    """
+    first = next((section for section in sections if section.kind == "question"), None)
+    if first is None or opened is None or opened < first.label:
+        return None
+    later = (s for s in sections if s.kind == "question" and s.label > first.label)
+    return None if first.is_answered and any(s.words == first.words for s in later) else first
+
+
+def last_open(sections: list[Section], opened: int | None) -> Section | None:
+    """Return the last question without an answer, if documents or earlier turns precede it."""
+    unanswered = [s for s in sections if s.kind == "question" and not s.is_answered]
+    if not unanswered:
+        return None
+    last = unanswered[-1]
+    if opened is not None and opened < last.label:
+        return last
+    is_turn = _TURN & set(last.words.split())
+    turns = [s for s in sections if s.words == last.words and s.is_answered]
+    return last if is_turn and turns else None
+
+
+def is_labelled(text: str, part: tuple[int, int], marks: list[Mark]) -> bool:
+    """Tell whether a label opens a part or one of its lines."""
+    starts = [mark.start for mark in marks if part[0] <= mark.start <= part[1]]
+    return any(start == part[0] or text[start - 1] == "\n" for start in starts)
+
+
+def _with_inputs(marks: list[Mark]) -> list[Mark]:
+    """Return labels of which "Input", below an instruction, announces what it is applied to."""
+    first = next((mark for mark in marks if mark.kind == "question"), None)
+    if first is None or first.words.endswith("input"):
+        return marks
+    return [
+        mark._replace(kind="context") if mark.words.strip("# ").endswith("input") else mark
+        for mark in marks
+    ]
+
+
+def _colons(text: str, start: int, end: int) -> Iterator[Mark]:
+    """Yield labels that a colon ends: the beginning of a line, or words inside one."""
+    if text.find(":", start, end) < 0 and text.find("：", start, end) < 0:
+        return
+    after = start  # what a label before it has taken
+    colons = list(_COLON.finditer(text, start, end))
+    if len(colons) > 2 * _MOST_COLONS:
+        colons = colons[:_MOST_COLONS] + colons[-_MOST_COLONS:]
+    for colon in colons:
+        place = colon.start()
+        line = max(text.rfind("\n", start, place) + 1, start)
+        opens = after <= line and place - line <= _LONGEST_LABEL
+        begin = line if opens else max(line, after, place - _NEAR_COLON)
+        words = text[begin:place]
+        if not opens:
+            last = _LAST_WORDS.search(SENTENCE.split(words)[-1])
+            words = "" if last is None else last[0]
+        after = colon.end()
+        kind = _kind(words.lower())
+        if kind is not None and (opens or kind == "question" or words.split()[-1][0].isupper()):
+            yield Mark(kind, words.lower(), place - len(words), after)
+
+
+def _kind(words: str) -> str | None:
+    """Return what a label announces: its last telling word decides; None if nothing.
+
+    A word for answers tells only at the end: "Answer the following" announces no answer.
+    """
+    if _CODE.search(words):
+        return None
+    for number, word in enumerate(reversed(_WORD.findall(words))):
+        if word in _QUESTION_WORDS:
+            return "question"
+        if word in _CONTEXT_WORDS:
+            return "context"
+        if word in _ANSWER_WORDS and number == 0:
+            return "answer"
+    return None
