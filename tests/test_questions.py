@@ -164,9 +164,16 @@ def test_a_bare_question_has_no_parts():
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(alphabet=st.sampled_from("abQ:?. \n<>/#\"'“”`-\u3002：")), st.integers(1, 40))
-def test_parts_are_bounded_and_lie_inside(piece, times):
-    text = piece * times
+@given(
+    st.lists(
+        st.sampled_from(
+            [*"abQ:?. \n<>/#\"'“”`-\u3002：", "Question", "text", "A:", "\n---\n", "</q>"]
+        )
+    ),
+    st.integers(1, 40),
+)
+def test_parts_are_bounded_and_lie_inside(pieces, times):
+    text = "".join(pieces) * times
     spans = list(question_spans(text))
     assert len(spans) <= MOST_SPANS
     assert len(set(spans)) == len(spans)
@@ -175,6 +182,10 @@ def test_parts_are_bounded_and_lie_inside(piece, times):
         part = text[span.start : span.end]
         assert part == part.strip()
         assert part
+    shown = shown_questions(text)
+    assert len(shown) <= 2
+    for span, _ in shown:
+        assert 2 <= len(text[span.start : span.end].strip()) == span.end - span.start
 
 
 def test_only_the_ends_of_a_long_prompt_are_read():

@@ -45,6 +45,11 @@ _ANSWER_WORDS = frozenset(
     "answer answers response reply output assistant ai system bot thought observation a antwort "
     "respuesta risposta resposta réponse ответ 回答 答案 답변".split()
 )
+_KINDS = {
+    **dict.fromkeys(_ANSWER_WORDS, "answer"),
+    **dict.fromkeys(_CONTEXT_WORDS, "context"),
+    **dict.fromkeys(_QUESTION_WORDS, "question"),
+}
 _TURN = frozenset("human user customer".split())
 """Labels of what a person says in a conversation."""
 
@@ -195,12 +200,15 @@ def _colons(text: str, start: int, end: int) -> Iterator[Mark]:
         opens = after <= line and place - line <= _LONGEST_LABEL
         begin = line if opens else max(line, after, place - _NEAR_COLON)
         words = text[begin:place]
-        if not opens:
-            last = _LAST_WORDS.search(SENTENCE.split(words)[-1])
-            words = "" if last is None else last[0]
         after = colon.end()
         kind = _kind(words.lower())
-        if kind is not None and (opens or kind == "question" or words.split()[-1][0].isupper()):
+        if kind is not None and not opens:
+            last = _LAST_WORDS.search(SENTENCE.split(words)[-1])
+            words = "" if last is None else last[0]
+            kind = _kind(words.lower())
+            if kind in ("context", "answer") and not words.split()[-1][0].isupper():
+                kind = None
+        if kind is not None:
             yield Mark(kind, words.lower(), place - len(words), after)
 
 
@@ -209,13 +217,9 @@ def _kind(words: str) -> str | None:
 
     A word for answers tells only at the end: "Answer the following" announces no answer.
     """
-    if _CODE.search(words):
-        return None
-    for number, word in enumerate(reversed(_WORD.findall(words))):
-        if word in _QUESTION_WORDS:
-            return "question"
-        if word in _CONTEXT_WORDS:
-            return "context"
-        if word in _ANSWER_WORDS and number == 0:
-            return "answer"
+    found = _WORD.findall(words)
+    for number, word in enumerate(reversed(found)):
+        kind = _KINDS.get(word)
+        if kind is not None and (kind != "answer" or number == 0):
+            return None if _CODE.search(words) else kind
     return None

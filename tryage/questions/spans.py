@@ -84,6 +84,8 @@ def shown_questions(text: str) -> list[ShownQuestion]:
         or two parts; none where the prompt shows neither documents nor turns.
     """
     marks = find_marks(text)
+    if not marks and "\n" not in text:
+        return []
     opened = first_document(text, marks, enclosed=False)
     if opened is None and not marks:
         return []
