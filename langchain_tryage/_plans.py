@@ -16,6 +16,7 @@ from langchain_core.runnables.config import ensure_config
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
 from langchain_tryage._inputs import Reading, TextSource
+from langchain_tryage._sent import sent_chars
 from langchain_tryage._tools import Needs, unable
 from tryage import Decision, Goals
 from tryage.binding import Binding, joined_goals
@@ -61,12 +62,14 @@ class Request(NamedTuple):
         goals: of this call.
         only: the one expert that may answer.
         needs: what the expert must be able to do.
+        tools: of the call, which are sent too.
     """
 
     input: Any
     goals: Goals | None = None
     only: str | None = None
     needs: Needs = Needs()
+    tools: Sequence[Any] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ class Planner:
         readings = self._alike(requests)
         if readings is None:
             return None
-        decisions = self._decide_alike(requests[0], readings)
+        decisions = self._decide_alike(requests, readings)
         return [
             self._planned(*planned) for planned in zip(requests, readings, decisions, strict=True)
         ]
@@ -107,13 +110,14 @@ class Planner:
             only=request.only,
             goals=request.goals,
             without=unable(request.needs, self.binding),
+            sent_chars=self._sent(request, reading),
         )
         return reading, decision
 
     def decide_batch(self, requests: Sequence[Request]) -> list[Decision] | None:
         """Decide in one pass; None where the requests do not all ask for the same."""
         readings = self._alike(requests)
-        return None if readings is None else self._decide_alike(requests[0], readings)
+        return None if readings is None else self._decide_alike(requests, readings)
 
     def _alike(self, requests: Sequence[Request]) -> list[Reading] | None:
         first = requests[0]
@@ -122,14 +126,25 @@ class Planner:
         readings = [self.source.read(request.input) for request in requests]
         return readings if len({reading.flags_act for reading in readings}) == 1 else None
 
-    def _decide_alike(self, request: Request, readings: Sequence[Reading]) -> list[Decision]:
+    def _decide_alike(
+        self, requests: Sequence[Request], readings: Sequence[Reading]
+    ) -> list[Decision]:
+        request = requests[0]
         return self.binding.decide_batch(
             [reading.text for reading in readings],
             flags=readings[0].flags_act,
             only=request.only,
             goals=request.goals,
             without=unable(request.needs, self.binding),
+            sent_chars=[self._sent(*pair) for pair in zip(requests, readings, strict=True)],
         )
+
+    def _sent(self, request: Request, reading: Reading) -> int:
+        """Return the characters that go to the expert; those routed where nothing else is known."""
+        value, key = request.input, self.source.dict_key
+        part = value.get(key) if key is not None and isinstance(value, Mapping) else value
+        sent = sent_chars(part, request.tools)
+        return len(reading.text) if sent is None else sent
 
     def _planned(self, request: Request, reading: Reading, decision: Decision) -> Plan:
         stripped = self.source.strip(request.input, reading, decision)

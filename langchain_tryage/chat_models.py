@@ -105,7 +105,8 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
     ) -> Request:
         messages = self._convert_input(input).to_messages()
         goals = call_goals(kwargs.get("tryage"), config)
-        return Request(messages, goals, kwargs.get("model"), Needs.of(messages, kwargs))
+        needs, tools = Needs.of(messages, kwargs), kwargs.get("tools") or ()
+        return Request(messages, goals, kwargs.get("model"), needs, tools)
 
     def load(self) -> Router:
         """Load the router now instead of at first use, and make the models given as strings.

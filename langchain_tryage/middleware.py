@@ -151,7 +151,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         tools = [*request.tools, *_answer_tools(request)]
         needs = Needs.of(messages, {"tools": tools, "tool_choice": request.tool_choice})
         planner = Planner(self._binding, self._source)
-        plan = planner.plan(Request(messages, call_goals(None, None), needs=needs))
+        plan = planner.plan(Request(messages, call_goals(None, None), needs=needs, tools=tools))
         if plan.input is not messages:
             request = request.override(messages=list(plan.input)[len(system) :])
         if self._choose == "call":
@@ -241,7 +241,7 @@ def _answer_tools(request: ModelRequest[Any]) -> list[Any]:
     if isinstance(strategy, AutoStrategy):
         strategy = ToolStrategy(strategy.schema)
     specs = strategy.schema_specs if isinstance(strategy, ToolStrategy) else []
-    return [NeutralTool(name=spec.name) for spec in specs]
+    return [NeutralTool(name=spec.name, parameters=spec.json_schema) for spec in specs]
 
 
 def _view(result: _Result) -> AnswerView:
