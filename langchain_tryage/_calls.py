@@ -8,10 +8,11 @@ from typing import Any, Generic, TypeVar
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import get_config_list
+from langchain_core.runnables.config import ensure_config, get_config_list
 
+from langchain_tryage._experts import labels_of
 from langchain_tryage._metadata import run_config
-from langchain_tryage._plans import PLAN, Plan, Planner, Request
+from langchain_tryage._plans import PLAN, Plan, Planner, Request, Unplanned
 from tryage import TryageError
 from tryage.binding import off_loop
 
@@ -49,7 +50,7 @@ class PlannedCalls(Generic[AnswerT, ChunkT]):
     ) -> AnswerT:
         """Answer with the chosen expert; ``model="name"`` forces one."""
         plan = self._plan_call(input, kwargs, config)
-        config = run_config(config, plan.decision)
+        config = planned_config(config, plan)
         model: Any = super()
         answer: AnswerT = model.invoke(plan.input, config, stop=stop, **kwargs)
         return answer
@@ -64,7 +65,7 @@ class PlannedCalls(Generic[AnswerT, ChunkT]):
     ) -> AnswerT:
         """Answer with the chosen expert; ``model="name"`` forces one."""
         plan = await self._aplan_call(input, kwargs, config)
-        config = run_config(config, plan.decision)
+        config = planned_config(config, plan)
         model: Any = super()
         answer: AnswerT = await model.ainvoke(plan.input, config, stop=stop, **kwargs)
         return answer
@@ -79,7 +80,7 @@ class PlannedCalls(Generic[AnswerT, ChunkT]):
     ) -> Iterator[ChunkT]:
         """Stream from the chosen expert; another takes over only before the first chunk."""
         plan = self._plan_call(input, kwargs, config)
-        config = run_config(config, plan.decision)
+        config = planned_config(config, plan)
         model: Any = super()
         yield from model.stream(plan.input, config, stop=stop, **kwargs)
 
@@ -93,7 +94,7 @@ class PlannedCalls(Generic[AnswerT, ChunkT]):
     ) -> AsyncIterator[ChunkT]:
         """Stream from the chosen expert; another takes over only before the first chunk."""
         plan = await self._aplan_call(input, kwargs, config)
-        config = run_config(config, plan.decision)
+        config = planned_config(config, plan)
         model: Any = super()
         async with aclosing(model.astream(plan.input, config, stop=stop, **kwargs)) as chunks:
             async for chunk in chunks:
@@ -137,18 +138,18 @@ class PlannedCalls(Generic[AnswerT, ChunkT]):
         input: LanguageModelInput | Plan,
         kwargs: dict[str, Any],
         config: RunnableConfig | None,
-    ) -> Plan:
+    ) -> Plan | Unplanned:
         """Put a call's plan among its arguments, in place of what it was made from.
 
         It may be there already: LangChain calls `invoke` where a model does not stream.
         """
-        plan: Plan | None = kwargs.get(PLAN)
+        plan: Plan | Unplanned | None = kwargs.get(PLAN)
         if plan is not None:
             return plan
         if isinstance(input, Plan):
             plan = input
         else:
-            plan = self._planner.plan(self._request(input, kwargs, config))
+            plan = self._plan_or_error(input, kwargs, config)
         drop_routing(kwargs)
         kwargs[PLAN] = plan
         return plan
@@ -158,11 +159,29 @@ class PlannedCalls(Generic[AnswerT, ChunkT]):
         input: LanguageModelInput | Plan,
         kwargs: dict[str, Any],
         config: RunnableConfig | None,
-    ) -> Plan:
+    ) -> Plan | Unplanned:
         """Do what `_plan_call` does, off the event loop where there is something to decide."""
         if PLAN in kwargs or isinstance(input, Plan):
             return self._plan_call(input, kwargs, config)
         return await off_loop(self._plan_call, input, kwargs, config)
+
+    def _plan_or_error(
+        self,
+        input: LanguageModelInput,
+        kwargs: Mapping[str, Any],
+        config: RunnableConfig | None = None,
+    ) -> Plan | Unplanned:
+        """Return the plan of one call, or why there is none."""
+        try:
+            return self._labelled(self._planner.plan(self._request(input, kwargs, config)))
+        except Exception as error:  # noqa: BLE001 - raised again inside the run
+            return Unplanned(input, error)
+
+    def _labelled(self, plan: Plan) -> Plan:
+        """Return a plan with what was put on the chosen expert, whose model is made for that."""
+        labels = labels_of(self._planner.binding.experts[plan.decision.expert])
+        plan.tags, plan.metadata = labels.tags, labels.metadata
+        return plan
 
     def _plan_batch(
         self,
@@ -179,9 +198,22 @@ class PlannedCalls(Generic[AnswerT, ChunkT]):
                 self._request(input, kwargs, config)
                 for input, config in zip(inputs, configs, strict=True)
             ]
-            return self._planner.plan_batch(requests) or inputs
+            plans = self._planner.plan_batch(requests)
+            return inputs if plans is None else [self._labelled(plan) for plan in plans]
         except (TryageError, ValueError):
             return inputs  # each input raises its own error in its own run
+
+
+def planned_config(config: RunnableConfig | None, plan: Plan | Unplanned) -> RunnableConfig:
+    """Return the config of the run that is about to open for a plan."""
+    if isinstance(plan, Unplanned):
+        return ensure_config(config)
+    config = run_config(config, plan.decision)
+    if plan.tags:
+        config["tags"] = [*config["tags"], *(t for t in plan.tags if t not in config["tags"])]
+    if plan.metadata:
+        config["metadata"] = {**config["metadata"], **plan.metadata}
+    return config
 
 
 def drop_routing(kwargs: dict[str, Any]) -> None:

@@ -42,16 +42,45 @@ class Plan:
 
     Tracers write call arguments down, so it shows the expert's name alone: the decision holds the
     prompt.
+
+    Attributes:
+        input: for the expert.
+        decision: on the call.
+        goals: of this call alone, which hold for an expert that routes, too.
+        tags, metadata: those that were put on the chosen expert.
     """
 
-    __slots__ = ("decision", "input")
+    __slots__ = ("decision", "goals", "input", "metadata", "tags")
 
-    def __init__(self, input: Any, decision: Decision) -> None:
+    def __init__(self, input: Any, decision: Decision, goals: Goals | None = None) -> None:
         self.input = input
         self.decision = decision
+        self.goals = goals
+        self.tags: Sequence[str] = ()
+        self.metadata: Mapping[str, Any] = {}
+
+    def with_input(self, input: Any) -> Plan:
+        """Return the same plan for another form of its input."""
+        return Plan(input, self.decision, self.goals)
 
     def __repr__(self) -> str:
         return f"Plan(expert={self.decision.expert!r})"
+
+
+class Unplanned:
+    """A call that could not be decided: the run that opens for it raises the error.
+
+    So callbacks, tracers and listeners hear of it as of any other error of a model.
+    """
+
+    __slots__ = ("error", "input")
+
+    def __init__(self, input: Any, error: Exception) -> None:
+        self.input = input
+        self.error = error
+
+    def __repr__(self) -> str:
+        return f"Unplanned({type(self.error).__name__})"
 
 
 class Request(NamedTuple):
@@ -150,7 +179,7 @@ class Planner:
         stripped = self.source.strip(request.input, reading, decision)
         if request.only is None and self.sticky is not False:
             decision = stay_with(decision, last_answerer(stripped), self.sticky)
-        return Plan(stripped, decision)
+        return Plan(stripped, decision, request.goals)
 
 
 def call_goals(goals: Any, config: RunnableConfig | None) -> Goals | None:
@@ -164,10 +193,23 @@ def call_goals(goals: Any, config: RunnableConfig | None) -> Goals | None:
         GoalError: they are not goals.
     """
     configurable = ensure_config(config).get("configurable") or {}
-    return joined_goals(_as_goals(configurable.get(GOALS_KEY)), _as_goals(goals))
+    return joined_goals(as_goals(configurable.get(GOALS_KEY)), as_goals(goals))
 
 
-def _as_goals(value: Any) -> Goals | None:
+def with_goals(config: RunnableConfig, goals: Any) -> RunnableConfig:
+    """Return a config that holds the goals of a call, also for routers below; itself for none."""
+    if goals is None:
+        return config
+    configurable = {**(config.get("configurable") or {}), GOALS_KEY: call_goals(goals, config)}
+    return {**config, "configurable": configurable}
+
+
+def as_goals(value: Any) -> Goals | None:
+    """Return the goals that a call's argument stands for.
+
+    Raises:
+        GoalError: it is no goals and no mapping of them.
+    """
     if value is None or isinstance(value, Goals):
         return value
     if isinstance(value, Mapping):

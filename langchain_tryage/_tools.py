@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel, BaseLLM
@@ -22,7 +21,7 @@ from tryage.dispatch import describe_error
 _OF_LIBRARY = {kind: {kind, "document"} if kind == "pdf" else {kind} for kind in KINDS}
 """Modality → the names that a library's entry may give it."""
 
-NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
+NO_KWARGS: Mapping[str, Any] = {}
 """Of a call without arguments."""
 
 _NOT_COMMON = ("last_updated", "name", "open_weights", "release_date", "status")

@@ -19,11 +19,12 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 
-from langchain_tryage._calls import PlannedCalls, drop_routing
-from langchain_tryage._experts import ChatExpert, ask_model, chat_pipeline, with_stop
+from langchain_tryage._calls import PlannedCalls, drop_routing, planned_config
+from langchain_tryage._chat_experts import ChatExpert, chat_pipeline
+from langchain_tryage._experts import Call, ask_model, with_stop
 from langchain_tryage._fields import RoutedModel, inspected
-from langchain_tryage._metadata import annotated_chunk, annotated_result, run_config
-from langchain_tryage._plans import PLAN, Plan, Planner, Request, call_goals
+from langchain_tryage._metadata import annotated_chunk, annotated_result
+from langchain_tryage._plans import PLAN, Plan, Planner, Request, Unplanned, call_goals
 from langchain_tryage._structured import STRUCTURED, require_fit
 from langchain_tryage._tools import Needs, NeutralTool, common_profile
 from langchain_tryage._views import CHAT_VIEWS
@@ -164,7 +165,7 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         value: Any = input
         if version == "v3":  # the one version that opens its run without calling `stream`
             plan = self._plan_call(input, kwargs, config)
-            value, config = plan.input, run_config(config, plan.decision)
+            value, config = plan.input, planned_config(config, plan)
         events: Any = super().stream_events
         return events(value, config, version=version, stop=stop, **kwargs)
 
@@ -184,23 +185,25 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
 
         async def planned() -> Any:
             plan = await self._aplan_call(input, kwargs, config)
-            named = run_config(config, plan.decision)
+            named = planned_config(config, plan)
             return await events(plan.input, named, version=version, stop=stop, **kwargs)
 
         return planned()
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         """Name the chosen model to tracers; before a decision, the router."""
-        plan: Plan | None = kwargs.pop(PLAN, None)
+        plan: Plan | Unplanned | None = kwargs.pop(PLAN, None)
         kwargs.pop("tryage", None)
-        if plan is None:
+        if not isinstance(plan, Plan):
             params = super()._get_ls_params(stop=stop, **kwargs)
             params.setdefault("ls_model_name", self._label)
             return params
         name = plan.decision.expert
         expert: ChatExpert = self._binding.experts[name]
         arguments = with_stop(stop, expert.kwargs, kwargs)
-        params = ask_model(expert, lambda m: m._get_ls_params(**arguments), LangSmithParams())
+        params = LangSmithParams()
+        if expert.is_made:  # else planning could not make it, and this may be the event loop
+            params = ask_model(expert, lambda m: m._get_ls_params(**arguments), params)
         params.setdefault("ls_model_name", name)
         return params
 
@@ -216,11 +219,7 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         """Return a cache key that tells routers, experts and decisions apart."""
         plan: Plan | None = kwargs.pop(PLAN, None)
         experts = [
-            (
-                name,
-                expert.kwargs,
-                ask_model(expert, lambda model: model._get_llm_string(stop=stop, **kwargs), ""),
-            )
+            (name, expert.kwargs, expert.identity(stop, kwargs))
             for name, expert in self._binding.experts.items()
         ]
         data = self._binding.router.provenance.get("data_sha256")
@@ -232,10 +231,12 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
 
     def _take_plan(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> Plan:
         """Take a call's plan from its arguments, or make it where nobody did, as in `generate`."""
-        plan: Plan | None = kwargs.pop(PLAN, None)
+        plan: Plan | Unplanned | None = kwargs.pop(PLAN, None)
+        if isinstance(plan, Unplanned):
+            raise plan.error
         if plan is not None:
             # LangChain may have normalized the messages since the call was planned.
-            return Plan(messages, plan.decision)
+            return plan.with_input(messages)
         plan = self._planner.plan(self._request(messages, kwargs))
         drop_routing(kwargs)
         return plan
@@ -278,11 +279,11 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         **kwargs: Any,
     ) -> ChatResult:
         plan = self._take_plan(messages, kwargs)
-
         is_structured = kwargs.pop(STRUCTURED, False)
+        own = Call(stop, kwargs, run_manager, plan.goals)
 
         def call(name: str, expert: ChatExpert) -> ChatResult:
-            result = expert.generate(plan.input, stop, kwargs)
+            result = expert.generate(plan.input, own)
             if is_structured:
                 require_fit(name, result.generations[0].message, kwargs["tools"])
             return result
@@ -298,11 +299,11 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         **kwargs: Any,
     ) -> ChatResult:
         plan = await self._atake_plan(messages, kwargs)
-
         is_structured = kwargs.pop(STRUCTURED, False)
+        own = Call(stop, kwargs, run_manager, plan.goals)
 
         async def call(name: str, expert: ChatExpert) -> ChatResult:
-            result = await expert.agenerate(plan.input, stop, kwargs)
+            result = await expert.agenerate(plan.input, own)
             if is_structured:
                 require_fit(name, result.generations[0].message, kwargs["tools"])
             return result
@@ -318,9 +319,10 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
     ) -> Iterator[ChatGenerationChunk]:
         plan = self._take_plan(messages, kwargs)
         kwargs.pop(STRUCTURED, None)  # chunks cannot be checked before they go out
+        own = Call(stop, kwargs, run_manager, plan.goals)
 
         def call(_name: str, expert: ChatExpert) -> Iterator[ChatGenerationChunk]:
-            return expert.stream(plan.input, stop, kwargs)
+            return expert.stream(plan.input, own)
 
         with closing(self._binding.stream(plan.decision, call)) as stream:
             for chunk, is_marked in marked(stream, late=stream.is_checked_late):
@@ -337,9 +339,10 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
     ) -> AsyncIterator[ChatGenerationChunk]:
         plan = await self._atake_plan(messages, kwargs)
         kwargs.pop(STRUCTURED, None)
+        own = Call(stop, kwargs, run_manager, plan.goals)
 
         def call(_name: str, expert: ChatExpert) -> AsyncIterator[ChatGenerationChunk]:
-            return expert.astream(plan.input, stop, kwargs)
+            return expert.astream(plan.input, own)
 
         async with aclosing(self._binding.astream(plan.decision, call)) as stream:
             async for chunk, is_marked in amarked(stream, late=stream.is_checked_late):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
@@ -16,6 +16,7 @@ from langchain_tryage._fields import Saved
 from langchain_tryage._inputs import TextSource
 from tryage.binding import LAST_MESSAGE, astream_passing_on, passing_on, stream_passing_on
 from tryage.dispatch import aclose
+from tryage.errors import PromptError
 from tryage.flags import Flags
 
 
@@ -71,13 +72,13 @@ class TryageFlags(Saved, RunnableSerializable[Any, Any]):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Run the chain; `config` and `kwargs` reach it."""
-        flags, value = self._read(input)
+        flags, value = self._read(input, config)
         with passing_on(flags):
             return self._inner.invoke(value, config, **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Run the chain; `config` and `kwargs` reach it."""
-        flags, value = self._read(input)
+        flags, value = self._read(input, config)
         with passing_on(flags):
             return await self._inner.ainvoke(value, config, **kwargs)
 
@@ -85,14 +86,14 @@ class TryageFlags(Saved, RunnableSerializable[Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
         """Stream from the chain."""
-        flags, value = self._read(input)
+        flags, value = self._read(input, config)
         yield from stream_passing_on(flags, self._inner.stream(value, config, **kwargs))
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """Stream from the chain."""
-        flags, value = self._read(input)
+        flags, value = self._read(input, config)
         chunks = astream_passing_on(flags, self._inner.astream(value, config, **kwargs))
         try:
             async for chunk in chunks:
@@ -100,6 +101,14 @@ class TryageFlags(Saved, RunnableSerializable[Any, Any]):
         finally:
             await aclose(chunks)
 
-    def _read(self, value: Any) -> tuple[Flags, Any]:
-        """Return the flags of the user's text, and the input without them."""
-        return TextSource(self.key, LAST_MESSAGE).take_flags(value)
+    def _read(self, value: Any, config: RunnableConfig | None) -> tuple[Flags, Any]:
+        """Return the flags of the user's text, and the input without them.
+
+        It has no run of its own, unless there is no such text: then one opens to tell the error.
+        """
+        source = TextSource(self.key, LAST_MESSAGE)
+        try:
+            return source.take_flags(value)
+        except PromptError:
+            run: Any = self._call_with_config(source.take_flags, value, config)
+            return cast(tuple[Flags, Any], run)

@@ -16,15 +16,16 @@ from langchain_core.prompt_values import PromptValue, StringPromptValue
 from langchain_core.runnables import RunnableConfig
 
 from langchain_tryage._calls import PlannedCalls, drop_routing
-from langchain_tryage._experts import TextExpert, ask_model, with_stop
+from langchain_tryage._experts import Call, ask_model, with_stop
 from langchain_tryage._fields import RoutedModel
 from langchain_tryage._metadata import annotated_text
 from langchain_tryage._modalities import messages_in
-from langchain_tryage._plans import PLAN, Plan, Request, call_goals
+from langchain_tryage._plans import PLAN, Plan, Request, Unplanned, call_goals
+from langchain_tryage._text_experts import TextExpert
 from langchain_tryage._tokens import areported, reported
 from langchain_tryage._tools import Needs
 from langchain_tryage._views import TEXT_VIEWS
-from tryage import Decision, Router
+from tryage import Router
 from tryage.binding import Binding, Views, each_expert, off_loop, tells_logprobs
 from tryage.dispatch import DispatchedDecision, amarked, marked, nothing, record
 from tryage.errors import ExpertError
@@ -139,7 +140,7 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
     def _plan_prompts(self, prompts: Sequence[PromptValue], kwargs: dict[str, Any]) -> list[str]:
         """Put a plan for each prompt among the arguments; return the texts for the experts."""
         if PLAN not in kwargs:
-            plans = [self._planner.plan(self._request(prompt, kwargs)) for prompt in prompts]
+            plans = [self._plan_or_error(prompt, kwargs) for prompt in prompts]
             drop_routing(kwargs)
             kwargs[PLAN] = plans
             prompts = [plan.input for plan in plans]
@@ -147,16 +148,19 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
 
     def _take_plans(
         self, prompts: Sequence[str], kwargs: dict[str, Any]
-    ) -> tuple[list[str], list[Decision]]:
-        """Take the plans from a call's arguments, or make them; return texts and decisions."""
+    ) -> tuple[list[str], list[Plan]]:
+        """Take the plans from a call's arguments, or make them; return texts and plans."""
         texts = self._plan_prompts([StringPromptValue(text=text) for text in prompts], kwargs)
         plans = kwargs.pop(PLAN)
-        each = [plans] if isinstance(plans, Plan) else plans
-        return texts, [plan.decision for plan in each]
+        each: list[Plan | Unplanned] = plans if isinstance(plans, list) else [plans]
+        for plan in each:
+            if isinstance(plan, Unplanned):
+                raise plan.error
+        return texts, [plan for plan in each if isinstance(plan, Plan)]
 
     async def _atake_plans(
         self, prompts: Sequence[str], kwargs: dict[str, Any]
-    ) -> tuple[list[str], list[Decision]]:
+    ) -> tuple[list[str], list[Plan]]:
         """Do what `_take_plans` does, off the event loop where there is something to decide."""
         if PLAN in kwargs:
             return self._take_plans(prompts, kwargs)
@@ -169,11 +173,13 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        texts, decisions = self._take_plans(prompts, kwargs)
+        texts, plans = self._take_plans(prompts, kwargs)
+        own = Call(stop, kwargs, run_manager, plans[0].goals)
 
         def call(name: str, expert: TextExpert, rows: list[int]) -> list[Row]:
-            return _by_row(name, expert.generate([texts[row] for row in rows], stop, kwargs))
+            return _by_row(name, expert.generate([texts[row] for row in rows], own))
 
+        decisions = [plan.decision for plan in plans]
         return _merged(self._binding.dispatch_batch(decisions, call))
 
     async def _agenerate(
@@ -183,11 +189,13 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        texts, decisions = await self._atake_plans(prompts, kwargs)
+        texts, plans = await self._atake_plans(prompts, kwargs)
+        own = Call(stop, kwargs, run_manager, plans[0].goals)
 
         async def call(name: str, expert: TextExpert, rows: list[int]) -> list[Row]:
-            return _by_row(name, await expert.agenerate([texts[row] for row in rows], stop, kwargs))
+            return _by_row(name, await expert.agenerate([texts[row] for row in rows], own))
 
+        decisions = [plan.decision for plan in plans]
         return _merged(await self._binding.adispatch_batch(decisions, call))
 
     def _stream(
@@ -197,10 +205,11 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        (text,), (decision,) = self._take_plans([prompt], kwargs)
+        (text,), (plan,) = self._take_plans([prompt], kwargs)
+        decision, own = plan.decision, Call(stop, kwargs, run_manager, plan.goals)
 
         def call(_name: str, expert: TextExpert) -> Iterator[GenerationChunk]:
-            return expert.stream(text, stop, kwargs)
+            return expert.stream(text, own)
 
         with closing(self._binding.stream(decision, call)) as stream:
             pairs = marked(stream, late=stream.is_checked_late)
@@ -214,10 +223,11 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        (text,), (decision,) = await self._atake_plans([prompt], kwargs)
+        (text,), (plan,) = await self._atake_plans([prompt], kwargs)
+        decision, own = plan.decision, Call(stop, kwargs, run_manager, plan.goals)
 
         def call(_name: str, expert: TextExpert) -> AsyncIterator[GenerationChunk]:
-            return expert.astream(text, stop, kwargs)
+            return expert.astream(text, own)
 
         async with aclosing(self._binding.astream(decision, call)) as stream:
             pairs = amarked(stream, late=stream.is_checked_late)

@@ -5,7 +5,7 @@ With `_cache_markers` the only module here that needs `langchain` itself.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Unpack
@@ -26,7 +26,7 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 
 from langchain_tryage._cache_markers import without_foreign_markers
-from langchain_tryage._experts import ChatExpert, chat_pipeline
+from langchain_tryage._chat_experts import ChatExpert, chat_pipeline
 from langchain_tryage._inputs import TextFrom, TextSource
 from langchain_tryage._metadata import annotated_message, metadata, run_config
 from langchain_tryage._plans import Planner, Request, call_goals, stay_with
@@ -134,6 +134,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         request, decision = await off_loop(self._decide, request)
 
         async def call(name: str, expert: ChatExpert) -> _Result:
+            await expert.amake()
             attempt = _Attempt(request, name, expert, decision)
             try:
                 with attempt.named():
@@ -177,6 +178,7 @@ class _Attempt:
     ) -> None:
         self._watcher = _Watcher()
         self._name = name
+        self._labels = expert.labels
         self._decision = decision
         request = without_foreign_markers(request, expert.model)
         self.request = _with_bound(request, expert.kwargs).override(model=expert.model)
@@ -185,7 +187,11 @@ class _Attempt:
     def named(self) -> Iterator[None]:
         """Name the expert in the model's run, which the agent opens without a config."""
         config = run_config(None, self._decision, self._name)
-        config["callbacks"] = _with_handler(config.get("callbacks"), self._watcher)
+        labels = self._labels  # those of the model itself are its own business
+        handlers = [self._watcher, *labels.handlers]
+        config["callbacks"] = _with_handlers(config.get("callbacks"), handlers)
+        config["tags"] = [*config["tags"], *labels.tags]
+        config["metadata"] = {**config["metadata"], **labels.metadata}
         token = var_child_runnable_config.set(config)
         try:
             yield
@@ -224,11 +230,12 @@ class _Watcher(BaseCallbackHandler):
         self.seen = True
 
 
-def _with_handler(callbacks: Any, handler: BaseCallbackHandler) -> Any:
+def _with_handlers(callbacks: Any, handlers: Sequence[BaseCallbackHandler]) -> Any:
     if callbacks is None or isinstance(callbacks, list):
-        return [*(callbacks or []), handler]
+        return [*(callbacks or []), *handlers]
     manager = callbacks.copy()
-    manager.add_handler(handler, inherit=True)
+    for handler in handlers:
+        manager.add_handler(handler, inherit=True)
     return manager
 
 

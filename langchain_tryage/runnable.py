@@ -19,7 +19,7 @@ from langchain_tryage._batches import Batch
 from langchain_tryage._fields import Routed, Saved, inspected
 from langchain_tryage._metadata import TAG, annotated_message, run_metadata
 from langchain_tryage._modalities import messages_in
-from langchain_tryage._plans import GOALS_SPEC, Plan, Request, call_goals
+from langchain_tryage._plans import GOALS_SPEC, Plan, Request, call_goals, with_goals
 from langchain_tryage._tools import Needs, model_of
 from langchain_tryage._views import RUNNABLE_VIEWS
 from tryage import Decision, Router
@@ -87,11 +87,11 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
         return self._bind_experts(_runnables(self.experts), _pipeline)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Send one input to the chosen expert; `kwargs` reach it."""
+        """Send one input to the chosen expert; all `kwargs` but the goals `tryage` reach it."""
         return self._call_with_config(self._invoke, input, config, **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Send one input to the chosen expert; `kwargs` reach it."""
+        """Send one input to the chosen expert; all `kwargs` but the goals `tryage` reach it."""
         return await self._acall_with_config(self._ainvoke, input, config, **kwargs)
 
     def batch(
@@ -223,6 +223,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
 
     @inspected
     def _invoke(self, input: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any) -> Any:
+        config = with_goals(config, kwargs.pop("tryage", None))
         plan = self._plan(input, config)
 
         def call(name: str, expert: Expert) -> Any:
@@ -235,6 +236,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
     async def _ainvoke(
         self, input: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Any:
+        config = with_goals(config, kwargs.pop("tryage", None))
         plan = await off_loop(self._plan, input, config)
 
         async def call(name: str, expert: Expert) -> Any:
@@ -247,6 +249,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
     def _stream(
         self, inputs: Iterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Iterator[Any]:
+        config = with_goals(config, kwargs.pop("tryage", None))
         plan = self._plan(next(inputs), config)
 
         def call(name: str, expert: Expert) -> Iterator[Any]:
@@ -261,6 +264,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
     async def _astream(
         self, inputs: AsyncIterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> AsyncIterator[Any]:
+        config = with_goals(config, kwargs.pop("tryage", None))
         plan = await off_loop(self._plan, await anext(inputs), config)
 
         def call(name: str, expert: Expert) -> AsyncIterator[Any]:
@@ -274,6 +278,8 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
     def _batch(
         self, inputs: list[Any], run_manager: list[Any], config: list[RunnableConfig], **kwargs: Any
     ) -> list[Any]:
+        goals = kwargs.pop("tryage", None)
+        config = [with_goals(each, goals) for each in config]
         batch = Batch(self._plans(inputs, config), run_manager, config, self._child, self._given)
         answers = batch.dispatch(self._binding, kwargs)
         return batch.in_order(answers, self._output)
@@ -281,6 +287,8 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
     async def _abatch(
         self, inputs: list[Any], run_manager: list[Any], config: list[RunnableConfig], **kwargs: Any
     ) -> list[Any]:
+        goals = kwargs.pop("tryage", None)
+        config = [with_goals(each, goals) for each in config]
         plans = await off_loop(self._plans, inputs, config)
         batch = Batch(plans, run_manager, config, self._child, self._given)
         answers = await batch.adispatch(self._binding, kwargs)

@@ -427,7 +427,7 @@ def test_experts_are_checked(router, kit):
     with pytest.raises(TypeError, match="TryageRouter takes any runnable"):
         ChatTryage(router, {"coder": RunnableLambda(str)})
     with pytest.raises(TypeError, match="carries a config"):
-        ChatTryage(router, {"coder": kit.Whole(label="a").with_config(tags=["x"])})
+        ChatTryage(router, {"coder": kit.Whole(label="a").with_config(run_name="x")})
     with pytest.raises(TypeError, match="carries a config"):
         ChatTryage(router, {"coder": kit.Whole(label="a").with_listeners(on_start=print)})
     with pytest.raises(LibraryError, match=r"'codr'\. Did you mean 'coder'"):

@@ -197,7 +197,7 @@ def test_experts_are_checked(router, kit):
     with pytest.raises(TypeError, match="ChatTryage takes chat models"):
         TryageLLM(router, kit.experts())
     with pytest.raises(TypeError, match="carries a config"):
-        TryageLLM(router, {"coder": WholeText(label="x").with_config(tags=["x"])})
+        TryageLLM(router, {"coder": WholeText(label="x").with_config(run_name="x")})
     with pytest.raises(TypeError, match="carries a config"):
         TryageLLM(router, {"coder": WholeText(label="x").with_listeners(on_start=print)})
     with pytest.raises(LibraryError, match="Did you mean 'coder'"):
