@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from operator import is_
 from typing import Any, NamedTuple
 
 from llama_index.core.callbacks import CallbackManager
+from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.llms import LLM
 
 
@@ -12,6 +14,7 @@ class _Child(NamedTuple):
     expert: LLM
     fields: dict[str, Any]
     manager: CallbackManager
+    handlers: list[BaseCallbackHandler]
     llm: LLM
 
 
@@ -19,7 +22,8 @@ class Children:
     """Makes copies of experts that report to another callback manager too.
 
     The user's object is never changed. A copy is kept while neither the expert's fields nor the
-    managers change, so that clients an expert opens at first use are opened once.
+    managers and their handlers change, so that clients an expert opens at first use are opened
+    once.
     """
 
     def __init__(self) -> None:
@@ -35,15 +39,22 @@ class Children:
         missing = [handler for handler in manager.handlers if handler not in own]
         if not missing:
             return expert
+        handlers = [*own, *missing]
         kept = self._kept.get(name)
         fields = dict(expert.__dict__)
-        same = kept is not None and kept.expert is expert and kept.manager is manager
+        same = (
+            kept is not None
+            and kept.expert is expert
+            and kept.manager is manager
+            and len(kept.handlers) == len(handlers)
+            and all(map(is_, kept.handlers, handlers))
+        )
         if kept is not None and same and _same(kept.fields, fields):
             return kept.llm
         # The manager itself where it can be: it knows which trace is open.
-        joined = CallbackManager([*own, *missing]) if own else manager
+        joined = CallbackManager(handlers) if own else manager
         llm = expert.model_copy(update={"callback_manager": joined})
-        self._kept[name] = _Child(expert, fields, manager, llm)
+        self._kept[name] = _Child(expert, fields, manager, handlers, llm)
         return llm
 
 

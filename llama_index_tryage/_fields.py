@@ -172,7 +172,7 @@ class RoutedLLM(DispatchingModel, LLM):
 
         An expert that does not state its modalities is left in: it gets the messages as they are.
         """
-        needed = modalities_of(given)
+        needed = modalities_of(given, kwargs)
         if not needed:
             return {}
         library = self._binding.router.library

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -50,6 +53,10 @@ class Reading(NamedTuple):
 
     text: str
     flags_act: bool
+
+
+_TOOLS: WeakKeyDictionary[BaseTool, int] = WeakKeyDictionary()
+"""Tool → characters that describe it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +105,10 @@ class TextSource:
         if isinstance(given, str):
             return Reading(given, own)
         message = routed_message(given)
-        return Reading(message.content or "", own and message.role == MessageRole.USER)
+        text = message.content or ""
+        if not text.strip():  # images, sounds or documents alone
+            return Reading(" ".join(f"[{kind}]" for kind in modalities_of(given)), False)
+        return Reading(text, own and message.role == MessageRole.USER)
 
     def strip(self, given: Given, decision: Decision, *, composed: bool = False) -> Any:
         """Return `given` without the user's flags; `given` itself stays as it is.
@@ -128,9 +138,13 @@ def strip_messages(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
 def annotate(response: R, told: dict[str, Any]) -> R:
     """Return a copy of a response that carries the decision.
 
-    A copy, because the expert may keep the response. Not on its message: that goes into chat
-    histories, and clients send a message's additional arguments on to their service.
+    Where the expert is a router itself, its own decision is the ``"inner"`` one of this. A copy,
+    because the expert may keep the response. Not on its message: that goes into chat histories,
+    and clients send a message's additional arguments on to their service.
     """
+    inner = response.additional_kwargs.get("tryage")
+    if inner is not None:
+        told = {**told, "inner": inner}
     return response.model_copy(
         update={"additional_kwargs": {**response.additional_kwargs, "tryage": told}}
     )
@@ -148,11 +162,17 @@ def routed_message(messages: Sequence[ChatMessage]) -> ChatMessage:
     return next(users, (written or messages)[-1])
 
 
-def modalities_of(given: Given) -> tuple[str, ...]:
-    """Return what a prompt or messages hold besides text, in the order of `MODALITIES`."""
-    if isinstance(given, str):
-        return ()
-    found = {kind for message in given for kind in _kinds(message.blocks)}
+def modalities_of(given: Given, kwargs: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """Return what a call holds besides text, in the order of `MODALITIES`.
+
+    Args:
+        given: the prompt or the messages.
+        kwargs: of the call; multi-modal LLMs take images as `image_documents`.
+    """
+    messages = () if isinstance(given, str) else given
+    found = {kind for message in messages for kind in _kinds(message.blocks)}
+    if kwargs and kwargs.get("image_documents"):
+        found.add("image")
     return tuple(kind for kind in MODALITIES if kind in found)
 
 
@@ -188,6 +208,30 @@ def _block_chars(blocks: Iterable[Any]) -> int:
     return chars
 
 
+def read_text(blocks: Iterable[Any]) -> str:
+    """Return what a model that reads text alone is told of a message.
+
+    Calls of tools are written out, cited texts stand for themselves; what a model thought before,
+    and marks for caches, are left out.
+
+    Raises:
+        PromptError: there is a picture, a sound, a video or a document.
+    """
+    texts = []
+    for block in blocks:
+        if isinstance(block, TextBlock):
+            texts.append(block.text)
+        elif isinstance(block, ToolCallBlock):
+            given = block.tool_kwargs
+            arguments = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+            texts.append(f"{block.tool_name}({arguments})")
+        elif block.block_type in MODALITIES:
+            raise PromptError(f"a local pipeline reads text, not a block of {block.block_type!r}")
+        else:
+            texts.append(read_text(_nested(block)))
+    return "\n".join(text for text in texts if text)
+
+
 def _document_chars(block: DocumentBlock) -> int:
     """Return the characters of a document that is text; of others they are not known."""
     is_text = (block.document_mimetype or "").startswith("text/")
@@ -197,10 +241,20 @@ def _document_chars(block: DocumentBlock) -> int:
 
 
 def _tool_chars(tool: Any) -> int:
+    """Return the characters that describe a tool; a schema is made once for each."""
     if not isinstance(tool, BaseTool):
         return text_chars(tool)
-    schema = tool.metadata.get_parameters_dict()
-    return len(tool.metadata.name or "") + len(tool.metadata.description) + text_chars(schema)
+    with contextlib.suppress(KeyError, TypeError):  # not every tool can be a key
+        return _TOOLS[tool]
+    try:
+        data = tool.metadata
+        described = [data.name or "", data.description, data.get_parameters_dict()]
+    except Exception:  # noqa: BLE001 - tools are the user's; the expert's call tells the error
+        return 0
+    chars = text_chars(described)
+    with contextlib.suppress(TypeError):
+        _TOOLS[tool] = chars
+    return chars
 
 
 def _nested(block: Any) -> list[Any]:

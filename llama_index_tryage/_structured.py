@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from contextlib import aclosing, closing
 from typing import Any
 
-from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+)
+from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.llms import LLM
+from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
 
-from llama_index_tryage._answers import note_answer
+from llama_index_tryage._answers import last_decision, note_answer
+from llama_index_tryage._inputs import annotate
 from llama_index_tryage._templates import Filled, TemplateRouting
 from tryage.dispatch import present, record
 
@@ -91,7 +100,10 @@ class StructuredRouting(TemplateRouting):
 
         def states() -> Generator[Any, None, None]:
             with closing(self._binding.stream(decision, call)) as stream:
-                yield from stream
+                for number, state in enumerate(stream):
+                    if number == 0:
+                        note_answer(record(decision, stream))
+                    yield state
                 note_answer(record(decision, stream))
 
         return states()
@@ -119,11 +131,19 @@ class StructuredRouting(TemplateRouting):
 
         async def states() -> AsyncGenerator[Any, None]:
             async with aclosing(self._binding.astream(decision, call)) as stream:
+                is_noted = False
                 async for state in stream:
+                    if not is_noted:
+                        note_answer(record(decision, stream))
+                        is_noted = True
                     yield state
                 note_answer(record(decision, stream))
 
         return states()
+
+    def as_structured_llm(self, output_cls: type[BaseModel], **kwargs: Any) -> RoutedStructuredLLM:
+        """Return an LLM that answers with objects of `output_cls`, and tells who made them."""
+        return RoutedStructuredLLM(llm=self, output_cls=output_cls, **kwargs)
 
     def _by_program(self) -> bool:
         return self.pydantic_program_mode != PydanticProgramMode.DEFAULT
@@ -142,6 +162,63 @@ class StructuredRouting(TemplateRouting):
         if routed == messages and not self.system_prompt:
             return prompt.model_copy(), prompt_args
         return ChatPromptTemplate(message_templates=self._extend_messages(routed)), {}
+
+
+class RoutedStructuredLLM(StructuredLLM):
+    """What `as_structured_llm` returns: responses carry the decision, as every router's do."""
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which LlamaIndex knows this class."""
+        return "tryage_structured_llm"
+
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Return an object, in `raw` and as JSON."""
+        response: ChatResponse = super().chat(messages, **kwargs)
+        return annotate(response, _record())
+
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Return an object, in `raw` and as JSON."""
+        response: ChatResponse = await super().achat(messages, **kwargs)
+        return annotate(response, _record())
+
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Return an object, in `raw` and as JSON."""
+        response: CompletionResponse = super().complete(prompt, formatted, **kwargs)
+        return annotate(response, _record())
+
+    async def acomplete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponse:
+        """Return an object, in `raw` and as JSON."""
+        response: CompletionResponse = await super().acomplete(prompt, formatted, **kwargs)
+        return annotate(response, _record())
+
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Yield the object as it grows; each state tells who makes it."""
+        record = None
+        for response in super().stream_chat(messages, **kwargs):
+            record = record or _record()
+            yield annotate(response, record)
+
+    async def astream_chat(
+        self, messages: Sequence[ChatMessage], **kwargs: Any
+    ) -> ChatResponseAsyncGen:
+        """Yield the object as it grows; each state tells who makes it."""
+        responses = await super().astream_chat(messages, **kwargs)
+
+        async def annotated() -> ChatResponseAsyncGen:
+            record = None
+            async for response in responses:
+                record = record or _record()
+                yield annotate(response, record)
+
+        return annotated()
+
+
+def _record() -> dict[str, Any]:
+    """Return the record of the call that was just made in this context."""
+    return last_decision() or {}
 
 
 def _copy(llm_kwargs: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -97,16 +97,40 @@ class TryageFunctionCallingLLM(TryageLLM, FunctionCallingLLM):
         Raises:
             ValueError: there are none and `error_on_no_tool_call` says that this is an error.
         """
-        told = response.additional_kwargs.get("tryage", {})
-        expert = self._binding.experts.get(told.get("answered_by"))
+        record = response.additional_kwargs.get("tryage") or {}
+        expert = self._binding.experts.get(record.get("answered_by", ""))
         if isinstance(expert, FunctionCallingLLM):
+            # To a router among the experts the response is as it gave it.
+            own = {**response.additional_kwargs, "tryage": record.get("inner")}
             return expert.get_tool_calls_from_response(
-                response, error_on_no_tool_call=error_on_no_tool_call, **kwargs
+                response.model_copy(update={"additional_kwargs": own}),
+                error_on_no_tool_call=error_on_no_tool_call,
+                **kwargs,
             )
-        blocks = [b for b in response.message.blocks if isinstance(b, ToolCallBlock)]
-        if not blocks and error_on_no_tool_call:
+        found = self._read_calls(response.message)
+        if not found and error_on_no_tool_call:
             raise ValueError("the response holds no tool calls")
-        return [_selection(block) for block in blocks]
+        return found
+
+    def _read_calls(self, message: ChatMessage) -> list[ToolSelection]:
+        """Return the calls of a message of which nothing tells who wrote it, as one of a history.
+
+        Calls in blocks are in LlamaIndex's form; others are in that of one of the experts.
+        """
+        blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
+        if blocks or not message.additional_kwargs.get("tool_calls"):
+            return [_selection(block) for block in blocks]
+        response = ChatResponse(message=message)
+        for expert in self._binding.experts.values():
+            if not isinstance(expert, FunctionCallingLLM):
+                continue
+            try:
+                found = expert.get_tool_calls_from_response(response, error_on_no_tool_call=False)
+            except Exception:  # noqa: BLE001 - vendors' classes raise anything on others' calls
+                continue
+            if found:
+                return found
+        return []
 
     def _unfit(self, given: Given, kwargs: Mapping[str, Any]) -> dict[str, str]:
         reasons = super()._unfit(given, kwargs)
@@ -184,11 +208,26 @@ def _blame_if_bad(tools: Sequence[BaseTool], error: Exception) -> None:
 
 
 def _selection(block: ToolCallBlock) -> ToolSelection:
-    given = block.tool_kwargs
-    try:
-        arguments = json.loads(given) if isinstance(given, str) else given
-    except json.JSONDecodeError as error:
-        raise ExpertError(f"the call of tool {block.tool_name!r} is not JSON: {error}") from error
+    """Return a call in LlamaIndex's form; no text at all stands for no arguments.
+
+    Raises:
+        ExpertError: the arguments are no JSON object.
+    """
+    arguments = block.tool_kwargs
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments) if arguments.strip() else {}
+        except json.JSONDecodeError as error:
+            raise ExpertError(
+                f"the call of tool {block.tool_name!r} is not JSON: {error}"
+            ) from error
+    if arguments is None:
+        arguments = {}
+    if not isinstance(arguments, dict):
+        raise ExpertError(
+            f"the call of tool {block.tool_name!r} holds {type(arguments).__name__} where its "
+            "arguments are named"
+        )
     return ToolSelection(
         tool_id=block.tool_call_id or "", tool_name=block.tool_name, tool_kwargs=arguments
     )

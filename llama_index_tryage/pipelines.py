@@ -21,17 +21,16 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
     LogProb,
     MessageRole,
-    TextBlock,
 )
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms import LLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
-from llama_index_tryage._inputs import routed_message
+from llama_index_tryage._inputs import read_text, routed_message
 from tryage import Expert
 from tryage.binding import LocalModel, check_arguments
-from tryage.errors import ModelNotFoundError, PromptError
+from tryage.errors import ModelNotFoundError
 from tryage.experts import TEXT_GENERATION
 from tryage.runtime import Answer, Runtime
 from tryage.runtime.models import locate
@@ -148,15 +147,11 @@ class TryagePipeline(LocalModel, LLM):
         return int(stated) if stated else DEFAULT_CONTEXT_WINDOW
 
     def _prompt(self, messages: Sequence[ChatMessage]) -> Prompt:
-        for message in messages:
-            for block in message.blocks:
-                if not isinstance(block, TextBlock):
-                    raise PromptError(
-                        f"a local pipeline reads text, not a block of {block.block_type!r}"
-                    )
+        texts = [read_text(message.blocks) for message in messages]
         if self._record.task != TEXT_GENERATION:
             return routed_message(messages).content or ""
-        return [{"role": m.role.value, "content": m.content or ""} for m in messages]
+        pairs = zip(messages, texts, strict=True)
+        return [{"role": message.role.value, "content": text} for message, text in pairs]
 
     def _options(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options of a call; what a pipeline cannot honour is refused, not dropped."""

@@ -124,6 +124,8 @@ class TryageSelector(BaseSelector):
         text, own = query.query_str, self._flags_from is not None
         if callable(self._flags_from):
             text = own_text(self._flags_from, query)
+        elif not text.strip() and query.image_path:
+            text, own = "[image]", False
         if names is None:
             return _Picked(self._by_description(choices, text, own), None)
         library = self._binding.router.library

@@ -178,6 +178,29 @@ def test_a_copy_of_an_expert_is_kept_while_nothing_changes(router, kit):
     assert id(expert) not in {identity for identity, _ in seen}
 
 
+@pytest.mark.parametrize("owner", ["expert", "router"])
+def test_handlers_that_are_added_or_removed_later_are_heeded(router, kit, owner):
+    first, second, kept = (LlamaDebugHandler(print_trace_on_end=False) for _ in range(3))
+    managers = {"expert": CallbackManager([kept]), "router": CallbackManager([first])}
+    expert = kit.Scripted(label="coder", callback_manager=managers["expert"])
+    llm = TryageLLM(router, {"coder": expert}, callback_manager=managers["router"])
+
+    def counts():
+        llm.chat(user(kit.code))
+        found = [len(handler.get_event_pairs()) for handler in (first, second, kept)]
+        for handler in (first, second, kept):
+            handler.flush_event_logs()
+        return found
+
+    assert counts() == [1, 0, 1]
+    managers[owner].add_handler(second)
+    assert counts() == [1, 1, 1]
+    managers[owner].remove_handler(second)
+    assert counts() == [1, 0, 1]
+    managers["router"].remove_handler(first)
+    assert counts() == [0, 0, 1]
+
+
 @pytest.mark.parametrize("kind", ["Scripted", "Simple"])
 @pytest.mark.parametrize("owner", ["router", "experts", "both"])
 async def test_tokens_are_those_of_a_direct_call(router, kit, kind, owner):

@@ -18,7 +18,7 @@ from llama_index.core.tools import FunctionTool
 
 from llama_index_tryage import TryageFunctionCallingLLM, TryageLLM
 from tryage import Library, Policy, Router
-from tryage.errors import DispatchError, NoEligibleExpertError
+from tryage.errors import DispatchError, ExpertError, NoEligibleExpertError
 
 # LlamaIndex's workflows look at every attribute of an agent, deprecated ones of pydantic too, and
 # its ReAct agent asks an odd question of them.
@@ -314,3 +314,60 @@ async def test_tools_that_cannot_be_described_open_no_circuit(router, kit):
         with pytest.raises(DispatchError, match="no schema for a socket"):
             await llm.achat_with_tools(tools, kit.code)
     assert llm._binding.health.state("coder") == "closed"
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments"), [({}, {}), ("", {}), (" ", {}), ("{}", {}), ('{"a": 1}', {"a": 1})]
+)
+def test_a_kept_message_s_calls_are_read(router, kit, given, arguments):
+    llm = TryageFunctionCallingLLM(router, kit.experts(kit.Caller))
+    block = ToolCallBlock(tool_call_id="1", tool_name="ping", tool_kwargs=given)
+    response = ChatResponse(message=ChatMessage(role="assistant", blocks=[block]))
+    (call,) = llm.get_tool_calls_from_response(response)
+    assert (call.tool_id, call.tool_name, call.tool_kwargs) == ("1", "ping", arguments)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"), [('{"a": ', "is not JSON"), ("[1]", "holds list where its arguments")]
+)
+def test_a_kept_message_s_broken_call_is_an_error(router, kit, given, reason):
+    llm = TryageFunctionCallingLLM(router, kit.experts(kit.Caller))
+    block = ToolCallBlock(tool_call_id="1", tool_name="ping", tool_kwargs=given)
+    response = ChatResponse(message=ChatMessage(role="assistant", blocks=[block]))
+    with pytest.raises(ExpertError, match=f"the call of tool 'ping' {reason}"):
+        llm.get_tool_calls_from_response(response)
+
+
+def test_a_kept_message_s_calls_are_read_in_an_expert_s_own_form(router, kit):
+    """`Caller` reads no dialect but its own; the others' raise."""
+    llm = TryageFunctionCallingLLM(router, kit.experts(kit.Caller))
+    calls = [("writer", "add", {"a": 1, "b": 2})]
+    message = ChatMessage(role="assistant", additional_kwargs={"tool_calls": calls})
+    (call,) = llm.get_tool_calls_from_response(ChatResponse(message=message))
+    assert (call.tool_id, call.tool_name) == ("writer-0", "add")
+    message = ChatMessage(role="assistant", additional_kwargs={"tool_calls": [("who", "add", {})]})
+    for strange in (message, ChatMessage("Hello", role="assistant")):
+        response = ChatResponse(message=strange)
+        assert llm.get_tool_calls_from_response(response, error_on_no_tool_call=False) == []
+        with pytest.raises(ValueError, match="holds no tool calls"):
+            llm.get_tool_calls_from_response(response)
+
+
+async def test_a_router_among_the_experts_reads_its_own_calls(router, kit):
+    inner = TryageFunctionCallingLLM(router, kit.experts(kit.Caller))
+    middle = TryageFunctionCallingLLM(router, {"giant": inner})
+    outer = TryageFunctionCallingLLM(router, {"writer": middle})
+    for response in await every_way(outer, f"{kit.code} add 1 and 2"):
+        (call,) = outer.get_tool_calls_from_response(response)
+        assert (call.tool_id, call.tool_kwargs) == ("coder-0", {"a": 1, "b": 2})
+        record = response.additional_kwargs["tryage"]
+        answered = [record["answered_by"]]
+        while "inner" in record:
+            record = record["inner"]
+            answered.append(record["answered_by"])
+        assert answered == ["writer", "giant", "coder"]
+    agent = FunctionAgent(tools=TOOLS, llm=outer)
+    result = await agent.run(
+        f"{kit.code} add 1 and 2", memory=ChatMemoryBuffer.from_defaults(tokenizer_fn=str.split)
+    )
+    assert [found.tool_output.content for found in result.tool_calls] == ["3"]

@@ -5,11 +5,13 @@ from llama_index.core.base.llms.types import (
     AudioBlock,
     ChatMessage,
     CitableBlock,
+    CitationBlock,
     DocumentBlock,
     ImageBlock,
     MessageRole,
     TextBlock,
 )
+from llama_index.core.schema import ImageNode
 
 from llama_index_tryage import TryageLLM
 from tryage import Library, Router
@@ -86,11 +88,51 @@ def test_an_image_alone_is_routed_by_what_was_written_before(router, kit):
     told = llm.chat(messages).additional_kwargs["tryage"]
     assert told["expert"] == "coder"
     assert experts["coder"]._calls[0][0] == messages
+
+
+async def test_an_image_alone_goes_to_the_best_on_average_that_reads_it(router, kit):
+    """As everything does that is unlike the training prompts."""
+    alone = [ChatMessage(blocks=[IMAGE])]
+    best = router.route("[image]")
+    assert best.out_of_distribution
+    experts = kit.experts()
+    llm = TryageLLM(router, experts, flags_from="last_message")
+    for told in (llm.chat(alone), await llm.achat(alone), list(llm.stream_chat(alone))[-1]):
+        assert told.additional_kwargs["tryage"]["answered_by"] == best.expert
+    assert experts[best.expert]._calls[0][0] == alone
+    sounds = [ChatMessage("Hello.", role="assistant"), ChatMessage(blocks=[SOUND, IMAGE])]
+    assert llm.chat(sounds).additional_kwargs["tryage"]["weights"] == {}
     with pytest.raises(PromptError, match="the prompt is empty"):
-        llm.chat(messages[1:])
+        llm.complete("")
+    with pytest.raises(PromptError, match="the prompt is empty"):
+        llm.chat([ChatMessage("")])
 
 
 def test_local_pipelines_read_text(tiny_router):
     messages = with_blocks("The quiet river follows", IMAGE)
     with pytest.raises(NoEligibleExpertError, match="it takes text; the messages hold image"):
         TryageLLM(tiny_router).chat(messages)
+
+
+def test_images_beside_a_prompt_count(stating, kit):
+    """As multi-modal LLMs take them."""
+    experts = kit.experts()
+    llm = TryageLLM(stating, experts)
+    pictures = [ImageNode(image_url="https://example.org/a.png")]
+    for response in (
+        llm.complete(kit.code, image_documents=pictures),
+        list(llm.stream_complete(kit.code, image_documents=pictures))[-1],
+    ):
+        told = response.additional_kwargs["tryage"]
+        assert told["answered_by"] == "giant"
+        reasons = {row["expert"]: row.get("reason") for row in told["ranking"]}
+        assert reasons["coder"] == "it takes text; the messages hold image"
+    assert experts["giant"]._calls[0][1]["image_documents"] == pictures
+    told = llm.complete(kit.code, image_documents=[]).additional_kwargs["tryage"]
+    assert told["answered_by"] == "coder"
+
+
+def test_a_cited_image_counts(stating, kit):
+    cited = CitationBlock(cited_content=IMAGE, source="s", title="t", additional_location_info={})
+    told = TryageLLM(stating, kit.experts()).chat(with_blocks(kit.code, cited))
+    assert told.additional_kwargs["tryage"]["answered_by"] == "giant"

@@ -3,7 +3,17 @@
 import threading
 
 import pytest
-from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.base.llms.types import (
+    CacheControl,
+    CachePoint,
+    ChatMessage,
+    CitableBlock,
+    CitationBlock,
+    ImageBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+)
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 
 from llama_index_tryage.pipelines import TryagePipeline
@@ -98,3 +108,71 @@ async def test_a_closed_stream_ends_the_generation(runtime):
     next(stream)
     stream.close()
     assert llm.complete(TEXT, max_tokens=2).text
+
+
+def picture():
+    return ImageBlock(image=b"\x89PNG")
+
+
+THOUGHT = ThinkingBlock(content="17 times 3 is 51")
+CALL = ToolCallBlock(tool_name="search", tool_kwargs={"a": "ö"})
+CACHE = CachePoint(cache_control=CacheControl(type="ephemeral"))
+SOURCE = CitableBlock(title="t", source="s", content=[TextBlock(text="51")])
+CITED = CitationBlock(
+    cited_content=TextBlock(text="51"), source="s", title="t", additional_location_info={}
+)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "text"),
+    [
+        ([THOUGHT, TextBlock(text="51")], "51"),
+        ([TextBlock(text="I look."), CALL], 'I look.\nsearch({"a": "ö"})'),
+        ([ToolCallBlock(tool_name="search", tool_kwargs="")], "search()"),
+        ([TextBlock(text="51"), CACHE], "51"),
+        ([SOURCE], "51"),
+        ([CITED, TextBlock(text="It is 51.")], "51\nIt is 51."),
+        ([TextBlock(text="5"), TextBlock(text="1")], "5\n1"),
+        ([], ""),
+    ],
+)
+async def test_what_other_experts_wrote_is_read_as_text(runtime, monkeypatch, blocks, text):
+    """A conversation goes on with a pipeline, whoever answered before."""
+    sent = []
+    llm = TryagePipeline(runtime=runtime, expert="prose-gpt", max_new_tokens=2)
+    run = runtime.run
+
+    def kept(expert, prompt, **options):
+        sent.append(prompt)
+        return run(expert, prompt, **options)
+
+    monkeypatch.setattr(runtime, "run", kept)
+    messages = [
+        ChatMessage("What is 17 * 3?"),
+        ChatMessage(role="assistant", blocks=blocks),
+        ChatMessage(TEXT),
+    ]
+    assert llm.chat(messages).message.content
+    assert sent[0][1] == {"role": "assistant", "content": text}
+    assert sent[0][2] == {"role": "user", "content": TEXT}
+
+
+def test_a_picture_inside_a_citation_is_refused(runtime):
+    llm = TryagePipeline(runtime=runtime, expert="prose-gpt")
+    cited = CitationBlock(
+        cited_content=picture(), source="s", title="t", additional_location_info={}
+    )
+    with pytest.raises(PromptError, match="reads text, not a block of 'image'"):
+        llm.chat([ChatMessage(role="assistant", blocks=[cited]), ChatMessage(TEXT)])
+
+
+def test_a_template_without_a_system_role_gets_what_the_system_says(tiny_library):
+    runtime = Runtime(Library.read(tiny_library))
+    llm = TryagePipeline(runtime=runtime, expert="prose-gpt", max_new_tokens=2)
+    runtime.load("prose-gpt").tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}"
+        "{% endif %}{{ m.role }}: {{ m.content }} {% endfor %}"
+    )
+    messages = [ChatMessage("Be brief.", role="system"), ChatMessage(TEXT)]
+    joined = [ChatMessage(f"Be brief.\n\n{TEXT}")]
+    assert llm.chat(messages).raw["usage"] == llm.chat(joined).raw["usage"]

@@ -1,5 +1,8 @@
 """`TryageSelector`: tools are experts by name, description or place, else descriptions compare."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from llama_index.core import QueryBundle
@@ -249,3 +252,31 @@ def test_descriptions_that_are_missing(router):
         TryageSelector(router).select(["about code", ToolMetadata(description="")], "code")
     named = [ToolMetadata(name="json_data", description=""), "about the weather"]
     assert TryageSelector(router).select(named, "Which JSON data?").ind == 0
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda given: pickle.loads(pickle.dumps(given))]
+)
+def test_selectors_can_be_copied(router, kit, tmp_path, copied):
+    router.save_pretrained(tmp_path / "r")
+    experts = [ToolMetadata(name=name, description="A model.") for name in ("coder", "writer")]
+    others = [ToolMetadata(name="a", description="rivers"), ToolMetadata(name="b", description="x")]
+    for selector in (
+        TryageSelector(router),
+        TryageSelector(tmp_path / "r"),
+        TryageMultiSelector(router, top_k=1),
+    ):
+        selector.select(experts, kit.prose)
+        selector.select(others, kit.prose)
+        for one in (copied(selector), selector):
+            assert one.select(experts, kit.prose).inds == [1]
+            assert one.select(others, "The river follows the garden.").inds[0] == 0
+
+
+def test_a_query_of_an_image_alone_goes_to_the_best_on_average(router):
+    experts = [ToolMetadata(name=name, description="A model.") for name in router.library.names]
+    best = router.library.names.index(router.route("[image]").expert)
+    query = QueryBundle("", image_path="a.png")
+    assert TryageSelector(router, flags_from="last_message").select(experts, query).ind == best
+    with pytest.raises(PromptError, match="the prompt is empty"):
+        TryageSelector(router).select(experts, QueryBundle(""))

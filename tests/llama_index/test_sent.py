@@ -13,7 +13,7 @@ from llama_index.core.base.llms.types import (
     ThinkingBlock,
     ToolCallBlock,
 )
-from llama_index.core.tools import FunctionTool
+from llama_index.core.tools import FunctionTool, ToolMetadata
 from pydantic import BaseModel, Field
 
 from llama_index_tryage import TryageFunctionCallingLLM, TryageLLM, last_decision
@@ -99,6 +99,12 @@ def test_tools_count(short, kit):
 
     wide = FunctionTool.from_defaults(search, description="Search.", fn_schema=Arguments)
     assert llm.chat_with_tools([wide], text).additional_kwargs["tryage"]["answered_by"] == "giant"
+
+    class Unhashable(FunctionTool):
+        __hash__ = None
+
+    odd = Unhashable(search, ToolMetadata(name="search", description=LONG))
+    assert llm.chat_with_tools([odd], text).additional_kwargs["tryage"]["answered_by"] == "giant"
     vendor = [{"type": "function", "function": {"name": "search", "description": LONG}}]
     response = TryageLLM(short, kit.experts()).chat([ChatMessage(kit.code)], tools=vendor)
     assert response.additional_kwargs["tryage"]["answered_by"] == "giant"

@@ -12,7 +12,12 @@ from llama_index.core.program import FunctionCallingProgram, LLMTextCompletionPr
 from llama_index.core.types import PydanticProgramMode
 from pydantic import BaseModel
 
-from llama_index_tryage import TryageDecisionEvent, TryageFunctionCallingLLM, TryageLLM
+from llama_index_tryage import (
+    TryageDecisionEvent,
+    TryageFunctionCallingLLM,
+    TryageLLM,
+    last_decision,
+)
 from tryage.errors import DispatchError
 
 # LlamaIndex's structured LLM uses a method that the newest pydantic advises against.
@@ -209,3 +214,61 @@ def test_a_prompt_keeps_the_expert_s_messages_apart(router, kit):
     # MockLLM takes no part in function calling; its text fits no class.
     llm = TryageLLM(router, {"coder": MockLLM(), "giant": kit.Caller(label="giant")})
     assert llm.structured_predict(Sum, PROMPT, text=kit.code).b == 7
+
+
+async def test_who_made_an_object_is_told_after_failover_too(router, kit, writing):
+    class Wrong(writing):
+        def _text(self, given, kwargs):
+            return "no JSON" if self.label == "coder" else super()._text(given, kwargs)
+
+    llm = TryageLLM(router, kit.experts(Wrong))
+    prompt = PromptTemplate("{text}")
+    for call in (
+        lambda: llm.structured_predict(Sum, prompt, text=kit.code),
+        lambda: list(llm.stream_structured_predict(Sum, prompt, text=kit.prose)),
+    ):
+        call()
+        record = last_decision()
+        if record["expert"] == "coder":
+            assert record["answered_by"] == "giant"
+            assert [attempt["expert"] for attempt in record["tried"]] == ["coder", "giant"]
+        else:
+            assert record["answered_by"] == "writer"
+    assert (await llm.astructured_predict(Sum, prompt, text=kit.code)).a == len("giant")
+    assert last_decision()["answered_by"] == "giant"
+
+
+@pytest.mark.parametrize("mode", [PydanticProgramMode.DEFAULT, PydanticProgramMode.LLM])
+async def test_a_structured_llm_s_responses_carry_the_decision(router, kit, writing, mode):
+    experts = kit.experts(writing, coder={"fault": ConnectionError("down")})
+    llm = TryageLLM(router, experts, pydantic_program_mode=mode).as_structured_llm(Sum)
+    messages = [ChatMessage(kit.code)]
+    responses = [
+        llm.chat(messages),
+        await llm.achat(messages),
+        llm.complete(kit.code),
+        await llm.acomplete(kit.code),
+        *list(llm.stream_chat(messages)),
+        *[response async for response in await llm.astream_chat(messages)],
+    ]
+    assert len(responses) > 6
+    for response in responses:
+        record = response.additional_kwargs["tryage"]
+        assert (record["expert"], record["answered_by"]) == ("coder", "giant")
+        assert record["tried"][0]["error"] == "ConnectionError: down"
+    assert responses[0].raw == Sum(a=len("giant"), b=0)
+
+
+async def test_a_streamed_object_s_last_state_is_not_checked(router, kit, writing):
+    """As in LlamaIndex; docs/llama-index.md says so."""
+
+    class Wrong(writing):
+        def _text(self, given, kwargs):
+            return "no JSON"
+
+    llm = TryageLLM(router, {"coder": Wrong(label="coder"), "giant": writing(label="giant")})
+    prompt = PromptTemplate("{text}")
+    states = list(llm.stream_structured_predict(Sum, prompt, text=kit.code))
+    assert not isinstance(states[-1], Sum)
+    assert last_decision()["answered_by"] == "coder"
+    assert llm.structured_predict(Sum, prompt, text=kit.code).a == len("giant")

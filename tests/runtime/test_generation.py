@@ -183,6 +183,65 @@ def test_chat_templates_are_used_where_there_is_one(tiny_library) -> None:
     )
 
 
+STRICT = (
+    "{% for m in messages %}"
+    "{% if m.role not in ('user', 'assistant') %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}"
+    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
+    "<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+)
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        ("user: hi", "<user>hi<assistant>"),
+        ("system: Be brief. | user: hi", "<user>Be brief.\n\nhi<assistant>"),
+        ("user: text | user: hi", "<user>text\n\nhi<assistant>"),
+        (
+            "system: Be brief. | user: a | assistant: b | system: Now. | user: c",
+            "<user>Be brief.\n\na<assistant>b<user>Now.\n\nc<assistant>",
+        ),
+        (
+            "user: a | assistant: I look. | tool: found | user: c",
+            "<user>a<assistant>I look.<user>found\n\nc<assistant>",
+        ),
+        (
+            "user: a | assistant: b | assistant: c | user: d",
+            "<user>a<assistant>b\n\nc<user>d<assistant>",
+        ),
+    ],
+)
+def test_a_template_of_two_roles_in_turns_gets_such(tiny_library, messages, expected) -> None:
+    pipeline = Runtime(Library.read(tiny_library)).load("code-gpt")
+    pipeline.tokenizer.chat_template = STRICT
+    sent = [
+        {"role": role, "content": content}
+        for role, _, content in (part.partition(": ") for part in messages.split(" | "))
+    ]
+    before = [dict(message) for message in sent]
+    assert pipeline.tokenizer.decode(pipeline.prompt_ids(sent)) == expected
+    assert sent == before
+    assert pipeline.generate(sent, max_new_tokens=2).text
+
+
+def test_a_template_that_takes_other_roles_gets_them(tiny_library) -> None:
+    pipeline = Runtime(Library.read(tiny_library)).load("code-gpt")
+    pipeline.tokenizer.chat_template = TEMPLATE
+    sent = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
+    templated = pipeline.tokenizer.decode(pipeline.prompt_ids([*sent, *sent]))
+    assert templated.count("<s>system: Be brief.") == 2
+
+
+def test_the_first_error_of_a_template_is_told(tiny_library) -> None:
+    pipeline = Runtime(Library.read(tiny_library)).load("code-gpt")
+    pipeline.tokenizer.chat_template = STRICT
+    sent = [{"role": "assistant", "content": "Hi."}, {"role": "tool", "content": "x"}]
+    with pytest.raises(ExpertError, match="failed: Conversation roles must alternate"):
+        pipeline.generate(sent)
+
+
 def test_calls_from_many_threads_give_what_one_gives(runtime) -> None:
     prompts = ["def alpha", "def total_item(", "    return ", "if value"] * 4
     alone = [runtime.run("code-gpt", prompt, max_new_tokens=8).text for prompt in prompts]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from tryage.errors import PromptError
@@ -13,7 +13,14 @@ from tryage.runtime.answer import Answer
 from tryage.runtime.base import MODEL_FAULTS, Cancelled, ModelMemory, Pipeline, check_prompt
 from tryage.runtime.batching import BatchCancellation, Batcher, Batching, CallCancellation, Request
 from tryage.runtime.decoding import AnswerBuilder, GumbelSampler, RowSamplers, RowStopping
-from tryage.runtime.inputs import Options, Prompt, as_transcript, check_messages, read_options
+from tryage.runtime.inputs import (
+    Options,
+    Prompt,
+    alternating,
+    as_transcript,
+    check_messages,
+    read_options,
+)
 from tryage.runtime.models import Parts
 from tryage.runtime.padding import pad_rows, padding_is_neutral
 from tryage.runtime.rows import Row, group_rows
@@ -273,17 +280,36 @@ class GenerationPipeline(Pipeline):
 
     def _templated(self, prompt: Prompt) -> list[int]:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        prefill = messages[-1]["role"] == "assistant"
         try:
-            text = self.tokenizer.apply_chat_template(
-                list(messages),
-                tokenize=False,
-                add_generation_prompt=not prefill,
-                continue_final_message=prefill,
-            )
-        except Exception as error:  # a template is a program, which may raise anything
-            raise self.failure(error) from error
+            text = self._rendered(messages)
+        except Exception as error:  # noqa: BLE001 - a template is a program, which may raise anything
+            text = self._rendered_in_turns(messages, error)
         return self.encode(text)
+
+    def _rendered_in_turns(self, messages: Sequence[Mapping[str, str]], error: Exception) -> str:
+        """Return messages as turns of two roles, for a template that refused them as they were.
+
+        Raises:
+            ExpertError: it refuses those too; it tells the first error.
+        """
+        turns = alternating(messages)
+        if turns == list(messages):
+            raise self.failure(error) from error
+        try:
+            return self._rendered(turns)
+        except Exception:  # noqa: BLE001 - the first error tells of what was asked
+            raise self.failure(error) from error
+
+    def _rendered(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Return messages in the form of the model's chat template."""
+        prefill = messages[-1]["role"] == "assistant"
+        text: str = self.tokenizer.apply_chat_template(
+            list(messages),
+            tokenize=False,
+            add_generation_prompt=not prefill,
+            continue_final_message=prefill,
+        )
+        return text
 
     def _continuable(self, ids: list[int]) -> list[int]:
         """Return a plain text's tokens in the form that the model continues."""

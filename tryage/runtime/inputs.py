@@ -64,6 +64,22 @@ def check_messages(prompt: object) -> Sequence[Mapping[str, str]]:
     return prompt
 
 
+def alternating(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Return messages for a chat template that knows two roles, which take turns.
+
+    What the system says goes before the first message that follows it, results of tools become the
+    user's, and neighbours of one role are one message. Texts are separated by an empty line.
+    """
+    turns: list[dict[str, str]] = []
+    for message in messages:
+        role = "assistant" if message["role"] == "assistant" else "user"
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"] = f"{turns[-1]['content']}\n\n{message['content']}"
+        else:
+            turns.append({"role": role, "content": message["content"]})
+    return turns
+
+
 def as_transcript(messages: Sequence[Mapping[str, str]]) -> str:
     """Join messages for a model without a chat template; a single one stays as it is."""
     if len(messages) == 1:
