@@ -11,7 +11,7 @@ import threading
 import numpy as np
 import pytest
 
-from tryage import Decision, Policy, Router, ScoreTable
+from tryage import Decision, Policy, Router, ScoreTable, TryageWarning
 from tryage.errors import FeedbackError, ScoreTableError
 from tryage.scores.feedback import FeedbackFile
 
@@ -225,3 +225,69 @@ def test_a_router_of_which_nothing_is_measured_starts_from_feedback(table_librar
         cold.feedback({"expert": name}, float(name == "giant"), prompt=f"{CODE}{number}")
     warm = cold.refit(ScoreTable.read(path), predictor="best-single")
     assert warm.route(CODE).expert == "giant"
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.9, 0.999])
+def test_a_line_that_a_crash_tore_is_cut_off_before_the_next(share, tmp_path):
+    path = tmp_path / "feedback.jsonl"
+    file = FeedbackFile(path)
+    for prompt in ("one", "日本 " * 30_000):
+        file.append(prompt, "text-generation", "a", 0.5)
+    first, second, _ = path.read_bytes().split(b"\n")
+    path.write_bytes(first + b"\n" + second[: max(1, int(len(second) * share))])
+    with pytest.warns(TryageWarning, match=r"a line is left out: line 2: not (UTF-8|JSON)"):
+        assert ScoreTable.read(path).prompts == ("one",)
+    file.append("three", "text-generation", "a", 0.25)
+    assert ScoreTable.read(path).prompts == ("one", "three")
+    assert path.read_bytes().startswith(first + b"\n{")
+
+
+def test_what_somebody_else_wrote_last_is_kept(tmp_path):
+    path = tmp_path / "feedback.jsonl"
+    file = FeedbackFile(path)
+    file.append("one", "text-generation", "a", 0.5)
+    with path.open("a") as other:
+        other.write("# a note")
+    file.append("two", "text-generation", "a", 0.5)
+    assert "\n# a note\n" in path.read_text()
+    with pytest.warns(TryageWarning, match="line 2: not JSON"):
+        assert ScoreTable.read(path).prompts == ("one", "two")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"\xff\xfe",
+        b"\x00" * 40,
+        b"[1]",
+        b'{"prompt": "p", "task": "text-generation", "scores": {"a": 7}}',
+        b'{"prompt": "p", "task": "text-generation", "scores": {"a": NaN}}',
+        b'{"prompt": "p", "prompt": "q", "scores": {"a": 1}}',
+        b'{"prompt": "p", "task": "text-generation", "losses": {"a": 1}}',
+        b'{"prompt": 5, "task": "text-generation", "scores": {"a": 1}}',
+    ],
+)
+def test_one_bad_line_costs_itself_alone(bad, tmp_path):
+    path = tmp_path / "feedback.jsonl"
+    file = FeedbackFile(path)
+    for number in range(3):
+        file.append(f"p{number}", "text-generation", "a", 0.5)
+    whole = path.read_bytes().splitlines()
+    for place in range(4):
+        lines = [*whole[:place], bad, *whole[place:]]
+        path.write_bytes(b"\n".join(lines) + b"\n")
+        with pytest.warns(TryageWarning, match=rf"a line is left out: .*line {place + 1}\b"):
+            assert ScoreTable.read(path).prompts == ("p0", "p1", "p2")
+
+
+def test_a_table_that_is_no_feedback_is_refused_for_a_bad_line(tmp_path):
+    path = tmp_path / "table.jsonl"
+    for row in (
+        {"prompt": "p", "id": "1", "scores": {"a": 1}},
+        {"prompt": "p", "task": "text-generation", "scores": {"a": 1, "b": 0}},
+        {"prompt": "p", "scores": {"a": 1}},
+        {"prompt": "p", "task": "text-generation", "losses": {"a": 1}},
+    ):
+        path.write_text(json.dumps(row) + "\n" + '{"prompt": "half a li')
+        with pytest.raises(ScoreTableError, match="line 2"):
+            ScoreTable.read(path)

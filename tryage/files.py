@@ -189,13 +189,24 @@ def _clear(path: Path) -> None:
             _remove(left)
 
 
+def clear_folder(folder: Path) -> None:
+    """Remove the temporary files that crashes left in a folder, whatever they were to be."""
+    for left in _left_in(folder, ".+"):
+        if left.suffix != _ASIDE and _is_abandoned(left):
+            _remove(left)
+
+
 def _left_beside(path: Path) -> list[Path]:
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}(?:{re.escape(_ASIDE)})?")
+    return _left_in(path.parent, re.escape(path.name))
+
+
+def _left_in(folder: Path, name: str) -> list[Path]:
+    pattern = re.compile(rf"\.{name}\.[0-9a-f]{{12}}(?:{re.escape(_ASIDE)})?", re.DOTALL)
     try:
-        names = [name for name in os.listdir(path.parent) if pattern.fullmatch(name)]
+        names = [name for name in os.listdir(folder) if pattern.fullmatch(name)]
     except OSError:
         return []
-    return [path.with_name(name) for name in sorted(names)]
+    return [folder / name for name in sorted(names)]
 
 
 def _is_abandoned(left: Path) -> bool:

@@ -78,8 +78,10 @@ def test_runs_killed_at_any_moment_come_to_the_same_end(tiny_library, texts, tmp
         if LabelStore(out).shards():
             ScoreTable.read(out)
     library = Library.read(tiny_library)
+    (out / ".cells-000009-ab12cd34.parquet.0123456789ab").write_bytes(b"half a shard")
     rest = label(library, texts, out)
     assert rest.failed == 0
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
     assert rest.reused + rest.measured == rest.cells
     label(library, texts, tmp_path / "whole")
     there, here = (ScoreTable.read(folder).by_task(library) for folder in (out, tmp_path / "whole"))

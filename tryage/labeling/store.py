@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tryage.errors import OutputFolderError, PromptError, TryageWarning, missing_extra
-from tryage.files import lock, replacing, write_text
+from tryage.files import clear_folder, lock, replacing, write_text
 from tryage.labeling.cells import CONDITIONS, NUMBERS, Cell, Key
 from tryage.labeling.fingerprints import code_differs
 from tryage.labeling.rows import Row
@@ -63,6 +63,7 @@ class LabelStore:
             raise OutputFolderError(f"{str(self.folder)!r} is a file; give a folder")
         self.folder.mkdir(parents=True, exist_ok=True)
         with _locked(self.folder):
+            clear_folder(self.folder)
             earlier = self._read_label()
             label = self._label(earlier, library, settings, fingerprints or {})
             if code is not None:

@@ -15,6 +15,7 @@ import numpy as np
 from tryage.errors import FeedbackError
 from tryage.files import lock
 from tryage.prompts import short
+from tryage.scores.feedback_lines import torn_tail
 from tryage.scores.files import json_line
 
 _APPENDING = threading.Lock()
@@ -23,6 +24,8 @@ _APPENDING = threading.Lock()
 
 class FeedbackFile:
     """Appends whole lines to a JSONL score table; safe from many threads and processes.
+
+    What a crash left of a line is cut off before the next one is written.
 
     Args:
         path: the file; its ending is ``.jsonl``. It is made at the first line.
@@ -60,6 +63,8 @@ class FeedbackFile:
 
 
 def _write(handle: int, line: bytes, path: Path) -> None:
+    if torn := torn_tail(handle):
+        os.ftruncate(handle, os.fstat(handle).st_size - torn)
     size = os.fstat(handle).st_size
     os.lseek(handle, max(0, size - 1), os.SEEK_SET)
     if size and os.read(handle, 1) != b"\n":

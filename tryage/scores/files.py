@@ -17,6 +17,7 @@ from tryage.files import JsonLineError, json_lines, replacing
 from tryage.prompts import short
 from tryage.scores.building import TableBuilder
 from tryage.scores.columns import Columns
+from tryage.scores.feedback_lines import whole_lines
 from tryage.scores.fields import FIELDS, TARGETS, TEXT_FIELDS, measure_of
 from tryage.scores.longform import (
     LongFormBuilder,
@@ -102,9 +103,14 @@ def _read_jsonl(path: Path) -> Columns:
     try:
         for number, entry in json_lines(data):
             builder.add_line(number, entry)
-    except JsonLineError as error:
+        return builder.build()
+    except (JsonLineError, ScoreTableError) as error:
+        table = whole_lines(data, str(path))
+        if table is not None:
+            return table
+        if isinstance(error, ScoreTableError):
+            raise
         raise builder.error(error.number, error.key or "line", error.problem) from error
-    return builder.build()
 
 
 def _jsonl(table: Columns) -> bytes:
