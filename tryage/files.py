@@ -71,8 +71,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         for inside in temporary.rglob("*"):
             _sync(inside)
         _sync(temporary)
-        if path.is_dir():
-            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+        with contextlib.suppress(FileNotFoundError):
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode) | stat.S_IRWXU)
         _swap(temporary, path)
         _sync(path.parent)
 
@@ -96,7 +96,7 @@ def _swap(new: Path, path: Path) -> None:
                 new.rename(path)
             return
         except OSError as error:
-            if put is _exchange and error.errno in _NO_EXCHANGE and path.exists():
+            if put is _exchange and error.errno in _NO_EXCHANGE:
                 put = _step_aside
             elif error.errno not in _OTHER_WAS_FASTER or not new.exists():
                 raise
@@ -185,15 +185,15 @@ def _clear(path: Path) -> None:
         if left.suffix == _ASIDE and not path.exists():
             with contextlib.suppress(OSError):
                 left.rename(path)
-        elif _is_abandoned(left):
-            _remove(left)
+        else:
+            _remove_abandoned(left)
 
 
 def clear_folder(folder: Path) -> None:
     """Remove the temporary files that crashes left in a folder, whatever they were to be."""
     for left in _left_in(folder, ".+"):
-        if left.suffix != _ASIDE and _is_abandoned(left):
-            _remove(left)
+        if left.suffix != _ASIDE:
+            _remove_abandoned(left)
 
 
 def _left_beside(path: Path) -> list[Path]:
@@ -209,22 +209,20 @@ def _left_in(folder: Path, name: str) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
-def _is_abandoned(left: Path) -> bool:
-    """Tell whether the process that made a temporary file or folder is gone."""
+def _remove_abandoned(left: Path) -> None:
+    """Remove a temporary file or folder whose process is gone, and so its lock."""
     from filelock import lock_descriptor
 
     if os.name == "nt":
-        return False
-    try:
+        return
+    with contextlib.suppress(OSError):
         handle = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        return lock_descriptor(handle, blocking=False)
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
+        try:
+            # Removed under the lock: its maker, should it only now come to lock it, sees that.
+            if lock_descriptor(handle, blocking=False):
+                _remove(left)
+        finally:
+            os.close(handle)
 
 
 def _remove(path: Path) -> None:
