@@ -5,7 +5,14 @@ from hypothesis import strategies as st
 
 from tryage import Goals, Policy, Router, ScoreTable
 from tryage.errors import GoalError, ScoreTableError
-from tryage.evaluation.fronts import Gathered, Points, hull_area, hypervolume, non_dominated
+from tryage.evaluation.fronts import (
+    Gathered,
+    Points,
+    hull_area,
+    hypervolume,
+    non_dominated,
+    zero_router,
+)
 from tryage.evaluation.pareto import pareto
 from tryage.evaluation.sweeps import Means, over_two
 
@@ -215,6 +222,23 @@ def test_the_aiq_is_the_area_under_the_hull():
     cheap = points((0.4, 2.0))
     assert hull_area(cheap, singles) == pytest.approx(-(0.6 + 0.4) / 2)
     assert hull_area(points((0.5, 1.0)), points((0.5, 1.0), (0.6, 1.0))) is None
+
+
+def test_mixtures_are_made_of_the_corners_of_the_hull():
+    """The second lies on the line between the first and the last, the third above it."""
+    hull = zero_router(points((1.0, 0.0), (0.5, 1.0), (0.4, 1.5), (0.0, 2.0)))
+    assert hull.losses.tolist() == [1.0, 0.0]
+    assert zero_router(points((1.0, 0.0), (0.4, 1.0), (0.0, 2.0))).losses.tolist() == [
+        1.0,
+        0.4,
+        0.0,
+    ]
+
+
+def test_left_of_the_first_point_counts_the_line_to_the_cheapest_single_expert():
+    """Two are as cheap; the better of them begins the line, from 0.6 at 1 to 0.2 at 3."""
+    singles = points((0.2, 3.0), (0.9, 1.0), (0.6, 1.0))
+    assert hull_area(points((0.2, 3.0)), singles) == pytest.approx(-0.4)
 
 
 def test_dominated_points_are_left_out():
