@@ -1,6 +1,8 @@
 """Time-outs per call and in all, and the threads that are not left behind."""
 
 import asyncio
+import functools
+import signal
 import threading
 import time
 
@@ -161,6 +163,22 @@ def test_what_earlier_calls_took_is_taken_off_the_time_in_all(decide, monkeypatc
     with pytest.raises(DispatchError, match="the 40 s for the whole dispatch are over"):
         dispatch(decide("a", "b", "c"), call, DispatchOptions(total_timeout=40))
     assert [round(seconds) for seconds in left] == [40, 20]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_interrupt_while_waiting_is_raised_and_the_call_hears_it(decide, streaming) -> None:
+    hanging = Hanging(listens=True)
+    options = DispatchOptions(timeout=60)
+    main = threading.main_thread().ident
+    interrupt = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
+    interrupt.start()
+    stream = dispatch_stream(decide("a", "b"), hanging.stream, options)
+    call = functools.partial(dispatch, decide("a", "b"), hanging.call, options)
+    with pytest.raises(KeyboardInterrupt):
+        next(stream) if streaming else call()
+    interrupt.join()
+    assert gone(call_threads())
+    assert "b" not in hanging.ended
 
 
 @pytest.mark.parametrize("key", ["timeout", "total_timeout"])

@@ -12,7 +12,7 @@ from tryage import Expert, Goals, Library, Router, ScoreTable
 from tryage.check_rates import Rate, ScoredAnswer
 from tryage.checks import Check, agrees_with
 from tryage.cli import app
-from tryage.errors import CheckError, GoalError, ScoreTableError
+from tryage.errors import CheckError, GoalError, NoEligibleExpertError, ScoreTableError
 from tryage.evaluation.plans import MeasuredPlans, best_fixed_plans
 from tryage.plans import realised
 
@@ -74,6 +74,20 @@ def test_the_front_of_plans_beats_single_experts_and_plans_that_never_change(pla
     assert weights == sorted(weights)
     assert record["points"][0]["attempts"] >= 1.0
     assert {row["expert"] for row in references["singles"]} == set(NAMES)
+
+
+def test_a_prompt_that_nobody_may_answer_is_named(planner, tables):
+    train, _ = tables
+    experts = [Expert(name=n, model=n, context_length=100) for n in NAMES]
+    short = planner.replace(
+        library=Library(experts),
+        objective=replace(planner.objective, library=Library(experts)),
+    )
+    prompts = [*train.prompts[:2], "x" * 400, *train.prompts[2:4]]
+    with pytest.raises(NoEligibleExpertError, match="no expert may answer prompt 3") as caught:
+        short.calibrate(prompts, "mean cost <= 1", check=rated())
+    assert set(caught.value.reasons) == set(NAMES)
+    assert short.calibrate(train.prompts[:4], "mean cost <= 1", check=rated()).met
 
 
 def test_a_worthless_check_gives_the_router_without_one(planner, tables):
