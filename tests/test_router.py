@@ -28,6 +28,20 @@ def test_prompts_go_to_the_expert_that_does_best_on_their_kind(router):
     assert router.route(PROSE).expert == "writer"
 
 
+def test_experts_are_ranked_by_their_totals(router):
+    """By name the coder comes before the giant; on prose it is the worst."""
+    decision = router.route(PROSE)
+    assert decision.order == ("writer", "giant", "coder")
+    assert [ranked.expert for ranked in decision.ranking] == ["writer", "giant", "coder"]
+    assert [ranked.total for ranked in decision.ranking] == sorted(decision.totals.tolist())
+    assert [row["expert"] for row in decision.to_dict(top=2)["ranking"]] == ["writer", "giant"]
+    assert [line.split()[0] for line in decision.explain().splitlines()[-3:]] == [
+        "writer",
+        "giant",
+        "coder",
+    ]
+
+
 def test_a_decision_tells_everything_and_holds_no_prompt(router):
     decision = router.route(f"{PROSE} [Flag: small model]")
     data = decision.to_dict()

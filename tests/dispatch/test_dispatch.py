@@ -96,6 +96,14 @@ def test_fails_over_in_order_and_records_it():
     ]
 
 
+def test_failover_goes_by_the_totals_and_not_by_name():
+    order = ("d", "a", "c", "b")
+    script = Script(**{name: ValueError("no") for name in order[:3]})
+    outcome = dispatch(decide(*order, excluded=("e",)), script.call)
+    assert outcome.answered_by == "b"
+    assert script.called == list(order)
+
+
 def test_ties_go_by_name_behind_the_expert_that_was_chosen():
     names = ("b", "x", "a", "c")
     chosen = dataclasses.replace(
