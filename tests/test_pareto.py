@@ -158,7 +158,7 @@ def test_rays_miss_points_and_say_so():
     rng = np.random.default_rng(0)
     problem = tuple(rng.random((30, 4)) for _ in range(4))
     points, exact = sweep_two(*problem)
-    fewer, is_exact = sweep_two(*problem, most=0)
+    fewer, is_exact = sweep_two(*problem, most_work=0)
     assert (exact, is_exact) == (True, False)
     assert len(fewer) < len(points)
     axes = np.column_stack([points.losses, points.values])

@@ -17,7 +17,7 @@ from tryage.deciding import Array, Decider, Request
 from tryage.errors import CheckError, GoalError
 from tryage.evaluation.fronts import Points, non_dominated
 from tryage.evaluation.intervals import bootstrap_intervals
-from tryage.evaluation.metrics import measured_cells
+from tryage.evaluation.metrics import macro_shares, measured_cells
 from tryage.evaluation.plans import (
     WEIGHTS,
     FixedPlan,
@@ -25,7 +25,6 @@ from tryage.evaluation.plans import (
     PlanFront,
     best_fixed_plans,
     complete,
-    macro_shares,
 )
 from tryage.goals import Goals, check_weights
 from tryage.goals.base import MOST_WEIGHT

@@ -41,17 +41,17 @@ def test_the_model_sees_cards_and_prompt_and_its_answers_become_columns():
     ],
 )
 def test_an_answer_counts_if_it_names_one_expert(answer, column):
-    assert PromptedSelector(str, CARDS).read(answer) == column
+    assert PromptedSelector(str, CARDS).column_of(answer) == column
 
 
 def test_places_in_a_prompt_are_text():
-    question = PromptedSelector(str, CARDS).asked("What does {cards} mean?")
+    question = PromptedSelector(str, CARDS).question_about("What does {cards} mean?")
     assert question.count("contracts in legal language") == 1
     assert "What does {cards} mean?" in question
 
 
 def test_a_long_prompt_is_cut():
-    question = PromptedSelector(str, CARDS, longest=10).asked("0123456789abc")
+    question = PromptedSelector(str, CARDS, longest=10).question_about("0123456789abc")
     assert "0123456789" in question
     assert "9a" not in question
 

@@ -78,7 +78,7 @@ def test_only_an_expert_that_takes_nine_tenths_of_the_prompts_is_a_collapse(take
 
 def test_a_large_library_is_told_by_its_most_chosen_experts():
     names = [f"e{i:03}" for i in range(300)]
-    line = Choices.of(names, np.array([7, 7, 3]), {}).told()[0]
+    line = Choices.of(names, np.array([7, 7, 3]), {}).lines()[0]
     assert line.startswith("chosen: e007 66.7%, e003 33.3%, e000 0.0%")
     assert "290 more" in line
 

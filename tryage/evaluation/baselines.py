@@ -1,4 +1,4 @@
-"""Other people's ways of choosing, to compare a router with: they read cards, and learn nothing."""
+"""Selectors from the literature to compare a router with: they read cards and are not trained."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tryage.errors import LibraryError
 from tryage.evaluation.metrics import Indices
 
 NO_CHOICE = -1
-"""What stands for an answer that names none of the experts, or several."""
+"""Column of an answer that names no expert, or several."""
 
 QUESTION = (
     "These models are available:\n\n{cards}\n\n"
     "Which one of them will do best on the text below? Answer with its name alone.\n\n"
     "Text:\n{prompt}\n\nName of the model:"
 )
-"""What `PromptedSelector` asks: `{cards}` and `{prompt}` are filled in."""
+"""The question of `PromptedSelector`, with places for `{cards}` and `{prompt}`."""
 
 
 class PromptedSelector:
@@ -29,7 +29,7 @@ class PromptedSelector:
         ask: a language model as a function: question → answer. Its errors are passed on.
         cards: expert → what its card says, in column order.
         question: the question, with ``{cards}`` and ``{prompt}`` in it.
-        longest: characters of a prompt that are shown; the rest is left out.
+        longest: characters of a prompt that the question shows at most.
 
     Raises:
         LibraryError: there are no cards.
@@ -63,25 +63,25 @@ class PromptedSelector:
         Returns:
             (n,) column of the expert named, -1 where the answer names none, or several.
         """
-        answers = [self.ask(self.asked(prompt)) for prompt in prompts]
-        return np.array([self.read(answer) for answer in answers], dtype=np.intp)
+        answers = [self.ask(self.question_about(prompt)) for prompt in prompts]
+        return np.array([self.column_of(answer) for answer in answers], dtype=np.intp)
 
-    def asked(self, prompt: str) -> str:
+    def question_about(self, prompt: str) -> str:
         """Return the question about a prompt."""
-        # One pass over the question, so that what a prompt holds is never taken for a place.
+        # One pass, so that a prompt that contains "{cards}" is not filled in again.
         filled = {"{cards}": self._cards, "{prompt}": prompt[: self.longest]}
         return re.sub(r"\{cards\}|\{prompt\}", lambda place: filled[place[0]], self.question)
 
-    def read(self, answer: str) -> int:
+    def column_of(self, answer: str) -> int:
         """Return the column of the one expert that an answer names, else -1.
 
-        Case does not count. A name inside a longer one (`code` in `code-large`) is not named by it.
+        Case does not count. `code-large` does not name an expert `code`.
         """
         names = sorted(self.names, key=len, reverse=True)
         pattern = "|".join(re.escape(name.casefold()) for name in names)
-        found = set(re.findall(rf"(?<![\w-])(?:{pattern})(?![\w-])", answer.casefold()))
-        named = [column for column, name in enumerate(self.names) if name.casefold() in found]
-        return named[0] if len(named) == 1 else NO_CHOICE
+        mentioned = set(re.findall(rf"(?<![\w-])(?:{pattern})(?![\w-])", answer.casefold()))
+        columns = [column for column, name in enumerate(self.names) if name.casefold() in mentioned]
+        return columns[0] if len(columns) == 1 else NO_CHOICE
 
 
 class CardSelector:
@@ -102,9 +102,9 @@ class CardSelector:
         self._vectors = encoder.encode(list(cards.values()))  # (m, dim), of unit length
 
     def choose(self, prompts: Sequence[str]) -> Indices:
-        """Return the column of the nearest card for each of n prompts, (n,); ties: the first."""
-        found: Indices = (self.encoder.encode(prompts) @ self._vectors.T).argmax(axis=1)
-        return found
+        """Return the column of the nearest card for each of n prompts, (n,); first of equals."""
+        columns: Indices = (self.encoder.encode(prompts) @ self._vectors.T).argmax(axis=1)
+        return columns
 
 
 def _check_cards(cards: Mapping[str, str]) -> None:

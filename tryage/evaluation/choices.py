@@ -1,4 +1,4 @@
-"""Whether a router still tells prompts apart, or has collapsed onto one expert."""
+"""Detects a router that has collapsed onto one expert."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tryage.evaluation.metrics import Indices, Measured, measured_cells
 from tryage.scores import ScoreTable
 
 NEARLY_ALL = 0.9
-"""Share of the prompts that is nearly all of them."""
+"""Share of the prompts from which a router may have collapsed."""
 
 FAR_FEWER = 0.75
-"""An expert that is among the best on fewer than this part of its prompts takes too many."""
+"""The router has collapsed if the expert is among the best on less than this times its share."""
 
 SHOWN = 10
 """Experts in a printed table."""
@@ -23,7 +23,7 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Choices:
-    """Which share of some prompts each expert gets, beside that on which it is among the best.
+    """Each expert's share of the prompts, beside the share on which it is among the best.
 
     Attributes:
         chosen: expert → share of the prompts it is chosen for, in library order.
@@ -71,16 +71,16 @@ class Choices:
             "collapsed": self.collapsed,
         }
 
-    def told(self) -> list[str]:
-        """Shares in a line for a person, and the warning where there is one."""
+    def lines(self) -> list[str]:
+        """The shares in one printable line, and the warning if there is one."""
         ranked = sorted(self.chosen, key=lambda name: (-self.chosen[name], name))
         parts = [
             f"{name} {self.chosen[name]:.1%}"
             + (f" (among the best on {self.among_best[name]:.1%})" if self.among_best else "")
             for name in ranked[:SHOWN]
         ]
-        rest = len(ranked) - len(parts)
-        more = [f"{rest} more"] if rest > 0 else []
+        hidden = len(ranked) - len(parts)
+        more = [f"{hidden} more"] if hidden > 0 else []
         spread = f"evenness (entropy, 0 to 1) {self.entropy:.2f}"
         return [f"chosen: {', '.join([*parts, *more])}; {spread}", *self.warning()]
 
@@ -96,12 +96,12 @@ class Choices:
 
 
 def among_best(cells: Measured, experts: Sequence[str]) -> dict[str, float]:
-    """Return the share of the prompts it was measured on that each expert is among the best of."""
+    """Return expert → share of its measured prompts on which no other expert is better."""
     measured = (~np.isnan(cells.losses)).sum(axis=0)
     shares = cells.is_best.sum(axis=0) / np.maximum(measured, 1)
     return dict(zip(experts, shares.tolist(), strict=True))
 
 
 def among_best_of(table: ScoreTable) -> dict[str, float]:
-    """Return the same for a table, by its losses alone."""
+    """Return `among_best` of a table by its losses, without penalties."""
     return among_best(measured_cells(table, None)[0], table.experts)

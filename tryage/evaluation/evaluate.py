@@ -55,14 +55,14 @@ def evaluate(
         table: one task's table, n prompts and m experts.
         choices: (n,) column of the expert chosen for each prompt; negative where there is none.
         predicted: (n, m) predicted losses, lower is better; None leaves `prediction` out.
-        out_of_distribution: (n,) whether the router found each prompt unlike its training prompts;
-            None leaves the share of them out.
+        out_of_distribution: (n,) whether each prompt is unlike the router's training prompts; None
+            leaves their share out.
         penalties: what the goals add to each loss, in units of loss: (m,) or (n, m).
         ranks: (m,) place of each expert where totals tie, as the router settles it; None is by
             name.
         train: the table the router was fitted on, with the same experts; the rows `clusters`,
             `nearest` and `shuffled_labels` are fitted on it, None without.
-        encoder: what those rows see prompts through; None means the bundled static encoder.
+        encoder: encodes prompts for those rows; None means the bundled static encoder.
         seed: makes intervals and reference rows reproducible.
         resamples: bootstrap resamples; 0 gives no intervals.
 
@@ -75,7 +75,7 @@ def evaluate(
     """
     cells, rows = measured_cells(table, penalties, ranks)
     columns = _choices(table, choices)[rows]
-    ways = {"router": outcomes(cells, columns)}
+    outcomes_of = {"router": outcomes(cells, columns)}
     chosen = {
         "oracle": references.oracle(cells),
         "best_single": references.best_single(cells),
@@ -87,15 +87,15 @@ def evaluate(
         chosen |= references.fitted_choices(
             cells, prompts, train.reorder(table.experts), encoder, seed=seed
         )
-    ways |= {name: outcomes(cells, made) for name, made in chosen.items()}
-    ways["random"] = random_outcomes(cells)
-    made, paired = _rows(cells, ways, seed=seed, resamples=resamples)
+    outcomes_of |= {name: outcomes(cells, reference) for name, reference in chosen.items()}
+    outcomes_of["random"] = random_outcomes(cells)
+    table_rows, paired = _rows(cells, outcomes_of, seed=seed, resamples=resamples)
     return Evaluation(
         kind=table.kind,
         prompts=len(rows),
-        groups=_groups(cells, ways["router"]),
-        router=made["router"],
-        references={name: made.get(name) for name in REFERENCES},
+        groups=_groups(cells, outcomes_of["router"]),
+        router=table_rows["router"],
+        references={name: table_rows.get(name) for name in REFERENCES},
         paired=paired,
         choices=Choices.of(table.experts, columns, among_best(cells, table.experts)),
         prediction=None if predicted is None else _prediction(cells, table, predicted, rows),
@@ -111,10 +111,10 @@ def row_of(
     seed: int = 0,
     resamples: int = 1000,
 ) -> Row:
-    """The row of one way of choosing, without references; see `evaluate` for the arguments."""
+    """The row of some choices, without references; see `evaluate` for the arguments."""
     cells, rows = measured_cells(table, penalties)
-    ways = {"router": outcomes(cells, _choices(table, choices)[rows])}
-    return _rows(cells, ways, seed=seed, resamples=resamples)[0]["router"]
+    outcomes_of = {"router": outcomes(cells, _choices(table, choices)[rows])}
+    return _rows(cells, outcomes_of, seed=seed, resamples=resamples)[0]["router"]
 
 
 def _choices(table: ScoreTable, choices: ArrayLike) -> Indices:
@@ -132,45 +132,53 @@ def _choices(table: ScoreTable, choices: ArrayLike) -> Indices:
 
 
 def _rows(
-    cells: Measured, ways: Mapping[str, Outcomes], *, seed: int, resamples: int
+    cells: Measured, outcomes_of: Mapping[str, Outcomes], *, seed: int, resamples: int
 ) -> tuple[dict[str, Row], dict[str, Row | None]]:
     """The rows and the paired differences, all intervals from the same resamples."""
     differences = {
-        name: ways[name].loss - ways["router"].loss if name in ways else None for name in PAIRED
+        name: outcomes_of[name].loss - outcomes_of["router"].loss if name in outcomes_of else None
+        for name in PAIRED
     }
-    figures = [figure for way in ways.values() for figure in (_value(cells, way), way.regret)]
+    figures = [
+        figure
+        for outcome in outcomes_of.values()
+        for figure in (_value(cells, outcome), outcome.regret)
+    ]
     pairs = [difference for difference in differences.values() if difference is not None]
     intervals = bootstrap_intervals([*figures, *pairs], cells, resamples=resamples, seed=seed)
-    found = iter(intervals)
-    rows = {name: _row(cells, way, next(found), next(found)) for name, way in ways.items()}
+    interval_iter = iter(intervals)
+    rows = {
+        name: _row(cells, outcome, next(interval_iter), next(interval_iter))
+        for name, outcome in outcomes_of.items()
+    }
     paired: dict[str, Row | None] = {}
     for name, difference in differences.items():
         paired[name] = None
         if difference is not None:
-            mean, interval = plain(macro_mean(difference, cells)), next(found)
+            mean, interval = plain(macro_mean(difference, cells)), next(interval_iter)
             paired[name] = {"difference": mean, "ci95": interval and list(interval)}
     return rows, paired
 
 
-def _value(cells: Measured, way: Outcomes) -> Array:
-    return 1.0 - way.loss if cells.scored else way.loss
+def _value(cells: Measured, outcome: Outcomes) -> Array:
+    return 1.0 - outcome.loss if cells.scored else outcome.loss
 
 
 def _row(
-    cells: Measured, way: Outcomes, value_ci95: Interval | None, regret_ci95: Interval | None
+    cells: Measured, outcome: Outcomes, value_ci95: Interval | None, regret_ci95: Interval | None
 ) -> Row:
     name = "score" if cells.scored else "loss"
     row: Row = {
-        name: plain(macro_mean(_value(cells, way), cells)),
+        name: plain(macro_mean(_value(cells, outcome), cells)),
         f"{name}_ci95": value_ci95 and list(value_ci95),
-        "regret": plain(macro_mean(way.regret, cells)),
+        "regret": plain(macro_mean(outcome.regret, cells)),
         "regret_ci95": regret_ci95 and list(regret_ci95),
-        "selection_accuracy": plain(macro_mean(way.hit, cells)),
-        "strict_selection_accuracy": plain(macro_mean(way.strict, cells)),
-        "measured": plain(macro_mean(way.measured, cells)),
+        "selection_accuracy": plain(macro_mean(outcome.hit, cells)),
+        "strict_selection_accuracy": plain(macro_mean(outcome.strict, cells)),
+        "measured": plain(macro_mean(outcome.measured, cells)),
     }
-    if way.cost is not None:
-        row["mean_cost"] = plain(macro_mean(way.cost, cells))
+    if outcome.cost is not None:
+        row["mean_cost"] = plain(macro_mean(outcome.cost, cells))
     return row
 
 
@@ -218,5 +226,5 @@ def _share(table: ScoreTable, marks: ArrayLike | None, rows: Indices) -> float |
 
 
 def plain(value: float) -> float | None:
-    """A figure as JSON holds it: None for one that cannot be given."""
+    """A figure for JSON: None for NaN."""
     return None if math.isnan(value) else float(value)

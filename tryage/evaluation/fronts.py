@@ -34,54 +34,54 @@ class Points:
 
 
 def non_dominated(points: Points) -> Points:
-    """Return the points that no other is better than on one axis and no worse on all, by loss.
+    """Return the non-dominated points of one or two goals, by loss; of equal points the first.
 
-    For one goal or two. Of equal points the first stays.
+    A point dominates another if it is better on one axis and no worse on all.
     """
     order = np.lexsort((*points.values.T[::-1], points.losses))
-    # By loss, a point is dominated where one before it is no worse in the goals: a staircase.
+    # In order of loss, a point is dominated if an earlier one is no worse in the goals.
     stairs = _Staircase()
-    kept = [
+    rows = [
         row
         for row, place in zip(order.tolist(), points.values[order].tolist(), strict=True)
         if stairs.add(place[0], place[-1])
     ]
-    return points.take(np.array(kept, dtype=np.intp))
+    return points.take(np.array(rows, dtype=np.intp))
 
 
 class Gathered:
-    """The non-dominated among many points of two goals, of which few are held at a time."""
+    """Collects the non-dominated of many points of two goals in little memory."""
 
     _CELLS = 256
     _MOST = 200_000
 
     def __init__(self) -> None:
-        self._held: list[Points] = []
+        self._parts: list[Points] = []
         self._count = 0
-        self._most = self._MOST
+        self._limit = self._MOST
         self._low, self._width = np.zeros(2), np.ones(2)
         self._floor = np.full((self._CELLS, self._CELLS), np.inf)
 
     def add(self, points: Points) -> None:
-        """Add points; those that a point held is known to dominate are dropped at once."""
+        """Add points; those that an earlier front is known to dominate are dropped at once."""
         a, b = self._cells(points).T
-        kept = np.flatnonzero(points.losses < self._floor[a, b])
-        self._held.append(points.take(kept))
-        self._count += len(kept)
-        if self._count > self._most:
+        rows = np.flatnonzero(points.losses < self._floor[a, b])
+        self._parts.append(points.take(rows))
+        self._count += len(rows)
+        if self._count > self._limit:
             front = self.points()
-            self._held, self._count = [front], len(front)
-            # A front may itself be large; looking through it pays only for as many new points.
-            self._most = max(self._MOST, 2 * len(front))
+            self._parts, self._count = [front], len(front)
+            # A front may itself be large; filtering again pays only after as many new points.
+            self._limit = max(self._MOST, 2 * len(front))
             self._raise(front)
 
     def points(self) -> Points:
         """Return the non-dominated of all points that were added."""
         return non_dominated(
             Points(
-                np.concatenate([held.weights for held in self._held]),
-                np.concatenate([held.losses for held in self._held]),
-                np.concatenate([held.values for held in self._held]),
+                np.concatenate([part.weights for part in self._parts]),
+                np.concatenate([part.losses for part in self._parts]),
+                np.concatenate([part.values for part in self._parts]),
             )
         )
 
@@ -104,10 +104,10 @@ class Gathered:
 
 
 class _Staircase:
-    """Points of a plane of which none is lower than another on both axes, and what they dominate.
+    """Non-dominated points of a plane, and the area that they dominate.
 
     Attributes:
-        area: of the unit square, the part that points dominate; told where all points lie in it.
+        area: share of the unit square that points dominate; valid where all points lie in it.
     """
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class _Staircase:
         self.area = 0.0
 
     def add(self, x: float, y: float) -> bool:
-        """Add a point; False where one is there that is no higher on both axes."""
+        """Add a point; return False if an earlier one is no higher on both axes."""
         at = bisect.bisect_right(self._x, x)
         if at and self._y[at - 1] <= y:
             return False

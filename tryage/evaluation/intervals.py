@@ -1,4 +1,4 @@
-"""Bootstrap intervals: prompts drawn with replacement within each group, means taken again."""
+"""Stratified bootstrap: 95 % intervals of macro averages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CELLS = 2_000_000
 def bootstrap_intervals(
     figures: Sequence[Array], cells: Measured, *, resamples: int, seed: int
 ) -> list[Interval | None]:
-    """95 % percentile intervals of means over groups of the group's mean.
+    """95 % percentile intervals of macro averages over the groups.
 
     Every resample draws, within each group, as many prompts as it has, with replacement (a
     stratified bootstrap; Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13).
@@ -49,23 +49,23 @@ def bootstrap_intervals(
 
 def _resampled_means(values: Array, resamples: int, rng: np.random.Generator) -> Array:
     """Means of resamples of one group: (n, figures) gives (resamples, figures)."""
-    known = ~np.isnan(values)
-    filled = np.where(known, values, 0.0)
+    measured = ~np.isnan(values)
+    filled = np.where(measured, values, 0.0)
     n = len(values)
     batch = max(1, _CELLS // n)
     parts = []
     for start in range(0, resamples, batch):
         counts = _draw_counts(n, min(batch, resamples - start), rng)
-        totals, numbers = counts @ filled, counts @ known.astype(np.float64)
+        totals, numbers = counts @ filled, counts @ measured.astype(np.float64)
         parts.append(np.where(numbers > 0, totals / np.maximum(numbers, 1.0), np.nan))
     return np.concatenate(parts)
 
 
 def _draw_counts(n: int, resamples: int, rng: np.random.Generator) -> Array:
     """How often each of n prompts is drawn in each resample, shape (resamples, n)."""
-    drawn: NDArray[np.int64] = rng.integers(0, n, size=(resamples, n))
-    drawn += np.arange(resamples)[:, None] * n
-    counts = np.bincount(drawn.ravel(), minlength=resamples * n)
+    draws: NDArray[np.int64] = rng.integers(0, n, size=(resamples, n))
+    draws += np.arange(resamples)[:, None] * n
+    counts = np.bincount(draws.ravel(), minlength=resamples * n)
     return counts.reshape(resamples, n).astype(np.float64)
 
 

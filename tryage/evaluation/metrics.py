@@ -1,7 +1,8 @@
-"""Choices become figures per prompt, and figures become means over groups of the group's mean."""
+"""Figures per prompt of choices, and their macro averages over groups."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 NO_GROUP = "(no group)"
-"""What prompts without group are gathered under where others have one."""
+"""Group of the prompts without one in a table with groups."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What one way of choosing brings on each of n prompts; NaN where it was not measured.
+    """Figures of choices on each of n prompts; NaN where the choice was not measured.
 
     Attributes:
         loss: (n,) measured loss of the choice, lower is better.
@@ -125,7 +126,7 @@ def measured_cells(
 
 
 def outcomes(cells: Measured, choices: Indices) -> Outcomes:
-    """What choosing one expert per prompt brings.
+    """The figures of one chosen expert per prompt.
 
     Args:
         cells: the measured cells.
@@ -155,7 +156,7 @@ def outcomes(cells: Measured, choices: Indices) -> Outcomes:
 
 
 def random_outcomes(cells: Measured) -> Outcomes:
-    """What choosing uniformly among the measured experts brings: exact expectations, no sample.
+    """The expected figures of a uniform choice among the measured experts, exactly.
 
     Args:
         cells: the measured cells.
@@ -179,9 +180,9 @@ def random_outcomes(cells: Measured) -> Outcomes:
 
 def mean_over(values: Array, axis: int = 1) -> Array:
     """The mean of what is not NaN along an axis; NaN where all of it is."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=axis)
-    total = np.where(known, values, 0.0).sum(axis=axis)
+    present = ~np.isnan(values)
+    count = present.sum(axis=axis)
+    total = np.where(present, values, 0.0).sum(axis=axis)
     mean: Array = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return mean
 
@@ -197,15 +198,23 @@ def group_means(values: Array, groups: Indices, n_groups: int) -> Array:
     Returns:
         (n_groups,) means; NaN where a group has none.
     """
-    known = ~np.isnan(values)
-    total = np.bincount(groups[known], weights=values[known], minlength=n_groups)
-    count = np.bincount(groups[known], minlength=n_groups)
+    present = ~np.isnan(values)
+    total = np.bincount(groups[present], weights=values[present], minlength=n_groups)
+    count = np.bincount(groups[present], minlength=n_groups)
     means: Array = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return means
 
 
+def macro_shares(groups: Sequence[str | None]) -> Array:
+    """The weight of each prompt in a macro average over groups: shape (n,), sum 1."""
+    names = [group or NO_GROUP for group in groups]
+    _, place, counts = np.unique(names, return_inverse=True, return_counts=True)
+    shares: Array = 1.0 / (len(counts) * counts[place])
+    return shares
+
+
 def macro_mean(values: Array, cells: Measured) -> float:
-    """The mean over groups of the group's mean; groups without a figure are left out.
+    """The macro average: the mean of the groups' means; groups without a figure are left out.
 
     Args:
         values: (n,) figures per prompt, NaN where there is none.

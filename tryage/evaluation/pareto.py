@@ -23,7 +23,7 @@ from tryage.evaluation.fronts import (
     hypervolume,
     zero_router,
 )
-from tryage.evaluation.metrics import NO_GROUP
+from tryage.evaluation.metrics import macro_shares
 from tryage.evaluation.sweeps import Means, over_one, over_two
 from tryage.scores import ScoreTable
 from tryage.scores.fields import Kind
@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 class Front:
     """What a router attains as weights rise, beside what single experts and an oracle attain.
 
-    Means are over groups of the group's mean. The AIQ (average improvement in quality) is the area
+    Means are macro averages over the groups. The AIQ (average improvement in quality) is the area
     under the non-decreasing concave hull of quality (score, or minus loss) over the goal's value,
     divided by the range of values, which for all three runs from the cheapest to the dearest
     single expert; left of a hull's first point its line to the cheapest single expert counts. The
@@ -44,13 +44,13 @@ class Front:
 
     Attributes:
         goals: the goals, one or two.
-        kind: whether quality is told as "scores" or "losses".
+        kind: whether quality is shown as "scores" or "losses".
         prompts: how many prompts count.
         points: the router's non-dominated points, by loss from low to high.
         experts: the single experts' names.
         singles: their points.
         zero: mixtures of single experts: their hull.
-        oracle: what choosing with the results known attains.
+        oracle: what the best measured choices attain.
         exact: whether the points are all that any weights attain, and no other dominates.
     """
 
@@ -78,12 +78,12 @@ class Front:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``tryage pareto --json`` prints."""
-        singles = self._told(self.singles)
+        singles = self._point_rows(self.singles)
         return {
             "goal": self.goals[0] if len(self.goals) == 1 else list(self.goals),
             "prompts": self.prompts,
             "exact": self.exact,
-            "points": self._told(self.points),
+            "points": self._point_rows(self.points),
             "aiq": self.aiq(self.points),
             "hypervolume": self.hypervolume,
             "experts": {
@@ -91,8 +91,8 @@ class Front:
                 for name, point in zip(self.experts, singles, strict=True)
             },
             "references": {
-                "zero_router": {"aiq": self.aiq(self.zero), "points": self._told(self.zero)},
-                "oracle": {"aiq": self.aiq(self.oracle), "points": self._told(self.oracle)},
+                "zero_router": {"aiq": self.aiq(self.zero), "points": self._point_rows(self.zero)},
+                "oracle": {"aiq": self.aiq(self.oracle), "points": self._point_rows(self.oracle)},
             },
         }
 
@@ -100,7 +100,7 @@ class Front:
         """Return scores, or losses, as the table was measured, (points,)."""
         return 1.0 - points.losses if self.kind == "scores" else points.losses
 
-    def _told(self, points: Points) -> list[dict[str, Any]]:
+    def _point_rows(self, points: Points) -> list[dict[str, Any]]:
         measure = "score" if self.kind == "scores" else "loss"
         rows = zip(
             points.weights.tolist(),
@@ -109,11 +109,11 @@ class Front:
             strict=True,
         )
         return [
-            {"weight": self._named(weight), measure: quality, "value": self._named(value)}
+            {"weight": self._by_goal(weight), measure: quality, "value": self._by_goal(value)}
             for weight, quality, value in rows
         ]
 
-    def _named(self, numbers: list[float]) -> Any:
+    def _by_goal(self, numbers: list[float]) -> Any:
         if len(self.goals) == 1:
             return numbers[0]
         return dict(zip(self.goals, numbers, strict=True))
@@ -152,17 +152,17 @@ def pareto(
             "nothing to draw a front from"
         )
     rows = np.flatnonzero(complete)
-    shares = _shares([table.groups[row] or NO_GROUP for row in rows.tolist()])
+    shares = macro_shares([table.groups[row] for row in rows.tolist()])
     losses = table.losses[rows]
-    held = np.stack([array[rows] for array in cells], axis=-1)  # (n, m, goals)
+    measured = np.stack([array[rows] for array in cells], axis=-1)  # (n, m, goals)
 
     def wide(arrays: Sequence[Array]) -> list[Array]:
         return [np.broadcast_to(array, shape)[rows] for array in arrays]
 
     singles = Points(
-        np.zeros((shape[1], len(goals))), shares @ losses, np.einsum("n,nmg->mg", shares, held)
+        np.zeros((shape[1], len(goals))), shares @ losses, np.einsum("n,nmg->mg", shares, measured)
     )
-    means = Means(losses, held, shares)
+    means = Means(losses, measured, shares)
     points, exact = _swept(predicted[rows], wide(penalties), means)
     oracle, exact_oracle = _swept(losses, wide(realised), means)
     return Front(
@@ -176,13 +176,6 @@ def pareto(
         oracle=oracle,
         exact=exact and exact_oracle,
     )
-
-
-def _shares(groups: Sequence[str]) -> Array:
-    """Return what each prompt counts in a mean over groups of the group's mean, (n,), sum 1."""
-    _, position, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    shares: Array = 1.0 / (len(counts) * counts[position])
-    return shares
 
 
 def _swept(scores: Array, penalties: Sequence[Array], means: Means) -> tuple[Points, bool]:

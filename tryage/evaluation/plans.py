@@ -1,4 +1,4 @@
-"""Plans with a check on measured results: what the router's attain, beside plans that never change.
+"""Plans with a check on measured results: the router's, beside fixed plans.
 
 Only prompts on which every expert has a measured score and value count, so that every plan can be
 judged on the same prompts. All figures are exact expectations over what the check says
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from tryage.errors import ScoreTableError
 from tryage.evaluation.fronts import Points, hull_area, non_dominated, zero_router
-from tryage.evaluation.metrics import NO_GROUP
 from tryage.plans import realised
 from tryage.scores import ScoreTable
 
@@ -80,14 +79,6 @@ def complete(table: ScoreTable, values: Array) -> NDArray[np.intp]:
     return rows
 
 
-def macro_shares(groups: Sequence[str | None]) -> Array:
-    """Return what each prompt counts in a macro average, (n,), sum 1."""
-    names = [group or NO_GROUP for group in groups]
-    _, place, counts = np.unique(names, return_inverse=True, return_counts=True)
-    shares: Array = 1.0 / (len(counts) * counts[place])
-    return shares
-
-
 @dataclass(frozen=True)
 class FixedPlan:
     """A plan that is the same for every prompt.
@@ -104,7 +95,7 @@ class FixedPlan:
 
 
 def best_fixed_plans(train: MeasuredPlans, max_attempts: int) -> list[FixedPlan]:
-    """Return the non-dominated among all plans that never change, by their value.
+    """Return the non-dominated fixed plans, by their value.
 
     Args:
         train: results to choose on.
@@ -114,17 +105,17 @@ def best_fixed_plans(train: MeasuredPlans, max_attempts: int) -> list[FixedPlan]
     m = train.scores.shape[1]
     depth = min(max_attempts, 3 if m <= MOST_EXPERTS else 2)
     losses = np.broadcast_to(train.shares @ (1.0 - train.scores), train.scores.shape)
-    found: list[tuple[tuple[int, ...], float, float]] = []
+    plans: list[tuple[tuple[int, ...], float, float]] = []
     for length in range(1, depth + 1):
         for prefix in itertools.permutations(range(m), length - 1):
-            found += _with_last(train, prefix, losses[0])
+            plans += _with_last(train, prefix, losses[0])
     points = Points(
-        np.arange(len(found), dtype=np.float64)[:, None],
-        np.array([loss for _, loss, _ in found]),
-        np.array([[value] for _, _, value in found]),
+        np.arange(len(plans), dtype=np.float64)[:, None],
+        np.array([loss for _, loss, _ in plans]),
+        np.array([[value] for _, _, value in plans]),
     )
     rows = non_dominated(points).weights[:, 0].astype(int).tolist()
-    return sorted((FixedPlan(*found[row]) for row in rows), key=lambda plan: plan.value)
+    return sorted((FixedPlan(*plans[row]) for row in rows), key=lambda plan: plan.value)
 
 
 def _with_last(
@@ -161,7 +152,7 @@ def _with_last(
 
 @dataclass(frozen=True)
 class PlanFront:
-    """What plans attain as the weight of a goal rises, beside plans that never change.
+    """What plans attain as the weight of a goal rises, beside fixed plans.
 
     Attributes:
         goal: whose weight rises.
@@ -172,9 +163,9 @@ class PlanFront:
         points: the router's, one for each weight that attains something new, none dominated.
         attempts: mean expected attempts at each point.
         singles: single experts.
-        fixed: plans that never change, chosen on the training table, as they do here; None
+        fixed: fixed plans chosen on the training table, with their score and value here; None
             without one.
-        oracle: choosing one expert with the results known.
+        oracle: the best measured expert of each prompt.
     """
 
     goal: str
@@ -235,7 +226,7 @@ class PlanFront:
         }
 
     def table(self) -> str:
-        """Return the front for people."""
+        """Return the front as printable text."""
         rates = self.check
         lines = [
             f"{self.prompts} prompts; {rates['name']} accepts "
@@ -249,11 +240,11 @@ class PlanFront:
             f"attempts {p['attempts']:.2f}"
             for p in points[:: max(1, len(points) // 12)]
         ]
-        told = {"router": self.points, "single experts, mixed": zero_router(self.singles)}
+        sections = {"router": self.points, "single experts, mixed": zero_router(self.singles)}
         if self.fixed is not None:
-            told["best fixed plans"] = self._fixed_points
-        told["oracle"] = self.oracle
-        figures = ((name, self.aiq(points)) for name, points in told.items())
+            sections["best fixed plans"] = self._fixed_points
+        sections["oracle"] = self.oracle
+        figures = ((name, self.aiq(points)) for name, points in sections.items())
         lines.append("AIQ: " + ", ".join(f"{n} {a:.4f}" for n, a in figures if a is not None))
         return "\n".join(lines)
 
@@ -266,7 +257,7 @@ class PlanFront:
 
 
 def plans_table(figures: dict[str, Any]) -> str:
-    """Return what `Router.evaluate_plans` gave, for people."""
+    """Return the figures of `Router.evaluate_plans` as printable text."""
     check = figures["check"]
     lines = [
         f"{figures['prompts']} prompts; {check['name']} accepts "
@@ -278,10 +269,10 @@ def plans_table(figures: dict[str, Any]) -> str:
     for name, row in rows.items():
         low, high = row["score_ci95"] or (row["score"], row["score"])
         experts = row.get("experts", "")
-        shown = " > ".join(experts) if isinstance(experts, list) else experts
+        plan = " > ".join(experts) if isinstance(experts, list) else experts
         lines.append(
             f"  {name:<{width}}  score {row['score']:.4f} ({low:.4f} to {high:.4f})  "
-            f"{1000 * row['mean_cost']:.4g} USD per 1000  {shown}".rstrip()
+            f"{1000 * row['mean_cost']:.4g} USD per 1000  {plan}".rstrip()
         )
     for name, pair in figures["paired"].items():
         low, high = pair["ci95"] or (pair["difference"], pair["difference"])

@@ -1,4 +1,4 @@
-"""The choices of the reference rows: whom a router must beat, and whom it cannot."""
+"""The choices of the reference rows: baselines to beat, and upper bounds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def group_best(cells: Measured) -> Indices:
 
 
 def best_single(cells: Measured) -> Indices:
-    """The one expert with the lowest objective, mean over groups of the group's mean."""
+    """The one expert with the lowest macro average of the objective."""
     means = mean_over(_means_by_group(cells), axis=0)
     return np.repeat(lowest(means[None, :], cells.ranks), len(cells.losses))
 
@@ -53,8 +53,8 @@ def fitted_choices(
 ) -> dict[str, Indices]:
     """The choices of the rows that learn from the training table.
 
-    `shuffled_labels` is `clusters` with the training prompts' losses dealt out at random: what is
-    left when prompts say nothing about losses.
+    `shuffled_labels` is `clusters` fitted on losses permuted among the training prompts, so that
+    prompts say nothing about losses.
 
     Args:
         cells: the measured cells: penalties and order of experts.
@@ -68,17 +68,19 @@ def fitted_choices(
     """
     encoder = encoder or StaticEncoder.bundled()
     train = replace(train, targets={})  # the rows choose by their losses alone
-    known, asked = encoder.encode(train.prompts), encoder.encode(prompts)
-    dealt = np.random.default_rng([seed, 2]).permutation(len(train))
-    shuffled = replace(train, losses=train.losses[dealt])
+    train_vectors, vectors = encoder.encode(train.prompts), encoder.encode(prompts)
+    permutation = np.random.default_rng([seed, 2]).permutation(len(train))
+    shuffled = replace(train, losses=train.losses[permutation])
     predictors = {
-        "clusters": ClustersPredictor(encoder, seed=seed, k=10).fit_vectors(known, train),
-        "nearest": NearestPredictor(encoder, seed=seed).fit_vectors(known, train),
-        "shuffled_labels": ClustersPredictor(encoder, seed=seed, k=10).fit_vectors(known, shuffled),
+        "clusters": ClustersPredictor(encoder, seed=seed, k=10).fit_vectors(train_vectors, train),
+        "nearest": NearestPredictor(encoder, seed=seed).fit_vectors(train_vectors, train),
+        "shuffled_labels": ClustersPredictor(encoder, seed=seed, k=10).fit_vectors(
+            train_vectors, shuffled
+        ),
     }
     return {
         name: lowest(
-            fitted.predict_vectors(asked).with_averages(fitted.averages_).mean["loss"]
+            fitted.predict_vectors(vectors).with_averages(fitted.averages_).mean["loss"]
             + cells.penalties,
             cells.ranks,
         )

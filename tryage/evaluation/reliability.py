@@ -1,4 +1,4 @@
-"""How well predicted losses agree with measured ones, whatever is chosen by them."""
+"""How well predicted losses agree with measured ones."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ BINS = 10
 def prediction_quality(cells: Measured, predicted: Array) -> dict[str, float]:
     """Agreement of predicted with measured losses, over measured cells.
 
-    Every figure is the mean over groups. The rank correlation is taken across the experts of each
-    prompt and averaged over the prompts whose measured losses differ; a prediction that ranks all
-    alike counts as 0. `brier` and `expected_calibration_error` are given where losses are 0 or 1,
-    over the groups in which all are.
+    Every figure is a macro average over groups. The rank correlation is taken across the experts
+    of each prompt and averaged over the prompts whose measured losses differ; a prediction that
+    ranks all alike counts as 0. `brier` and `expected_calibration_error` are given over the groups
+    in which all losses are 0 or 1.
 
     Args:
         cells: the measured cells, n prompts and m experts.
@@ -62,8 +62,8 @@ def calibration_error(predicted: Array, losses: Array) -> float:
     Returns:
         The error, 0 to 1, lower is better.
     """
-    known = ~np.isnan(losses)
-    chance, loss = np.clip(predicted[known], 0.0, 1.0), losses[known]
+    measured = ~np.isnan(losses)
+    chance, loss = np.clip(predicted[measured], 0.0, 1.0), losses[measured]
     bins = np.minimum((chance * BINS).astype(np.intp), BINS - 1)
     gaps = np.bincount(bins, weights=chance - loss, minlength=BINS)
     return float(np.abs(gaps).sum() / len(loss))
@@ -79,19 +79,19 @@ def rank_correlations(predicted: Array, losses: Array) -> Array:
     Returns:
         (n,) correlations, -1 to 1; NaN where the measured losses are all equal.
     """
-    known = ~np.isnan(losses)
-    left = _centred_ranks(np.where(known, predicted, np.nan))
-    right = _centred_ranks(losses)
-    scale = np.sqrt(np.square(left).sum(axis=1) * np.square(right).sum(axis=1))
-    product = (left * right).sum(axis=1)
+    measured = ~np.isnan(losses)
+    predicted_ranks = _centred_ranks(np.where(measured, predicted, np.nan))
+    measured_ranks = _centred_ranks(losses)
+    scale = np.sqrt(np.square(predicted_ranks).sum(axis=1) * np.square(measured_ranks).sum(axis=1))
+    product = (predicted_ranks * measured_ranks).sum(axis=1)
     correlation = np.where(scale > 0, product / np.where(scale > 0, scale, 1.0), 0.0)
-    varies = np.square(right).sum(axis=1) > 0
+    varies = np.square(measured_ranks).sum(axis=1) > 0
     return np.where(varies, correlation, np.nan)
 
 
 def _centred_ranks(values: Array) -> Array:
     """Average ranks along each row minus their mean, 0 where NaN; shape (n, m)."""
-    known = ~np.isnan(values)
+    present = ~np.isnan(values)
     order = np.argsort(values, axis=1)  # NaN last
     ordered = np.take_along_axis(values, order, axis=1)
     place = np.broadcast_to(np.arange(values.shape[1]), values.shape)
@@ -104,8 +104,8 @@ def _centred_ranks(values: Array) -> Array:
     last = np.minimum.accumulate(last, axis=1)[:, ::-1]
     ranks = np.empty(values.shape)
     np.put_along_axis(ranks, order, (first + last) / 2.0, axis=1)
-    ranks = np.where(known, ranks, np.nan)
-    centred: Array = np.where(known, ranks - mean_over(ranks)[:, None], 0.0)
+    ranks = np.where(present, ranks, np.nan)
+    centred: Array = np.where(present, ranks - mean_over(ranks)[:, None], 0.0)
     return centred
 
 

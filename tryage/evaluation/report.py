@@ -1,4 +1,4 @@
-"""What an evaluation found: as an object for machines, as a table for people."""
+"""The result of an evaluation: an object for machines, a table for people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tryage.evaluation.choices import Choices
 from tryage.scores.fields import Kind
 
 Row = dict[str, Any]
-"""Figures by name: numbers, intervals as [low, high], None where a figure cannot be given."""
+"""Figures by name: numbers, intervals as [low, high], None where there is no figure."""
 
 REFERENCES = (
     "oracle",
@@ -77,7 +77,7 @@ class Evaluation:
         )
 
     def table(self) -> str:
-        """The rows as plain text, with a caption that says what they are."""
+        """The rows as plain text, with a caption that explains them."""
         body = _aligned([self._header(), *self._lines()])
         caption = [part for line in self._caption() for part in textwrap.wrap(line, WIDTH)]
         return "\n".join([*body, "", *caption])
@@ -88,14 +88,14 @@ class Evaluation:
 
     @property
     def _rows(self) -> dict[str, Row]:
-        """The rows there are: upper bounds first, then the router, then what it should beat."""
+        """The rows that exist: upper bounds first, then the router, then the baselines."""
         bounds = {name: self.references.get(name) for name in BOUNDS}
-        rest = {name: row for name, row in self.references.items() if name not in BOUNDS}
-        rows = {**bounds, "router": self.router, **rest}
+        others = {name: row for name, row in self.references.items() if name not in BOUNDS}
+        rows = {**bounds, "router": self.router, **others}
         return {name: row for name, row in rows.items() if row is not None}
 
     def _extra(self) -> tuple[bool, bool]:
-        """Whether the table needs a column for costs, and one for shares measured."""
+        """Whether the table needs a column of costs, and one of measured shares."""
         costs = "mean_cost" in self.router
         return costs, any((row["measured"] or 0.0) < 1.0 for row in self._rows.values())
 
@@ -161,7 +161,7 @@ class Evaluation:
                 f"Out of distribution: {self.out_of_distribution:.1%} of the prompts, unlike all "
                 "training prompts, so chosen for by the experts' averages."
             )
-        return lines + self.choices.told()
+        return lines + self.choices.lines()
 
     def _signed(self, value: float) -> str:
         return ("+" if value >= 0 else "") + self._number(value)
@@ -179,18 +179,20 @@ class TaskEvaluations:
 
     def to_dict(self) -> dict[str, Any]:
         """The object that `tryage evaluate --json` prints for several tasks."""
-        return {"tasks": {task: found.to_dict() for task, found in self.tasks.items()}}
+        return {"tasks": {task: evaluation.to_dict() for task, evaluation in self.tasks.items()}}
 
     def table(self) -> str:
         """One table per task, under its name."""
-        return "\n\n".join(f"{task}\n\n{found.table()}" for task, found in self.tasks.items())
+        return "\n\n".join(
+            f"{task}\n\n{evaluation.table()}" for task, evaluation in self.tasks.items()
+        )
 
 
-def of_tasks(found: Mapping[str, Evaluation]) -> Evaluation | TaskEvaluations:
+def of_tasks(evaluations: Mapping[str, Evaluation]) -> Evaluation | TaskEvaluations:
     """The evaluation itself where there is one task, else one per task."""
-    if len(found) == 1:
-        return next(iter(found.values()))
-    return TaskEvaluations(dict(found))
+    if len(evaluations) == 1:
+        return next(iter(evaluations.values()))
+    return TaskEvaluations(dict(evaluations))
 
 
 def _percent(value: float | None) -> str:

@@ -79,7 +79,7 @@ def over_one(scores: Array, penalty: Array, means: Means) -> Points:
 
 
 def over_two(
-    scores: Array, penalties: Sequence[Array], means: Means, *, most: float = MOST_WORK
+    scores: Array, penalties: Sequence[Array], means: Means, *, most_work: float = MOST_WORK
 ) -> tuple[Points, bool]:
     """Return the non-dominated points that any weights on two goals attain.
 
@@ -87,14 +87,14 @@ def over_two(
         scores: (n, m) what is minimised at weight 0.
         penalties: of both goals, (n, m) each.
         means: what choices attain.
-        most: segments × prompts × experts that are swept exactly; above, `RAYS` rays are.
+        most_work: segments × prompts × experts that are swept exactly; above, `RAYS` rays are.
 
     Returns:
         The points, and whether they are all there are.
     """
     slopes = np.stack(penalties, axis=-1)  # (n, m, 2)
     lines = list(_axes())
-    segments = _segments(scores, slopes, stop=most / scores.size)
+    segments = _segments(scores, slopes, stop=most_work / scores.size)
     exact = segments is not None
     lines += _rays() if segments is None else _sides(segments)
     gathered = Gathered()
@@ -145,14 +145,14 @@ def _segments(scores: Array, slopes: Array, *, stop: float) -> Array | None:
     Returns:
         (k, 5): start (2), direction (2) and length, each once.
     """
-    found: list[Array] = []
+    segments: list[Array] = []
     count = 0
     for row in range(len(scores)):
-        found.append(_segments_of(scores[row], slopes[row]))
-        count += len(found[-1])
+        segments.append(_segments_of(scores[row], slopes[row]))
+        count += len(segments[-1])
         if count > stop:
             return None
-    return np.unique(np.concatenate(found), axis=0)
+    return np.unique(np.concatenate(segments), axis=0)
 
 
 def _segments_of(scores: Array, slopes: Array) -> Array:
@@ -181,9 +181,9 @@ def _segments_of(scores: Array, slopes: Array) -> Array:
         low = np.maximum(low, np.where(~level & (rates < 0), edge, -np.inf).max(axis=1))
         high = np.minimum(high, np.where(~level & (rates > 0), edge, np.inf).min(axis=1))
         high[(level & (offsets > _TIED)).any(axis=1)] = -np.inf
-    kept = high > low
-    start = origin[kept] + low[kept, None] * direction[kept]
-    return np.column_stack([start, direction[kept], (high - low)[kept]])
+    valid = high > low
+    start = origin[valid] + low[valid, None] * direction[valid]
+    return np.column_stack([start, direction[valid], (high - low)[valid]])
 
 
 def _sweep(scores: Array, penalty: Array, means: Means, length: float) -> tuple[Array, Array]:
