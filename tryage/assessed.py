@@ -26,8 +26,8 @@ class AssessedRouter:
     check_rates: dict[str, Rates]
     _decider: Decider
 
-    def replace(self, **changed: Any) -> Self:
-        """Return a router of which some parts are others."""
+    def replace(self, **changes: Any) -> Self:
+        """Return a router with some parts replaced."""
         raise NotImplementedError
 
     def evaluate(
@@ -35,7 +35,7 @@ class AssessedRouter:
     ) -> Evaluation | TaskEvaluations:
         """Compare the router's choices with measured results, beside the reference rows.
 
-        The policy holds for all of them: an expert that it excludes is nobody's choice.
+        The policy holds for all rows: no row chooses an expert that it excludes.
 
         Args:
             table: measured results the router was not fitted on.
@@ -61,7 +61,7 @@ class AssessedRouter:
         train: ScoreTable | None = None,
         seed: int = 0,
     ) -> dict[str, Any]:
-        """Judge plans with a check on measured scores: exact expected values, no random draws.
+        """Evaluate plans with a check on measured scores: exact expected values.
 
         Args:
             table: measured scores and costs of one task that the router was not fitted on.
@@ -75,7 +75,7 @@ class AssessedRouter:
             expert, of the choice without a check, of the best fixed plan and of the oracle.
 
         Raises:
-            CheckError: the router or the table knows losses, not scores.
+            CheckError: the router or the table holds losses, not scores.
             ScoreTableError: no prompt is completely measured.
         """
         from tryage.plan_assessment import evaluate_plans
@@ -85,10 +85,10 @@ class AssessedRouter:
     def measure_check(
         self, check: Check | Function, answers: str | Path | Iterable[ScoredAnswer]
     ) -> tuple[Self, CheckReport]:
-        """Measure a check on scored answers; return a router that knows its rates, and a report.
+        """Measure a check on scored answers; return a router with its rates, and a report.
 
         Args:
-            check: its name is what the rates are kept under.
+            check: the rates are stored under its name.
             answers: the folder of a run that labelled with ``keep_answers``, or the answers.
 
         Raises:
@@ -118,10 +118,10 @@ class AssessedRouter:
             check: only its rates matter here.
             goal: one that adds up over attempts: cost or latency.
             max_attempts: experts in a plan at most.
-            train: the table it was fitted on; plans that never change are chosen on it.
+            train: the table it was fitted on; fixed plans are chosen on it.
 
         Raises:
-            CheckError: the goal does not add up, or there are losses in place of scores.
+            CheckError: the goal does not add up, or the table holds losses, not scores.
             ScoreTableError: no prompt is completely measured.
         """
         from tryage.plan_assessment import plan_front
@@ -156,23 +156,23 @@ class AssessedRouter:
         """Find weights with which the router meets budgets on prompts like these.
 
         Args:
-            prompts: past prompts, taken as they are (flags in them do not act).
+            prompts: past prompts; flags in them are not read.
             budgets: ``"mean cost <= 0.40 USD per 1000 prompts"``, ``"score >= 95% of best"``
                 (the best single expert by predicted mean), ``"share(NAME) <= 20%"``; several hold
                 together.
-            goals: weights and limits that hold besides.
-            task: what the prompts ask for; by default what each asks for itself.
+            goals: other weights and limits.
+            task: of the prompts; by default it is inferred from each.
             seed: of the bootstrap.
-            check: prompts are then answered by plans, and one budget, on cost, latency, score or
-                loss, counts all attempts that are expected.
+            check: plans then answer the prompts, and one budget, on cost, latency, score or loss,
+                counts all expected attempts.
             max_attempts: experts in a plan at most.
 
         Returns:
-            Goals with the weights found, and what they attain; where a budget cannot be met, the
-            nearest attainable.
+            Goals with the weights found, and what they attain: where a budget cannot be met, the
+            nearest value.
 
         Raises:
-            GoalError: a budget cannot be read, or speaks of what is not known.
+            GoalError: a budget is malformed, or is on something that is not known.
             PromptError: there is no prompt, or prompts ask for several tasks.
         """
         from tryage import assessment

@@ -1,7 +1,7 @@
 """A router against measured results: `evaluate`, `pareto` and `calibrate` start here.
 
-Each of them takes a table's prompts of one task, predicts them, and sets what was measured beside
-what is predicted.
+Each takes a table's prompts of one task, predicts them, and compares the predictions with the
+measurements.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from tryage.scores import ScoreTable
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """A table of one task beside what the router predicts of it.
+    """A table of one task, and the router's predictions of it.
 
     Attributes:
         decider: of the router, m experts.
         task: what the prompts ask for.
-        table: n prompts, the experts that are looked at.
+        table: n prompts under the assessed experts.
         columns: their places in the library.
-        predicted: of the prompts, over the whole library.
-        expected: what goals see when the router decides.
-        realised: what goals see with measured targets in the place of predicted ones.
+        predicted: forecast of the prompts, over the whole library.
+        expected: goal inputs from predictions, as the router decides by.
+        realised: goal inputs with measured targets in place of predicted ones.
         resolved: the policy's weights and limits.
     """
 
@@ -53,7 +53,7 @@ class Assessment:
 
     @classmethod
     def of(cls, decider: Decider, task: str, table: ScoreTable) -> Assessment:
-        """Predict a table's prompts, and set its measured targets beside."""
+        """Predict a table's prompts, and take its measured targets for the realised inputs."""
         columns = [decider.library.index(name) for name in table.experts]
         predicted = decider.forecast(table.prompts, task)
         measured = measured_over(predicted, table, columns)
@@ -69,7 +69,7 @@ class Assessment:
         )
 
     def totals(self, resolved: ResolvedGoals | None = None) -> Array:
-        """Return what the router decides by, (n, m), inf where an expert is not eligible."""
+        """Return the totals that the router decides by, (n, m), inf where not eligible."""
         return self.decider.objective.totals(
             self.predicted.losses, self.task, resolved or self.resolved, self.expected
         )
@@ -105,12 +105,12 @@ def evaluate(
         totals = assessed.totals()
         choices = decider.objective.choose(totals)
         columns, names = assessed.columns, assessed.table.experts
-        # What the prompt itself excludes is no choice for the reference rows either.
+        # Experts that the prompt excludes are no choice for the reference rows either.
         excluded = np.isinf(totals[:, columns])
         open_table = replace(
             assessed.table, losses=np.where(excluded, np.nan, assessed.table.losses)
         )
-        place = np.full(len(decider.library) + 1, -1)  # the last one is for nobody's choice
+        place = np.full(len(decider.library) + 1, -1)  # the last place is that of choice -1
         place[columns] = np.arange(len(columns))
         train_part = trains.get(task)
         evaluations[task] = evaluation.evaluate(
@@ -132,7 +132,7 @@ def front(decider: Decider, table: ScoreTable, goals: Sequence[str]) -> Front:
     task, part = single_task(decider, table)
     assessed = Assessment.of(decider, task, part)
     resolved, objective = assessed.resolved, decider.objective
-    rest = {name: w for name, w in resolved.weights.items() if name not in goals}
+    other_weights = {name: w for name, w in resolved.weights.items() if name not in goals}
     alone = [
         replace(resolved, weights=check_weights({goal: 1.0}, resolved.goals)) for goal in goals
     ]
@@ -140,9 +140,9 @@ def front(decider: Decider, table: ScoreTable, goals: Sequence[str]) -> Front:
     return pareto(
         part,
         goals,
-        predicted=assessed.totals(replace(resolved, weights=rest))[:, assessed.columns],
+        predicted=assessed.totals(replace(resolved, weights=other_weights))[:, assessed.columns],
         penalties=[assessed.penalties(assessed.expected, goal) for goal in alone],
-        values=[of_goal[..., assessed.columns] for of_goal in values],
+        values=[goal_values[..., assessed.columns] for goal_values in values],
         realised=[assessed.penalties(assessed.realised, goal) for goal in alone],
     )
 
@@ -163,8 +163,8 @@ def calibrate(
         read_prompt(prompt, False)
     tasks = {task} if task else {asked_task(prompt) for prompt in prompts}
     if len(tasks) != 1:
-        what = "there are no prompts" if not tasks else f"prompts ask for {', '.join(tasks)}"
-        raise PromptError(f"{what}; calibrate on prompts of one task")
+        problem = "there are no prompts" if not tasks else f"prompts ask for {', '.join(tasks)}"
+        raise PromptError(f"{problem}; calibrate on prompts of one task")
     (task,) = tasks
     if check is not None:
         from tryage.plan_assessment import calibrate_plans

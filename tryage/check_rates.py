@@ -1,4 +1,4 @@
-"""Measure how reliable a check is: on answers that were scored."""
+"""Measures how reliable a check is, on scored answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RIGHT = 0.5
 """A score from this on counts as right."""
 
 FEWEST = 30
-"""Right and wrong answers of an expert that rates of its own need; else the pooled ones stand."""
+"""An expert with fewer right or wrong answers than this gets the pooled rates."""
 
 _Z = 1.959964  # 97.5th percentile of the normal distribution
 
@@ -73,7 +73,7 @@ class CheckReport:
         check: its name.
         pooled: (accepts_right, accepts_wrong) over all answers.
         experts: the same for each expert with enough answers.
-        failed: answers on which the check raised or took too long; they count as it says.
+        failed: answers on which the check raised or took too long; its `on_error` decides them.
     """
 
     check: str
@@ -83,7 +83,7 @@ class CheckReport:
 
     @property
     def rates(self) -> dict[str, tuple[float, float]]:
-        """What a router keeps: expert → rates, and "" → the pooled ones."""
+        """The rates that a router stores: expert → rates, and "" → the pooled ones."""
         rates = {name: _values(pair) for name, pair in self.experts.items()}
         return {"": _values(self.pooled), **rates}
 
@@ -114,7 +114,7 @@ def measure(check: Check, answers: Iterable[ScoredAnswer]) -> CheckReport:
         answers: of one expert or several.
 
     Raises:
-        CheckError: there is no right or no wrong answer, so a rate cannot be told.
+        CheckError: there is no right or no wrong answer, so a rate cannot be measured.
     """
     if check.asks:
         raise CheckError(
@@ -137,7 +137,7 @@ def measure(check: Check, answers: Iterable[ScoredAnswer]) -> CheckReport:
         if rate.value is None:
             raise CheckError(
                 f"none of the answers is {kind}, so how many of those {check.name!r} accepts "
-                "cannot be told; measure it on answers of both kinds"
+                "is unknown; measure it on answers of both kinds"
             )
     enough = {n: p for n, p in pairs.items() if min(p[0].count, p[1].count) >= FEWEST}
     return CheckReport(check.name, pooled, enough, failed)
@@ -158,7 +158,7 @@ async def _awaited(finding: Awaitable[Any]) -> Any:
 
 
 def read_answers(folder: str | Path) -> Iterator[ScoredAnswer]:
-    """Yield the scored answers that ``tryage label --keep-answers`` left in a folder.
+    """Yield the scored answers that ``tryage label --keep-answers`` wrote.
 
     Raises:
         CheckError: there is none.

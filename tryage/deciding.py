@@ -1,7 +1,6 @@
 """How a decision is made: flags, policy, prediction, objective, and a plan for a check.
 
-`Router` is the public face of this. A `Decider` holds everything that decisions follow from and
-never changes, so that many threads may use one.
+`Router` is the public class. A `Decider` is immutable, so that many threads may use one.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ from tryage.predictors import Predictor
 
 Array = NDArray[np.float64]
 FlagMode = bool | Literal["warn"] | Flags
-"""True raises on unknown words, "warn" warns, False leaves the text alone; or flags read before."""
+"""True raises on unknown words, "warn" warns, False reads no flags; or flags parsed before."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a call asks for, beside its prompts.
+    """The arguments of a call, except its prompts.
 
     Attributes:
         goals: weights and limits.
-        task: a Transformers task; None sees it from each prompt.
+        task: a Transformers task; None infers it from each prompt.
         flags: how flags are treated.
-        observed: expert → seconds that its calls took of late.
+        observed: expert → recent seconds of its calls.
         check: accepts or rejects answers; None plans nothing.
         max_attempts: experts in a plan at most.
         sent_chars: characters of everything that is sent for each prompt; None sends the prompt.
@@ -65,14 +64,14 @@ class Request:
         sent_chars: Sequence[int] | None = None,
     ) -> Request:
         """Return the request of a call's arguments."""
-        made = None if check is None else Check.of(check)
-        most = MAX_ATTEMPTS if max_attempts is None else max_attempts
-        return cls(goals, task, flags, observed, made, most, sent_chars)
+        wrapped = None if check is None else Check.of(check)
+        attempts = MAX_ATTEMPTS if max_attempts is None else max_attempts
+        return cls(goals, task, flags, observed, wrapped, attempts, sent_chars)
 
 
 @dataclass(frozen=True)
 class Decider:
-    """Everything that decisions follow from.
+    """Everything that decisions depend on.
 
     Attributes:
         library: m experts.
@@ -126,13 +125,13 @@ class Decider:
                 `Router.route`.
         """
         self._check_plans(request)
-        reads = [read_prompt(prompt, request.flags) for prompt in prompts]
-        resolved = [self._resolve(read, request) for read in reads]
-        tasks = [request.task or asked_task(read.prompt) for read in reads]
+        parsed_prompts = [read_prompt(prompt, request.flags) for prompt in prompts]
+        resolved = [self._resolve(parsed, request) for parsed in parsed_prompts]
+        tasks = [request.task or asked_task(parsed.prompt) for parsed in parsed_prompts]
         decisions: dict[int, Decision] = {}
         for task in dict.fromkeys(tasks):
             rows = [row for row, other in enumerate(tasks) if other == task]
-            texts = [reads[row].prompt for row in rows]
+            texts = [parsed_prompts[row].prompt for row in rows]
             predicted = self.forecast(texts, task)
             sent = request.sent_chars and [request.sent_chars[row] for row in rows]
             inputs = self.goal_inputs(texts, predicted, request.observed, sent)
@@ -145,7 +144,7 @@ class Decider:
                     inputs.row(place),
                     request,
                 )
-        return [decisions[row] for row in range(len(reads))]
+        return [decisions[row] for row in range(len(parsed_prompts))]
 
     def plans(
         self,
@@ -155,11 +154,11 @@ class Decider:
         resolved: ResolvedGoals,
         request: Request,
     ) -> list[Plan]:
-        """Return the plan of every prompt that is predicted here, without making decisions.
+        """Return the plan of every predicted prompt, without making decisions.
 
         Raises:
-            CheckError: plans have no meaning for this router, or there is no check.
-            NoEligibleExpertError: some prompt may go to nobody.
+            CheckError: the router was fitted on losses, or there is no check.
+            NoEligibleExpertError: no expert may answer some prompt.
         """
         self._check_plans(request)
         plans = []
@@ -185,9 +184,9 @@ class Decider:
                 "scores from 0 to 1, or leave check= out"
             )
 
-    def _resolve(self, read: Flags, request: Request) -> ResolvedGoals:
+    def _resolve(self, parsed: Flags, request: Request) -> ResolvedGoals:
         warns = request.flags == "warn" or isinstance(request.flags, Flags)
-        flags = read if request.flags is not False else None
+        flags = parsed if request.flags is not False else None
         return self.policy.combine(request.goals, flags, unknown="warn" if warns else "error")
 
     def _decision(
@@ -247,7 +246,7 @@ class Decider:
             return None
         names = self.library.names
         for name in check.asks:
-            self.library.index(name)  # an unknown expert is named before anybody is called
+            self.library.index(name)  # raises for an unknown expert before any call
         return make_plan(
             check,
             reliability(check, names, self.check_rates.get(check.name)),
@@ -263,7 +262,7 @@ class Decider:
 
 
 def read_prompt(prompt: str, flags: FlagMode) -> Flags:
-    """Return a prompt without its flags, and these.
+    """Parse the flags of a prompt; the result holds the prompt without them.
 
     Raises:
         PromptError: it is empty, not text, or holds only flags.
@@ -271,13 +270,13 @@ def read_prompt(prompt: str, flags: FlagMode) -> Flags:
     if not isinstance(prompt, str):
         raise PromptError(f"a prompt is text, found {type(prompt).__name__}")
     if isinstance(flags, Flags):
-        read = replace(flags, prompt=prompt)
+        parsed = replace(flags, prompt=prompt)
     else:
-        read = parse(prompt) if flags else Flags(prompt)
-    if not read.prompt.strip():
-        what = "the prompt is empty" if not prompt.strip() else "the prompt holds only flags"
-        raise PromptError(f"{what}; there is nothing to route")
-    return read
+        parsed = parse(prompt) if flags else Flags(prompt)
+    if not parsed.prompt.strip():
+        problem = "the prompt is empty" if not prompt.strip() else "the prompt holds only flags"
+        raise PromptError(f"{problem}; there is nothing to route")
+    return parsed
 
 
 def without_unmeasured(objective: Objective, predictors: Mapping[str, Predictor]) -> Objective:

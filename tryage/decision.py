@@ -16,15 +16,15 @@ from tryage.plans import Plan
 
 Array = NDArray[np.float64]
 
-_ALWAYS_TOLD = ("size", "recency", "cost")
-"""Goals that `Decision.explain` tells though nobody weighs them; `ranking` tells all."""
+_ALWAYS_SHOWN = ("size", "recency", "cost")
+"""Goals that `Decision.explain` shows even if they have no weight; `ranking` has all."""
 
 
 class HiddenText:
     """A text that neither `repr` nor a serializer of dataclasses shows.
 
-    The one method has the name of pydantic's, by which serializers that must restore a value, such
-    as LangGraph's for checkpoints, know that they may ask for it.
+    Its method is named as in pydantic's `SecretStr`: serializers that must restore a value, such as
+    LangGraph's for checkpoints, call it.
     """
 
     __slots__ = ("_text",)
@@ -89,8 +89,8 @@ class Decision:
     Attributes:
         expert: name of the chosen expert.
         task: what the prompt asks for.
-        text: holds `prompt`, and shows it to nobody: a decision that is logged, traced or dumped
-            as JSON holds no user text. A str is taken too.
+        text: holds `prompt` and hides it, so that a decision that is logged, traced or dumped as
+            JSON contains no user text. A str is converted.
         names: experts in library order.
         losses: predicted loss, lower is better, NaN for experts of another task.
         std: standard deviation of the predicted loss.
@@ -100,15 +100,15 @@ class Decision:
         reasons: expert → why it is not eligible.
         weights: goal → λ that acted.
         limits: limits that acted, as text.
-        flags: each directive found in the prompt, as it was understood.
+        flags: each directive of the prompt, as it was understood.
         out_of_distribution: the prompt is unlike all training prompts; `losses` are then the
             experts' averages.
-        goals: goals of one's own among `values`, which know how to write a value.
+        goals: custom goals among `values`, which format their own values.
         measured: whether losses were ever measured; if not, goals and limits alone decided, and
             `losses` are 0 where they would be.
         plan: the experts to try until a check accepts an answer; None without a check.
-        question: where the part of the prompt stands that decided (first character, and the one
-            after the last), because the whole is unlike the training prompts; else None.
+        question: start and end (exclusive) of the part of the prompt that was routed because the
+            whole is unlike the training prompts; else None.
     """
 
     expert: str
@@ -139,7 +139,7 @@ class Decision:
 
     @property
     def prompt(self) -> str:
-        """The prompt with its flags taken off; what the expert is to be sent."""
+        """The prompt without its flags, as the expert gets it."""
         return self.text.get_secret_value()
 
     @property
@@ -164,7 +164,7 @@ class Decision:
         return self._top(None)
 
     def _top(self, top: int | None) -> tuple[RankedExpert, ...]:
-        """Return the first of the ranking; a library of thousands has many more."""
+        """Return the first `top` of the ranking, without building the rest."""
         columns = [*self._columns(eligible=True), *self._columns(eligible=False)]
         return tuple(self._ranked(column) for column in columns[:top])
 
@@ -186,7 +186,7 @@ class Decision:
         return record if self.plan is None else record | {"plan": self.plan.to_dict()}
 
     def explain(self) -> str:
-        """Return the decision for a person: one line for the choice, one per expert."""
+        """Return the decision as printable text: one line for the choice, one per expert."""
         lines = [f"{self.expert} — {self._reason()}"]
         if self.out_of_distribution:
             lines.append("The prompt is unlike the training prompts: average losses were used.")
@@ -203,8 +203,8 @@ class Decision:
         lines += [f"Flag: {flag}" for flag in self.flags]
         lines += [f"Limit: {limit}" for limit in self.limits]
         width = max(len(name) for name in self.names)
-        told = [name for name in self.values if name in self.weights or name in _ALWAYS_TOLD]
-        lines += [self._line(ranked, width, told) for ranked in self.ranking]
+        goals = [name for name in self.values if name in self.weights or name in _ALWAYS_SHOWN]
+        lines += [self._line(ranked, width, goals) for ranked in self.ranking]
         return "\n".join(lines)
 
     def _reason(self) -> str:
@@ -220,10 +220,10 @@ class Decision:
         weights = ", ".join(f"{goal}={weight:g}" for goal, weight in self.weights.items())
         return f"lowest total of {len(names)} eligible experts, with weights {weights}"
 
-    def _line(self, ranked: RankedExpert, width: int, told: list[str]) -> str:
+    def _line(self, ranked: RankedExpert, width: int, goals: list[str]) -> str:
         if not ranked.eligible:
             return f"  {ranked.expert:<{width}}  not eligible: {ranked.reason}"
-        values = "  ".join(f"{name} {self._written(name, ranked.values[name])}" for name in told)
+        values = "  ".join(f"{name} {self._written(name, ranked.values[name])}" for name in goals)
         loss = f"loss {ranked.loss:.4f} ± {ranked.std:.4f}  " if self.measured else ""
         return f"  {ranked.expert:<{width}}  total {ranked.total:.4f}  {loss}{values}".rstrip()
 
@@ -239,7 +239,7 @@ class Decision:
         if not eligible:
             return columns
         columns.sort(key=totals.__getitem__)
-        # First the expert that was chosen: the next may be as good within rounding.
+        # The chosen expert comes first, even where another is as good up to rounding.
         chosen = self.names.index(self.expert)
         return [chosen, *(column for column in columns if column != chosen)]
 
@@ -258,7 +258,7 @@ class Decision:
 
 @functools.lru_cache(maxsize=16)
 def _by_name(names: tuple[str, ...]) -> list[int]:
-    """Return the columns in the order of their names; libraries have thousands, and are few."""
+    """Return the columns in order of their names, cached: libraries are large but few."""
     return sorted(range(len(names)), key=names.__getitem__)
 
 

@@ -1,4 +1,4 @@
-"""Who may answer a prompt, and for everybody else the reason."""
+"""Which experts may answer a prompt, and the reason why each other one may not."""
 
 from __future__ import annotations
 
@@ -22,43 +22,43 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Eligibility:
-    """Who may answer: `mask` (m,) and, for everybody else, the reason."""
+    """Which experts may answer: `mask` (m,), and for each other one the reason."""
 
     mask: Mask
     reasons: Mapping[str, str]
 
 
 class Reasons(Mapping[str, str]):
-    """Reasons that are worded when somebody reads them: a prompt may exclude thousands.
+    """Reasons that are written when they are first read: a prompt may exclude thousands.
 
     Args:
-        told: returns them, name → reason.
+        make: returns them, name → reason.
     """
 
-    def __init__(self, told: Callable[[], dict[str, str]]) -> None:
-        self._told = functools.cache(told)
+    def __init__(self, make: Callable[[], dict[str, str]]) -> None:
+        self._reasons = functools.cache(make)
 
     def __getitem__(self, name: str) -> str:
-        return self._told()[name]
+        return self._reasons()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._told())
+        return iter(self._reasons())
 
     def __len__(self) -> int:
-        return len(self._told())
+        return len(self._reasons())
 
     def __repr__(self) -> str:
-        return repr(self._told())
+        return repr(self._reasons())
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
-        """Copy and pickle what they say."""
-        return dict, (self._told(),)
+        """Copy and pickle as a plain dict."""
+        return dict, (self._reasons(),)
 
 
 def of_library(
     library: Library, unavailable: Mapping[str, str], task: str, limits: tuple[Limit, ...]
 ) -> Eligibility:
-    """Return who does a task, is available and keeps the limits on stated attributes.
+    """Return the experts that do a task, are available and keep limits on stated attributes.
 
     Raises:
         GoalError: an expert of the task does not state an attribute that a limit is on.
@@ -72,9 +72,9 @@ def of_library(
             reasons[expert.name] = unavailable[expert.name]
         elif limits:
             broken = (limit.reason_against(expert) for limit in limits)
-            told = [reason for reason in broken if reason is not None]
-            if told:
-                reasons[expert.name] = "; ".join(told)
+            against = [reason for reason in broken if reason is not None]
+            if against:
+                reasons[expert.name] = "; ".join(against)
     mask = np.array([name not in reasons for name in library.names])
     return Eligibility(mask, reasons)
 
@@ -86,17 +86,17 @@ def excluded_by_prompt(
     inputs: GoalInputs,
     values: Mapping[str, Array],
 ) -> Mask | None:
-    """Return who breaks a limit on a goal or is too short for the prompt, whoever else may not.
+    """Mask of experts that a prompt excludes: a goal limit is broken or the context is too small.
 
     Args:
         library: m experts.
-        eligible: (m,) who may answer by what is stated.
+        eligible: (m,) experts that stated attributes allow.
         resolved: the limits.
-        inputs: what is known of n prompts.
+        inputs: of n prompts.
         values: goal → (m,) or (n, m), for the goals that are limited.
 
     Returns:
-        (n, m), or None where no prompt can exclude anybody.
+        (n, m), or None if no prompt can exclude any expert.
 
     Raises:
         GoalError: an eligible expert has no value of a goal that is limited.
@@ -121,31 +121,31 @@ def reasons_for_row(
     values: Mapping[str, Array],
 ) -> dict[str, str]:
     """Return why eligible experts may not answer one prompt: name → reason."""
-    told: dict[int, list[str]] = {}
+    by_column: dict[int, list[str]] = {}
     tokens = inputs.longest / CHARS_PER_TOKEN
     lengths = library.context_lengths
     for column in np.flatnonzero(eligible & (tokens >= lengths)).tolist():
-        told.setdefault(column, []).append(
+        by_column.setdefault(column, []).append(
             f"context_length is {lengths[column]:.0f}, the prompt has about {tokens:.0f} tokens"
         )
     for limit in resolved.limits:
         if limit.attribute not in ON_GOALS:
             continue
-        found = _limited(library, limit, eligible, values)
-        row = found if found.ndim == 1 else found[0]
+        limited = _limited(library, limit, eligible, values)
+        row = limited if limited.ndim == 1 else limited[0]
         for column in np.flatnonzero(eligible & ~limit.holds_for(row)).tolist():
-            told.setdefault(column, []).append(limit.reason(row[column]))
-    return {library.names[column]: "; ".join(reasons) for column, reasons in told.items()}
+            by_column.setdefault(column, []).append(limit.reason(row[column]))
+    return {library.names[column]: "; ".join(reasons) for column, reasons in by_column.items()}
 
 
 def _limited(library: Library, limit: Limit, eligible: Mask, values: Mapping[str, Array]) -> Array:
-    found = values[limit.attribute]
-    if np.isnan(found).any():
-        unknown = np.isnan(found).reshape(-1, len(eligible)).any(axis=0) & eligible
+    limited = values[limit.attribute]
+    if np.isnan(limited).any():
+        unknown = np.isnan(limited).reshape(-1, len(eligible)).any(axis=0) & eligible
         if unknown.any():
             name = library.names[int(np.flatnonzero(unknown)[0])]
             raise GoalError(
                 f"the limit '{limit}' cannot be checked: nothing tells the {limit.attribute} of "
                 f"expert {name!r}. State or measure it, or drop the limit."
             )
-    return found
+    return limited

@@ -1,4 +1,4 @@
-"""What a task's predictor says of prompts, laid out over the whole library."""
+"""Predictions of a task's predictor, spread over the whole library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tryage.scores import ScoreTable
 Array = NDArray[np.float64]
 
 _LIKELIEST = 3
-"""Parts of a prompt that are predicted before the others."""
+"""Parts of a prompt that are predicted first."""
 
 _LABEL_IS_WORTH = 0.1
 """Cosine by which a labelled question may be less like the training prompts than the whole."""
@@ -35,7 +35,7 @@ class Forecast:
         std: (n, m) standard error of `losses`.
         ood: (n,) whether a prompt is unlike all training prompts.
         targets: target → (n, m) in the target's unit, NaN where an expert was never measured.
-        measured: whether losses were ever measured; if not, they are 0 and mean nothing.
+        measured: whether losses were ever measured; if not, they are 0.
         questions: for a prompt that was routed by a part of it, that part; None for the others.
     """
 
@@ -63,7 +63,7 @@ class Forecast:
 
 
 class Forecaster:
-    """Predicts for a whole library what a task's predictor knows of some of its experts.
+    """Predicts over a whole library with a predictor of some of its experts.
 
     Args:
         predictor: the task's fitted predictor; None where nothing was measured on the task.
@@ -78,11 +78,11 @@ class Forecaster:
         self._predictor = predictor
         self._finds_questions = finds_questions
         self._width = len(library)
-        known = library.names if predictor is None else predictor.experts_
-        self._whole = known == library.names
-        # An expert that was taken out of the library is still known to the predictor.
-        self._kept = [place for place, name in enumerate(known) if name in library]
-        self._columns = [library.index(known[place]) for place in self._kept]
+        predicted_names = library.names if predictor is None else predictor.experts_
+        self._whole = predicted_names == library.names
+        # The predictor may know experts that were removed from the library.
+        self._places = [place for place, name in enumerate(predicted_names) if name in library]
+        self._columns = [library.index(predicted_names[place]) for place in self._places]
 
     def __call__(self, prompts: Sequence[str]) -> Forecast:
         """Predict the losses and other targets of n prompts."""
@@ -110,7 +110,7 @@ class Forecaster:
         if self._whole:
             return np.asarray(values, dtype=np.float64)
         spread = np.full((len(values), self._width), np.nan)
-        spread[:, self._columns] = values[:, self._kept]
+        spread[:, self._columns] = values[:, self._places]
         return spread
 
 
@@ -135,7 +135,7 @@ def by_questions(
     mean = {name: values.copy() for name, values in prediction.mean.items()}
     std = {name: values.copy() for name, values in prediction.std.items()}
     ood = prediction.ood.copy()
-    # The likeliest parts first: mostly one of them is the question, and the rest need no look.
+    # The likeliest parts first: mostly one of them is the question, so the others are not needed.
     for most in (_LIKELIEST, None):
         tried = [
             (row, span, least)
@@ -179,7 +179,7 @@ def _candidates(
 
 
 def measured_over(predicted: Forecast, table: ScoreTable, columns: Sequence[int]) -> Forecast:
-    """Return a forecast with what a table measured in the place of predictions.
+    """Return a forecast with measured targets in place of predicted ones.
 
     Args:
         predicted: n prompts under m experts.
@@ -188,10 +188,12 @@ def measured_over(predicted: Forecast, table: ScoreTable, columns: Sequence[int]
     """
     targets = {}
     for name in predicted.targets.keys() | table.targets.keys():
-        values = predicted.targets.get(name)
-        known = np.full(predicted.losses.shape, np.nan) if values is None else values.copy()
+        predictions = predicted.targets.get(name)
+        values = (
+            np.full(predicted.losses.shape, np.nan) if predictions is None else predictions.copy()
+        )
         if name in table.targets:
             measured = table.targets[name]
-            known[:, columns] = np.where(np.isnan(measured), known[:, columns], measured)
-        targets[name] = known
+            values[:, columns] = np.where(np.isnan(measured), values[:, columns], measured)
+        targets[name] = values
     return replace(predicted, targets=targets)

@@ -1,7 +1,7 @@
 """Limits: hard conditions on experts, parsed from text and checked by type.
 
-Most are on attributes that an expert states once for all. The limits of `ON_GOALS` are on a goal's
-value, which may differ from prompt to prompt, such as the predicted cost.
+Most are on attributes that an expert states. The limits of `ON_GOALS` are on a goal's value,
+which may differ from prompt to prompt, such as the predicted cost.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _number(value: str) -> float:
 
 
 def _of_a_goal(expert: Expert) -> None:
-    """Return nothing: an expert does not state the value, a goal tells it."""
+    """Return None: the value is that of a goal, not stated by the expert."""
 
 
 def _lower(value: str | None) -> str | None:
@@ -126,7 +126,7 @@ ATTRIBUTES: Mapping[str, _Attribute] = {
 }
 """Attribute → how a limit on it works."""
 
-ON_GOALS = frozenset(name for name, known in ATTRIBUTES.items() if known.read is _of_a_goal)
+ON_GOALS = frozenset(name for name, attribute in ATTRIBUTES.items() if attribute.read is _of_a_goal)
 """Attributes that are values of the goal of the same name."""
 
 ALIASES: Mapping[str, str] = {
@@ -169,36 +169,36 @@ class Limit:
 
     @property
     def exact(self) -> str:
-        """The limit as text that reads back as this very limit; `str` rounds numbers."""
+        """The limit as text that parses to an equal limit; `str` rounds numbers."""
         values = self.value if isinstance(self.value, tuple) else (self.value,)
         # str.lower makes "true" of True, and leaves numbers, dates and names as they are.
-        told = ", ".join(str(value).lower() for value in values)
-        return f"{self.attribute} {self.operator} {f'[{told}]' if self.operator == 'in' else told}"
+        text = ", ".join(str(value).lower() for value in values)
+        return f"{self.attribute} {self.operator} {f'[{text}]' if self.operator == 'in' else text}"
 
     def written(self, value: Any) -> str:
-        """Return a value of the attribute as people read it."""
+        """Return a value of the attribute as readable text."""
         return _format(self.attribute, value)
 
     def reason_against(self, expert: Expert) -> str | None:
-        """Say why the expert breaks this limit, or None where it keeps it.
+        """Return why the expert breaks this limit, or None if it keeps it.
 
         Raises:
-            GoalError: the expert does not state the attribute, so nobody can tell.
+            GoalError: the expert does not state the attribute.
         """
-        found = ATTRIBUTES[self.attribute].read(expert)
-        if found is None:
+        value = ATTRIBUTES[self.attribute].read(expert)
+        if value is None:
             raise GoalError(
                 f"the limit '{self}' cannot be checked: expert {expert.name!r} states no "
                 f"{self.attribute}. Add it to the library, or drop the limit."
             )
-        return None if self._holds(found) else self.reason(found)
+        return None if self._holds(value) else self.reason(value)
 
-    def reason(self, found: Any) -> str:
-        """Say that a value breaks this limit."""
-        return f"{self.attribute} is {self.written(found)}, the limit is {self.condition}"
+    def reason(self, value: Any) -> str:
+        """Return the sentence that says that a value breaks this limit."""
+        return f"{self.attribute} is {self.written(value)}, the limit is {self.condition}"
 
     def holds_for(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Tell which values of a goal keep this limit.
+        """Return which values of a goal keep this limit.
 
         Args:
             values: any shape, in the goal's unit.
@@ -208,17 +208,17 @@ class Limit:
         """
         if self.operator == "in":
             return np.isin(values, self.value)
-        held: NDArray[np.bool_] = _ORDER[self.operator](values, self.value) & ~np.isnan(values)
-        return held
+        holds: NDArray[np.bool_] = _ORDER[self.operator](values, self.value) & ~np.isnan(values)
+        return holds
 
-    def _holds(self, found: Any) -> bool:
-        if isinstance(found, frozenset):
-            wanted = self.value if self.operator == "in" else (self.value,)
-            overlap = any(value in found for value in wanted)
+    def _holds(self, stated: Any) -> bool:
+        if isinstance(stated, frozenset):
+            allowed = self.value if self.operator == "in" else (self.value,)
+            overlap = any(value in stated for value in allowed)
             return not overlap if self.operator == "!=" else overlap
         if self.operator == "in":
-            return found in self.value
-        return _ORDER[self.operator](found, self.value)
+            return stated in self.value
+        return _ORDER[self.operator](stated, self.value)
 
 
 def parse_limit(expression: str) -> Limit:
@@ -251,10 +251,10 @@ def parse_limits(limits: Mapping[str, Any] | Iterable[Limit | str]) -> tuple[Lim
         GoalError: as `parse_limit`.
     """
     if isinstance(limits, Mapping):
-        read = [_from_item(attribute, value) for attribute, value in limits.items()]
+        parsed = [_from_item(attribute, value) for attribute, value in limits.items()]
     else:
-        read = [item if isinstance(item, Limit) else parse_limit(item) for item in limits]
-    return tuple(dict.fromkeys(read))
+        parsed = [item if isinstance(item, Limit) else parse_limit(item) for item in limits]
+    return tuple(dict.fromkeys(parsed))
 
 
 def _from_item(attribute: str, value: Any) -> Limit:
@@ -265,7 +265,7 @@ def _from_item(attribute: str, value: Any) -> Limit:
     if match is None:
         raise GoalError(f"the limit {expression} is empty")
     sign, text = match.groups()
-    if sign is None and _known(attribute).ordered:
+    if sign is None and _attribute(attribute).ordered:
         raise GoalError(
             f"the limit {expression} says neither at most nor at least; "
             f"write it as {attribute!r}: '<= {text}'"
@@ -274,24 +274,24 @@ def _from_item(attribute: str, value: Any) -> Limit:
 
 
 def _limit(name: str, sign: str, text: str, expression: str) -> Limit:
-    known = _known(name)
+    definition = _attribute(name)
     attribute = ALIASES.get(name.lower(), name.lower())
-    if sign in ("<", ">", "<=", ">=") and not known.ordered:
+    if sign in ("<", ">", "<=", ">=") and not definition.ordered:
         raise GoalError(f"the limit {expression!r}: {attribute} has no order; use =, != or in")
     try:
         if sign == "in":
             items = [item for item in text.strip().strip("[](){}").split(",") if item.strip()]
-            value: Any = tuple(known.parse(item) for item in items)
+            value: Any = tuple(definition.parse(item) for item in items)
             if not value:
                 raise ValueError("the list is empty")
         else:
-            value = known.parse(text)
+            value = definition.parse(text)
     except ValueError as error:
-        raise GoalError(f"the limit {expression!r}: {error}; expected {known.what}") from error
+        raise GoalError(f"the limit {expression!r}: {error}; expected {definition.what}") from error
     return Limit(attribute, sign, value)
 
 
-def _known(name: str) -> _Attribute:
+def _attribute(name: str) -> _Attribute:
     attribute = ALIASES.get(name.lower(), name.lower())
     if attribute not in ATTRIBUTES:
         hint = did_you_mean(attribute, ATTRIBUTES) or f" Known: {', '.join(ATTRIBUTES)}."
@@ -301,7 +301,7 @@ def _known(name: str) -> _Attribute:
 
 @functools.lru_cache(maxsize=1024)
 def _written(limit: Limit) -> str:
-    """Return a limit as text; every decision that it acts in tells it."""
+    """Return a limit as text, cached because every decision under it shows it."""
     return f"{limit.attribute} {limit.condition}"
 
 

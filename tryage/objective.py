@@ -38,7 +38,7 @@ V = TypeVar("V")
 _LARGEST = float(np.finfo(np.float64).max)
 
 _MOST_KEPT = 256
-"""Users can write limits, and hand in goals, so the memory of them is bounded."""
+"""Bounds the caches of limits and goals, which users may write at will."""
 
 _SHOWN_WITH = (
     ("cost", "cost"),
@@ -46,7 +46,7 @@ _SHOWN_WITH = (
     ("verbosity", "response_chars"),
     ("readability", "readability"),
 )
-"""Goals that decisions show without being asked, and the target that must be predicted."""
+"""Goals that every decision shows if their target is predicted: (goal, target)."""
 
 
 def loss_spread(losses: Array) -> float:
@@ -96,8 +96,8 @@ class Objective:
     )
 
     def __post_init__(self) -> None:
-        found = {name: self._of_library(goal) for name, goal in GOALS.items() if goal.fixed}
-        stated = {name: pair for name, pair in found.items() if not np.isnan(pair[0]).all()}
+        fixed_goals = {name: self._of_library(goal) for name, goal in GOALS.items() if goal.fixed}
+        stated = {name: pair for name, pair in fixed_goals.items() if not np.isnan(pair[0]).all()}
         values = {name: values for name, (values, _) in stated.items()}
         scaled = {name: scaled for name, (_, scaled) in stated.items()}
         object.__setattr__(self, "values", values)
@@ -105,9 +105,9 @@ class Objective:
         object.__setattr__(self, "tie_rank", price_ranks(self.library))
 
     def __reduce__(self) -> tuple[type[Objective], tuple[Any, ...]]:
-        """Copy and pickle what it was made of; the memory may hold goals of a single call."""
-        made_of = (self.library, self.reference, self.scales, self.spreads, self.unavailable)
-        return Objective, made_of
+        """Copy and pickle without the caches, which may hold goals of a single call."""
+        arguments = (self.library, self.reference, self.scales, self.spreads, self.unavailable)
+        return Objective, arguments
 
     @classmethod
     def fit(
@@ -118,7 +118,7 @@ class Objective:
         averages: Mapping[str, Array] | None = None,
         prompt_chars: float | None = None,
     ) -> Objective:
-        """Fix the scales of every goal on a library and what was measured of it.
+        """Fix the scale of every goal on a library and its measurements.
 
         Args:
             library: m experts.
@@ -127,10 +127,10 @@ class Objective:
             prompt_chars: mean characters of the prompts measured on.
         """
         reference = reference_date(library)
-        known = {name: values[None, :] for name, values in (averages or {}).items()}
-        inputs = GoalInputs(reference, targets=known)
+        targets = {name: values[None, :] for name, values in (averages or {}).items()}
+        inputs = GoalInputs(reference, targets=targets)
         if prompt_chars is not None:
-            inputs = GoalInputs(reference, np.array([prompt_chars]), known)
+            inputs = GoalInputs(reference, np.array([prompt_chars]), targets)
         scales = {}
         for name, goal in GOALS.items():
             values = goal.values(library, inputs)
@@ -144,7 +144,7 @@ class Objective:
         targets: Mapping[str, Array] | None = None,
         observed: Mapping[str, float] | None = None,
     ) -> GoalInputs:
-        """Return goal inputs of prompts for this objective; what is left out is not known."""
+        """Return goal inputs of prompts; arguments left out count as unknown."""
         if prompt_chars is None:
             return GoalInputs(self.reference, targets=targets or {}, observed=observed or {})
         return GoalInputs(self.reference, prompt_chars, targets or {}, observed or {})
@@ -154,10 +154,10 @@ class Objective:
         return self._pair(goal)[0] if goal.fixed else checked_values(goal, self.library, inputs)
 
     def shown(self, resolved: ResolvedGoals, inputs: GoalInputs) -> Mapping[str, Array]:
-        """Return the values that decisions tell: goal → (m,) or (n, m).
+        """Return the values that decisions show: goal → (m,) or (n, m).
 
-        Those are the goals that experts state values of, that something is predicted or observed
-        for, and that are weighed or limited.
+        These are the goals with stated, predicted or observed values, and those that are weighed
+        or limited.
         """
         names = dict.fromkeys(resolved.weights)
         for name, target in _SHOWN_WITH:
@@ -186,7 +186,7 @@ class Objective:
         inputs: GoalInputs,
         values: Mapping[str, Array] | None = None,
     ) -> Array:
-        """Return what the goals add to every expert's loss: float64 (m,) or (n, m), in its unit.
+        """Return the weighted goals, in units of the loss: float64, (m,) or (n, m).
 
         Args:
             resolved: the weights.
@@ -271,19 +271,19 @@ class Objective:
         return np.where(mask, totals, np.inf)
 
     def eligibility(self, task: str, limits: tuple[Limit, ...]) -> Eligibility:
-        """Return who does the task, is available and keeps every limit on stated attributes.
+        """Return the available experts of a task that keep all limits on stated attributes.
 
-        Limits on goals, and whether the prompt fits, differ from prompt to prompt; see `reasons`.
+        Limits on goals and context lengths depend on the prompt; see `reasons`.
 
         Raises:
             GoalError: an expert of the task does not state an attribute that a limit is on.
         """
         key = (task, limits)
-        found = self._eligible.get(key)
-        if found is None:
-            found = of_library(self.library, self.unavailable, task, limits)
-            _keep(self._eligible, key, found)
-        return found
+        eligible = self._eligible.get(key)
+        if eligible is None:
+            eligible = of_library(self.library, self.unavailable, task, limits)
+            _keep(self._eligible, key, eligible)
+        return eligible
 
     def reasons(
         self,
@@ -292,7 +292,7 @@ class Objective:
         inputs: GoalInputs,
         values: Mapping[str, Array] | None = None,
     ) -> Mapping[str, str]:
-        """Return why each expert that may not answer one prompt may not: name → reason.
+        """Return the reason why each ineligible expert may not answer one prompt: name → reason.
 
         Arguments as `totals`, of one prompt.
         """
@@ -300,11 +300,11 @@ class Objective:
         fixed = self.eligibility(task, resolved.limits)
         out = excluded_by_prompt(self.library, fixed.mask, resolved, inputs, values)
         if out is None or not out.any():
-            return dict(fixed.reasons)  # the decision's own, to keep or change
-        told = functools.partial(
+            return dict(fixed.reasons)  # a copy, which the decision may keep or change
+        prompt_reasons = functools.partial(
             reasons_for_row, self.library, fixed.mask, resolved, inputs, values
         )
-        return Reasons(lambda: {**fixed.reasons, **told()})
+        return Reasons(lambda: {**fixed.reasons, **prompt_reasons()})
 
     def choose(self, totals: Array) -> NDArray[np.intp]:
         """Return the column of the lowest total of every row, ties by price and then name.
@@ -334,17 +334,17 @@ class Objective:
         return cls(library, reference, scales, dict(data["spreads"]))
 
     def _pair(self, goal: Goal) -> tuple[Array, Array]:
-        """Return values and scaled values, each (m,), of a goal that prompts do not matter to."""
-        found = self._fixed.get(goal)
-        if found is None:
-            found = self._of_library(goal)
-            _keep(self._fixed, goal, found)
-        return found
+        """Return values and scaled values, each (m,), of a goal that does not depend on prompts."""
+        pair = self._fixed.get(goal)
+        if pair is None:
+            pair = self._of_library(goal)
+            _keep(self._fixed, goal, pair)
+        return pair
 
     def _of_library(self, goal: Goal) -> tuple[Array, Array]:
         values = checked_values(goal, self.library, self.goal_inputs())
         scaled = goal.scaled(values, self._scale(goal))
-        for shared in (values, scaled):  # decisions hand them out
+        for shared in (values, scaled):  # decisions give them to callers
             shared.setflags(write=False)
         return values, scaled
 
@@ -352,11 +352,11 @@ class Objective:
         """Return the stored scale of a built-in goal, else one that the library fixes."""
         if GOALS.get(goal.name) is goal and goal.name in self.scales:
             return self.scales[goal.name]
-        found = self._scales.get(goal)
-        if found is None:
-            found = goal.fit(checked_values(goal, self.library, self.goal_inputs()))
-            _keep(self._scales, goal, found)
-        return found
+        scale = self._scales.get(goal)
+        if scale is None:
+            scale = goal.fit(checked_values(goal, self.library, self.goal_inputs()))
+            _keep(self._scales, goal, scale)
+        return scale
 
     def _check_stated(
         self, goal: Goal, values: Array, task: str, limits: tuple[Limit, ...]
@@ -367,7 +367,7 @@ class Objective:
         eligible = self.eligibility(task, limits).mask
         unknown = np.flatnonzero(missing.reshape(-1, len(eligible)).any(axis=0) & eligible).tolist()
         if unknown:
-            told = ", ".join(repr(self.library.names[column]) for column in unknown[:10])
+            names = ", ".join(repr(self.library.names[column]) for column in unknown[:10])
             more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
             way_out = (
                 ": state the price in the library, or measure costs in the score table"
@@ -375,7 +375,7 @@ class Objective:
                 else ""
             )
             raise GoalError(
-                f"the goal {goal.name!r} needs a value of every expert, and {told}{more} "
+                f"the goal {goal.name!r} needs a value of every expert, and {names}{more} "
                 f"{'has' if len(unknown) == 1 else 'have'} none{way_out}"
             )
 

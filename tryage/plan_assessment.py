@@ -1,4 +1,4 @@
-"""Plans with a check against measured results: what `evaluate` and `pareto` do with `check=`."""
+"""Plans against measured results: `evaluate`, `pareto` and `calibrate` with ``check=``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _AWAY = 1e-4
 
 
 class PlanAssessment:
-    """A table whose prompts a router makes plans for, and what those attain.
+    """A router's plans for the prompts of a table, and what they attain.
 
     Args:
         decider: of the router.
@@ -76,12 +76,12 @@ class PlanAssessment:
         self._losses = self.assessed.predicted.losses[:, self.assessed.columns]
 
     def weighed(self, weight: float | None) -> ResolvedGoals:
-        """Return the policy's goals with another weight on the goal; None leaves them."""
+        """Return the policy's goals with this weight on the goal; None changes nothing."""
         if weight is None:
             return self.resolved
-        rest = {name: w for name, w in self.resolved.weights.items() if name != self.goal}
-        added = check_weights({self.goal: weight} if weight else {}, self.resolved.goals)
-        return replace(self.resolved, weights=rest | added)
+        other_weights = {name: w for name, w in self.resolved.weights.items() if name != self.goal}
+        weight_of_goal = check_weights({self.goal: weight} if weight else {}, self.resolved.goals)
+        return replace(self.resolved, weights=other_weights | weight_of_goal)
 
     def plans(self, weight: float | None) -> list[Plan]:
         """Return the router's plan of every prompt."""
@@ -105,8 +105,8 @@ class PlanAssessment:
         part = part.reorder(self.assessed.table.experts)
         on_train = _complete(Assessment.of(self.decider, self.task, part), self.goal)
         measured = _measured(on_train, self.goal, self.rates)
-        usual = measured.shares @ (1.0 - measured.scores)
-        losses = np.broadcast_to(usual, self.measured.scores.shape)
+        mean_losses = measured.shares @ (1.0 - measured.scores)
+        losses = np.broadcast_to(mean_losses, self.measured.scores.shape)
         return [
             (plan, *self.measured.of([plan.columns] * len(losses), losses))
             for plan in best_fixed_plans(measured, self.request.max_attempts)
@@ -179,7 +179,7 @@ def plan_front(
         )
     return PlanFront(
         goal=goal,
-        check=_told(check, assessed.rates),
+        check=_check_row(check, assessed.rates),
         max_attempts=max_attempts,
         prompts=len(measured.scores),
         experts=experts,
@@ -192,7 +192,7 @@ def plan_front(
 
 
 def _oracle(measured: MeasuredPlans) -> Points:
-    """Return what choosing one expert with the results known attains, over all weights."""
+    """Return what the best measured expert of each prompt attains, over all weights."""
     scale = float(measured.values.max() - measured.values.min()) or 1.0
     points = []
     rows = np.arange(len(measured.scores))
@@ -208,7 +208,7 @@ def _oracle(measured: MeasuredPlans) -> Points:
     )
 
 
-def _told(check: Check, rates: Reliability) -> dict[str, Any]:
+def _check_row(check: Check, rates: Reliability) -> dict[str, Any]:
     return {
         "name": check.name,
         "accepts_right": float(rates.accepts_right.mean()),
@@ -233,20 +233,20 @@ def evaluate_plans(
     best = int(np.argmin(measured.singles.losses))
     figures["best_single"] = (measured.scores[:, best], measured.values[:, best])
     alone = assessed.decider.objective.choose(assessed.assessed.totals())
-    place = {column: number for number, column in enumerate(assessed.assessed.columns)}
-    first = [[place[int(column)]] for column in alone]
+    place_of = {column: number for number, column in enumerate(assessed.assessed.columns)}
+    first = [[place_of[int(column)]] for column in alone]
     figures["without_check"] = measured.of(first, assessed._losses)
     rows = np.arange(len(score))
     oracle = (1.0 - measured.scores).argmin(axis=1)
     figures["oracle"] = (measured.scores[rows, oracle], measured.values[rows, oracle])
     names: dict[str, Any] = {"best_single": part.experts[best]}
     if train is not None:
-        plan, *of_plan = min(assessed.fixed(train), key=lambda entry: entry[0].loss)
+        plan, *plan_figures = min(assessed.fixed(train), key=lambda entry: entry[0].loss)
         names["best_fixed_plan"] = [part.experts[column] for column in plan.columns]
-        figures["best_fixed_plan"] = (of_plan[0], of_plan[1])
+        figures["best_fixed_plan"] = (plan_figures[0], plan_figures[1])
     return {
         "prompts": len(score),
-        "check": _told(check, assessed.rates),
+        "check": _check_row(check, assessed.rates),
         "max_attempts": max_attempts,
         "attempts": float(np.mean([sum(a.reached for a in plan.attempts) for plan in plans])),
         **_rows(part, figures, names, seed),
@@ -259,12 +259,12 @@ def _rows(
     names: dict[str, Any],
     seed: int,
 ) -> dict[str, Any]:
-    """Return a row for every way of choosing, and its paired difference to the router's."""
+    """Return the router's row, the reference rows and their paired differences to the router."""
     cells, _ = measured_cells(table, None)
     shares = macro_shares(table.groups)
     flat = [figure for pair in figures.values() for figure in pair]
-    rest = [name for name in figures if name != "router"]
-    gains = [figures["router"][0] - figures[name][0] for name in rest]
+    references = [name for name in figures if name != "router"]
+    gains = [figures["router"][0] - figures[name][0] for name in references]
     intervals = iter(bootstrap_intervals([*flat, *gains], cells, resamples=_RESAMPLES, seed=seed))
     rows: dict[str, Any] = {}
     for name, (score, cost) in figures.items():
@@ -278,7 +278,7 @@ def _rows(
         if name in names:
             rows[name]["experts"] = names[name]
     paired = {}
-    for name, gain in zip(rest, gains, strict=True):
+    for name, gain in zip(references, gains, strict=True):
         ci95 = next(intervals)
         paired[name] = {"difference": float(shares @ gain), "ci95": ci95 and list(ci95)}
     return {"router": rows.pop("router"), "references": rows, "paired": paired}
@@ -301,7 +301,7 @@ def calibrate_plans(
     weight is found by bisection.
 
     Raises:
-        GoalError: the budget cannot be read, or is neither on a goal that adds up nor on the score.
+        GoalError: the budget is malformed, or is neither on a goal that adds up nor on the score.
     """
     budget = parse_budget(text)
     goal = "cost" if budget.measure == "loss" else budget.measure
@@ -314,10 +314,10 @@ def calibrate_plans(
     predicted = decider.forecast(prompts, task)
     inputs = decider.goal_inputs(prompts, predicted)
     request = Request(goals=goals, check=check, max_attempts=max_attempts)
-    rest = {name: weight for name, weight in resolved.weights.items() if name != goal}
+    other_weights = {name: weight for name, weight in resolved.weights.items() if name != goal}
 
     def at(weight: float) -> list[Plan]:
-        weighed = replace(resolved, weights=rest | ({goal: weight} if weight else {}))
+        weighed = replace(resolved, weights=other_weights | ({goal: weight} if weight else {}))
         return decider.plans(predicted, inputs, task, weighed, request)
 
     def figures(plans: Sequence[Plan]) -> Array:
@@ -333,7 +333,7 @@ def calibrate_plans(
         )
 
     bound = _bound(budget, predicted.losses)
-    weight, plans = _bisected(at, lambda found: figures(found).mean() <= bound + 1e-12, budget)
+    weight, plans = _bisected(at, lambda plans: figures(plans).mean() <= bound + 1e-12, budget)
     row = _budget_row(figures(plans), bound, budget, seed)
     names = [plan.attempts[0].expert for plan in plans]
     shares = {name: names.count(name) / len(names) for name in dict.fromkeys(names)}
@@ -341,7 +341,7 @@ def calibrate_plans(
 
 
 def _bound(budget: Budget, losses: Array) -> float:
-    """Return the most that the mean may be; of a share of the best single expert's, its value."""
+    """Return the greatest mean that a budget allows, in the unit of its measure."""
     if not budget.of_best:
         return budget.bound
     best = float(np.nanmin(losses.mean(axis=0)))
@@ -372,7 +372,7 @@ def _bisected(
             low = middle
         else:
             high = middle
-    # A step away from the crossing: a prompt is predicted alone as in a batch only up to rounding.
+    # A step past the crossing: predictions alone and in a batch differ by rounding.
     away = best * (1.0 - _AWAY if rises else 1.0 + _AWAY)
     plans = at(min(away, MOST_WEIGHT))
     return (away, plans) if holds(plans) else (best, best_plans)
@@ -380,8 +380,8 @@ def _bisected(
 
 def _budget_row(figures: Array, bound: float, budget: Budget, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
-    drawn = figures[rng.integers(0, len(figures), size=(_RESAMPLES, len(figures)))].mean(axis=1)
-    low, high = np.percentile(drawn, [2.5, 97.5]).tolist()
+    means = figures[rng.integers(0, len(figures), size=(_RESAMPLES, len(figures)))].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5]).tolist()
     mean = float(figures.mean())
     row: dict[str, Any] = {
         "value": mean,

@@ -1,4 +1,4 @@
-"""Policy: what the operator allows. A user's text may tighten a decision, never loosen it."""
+"""Policy: what the operator allows. A user's text may tighten its limits, never loosen them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ResolvedGoals:
         weights: goal → λ, zeros left out.
         limits: the limits of all sources.
         flags: each directive as it was understood, and whether the policy let it act.
-        goals: the operator's and the call's own goals, which come before those of `GOALS`.
+        goals: custom goals of the operator and of the call, which override those of `GOALS`.
     """
 
     weights: Mapping[str, float]
@@ -78,45 +78,45 @@ class Policy:
     ) -> None:
         if unknown_flags not in (None, "error", "warn"):
             raise GoalError(f"unknown_flags is {unknown_flags!r}; expected 'error' or 'warn'")
-        put = object.__setattr__
-        own = goals_by_name(goals)
-        defaults = {name: goal.weight for name, goal in own.items() if goal.weight}
-        put(self, "limits", parse_limits(limits))
-        put(self, "weights", check_weights(defaults | dict(weights or {}), own))
-        put(self, "max_weights", check_weights(max_weights or {}, own))
-        put(self, "flags", None if flags is None else _check_names(flags, own))
-        put(self, "unknown_flags", unknown_flags)
-        put(self, "goals", own)
-        put(self, "_default", self._without_call_or_flag())
+        set_field = object.__setattr__
+        by_name = goals_by_name(goals)
+        defaults = {name: goal.weight for name, goal in by_name.items() if goal.weight}
+        set_field(self, "limits", parse_limits(limits))
+        set_field(self, "weights", check_weights(defaults | dict(weights or {}), by_name))
+        set_field(self, "max_weights", check_weights(max_weights or {}, by_name))
+        set_field(self, "flags", None if flags is None else _check_names(flags, by_name))
+        set_field(self, "unknown_flags", unknown_flags)
+        set_field(self, "goals", by_name)
+        set_field(self, "_default", self._policy_alone())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` reads, as JSON types; empty where nothing is out of the ordinary.
+        """Return the policy as JSON types for `from_dict`; empty for a default policy.
 
         Goals of your own are code and stay out, and so do default weights on them.
         """
-        strange = {name for name in self.goals if find_goal(name) is None}
-        told = {
+        custom = {name for name in self.goals if find_goal(name) is None}
+        data = {
             "limits": [limit.exact for limit in self.limits],
             "weights": {n: w for n, w in self.weights.items() if n not in self.goals},
-            "max_weights": {n: w for n, w in self.max_weights.items() if n not in strange},
+            "max_weights": {n: w for n, w in self.max_weights.items() if n not in custom},
             "unknown_flags": self.unknown_flags,
         }
-        allowed = {} if self.flags is None else {"flags": sorted(self.flags - strange)}
-        return {key: value for key, value in told.items() if value} | allowed
+        flags = {} if self.flags is None else {"flags": sorted(self.flags - custom)}
+        return {key: value for key, value in data.items() if value} | flags
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> Policy:
-        """Return the policy that `to_dict` told of.
+    def from_dict(cls, data: Mapping[str, Any]) -> Policy:
+        """Return the policy that `to_dict` returned.
 
         Raises:
             GoalError: something in it is unknown or out of range.
         """
-        known = ("limits", "weights", "max_weights", "flags", "unknown_flags")
-        for key in told:
-            if key not in known:
-                hint = did_you_mean(key, known) or f" Known: {', '.join(known)}."
+        keys = ("limits", "weights", "max_weights", "flags", "unknown_flags")
+        for key in data:
+            if key not in keys:
+                hint = did_you_mean(key, keys) or f" Known: {', '.join(keys)}."
                 raise GoalError(f"unknown key {key!r} in a policy.{hint}")
-        return cls(**told)
+        return cls(**data)
 
     def combine(
         self, goals: Goals | None, flags: Flags | None, *, unknown: UnknownFlags = "error"
@@ -128,8 +128,8 @@ class Policy:
         hold together.
 
         Raises:
-            FlagError: a flag holds unknown words and they are to be an error.
-            GoalError: the goals are none.
+            FlagError: a flag has unknown words, and they are an error.
+            GoalError: `goals` is of another type.
         """
         if goals is not None and not isinstance(goals, Goals):
             kind = type(goals).__name__
@@ -137,38 +137,38 @@ class Policy:
         if goals is None and (flags is None or not flags.found):
             return self._default
         limits = [*self.limits, *(goals.limits if goals else ())]
-        asked: dict[str, float] = dict(self.weights)
+        wanted_weights: dict[str, float] = dict(self.weights)
         echo: tuple[str, ...] = ()
         if flags is not None:
-            self._tell(flags, self.unknown_flags or unknown)
+            self._report_unknown(flags, self.unknown_flags or unknown)
             echo = flags.echo + tuple(f"{words}: not understood" for words in flags.unknown)
             if self.flags is not None:
-                named = {*flags.weights, *(limit.attribute for limit in flags.limits)}
-                refused = sorted(name for name in named if not self._allows(name))
+                touched = {*flags.weights, *(limit.attribute for limit in flags.limits)}
+                refused = sorted(name for name in touched if not self._allows(name))
                 echo += tuple(f"{name}: not allowed by the policy" for name in refused)
             for goal, weight in flags.weights.items():
                 if self._allows(goal):
-                    asked[goal] = max(asked.get(goal, 0.0), weight)
+                    wanted_weights[goal] = max(wanted_weights.get(goal, 0.0), weight)
             limits += [limit for limit in flags.limits if self._allows(limit.attribute)]
-        weights = self._capped(asked)
-        own = self.goals
+        weights = self._capped(wanted_weights)
+        custom = self.goals
         if goals is not None:
             weights.update(goals.weights)
-            own = {**self.goals, **goals.custom}
-        kept = {goal: weight for goal, weight in weights.items() if weight > 0}
-        return ResolvedGoals(kept, tuple(dict.fromkeys(limits)), echo, own)
+            custom = {**self.goals, **goals.custom}
+        positive = {goal: weight for goal, weight in weights.items() if weight > 0}
+        return ResolvedGoals(positive, tuple(dict.fromkeys(limits)), echo, custom)
 
-    def _without_call_or_flag(self) -> ResolvedGoals:
+    def _policy_alone(self) -> ResolvedGoals:
         weights = {goal: w for goal, w in self._capped(self.weights).items() if w > 0}
         return ResolvedGoals(weights, self.limits, (), self.goals)
 
-    def _capped(self, asked: Mapping[str, float]) -> dict[str, float]:
-        return {goal: min(w, self.max_weights.get(goal, w)) for goal, w in asked.items()}
+    def _capped(self, weights: Mapping[str, float]) -> dict[str, float]:
+        return {goal: min(w, self.max_weights.get(goal, w)) for goal, w in weights.items()}
 
     def _allows(self, name: str) -> bool:
         return self.flags is None or name in self.flags
 
-    def _tell(self, flags: Flags, unknown: UnknownFlags) -> None:
+    def _report_unknown(self, flags: Flags, unknown: UnknownFlags) -> None:
         error = flags.error()
         if error is None:
             return
@@ -177,10 +177,10 @@ class Policy:
         warnings.warn(str(error), TryageWarning, stacklevel=4)
 
 
-def _check_names(names: Iterable[str], own: Iterable[str]) -> frozenset[str]:
-    known = (*GOALS, *ATTRIBUTES, *own)
+def _check_names(names: Iterable[str], custom: Iterable[str]) -> frozenset[str]:
+    names_allowed = (*GOALS, *ATTRIBUTES, *custom)
     for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known) or f" Known: {', '.join(known)}."
+        if name not in names_allowed:
+            hint = did_you_mean(name, names_allowed) or f" Known: {', '.join(names_allowed)}."
             raise GoalError(f"unknown goal or limit {name!r} in a policy's flags.{hint}")
     return frozenset(names)

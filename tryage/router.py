@@ -43,7 +43,7 @@ class Router(AssessedRouter):
         policy: what the operator allows.
         provenance: where the predictors come from (table hash, counts, seed, validation).
         joint: task → how its experts fail together, which plans follow from.
-        check_rates: check's name → expert → (accepts_right, accepts_wrong), as measured.
+        check_rates: check's name → expert → measured (accepts_right, accepts_wrong).
         feedback_file: where scores of answers are kept; None, as usual, keeps none.
     """
 
@@ -147,10 +147,10 @@ class Router(AssessedRouter):
 
     @classmethod
     def from_library(cls, library: Library, *, policy: Policy | None = None) -> Router:
-        """Return a router for a library of which nothing is measured yet.
+        """Return a router for a library without measurements.
 
-        It decides by goals and limits alone, the cheaper first and then by name where they leave
-        several, and its decisions say so: their losses are not known.
+        It decides by goals and limits alone, then by price and name, and its decisions say so:
+        their losses are unknown.
         """
         predictors: dict[str, Predictor] = {
             task: UnmeasuredPredictor().learn_names(library.of_task(task).names)
@@ -162,8 +162,8 @@ class Router(AssessedRouter):
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> None:
         """Save the router as a folder of JSON and safetensors, whole or not at all.
 
-        The policy is part of it, except goals of your own, which are code; exclusions are not,
-        since they tell of the moment. A warning names what is left out.
+        Custom goals of the policy are code, and exclusions are temporary, so neither is saved. A
+        warning names what is left out.
 
         Args:
             folder: a new folder, an empty one, or an old router's, which is replaced.
@@ -189,18 +189,17 @@ class Router(AssessedRouter):
         return self.replace(policy=policy)
 
     def with_feedback(self, path: str | Path, *, store_prompts: bool = False) -> Router:
-        """Return a router that keeps what `feedback` tells it, in a score table.
+        """Return a router that stores `feedback` in a score table.
 
-        A saved router does not say where; turn it on again after loading.
+        The path is not saved with the router; set it again after loading.
 
         Args:
-            path: a JSONL file, which is made or gone on with; what `ScoreTable.read` reads.
-            store_prompts: prompts are what is learned from, so their texts are kept there. Say
-                True to allow it.
+            path: a JSONL file for `ScoreTable.read`, which is created or appended to.
+            store_prompts: must be True: the file contains the prompts' texts, which fitting needs.
 
         Raises:
-            FeedbackError: prompts may not be kept, the file is none, or the router was fitted on
-                losses, which scores cannot stand beside.
+            FeedbackError: prompts may not be stored, the file is not a score table, or the router
+                was fitted on losses, which do not mix with scores.
         """
         return growth.with_feedback(self, path, store_prompts)
 
@@ -208,7 +207,7 @@ class Router(AssessedRouter):
         """Return a router that never chooses some experts.
 
         Args:
-            reasons: expert → why not; decisions give it as the reason.
+            reasons: expert → the reason that decisions give.
 
         Raises:
             LibraryError: the library has no expert of that name.
@@ -219,13 +218,13 @@ class Router(AssessedRouter):
         return self.replace(objective=replace(self.objective, unavailable=unavailable))
 
     def add_expert(self, expert: Expert, probes: ScoreTable) -> Router:
-        """Return a router that knows one more expert; the others are not fitted again.
+        """Return a router with one more expert; the others are not refitted.
 
         Args:
             expert: the new expert, of a task that the router knows.
-            probes: its measured results on prompts like those the router was fitted on; a few
-                hundred do, and more where it differs little from the others. Results of known
-                experts on the same prompts make the most of them. Scales of goals stay as they are.
+            probes: its measured results on prompts like those the router was fitted on; a
+                few hundred suffice, more if it differs little from the others. Results of known
+                experts on the same prompts improve the estimate. Scales of goals do not change.
 
         Raises:
             LibraryError: the library has an expert of that name.
@@ -235,17 +234,17 @@ class Router(AssessedRouter):
         return growth.add_expert(self, expert, probes)
 
     def without(self, *names: str) -> Router:
-        """Return a router whose library lacks some experts; the others are not fitted again.
+        """Return a router without some experts; the others are not refitted.
 
         Raises:
             LibraryError: the library has no expert of that name, or none is left.
         """
         return growth.without(self, *names)
 
-    def replace(self, **changed: Any) -> Self:
-        """Return a router of which some parts, named as in the constructor, are others."""
+    def replace(self, **changes: Any) -> Self:
+        """Return a router with some parts replaced, named as in the constructor."""
         parts = {**_parts(self), "feedback_file": self.feedback_file}
-        return type(self)(**{**parts, **changed})
+        return type(self)(**{**parts, **changes})
 
     def route(
         self,
@@ -267,12 +266,12 @@ class Router(AssessedRouter):
             task: a Transformers task; by default fill-mask where the prompt holds ``[MASK]``,
                 else text-generation.
             flags: read flags and raise on unknown words (True), warn of them (``"warn"``), or
-                leave the text as it is (False). `Flags` that were read elsewhere, off the user's
-                own text, act like those of a prompt; unknown words in them warn.
-            observed: expert → seconds that its calls took of late, a snapshot such as
-                `tryage.dispatch.Health` gives; the goal latency looks at it.
+                leave the text as it is (False). `Flags` that were parsed before act like those of
+                a prompt; unknown words in them warn.
+            observed: expert → recent seconds of its calls, such as a snapshot of
+                `tryage.dispatch.Health`; the goal latency uses them.
             check: accepts or rejects answers; the decision then holds a `plan`.
-            max_attempts: experts in a plan at most; None means 3.
+            max_attempts: most experts in a plan; None means 3.
             sent_chars: characters of everything that is sent with the prompt: system prompt,
                 history, documents, tools. Context lengths and costs follow from them; None means
                 that the prompt is sent alone.
@@ -314,20 +313,20 @@ class Router(AssessedRouter):
         *,
         prompt: str | None = None,
     ) -> None:
-        """Keep how good an answer was, for the next fit; `with_feedback` turns this on.
+        """Store the score of an answer for the next fit; `with_feedback` enables this.
 
         Safe from many threads and processes. The score is the answering expert's, which is not
         the chosen one where that failed.
 
         Args:
-            decision: a decision, or what the metadata of an answer carry of it.
+            decision: a decision, or its record in the metadata of an answer.
             score: in [0, 1], higher is better; True and False are 1 and 0.
-            prompt: what the expert answered, without flags; the decision's own where it has one.
+            prompt: the prompt without flags; by default the decision's.
 
         Raises:
-            FeedbackError: feedback is off, the prompt is not known, the expert is none of the
-                router's, or the score is out of range.
-            OSError: the line cannot be written; nothing is left of it.
+            FeedbackError: feedback is not enabled, the prompt is unknown, the router has no such
+                expert, or the score is out of range.
+            OSError: the line cannot be written; the file is unchanged.
         """
         growth.keep_feedback(self, decision, score, prompt)
 
@@ -339,11 +338,11 @@ class Router(AssessedRouter):
         encoder: str | Encoder | None = None,
         seed: int | None = None,
     ) -> Router:
-        """Return a router fitted anew on old and newer results.
+        """Return a router refitted on old and newer results.
 
         Args:
-            tables: the table it was fitted on, and newer ones, such as feedback; of a number that
-                several hold, the last one's counts.
+            tables: the table it was fitted on, and newer ones, such as feedback; where several
+                tables have the same cell, the last one counts.
             library: the experts; by default this router's.
             predictor: as in `fit`; by default what this router was fitted with.
             encoder: as in `fit`; by default this router's.
@@ -359,7 +358,7 @@ class Router(AssessedRouter):
         """Return predicted losses over the whole library.
 
         Args:
-            prompts: n texts, taken as they are.
+            prompts: n texts; flags in them are not read.
             task: one of `tasks`.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Budgets as people write them."""
+"""Parses budgets from text."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _OF_BEST = re.compile(r"([0-9.]+)\s*%\s*of\s*(?:the\s+)?best", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """One budget, read from text.
+    """One budget.
 
     Attributes:
         text: as it was written.
-        measure: what is held: ``"loss"``, or the name of a goal, ``share(EXPERT)`` included.
-        bound: the most its mean may be, in its unit; of a score budget, 1 minus the score.
+        measure: ``"loss"``, or the name of a goal, ``share(EXPERT)`` included.
+        bound: greatest mean, in the unit of the measure; of a score budget, 1 minus the score.
         of_best: for losses and scores, the bound as a share of the best single expert's.
         scored: whether it was stated in scores.
     """

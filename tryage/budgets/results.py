@@ -1,4 +1,4 @@
-"""What a calibration found."""
+"""The result of a calibration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Calibration(Goals):
     Attributes:
         attained: budget → its figures on the prompts: `value` and its interval `ci95`, the
             `limit` it was held to, `met`, and where it is not met the nearest `attainable`; of a
-            budget that only the others keep from being met, what it could attain `alone`.
+            budget that fails only because of the others, what it could attain `alone`.
         met: whether every budget is met.
         shares: expert → share of the prompts that go to it.
     """

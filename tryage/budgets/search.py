@@ -21,7 +21,7 @@ from tryage.policy import ResolvedGoals
 Array = NDArray[np.float64]
 
 MOST = 3
-"""Budgets on goals that one calibration takes; their bisections are nested."""
+"""Most budgets on goals in one calibration; their bisections are nested."""
 
 _LEAST_WEIGHT, _GREATEST_WEIGHT = 1e-4, 1e4
 _STEPS = 30
@@ -49,30 +49,34 @@ def calibrate(
         objective: the router's.
         predicted: of n prompts.
         task: what the prompts ask for.
-        resolved: weights and limits that hold besides.
+        resolved: the other weights and limits.
         inputs: what is known of the prompts.
         budgets: one or more, see `parse_budget`.
-        goals: the call's goals, which the weights found are added to.
+        goals: the call's goals; the result is these with the weights found.
         scored: whether losses are 1 - score.
         seed: of the bootstrap.
 
     Raises:
-        GoalError: a budget cannot be read, or speaks of what is not known.
+        GoalError: a budget is malformed, or is on something that is not known.
     """
-    read = [parse_budget(text) for text in budgets]
-    if not read:
+    parsed = [parse_budget(text) for text in budgets]
+    if not parsed:
         raise GoalError("give at least one budget, such as 'score >= 95% of best'")
-    held = [budget for budget in read if budget.measure != "loss"]
-    if len(held) > MOST:
-        raise GoalError(f"{len(held)} budgets on goals; at most {MOST} can be met together")
-    if any(budget.scored for budget in read) and not scored:
+    on_goals = [budget for budget in parsed if budget.measure != "loss"]
+    if len(on_goals) > MOST:
+        raise GoalError(f"{len(on_goals)} budgets on goals; at most {MOST} can be met together")
+    if any(budget.scored for budget in parsed) and not scored:
         raise GoalError("the router was fitted on losses, not scores; write 'loss <= 110% of best'")
-    primary = "" if held else _primary(objective, predicted, task, resolved, inputs)
-    # A weight that is sought replaces the one that is there, of the call or of the policy.
-    sought = {primary, *(budget.measure for budget in held)}
-    kept = {name: weight for name, weight in resolved.weights.items() if name not in sought}
-    search = _Search(objective, predicted, task, replace(resolved, weights=kept), inputs, read)
-    weights = search.within(held) if held else search.cheapest(primary)
+    primary = "" if on_goals else _primary(objective, predicted, task, resolved, inputs)
+    # The search replaces the weights that the call or the policy sets on these goals.
+    replaced = {primary, *(budget.measure for budget in on_goals)}
+    other_weights = {
+        name: weight for name, weight in resolved.weights.items() if name not in replaced
+    }
+    search = _Search(
+        objective, predicted, task, replace(resolved, weights=other_weights), inputs, parsed
+    )
+    weights = search.within(on_goals) if on_goals else search.cheapest(primary)
     return search.calibration(goals, weights, seed=seed)
 
 
@@ -83,7 +87,7 @@ def _primary(
     resolved: ResolvedGoals,
     inputs: GoalInputs,
 ) -> str:
-    """Return the goal to lower where only a score or a loss is held: cost, or else size."""
+    """Return the goal to lower where all budgets are on score or loss: cost, or else size."""
     eligible = np.isfinite(objective.totals(predicted.losses, task, resolved, inputs))
     for name in ("cost", "size"):
         values = objective.goal_values(resolved.goal(name), inputs)
@@ -96,7 +100,7 @@ def _primary(
 
 
 class _Search:
-    """Arrays of one calibration: n prompts, m experts; and the search for weights."""
+    """The search for weights, and its arrays: n prompts, m experts."""
 
     def __init__(
         self,
@@ -121,13 +125,13 @@ class _Search:
         self.budgets = [self._absolute(budget) for budget in budgets]
         self._penalties: dict[str, Array] = {}
 
-    def within(self, held: Sequence[Budget]) -> dict[str, float]:
+    def within(self, budgets: Sequence[Budget]) -> dict[str, float]:
         """Return the weights that meet budgets on goals at the least predicted loss."""
 
-        def solve(rest: Sequence[Budget], totals: Array) -> tuple[dict[str, float], Array]:
-            if not rest:
+        def solve(remaining: Sequence[Budget], totals: Array) -> tuple[dict[str, float], Array]:
+            if not remaining:
                 return {}, totals
-            first, others = rest[0], rest[1:]
+            first, others = remaining[0], remaining[1:]
             values, penalty = self.values(first.measure), self.penalty(first.measure)
 
             def at(weight: float) -> tuple[bool, tuple[dict[str, float], Array]]:
@@ -137,7 +141,7 @@ class _Search:
             weight, (inner, reached) = _least(at)
             return {first.measure: weight} | inner, reached
 
-        return solve(held, self.base)[0]
+        return solve(budgets, self.base)[0]
 
     def cheapest(self, primary: str) -> dict[str, float]:
         """Return the greatest weight on a goal with which the losses stay in bounds."""
@@ -168,8 +172,8 @@ class _Search:
         """
         if name == "loss":
             return self.losses
-        found = self.objective.goal_values(self.resolved.goal(name), self.inputs)
-        values = np.broadcast_to(found, self.losses.shape)
+        goal_values = self.objective.goal_values(self.resolved.goal(name), self.inputs)
+        values = np.broadcast_to(goal_values, self.losses.shape)
         missing = (np.isnan(values) & self.eligible).any(axis=0)
         if missing.any():
             expert = self.objective.library.names[int(np.flatnonzero(missing)[0])]
@@ -180,7 +184,7 @@ class _Search:
         return values
 
     def calibration(self, goals: Goals, weights: Mapping[str, float], *, seed: int) -> Calibration:
-        """Return what the weights attain, with intervals."""
+        """Return the calibration: the weights, and what they attain with intervals."""
         totals = self.base
         for name, weight in weights.items():
             totals = totals + weight * self.penalty(name)
@@ -240,25 +244,25 @@ class _Search:
 
 
 def _least(at: Callable[[float], tuple[bool, Any]]) -> tuple[float, Any]:
-    """Return the least weight at which a condition holds, with what it came with.
+    """Return the least weight at which a condition holds, and the result there.
 
     The condition holds from some weight on; where it never does, the greatest weight is returned.
     """
-    holds, found = at(0.0)
+    holds, result = at(0.0)
     if holds:
-        return 0.0, found
-    holds, found = at(_GREATEST_WEIGHT)
+        return 0.0, result
+    holds, result = at(_GREATEST_WEIGHT)
     low, high = math.log(_LEAST_WEIGHT), math.log(_GREATEST_WEIGHT)
     if not holds:
-        return _GREATEST_WEIGHT, found
+        return _GREATEST_WEIGHT, result
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        holds, here = at(math.exp(middle))
+        holds, middle_result = at(math.exp(middle))
         if holds:
-            high, found = middle, here
+            high, result = middle, middle_result
         else:
             low = middle
-    return math.exp(high), found
+    return math.exp(high), result
 
 
 def _before(weight: float, holds: Callable[[float], bool]) -> float:

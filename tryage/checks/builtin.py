@@ -181,8 +181,8 @@ class _Judged:
         text = _QUESTION.format(
             question=self.question, prompt=checked.prompt, answer=checked.answer
         )
-        found = _YES_NO.findall(_ask(self.model, checked, text))
-        return None if not found else found[-1].lower() == "yes"
+        words = _YES_NO.findall(_ask(self.model, checked, text))
+        return None if not words else words[-1].lower() == "yes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +272,8 @@ def _parts(checks: tuple[Any, ...]) -> tuple[Check, ...]:
 
 
 def _product(rates: list[float | None]) -> float | None:
-    known = [rate for rate in rates if rate is not None]
-    return math.prod(known) if len(known) == len(rates) else None
+    stated = [rate for rate in rates if rate is not None]
+    return math.prod(stated) if len(stated) == len(rates) else None
 
 
 def _complement(rates: list[float | None]) -> float | None:

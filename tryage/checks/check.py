@@ -60,13 +60,13 @@ Function = Callable[[str, Any], Finding | Awaitable[Finding]] | Examiner
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a check said of one answer.
+    """A check's verdict on one answer.
 
     Attributes:
         accepted: whether the answer may go out.
         value: the number that the check gave, or None.
-        reason: why it was taken for accepted or rejected where the check could not tell; None
-            where it told.
+        reason: why the answer counts as accepted or rejected although the check was unclear or
+            failed; None otherwise.
     """
 
     accepted: bool
@@ -84,12 +84,12 @@ class Check:
         accepts_right: chance that it accepts a right answer, in [0, 1]. None: what the router
             measured (`Router.measure_check`), else `ASSUMED_RIGHT`.
         accepts_wrong: chance that it accepts a wrong answer, in [0, 1]. None: as above.
-        name: what records and measured rates call it; by default the function's name.
+        name: its name in records and measured rates; by default the function's.
         threshold: a number from this on is accepted.
         unclear: what None means.
         on_error: what an exception or a time-out of the function means.
         timeout: seconds that it may take; None waits for ever.
-        checks_tools: whether an answer that calls a tool is looked at; by default it passes.
+        checks_tools: whether answers that call a tool are checked; by default they pass.
 
     Raises:
         CheckError: the function cannot be called, or a value is out of range.
@@ -119,13 +119,13 @@ class Check:
         if self.timeout is not None and not (_is_number(self.timeout) and self.timeout > 0):
             raise CheckError(f"timeout is {self.timeout!r}; it is above 0 seconds, or None")
         if not self.name:
-            named = self.function if hasattr(self.function, "__name__") else type(self.function)
-            object.__setattr__(self, "name", named.__name__)
+            source = self.function if hasattr(self.function, "__name__") else type(self.function)
+            object.__setattr__(self, "name", source.__name__)
 
     @classmethod
-    def of(cls, given: Check | Function) -> Check:
-        """Return a check as it is, and one made of a function."""
-        return given if isinstance(given, Check) else cls(given)
+    def of(cls, check: Check | Function) -> Check:
+        """Return the check, or one made of a function."""
+        return check if isinstance(check, Check) else cls(check)
 
     @property
     def asks(self) -> tuple[str, ...]:
@@ -157,7 +157,7 @@ class Check:
         return self.function(checked.prompt, checked.answer)
 
     def verdict(self, finding: Any) -> Verdict:
-        """Return what a finding means.
+        """Return the verdict that a finding stands for.
 
         Raises:
             CheckError: it is neither a truth value nor a number nor None.

@@ -75,11 +75,11 @@ class Scale:
 class Goal(abc.ABC):
     """One thing to minimise. A subclass names it and gives every expert a value.
 
-    Override `value` where an expert alone tells, or `values` where inputs are needed, such as what
-    is predicted for the prompt.
+    Override `value` where the value depends on the expert alone, or `values` where it depends on
+    inputs such as predictions for the prompt.
 
     Attributes:
-        name: the word for it in weights, flags and decisions.
+        name: its name in weights, flags and decisions.
         unit: unit of its values.
         log: whether the scale is logarithmic.
         adds_up: whether attempts on the same prompt add up, as costs do; else the value is that of
@@ -113,7 +113,7 @@ class Goal(abc.ABC):
 
         Args:
             library: m experts.
-            inputs: what is known of n prompts.
+            inputs: of n prompts.
 
         Returns:
             float64 in the goal's unit, lower is better, NaN where not stated: (m,) where prompts
@@ -122,7 +122,7 @@ class Goal(abc.ABC):
         return np.array([self.value(expert) for expert in library], dtype=np.float64)
 
     def format(self, value: float) -> str:
-        """Return a value as people read it."""
+        """Return a value as readable text."""
         return f"{value:.4g}"
 
     @property
@@ -132,10 +132,10 @@ class Goal(abc.ABC):
 
     def fit(self, values: Array) -> Scale:
         """Fix the scale: 0 at the lowest value, 1 at the highest; any shape, NaN left out."""
-        known = self._axis(values[~np.isnan(values)])
-        if not known.size:
+        stated = self._axis(values[~np.isnan(values)])
+        if not stated.size:
             return Scale(0.0, 0.0)
-        return Scale(float(known.min()), float(known.max()))
+        return Scale(float(stated.min()), float(stated.max()))
 
     def scaled(self, values: Array, scale: Scale) -> Array:
         """Map values to the scale.
@@ -164,7 +164,7 @@ class Goal(abc.ABC):
 
 
 def checked_values(goal: Goal, library: Library, inputs: GoalInputs) -> Array:
-    """Return a goal's values after a look at their shape, which a goal of one's own may get wrong.
+    """Return a goal's values with their shape checked: custom goals may get it wrong.
 
     Raises:
         GoalError: the shape fits neither the library nor the prompts, or a value is infinite.

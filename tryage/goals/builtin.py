@@ -86,10 +86,16 @@ class Cost(Goal):
         if predicted is not None and not np.isnan(predicted).any():
             floored: Array = np.maximum(predicted, 0.0)
             return floored
-        read, written = library.token_prices
-        answer = inputs.targets.get("response_chars")
-        chars = RESPONSE_CHARS if answer is None else np.nan_to_num(answer, nan=RESPONSE_CHARS)
-        priced: Array = inputs.prompt_chars[:, None] * read + np.maximum(chars, 0.0) * written
+        input_prices, output_prices = library.token_prices
+        predicted_chars = inputs.targets.get("response_chars")
+        chars = (
+            RESPONSE_CHARS
+            if predicted_chars is None
+            else np.nan_to_num(predicted_chars, nan=RESPONSE_CHARS)
+        )
+        priced: Array = (
+            inputs.prompt_chars[:, None] * input_prices + np.maximum(chars, 0.0) * output_prices
+        )
         priced = priced / CHARS_PER_TOKEN
         if predicted is None:
             return priced
@@ -123,7 +129,7 @@ class Latency(Goal):
 
 
 class Security(Goal):
-    """A level summed from facts by rules that are data; 0 is safest.
+    """A security level: points of stated facts, summed by a table of rules; 0 is safest.
 
     Args:
         weight: λ ≥ 0.
@@ -143,11 +149,11 @@ class Security(Goal):
 
     def value(self, expert: Expert) -> float:
         """Return the sum of the points of an expert's facts; NaN where it states none."""
-        facts = {fact: _FACTS[fact](expert) for fact in self._points}
-        # That no revision is pinned is known of every expert; alone it says nothing.
-        if all(value is None for fact, value in facts.items() if fact != "pinned"):
+        values = {fact: _FACTS[fact](expert) for fact in self._points}
+        # Whether a revision is pinned is known of every expert; alone it means nothing.
+        if all(value is None for fact, value in values.items() if fact != "pinned"):
             return math.nan
-        return sum(_points(self._points[fact], value) for fact, value in facts.items())
+        return sum(_points(self._points[fact], value) for fact, value in values.items())
 
     def format(self, value: float) -> str:
         """Return a level."""
@@ -169,7 +175,7 @@ class Verbosity(Goal):
 
 
 class Readability(Goal):
-    """School grade that the answer asks of its reader, predicted where it was measured.
+    """School grade needed to read the answer, predicted where it was measured.
 
     `tryage.scores.readability` computes the Automated Readability Index of an answer.
     """
@@ -211,8 +217,8 @@ class Share(Goal):
 
 def find_goal(name: str) -> Goal | None:
     """Return the goal that a name stands for: one of `GOALS`, or ``share(EXPERT)``."""
-    found = GOALS.get(name)
-    return _share(name) if found is None and name.startswith("share(") else found
+    goal = GOALS.get(name)
+    return _share(name) if goal is None and name.startswith("share(") else goal
 
 
 @functools.lru_cache(maxsize=256)
@@ -221,8 +227,8 @@ def _share(name: str) -> Goal | None:
 
 
 def _target(inputs: GoalInputs, name: str, library: Library) -> Array:
-    found = inputs.targets.get(name)
-    return np.full(len(library), np.nan) if found is None else found
+    values = inputs.targets.get(name)
+    return np.full(len(library), np.nan) if values is None else values
 
 
 _FACTS: Mapping[str, Any] = {
@@ -251,27 +257,27 @@ def _own_rules() -> Mapping[str, Mapping[str, float]]:
 
 
 def _read_rules(rules: str | Path | Mapping[str, Any]) -> Mapping[str, Mapping[str, float]]:
-    """Return fact → {value: points}, with the points of what is not stated always there."""
+    """Return fact → {value: points}, always with the points of "unknown"."""
     source = "security rules" if isinstance(rules, Mapping) else str(rules)
     try:
         data = rules if isinstance(rules, Mapping) else json.loads(Path(rules).read_text("utf-8"))
-        found = {
+        points_of = {
             str(rule["fact"]): {str(k).lower(): float(v) for k, v in rule["points"].items()}
             for rule in data["rules"]
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise GoalError(f"{source}: not a table of security rules: {error!r}") from error
-    for fact, points in found.items():
+    for fact, points in points_of.items():
         if fact not in _FACTS:
             raise GoalError(f"{source}: unknown fact {fact!r}; known: {', '.join(_FACTS)}")
         if not points or not all(0 <= value < math.inf for value in points.values()):
             raise GoalError(f"{source}: the points of {fact} must be numbers >= 0")
         points.setdefault("unknown", max(points.values()))
-    return found
+    return points_of
 
 
 GOALS: Mapping[str, Goal] = {
     goal.name: goal
     for goal in (Size(), Recency(), Cost(), Latency(), Security(), Verbosity(), Readability())
 }
-"""Every goal that Tryage knows, by name."""
+"""The built-in goals by name."""

@@ -1,4 +1,4 @@
-"""What one call asks for: weights on goals, and limits."""
+"""The goals of one call: weights and limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tryage.limits import Limit, parse_limits
 
 @dataclass(frozen=True, init=False)
 class Goals:
-    """What one call wants: weights on goals, and limits.
+    """The goals of one call: weights and limits.
 
     Args:
         limits: attribute → condition, e.g. ``{"parameters": "<=3B", "license": ["mit"]}``.
@@ -82,10 +82,10 @@ def check_weights(weights: Mapping[str, float], own: Iterable[str] = ()) -> dict
         GoalError: a goal is unknown, or a weight is negative or not a finite number.
     """
     checked = {}
-    known = {*GOALS, *own}
+    names = {*GOALS, *own}
     for name, weight in weights.items():
-        if name not in known and find_goal(name) is None:
-            hint = did_you_mean(name, known) or f" Known: {', '.join(sorted(known))}."
+        if name not in names and find_goal(name) is None:
+            hint = did_you_mean(name, names) or f" Known: {', '.join(sorted(names))}."
             raise GoalError(f"unknown goal {name!r}.{hint}")
         checked[name] = check_weight(name, weight)
     return checked
@@ -97,13 +97,13 @@ def goals_by_name(goals: Iterable[Goal]) -> dict[str, Goal]:
     Raises:
         GoalError: something is not a goal, or two share a name.
     """
-    named: dict[str, Goal] = {}
+    by_name: dict[str, Goal] = {}
     for goal in goals:
         if not isinstance(goal, Goal):
             raise GoalError(
                 f"{goal!r} is not a goal; give objects of a subclass of tryage.goals.Goal"
             )
-        if goal.name in named:
+        if goal.name in by_name:
             raise GoalError(f"two goals are named {goal.name!r}")
-        named[goal.name] = goal
-    return named
+        by_name[goal.name] = goal
+    return by_name

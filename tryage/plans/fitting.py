@@ -53,11 +53,11 @@ def _fit_task(table: ScoreTable, seed: int) -> JointSuccess | None:
         if np.isnan(train.losses).all(axis=0).any():
             continue  # an expert that only this fold measures
         chances[held_out] = 1.0 - _predicted(train, table.select(held_out).prompts, seed)
-    known = ~np.isnan(chances).any(axis=1)
-    if not known.any():
+    predicted = ~np.isnan(chances).any(axis=1)
+    if not predicted.any():
         return None
-    scores = 1.0 - table.losses[known]
-    return JointSuccess.fit(np.clip(chances[known], 0.0, 1.0), scores)
+    scores = 1.0 - table.losses[predicted]
+    return JointSuccess.fit(np.clip(chances[predicted], 0.0, 1.0), scores)
 
 
 def _predicted(train: ScoreTable, prompts: tuple[str, ...], seed: int) -> NDArray[np.float64]:

@@ -1,15 +1,15 @@
-"""How likely several experts are right on the same prompt: they tend to fail together.
+"""Chances that several experts are right on the same prompt: they tend to fail together.
 
-The model. Prompts for which the same is predicted still differ in a difficulty that nobody
+The model. Prompts with equal predictions still differ in a difficulty that was not
 predicted. It has `LEVELS` equally likely levels. A share s of an expert's successes falls on the
 easiest levels first; the rest falls on all levels alike. With p the predicted chance of success
 and h(q) the share of level q that lies below p, an expert is right on level q with chance
 
     s h(q) + (1 - s) p,    h(q) = min(max(LEVELS p - q, 0), 1),
 
-whose mean over the levels is p whatever s is. Within a level, experts fail independently. So s = 0
-means that failures are unrelated, and s = 1 for all that whoever is less likely to be right never
-succeeds where a better one fails.
+whose mean over the levels is p for every s. Within a level, experts fail independently. With
+s = 0 failures are unrelated; with s = 1 for all experts, a weaker expert never succeeds where a
+better one fails.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 LEVELS = 10
-"""Levels of difficulty: more change a plan's expected score by less than 0.002."""
+"""Levels of difficulty; more would change a plan's expected score by less than 0.002."""
 
 _STEPS = np.arange(LEVELS, dtype=np.float64)
 _PRIOR_PROMPTS = 50.0
@@ -44,7 +44,7 @@ class JointSuccess:
 
     @classmethod
     def cautious(cls, m: int) -> JointSuccess:
-        """Return the model to use where nothing was measured: experts fail together."""
+        """Return the model for unmeasured tasks: experts fail together."""
         return cls(np.ones(m))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What plans would have scored and cost on measured results: exact expectations, no draws.
+"""Expected score and cost of plans on measured results, computed exactly.
 
 Where the truth is measured, only the check's verdict is uncertain, so the expected score and cost
 of a plan on a prompt are closed sums.
@@ -29,8 +29,8 @@ def realised(
         scores: (n, m) measured scores in [0, 1]; NaN where not measured, and then the plan's
             values are NaN.
         costs: (n, m) measured costs; NaN as for scores.
-        losses: (n, m) predicted losses: of the answers of which none is accepted, the one of the
-            expert with the least goes out.
+        losses: (n, m) predicted losses: if no answer is accepted, that of the expert with the
+            least predicted loss goes out.
         accepts_right: (m,) or (n, m) chance that the check accepts a right answer.
         accepts_wrong: the same of a wrong one. Where verdicts are known, both are 0 or 1.
 

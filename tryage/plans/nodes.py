@@ -1,9 +1,9 @@
 """Cases in which experts succeed, and are accepted, independently of one another.
 
 A case is a level of difficulty. Where the check compares answers with those of a reference expert,
-verdicts hang together beyond that: it is also whether the reference is right. With s the chance
-that a right answer is taken for the same as the reference's right one, and c the chance that a
-wrong answer is its wrong one,
+verdicts also depend on whether the reference is right, so a case is a level and that. With s the
+chance that a right answer matches the reference's right one, and c the chance that a wrong answer
+matches its wrong one,
 
     accepts_right = s P(reference right | expert right),
     accepts_wrong = c P(reference wrong | expert wrong),
@@ -70,7 +70,7 @@ class Nodes:
             accepts_right: (m,) chance that the check accepts a right answer of each expert.
             accepts_wrong: (m,) chance that it accepts a wrong one.
             joint: how the experts fail together.
-            reference: whom the check compares answers with; None for any other check.
+            reference: the expert that the check compares answers with; None for other checks.
         """
         right = joint.by_level(1.0 - losses)
         if reference is None:
@@ -86,7 +86,7 @@ class Nodes:
         doubled = np.hstack([right, right])
         yes, no = np.zeros(doubled.shape), np.zeros(doubled.shape)
         yes[:, :LEVELS], no[:, LEVELS:] = same_right[:, None], same_wrong[:, None]
-        if reference.column is not None:  # it cannot tell against itself
+        if reference.column is not None:  # its answer always matches itself
             doubled[reference.column] = np.repeat([1.0, 0.0], LEVELS)
             yes[reference.column] = no[reference.column] = 1.0
         weights = np.concatenate([sure, 1.0 - sure]) / LEVELS

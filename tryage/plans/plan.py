@@ -1,4 +1,4 @@
-"""A plan: the experts to try until a check accepts an answer, and what to expect of it."""
+"""A plan: the experts to try until a check accepts an answer, and its expected outcome."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PlannedAttempt:
         expert: its name.
         reached: chance that it is made: that every attempt before it is rejected.
         loss: predicted loss of the expert, lower is better.
-        cost: USD of the attempt, the experts that the check asks included; None where not known.
+        cost: USD of the attempt, including the experts that the check asks; None if unknown.
     """
 
     expert: str
@@ -91,7 +91,7 @@ class Plan:
         }
 
     def explain(self) -> list[str]:
-        """Return the plan for a person, a line for the whole and one for each attempt."""
+        """Return the plan as printable lines: one for the whole, and one for each attempt."""
         rates = f"accepts {self.accepts_right:.0%} of right and {self.accepts_wrong:.0%} of wrong"
         source = ", assumed" if self.assumed else ""
         cost = "" if self.cost is None else f", {_usd(self.cost)}"
@@ -110,7 +110,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What to expect of a plan.
+    """Expected outcome of a plan.
 
     Attributes:
         reached: chance of every attempt being made, in the plan's order.
@@ -126,7 +126,7 @@ class Expected:
 
 
 def expect(columns: Sequence[int], losses: Array, nodes: Nodes) -> Expected:
-    """Return what to expect of a plan.
+    """Return the expected outcome of a plan.
 
     Args:
         columns: of its experts, in the order in which they are tried.

@@ -84,29 +84,29 @@ def make_plan(
     if max_attempts < 1:
         raise CheckError(f"max_attempts is {max_attempts}; a plan has one attempt at least")
     eligible = np.flatnonzero(np.isfinite(totals))
-    asked = [names.index(name) for name in check.asks if name in names]
-    asking = float(attempt_prices[asked].sum())
+    reference_columns = [names.index(name) for name in check.asks if name in names]
+    check_price = float(attempt_prices[reference_columns].sum())
     inputs = PlanInputs(
         np.clip(losses[eligible], 0.0, 1.0),
-        attempt_prices[eligible] + (asking if check.asks_again else 0.0),
+        attempt_prices[eligible] + (check_price if check.asks_again else 0.0),
         totals[eligible] - losses[eligible] - attempt_prices[eligible],
         rates.accepts_right[eligible],
         rates.accepts_wrong[eligible],
         JointSuccess(joint.shared[eligible]),
-        _reference(asked, eligible, losses, joint) if check.compares else None,
-        0.0 if check.asks_again else asking,
+        _reference(reference_columns, eligible, losses, joint) if check.compares else None,
+        0.0 if check.asks_again else check_price,
     )
     places = best_plan(inputs, max_attempts, totals[eligible], tie_rank[eligible])
     columns = eligible[places].tolist()
     expected = expect(places, inputs.losses, inputs.nodes)
     if len(places) == 1:  # a check that changes nothing asks nobody
-        asked = []
+        reference_columns = []
     attempts = tuple(
         PlannedAttempt(
             names[column],
             reached,
             float(losses[column]),
-            _cost(costs, [column, *(asked if number == 0 or check.asks_again else [])]),
+            _cost(costs, [column, *(reference_columns if number == 0 or check.asks_again else [])]),
         )
         for number, (column, reached) in enumerate(zip(columns, expected.reached, strict=True))
     )
@@ -124,12 +124,12 @@ def make_plan(
 
 
 def _reference(
-    asked: list[int], eligible: NDArray[np.intp], losses: Array, joint: JointSuccess
+    columns: list[int], eligible: NDArray[np.intp], losses: Array, joint: JointSuccess
 ) -> Reference | None:
     """Return the expert that answers are compared with, where the library knows it."""
-    if len(asked) != 1 or np.isnan(losses[asked[0]]):
+    if len(columns) != 1 or np.isnan(losses[columns[0]]):
         return None
-    (column,) = asked
+    (column,) = columns
     places = np.flatnonzero(eligible == column).tolist()
     chance = float(np.clip(1.0 - losses[column], 0.0, 1.0))
     return Reference(chance, float(joint.shared[column]), places[0] if places else None)

@@ -32,7 +32,7 @@ _CHUNK = 2_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlanInputs:
-    """What the search knows of m eligible experts on one prompt.
+    """The inputs of the search: m eligible experts on one prompt.
 
     Attributes:
         losses: (m,) predicted losses in [0, 1]; 1 - loss is the chance of being right.
@@ -41,7 +41,7 @@ class PlanInputs:
         accepts_right: (m,) chance that the check accepts a right answer of each expert.
         accepts_wrong: (m,) chance that it accepts a wrong one.
         joint: how experts fail together.
-        reference: whom the check compares answers with; None for any other check.
+        reference: the expert that the check compares answers with; None for other checks.
         check_price: what the check itself adds, once, to a plan of several attempts, such as the
             price of the expert that it asks.
     """
@@ -85,7 +85,7 @@ class _Terms:
 
 @dataclass(slots=True)
 class _Prefixes:
-    """Plans that are not ended yet.
+    """Prefixes of plans.
 
     Attributes:
         experts: (k, depth) columns.
@@ -151,7 +151,7 @@ def _first(terms: _Terms) -> _Prefixes:
 
 
 def _bounds(terms: _Terms, prefixes: _Prefixes) -> Array:
-    """Return what no continuation of a prefix can go below, (k,)."""
+    """Return lower bounds of the objective of all continuations of each prefix, (k,)."""
     bounds: Array = prefixes.cost + prefixes.reached @ terms.cheapest + terms.offset
     return bounds
 
@@ -200,10 +200,10 @@ def _totals(terms: _Terms, part: _Prefixes) -> Array:
 
 
 def _children(terms: _Terms, part: _Prefixes, value: float) -> _Prefixes:
-    """Return the longer prefixes that may still lead to a better plan."""
+    """Return the prefixes one longer that may still lead to a better plan."""
     cost = part.cost[:, None] + part.reached @ terms.attempt.T
-    left = (part.reached * terms.cheapest) @ terms.rejected.T
-    hopeful = cost + left + terms.offset < value - TIE
+    least_future_cost = (part.reached * terms.cheapest) @ terms.rejected.T
+    hopeful = cost + least_future_cost + terms.offset < value - TIE
     np.put_along_axis(hopeful, part.experts, False, axis=1)
     rows, columns = np.nonzero(hopeful)
     is_new = (terms.losses[columns] < part.least[rows])[:, None]
