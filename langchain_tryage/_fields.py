@@ -15,6 +15,8 @@ from langchain_core.load.serializable import (
     try_neq_default,
 )
 from langchain_core.messages import BaseMessage, get_buffer_string
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.configurable import RunnableConfigurableFields
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
 from langchain_tryage._inputs import TextSource
@@ -26,6 +28,7 @@ from tryage.binding import (
     DispatchingModel,
     check_arguments,
     check_flags_from,
+    made_like,
 )
 from tryage.dispatch import describe_error
 from tryage.errors import ExpertError
@@ -60,6 +63,12 @@ class Routed(DecidingModel):
         """Return the fields as a class keeps them, after its own checks."""
         return fields
 
+    def configurable_fields(self, **kwargs: Any) -> Any:
+        """Let configs set fields for one call, as of any runnable; what is loaded stays."""
+        inherited: Any = super()
+        made = inherited.configurable_fields(**kwargs)
+        return _Configurable(default=made.default, fields=made.fields)
+
     @property
     def _source(self) -> TextSource:
         return TextSource(getattr(self, "key", None), self.flags_from, self.text_from)
@@ -67,6 +76,22 @@ class Routed(DecidingModel):
     @property
     def _planner(self) -> Planner:
         return Planner(self._binding, self._source)
+
+
+class _Configurable(RunnableConfigurableFields):  # type: ignore[type-arg]
+    """Makes the object anew for a call that sets fields, but not what it loaded and learned."""
+
+    @classmethod
+    def lc_id(cls) -> list[str]:
+        """Return the name under which LangChain saves its own class."""
+        return [*cls.get_lc_namespace(), "RunnableConfigurableFields"]
+
+    def _prepare(
+        self, config: RunnableConfig | None = None
+    ) -> tuple[Runnable[Any, Any], RunnableConfig]:
+        default: Any = self.default
+        with made_like(default):
+            return super()._prepare(config)
 
 
 class RoutedModel(Routed, DispatchingModel):

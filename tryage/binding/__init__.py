@@ -8,7 +8,14 @@ from tryage.binding.checking import (
     each_expert,
     wrong_expert,
 )
-from tryage.binding.fields import CallOptions, DecidingModel, DispatchingModel, RouterOptions, bind
+from tryage.binding.fields import (
+    CallOptions,
+    DecidingModel,
+    DispatchingModel,
+    RouterOptions,
+    bind,
+    made_like,
+)
 from tryage.binding.goals import joined_goals
 from tryage.binding.inputs import (
     LAST_MESSAGE,
@@ -56,6 +63,7 @@ __all__ = [
     "flag_mode",
     "joined_goals",
     "known_query",
+    "made_like",
     "off_loop",
     "own_text",
     "passed_query",

@@ -67,6 +67,8 @@ class Binding(ExpertCalls[T]):
         options: attempts, errors, time-outs and breaker. What frameworks steer by, such as
             LangGraph's interrupts, is never a failure of an expert.
         views: how answers are shown to the check of `options`, if there is one.
+        earlier: a binding of the same router and experts under other options; what it loaded and
+            learned of the experts goes on.
 
     A copy or a pickle holds what was given, and loads it again at first use.
 
@@ -93,6 +95,7 @@ class Binding(ExpertCalls[T]):
         task: str | None = None,
         options: DispatchOptions = DEFAULT_OPTIONS,
         views: Views = DEFAULT_VIEWS,
+        earlier: Binding[Any] | None = None,
     ) -> None:
         check_kinds(router=router, aliases=aliases, policy=policy, goals=goals, task=task)
         self._source = router if isinstance(router, Router) else find_router(router)
@@ -106,12 +109,14 @@ class Binding(ExpertCalls[T]):
         self._views = views
         self.health = Health(options.circuit_breaker)
         self._forget()
+        if earlier is not None:
+            self._go_on_from(earlier)
         if isinstance(router, Router):
             self.load()
 
     def _forget(self) -> None:
         """Start with nothing loaded."""
-        self._lock = threading.Lock()
+        self._loaded = _Loaded()
         self._router: Router | None = None
         self._experts: dict[str, T] = {}
         self._narrowed: dict[frozenset[tuple[str, str]], Router] = {}
@@ -124,7 +129,7 @@ class Binding(ExpertCalls[T]):
     def __getstate__(self) -> dict[str, Any]:
         """Return what was given; locks and loaded pipelines cannot be pickled."""
         loaded = (
-            "_lock",
+            "_loaded",
             "_router",
             "_experts",
             "_narrowed",
@@ -139,12 +144,18 @@ class Binding(ExpertCalls[T]):
         self.__dict__.update(state)
         self._forget()
 
+    def _go_on_from(self, earlier: Binding[Any]) -> None:
+        """Share what an earlier binding loaded, and what it saw of the same experts."""
+        self._loaded = earlier._loaded
+        self._familiarity = earlier._familiarity
+        if earlier.options.circuit_breaker == self.options.circuit_breaker:
+            self.health = earlier.health
+
     def load(self) -> Router:
         """Load the router, once; safe from many threads."""
-        with self._lock:
+        with self._loaded.lock:
             if self._router is None:
-                source = self._source
-                router = source if isinstance(source, Router) else Router.from_pretrained(source)
+                router = self._loaded.router_of(self._source)
                 if self._policy is not None:
                     router = router.with_policy(self._policy)
                 self._experts = self._bind(router.library)
@@ -295,12 +306,37 @@ class Binding(ExpertCalls[T]):
         return bound
 
     def _pipelines(self, library: Library) -> dict[str, T]:
-        from tryage.runtime import Runtime
-
         if self._factory is None:
             raise LibraryError("experts is needed: there is nothing to make them of")
-        runtime = Runtime(library)
+        runtime = self._loaded.runtime_of(library)
         return {expert.name: self._factory(runtime, expert) for expert in library}
+
+
+class _Loaded:
+    """What bindings of the same router and experts load once, for all of them.
+
+    Attributes:
+        lock: held while one of them loads.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._router: Router | None = None
+        self._runtime: Runtime | None = None
+
+    def router_of(self, source: Router | Path) -> Router:
+        """Return the router; one in a folder is read at the first call."""
+        if self._router is None:
+            self._router = source if isinstance(source, Router) else Router.from_pretrained(source)
+        return self._router
+
+    def runtime_of(self, library: Library) -> Runtime:
+        """Return what runs the library's own pipelines."""
+        from tryage.runtime import Runtime
+
+        if self._runtime is None:
+            self._runtime = Runtime(library)
+        return self._runtime
 
 
 def unknown_expert(name: str, known: Iterable[str]) -> LibraryError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from operator import is_
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypedDict, TypeVar
@@ -25,6 +27,9 @@ _DISPATCH = tuple(field.name for field in dataclasses.fields(DispatchOptions))
 _DECIDING = ("aliases", "policy", "goals", "task")
 _BINDING = ("router", "experts", *_DECIDING, *_DISPATCH)
 """Fields that a binding is made of."""
+
+_SHARED = _BINDING[:3]
+"""Those that say which router and which experts it is of."""
 
 
 class RouterOptions(TypedDict, total=False):
@@ -71,6 +76,23 @@ class Bound(NamedTuple, Generic[T]):
     binding: Binding[T]
 
 
+_COPIED: ContextVar[Bound[Any] | None] = ContextVar("tryage_copied", default=None)
+
+
+@contextlib.contextmanager
+def made_like(model: DecidingModel) -> Iterator[None]:
+    """Let a model that is made inside of another's fields go on from what the other loaded.
+
+    Frameworks copy a model so for one call, with other options; what was learned of the experts,
+    such as which of them is down, would end with the call.
+    """
+    token = _COPIED.set(model._bound)
+    try:
+        yield
+    finally:
+        _COPIED.reset(token)
+
+
 class DecidingModel(BaseModel):
     """A framework's object that routes: its fields, and the binding made of them.
 
@@ -108,7 +130,16 @@ class DecidingModel(BaseModel):
         self, experts: Mapping[str, T] | None, factory: Callable[[Any, Any], T]
     ) -> Binding[T]:
         """Return a binding of these callables and the other fields."""
-        return bind(self.router, experts, factory, self.__dict__, self._views)
+        earlier = self._earlier_binding()
+        return bind(self.router, experts, factory, self.__dict__, self._views, earlier)
+
+    def _earlier_binding(self) -> Binding[Any] | None:
+        """Return the binding that this one follows, if it is of the same router and experts."""
+        bound = self._bound or _COPIED.get()
+        if bound is None:
+            return None
+        now = [getattr(self, name) for name in _SHARED]
+        return bound.binding if all(map(is_, bound.fields, now)) else None
 
     @property
     def _views(self) -> Views:
@@ -145,6 +176,7 @@ def bind(
     factory: Callable[[Any, Any], T],
     options: Mapping[str, Any],
     views: Views = DEFAULT_VIEWS,
+    earlier: Binding[Any] | None = None,
 ) -> Binding[T]:
     """Return a binding of a router and callables.
 
@@ -154,6 +186,7 @@ def bind(
         factory: makes a callable of one expert of the library.
         options: those of `CallOptions` that are given; others are ignored.
         views: how answers are shown to a check.
+        earlier: a binding of the same router and experts that this one follows.
     """
     return Binding(
         router,
@@ -161,5 +194,6 @@ def bind(
         factory=factory,
         options=DispatchOptions(**{n: options[n] for n in _DISPATCH if n in options}),
         views=views,
+        earlier=earlier,
         **{n: options[n] for n in _DECIDING if n in options},
     )
