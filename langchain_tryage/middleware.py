@@ -1,14 +1,15 @@
 """`TryageMiddleware`: chooses the model of a LangChain agent, and the next one if it fails.
 
-With `_cache_markers` the only module here that needs `langchain` itself.
+With `_agent_calls` and `_cache_markers` the only module here that needs `langchain` itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Unpack
+from typing import Annotated, Any, Literal, NotRequired, Unpack
 
 from langchain.agents.middleware.types import (
     AgentMiddleware,
@@ -19,18 +20,17 @@ from langchain.agents.middleware.types import (
     OmitFromInput,
 )
 from langchain.agents.structured_output import AutoStrategy, ToolStrategy
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 
-from langchain_tryage._cache_markers import without_foreign_markers
+from langchain_tryage._agent_calls import Elsewhere, Final, Lost, ModelAttempt, Response, model_call
 from langchain_tryage._chat_experts import ChatExpert, chat_pipeline
 from langchain_tryage._inputs import TextFrom, TextSource
-from langchain_tryage._metadata import annotated_message, metadata, run_config
+from langchain_tryage._metadata import annotated_message, metadata
 from langchain_tryage._plans import Planner, Request, call_goals, stay_with
-from langchain_tryage._tools import Needs, NeutralTool, joined_tools
+from langchain_tryage._tools import Needs, NeutralTool
 from langchain_tryage._views import message_view
 from tryage import Decision, Router
 from tryage.binding import (
@@ -45,8 +45,10 @@ from tryage.binding import (
 )
 from tryage.dispatch import AnswerView, DispatchedDecision
 
+_MOST_LOST = 256
+"""Model calls without an answer that are kept in mind, in case middleware outside tries again."""
+
 Choose = Literal["run", "call"]
-Response = ModelResponse[Any]
 
 
 class TryageState(AgentState[Any]):
@@ -91,6 +93,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         check_flags_from(flags_from, "messages have")
         self._source = TextSource(flags_from=flags_from, text_from=text_from)
         self._choose = choose
+        self._lost: dict[str | None, Lost] = {}
         self._binding = bind(
             router, each_expert(experts, ChatExpert), chat_pipeline, options, _VIEWS
         )
@@ -111,19 +114,25 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Response]
     ) -> ExtendedModelResponse[Any]:
         """Call the chosen expert in place of the agent's own model."""
-        request, decision = self._decide(request)
+        lost = self._lost_call(request)
+        if lost is not None:
+            return lost.told(handler(request))
+        agents_model = request.model
+        with self._giving_up(agents_model, None):
+            request, decision = self._decide(request)
 
         def call(name: str, expert: ChatExpert) -> _Result:
-            attempt = _Attempt(request, name, expert, decision)
+            attempt = ModelAttempt(request, name, expert, decision)
             try:
                 with attempt.named():
-                    return handler(attempt.request)
+                    return attempt.result(handler(attempt.request))
             except Exception as error:
                 if not attempt.ends(error):
                     raise
-                return _Final(error)
+                return Final(error)
 
-        return _response(*self._binding.dispatch(decision, call))
+        with self._giving_up(agents_model, decision):
+            return _response(*self._binding.dispatch(decision, call))
 
     async def awrap_model_call(
         self,
@@ -131,20 +140,51 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         handler: Callable[[ModelRequest[Any]], Awaitable[Response]],
     ) -> ExtendedModelResponse[Any]:
         """Call the chosen expert in place of the agent's own model."""
-        request, decision = await off_loop(self._decide, request)
+        lost = self._lost_call(request)
+        if lost is not None:
+            return lost.told(await handler(request))
+        agents_model = request.model
+        with self._giving_up(agents_model, None):
+            request, decision = await off_loop(self._decide, request)
 
         async def call(name: str, expert: ChatExpert) -> _Result:
             await expert.amake()
-            attempt = _Attempt(request, name, expert, decision)
+            attempt = ModelAttempt(request, name, expert, decision)
             try:
                 with attempt.named():
-                    return await handler(attempt.request)
+                    return attempt.result(await handler(attempt.request))
             except Exception as error:
                 if not attempt.ends(error):
                     raise
-                return _Final(error)
+                return Final(error)
 
-        return _response(*await self._binding.adispatch(decision, call))
+        with self._giving_up(agents_model, decision):
+            return _response(*await self._binding.adispatch(decision, call))
+
+    def _lost_call(self, request: ModelRequest[Any]) -> Lost | None:
+        """Return the call that no expert answered, if middleware outside now tries its model."""
+        lost = self._lost.get(model_call())
+        return None if lost is None or lost.model is request.model else lost
+
+    @contextmanager
+    def _giving_up(self, model: BaseChatModel, decision: Decision | None) -> Iterator[None]:
+        """Note a model call that no expert answers.
+
+        Args:
+            model: of the request.
+            decision: on the call; None while there is none.
+        """
+        try:
+            yield
+        except GraphBubbleUp:
+            raise
+        except Exception as error:
+            task = model_call()
+            if task is not None:
+                if len(self._lost) >= _MOST_LOST:
+                    self._lost.clear()
+                self._lost[task] = Lost.of(model, decision, error)
+            raise
 
     def _decide(self, request: ModelRequest[Any]) -> tuple[ModelRequest[Any], Decision]:
         system = [] if request.system_message is None else [request.system_message]
@@ -161,82 +201,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         return request, stay_with(plan.decision, last.get("answered_by"), True)
 
 
-class _Final(NamedTuple):
-    """An error after which no other expert may be tried."""
-
-    error: Exception
-
-
-_Result = Response | _Final
-
-
-class _Attempt:
-    """One expert's turn at a model call: its request, and whether it began to answer."""
-
-    def __init__(
-        self, request: ModelRequest[Any], name: str, expert: ChatExpert, decision: Decision
-    ) -> None:
-        self._watcher = _Watcher()
-        self._name = name
-        self._labels = expert.labels
-        self._decision = decision
-        request = without_foreign_markers(request, expert.model)
-        self.request = _with_bound(request, expert.kwargs).override(model=expert.model)
-
-    @contextmanager
-    def named(self) -> Iterator[None]:
-        """Name the expert in the model's run, which the agent opens without a config."""
-        config = run_config(None, self._decision, self._name)
-        labels = self._labels  # those of the model itself are its own business
-        handlers = [self._watcher, *labels.handlers]
-        config["callbacks"] = _with_handlers(config.get("callbacks"), handlers)
-        config["tags"] = [*config["tags"], *labels.tags]
-        config["metadata"] = {**config["metadata"], **labels.metadata}
-        token = var_child_runnable_config.set(config)
-        try:
-            yield
-        finally:
-            var_child_runnable_config.reset(token)
-
-    def ends(self, error: Exception) -> bool:
-        """Return whether an error ends the call, so that no other expert is tried.
-
-        It does if it is an interrupt of the graph, or if a reader has seen the first tokens.
-        """
-        return isinstance(error, GraphBubbleUp) or self._watcher.seen
-
-
-def _with_bound(request: ModelRequest[Any], bound: Mapping[str, Any]) -> ModelRequest[Any]:
-    """Return a request with the arguments bound to its expert; what the request says holds."""
-    settings = {**bound, **request.model_settings}
-    changed: dict[str, Any] = {"model_settings": settings}
-    own, choice = settings.pop("tools", None), settings.pop("tool_choice", None)
-    if own:
-        changed["tools"] = joined_tools(own, request.tools)
-    if choice is not None and request.tool_choice is None and not request.tools:
-        changed["tool_choice"] = choice
-    if request.response_format is not None:
-        settings.pop("response_format", None)
-    return request.override(**changed)
-
-
-class _Watcher(BaseCallbackHandler):
-    """Notes whether a token was streamed."""
-
-    seen = False
-
-    def on_llm_new_token(self, *args: Any, **kwargs: Any) -> None:
-        """Note it."""
-        self.seen = True
-
-
-def _with_handlers(callbacks: Any, handlers: Sequence[BaseCallbackHandler]) -> Any:
-    if callbacks is None or isinstance(callbacks, list):
-        return [*(callbacks or []), *handlers]
-    manager = callbacks.copy()
-    for handler in handlers:
-        manager.add_handler(handler, inherit=True)
-    return manager
+_Result = Response | Final | Elsewhere
 
 
 def _answer_tools(request: ModelRequest[Any]) -> list[Any]:
@@ -253,9 +218,10 @@ def _answer_tools(request: ModelRequest[Any]) -> list[Any]:
 
 def _view(result: _Result) -> AnswerView:
     """Return what a check sees of a model call; an error that ends the call is not checked."""
-    if isinstance(result, _Final):
+    if isinstance(result, Final):
         return AnswerView(None, calls_tools=True)
-    return message_view(result.result[-1])
+    response = result.response if isinstance(result, Elsewhere) else result
+    return message_view(response.result[-1])
 
 
 def _ask(expert: ChatExpert, text: str) -> str:
@@ -266,8 +232,12 @@ _VIEWS = Views(_view, ask=_ask)
 
 
 def _response(result: _Result, decision: DispatchedDecision) -> ExtendedModelResponse[Any]:
-    if isinstance(result, _Final):
+    if isinstance(result, Final):
         raise result.error
+    if isinstance(result, Elsewhere):
+        last = replace(decision.tried[-1], error=result.reason)
+        tried = (*decision.tried[:-1], last)
+        decision, result = replace(decision, tried=tried, answered_by=None), result.response
     messages = [
         annotated_message(message, decision) if isinstance(message, AIMessage) else message
         for message in result.result

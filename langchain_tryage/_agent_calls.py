@@ -1,0 +1,169 @@
+"""One expert's turn at an agent's model call, and what middleware around it made of the call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from langchain.agents.middleware.types import ExtendedModelResponse, ModelRequest, ModelResponse
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables.config import ensure_config, var_child_runnable_config
+from langgraph.errors import GraphBubbleUp
+from langgraph.types import Command
+
+from langchain_tryage._cache_markers import without_foreign_markers
+from langchain_tryage._chat_experts import ChatExpert
+from langchain_tryage._metadata import metadata, run_config
+from langchain_tryage._tools import joined_tools
+from tryage import Decision
+from tryage.dispatch import describe_error
+
+Response = ModelResponse[Any]
+
+
+class Final(NamedTuple):
+    """An error after which no other expert may be tried."""
+
+    error: Exception
+
+
+class Elsewhere(NamedTuple):
+    """An answer of another model, which middleware inside called in the expert's place."""
+
+    response: Response
+    reason: str
+
+
+class Lost(NamedTuple):
+    """A model call that no expert answered.
+
+    Attributes:
+        model: of its request.
+        record: for the state; None where nothing was decided.
+    """
+
+    model: BaseChatModel
+    record: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, model: BaseChatModel, decision: Decision | None, error: Exception) -> Lost:
+        """Keep what a failed call tells."""
+        if decision is None:
+            return cls(model, None)
+        tried = [attempt.to_dict() for attempt in getattr(error, "tried", ())]
+        told = {"tried": tried, "answered_by": None}
+        return cls(model, {**metadata(decision)["tryage"], **told})
+
+    def told(self, response: Response) -> ExtendedModelResponse[Any]:
+        """Return another model's answer to the same call; the state says that no expert gave it."""
+        command: Command[Any] = Command(update={"tryage": self.record})
+        return ExtendedModelResponse(model_response=response, command=command)
+
+
+class ModelAttempt:
+    """One expert's turn at a model call: its request, and whether it began to answer."""
+
+    def __init__(
+        self, request: ModelRequest[Any], name: str, expert: ChatExpert, decision: Decision
+    ) -> None:
+        self._watcher, self._of_expert = _Watcher(), _Watcher()
+        self._name = name
+        self._labels = expert.labels
+        self._decision = decision
+        request = without_foreign_markers(request, expert.model)
+        model = _watched(expert.model, self._of_expert)
+        self.request = _with_bound(request, expert.kwargs).override(model=model)
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Name the expert in the model's run, which the agent opens without a config."""
+        config = run_config(None, self._decision, self._name)
+        labels = self._labels  # those of the model itself are its own business
+        handlers = [self._watcher, *labels.handlers]
+        config["callbacks"] = _with_handlers(config.get("callbacks"), handlers)
+        config["tags"] = [*config["tags"], *labels.tags]
+        config["metadata"] = {**config["metadata"], **labels.metadata}
+        token = var_child_runnable_config.set(config)
+        try:
+            yield
+        finally:
+            var_child_runnable_config.reset(token)
+
+    def ends(self, error: Exception) -> bool:
+        """Return whether an error ends the call, so that no other expert is tried.
+
+        It does if it is an interrupt of the graph, or if a reader has seen the first tokens.
+        """
+        return isinstance(error, GraphBubbleUp) or self._watcher.seen
+
+    def result(self, response: Response) -> Response | Elsewhere:
+        """Return the answer, told apart from one that another model gave."""
+        own, every = self._of_expert, self._watcher
+        if own.answered or not every.answered:
+            return response
+        reason = "another model was called in its place"
+        if own.error is not None:
+            reason = f"{describe_error(own.error)}; another model answered"
+        return Elsewhere(response, reason)
+
+
+def model_call() -> str | None:
+    """Return LangGraph's name of the model call that this code runs in; None outside a graph."""
+    configurable = ensure_config().get("configurable") or {}
+    task: str | None = configurable.get("__pregel_task_id")
+    return task
+
+
+def _watched(model: BaseChatModel, watcher: BaseCallbackHandler) -> BaseChatModel:
+    """Return a model that is another in all but one more callback, which hears its runs alone."""
+    own = model.callbacks
+    callbacks = [*(own.handlers if isinstance(own, BaseCallbackManager) else own or []), watcher]
+    same = model.model_copy(update={"callbacks": callbacks})
+    # What the model notes of its calls, it still notes in one place.
+    object.__setattr__(same, "__pydantic_private__", model.__pydantic_private__)
+    return same
+
+
+def _with_bound(request: ModelRequest[Any], bound: Mapping[str, Any]) -> ModelRequest[Any]:
+    """Return a request with the arguments bound to its expert; what the request says holds."""
+    settings = {**bound, **request.model_settings}
+    changed: dict[str, Any] = {"model_settings": settings}
+    own, choice = settings.pop("tools", None), settings.pop("tool_choice", None)
+    if own:
+        changed["tools"] = joined_tools(own, request.tools)
+    if choice is not None and request.tool_choice is None and not request.tools:
+        changed["tool_choice"] = choice
+    if request.response_format is not None:
+        settings.pop("response_format", None)
+    return request.override(**changed)
+
+
+class _Watcher(BaseCallbackHandler):
+    """Notes how model runs go: whether a token was streamed, an answer came, which error."""
+
+    seen = False
+    answered = False
+    error: BaseException | None = None
+
+    def on_llm_new_token(self, *args: Any, **kwargs: Any) -> None:
+        """Note it."""
+        self.seen = True
+
+    def on_llm_end(self, *args: Any, **kwargs: Any) -> None:
+        """Note it."""
+        self.answered = True
+
+    def on_llm_error(self, error: BaseException, **kwargs: Any) -> None:
+        """Note it."""
+        self.error = error
+
+
+def _with_handlers(callbacks: Any, handlers: Sequence[BaseCallbackHandler]) -> Any:
+    if callbacks is None or isinstance(callbacks, list):
+        return [*(callbacks or []), *handlers]
+    manager = callbacks.copy()
+    for handler in handlers:
+        manager.add_handler(handler, inherit=True)
+    return manager
