@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from langchain.agents.middleware.types import ExtendedModelResponse, ModelRequest, ModelResponse
-from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 from langgraph.errors import GraphBubbleUp
@@ -68,13 +68,12 @@ class ModelAttempt:
     def __init__(
         self, request: ModelRequest[Any], name: str, expert: ChatExpert, decision: Decision
     ) -> None:
-        self._watcher, self._of_expert = _Watcher(), _Watcher()
+        self._watcher = _Watcher(expert.model._serialized)
         self._name = name
         self._labels = expert.labels
         self._decision = decision
         request = without_foreign_markers(request, expert.model)
-        model = _watched(expert.model, self._of_expert)
-        self.request = _with_bound(request, expert.kwargs).override(model=model)
+        self.request = _with_bound(request, expert.kwargs).override(model=expert.model)
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -100,12 +99,12 @@ class ModelAttempt:
 
     def result(self, response: Response) -> Response | Elsewhere:
         """Return the answer, told apart from one that another model gave."""
-        own, every = self._of_expert, self._watcher
-        if own.answered or not every.answered:
+        watcher = self._watcher
+        if watcher.answered or not watcher.another_answered:
             return response
         reason = "another model was called in its place"
-        if own.error is not None:
-            reason = f"{describe_error(own.error)}; another model answered"
+        if watcher.error is not None:
+            reason = f"{describe_error(watcher.error)}; another model answered"
         return Elsewhere(response, reason)
 
 
@@ -114,16 +113,6 @@ def model_call() -> str | None:
     configurable = ensure_config().get("configurable") or {}
     task: str | None = configurable.get("__pregel_task_id")
     return task
-
-
-def _watched(model: BaseChatModel, watcher: BaseCallbackHandler) -> BaseChatModel:
-    """Return a model that is another in all but one more callback, which hears its runs alone."""
-    own = model.callbacks
-    callbacks = [*(own.handlers if isinstance(own, BaseCallbackManager) else own or []), watcher]
-    same = model.model_copy(update={"callbacks": callbacks})
-    # What the model notes of its calls, it still notes in one place.
-    object.__setattr__(same, "__pydantic_private__", model.__pydantic_private__)
-    return same
 
 
 def _with_bound(request: ModelRequest[Any], bound: Mapping[str, Any]) -> ModelRequest[Any]:
@@ -141,23 +130,46 @@ def _with_bound(request: ModelRequest[Any], bound: Mapping[str, Any]) -> ModelRe
 
 
 class _Watcher(BaseCallbackHandler):
-    """Notes how model runs go: whether a token was streamed, an answer came, which error."""
+    """Notes how the runs of models go inside one model call of an agent.
 
-    seen = False
-    answered = False
-    error: BaseException | None = None
+    Args:
+        expert: the serialized form of the expert, by which its own runs are told from others.
+
+    Attributes:
+        seen: whether a token was streamed.
+        answered: whether the expert answered.
+        another_answered: whether another model did.
+        error: what the expert raised last.
+    """
+
+    def __init__(self, expert: Mapping[str, Any]) -> None:
+        self.seen = self.answered = self.another_answered = False
+        self.error: BaseException | None = None
+        self._expert = expert
+        self._own_runs: set[Any] = set()
+
+    def on_chat_model_start(
+        self, serialized: Mapping[str, Any], messages: Any, *, run_id: Any, **kwargs: Any
+    ) -> None:
+        """Note whose run it is."""
+        if serialized is self._expert or serialized == self._expert:
+            self._own_runs.add(run_id)
 
     def on_llm_new_token(self, *args: Any, **kwargs: Any) -> None:
-        """Note it."""
+        """Note that a token was streamed."""
         self.seen = True
 
-    def on_llm_end(self, *args: Any, **kwargs: Any) -> None:
-        """Note it."""
-        self.answered = True
+    def on_llm_end(self, response: Any, *, run_id: Any, **kwargs: Any) -> None:
+        """Note who answered."""
+        if run_id in self._own_runs:
+            self.answered = True
+        else:
+            self.another_answered = True
 
-    def on_llm_error(self, error: BaseException, **kwargs: Any) -> None:
-        """Note it."""
-        self.error = error
+    def on_llm_error(self, error: BaseException, *, run_id: Any, **kwargs: Any) -> None:
+        """Note what the expert raised."""
+        if run_id in self._own_runs:
+            self.error = error
 
 
 def _with_handlers(callbacks: Any, handlers: Sequence[BaseCallbackHandler]) -> Any:
