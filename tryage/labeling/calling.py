@@ -196,22 +196,39 @@ class Caller:
             return await self._try(text)
 
     async def _try(self, text: str) -> Answer:
-        loop = self._options.retry_policy.async_retrying(
-            is_transient, before_sleep=self._pause_after_429
-        )
         try:
-            async for attempt in loop:
-                with attempt:
-                    await asyncio.sleep(self._pacer.wait())
-                    started = time.perf_counter()
-                    answer = _as_answer(await self._call_once(text))
-                    answer = dataclasses.replace(answer, seconds=time.perf_counter() - started)
+            try:
+                answer = await self._attempt(text)
+            except Exception as error:  # noqa: BLE001 - the policy decides which ones are retried
+                answer = await self._retry(text, error)
         except BaseException as error:
             if not DEFAULT_OPTIONS.is_failure(error):
                 raise
             raise self._failure(error) from error
         self._failed_in_a_row = 0
         return answer
+
+    async def _attempt(self, text: str) -> Answer:
+        await asyncio.sleep(self._pacer.wait())
+        started = time.perf_counter()
+        answer = _as_answer(await self._call_once(text))
+        return dataclasses.replace(answer, seconds=time.perf_counter() - started)
+
+    async def _retry(self, text: str, first_error: Exception) -> Answer:
+        """Return the answer of a later attempt, or raise the last error.
+
+        The loop starts with the first error, so a call that succeeds at once does without it.
+        """
+        errors = [first_error]
+        loop = self._options.retry_policy.async_retrying(
+            is_transient, before_sleep=self._pause_after_429
+        )
+        async for attempt in loop:
+            with attempt:
+                if errors:
+                    raise errors.pop()
+                return await self._attempt(text)
+        raise first_error
 
     def _pause_after_429(self, state: tenacity.RetryCallState) -> None:
         """Delay the model's other calls too: they would be refused as well."""
