@@ -157,13 +157,18 @@ class MetricScorer(_MetricMethod):
         """A metric never gives up."""
         return None
 
+    @functools.cached_property
+    def _function(self) -> Metric:
+        return find_metric(self.metric)
+
     async def measure(self, row: Row, answers: Mapping[str, Answer]) -> dict[str, Measurement]:
         """Score the answers to one prompt, expert → answer."""
-        metric = find_metric(self.metric)
         measurements = {}
         for name, answer in answers.items():
             fields = _answer_fields(answer, self.library, name, keep=self.keep_answers)
-            score = functools.partial(score_answer, answer.text, row.reference, metric, **fields)
+            score = functools.partial(
+                score_answer, answer.text, row.reference, self._function, **fields
+            )
             # In a thread, because a metric is the user's own and may take its time.
             measurements[name] = await acall_within("metric", None, score)
         return measurements
