@@ -17,11 +17,9 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import coerce_to_runnable
 
 from tryage.labeling import LabelSummary, Scorer, alabel_answers, label_answers, wrapped
+from tryage.labeling.calling import stated_end, stated_tokens
 from tryage.prompts import Prompts
 from tryage.runtime import Answer
-
-_ENDS = ("finish_reason", "stop_reason", "done_reason")
-_OUT_OF_TOKENS = ("length", "max_tokens")
 
 
 def label(
@@ -99,9 +97,8 @@ class _Usage(BaseCallbackHandler):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._read = self._written = 0
-        self._counted: list[bool] = []
-        self._last: Mapping[str, Any] = {}
+        self._tokens: list[tuple[int, int] | None] = []
+        self._last_metadata: Mapping[str, Any] = {}
 
     @property
     def config(self) -> RunnableConfig:
@@ -110,20 +107,16 @@ class _Usage(BaseCallbackHandler):
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Add the tokens of one model's answer."""
-        generation = response.generations[0][0]
-        usage: Mapping[str, Any] = (response.llm_output or {}).get("token_usage") or {}
-        metadata: Mapping[str, Any] = generation.generation_info or {}
-        if isinstance(generation, ChatGeneration):
-            message = generation.message
-            usage = getattr(message, "usage_metadata", None) or usage
-            metadata = {**metadata, **message.response_metadata}
-        read = usage.get("input_tokens", usage.get("prompt_tokens"))
-        written = usage.get("output_tokens", usage.get("completion_tokens"))
+        reports = [(response.llm_output or {}).get("token_usage")]
+        metadata: dict[str, Any] = {}
+        for generation in (one for row in response.generations[:1] for one in row[:1]):
+            metadata |= generation.generation_info or {}
+            if isinstance(generation, ChatGeneration):
+                reports.insert(0, getattr(generation.message, "usage_metadata", None))
+                metadata |= generation.message.response_metadata
         with self._lock:
-            self._last = metadata
-            self._counted.append(read is not None and written is not None)
-            self._read += read or 0
-            self._written += written or 0
+            self._tokens.append(stated_tokens(*reports))
+            self._last_metadata = metadata
 
     def answer(self, output: LanguageModelOutput) -> Answer:
         """Return the output as an answer.
@@ -137,14 +130,14 @@ class _Usage(BaseCallbackHandler):
                 f"it returned {type(output).__name__}, not text or a message; put a parser behind "
                 "it, such as StrOutputParser()"
             )
-        ended = {str(self._last.get(key)).lower() for key in _ENDS}
+        counted = [tokens for tokens in self._tokens if tokens is not None]
         return Answer(
             str(text),
-            self._read,
-            self._written,
+            sum(read for read, _ in counted),
+            sum(written for _, written in counted),
             0.0,
-            truncated=bool(self._last.get("truncated")),
-            finish_reason="length" if ended.intersection(_OUT_OF_TOKENS) else "stop",
+            truncated=bool(self._last_metadata.get("truncated")),
+            finish_reason=stated_end(self._last_metadata),
             # Counted only if every model stated its tokens; else the sum is too small.
-            counted=bool(self._counted) and all(self._counted),
+            counted=0 < len(self._tokens) == len(counted),
         )

@@ -1,4 +1,4 @@
-"""`label`: any LLM is measured on your prompts."""
+"""`label`: measure any LLM on your prompts."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from llama_index.core.base.llms.types import CompletionResponse
-from llama_index.core.bridge.pydantic import BaseModel
-from llama_index.core.callbacks.token_counting import get_tokens_from_response
 from llama_index.core.llms import LLM
 
 from tryage.labeling import LabelSummary, Scorer, alabel_answers, label_answers, wrapped
+from tryage.labeling.calling import report_field, stated_end, stated_tokens
 from tryage.prompts import Prompts
 from tryage.runtime import Answer
-
-_ENDS = ("finish_reason", "stop_reason", "done_reason")
-_OUT_OF_TOKENS = ("length", "max_tokens")
 
 
 def label(
@@ -27,23 +23,23 @@ def label(
     out: str | Path,
     **options: Any,
 ) -> LabelSummary:
-    """Let every expert answer every prompt, score the answers, and keep what is measured.
+    """Let every expert answer every prompt, score the answers, and store the results.
 
-    What lies in the folder then is what `Router.fit(ScoreTable.read(out), library=...)` takes.
+    The folder is then a score table: `Router.fit(ScoreTable.read(out), library=...)`.
 
     Args:
-        experts: name → LLM; each is asked by its `complete`.
+        experts: name → LLM, called by `complete`.
         prompts: texts, mappings of ``{"prompt", "id"?, "group"?, "reference"?}``, or a file.
         metric_or_judge: ``(answer, reference) -> score`` in [0, 1], the name of such a metric, or
             a judge over an LLM: `tryage.labeling.PairwiseJudge(llm)`.
-        out: folder to fill, or to go on with.
+        out: folder to create or to resume.
         **options: those of `tryage.labeling.label_answers`: `library`, `concurrency`,
             `per_minute`, `retries`, `timeout`, `sample`, `keep_answers`, `progress` and others.
 
     Raises:
         TypeError: an expert is no LLM.
-        PromptError, LibraryError, OptionError, OutputFolderError: as `label_answers` says. What
-            an expert raises is the reason of its cell.
+        PromptError, LibraryError, OptionError, OutputFolderError: as in `label_answers`. An error
+            that an expert raises becomes the reason of its cell.
     """
     calls, metric = wrapped(experts, metric_or_judge, _Call.of)
     return label_answers(calls, prompts, metric, out, **options)
@@ -56,14 +52,14 @@ async def alabel(
     out: str | Path,
     **options: Any,
 ) -> LabelSummary:
-    """Do what `label` does, through `acomplete`; nothing blocks the event loop but small files."""
+    """Do what `label` does, through `acomplete`; only small files block the event loop."""
     calls, metric = wrapped(experts, metric_or_judge, _AsyncCall.of)
     return await alabel_answers(calls, prompts, metric, out, **options)
 
 
 @dataclass(frozen=True)
 class _Expert:
-    """An LLM that is to be called."""
+    """An LLM to call."""
 
     llm: LLM
 
@@ -89,7 +85,7 @@ class _AsyncCall(_Expert):
 
 
 def _answer(response: CompletionResponse | None) -> Answer:
-    """Return a response with what it tells of tokens and of its end.
+    """Return a response as an answer, with what it states of tokens and of its end.
 
     Raises:
         TypeError: there is none.
@@ -97,27 +93,16 @@ def _answer(response: CompletionResponse | None) -> Answer:
     if response is None:
         raise TypeError("it returned nothing")
     raw = response.raw
-    read = written = 0
-    if raw is None or isinstance(raw, dict | BaseModel):
-        read, written = get_tokens_from_response(response)
-    told = dict(raw) if isinstance(raw, dict | BaseModel) else {}
+    usage, choices = (report_field(raw, key) for key in ("usage", "choices"))
+    first_choice = choices[0] if isinstance(choices, list) and choices else None
+    tokens = stated_tokens(usage, report_field(raw, "usage_metadata"), response.additional_kwargs)
+    read, written = tokens or (0, 0)
     return Answer(
         response.text,
         read,
         written,
         0.0,
-        truncated=told.get("truncated") is True,
-        finish_reason="length" if _ran_out(told) else "stop",
-        counted=bool(read or written),
+        truncated=report_field(raw, "truncated") is True,
+        finish_reason=stated_end(raw, first_choice),
+        counted=tokens is not None,
     )
-
-
-def _ran_out(told: Mapping[str, Any]) -> bool:
-    """Tell whether the answer ended because there were no tokens left for it."""
-    choices = told.get("choices")
-    last = choices[0] if isinstance(choices, list) and choices else {}
-    found = [told.get(key) for key in _ENDS]
-    found += [
-        last.get(key) if isinstance(last, dict) else getattr(last, key, None) for key in _ENDS
-    ]
-    return any(str(end).lower() in _OUT_OF_TOKENS for end in found)

@@ -181,6 +181,49 @@ def test_half_a_character_and_an_endless_answer_can_be_kept(tmp_path):
     assert kept["small", name]["answer"] == "? it is"
 
 
+READ, WRITTEN = 1e-6, 2e-6
+
+
+@pytest.mark.parametrize(
+    ("answer", "cost"),
+    [
+        (Answer("It is 2.", 3, 2, 0.0), 3 * READ + 2 * WRITTEN),
+        (Answer("It is 2.", np.int64(3), 2.0, 0.0), 3 * READ + 2 * WRITTEN),
+        (Answer("It is 2.", "3", "2", 0.0), 3 * READ + 2 * WRITTEN),
+        (Answer("It is 2.", 3, 2, 0.0, truncated="yes"), 3 * READ + 2 * WRITTEN),
+        (Answer("It is 2.", "3", None, 0.0), None),
+        (Answer("It is 2.", -1, 2, 0.0), None),
+        (Answer("It is 2.", float("nan"), 2, 0.0), None),
+        (Answer("It is 2.", 10**400, 2, 0.0), None),
+        (Answer("It is 2.", "many", 2, 0.0), None),
+        (Answer("It is 2.", True, 2, 0.0), None),
+        (Answer("It is 2.", None, None, 0.0, counted=False), None),
+    ],
+)
+def test_odd_token_counts_end_no_run_and_make_no_cost(tmp_path, answer, cost):
+    library = Library([Expert(name="odd", model="odd", price=Price(input=1, output=2))])
+    experts = {"odd": lambda prompt: answer}
+    summary = label_answers(experts, SUMS[1:2], "number", tmp_path, library=library)
+    assert (summary.measured, summary.failed) == (1, 0)
+    table = ScoreTable.read(tmp_path)
+    assert table.losses.tolist() == [[0.0]]
+    costs = table.targets["cost"].tolist() if "cost" in table.targets else [[None]]
+    assert costs == [[cost if cost is None else pytest.approx(cost)]]
+
+
+def test_half_a_character_in_a_reason_can_be_kept(tmp_path):
+    def broken(prompt):
+        raise ValueError("bad \ud83d")
+
+    def metric(answer, reference):
+        raise ValueError("worse \ud83d")
+
+    summary = label_answers({"small": broken, "large": adds}, SUMS[:1], metric, tmp_path)
+    reasons = {"small": "ValueError: bad ?", "large": "the metric failed: ValueError: worse ?"}
+    assert summary.failures == {name: {why: 1} for name, why in reasons.items()}
+    assert {name: cell["error"] for (name, _), cell in cells(tmp_path).items()} == reasons
+
+
 def test_a_metric_of_ones_own_may_fail_or_decline(tmp_path):
     def metric(answer, reference):
         if answer.endswith("6."):

@@ -69,6 +69,24 @@ def test_conditions_and_answers_stand_in_the_shards(tmp_path) -> None:
     }
 
 
+def test_texts_of_models_with_half_a_character_are_written(tmp_path) -> None:
+    store = LabelStore(tmp_path)
+    store.open(LIBRARY, SETTINGS)
+    failure = Measurement(math.nan, "odd \ud83d", answer="half \ud83d")
+    store.append([Cell(row("1"), "small", failure)])
+    [shard] = store.shards()
+    [cell] = parquet.read_table(shard).to_pylist()
+    assert (cell["error"], cell["answer"]) == ("odd ?", "half ?")
+
+
+def test_opening_a_folder_again_leaves_its_label_file_alone(tmp_path) -> None:
+    store = filled(tmp_path, "losses")
+    before = (tmp_path / "label.json").stat()
+    store.open(LIBRARY, SETTINGS)
+    after = (tmp_path / "label.json").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
 def test_scores_and_losses_do_not_mix(tmp_path) -> None:
     filled(tmp_path, "scores")
     with pytest.raises(OutputFolderError, match="holds scores, now losses are measured"):

@@ -2,11 +2,14 @@
 
 import asyncio
 import importlib.util
+from typing import Any
 
 import numpy as np
 import pytest
-from langchain_core.language_models import FakeListLLM
+from langchain_core.language_models import BaseChatModel, BaseLLM, FakeListLLM
+from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import StrOutputParser
+from langchain_core.outputs import ChatGeneration, ChatResult, Generation, LLMResult
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 
@@ -68,6 +71,82 @@ def test_a_chain_of_which_one_model_tells_no_tokens_has_no_cost(kit, tmp_path):
     library = Library([Expert(name="two", model="two", price=Price(input=100, output=1000))])
     two = kit.Whole(label="coder") | StrOutputParser() | FakeListLLM(responses=["fine"] * 3)
     label({"two": two}, PROMPTS, "exact", tmp_path, library=library)
+    assert "cost" not in ScoreTable.read(tmp_path).targets
+
+
+class StatingChat(BaseChatModel):
+    """Answers rightly, with any report of its tokens."""
+
+    usage: Any = None
+    metadata_of_response: Any = None
+    output: Any = None
+
+    @property
+    def _llm_type(self):
+        return "stating"
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        message = AIMessage("Paris", response_metadata=self.metadata_of_response or {})
+        message.usage_metadata = self.usage
+        return ChatResult(generations=[ChatGeneration(message=message)], llm_output=self.output)
+
+
+class StatingText(BaseLLM):
+    """The same as a text model."""
+
+    output: Any = None
+    info: Any = None
+
+    @property
+    def _llm_type(self):
+        return "stating"
+
+    def _generate(self, prompts, stop=None, run_manager=None, **kwargs):
+        rows = [[Generation(text="Paris", generation_info=self.info)] for _ in prompts]
+        return LLMResult(generations=rows, llm_output=self.output)
+
+
+def counts(read, written):
+    return {"token_usage": {"prompt_tokens": read, "completion_tokens": written}}
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("model", "cost", "cut_off"),
+    [
+        (StatingChat(usage={"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}), 13, False),
+        (StatingChat(usage={"input_tokens": 7}, output=counts(7, 3)), 13, False),
+        (StatingChat(output=counts("7", "3")), 13, False),
+        (StatingText(output=counts(7, 3), info={"finish_reason": "length"}), 13, True),
+        (StatingChat(output=counts("7", None)), None, False),
+        (StatingChat(output=counts(-1, 2)), None, False),
+        (StatingChat(output=counts(0, 0)), None, False),
+        (StatingChat(output={"token_usage": "much"}), None, False),
+        (StatingChat(output={"token_usage": [1]}), None, False),
+        (StatingChat(usage="much", metadata_of_response={"stop_reason": "max_tokens"}), None, True),
+        (StatingText(output={"token_usage": None}), None, False),
+        (StatingText(), None, False),
+    ],
+)
+def test_reports_of_any_shape_are_read(way, model, cost, cut_off, tmp_path, caplog):
+    """The cost is there where both numbers of tokens are stated; nothing odd ends the run."""
+    library = Library([Expert(name="odd", model="odd", price=Price(input=1, output=2))])
+    prompts = [{"prompt": f"Capital of France? {i}", "reference": "Paris"} for i in range(2)]
+    summary = run(way, {"odd": model}, prompts, "contains", tmp_path, library=library)
+    assert (summary.measured, summary.failed) == (2, 0)
+    assert summary.conditions == ({"cut_off": 2} if cut_off else {})
+    table = ScoreTable.read(tmp_path)
+    assert table.losses.tolist() == [[0.0], [0.0]]
+    costs = [] if "cost" not in table.targets else table.targets["cost"][:, 0] * 1e6
+    assert list(costs) == ([] if cost is None else [pytest.approx(cost)] * 2)
+    assert not caplog.records
+
+
+def test_a_model_whose_report_is_odd_hides_no_part_of_a_chains_cost(kit, tmp_path):
+    """The other model's tokens alone would be taken for all of them."""
+    library = Library([Expert(name="two", model="two", price=Price(input=100, output=1000))])
+    two = kit.Whole(label="coder") | StrOutputParser() | StatingText(output={"token_usage": "odd"})
+    assert label({"two": two}, PROMPTS, "exact", tmp_path, library=library).measured == 3
     assert "cost" not in ScoreTable.read(tmp_path).targets
 
 

@@ -1,15 +1,16 @@
 """`label`: LLMs are measured, sync and async, faults and all."""
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from llama_index.core.base.llms.types import CompletionResponse
-from llama_index.core.llms import MockLLM
+from llama_index.core.llms import CustomLLM, LLMMetadata, MockLLM
 from pydantic import BaseModel
 
 from llama_index_tryage import TryageLLM, alabel, label
-from llama_index_tryage.labeling import _answer
 from llama_index_tryage.pipelines import TryagePipeline
 from tryage import Expert, Library, Price, Router, ScoreTable, TryageWarning
 from tryage.labeling import PairwiseJudge, PointwiseJudge
@@ -66,22 +67,68 @@ class Raw(BaseModel):
     choices: list[Choice] = [Choice()]
 
 
+class Stating(CustomLLM):
+    """Answers rightly, with any raw response."""
+
+    raw: Any = None
+    more: Any = None
+
+    @property
+    def metadata(self):
+        return LLMMetadata()
+
+    def stream_complete(self, prompt, formatted=False, **kwargs):
+        yield self.complete(prompt)
+
+    def complete(self, prompt, formatted=False, **kwargs):
+        return CompletionResponse(text="Paris", raw=self.raw, additional_kwargs=self.more or {})
+
+    async def acomplete(self, prompt, formatted=False, **kwargs):
+        return self.complete(prompt)
+
+
+COUNTS = {"prompt_tokens": 7, "completion_tokens": 3}
+
+
+@WAYS
 @pytest.mark.parametrize(
-    ("raw", "tokens", "end"),
+    ("raw", "more", "cost", "cut_off"),
     [
-        (Raw(), (7, 3), "length"),
-        (Raw().model_dump(), (7, 3), "length"),
-        ({"usage": {"input_tokens": 2, "output_tokens": 1}, "stop_reason": "end"}, (2, 1), "stop"),
-        ({"stop_reason": "max_tokens"}, None, "length"),
-        ({}, None, "stop"),
-        (None, None, "stop"),
-        (object(), None, "stop"),
+        (Raw(), {}, 13, True),
+        (Raw().model_dump(), {}, 13, True),
+        ({"usage": {"input_tokens": 2, "output_tokens": 1}, "stop_reason": "end"}, {}, 4, False),
+        (SimpleNamespace(usage=SimpleNamespace(**COUNTS)), {}, 13, False),
+        ({"usage_metadata": {"prompt_token_count": 2, "candidates_token_count": 1}}, {}, 4, False),
+        ({"usage": None}, COUNTS, 13, False),
+        ({"usage": {"prompt_tokens": "7", "completion_tokens": "3"}}, {}, 13, False),
+        ({"stop_reason": "max_tokens"}, {}, None, True),
+        ({"usage": {"prompt_tokens": "3", "completion_tokens": None}}, {}, None, False),
+        ({"usage": {"prompt_tokens": -1, "completion_tokens": 2}}, {}, None, False),
+        ({"usage": {"prompt_tokens": 0, "completion_tokens": 0}}, {}, None, False),
+        ({"usage": "much"}, {}, None, False),
+        (SimpleNamespace(usage=SimpleNamespace(prompt_tokens=3)), {}, None, False),
+        ({"choices": []}, {}, None, False),
+        ({"choices": [None]}, {}, None, False),
+        ({"choices": "none"}, {}, None, False),
+        ({}, {}, None, False),
+        (None, {}, None, False),
+        ([1], {}, None, False),
+        ("x", {}, None, False),
+        (object(), {}, None, False),
     ],
 )
-def test_tokens_and_ends_are_read_where_llms_tell_them(raw, tokens, end):
-    found = _answer(CompletionResponse(text="x", raw=raw))
-    told = (found.prompt_tokens, found.completion_tokens) if found.counted else None
-    assert (told, found.finish_reason) == (tokens, end)
+def test_responses_of_any_shape_are_measured(way, raw, more, cost, cut_off, tmp_path):
+    """The cost is there where both numbers of tokens are stated; nothing odd ends the run."""
+    library = Library([Expert(name="odd", model="odd", price=Price(input=1, output=2))])
+    prompts = [{"prompt": f"Capital of France? {i}", "reference": "Paris"} for i in range(2)]
+    experts = {"odd": Stating(raw=raw, more=more)}
+    summary = run(way, experts, prompts, "contains", tmp_path, library=library)
+    assert (summary.measured, summary.failed) == (2, 0)
+    assert summary.conditions == ({"cut_off": 2} if cut_off else {})
+    table = ScoreTable.read(tmp_path)
+    assert table.losses.tolist() == [[0.0], [0.0]]
+    costs = [] if "cost" not in table.targets else table.targets["cost"][:, 0] * 1e6
+    assert list(costs) == ([] if cost is None else [pytest.approx(cost)] * 2)
 
 
 def test_only_llms_are_experts(tmp_path):

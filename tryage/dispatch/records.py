@@ -194,9 +194,10 @@ def describe_error(error: BaseException) -> str:
     """Return type and first line of an error, at most 400 characters, secrets masked.
 
     Decisions carry this text into logs and traces, where a key that a client's message repeats
-    must not follow.
+    must not follow. Half characters, which neither files nor consoles take, are replaced.
     """
     line = hide_secrets(str(error).strip().partition("\n")[0])
+    line = line.encode("utf-8", "replace").decode("utf-8")
     name = type(error).__name__
     text = f"{name}: {line}" if line else name
     return text if len(text) <= _LONGEST_ERROR else text[: _LONGEST_ERROR - 1] + "…"

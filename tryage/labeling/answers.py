@@ -14,7 +14,7 @@ from tryage.dispatch import describe_error
 from tryage.dispatch.scopes import acall_within
 from tryage.errors import ExpertError, PromptError
 from tryage.experts import Expert
-from tryage.labeling.calling import Caller
+from tryage.labeling.calling import Caller, token_count
 from tryage.labeling.cells import Key, Measurement, failed
 from tryage.labeling.fingerprints import code_fingerprint
 from tryage.labeling.judges import Judge
@@ -294,12 +294,15 @@ def _answer_fields(answer: Answer, library: Library, name: str, *, keep: bool) -
         name: the expert.
         keep: whether the answer's text is kept.
     """
-    input_price, output_price = library.token_prices[:, library.index(name)]
-    cost = float(input_price * answer.prompt_tokens + output_price * answer.completion_tokens)
+    cost = math.nan
+    read, written = token_count(answer.prompt_tokens), token_count(answer.completion_tokens)
+    if answer.counted and read is not None and written is not None:
+        input_price, output_price = library.token_prices[:, library.index(name)]
+        cost = float(input_price * read + output_price * written)
     return {
         "latency": answer.seconds,
-        "cost": cost if answer.counted else math.nan,
-        "truncated": answer.truncated,
+        "cost": cost,
+        "truncated": bool(answer.truncated),
         "cut_off": answer.finish_reason == "length",
         "answer": answer.text if keep else None,
     }

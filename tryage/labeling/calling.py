@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from tryage.dispatch import DEFAULT_OPTIONS, describe_error, is_request_fault
 from tryage.dispatch.scopes import acall_within, within
@@ -273,6 +273,59 @@ def _plain(call: Call, text: str) -> Any:
         return call(text)
     except StopIteration as error:  # no future takes it
         raise RuntimeError(f"StopIteration: {error}") from error
+
+
+_OUT_OF_TOKENS = ("length", "max_tokens")
+_END_KEYS = ("finish_reason", "stop_reason", "done_reason")
+_INPUT_KEYS = ("input_tokens", "prompt_tokens", "prompt_token_count")
+_OUTPUT_KEYS = ("output_tokens", "completion_tokens", "candidates_token_count")
+_MOST_TOKENS = 1 << 62
+
+
+def token_count(value: Any) -> int | None:
+    """Return a number of tokens as a model states it; None if that is no number of tokens."""
+    if isinstance(value, bool) or not isinstance(value, str | Real):
+        return None
+    number: Any = value
+    try:
+        count = int(number)
+    except (ValueError, OverflowError):  # "many", NaN, infinity
+        return None
+    return count if 0 <= count < _MOST_TOKENS else None
+
+
+def stated_tokens(*reports: Any) -> tuple[int, int] | None:
+    """Return the tokens read and written by the first report that states both; else None.
+
+    Args:
+        *reports: mappings or objects with the fields of the usual services; anything else is
+            skipped. Zero for both is what services send that do not count.
+    """
+    for report in reports:
+        read, written = _first_count(report, _INPUT_KEYS), _first_count(report, _OUTPUT_KEYS)
+        if read is not None and written is not None and read + written > 0:
+            return read, written
+    return None
+
+
+def _first_count(report: Any, keys: Sequence[str]) -> int | None:
+    counts = (token_count(report_field(report, key)) for key in keys)
+    return next((count for count in counts if count is not None), None)
+
+
+def stated_end(*reports: Any) -> Literal["stop", "length"]:
+    """Return ``"length"`` if a report states that the answer ran out of tokens.
+
+    Args:
+        *reports: as for `stated_tokens`.
+    """
+    ends = {str(report_field(report, key)).lower() for report in reports for key in _END_KEYS}
+    return "length" if ends.intersection(_OUT_OF_TOKENS) else "stop"
+
+
+def report_field(report: Any, key: str) -> Any:
+    """Return a field of a mapping or an object; None if it is missing."""
+    return report.get(key) if isinstance(report, Mapping) else getattr(report, key, None)
 
 
 def _as_answer(value: Any) -> Answer:

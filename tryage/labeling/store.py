@@ -299,8 +299,8 @@ def write_shard(path: Path, cells: Sequence[Cell], kind: Kind) -> None:
         columns[name] = _numbers([getattr(one, name) for one in measurements], number)
     for name in CONDITIONS:
         columns[name] = pyarrow.array([getattr(one, name) for one in measurements], flag)
-    columns["error"] = pyarrow.array([one.error for one in measurements], text)
-    columns["answer"] = pyarrow.array([one.answer for one in measurements], text)
+    columns["error"] = pyarrow.array([_writable(one.error) for one in measurements], text)
+    columns["answer"] = pyarrow.array([_writable(one.answer) for one in measurements], text)
     parquet.write_table(pyarrow.table(columns), path, compression="zstd")
 
 
@@ -322,6 +322,11 @@ def read_columns(shard: Path, names: Sequence[str]) -> list[list[Any]]:
             f"{shard}: not a whole shard: {reason}; delete this file, and its cells are measured "
             "again, or give a new folder"
         ) from error
+
+
+def _writable(text: str | None) -> str | None:
+    """Return a text without half characters, which no file takes."""
+    return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _numbers(values: Sequence[float], kind: Any) -> Any:
