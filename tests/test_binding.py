@@ -52,7 +52,7 @@ def test_a_router_can_be_pickled_after_a_call_brought_its_own_goal(router):
     class Own(Goal):
         name = "own"
 
-        def values(self, library, facts):
+        def values(self, library, inputs):
             return np.zeros(len(library))
 
     decision = router.route(PROMPT, goals=Goals(custom=[Own(1.0)]))

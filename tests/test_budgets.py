@@ -100,10 +100,18 @@ def run(
     )
     objective = Objective.fit(library, {TASK: 1.0}, averages={"cost": np.linspace(0, 1, m)})
     predicted = Forecast(losses, losses * 0, np.zeros(n, dtype=bool), {"cost": costs})
-    facts = objective.goal_inputs(np.ones(n) if chars is None else chars, predicted.targets)
-    wanted = Policy(limits=limits).combine(None, None)
+    inputs = objective.goal_inputs(np.ones(n) if chars is None else chars, predicted.targets)
+    resolved = Policy(limits=limits).combine(None, None)
     return calibrate(
-        objective, predicted, TASK, wanted, facts, budgets, goals=Goals(), scored=scored, **options
+        objective,
+        predicted,
+        TASK,
+        resolved,
+        inputs,
+        budgets,
+        goals=Goals(),
+        scored=scored,
+        **options,
     )
 
 

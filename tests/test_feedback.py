@@ -204,10 +204,13 @@ def test_a_router_learns_from_feedback(feedback_router, scored_table):
     again = feedback_router.refit(scored_table, feedback)
     assert again.route(CODE).expert == "giant"
     assert feedback_router.route(CODE).expert == "coder"
-    facts = again.provenance
-    assert (facts["predictor"], facts["seed"]) == ("clusters", feedback_router.provenance["seed"])
-    assert (facts["prompts"], facts["cells"]) == (120, 360)
-    assert facts["data_sha256"] != feedback_router.provenance["data_sha256"]
+    provenance = again.provenance
+    assert (provenance["predictor"], provenance["seed"]) == (
+        "clusters",
+        feedback_router.provenance["seed"],
+    )
+    assert (provenance["prompts"], provenance["cells"]) == (120, 360)
+    assert provenance["data_sha256"] != feedback_router.provenance["data_sha256"]
     assert again.predictors["text-generation"].encoder is (
         feedback_router.predictors["text-generation"].encoder
     )

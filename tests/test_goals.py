@@ -95,9 +95,9 @@ def test_goals_with_other_weights_keep_goals_of_ones_own_and_limits():
         goals.with_weights({"sise": 1})
 
 
-def secure(**facts):
-    own = {name: facts.pop(name) for name in ("license", "revision") if name in facts}
-    return Expert(name="e", model="e", security=Security(**facts), **own)
+def secure(**attributes):
+    own = {name: attributes.pop(name) for name in ("license", "revision") if name in attributes}
+    return Expert(name="e", model="e", security=Security(**attributes), **own)
 
 
 @pytest.mark.parametrize(

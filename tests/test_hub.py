@@ -48,9 +48,9 @@ def test_a_folder_tells_what_it_is(folder, tmp_path):
     assert expert.context_length == 4096
     assert expert.license == "apache-2.0"
     assert expert.languages == ("en", "de")
-    facts = expert.security
-    assert (facts.safetensors, facts.pickle, facts.remote_code) == (True, False, False)
-    assert facts.location == "local"
+    security = expert.security
+    assert (security.safetensors, security.pickle, security.remote_code) == (True, False, False)
+    assert security.location == "local"
 
 
 def test_masked_models_remote_code_and_pickles_are_seen(folder):
@@ -63,8 +63,8 @@ def test_masked_models_remote_code_and_pickles_are_seen(folder):
     (expert,) = Library.from_models([str(folder)])
     assert expert.task == "fill-mask"
     assert expert.parameters is None
-    facts = expert.security
-    assert (facts.safetensors, facts.pickle, facts.remote_code) == (False, True, True)
+    security = expert.security
+    assert (security.safetensors, security.pickle, security.remote_code) == (False, True, True)
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,12 @@ def objective(experts, spread=1.0):
     return Objective.fit(Library(experts), {TASK: spread})
 
 
-def wanted(weights=(), limits=(), **known):
+def resolved_goals(weights=(), limits=(), **known):
     return ResolvedGoals(dict(weights), parse_limits(limits), (), **known)
 
 
 def penalties(goals, weights, **known):
-    return goals.penalties(wanted(weights), TASK, goals.goal_inputs(**known))
+    return goals.penalties(resolved_goals(weights), TASK, goals.goal_inputs(**known))
 
 
 @st.composite
@@ -180,8 +180,8 @@ def test_a_cost_is_the_price_times_the_lengths_where_nothing_was_measured():
 
 def test_a_predicted_cost_comes_before_the_price():
     goals = objective(PRICED)
-    facts = goals.goal_inputs(np.array([400.0]), {"cost": np.array([[0.5, math.nan]])})
-    np.testing.assert_allclose(goals.goal_values(GOALS["cost"], facts), [[0.5, 6e-3]])
+    inputs = goals.goal_inputs(np.array([400.0]), {"cost": np.array([[0.5, math.nan]])})
+    np.testing.assert_allclose(goals.goal_values(GOALS["cost"], inputs), [[0.5, 6e-3]])
 
 
 def test_a_cost_that_nothing_tells_is_an_error_and_never_zero():
@@ -193,12 +193,12 @@ def test_a_cost_that_nothing_tells_is_an_error_and_never_zero():
 def test_an_expert_that_a_limit_excludes_needs_no_cost():
     goals = objective([*PRICED, expert("free?", parameters="500B")])
     inputs = goals.goal_inputs(np.array([400.0]))
-    asked = wanted({"cost": 0.1}, limits=["parameters <= 200B"])
-    totals = goals.totals(np.zeros((1, 3)), TASK, asked, inputs)
+    resolved = resolved_goals({"cost": 0.1}, limits=["parameters <= 200B"])
+    totals = goals.totals(np.zeros((1, 3)), TASK, resolved, inputs)
     assert np.isfinite(totals).tolist() == [[True, True, False]]
     assert goals.choose(totals)[0] == 0
     with pytest.raises(GoalError, match=r"'free\?' has none"):
-        goals.totals(np.zeros((1, 3)), TASK, wanted({"cost": 0.1}), inputs)
+        goals.totals(np.zeros((1, 3)), TASK, resolved_goals({"cost": 0.1}), inputs)
 
 
 def test_latency_is_observed_or_else_guessed_from_the_size():
@@ -216,23 +216,23 @@ def test_latency_is_observed_or_else_guessed_from_the_size():
 def test_scales_are_fixed_by_what_was_measured():
     averages = {"cost": np.array([0.2, 1.2]), "response_chars": np.array([10.0, 30.0])}
     goals = Objective.fit(Library(PRICED), {TASK: 1.0}, averages=averages)
-    facts = {"cost": np.array([[0.7, 1.7]]), "response_chars": np.array([[20.0, 20.0]])}
-    found = penalties(goals, {"cost": 1.0, "verbosity": 1.0}, targets=facts)
+    inputs = {"cost": np.array([[0.7, 1.7]]), "response_chars": np.array([[20.0, 20.0]])}
+    found = penalties(goals, {"cost": 1.0, "verbosity": 1.0}, targets=inputs)
     np.testing.assert_allclose(found, [[1.0, 2.0]])
     again = Objective.from_dict(goals.to_dict(), goals.library)
     np.testing.assert_array_equal(
-        penalties(again, {"cost": 1.0, "verbosity": 1.0}, targets=facts), found
+        penalties(again, {"cost": 1.0, "verbosity": 1.0}, targets=inputs), found
     )
 
 
 def test_limits_on_goals_hold_prompt_by_prompt():
     goals = objective(PRICED)
-    facts = goals.goal_inputs(np.array([400.0, 4_000_000.0]))
-    limit = wanted(limits=["cost <= 0.002 USD"])
-    totals = goals.totals(np.zeros((2, 2)), TASK, limit, facts)
+    inputs = goals.goal_inputs(np.array([400.0, 4_000_000.0]))
+    limit = resolved_goals(limits=["cost <= 0.002 USD"])
+    totals = goals.totals(np.zeros((2, 2)), TASK, limit, inputs)
     np.testing.assert_array_equal(totals, [[0, np.inf], [np.inf, np.inf]])
     assert goals.choose(totals).tolist() == [0, -1]
-    reasons = goals.reasons(TASK, limit, facts.row(0))
+    reasons = goals.reasons(TASK, limit, inputs.row(0))
     assert reasons == {"dear": "cost is 0.006 USD, the limit is <= 0.002 USD"}
     assert pickle.loads(pickle.dumps(reasons)) == copy.deepcopy(reasons) == reasons
     assert repr(reasons) == repr(dict(reasons))
@@ -245,7 +245,7 @@ def test_limits_on_goals_that_prompts_do_not_matter_to_hold_for_all_of_them():
     goals = objective([expert("a", security=vendors[0]), expert("b", security=vendors[1])])
     inputs = goals.goal_inputs(np.array([10.0, 20.0, 30.0]))
     levels = goals.values["security"]
-    limit = wanted(limits=[f"security < {levels[1]:g}"])
+    limit = resolved_goals(limits=[f"security < {levels[1]:g}"])
     totals = goals.totals(np.zeros((3, 2)), TASK, limit, inputs)
     assert np.isfinite(totals).tolist() == [[True, False]] * 3
 
@@ -255,7 +255,7 @@ def test_limits_that_users_write_take_no_more_and_more_memory():
     inputs = goals.goal_inputs(np.array([10.0]))
     for bound in range(1, 600):
         totals = goals.totals(
-            np.zeros((1, 2)), TASK, wanted(limits=[f"parameters <= {bound}"]), inputs
+            np.zeros((1, 2)), TASK, resolved_goals(limits=[f"parameters <= {bound}"]), inputs
         )
         assert np.isfinite(totals).tolist() == [[bound >= 10, False]]
     remembered = [held for held in gc.get_objects() if type(held) is Eligibility]
@@ -264,10 +264,10 @@ def test_limits_that_users_write_take_no_more_and_more_memory():
 
 def test_a_prompt_must_fit_into_the_context():
     goals = objective([expert("short", context_length=100), expert("any")])
-    facts = goals.goal_inputs(np.array([399.0, 400.0]))
-    totals = goals.totals(np.zeros((2, 2)), TASK, wanted(), facts)
+    inputs = goals.goal_inputs(np.array([399.0, 400.0]))
+    totals = goals.totals(np.zeros((2, 2)), TASK, resolved_goals(), inputs)
     np.testing.assert_array_equal(totals, [[0, 0], [np.inf, 0]])
-    assert goals.reasons(TASK, wanted(), facts.row(1)) == {
+    assert goals.reasons(TASK, resolved_goals(), inputs.row(1)) == {
         "short": "context_length is 100, the prompt has about 100 tokens"
     }
 
@@ -286,7 +286,7 @@ def test_limits_on_attributes_and_on_goals_and_the_context_hold_together():
     inputs = goals.goal_inputs(np.array([399.0, 400.0]))
 
     def allowed(*limits):
-        totals = goals.totals(losses, TASK, wanted(limits=limits), inputs)
+        totals = goals.totals(losses, TASK, resolved_goals(limits=limits), inputs)
         np.testing.assert_array_equal(np.where(np.isinf(totals), losses, totals), losses)
         return [np.flatnonzero(np.isfinite(row)).tolist() for row in totals]
 
@@ -294,7 +294,7 @@ def test_limits_on_attributes_and_on_goals_and_the_context_hold_together():
     assert allowed("cost <= 0.001") == [[2, 3], [3]]
     assert allowed("license = mit", "cost <= 0.001") == [[2, 3], [3]]
     assert goals.reasons(
-        TASK, wanted(limits=["license = mit", "cost <= 0.001"]), inputs.row(1)
+        TASK, resolved_goals(limits=["license = mit", "cost <= 0.001"]), inputs.row(1)
     ) == {
         "closed": "license is custom, the limit is = mit",
         "costly": "cost is 0.0035 USD, the limit is <= 0.001 USD",
@@ -319,7 +319,9 @@ def test_an_expert_is_eligible_where_it_keeps_every_kind_of_limit(data):
     seconds = 0.5 + largest / 10
     limits = [f"parameters >= {smallest}B", f"latency <= {seconds + 1e-6} s"]
     inputs = goals.goal_inputs(np.array(chars, dtype=float))
-    totals = goals.totals(np.zeros((len(chars), len(sizes))), TASK, wanted(limits=limits), inputs)
+    totals = goals.totals(
+        np.zeros((len(chars), len(sizes))), TASK, resolved_goals(limits=limits), inputs
+    )
     expected = [
         [
             smallest <= size <= largest and length < 4 * context
@@ -340,9 +342,11 @@ class Hops(Goal):
 def test_a_goal_of_ones_own():
     goals = objective([expert("near"), expert("far"), expert("lost")])
     own = Hops(0.5)
-    asked = wanted({"hops": 0.5}, goals={"hops": own})
-    np.testing.assert_allclose(goals.penalties(asked, TASK, goals.goal_inputs()), [0, 0.5, 0.5])
-    np.testing.assert_array_equal(goals.shown(asked, goals.goal_inputs())["hops"], [1, 5, math.nan])
+    resolved = resolved_goals({"hops": 0.5}, goals={"hops": own})
+    np.testing.assert_allclose(goals.penalties(resolved, TASK, goals.goal_inputs()), [0, 0.5, 0.5])
+    np.testing.assert_array_equal(
+        goals.shown(resolved, goals.goal_inputs())["hops"], [1, 5, math.nan]
+    )
 
 
 def test_a_goal_of_ones_own_in_the_place_of_a_built_in_one_has_its_own_scale():
@@ -353,10 +357,10 @@ def test_a_goal_of_ones_own_in_the_place_of_a_built_in_one_has_its_own_scale():
             return len(expert.name)
 
     goals = objective([expert("a", parameters=10), expert("long", parameters=10**9)])
-    asked = wanted({"size": 1.0}, goals={"size": Size(1.0)})
-    np.testing.assert_allclose(goals.penalties(asked, TASK, goals.goal_inputs()), [0, 1])
+    resolved = resolved_goals({"size": 1.0}, goals={"size": Size(1.0)})
+    np.testing.assert_allclose(goals.penalties(resolved, TASK, goals.goal_inputs()), [0, 1])
     np.testing.assert_allclose(penalties(goals, {"size": 1.0}), [0, 1])
-    values = goals.shown(asked, goals.goal_inputs())["size"]
+    values = goals.shown(resolved, goals.goal_inputs())["size"]
     assert values.tolist() == [1, 4]
 
 
@@ -368,19 +372,19 @@ def test_goals_of_ones_own_that_nothing_weighs_are_not_computed():
             raise AssertionError("nobody asked for it")
 
     goals = objective([expert("a", parameters=10), expert("b", parameters=20)])
-    asked = wanted({"size": 1.0}, goals={"broken": Broken(0.0)})
-    assert "broken" not in goals.shown(asked, goals.goal_inputs())
+    resolved = resolved_goals({"size": 1.0}, goals={"broken": Broken(0.0)})
+    assert "broken" not in goals.shown(resolved, goals.goal_inputs())
 
 
 def test_a_goal_of_ones_own_with_values_of_another_shape_is_named():
     class Wrong(Hops):
-        def values(self, library, facts):
+        def values(self, library, inputs):
             return np.zeros(7)
 
     goals = objective([expert("near"), expert("far")])
     with pytest.raises(GoalError, match=r"'hops' gave values of shape \(7,\) for 2 experts"):
         goals.penalties(
-            wanted({"hops": 1.0}, goals={"hops": Wrong(1.0)}), TASK, goals.goal_inputs()
+            resolved_goals({"hops": 1.0}, goals={"hops": Wrong(1.0)}), TASK, goals.goal_inputs()
         )
 
 
@@ -403,13 +407,17 @@ def test_raising_any_weight_never_raises_the_chosen_experts_value(row, name, low
             expert("c", parameters="3B", released="2025-01-01", price=Price(input=2, output=9)),
         ]
     )
-    facts = goals.goal_inputs(np.array([50.0]))
+    inputs = goals.goal_inputs(np.array([50.0]))
     chosen = [
-        int(goals.choose(goals.totals(np.array([row]), TASK, wanted(others | {name: w}), facts))[0])
+        int(
+            goals.choose(
+                goals.totals(np.array([row]), TASK, resolved_goals(others | {name: w}), inputs)
+            )[0]
+        )
         for w in (low, high)
     ]
-    values = np.atleast_2d(goals.goal_values(GOALS[name], facts))[0]
-    without = goals.totals(np.array([row]), TASK, wanted(others | {name: 0.0}), facts)[0]
+    values = np.atleast_2d(goals.goal_values(GOALS[name], inputs))[0]
+    without = goals.totals(np.array([row]), TASK, resolved_goals(others | {name: 0.0}), inputs)[0]
     if abs(without[chosen[0]] - without[chosen[1]]) > 1e-6:
         assert not values[chosen[1]] > values[chosen[0]]
 
@@ -420,9 +428,9 @@ def test_only_an_eligible_expert_is_ever_chosen(experts, data):
     row = np.array([data.draw(st.lists(losses, min_size=len(experts), max_size=len(experts)))])
     limit = data.draw(st.sampled_from(experts)).parameters
     weight = data.draw(st.floats(0, 1e6))
-    asked = Policy(limits={"parameters": f">={limit}"}, weights={"size": weight}).combine(
+    resolved = Policy(limits={"parameters": f">={limit}"}, weights={"size": weight}).combine(
         None, None
     )
-    totals = goals.totals(row, TASK, asked, goals.goal_inputs())
+    totals = goals.totals(row, TASK, resolved, goals.goal_inputs())
     chosen = goals.library.names[int(goals.choose(totals)[0])]
-    assert chosen not in goals.eligibility(TASK, asked.limits).reasons
+    assert chosen not in goals.eligibility(TASK, resolved.limits).reasons

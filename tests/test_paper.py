@@ -119,8 +119,8 @@ def test_no_document_serves_two_splits_or_an_expert(paper, corpora):
         for text in paper.texts.training_texts(corpora, one, 10**9)
     }
     seen |= {text for some in paper.choosing.domain_texts(corpora, 10**9).values() for text in some}
-    asked = paper.texts.cut_prompts(corpora, "train", {**COUNTS, "documents": 99})
-    whole = {cut.text for cut in asked if cut.group == "documents"}
+    cuts = paper.texts.cut_prompts(corpora, "train", {**COUNTS, "documents": 99})
+    whole = {cut.text for cut in cuts if cut.group == "documents"}
     assert seen
     assert whole
     assert not seen & whole

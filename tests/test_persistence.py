@@ -125,8 +125,8 @@ def test_the_policy_is_saved_with_its_router(router, tmp_path):
     stricter.save_pretrained(tmp_path / "r")
     again = Router.from_pretrained(tmp_path / "r")
     assert again.policy == policy
-    asked = f"{PROMPTS[0]} [Flag: smallest, newest]"
-    assert again.route(asked).to_dict() == stricter.route(asked).to_dict()
+    flagged = f"{PROMPTS[0]} [Flag: smallest, newest]"
+    assert again.route(flagged).to_dict() == stricter.route(flagged).to_dict()
     assert Router.from_pretrained(tmp_path / "r", policy=Policy()).policy == Policy()
     card = (tmp_path / "r" / "README.md").read_text()
     assert "- max weights: size=0.5\n- unknown flags: warn\n- flags: parameters, size\n" in card

@@ -20,34 +20,34 @@ def test_the_larger_of_default_and_flag_acts_up_to_the_maximum():
 
 def test_the_call_names_a_goal_and_has_its_way():
     policy = Policy(weights={"size": 0.5, "recency": 0.2})
-    wanted = combine(policy, goals=Goals(size=0), prompt="x [Flag: smallest, newest]")
-    assert wanted.weights == {"recency": 1.0}
+    resolved = combine(policy, goals=Goals(size=0), prompt="x [Flag: smallest, newest]")
+    assert resolved.weights == {"recency": 1.0}
 
 
 def test_limits_of_all_sources_hold_together():
-    wanted = combine(
+    resolved = combine(
         Policy(limits={"parameters": "<=7B"}),
         goals=Goals(limits={"license": ["mit"]}),
         prompt="x [Flag: parameters<=100B]",
     )
     expected = ("parameters <= 7B", "license in [mit]", "parameters <= 100B")
-    assert wanted.limits == tuple(parse_limit(text) for text in expected)
+    assert resolved.limits == tuple(parse_limit(text) for text in expected)
 
 
 def test_flags_touch_only_what_the_policy_lets_them():
-    wanted = combine(Policy(flags=["size"]), prompt="x [Flag: smallest, newest, tools=yes]")
-    assert wanted.weights == {"size": 1.0}
-    assert wanted.limits == ()
-    assert "recency: not allowed by the policy" in wanted.flags
-    assert "tools: not allowed by the policy" in wanted.flags
+    resolved = combine(Policy(flags=["size"]), prompt="x [Flag: smallest, newest, tools=yes]")
+    assert resolved.weights == {"size": 1.0}
+    assert resolved.limits == ()
+    assert "recency: not allowed by the policy" in resolved.flags
+    assert "tools: not allowed by the policy" in resolved.flags
 
 
 def test_what_the_policy_refuses_is_told_and_what_it_allows_is_not():
     prompt = "x [Flag: smallest, newest, tools=yes, parameters<=3B]"
-    wanted = combine(Policy(flags=["size", "parameters"]), prompt=prompt)
-    assert wanted.weights == {"size": 1.0}
-    assert wanted.limits == (parse_limit("parameters <= 3B"),)
-    refused = [words for words in wanted.flags if words.endswith("not allowed by the policy")]
+    resolved = combine(Policy(flags=["size", "parameters"]), prompt=prompt)
+    assert resolved.weights == {"size": 1.0}
+    assert resolved.limits == (parse_limit("parameters <= 3B"),)
+    refused = [words for words in resolved.flags if words.endswith("not allowed by the policy")]
     assert refused == [
         "recency: not allowed by the policy",
         "tools: not allowed by the policy",
@@ -56,12 +56,12 @@ def test_what_the_policy_refuses_is_told_and_what_it_allows_is_not():
 
 def test_a_limit_of_several_sources_is_told_once():
     limits = {"parameters": "<=3B"}
-    for wanted in (
+    for resolved in (
         combine(Policy(limits=limits), goals=Goals(limits=limits)),
         combine(Policy(limits=limits), prompt="x [Flag: size<=3B]"),
         combine(goals=Goals(limits=limits), prompt="x [Flag: parameters<=3B]"),
     ):
-        assert wanted.limits == (parse_limit("parameters <= 3B"),)
+        assert resolved.limits == (parse_limit("parameters <= 3B"),)
 
 
 def test_unknown_flags_are_an_error_or_a_warning_as_the_policy_says():
@@ -69,8 +69,8 @@ def test_unknown_flags_are_an_error_or_a_warning_as_the_policy_says():
     with pytest.raises(FlagError, match="fluffy"):
         Policy().combine(None, read)
     with pytest.warns(TryageWarning, match="fluffy"):
-        wanted = Policy(unknown_flags="warn").combine(None, read)
-    assert wanted.flags == ("fluffy: not understood",)
+        resolved = Policy(unknown_flags="warn").combine(None, read)
+    assert resolved.flags == ("fluffy: not understood",)
     with pytest.raises(FlagError):
         Policy(unknown_flags="error").combine(None, read, unknown="warn")
 
@@ -92,9 +92,9 @@ def test_the_maximum_holds_for_the_defaults_too():
 def test_a_policy_brings_goals_of_its_own():
     strict = Security(rules={"rules": [{"fact": "vendor", "points": {"acme": 0, "*": 9}}]})
     policy = Policy(goals=[strict], weights={"security": 0.4})
-    wanted = combine(policy, prompt="x [Flag: most secure]")
-    assert wanted.weights == {"security": 1.0}
-    assert wanted.goal("security") is strict
+    resolved = combine(policy, prompt="x [Flag: most secure]")
+    assert resolved.weights == {"security": 1.0}
+    assert resolved.goal("security") is strict
     assert combine(policy).goal("security") is strict
     assert combine(policy, goals=Goals(custom=[Security(0.1)])).goal("security") is not strict
     assert combine(Policy(goals=[Security(0.2)])).weights == {"security": 0.2}

@@ -124,8 +124,8 @@ def test_the_server_may_ask_for_a_longer_wait_up_to_a_limit():
 def test_the_backoff_stays_where_the_server_asks_for_less():
     random.seed(1)
     policy = Retries(retries=1, backoff=8, longest_retry_after=0.5)
-    asked = {"retry-after": "0.5"}
-    assert max(waits(policy, [Refused(429, asked)])[0] for _ in range(20)) > 2
+    headers = {"retry-after": "0.5"}
+    assert max(waits(policy, [Refused(429, headers)])[0] for _ in range(20)) > 2
 
 
 def test_it_gives_up_after_its_retries_with_the_last_error_itself():

@@ -62,15 +62,15 @@ def test_a_pattern_is_searched_for():
 
 
 def test_agreement_asks_the_other_expert():
-    asked = []
+    calls = []
 
     def ask(name, text=None):
-        asked.append((name, text))
+        calls.append((name, text))
         return "oslo."
 
     assert accepts(agrees_with("other"), "Oslo", expert="first", ask=ask)
     assert not accepts(agrees_with("other"), "Bergen", expert="first", ask=ask)
-    assert asked == [("other", None)] * 2
+    assert calls == [("other", None)] * 2
     assert agrees_with("other").asks == ("other",)
     assert agrees_with(lambda prompt: prompt).asks == ()
 

@@ -261,32 +261,32 @@ async def test_an_unchecked_stream_reports_at_its_end(planned):
 
 def test_checks_may_ask_another_expert(planned):
     check = agrees_with("b")
-    asked = []
+    calls = []
 
     def ask(name, text):
-        asked.append((name, text))
+        calls.append((name, text))
         return "c says"
 
     decision = planned("a", "c")
     checker = Checker(check, decision.prompt, ask=ask)
     outcome = dispatch(decision, answer, checked(check), checker=checker)
-    assert (outcome.answered_by, asked) == ("c", [("b", None)])  # asked once for both answers
+    assert (outcome.answered_by, calls) == ("c", [("b", None)])  # asked once for both answers
 
 
 def test_nobody_is_asked_where_the_verdict_changes_nothing(planned):
-    asked = []
+    calls = []
 
     def ask(name, text):
-        asked.append(name)
+        calls.append(name)
         return "another answer"
 
     check, decision = agrees_with("b"), planned("a", "c", most=1)
     checker = Checker(check, decision.prompt, ask=ask)
     outcome = dispatch(decision, answer, checked(check), checker=checker)
-    assert (outcome.accepted, asked) == (None, [])
+    assert (outcome.accepted, calls) == (None, [])
     with pytest.raises(RejectedError):
         dispatch(decision, answer, checked(check, on_rejected="raise"), checker=checker)
-    assert asked == ["b"]
+    assert calls == ["b"]
 
 
 def test_without_a_check_nothing_changes(planned):

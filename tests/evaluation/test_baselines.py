@@ -15,17 +15,17 @@ CARDS = {
 
 
 def test_the_model_sees_cards_and_prompt_and_its_answers_become_columns():
-    asked = []
+    questions = []
 
     def ask(question):
-        asked.append(question)
+        questions.append(question)
         return "legal" if "hereby" in question else "code-large"
 
     found = PromptedSelector(ask, CARDS).choose(["The parties hereby agree.", "def f(x): return x"])
     assert found.tolist() == [2, 1]
-    assert "- legal: contracts in legal language" in asked[0]
-    assert "def f(x): return x" in asked[1]
-    assert "hereby" not in asked[1]
+    assert "- legal: contracts in legal language" in questions[0]
+    assert "def f(x): return x" in questions[1]
+    assert "hereby" not in questions[1]
 
 
 @pytest.mark.parametrize(

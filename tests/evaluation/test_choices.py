@@ -70,9 +70,9 @@ def test_an_expert_that_is_best_on_three_quarters_of_its_prompts_may_take_all(be
     assert evaluate(table(losses), [0] * 100, resamples=0).choices.collapsed == collapsed
 
 
-@pytest.mark.parametrize(("taken", "collapsed"), [(17, None), (18, "a"), (20, "a")])
-def test_only_an_expert_that_takes_nine_tenths_of_the_prompts_is_a_collapse(taken, collapsed):
-    found = evaluate(camps(20), [0] * taken + [1] * (20 - taken), resamples=0)
+@pytest.mark.parametrize(("prompts", "collapsed"), [(17, None), (18, "a"), (20, "a")])
+def test_only_an_expert_that_takes_nine_tenths_of_the_prompts_is_a_collapse(prompts, collapsed):
+    found = evaluate(camps(20), [0] * prompts + [1] * (20 - prompts), resamples=0)
     assert found.choices.collapsed == collapsed
 
 

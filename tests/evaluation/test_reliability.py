@@ -58,10 +58,10 @@ def test_the_rank_correlation_of_ties_is_that_of_average_ranks():
 def test_unmeasured_cells_do_not_enter_the_rank_correlation(values):
     predicted = np.array([[float(p) for p, _, _ in values]])
     losses = np.array([[float(loss) if known else NAN for _, loss, known in values]])
-    kept = [i for i, (_, _, known) in enumerate(values) if known]
+    columns = [i for i, (_, _, known) in enumerate(values) if known]
     found = rank_correlations(predicted, losses)
-    alone = rank_correlations(predicted[:, kept], losses[:, kept])
-    if kept:
+    alone = rank_correlations(predicted[:, columns], losses[:, columns])
+    if columns:
         np.testing.assert_allclose(found, alone)
     assert np.isnan(found[0]) or -1 - 1e-9 <= found[0] <= 1 + 1e-9
 
