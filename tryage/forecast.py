@@ -17,7 +17,7 @@ from tryage.scores import ScoreTable
 
 Array = NDArray[np.float64]
 
-_LIKELIEST = 3
+_LIKELIEST = 2
 """Parts of a prompt that are predicted first."""
 
 _LABEL_IS_WORTH = 0.1

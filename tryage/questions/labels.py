@@ -21,7 +21,7 @@ _NEAR_COLON = 40
 _MOST_COLONS = 50
 """Colons at each end of what is read that may end a label."""
 
-_TAG = re.compile(r"<(/?[A-Za-z][\w-]{0,30})(?: [^<>\n]{0,80})?>\s*")
+_TAG = re.compile(r"[<\[](/?[A-Za-z][\w-]{0,30})(?: [^<>\n\[\]]{0,80})?[>\]]\s*")
 _HEADING = re.compile(r"^(#{1,6} [^\n]{1,60})\n", re.MULTILINE)
 _COLON = re.compile(r"[:：][*_]*[ \t]*")
 _CODE = re.compile(r"\w\(|=")
@@ -39,7 +39,8 @@ _CONTEXT_WORDS = frozenset(
     "context contexts document documents docs passage passages source sources excerpt excerpts "
     "result results evidence reference references knowledge information history conversation "
     "article text facts notes content background data kontext dokumente contexto documentos "
-    "contesto documenti contexte контекст документы 背景 上下文 文档 文脈 문맥".split()
+    "contesto documenti contexte контекст документы 背景 上下文 文档 资料 信息 文脈 "
+    "情報 문맥".split()
 )
 _ANSWER_WORDS = frozenset(
     "answer answers response reply output assistant ai system bot thought observation a antwort "
@@ -50,6 +51,8 @@ _KINDS = {
     **dict.fromkeys(_CONTEXT_WORDS, "context"),
     **dict.fromkeys(_QUESTION_WORDS, "question"),
 }
+_UNSPACED = {word: kind for word, kind in _KINDS.items() if word >= "\u3000"}
+_ASKED = _QUESTION_WORDS - set("prompt problem message input instruction task".split())
 _TURN = frozenset("human user customer".split())
 """Labels of what a person says in a conversation."""
 
@@ -91,7 +94,7 @@ def find_marks(text: str) -> list[Mark]:
             for heading in _HEADING.finditer(text, start, end):
                 if kind := _kind(words := heading[1].lower()):
                     marks.append(Mark(kind, words, heading.start(), heading.end()))
-        if text.find("<", start, end) >= 0:
+        if text.find("<", start, end) >= 0 or text.find("[", start, end) >= 0:
             for tag in _TAG.finditer(text, start, end):
                 words = tag[1].lower().replace("_", " ")
                 if kind := "end" if words[0] == "/" else _kind(words):
@@ -113,6 +116,11 @@ def sections_of(text: str, marks: list[Mark]) -> list[Section]:
         is_answered = kinds[follower] == "answer" != kinds[follower + 1]
         is_question = mark.kind == "question"
         sections.append(Section(*mark, ends[number], is_question and is_answered))
+    if marks and marks[-1].kind == "answer" and written and written[-1] == len(marks) - 1:
+        # A prompt ends before the answer: "From this, answer: ..." announces what is asked.
+        sections[-1] = sections[-1]._replace(kind="question")
+        if len(sections) > 1:
+            sections[-2] = sections[-2]._replace(is_answered=False)
     return sections
 
 
@@ -127,32 +135,44 @@ def first_document(text: str, marks: list[Mark], *, enclosed: bool) -> int | Non
     ruler = _RULER.search(text, 0, HEAD)
     if ruler is None and not enclosed:
         ruler = _RULER.search(text, max(0, len(text) - TAIL))
-    opened = [mark.start for mark in marks if mark.kind == "context"]
+    opened = [
+        mark.start
+        for mark in marks
+        # A label at the very end is the model's to go on from.
+        if mark.kind == "context" and has_ink(text, mark.end, len(text))
+    ]
     if ruler is not None and (not enclosed or text.rfind(ruler[0].rstrip()) > ruler.start()):
         opened.append(ruler.start())
     return min(opened, default=None)
 
 
-def announced(text: str) -> int | None:
-    """Return where the first line ends, if it speaks of documents; they may follow it."""
+def announced(text: str, marks: list[Mark]) -> int | None:
+    """Return where documents may begin that no label and no ruler opens.
+
+    The first line speaks of them, or a tag of another name is closed.
+    """
     end = text.find("\n", 0, HEAD)
     words = _WORD.findall(text[: max(end, 0)].lower())
-    return end if _CONTEXT_WORDS.intersection(words) else None
+    closed = [mark.start for mark in marks if mark.kind == "end"]
+    return min(closed + ([end] if _CONTEXT_WORDS.intersection(words) else []), default=None)
 
 
 def before_documents(sections: list[Section], opened: int | None) -> Section | None:
-    """Return the first question if it stands before all documents, so that none has written it.
+    """Return the question that stands before all documents, so that none has written it.
 
-    A question that an answer follows is then no example, unless a later question has its label.
+    Of several the first that a person asks, else the first. A question that an answer follows is
+    then no example, unless a later question has its label.
 
     Args:
         sections: of the prompt.
         opened: where the first document begins; None where there is none.
     """
-    first = next((section for section in sections if section.kind == "question"), None)
-    if first is None or opened is None or opened < first.label:
+    questions = [section for section in sections if section.kind == "question"]
+    before = [section for section in questions if opened is not None and section.label < opened]
+    if not before:
         return None
-    later = (s for s in sections if s.kind == "question" and s.label > first.label)
+    first = next((section for section in before if _is_asked(section.words)), before[0])
+    later = (section for section in questions if section.label > first.label)
     return None if first.is_answered and any(s.words == first.words for s in later) else first
 
 
@@ -178,12 +198,19 @@ def is_labelled(text: str, part: tuple[int, int], marks: list[Mark]) -> bool:
 def _with_inputs(marks: list[Mark]) -> list[Mark]:
     """Return labels of which "Input", below an instruction, announces what it is applied to."""
     first = next((mark for mark in marks if mark.kind == "question"), None)
-    if first is None or first.words.endswith("input"):
+    if first is None or first.words.endswith("input") or _is_asked(first.words):
         return marks
     return [
-        mark._replace(kind="context") if mark.words.strip("# ").endswith("input") else mark
+        mark._replace(kind="context")
+        if mark.words.endswith("input") and not _is_asked(mark.words)
+        else mark
         for mark in marks
     ]
+
+
+def _is_asked(words: str) -> bool:
+    """Tell whether a label announces what a person asks, not what the chain wants done with it."""
+    return not _ASKED.isdisjoint(_WORD.findall(words))
 
 
 def _colons(text: str, start: int, end: int) -> Iterator[Mark]:
@@ -197,8 +224,9 @@ def _colons(text: str, start: int, end: int) -> Iterator[Mark]:
     for colon in colons:
         place = colon.start()
         line = max(text.rfind("\n", start, place) + 1, start)
-        opens = after <= line and place - line <= _LONGEST_LABEL
-        begin = line if opens else max(line, after, place - _NEAR_COLON)
+        tag = text.rfind(">", line, place) + 1
+        opens = max(after, tag) <= line and place - line <= _LONGEST_LABEL
+        begin = line if opens else max(line, after, tag, place - _NEAR_COLON)
         words = text[begin:place]
         after = colon.end()
         kind = _kind(words.lower())
@@ -217,9 +245,14 @@ def _kind(words: str) -> str | None:
 
     A word for answers tells only at the end: "Answer the following" announces no answer.
     """
-    found = _WORD.findall(words)
-    for number, word in enumerate(reversed(found)):
-        kind = _KINDS.get(word)
+    for number, word in enumerate(reversed(_WORD.findall(words))):
+        kind = _KINDS.get(word) or (None if word.isascii() else _kind_within(word))
         if kind is not None and (kind != "answer" or number == 0):
             return None if _CODE.search(words) else kind
     return None
+
+
+def _kind_within(word: str) -> str | None:
+    """Return what a word of a script without spaces announces: its last telling part decides."""
+    places = {word.rfind(part): kind for part, kind in _UNSPACED.items() if part in word}
+    return places[max(places)] if places else None

@@ -76,10 +76,14 @@ def quoted_in(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def trimmed(text: str, start: int, end: int) -> Span:
-    """Return a part without white space at its ends."""
-    part = text[start:end]
-    start += len(part) - len(part.lstrip())
-    return Span(start, max(start, end - (len(part) - len(part.rstrip()))))
+    """Return a part without white space at its ends, and without quotes around the whole."""
+    part = text[start:end].rstrip()
+    end = start + len(part)
+    start = end - len(part.lstrip())
+    for mark in ("'''", '"""', "```"):
+        if end - start > 6 and text.startswith(mark, start) and text.startswith(mark, end - 3):
+            return trimmed(text, start + 3, end - 3)
+    return Span(start, end)
 
 
 def has_ink(text: str, start: int, end: int) -> bool:

@@ -93,7 +93,7 @@ def shown_questions(text: str) -> list[ShownQuestion]:
     section: Section | None
     parts: list[tuple[tuple[int, int], bool]] = []
     if opened is None:
-        section = last_open(sections, announced(text))
+        section = last_open(sections, announced(text, marks))
     else:
         section = before_documents(sections, first_document(text, marks, enclosed=True))
         if section is None:
