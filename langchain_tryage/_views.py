@@ -7,7 +7,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, GenerationChunk, LLMResult
 
 from tryage.binding import Views
@@ -39,7 +40,8 @@ def _result(result: ChatResult) -> AnswerView:
 
 
 def _chat_chunks(chunks: list[ChatGenerationChunk]) -> AnswerView:
-    return message_view(functools.reduce(operator.add, chunks).message)
+    # Added up at once: one by one each step copies the text so far.
+    return message_view((chunks[0] + chunks[1:]).message)
 
 
 def _text_result(result: LLMResult) -> AnswerView:
@@ -51,6 +53,10 @@ def _text_chunks(chunks: list[GenerationChunk]) -> AnswerView:
 
 
 def _value_chunks(chunks: list[Any]) -> AnswerView:
+    if all(isinstance(chunk, str) for chunk in chunks):
+        return value_view("".join(chunks))
+    if all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
+        return value_view(add_ai_message_chunks(*chunks))
     try:
         return value_view(functools.reduce(operator.add, chunks))
     except TypeError:  # what cannot be added up ends with the whole

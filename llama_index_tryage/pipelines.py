@@ -6,7 +6,7 @@ This is what `TryageLLM` runs where no experts are given.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -37,6 +37,12 @@ from tryage.runtime.models import locate
 
 R = TypeVar("R", ChatResponse, CompletionResponse)
 Prompt = str | list[dict[str, str]]
+
+_LONG = 2**16
+"""Characters of an answer from which on its pieces are joined."""
+
+_PARTS = 64
+"""A joined part is at least this fraction of the answer so far."""
 
 _OPTIONS = ("chat", "logprobs", "max_new_tokens", "max_tokens", "seed", "stop", "temperature")
 
@@ -181,11 +187,13 @@ class TryagePipeline(LocalModel, LLM):
         self, prompt: Prompt, kwargs: Mapping[str, Any], make: Callable[[_Told], R]
     ) -> Generator[R, None, None]:
         options = self._options(kwargs)
-        asked, text = self._asked(prompt), ""
+        asked, answer = self._asked(prompt), _GrowingAnswer()
         with closing(self.runtime.stream(self.expert, asked, **options)) as stream:
             for piece in stream:
-                text += piece
-                yield make(_Told(text, piece))
+                for told in answer.add(piece):
+                    yield make(told)
+            for told in answer.rest():
+                yield make(told)
             if stream.answer is not None:
                 yield make(self._told(stream.answer))
 
@@ -193,11 +201,13 @@ class TryagePipeline(LocalModel, LLM):
         self, prompt: Prompt, kwargs: Mapping[str, Any], make: Callable[[_Told], R]
     ) -> AsyncGenerator[R, None]:
         options = self._options(kwargs)
-        asked, text = self._asked(prompt), ""
+        asked, answer = self._asked(prompt), _GrowingAnswer()
         async with aclosing(self.runtime.astream(self.expert, asked, **options)) as stream:
             async for piece in stream:
-                text += piece
-                yield make(_Told(text, piece))
+                for told in answer.add(piece):
+                    yield make(told)
+            for told in answer.rest():
+                yield make(told)
             if stream.answer is not None:
                 yield make(self._told(stream.answer))
 
@@ -229,6 +239,35 @@ class _Told(NamedTuple):
     delta: str
     raw: dict[str, Any] | None = None
     logprobs: list[list[LogProb]] | None = None
+
+
+class _GrowingAnswer:
+    """An answer that arrives piece by piece; each response carries all of it so far.
+
+    That copies a text as often as pieces of it come, so pieces of a very long one are joined to
+    parts that grow with it.
+    """
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._held: list[str] = []
+        self._size = 0
+
+    def add(self, piece: str) -> Iterator[_Told]:
+        """Take a piece; yields what is to be told now."""
+        self._held.append(piece)
+        self._size += len(piece)
+        if len(self._text) < _LONG or self._size * _PARTS >= len(self._text):
+            yield from self.rest()
+
+    def rest(self) -> Iterator[_Told]:
+        """Yield what is held back."""
+        if self._held:
+            delta = "".join(self._held)
+            self._held.clear()
+            self._size = 0
+            self._text += delta
+            yield _Told(self._text, delta)
 
 
 def _logprobs(answer: Answer) -> list[list[LogProb]] | None:

@@ -210,7 +210,15 @@ def missing_extra(extra: str, what: str) -> MissingExtraError:
     )
 
 
+_LONGEST_WORD = 100
+"""Characters of a word for which a near one is looked for; the time grows with their square."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a hint such as ``" Did you mean 'size'?"``, or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    if len(word) > _LONGEST_WORD:
+        return ""
+    close = difflib.get_close_matches(
+        word, [k for k in known if len(k) <= _LONGEST_WORD], n=1, cutoff=0.6
+    )
     return f" Did you mean {close[0]!r}?" if close else ""

@@ -139,9 +139,9 @@ ALIASES: Mapping[str, str] = {
 }
 
 _EXPRESSION = re.compile(
-    r"\s*([A-Za-z_]+)\s*(<=|>=|!=|==|=|<|>|\bin\b|≤|≥)\s*(.*\S)\s*", re.IGNORECASE | re.DOTALL
+    r"([A-Za-z_]+)\s*(<=|>=|!=|==|=|<|>|\bin\b|≤|≥)\s*(.*\S)", re.IGNORECASE | re.DOTALL
 )
-_COMPARISON = re.compile(r"\s*(<=|>=|!=|==|=|<|>|≤|≥)?\s*(.*\S)\s*", re.DOTALL)
+_COMPARISON = re.compile(r"(<=|>=|!=|==|=|<|>|≤|≥)?\s*(.*\S)", re.DOTALL)
 _SAME = {"==": "=", "≤": "<=", "≥": ">="}
 
 
@@ -228,7 +228,8 @@ def parse_limit(expression: str) -> Limit:
         GoalError: the text is no limit, or names no known attribute, or its value or unit does
             not fit the attribute.
     """
-    match = _EXPRESSION.fullmatch(expression)
+    # A text that ends with ink, so that the end of the value is found at once.
+    match = _EXPRESSION.fullmatch(expression.strip())
     if match is None:
         raise GoalError(
             f"{expression!r} is not a limit; write one as 'attribute operator value', "
@@ -261,7 +262,7 @@ def _from_item(attribute: str, value: Any) -> Limit:
     expression = f"{attribute}: {value!r}"
     if isinstance(value, list | tuple | set | frozenset):
         return _limit(attribute, "in", ",".join(str(item) for item in sorted(value)), expression)
-    match = _COMPARISON.fullmatch(str(value))
+    match = _COMPARISON.fullmatch(str(value).strip())
     if match is None:
         raise GoalError(f"the limit {expression} is empty")
     sign, text = match.groups()

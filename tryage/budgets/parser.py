@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from tryage.errors import GoalError, did_you_mean
 from tryage.goals import GOALS
 from tryage.limits import ON_GOALS, parse_limit
+from tryage.prompts import short
 
 _BUDGET = re.compile(
-    r"\s*(?:(?P<share>share)\s*\((?P<expert>[^()]+)\)|(?:mean\s+)?(?P<goal>[a-z]+))"
-    r"\s*(?P<sign><=|>=|≤|≥)\s*(?P<amount>.*\S)\s*",
+    r"(?:(?P<share>share) ?\((?P<expert>[^()]+)\)|(?:mean )?(?P<goal>[a-z]+))"
+    r" ?(?P<sign><=|>=|≤|≥) ?(?P<amount>.+)",
     re.IGNORECASE,
 )
 _OF_BEST = re.compile(r"([0-9.]+)\s*%\s*of\s*(?:the\s+)?best", re.IGNORECASE)
@@ -47,10 +48,11 @@ def parse_budget(text: str) -> Budget:
     Raises:
         GoalError: it is no budget; the message says how to write one.
     """
-    match = _BUDGET.fullmatch(text)
+    # Runs of blanks between optional parts would be tried in every way.
+    match = _BUDGET.fullmatch(" ".join(text.split()))
     if match is None:
         raise GoalError(
-            f"{text!r} is not a budget; write one such as 'mean cost <= 0.40 USD per 1000 "
+            f"{short(text)} is not a budget; write one such as 'mean cost <= 0.40 USD per 1000 "
             "prompts', 'score >= 95% of best' or 'share(NAME) <= 20%'"
         )
     at_least = match["sign"] in (">=", "≥")
@@ -58,14 +60,16 @@ def parse_budget(text: str) -> Budget:
     if match["share"]:
         measure = f"share({match['expert'].strip()})"
     if at_least != (measure == "score"):
-        raise GoalError(f"the budget {text!r}: {measure} is held {'<=' if at_least else '>='} only")
+        raise GoalError(
+            f"the budget {short(text)}: {measure} is held {'<=' if at_least else '>='} only"
+        )
     if measure in ("score", "loss"):
         return _quality(text, measure, amount)
     if match["share"]:
         return Budget(text, measure, _share(text, amount))
     if measure not in GOALS:
         hint = did_you_mean(measure, [*GOALS, "score", "loss"])
-        raise GoalError(f"the budget {text!r} is on {measure!r}, which is no goal.{hint}")
+        raise GoalError(f"the budget {short(text)} is on {measure!r}, which is no goal.{hint}")
     return Budget(text, measure, _amount(text, measure, amount))
 
 
@@ -82,7 +86,9 @@ def _share(text: str, amount: str) -> float:
     amount = amount.strip()
     value = _number(text, amount.rstrip("% ")) / (100.0 if amount.endswith("%") else 1.0)
     if not 0.0 <= value <= 1.0:
-        raise GoalError(f"the budget {text!r}: {amount} is not between 0 and 1, or 0% and 100%")
+        raise GoalError(
+            f"the budget {short(text)}: {short(amount)} is not between 0 and 1, or 0% and 100%"
+        )
     return value
 
 
@@ -90,9 +96,9 @@ def _number(text: str, amount: str) -> float:
     try:
         value = float(amount)
     except ValueError:
-        raise GoalError(f"the budget {text!r}: {amount!r} is not a number") from None
+        raise GoalError(f"the budget {short(text)}: {short(amount)} is not a number") from None
     if not math.isfinite(value) or value < 0:
-        raise GoalError(f"the budget {text!r}: {amount} is not a number >= 0")
+        raise GoalError(f"the budget {short(text)}: {short(amount)} is not a number >= 0")
     return value
 
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from tryage.characters import normalized
+
 _SHORTEST_TYPO = 5
 
 
 def plain(word: str) -> str:
     """Return a word without case, width and the marks around it; letters are one character each."""
-    folded = word if word.isascii() else unicodedata.normalize("NFKC", word)
+    folded = normalized("NFKC", word)
     return folded.lower().strip(".!?:'\"“”„«»¡¿")
 
 
@@ -137,7 +139,7 @@ def _all(languages: Mapping[str, Iterable[str]]) -> Iterator[str]:
 
 
 def _without_accents(word: str) -> str:
-    letters = unicodedata.normalize("NFD", word)
+    letters = normalized("NFD", word)
     return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 

@@ -24,7 +24,7 @@ def take_off(prompt: str) -> tuple[list[str], str]:
     it is then, so that a flag that only appears once another is taken out of it is found too.
     """
     bodies: list[str] = []
-    kept: list[str] = []
+    kept = _Kept()
     # Of the brackets that are open on this line: places in `kept`, whether they stand in code.
     opened: list[tuple[int, bool]] = []
     code = _Code(prompt)
@@ -33,38 +33,64 @@ def take_off(prompt: str) -> tuple[list[str], str]:
         if match.start() < start:  # a line end that was looked at as a flag's neighbour
             continue
         mark = match.group()
-        kept.append(prompt[start : match.start()])
+        kept.add(prompt[start : match.start()])
         start = match.end()
         if mark == "[":
-            opened.append((len(kept), code.holds(match.start())))
-            kept.append(mark)
+            opened.append((len(kept.pieces), code.holds(match.start())))
+            kept.add(mark)
         elif mark != "]" or not opened:
             opened = opened if mark == "]" else []
-            kept.append(mark)
+            kept.add(mark)
         else:
             place, in_code = opened.pop()
             link = prompt.startswith("(", start)
             body = None if in_code or link else _body(kept, place)
             if body is None:
-                kept.append(mark)
+                kept.add(mark)
                 continue
             bodies.append(body)
-            del kept[place:]
+            kept.cut(place)
             start = _close_gap(kept, prompt, start)
-    kept.append(prompt[start:])
-    return bodies, "".join(kept)
+    kept.add(prompt[start:])
+    return bodies, "".join(kept.pieces)
 
 
-def _body(kept: list[str], place: int) -> str | None:
+class _Kept:
+    """The text that stays, in pieces.
+
+    Attributes:
+        pieces: in order; some may be empty.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        # Pieces with a backtick up to each place, so that nested flags are not searched again.
+        self._ticked = [0]
+
+    def add(self, piece: str) -> None:
+        self.pieces.append(piece)
+        self._ticked.append(self._ticked[-1] + ("`" in piece))
+
+    def cut(self, place: int) -> None:
+        """Take off all pieces from a place on."""
+        del self.pieces[place:]
+        del self._ticked[place + 1 :]
+
+    def has_backtick(self, place: int) -> bool:
+        """Tell whether there is a backtick from a place on."""
+        return self._ticked[-1] > self._ticked[place]
+
+
+def _body(kept: _Kept, place: int) -> str | None:
     """Return what stands behind the opening of a flag; None where the bracket opens none."""
-    opening = _OPENING.match("".join(kept[place : place + 8])[:_LONGEST_OPENING])
-    if opening is None:
-        return None
-    if opening[1] == "f" and _GLUED.search(_last(kept, place)):
-        return None
-    body = "".join(kept[place:])[opening.end() :]
+    first = (piece[:_LONGEST_OPENING] for piece in kept.pieces[place : place + 8])
+    opening = _OPENING.match("".join(first)[:_LONGEST_OPENING])
     # Backticks taken out could turn the text that is left into code, or code into text.
-    return None if "`" in body else body
+    if opening is None or kept.has_backtick(place):
+        return None
+    if opening[1] == "f" and _GLUED.search(_last(kept.pieces, place)):
+        return None
+    return "".join(kept.pieces[place:])[opening.end() :]
 
 
 def _last(kept: list[str], place: int) -> str:
@@ -109,19 +135,22 @@ class _Code:
         return at >= 0 and place < self._ends[at]
 
 
-def _close_gap(kept: list[str], prompt: str, start: int) -> int:
+def _close_gap(kept: _Kept, prompt: str, start: int) -> int:
     """Leave one blank where a flag stood between words, none at the edge of a line.
 
     Returns:
         Where the text goes on, behind the blanks that followed the flag.
     """
-    while kept and not kept[-1].rstrip(" \t"):
-        kept.pop()
-    if kept:
-        kept[-1] = kept[-1].rstrip(" \t")
+    pieces = kept.pieces
+    while pieces and not pieces[-1].rstrip(" \t"):
+        kept.cut(len(pieces) - 1)
+    if pieces:
+        pieces[-1] = pieces[-1].rstrip(" \t")
     while start < len(prompt) and prompt[start] in " \t":
         start += 1
-    at_edge = not kept or kept[-1][-1] in "\r\n" or start == len(prompt) or prompt[start] in "\r\n"
+    at_edge = (
+        not pieces or pieces[-1][-1] in "\r\n" or start == len(prompt) or prompt[start] in "\r\n"
+    )
     if not at_edge:
-        kept.append(" ")
+        kept.add(" ")
     return start

@@ -45,6 +45,9 @@ _WINNER = re.compile(
     r"(?!\s*(?:/|&|(?i:or|and)\b)\s*(?:(?i:answer)\s+)?(?:A|B|(?i:tie))\b)"
 )
 _LETTER = re.compile(r"\W*(A|B|(?i:tie))\W*")
+_READ = 4_000
+"""Characters at the end of a reply that are read, which bounds the time."""
+
 _WON = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
 
@@ -92,6 +95,7 @@ class Counts:
 
 def read_score(reply: str) -> float | None:
     """Return the last number after the word score, or the one that is the whole reply."""
+    reply = reply[-_READ:]
     found = _SCORE.findall(reply)
     if found:
         return float(found[-1])
@@ -101,6 +105,7 @@ def read_score(reply: str) -> float | None:
 
 def read_winner(reply: str) -> float | None:
     """Return 1 for the first answer, 0 for the second, 0.5 for a tie; None where none is named."""
+    reply = reply[-_READ:]
     found = _WINNER.findall(reply)
     alone = _LETTER.fullmatch(reply)
     word = found[-1] if found else alone.group(1) if alone else None

@@ -68,6 +68,8 @@ def quoted_in(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     close = max(text.rfind(mark, max(start, end - _NEAR_END), end) for mark in '"”»')
     if close > start:
         mark = text[close]
+        # A longer passage would be left out anyway.
+        start = max(start, close - HEAD - TAIL)
         while text[close - 1] == mark and close - 1 > start:  # as in three quotes on end
             close -= 1
         begin = text.rfind({'"': '"', "”": "“", "»": "«"}[mark], start, close)

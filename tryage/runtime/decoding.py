@@ -8,6 +8,9 @@ from typing import Any
 _TAIL = 6
 """Prompt tokens decoded together with the first new ones, to keep a leading space."""
 
+_MOST_HELD = 32
+"""Tokens that may be held back for a character to be complete; none takes so many."""
+
 _HALF_CHARACTER = "\ufffd"
 
 
@@ -46,7 +49,8 @@ class _Decoder:
     def _new_text(self, *, last: bool) -> str:
         before = self._decode(self._ids[self._start : self._read])
         text = self._decode(self._ids[self._start :])
-        if len(text) <= len(before) or (text.endswith(_HALF_CHARACTER) and not last):
+        unfinished = len(text) <= len(before) or text.endswith(_HALF_CHARACTER)
+        if unfinished and not last and len(self._ids) - self._read < _MOST_HELD:
             return ""
         self._start, self._read = self._read, len(self._ids)
         return text[len(before) :]
@@ -75,10 +79,17 @@ class AnswerBuilder:
         self._emit = emit
         self._follows = emit is not None or bool(self._stop)
         self._held = ""
-        self.text = ""
+        self._texts: list[str] = []
         self.tokens = 0
         self.last = -1
         self.stopped = False
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        # A list, since adding to a long text copies it each time.
+        self._texts[:] = ["".join(self._texts)]
+        return self._texts[0]
 
     def add(self, token: int) -> bool:
         """Append the newest token; True if a stop string ends the answer."""
@@ -105,7 +116,7 @@ class AnswerBuilder:
             held = 0 if last else self._possible_stop(text)
             text, self._held = text[: len(text) - held], text[len(text) - held :]
         if text:
-            self.text += text
+            self._texts.append(text)
             if self._emit is not None:
                 self._emit(text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import threading
 import weakref
 from collections import Counter
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tryage.errors import MemoryBudgetError
+from tryage.prompts import short
 from tryage.runtime.base import Cancellation, Cancelled, Pipeline
 from tryage.runtime.system_memory import bytes_in_use, free_bytes, give_back
 
@@ -196,8 +198,8 @@ def parse_bytes(budget: int | str | None) -> int | None:
         unit = next((unit for unit in units if text.endswith(unit)), "")
         with contextlib.suppress(ValueError):
             size = float(text.removesuffix(unit)) * units.get(unit, 1)
-    if size < 1:
-        raise ValueError(f"memory_budget is {budget!r}; it is a size such as '4GB' or bytes")
+    if not 1 <= size < math.inf:
+        raise ValueError(f"memory_budget is {short(budget)}; it is a size such as '4GB' or bytes")
     return int(size)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_SENTENCE = re.compile(r"[.!?]+(?=\s|$)|\n\s*\n")
+_SENTENCE = re.compile(r"(?<![.!?])[.!?]+(?=\s|$)|\n\s*\n")
 
 
 def readability(text: str) -> float:
