@@ -31,11 +31,16 @@ def is_composed(by_template: bool = False) -> bool:
     Args:
         by_template: the answer where a task or thread was started for the call alone.
     """
+    is_nested = False
     for module in _modules(inspect.currentframe()):
         if _is_in(module, _PASSING):
-            continue
-        return by_template if _is_in(module, _UNKNOWN) else _is_in(module, ("llama_index",))
-    return by_template
+            # Another router calls this one, in a thread or task of its own where it has time-outs.
+            is_nested = is_nested or _is_in(module, ("tryage.dispatch",))
+        elif _is_in(module, _UNKNOWN):
+            break
+        else:
+            return _is_in(module, ("llama_index",))
+    return by_template or is_nested
 
 
 def _modules(frame: FrameType | None) -> Iterator[str]:

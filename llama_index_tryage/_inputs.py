@@ -55,6 +55,9 @@ class Reading(NamedTuple):
     flags_act: bool
 
 
+_OF_TOOLS = ("Observation: ", "Result of executing the code given:")
+"""How messages begin in which a `ReActAgent` and a `CodeActAgent` report what tools returned."""
+
 _TOOLS: WeakKeyDictionary[BaseTool, int] = WeakKeyDictionary()
 """Tool → characters that describe it."""
 
@@ -154,12 +157,23 @@ def routed_message(messages: Sequence[ChatMessage]) -> ChatMessage:
     """Return the last message of the user that holds text, or the last of all that does.
 
     A message may hold an image alone; what was written before it is then all there is to read.
+    What agents of LlamaIndex write of tools into messages of the user is passed over, unless it
+    is all that there is of the user.
     """
     if not messages:
         raise PromptError("the list of messages is empty; there is nothing to route")
-    written = [message for message in messages if (message.content or "").strip()]
-    users = (message for message in reversed(written) if message.role == MessageRole.USER)
-    return next(users, (written or messages)[-1])
+    last = last_of_tools = last_of_all = None
+    for message in reversed(messages):
+        text = message.content or ""
+        if not text.strip():
+            continue
+        last_of_all = last_of_all or message
+        if message.role == MessageRole.USER:
+            if not text.startswith(_OF_TOOLS):
+                last = message
+                break
+            last_of_tools = last_of_tools or message
+    return last or last_of_tools or last_of_all or messages[-1]
 
 
 def modalities_of(given: Given, kwargs: Mapping[str, Any] | None = None) -> tuple[str, ...]:
@@ -184,28 +198,28 @@ def sent_chars(given: Given, tools: Any = None) -> int:
         tools: LlamaIndex's own, or a vendor's descriptions of them.
     """
     chars = len(given) if isinstance(given, str) else sum(map(_message_chars, given))
-    return chars + sum(map(_tool_chars, tools if isinstance(tools, list | tuple) else ()))
+    return chars + (sum(map(_tool_chars, tools)) if isinstance(tools, list | tuple) else 0)
 
 
 def _message_chars(message: ChatMessage) -> int:
-    calls = message.additional_kwargs.get("tool_calls")
-    return _block_chars(message.blocks) + (text_chars(calls) if calls else 0)
-
-
-def _block_chars(blocks: Iterable[Any]) -> int:
     chars = 0
-    for block in blocks:
-        if isinstance(block, TextBlock):
-            chars += len(block.text)
-        elif isinstance(block, ThinkingBlock):
-            chars += len(block.content or "")
-        elif isinstance(block, ToolCallBlock):
-            chars += len(block.tool_name) + text_chars(block.tool_kwargs)
-        elif isinstance(block, DocumentBlock):
-            chars += _document_chars(block)
-        else:
-            chars += _block_chars(_nested(block))
-    return chars
+    for block in message.blocks:
+        # Almost every block is text, and isinstance is slow for classes of LlamaIndex.
+        chars += len(block.text) if type(block) is TextBlock else _block_chars(block)
+    others = message.additional_kwargs
+    return chars + text_chars(others["tool_calls"]) if "tool_calls" in others else chars
+
+
+def _block_chars(block: Any) -> int:
+    if isinstance(block, TextBlock):
+        return len(block.text)
+    if isinstance(block, ThinkingBlock):
+        return len(block.content or "")
+    if isinstance(block, ToolCallBlock):
+        return len(block.tool_name) + text_chars(block.tool_kwargs)
+    if isinstance(block, DocumentBlock):
+        return _document_chars(block)
+    return sum(map(_block_chars, _nested(block)))
 
 
 def read_text(blocks: Iterable[Any]) -> str:
@@ -267,8 +281,9 @@ def _nested(block: Any) -> list[Any]:
 
 def _kinds(blocks: Iterable[Any]) -> Iterator[str]:
     for block in blocks:
-        yield block.block_type
-        yield from _kinds(_nested(block))
+        if type(block) is not TextBlock:
+            yield block.block_type
+            yield from _kinds(_nested(block))
 
 
 def _strip_message(message: ChatMessage) -> ChatMessage:

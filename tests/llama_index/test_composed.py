@@ -31,6 +31,7 @@ from llama_index_tryage import (
     TryageFlags,
     TryageFunctionCallingLLM,
     TryageLLM,
+    last_decision,
 )
 
 # LlamaIndex's workflows look at deprecated attributes of pydantic, and keep no memory in a context.
@@ -305,3 +306,42 @@ async def test_the_operator_s_own_calls_name_the_user_s_message(router, quoting,
     thread.join()
     llm.as_structured_llm(Heap).chat([ChatMessage(PAGE)])
     assert weights() == [{"size": 2.0}] * 7
+
+
+@pytest.mark.parametrize("options", [{}, {"timeout": 60}], ids=["", "in threads"])
+async def test_a_router_among_the_experts_obeys_no_composed_text_either(
+    router, quoting, weights, options
+):
+    """The inner one obeys the last message, in a thread where the outer has time-outs."""
+    inner = quoting(router, TryageLLM)
+    outer = TryageLLM(router, {"giant": inner}, **options)
+    index = SummaryIndex.from_documents([Document(text=PAGE)])
+    chat = index.as_chat_engine(chat_mode="simple", llm=outer, memory=memory())
+    chat.chat(PAGE)
+    await chat.achat(PAGE)
+    assert weights() == [{}] * 4
+    if not options:
+        outer.chat([ChatMessage(PAGE)])
+        assert weights() == [{}, {"size": 2.0}]
+
+
+@pytest.mark.parametrize("make", [react_agent, code_agent_without_functions])
+async def test_every_step_of_an_agent_is_routed_by_the_question(router, quoting, heard, make):
+    """Not by what a tool returned, though that stands in the user's last message."""
+    for text in (
+        "What is it?",
+        "Now def alpha_count(total, count=3):\n    return total\nWhat is it?",
+    ):
+        heard.clear()
+        await make(router, quoting).run(text, memory=memory())
+        told = [e for e in heard if isinstance(e, TryageDecisionEvent)]
+        assert len(told) == 2
+        assert {event.expert for event in told} == {router.route(text).expert}
+
+
+def test_a_message_of_a_tool_is_routed_where_it_is_all(router, kit):
+    llm = TryageLLM(router, kit.experts())
+    llm.chat([ChatMessage(f"Observation: {kit.code}")])
+    assert last_decision()["expert"] == "coder"
+    llm.chat([ChatMessage(kit.prose, role="system"), ChatMessage(f"Observation: {kit.code}")])
+    assert last_decision()["expert"] == "coder"
