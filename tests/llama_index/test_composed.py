@@ -22,6 +22,7 @@ from llama_index.core.memory import (
 )
 from llama_index.core.memory.memory import InsertMethod
 from llama_index.core.program import LLMTextCompletionProgram
+from llama_index.core.tools import FunctionTool
 from llama_index.core.workflow import Context
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -113,7 +114,7 @@ async def note(ctx: Context) -> str:
 
 def acts(text):
     """Return a ReAct expert's words: an action, and once it is observed, the answer."""
-    last = text.rpartition("What")[2]
+    last = text.rpartition("return total - count" if "total" in text else "What")[2]
     if "Observation:" in last:
         return "Thought: I can answer.\nAnswer: 12"
     return "Thought: I look.\nAction: look\nAction Input: {}"
@@ -150,6 +151,11 @@ def agent_with_state(router, quoting):
     return FunctionAgent(tools=[note], llm=llm, initial_state={"note": PAGE})
 
 
+def sent_by(agent):
+    """Return everything that an agent's experts were sent."""
+    return str([expert._calls for expert in agent.llm.experts.values()])
+
+
 AGENTS = [
     function_agent,
     agent_with_output_class,
@@ -171,18 +177,22 @@ async def test_in_an_agent_only_the_user_s_own_flags_act(router, quoting, weight
     for message in (f"What is it? {OWN}", ChatMessage(f"What is it? {OWN}")):
         await known.run(message, memory=memory())
         assert weights() == [{"recency": 3.0}] * len(steps)
+        assert OWN not in sent_by(known)
     await known.run(user_msg="What is it?", memory=memory())
     assert weights() == [{}] * len(steps)
     await known.run(chat_history=[ChatMessage(f"What is it? {OWN}")], memory=memory())
     assert weights() == [{"recency": 3.0}] * len(steps)
+    assert OWN not in sent_by(known)
 
 
 async def test_a_start_event_s_message_is_the_user_s(router, quoting, weights):
     from llama_index.core.agent.workflow.workflow_events import AgentWorkflowStartEvent
 
     event = AgentWorkflowStartEvent(user_msg=f"What is it? {OWN}", memory=memory())
-    await TryageFlags(function_agent(router, quoting)).run(start_event=event)
+    known = TryageFlags(function_agent(router, quoting))
+    await known.run(start_event=event)
     assert weights() == [{"recency": 3.0}] * 2
+    assert OWN not in sent_by(known)
     assert event.get("user_msg") == f"What is it? {OWN}"
 
 
@@ -325,18 +335,28 @@ async def test_a_router_among_the_experts_obeys_no_composed_text_either(
         assert weights() == [{}, {"size": 2.0}]
 
 
-@pytest.mark.parametrize("make", [react_agent, code_agent_without_functions])
-async def test_every_step_of_an_agent_is_routed_by_the_question(router, quoting, heard, make):
+async def test_every_step_of_an_agent_is_routed_by_the_question(router, kit, quoting, heard):
     """Not by what a tool returned, though that stands in the user's last message."""
-    for text in (
-        "What is it?",
-        "Now def alpha_count(total, count=3):\n    return total\nWhat is it?",
-    ):
+
+    def prose() -> str:
+        """Look something up."""
+        return kit.prose
+
+    agents = (
+        ReActAgent(
+            tools=[FunctionTool.from_defaults(prose, "look")], llm=quoting(router, reply=acts)
+        ),
+        CodeActAgent(
+            code_execute_fn=lambda code: kit.prose,
+            tools=[look],
+            llm=quoting(router, TryageLLM, reply=runs),
+        ),
+    )
+    for agent in agents:
         heard.clear()
-        await make(router, quoting).run(text, memory=memory())
-        told = [e for e in heard if isinstance(e, TryageDecisionEvent)]
-        assert len(told) == 2
-        assert {event.expert for event in told} == {router.route(text).expert}
+        await agent.run(kit.code, memory=memory())
+        told = [event for event in heard if isinstance(event, TryageDecisionEvent)]
+        assert [event.expert for event in told] == ["coder", "coder"]
 
 
 def test_a_message_of_a_tool_is_routed_where_it_is_all(router, kit):

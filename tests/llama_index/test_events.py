@@ -198,6 +198,9 @@ def test_handlers_that_are_added_or_removed_later_are_heeded(router, kit, owner)
     managers[owner].remove_handler(second)
     assert counts() == [1, 0, 1]
     managers["router"].remove_handler(first)
+    managers["router"].add_handler(second)
+    assert counts() == [0, 1, 1]
+    managers["router"].remove_handler(second)
     assert counts() == [0, 0, 1]
 
 
