@@ -30,7 +30,15 @@ from langchain_tryage._own_runs import OwnRuns
 from langchain_tryage._plans import as_goals
 from langchain_tryage._tools import NO_KWARGS, is_forced, joined_tools, originals
 from tryage.binding import DecidingModel, joined_goals, off_loop, tells_logprobs, wrong_expert
-from tryage.dispatch import aclose, blaming_request, close, describe_error, nothing, present
+from tryage.dispatch import (
+    aclose,
+    blaming_request,
+    close,
+    describe_error,
+    mask_error,
+    nothing,
+    present,
+)
 from tryage.errors import ExpertError, MissingExtraError, missing_extra
 
 _TRACING = ("ls_structured_output_format", "structured_output_format")
@@ -227,8 +235,8 @@ def _init_model(name: str, model: str) -> BaseChatModel:
     except ImportError as error:
         raise MissingExtraError(f"{failure}: {error}") from error
     # Every vendor's client raises errors of its own, e.g. for an absent key.
-    except Exception as error:
-        raise ExpertError(f"{failure}: {describe_error(error)}") from error
+    except Exception as error:  # noqa: BLE001 - it is raised as one of ours
+        raise ExpertError(f"{failure}: {describe_error(error)}") from mask_error(error)
 
 
 def _chunk_format(model: BaseChatModel) -> Callable[[ChatGenerationChunk], ChatGenerationChunk]:

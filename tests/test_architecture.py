@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     "errors",
     "characters",
+    "masking",
     "units",
     "files",
     "folders",

@@ -1,5 +1,8 @@
+import traceback
+
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from tryage import Expert, Library
 from tryage.errors import LibraryError
@@ -82,11 +85,31 @@ def test_what_stands_in_an_endpoint_is_not_repeated(tmp_path):
     for endpoint in (
         "https://user:hunter2@host",
         {"url": "https://user:hunter2@host"},
+        {"url": "https://@hunter2"},
+        {"url": "https://host/v1#key=hunter2"},
+        {"url": "https://host/v1;key=hunter2"},
+        {"url": "https://host;key=hunter2"},
+        {"url": "https://host/sk-hunter2hunter2/v1"},
+        {"url": "https://host/\thunter2"},
+        {"url": "https://[hunter2"},
+        {"url": "https://hunter2\u2100host"},
+        {"url": "ftp://hunter2"},
         {"url": "https://host", "key_env": "hf_hunter2" + "x" * 20},
         {"url": "https://host", "key_env": "sk_live_hunter2" + "x" * 20},
     ):
         path = write(tmp_path / "l.yaml", {"experts": [expert(endpoint=endpoint)]})
         with pytest.raises(LibraryError) as caught:
+            Library.read(path)
+        shown = "".join(traceback.format_exception(caught.value))
+        assert "hunter2" not in shown + repr(caught.value)
+        if isinstance(endpoint, dict):
+            with pytest.raises(ValidationError) as caught:
+                Expert(name="a", model="m", endpoint=endpoint)
+            shown = "".join(traceback.format_exception(caught.value))
+            assert "hunter2" not in shown + repr(caught.value)
+    for model in ("https://u:hunter2@host/m", "https://host/m?token=hunter2"):
+        path = write(tmp_path / "l.yaml", {"experts": [expert(model=model)]})
+        with pytest.raises(LibraryError, match="model") as caught:
             Library.read(path)
         assert "hunter2" not in str(caught.value)
     for name in ("HF_TOKEN", "hf_token", "my_productionopenaikey", "sk_for_production_of_openai"):

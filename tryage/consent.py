@@ -116,7 +116,13 @@ class Consent:
         if expert.origin is None or expert.endpoint is None or expert.endpoint.key_env is None:
             return
         variable = expert.endpoint.key_env
-        address = address or Address.of_url(expert.endpoint.url)
+        try:
+            address = address or Address.of_url(expert.endpoint.url)
+        except ValueError:
+            raise ConsentError(
+                f"expert {expert.name!r}: the url of its endpoint is not a web address, so no key "
+                "goes there; correct it in the library"
+            ) from None
         if (address, variable) not in self.keys:
             raise ConsentError(
                 f"expert {expert.name!r}: {expert.origin.source} asks to send the value of the "

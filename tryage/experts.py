@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from tryage.folders import Origin
+from tryage.masking import hide_secrets
 from tryage.units import parse_count
 
 TEXT_GENERATION = "text-generation"
@@ -26,6 +27,7 @@ MASK = "[MASK]"
 """The neutral mask, for experts of any mask token: a prompt that holds it asks for fill-mask."""
 
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+_NOT_IN_ADDRESSES = re.compile(r"[\x00-\x20\x7f\\<>\"^`{|}]")
 _KEY = re.compile(
     r"(?=\w*\d)(?:(?:sk|pk|rk|gsk|hf|r8|nvapi|gh[opsur]|github_pat)_\w{16,}|AIza\w{20,}"
     r"|[a-f][0-9a-f]{31,})"
@@ -47,7 +49,8 @@ Count = Annotated[int, BeforeValidator(_count), Field(gt=0)]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # An address, or a key in place of its variable's name, may be secret.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Price(_Record):
@@ -89,9 +92,6 @@ class Security(_Record):
 class Endpoint(_Record):
     """A served model: its address, its name there, and the variable that holds its key."""
 
-    # An address, or a key in place of its variable's name, may be secret.
-    model_config = ConfigDict(hide_input_in_errors=True)
-
     url: str
     model: str | None = None
     key_env: str | None = None
@@ -99,13 +99,19 @@ class Endpoint(_Record):
     @field_validator("url")
     @classmethod
     def _without_secrets(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            whole = parts.scheme in ("http", "https") and bool(parts.hostname)
+            whole = whole and not _NOT_IN_ADDRESSES.search(url)
+        except ValueError:  # its text repeats a part of the address
+            whole = False
+        if not whole:
             raise ValueError("not an http(s) address")
-        if parts.username or parts.password or parts.query:
+        more = parts.query or parts.fragment or ";" in url or "@" in parts.netloc
+        if more or hide_secrets(parts.path) != parts.path:
             raise ValueError(
-                "holds a user name, a password or a query, which may be secret; name the "
-                "environment variable that holds the key in key_env"
+                "holds a user name, a password, a query, a fragment, a parameter or a key, which "
+                "may be secret; name the environment variable that holds the key in key_env"
             )
         return url
 
@@ -151,6 +157,15 @@ class Expert(_Record):
     price: Price | None = None
     revision: str | None = None
     gated: bool | None = None
+
+    @field_validator("name", "model", "license", "revision")
+    @classmethod
+    def _holds_no_secret(cls, text: str | None) -> str | None:
+        # A library is saved with its router, and shown in decisions.
+        if text is not None and "://" in text and hide_secrets(text) != text:
+            raise ValueError("holds an address with a password, a query or a key in it; leave it")
+        return text
+
     _origin: Origin | None = PrivateAttr(default=None)
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tryage.errors import LibraryError, missing_extra
+from tryage.masking import hide_secrets, mask_error
 from tryage.retries import TOO_MANY_REQUESTS, retry_after
 
 TIMEOUT = 10.0
@@ -46,7 +47,7 @@ def cached_snapshot(model_id: str, revision: str | None = None) -> Path | None:
     except LocalEntryNotFoundError:
         return None
     except HFValidationError as error:
-        raise HubIdError(_first_line(error)) from error
+        raise HubIdError(_first_line(error)) from mask_error(error)
 
 
 def fetch_snapshot(model_id: str, revision: str | None = None) -> Path:
@@ -63,12 +64,12 @@ def fetch_snapshot(model_id: str, revision: str | None = None) -> Path:
     try:
         return _snapshot(model_id, revision, local_files_only=False)
     except HFValidationError as error:
-        raise HubIdError(_first_line(error)) from error
+        raise HubIdError(_first_line(error)) from mask_error(error)
     except GatedRepoError as error:
-        raise HubGatedError(_first_line(error)) from error
+        raise HubGatedError(_first_line(error)) from mask_error(error)
     # Where the Hub cannot be reached, LocalEntryNotFoundError: a FileNotFoundError.
     except (HfHubHTTPError, OSError) as error:
-        raise HubError(_first_line(error)) from error
+        raise HubError(_first_line(error)) from mask_error(error)
 
 
 def _snapshot(model_id: str, revision: str | None, *, local_files_only: bool) -> Path:
@@ -110,11 +111,15 @@ def model_info(model_id: str, revision: str | None = None, *, timeout: float = T
     except client.TimeoutException as error:
         raise LibraryError(f"{model_id}: the Hub did not answer within {timeout:g} s") from error
     except client.HTTPError as error:
-        raise LibraryError(f"{model_id}: the Hub cannot be reached: {error}") from error
+        raise LibraryError(
+            f"{model_id}: the Hub cannot be reached: {_first_line(error)}"
+        ) from mask_error(error)
     except HFValidationError as error:
         raise LibraryError(f"{model_id!r} is neither a folder nor a Hub id: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LibraryError(f"{model_id}: the Hub's answer cannot be read: {error!r}") from error
+        raise LibraryError(
+            f"{model_id}: the Hub's answer cannot be read: {hide_secrets(repr(error))}"
+        ) from mask_error(error)
 
 
 def _refusal(error: Any) -> str:
@@ -134,4 +139,4 @@ def _refusal(error: Any) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return hide_secrets((str(error).strip() or type(error).__name__).splitlines()[0])

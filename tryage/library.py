@@ -19,6 +19,7 @@ from pydantic import (
 from tryage.errors import LibraryError, did_you_mean
 from tryage.experts import Endpoint, Expert, Price, Security
 from tryage.folders import Origin
+from tryage.masking import hide_secrets
 
 
 @dataclass(frozen=True, init=False)
@@ -294,7 +295,7 @@ def _expert(row: Any, number: int, source: str) -> Expert:
             raise LibraryError(f"{source}: {label}: unknown key {key!r}.{hint}") from None
         # The fields of an endpoint may be secret, and are not repeated.
         show_value = first["type"] != "missing" and first["loc"][0] != "endpoint"
-        value = f", found {first['input']!r}" if show_value else ""
+        value = f", found {hide_secrets(repr(first['input']))}" if show_value else ""
         raise LibraryError(f"{source}: {label}: {key}: {first['msg']}{value}") from None
 
 

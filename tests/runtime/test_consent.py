@@ -277,3 +277,10 @@ def test_an_encoder_outside_the_own_folder_needs_consent(tmp_path):
     for folders in ([encoder], [tmp_path]):
         origin = Origin.of("router.json", router, folders)
         assert load_encoder(config, router, origin=origin).model == str(encoder)
+
+
+def test_no_key_goes_to_what_is_no_address():
+    endpoint = {"url": "http://127.0.0.1:port/v1", "key_env": "K"}
+    library = Library.from_dict({"experts": [{"name": "a", "model": "m", "endpoint": endpoint}]})
+    with pytest.raises(ConsentError, match="not a web address"):
+        Runtime(library, keys={"127.0.0.1": "K"}).check("a")

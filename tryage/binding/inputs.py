@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from tryage.errors import PromptError
+from tryage.masking import hide_secrets, mask_error
 
 FlagsFrom = str | Callable[[Any], str] | None
 """Where the user's own text stands: `LAST_MESSAGE`, a dict key, or a function of the input."""
@@ -33,9 +34,11 @@ def own_text(read: Callable[[Any], str], given: Any, argument: str = "flags_from
     """
     try:
         text = read(given)
-    except Exception as error:  # the operator's function may raise anything
-        reason = f"{type(error).__name__}: {error}"
-        raise PromptError(f"{argument} could not read the user's text: {reason}") from error
+    except Exception as error:  # noqa: BLE001 - the operator's own may raise anything
+        reason = hide_secrets(f"{type(error).__name__}: {error}")
+        raise PromptError(f"{argument} could not read the user's text: {reason}") from mask_error(
+            error
+        )
     if not isinstance(text, str):
         raise PromptError(f"{argument} returned {type(text).__name__}; it returns the user's text")
     return text

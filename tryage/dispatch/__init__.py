@@ -20,7 +20,6 @@ from tryage.dispatch.records import (
     DispatchedDecision,
     Outcome,
     describe_error,
-    hide_secrets,
     nothing,
     present,
     record,
@@ -36,6 +35,7 @@ from tryage.dispatch.streams import (
     dispatch_stream,
     marked,
 )
+from tryage.masking import hide_secrets, mask_error
 
 __all__ = [
     "DEFAULT_OPTIONS",
@@ -70,6 +70,7 @@ __all__ = [
     "hide_secrets",
     "is_request_fault",
     "marked",
+    "mask_error",
     "nothing",
     "present",
     "record",

@@ -17,6 +17,7 @@ from tryage.dispatch.options import DEFAULT_OPTIONS, DispatchOptions
 from tryage.dispatch.records import Attempt, Outcome, checked, describe_error
 from tryage.dispatch.scopes import call_within, within
 from tryage.errors import DispatchError, ExpertTimeoutError, RejectedError
+from tryage.masking import mask_error
 
 T = TypeVar("T")
 
@@ -175,6 +176,8 @@ class Failover(Generic[T]):
         """Note how a call ended that raised; False where the error is to be raised at once."""
         if not self.is_failure(error):
             self.abandoned(name)
+            if isinstance(error, Exception):
+                mask_error(error)
             return False
         self.failed(name, started, error)
         return True
@@ -185,12 +188,14 @@ class Failover(Generic[T]):
 
     def failed(self, name: str, started: float, error: BaseException) -> None:
         """Note that an expert failed."""
-        self.last_error = error
+        faulty_request = is_request_fault(error)
+        # From here on it goes into records, logs and tracebacks.
+        self.last_error = mask_error(error)
         description = describe_error(error)
         self.tried.append(Attempt(name, description, perf_counter() - started))
         if self._health is None:
             return
-        if is_request_fault(error):
+        if faulty_request:
             # Another request may do well.
             self._health.abandoned(name, self)
         else:

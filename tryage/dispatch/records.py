@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from tryage.checks import Verdict
 from tryage.decision import Decision
 from tryage.errors import ExpertError
+from tryage.masking import hide_secrets
 
 T = TypeVar("T")
 
 _LONGEST_ERROR = 400
-_SAYS = r"\\*[\"']?\]?(?:\s+provided)?\s*[:=]\s*"
-_QUOTED = r"\\*\"(?:\\.|[^\"\\])*\"?|\\*'(?:\\.|[^'\\])*'?"
-_SECRETS = re.compile(
-    "|".join(
-        (
-            # Authorizations and cookies go on after a blank.
-            rf"((?<![\w-])[\w-]*(?:authorization|cookie){_SAYS}(?:(?:bearer|basic)\s+)?)"
-            rf"(?:{_QUOTED}|.+)",
-            r"((?<![\w-])(?:[\w-]*(?:token|secret|passw(?:or)?d|pwd|passphrase|credentials?"
-            rf"|signature)|[\w-]+key|(?:api|access|secret|private|account) key|key(?==)){_SAYS})"
-            rf"(?:{_QUOTED}|\S+)",
-            r"(\bbearer\s+)[^\s\"',;&]+",
-            r"(://)[^\s/@]+(?=@)",
-            # The query of an address.
-            r"(\?)(?=[\w%\[])[^\s\"'<>]+",
-            # What keys of well-known services look like.
-            r"\b(?:(?:sk|pk|rk|gsk|glpat|nvapi|xox[abps])[-_][\w-]{6,}|(?:hf|r8)_[a-z0-9]{8,}"
-            r"|gh[opsur]_\w{8,}|github_pat_\w+|AIza[\w-]{10,}|(?:AKIA|ASIA)[0-9A-Z]{12,}"
-            r"|eyJ[\w-]{5,}(?:\.[\w-]*)*)",
-        )
-    ),
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +162,6 @@ def present(name: str, answer: T | None) -> T:
     return answer
 
 
-def hide_secrets(text: str) -> str:
-    """Mask what looks like a key, a token or a password."""
-    return _SECRETS.sub(_masked, text)
-
-
 def describe_error(error: BaseException) -> str:
     """Return type and first line of an error, at most 400 characters, secrets masked.
 
@@ -201,8 +173,3 @@ def describe_error(error: BaseException) -> str:
     name = type(error).__name__
     text = f"{name}: {line}" if line else name
     return text if len(text) <= _LONGEST_ERROR else text[: _LONGEST_ERROR - 1] + "…"
-
-
-def _masked(match: re.Match[str]) -> str:
-    """Keep what tells which secret it was: the one group that matched, if any."""
-    return f"{match[match.lastindex] if match.lastindex else ''}***"

@@ -25,6 +25,7 @@ from tryage.dispatch.options import DEFAULT_OPTIONS, DispatchOptions
 from tryage.dispatch.records import Attempt, present
 from tryage.dispatch.scopes import END, Puller, within
 from tryage.errors import ExpertError
+from tryage.masking import mask_error
 
 T = TypeVar("T")
 Opening: TypeAlias = Callable[[str], AsyncIterator[T] | Awaitable[AsyncIterator[T]]]
@@ -146,6 +147,7 @@ def _relay(
     """Yield the chunks as they come; a check looks at them when they are out."""
     failover.answered(name, started)
     report = _StreamReport(failover, name, started)
+    failure: BaseException | None = None
     try:
         chunk = first
         while chunk is not END:
@@ -156,9 +158,14 @@ def _relay(
         report.done()
     except BaseException as error:
         report.ended(error)
-        raise
+        failure = mask_error(error)
+        if failure is error:
+            raise
     finally:
         source.close()
+    if failure is not None:
+        # Outside of `except`: the error that it stands for would be its context.
+        raise failure
     failover.judged_late(failover.verdict(name, report.sent))
 
 
@@ -332,6 +339,7 @@ async def _arelay(
     """Do what `_relay` does."""
     failover.answered(name, started)
     report = _StreamReport(failover, name, started)
+    failure: BaseException | None = None
     try:
         chunk = first
         while chunk is not END:
@@ -342,9 +350,14 @@ async def _arelay(
         report.done()
     except BaseException as error:
         report.ended(error)
-        raise
+        failure = mask_error(error)
+        if failure is error:
+            raise
     finally:
         await aclose(chunks)
+    if failure is not None:
+        # Outside of `except`, where the error that it stands for would become its context.
+        raise failure
     failover.judged_late(await failover.averdict(name, report.sent))
 
 

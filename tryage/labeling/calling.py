@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from tryage.dispatch import DEFAULT_OPTIONS, describe_error, is_request_fault
+from tryage.dispatch import DEFAULT_OPTIONS, describe_error, is_request_fault, mask_error
 from tryage.dispatch.scopes import acall_within, within
 from tryage.errors import ExpertError, OptionError, did_you_mean
 from tryage.retries import RETRIED_STATUSES, TOO_MANY_REQUESTS, Retries, status_of
@@ -204,7 +204,7 @@ class Caller:
         except BaseException as error:
             if not DEFAULT_OPTIONS.is_failure(error):
                 raise
-            raise self._failure(error) from error
+            raise self._failure(error) from mask_error(error)
         self._failed_in_a_row = 0
         return answer
 

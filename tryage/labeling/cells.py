@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from tryage.labeling.rows import Row
+from tryage.masking import hide_secrets
 
 Key = tuple[str, str, str]
 """A cell: task, prompt id, expert."""
@@ -77,7 +78,7 @@ class Cell:
 
 def failed(error: BaseException | str) -> Measurement:
     """Return the measurement of a cell that could not be measured."""
-    return Measurement(math.nan, str(error))
+    return Measurement(math.nan, hide_secrets(str(error)))
 
 
 @dataclass(frozen=True, slots=True)
