@@ -28,6 +28,7 @@ from langchain_tryage._experts import (
 )
 from langchain_tryage._own_runs import OwnRuns
 from langchain_tryage._plans import as_goals
+from langchain_tryage._structured import STRUCTURED, Structure
 from langchain_tryage._tools import NO_KWARGS, is_forced, joined_tools, originals
 from tryage.binding import DecidingModel, joined_goals, off_loop, tells_logprobs, wrong_expert
 from tryage.dispatch import (
@@ -40,6 +41,9 @@ from tryage.dispatch import (
     present,
 )
 from tryage.errors import ExpertError, MissingExtraError, missing_extra
+
+_FORCING = ("response_format", "tool_choice", "tools")
+"""Arguments bound to an expert that a structure replaces."""
 
 _TRACING = ("ls_structured_output_format", "structured_output_format")
 
@@ -97,17 +101,18 @@ class ChatExpert:
         return ask_model(self, lambda model: model._get_llm_string(stop=stop, **kwargs), "")
 
     def generate(self, messages: list[BaseMessage], call: Call) -> ChatResult:
-        """Answer, through the model's cache and rate limiter."""
+        """Answer, through the model's cache and rate limiter; an answer must fit a structure."""
         model, arguments = self._call(call)
         runs = OwnRuns(labels_of(self), model, [messages], call, arguments)
-        return runs.answer(lambda: self._whole(model, messages, arguments))
+        return self._fitting(call, runs.answer(lambda: self._whole(model, messages, arguments)))
 
     async def agenerate(self, messages: list[BaseMessage], call: Call) -> ChatResult:
-        """Answer, through the model's cache and rate limiter."""
+        """Answer, through the model's cache and rate limiter; an answer must fit a structure."""
         await self.amake()
         model, arguments = self._call(call)
         runs = OwnRuns(labels_of(self), model, [messages], call, arguments)
-        return await runs.aanswer(lambda: self._awhole(model, messages, arguments))
+        result = await runs.aanswer(lambda: self._awhole(model, messages, arguments))
+        return self._fitting(call, result)
 
     def stream(self, messages: list[BaseMessage], call: Call) -> Iterator[ChatGenerationChunk]:
         """Stream; a model that cannot answers in one chunk."""
@@ -181,6 +186,13 @@ class ChatExpert:
             raise nothing(self.name)
         return result
 
+    def _fitting(self, call: Call, result: ChatResult) -> ChatResult:
+        structure: Structure | None = call.kwargs.get(STRUCTURED)
+        if structure is not None:
+            _, parser = structure.way_of(self.model)
+            structure.require_fit(self.name, parser, result.generations[0].message)
+        return result
+
     def _call(self, call: Call) -> tuple[BaseChatModel, dict[str, Any]]:
         """Return the model and the arguments of a call, its tools converted by the model itself.
 
@@ -188,8 +200,15 @@ class ChatExpert:
         the call hold for a model that routes, too.
         """
         model, arguments, own = self.model, dict(call.kwargs), self.kwargs
+        structure: Structure | None = arguments.pop(STRUCTURED, None)
         tools = arguments.pop("tools", None)
-        if tools or (tools is not None and "response_format" in arguments):
+        if structure is not None:
+            with blaming_request(NotImplementedError):
+                bound, _ = structure.way_of(model)
+            model, way, _ = _chat_model(self.name, bound)
+            own = {key: value for key, value in own.items() if key not in _FORCING}
+            arguments = {**way, **arguments}
+        elif tools or (tools is not None and "response_format" in arguments):
             forces = is_forced(arguments.get("tool_choice"))
             # A model that binds no tools says so by `NotImplementedError`.
             with blaming_request(NotImplementedError):

@@ -65,9 +65,14 @@ def run_config(
 def annotated_message(message: M, decision: Decision) -> M:
     """Return a copy of a message that carries the decision.
 
-    A copy, because the expert's cache may hold the message itself.
+    A copy, because the expert's cache may hold the message itself. Where the expert routes too, its
+    own record goes on under ``"inner"``.
     """
-    update = {"response_metadata": {**message.response_metadata, **metadata(decision)}}
+    own = metadata(decision)
+    inner = message.response_metadata.get("tryage")
+    if inner is not None:
+        own["tryage"]["inner"] = inner
+    update = {"response_metadata": {**message.response_metadata, **own}}
     return message.model_copy(update=update)
 
 

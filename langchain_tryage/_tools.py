@@ -14,6 +14,7 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_tryage._modalities import KINDS, modalities
+from langchain_tryage._structured import STRUCTURED, Structure
 from tryage import Expert
 from tryage.binding import Binding
 from tryage.dispatch import describe_error
@@ -86,22 +87,24 @@ class Needs:
     Attributes:
         tools: the call has tools.
         tool_choice: the expert must call one.
+        structure: what the answer must fit, if anything.
         inputs: modalities to read besides text, as `modalities` tells them.
     """
 
     tools: bool = False
     tool_choice: bool = False
     inputs: frozenset[str] = frozenset()
+    structure: Structure | None = None
 
     @classmethod
     def of(cls, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any] = NO_KWARGS) -> Needs:
         """Read them off a call's messages and arguments."""
         tools = bool(kwargs.get("tools"))
         forced = is_forced(kwargs.get("tool_choice"))
-        return cls(tools, tools and forced, modalities(messages))
+        return cls(tools, tools and forced, modalities(messages), kwargs.get(STRUCTURED))
 
     def __bool__(self) -> bool:
-        return self.tools or bool(self.inputs)
+        return self.tools or bool(self.inputs) or self.structure is not None
 
     def reason_against(self, model: Any, expert: Expert) -> str | None:
         """Return why an expert cannot do it, or None.
@@ -111,6 +114,10 @@ class Needs:
             expert: its entry in the library. An ability that is not stated counts as present.
         """
         profile: Mapping[str, Any] = getattr(model, "profile", None) or {}
+        if self.structure is not None:
+            reason = _reason_against_structure(self.structure, model, expert, profile)
+            if reason is not None:
+                return reason
         if self.tools:
             if type(model).bind_tools is BaseChatModel.bind_tools:
                 return f"the call has tools, and {type(model).__name__} cannot bind any"
@@ -126,6 +133,24 @@ class Needs:
             if reads_text_alone or not unstated or profile.get(f"{kind}_inputs") is False:
                 return f"the call holds {kind} content, which it does not read"
         return None
+
+
+def _reason_against_structure(
+    structure: Structure, model: Any, expert: Expert, profile: Mapping[str, Any]
+) -> str | None:
+    """Return why an expert cannot make structured output, or None."""
+    kind = type(model)
+    has_tools = expert.tools is not False and profile.get("tool_calling") is not False
+    if kind.with_structured_output is BaseChatModel.with_structured_output:
+        if kind.bind_tools is BaseChatModel.bind_tools:
+            return f"the call asks for structured output, which {kind.__name__} has no way to make"
+        # LangChain's own way forces a tool.
+        able = has_tools and profile.get("tool_choice") is not False
+    elif structure.needs_tools:
+        able = has_tools
+    else:
+        able = has_tools or profile.get("structured_output") is not False
+    return None if able else "the call asks for structured output, which it does not support"
 
 
 def unable(needs: Needs, binding: Binding[Any]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from langchain_tryage._experts import Call, ask_model, with_stop
 from langchain_tryage._fields import RoutedModel, inspected
 from langchain_tryage._metadata import annotated_chunk, annotated_result
 from langchain_tryage._plans import PLAN, Plan, Planner, Request, Unplanned, call_goals
-from langchain_tryage._structured import STRUCTURED, require_fit
+from langchain_tryage._structured import STRUCTURED, structured
 from langchain_tryage._tools import Needs, NeutralTool, common_profile
 from langchain_tryage._views import CHAT_VIEWS
 from tryage import Router
@@ -107,6 +107,8 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         messages = self._convert_input(input).to_messages()
         goals = call_goals(kwargs.get("tryage"), config)
         needs, tools = Needs.of(messages, kwargs), kwargs.get("tools") or ()
+        if needs.structure is not None:
+            tools = [*tools, needs.structure.tool]
         return Request(messages, goals, kwargs.get("model"), needs, tools)
 
     def load(self) -> Router:
@@ -148,9 +150,26 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         """
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
-        if "ls_structured_output_format" in kwargs:
-            kwargs[STRUCTURED] = True
         return self.bind(tools=[NeutralTool.of(tool) for tool in tools], **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        include_raw: bool = False,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Answer in a schema; the chosen expert does it by its own `with_structured_output`.
+
+        Experts that have no way to do it are not eligible. An answer that does not fit counts as a
+        failure, and the next expert answers; a stream goes out as it comes.
+
+        Args:
+            schema: as `BaseChatModel.with_structured_output` takes it.
+            include_raw: whether to return a dict of ``raw``, ``parsed`` and ``parsing_error``.
+            **kwargs: `method`, `strict` and what else the experts' own take.
+        """
+        return structured(self, schema, include_raw, kwargs)
 
     def stream_events(
         self,
@@ -211,7 +230,7 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         self, stop: list[str] | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         """Leave out goals and plan; the decision goes to tracers as metadata."""
-        for name in (PLAN, "tryage"):
+        for name in (PLAN, STRUCTURED, "tryage"):
             kwargs.pop(name, None)
         return super()._get_invocation_params(stop=stop, **kwargs)
 
@@ -279,14 +298,10 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         **kwargs: Any,
     ) -> ChatResult:
         plan = self._take_plan(messages, kwargs)
-        is_structured = kwargs.pop(STRUCTURED, False)
         own = Call(stop, kwargs, run_manager, plan.goals)
 
-        def call(name: str, expert: ChatExpert) -> ChatResult:
-            result = expert.generate(plan.input, own)
-            if is_structured:
-                require_fit(name, result.generations[0].message, kwargs["tools"])
-            return result
+        def call(_name: str, expert: ChatExpert) -> ChatResult:
+            return expert.generate(plan.input, own)
 
         return annotated_result(*self._binding.dispatch(plan.decision, call))
 
@@ -299,14 +314,10 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         **kwargs: Any,
     ) -> ChatResult:
         plan = await self._atake_plan(messages, kwargs)
-        is_structured = kwargs.pop(STRUCTURED, False)
         own = Call(stop, kwargs, run_manager, plan.goals)
 
-        async def call(name: str, expert: ChatExpert) -> ChatResult:
-            result = await expert.agenerate(plan.input, own)
-            if is_structured:
-                require_fit(name, result.generations[0].message, kwargs["tools"])
-            return result
+        async def call(_name: str, expert: ChatExpert) -> ChatResult:
+            return await expert.agenerate(plan.input, own)
 
         return annotated_result(*await self._binding.adispatch(plan.decision, call))
 
@@ -318,7 +329,6 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         plan = self._take_plan(messages, kwargs)
-        kwargs.pop(STRUCTURED, None)  # chunks cannot be checked before they go out
         own = Call(stop, kwargs, run_manager, plan.goals)
 
         def call(_name: str, expert: ChatExpert) -> Iterator[ChatGenerationChunk]:
@@ -338,7 +348,6 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         plan = await self._atake_plan(messages, kwargs)
-        kwargs.pop(STRUCTURED, None)
         own = Call(stop, kwargs, run_manager, plan.goals)
 
         def call(_name: str, expert: ChatExpert) -> AsyncIterator[ChatGenerationChunk]:

@@ -94,8 +94,10 @@ class TryageFeedback(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Record the prompt of an expert's call."""
-        self._begin(run_id, tags, metadata)
+        """Record the prompt of an expert's call, unless a structure is asked for."""
+        options = kwargs.get("options") or {}
+        if not options.get("ls_structured_output_format"):
+            self._begin(run_id, tags, metadata)
 
     def on_llm_start(
         self,

@@ -133,6 +133,10 @@ class _Pipelines(_Routed):
         return False
 
     @property
+    def has_structured_output(self):
+        return False
+
+    @property
     def supports_json_mode(self):
         return False
 

@@ -85,7 +85,9 @@ def test_experts_without_tools_are_not_eligible_for_tools(router, kit):
 
 def test_no_expert_with_tools_is_one_clear_error(router, kit):
     model = ChatTryage(router, of_kinds(kit, coder="Whole", giant="Whole"))
-    with pytest.raises(NoEligibleExpertError, match="coder: the call has tools") as caught:
+    with pytest.raises(
+        NoEligibleExpertError, match="coder: the call asks for structured output"
+    ) as caught:
         model.with_structured_output(Joke).invoke(kit.code)
     assert set(caught.value.reasons) == {"coder", "giant", "writer"}
 
