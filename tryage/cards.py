@@ -1,4 +1,4 @@
-"""The model card of a router folder: what it chooses among, how well, and on whose data."""
+"""The model card of a router folder: its experts, validation and training data."""
 
 from __future__ import annotations
 
@@ -47,10 +47,12 @@ def model_card(state: RouterState, *, terms: str = "") -> str:
             f"data SHA-256 `{provenance['data_sha256']}`."
         )
     for task, choice in provenance.get("choice", {}).items():
-        told = ", ".join(f"{name} {regret:.4f}" for name, regret in _known(choice["outer_regret"]))
+        regrets = ", ".join(
+            f"{name} {regret:.4f}" for name, regret in _with_value(choice["outer_regret"])
+        )
         lines += [
             "",
-            f"For {task} `auto` chose `{choice['chosen']}`; regret on outer folds: {told}.",
+            f"For {task} `auto` chose `{choice['chosen']}`; regret on outer folds: {regrets}.",
         ]
     for task, row in provenance.get("validation", {}).items():
         lines += ["", f"Cross-validated, {task}:", "", *_row_table(row)]
@@ -69,7 +71,7 @@ def _listed(value: Any) -> str:
     return ", ".join(value) or "none" if isinstance(value, list) else str(value)
 
 
-def _known(regrets: dict[str, float | None]) -> list[tuple[str, float]]:
+def _with_value(regrets: dict[str, float | None]) -> list[tuple[str, float]]:
     return [(name, regret) for name, regret in regrets.items() if regret is not None]
 
 

@@ -70,8 +70,8 @@ def _file_bytes(path: Path, dtype: str) -> int:
 
 
 def _element_bytes(stored: str, dtype: str) -> int:
-    own = _BYTES.get(stored, 1)
-    return _FLOAT_BYTES.get(dtype, own) if "F" in stored else own
+    stored_bytes = _BYTES.get(stored, 1)
+    return _FLOAT_BYTES.get(dtype, stored_bytes) if "F" in stored else stored_bytes
 
 
 def is_complete(folder: Path) -> bool:

@@ -52,13 +52,13 @@ class Forecast:
             return self
         part = slice(number, number + 1)
         targets = {name: values[part] for name, values in self.targets.items()}
-        return replace(
-            self,
-            losses=self.losses[part],
-            std=self.std[part],
-            ood=self.ood[part],
-            targets=targets,
-            questions=self.questions[part],
+        return Forecast(
+            self.losses[part],
+            self.std[part],
+            self.ood[part],
+            targets,
+            self.measured,
+            self.questions[part],
         )
 
 

@@ -1,4 +1,4 @@
-"""Routers that grow: new experts, feedback on answers, and fits on newer results."""
+"""Changes to a fitted router: new experts, feedback on answers, and refits on newer results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def add_expert(router: Router, expert: Expert, probes: ScoreTable) -> Router:
-    """Return a router that knows one more expert; see `Router.add_expert`."""
+    """Return a router with one more expert; see `Router.add_expert`."""
     library = Library(
         (*router.library.experts, expert), name=router.library.name, root=router.library.root
     )
@@ -35,19 +35,19 @@ def add_expert(router: Router, expert: Expert, probes: ScoreTable) -> Router:
             f"expert {expert.name!r} is of task {expert.task!r}, but the router was fitted on "
             f"{', '.join(router.predictors)}; fit one for that task"
         )
-    known = [name for name in probes.experts if name in predictor.experts_]
-    columns = probes.reorder([expert.name, *known])
+    known_names = [name for name in probes.experts if name in predictor.experts_]
+    columns = probes.reorder([expert.name, *known_names])
     columns = columns.select(~np.isnan(columns.losses[:, 0]))
     grown = predictor.with_expert(columns.prompts, columns)
     return _with_library(router, library, {**router.predictors, expert.task: grown})
 
 
 def without(router: Router, *names: str) -> Router:
-    """Return a router whose library lacks some experts; see `Router.without`."""
+    """Return a router without some experts; see `Router.without`."""
     for name in names:
         router.library.index(name)
-    rest = [expert for expert in router.library if expert.name not in names]
-    library = Library(rest, name=router.library.name, root=router.library.root)
+    remaining = [expert for expert in router.library if expert.name not in names]
+    library = Library(remaining, name=router.library.name, root=router.library.root)
     predictors = dict(router.predictors)
     for name in names:
         task = router.library[name].task
@@ -120,7 +120,7 @@ def refit(
     encoder: str | Encoder | None,
     seed: int | None,
 ) -> Router:
-    """Return a router fitted anew on old and newer results; see `Router.refit`."""
+    """Return a router refitted on old and newer results; see `Router.refit`."""
     if not tables:
         raise ScoreTableError("there is no table to fit on; give the old one and newer ones")
     kind = predictor or str(router.provenance.get("predictor", "auto"))
@@ -136,7 +136,7 @@ def refit(
 
 
 def _encoder_for(router: Router, kind: str) -> str | Encoder:
-    """Return the encoder to fit a kind of predictor anew with."""
+    """Return the encoder to refit a kind of predictor with."""
     encoders = [p.encoder for p in router.predictors.values() if p.encoder is not None]
     trains_its_own = kind in PREDICTORS and PREDICTORS[kind].slow
     if encoders and not trains_its_own:

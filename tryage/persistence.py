@@ -51,7 +51,7 @@ _OWN_FILES = (INDEX, "README.md", "tokenizer.json")
 
 @dataclass(frozen=True)
 class RouterState:
-    """Everything a router is made of, as it is saved.
+    """The parts of a router that are saved.
 
     Attributes:
         library: the experts.
@@ -225,7 +225,7 @@ def load(folder: Path, *, folders: Folders = ()) -> RouterState:
 
 
 _ODD_CONTENT = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What an index raises whose values are not what they should be."""
+"""Exceptions that wrong values in an index raise."""
 
 _TRIES = 200
 """Attempts to read a folder that other processes keep replacing."""
@@ -234,8 +234,8 @@ _TRIES = 200
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return the index and the contents of the files that it names: those of one router.
 
-    Every file is read once; what is hashed is what is parsed. Where the folder was replaced
-    meanwhile, all is read anew.
+    Every file is read once, hashed and parsed from the same bytes. If the folder is replaced
+    meanwhile, everything is read again.
     """
     for attempt in range(_TRIES):
         try:
@@ -304,12 +304,12 @@ def _build(
 def _read_index(written: bytes, path: Path) -> dict[str, Any]:
     try:
         index = json.loads(written.decode("utf-8"))
-        found = index["format"]
+        format_ = index["format"]
     except _ODD_CONTENT as error:
         raise DamagedFileError(f"{path}: not a router's index: {error}") from error
-    if not isinstance(found, int) or found > FORMAT:
+    if not isinstance(format_, int) or format_ > FORMAT:
         raise FormatVersionError(
-            f"{path}: format {found}, but tryage {version('tryage')} reads up to {FORMAT}; "
+            f"{path}: format {format_}, but tryage {version('tryage')} reads up to {FORMAT}; "
             "upgrade tryage"
         )
     if index.get("sha256") != _digest(index):
@@ -324,10 +324,10 @@ def _content(file: BinaryIO | None, path: Path, expected: str) -> bytes:
     if file is None:
         raise DamagedFileError(f"{path}: missing from the router folder")
     content = file.read()
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != expected:
         raise DamagedFileError(
-            f"{path}: changed or cut since it was saved (SHA-256 {found[:12]}…, "
+            f"{path}: changed or cut since it was saved (SHA-256 {digest[:12]}…, "
             f"saved {expected[:12]}…); restore it or fit the router again"
         )
     return content
@@ -335,6 +335,6 @@ def _content(file: BinaryIO | None, path: Path, expected: str) -> bytes:
 
 def _digest(index: Mapping[str, Any]) -> str:
     """Return the SHA-256 of the index without its own digest, in canonical JSON."""
-    rest = {key: value for key, value in index.items() if key != "sha256"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    content = {key: value for key, value in index.items() if key != "sha256"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -28,7 +28,7 @@ __all__ = [
 
 
 def resolve_encoder(encoder: str | Path | Encoder, *, download: bool = False) -> Encoder:
-    """Return the encoder that a name stands for.
+    """Return the encoder of a name.
 
     Args:
         encoder: "static" (the bundled one), the folder of a static encoder, the folder or Hub

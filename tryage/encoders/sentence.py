@@ -61,7 +61,7 @@ class SentenceEncoder:
 
     @property
     def name(self) -> str:
-        """What the encoder is called in reports: the model's id or folder."""
+        """Name of the encoder in reports: the model's id or folder."""
         return self.model
 
     @property
@@ -70,8 +70,8 @@ class SentenceEncoder:
         network = self._network
         renamed = hasattr(network, "get_embedding_dimension")
         older = "get_sentence_embedding_dimension"
-        own = int(getattr(network, "get_embedding_dimension" if renamed else older)())
-        return own + (0 if self.surface is None else len(FEATURES))
+        network_dim = int(getattr(network, "get_embedding_dimension" if renamed else older)())
+        return network_dim + (0 if self.surface is None else len(FEATURES))
 
     @functools.cached_property
     def _network(self) -> Any:
@@ -205,7 +205,7 @@ def _module_classes(folder: Path) -> Iterator[tuple[Path, object]]:
         try:
             data = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError):
-            continue  # missing or no JSON: loading tells, if it matters
+            continue  # missing or not JSON: loading raises if it matters
         if path.name == "modules.json" and isinstance(data, list):
             yield from ((path, entry.get("type")) for entry in data if isinstance(entry, dict))
         elif isinstance(data, dict) and isinstance(data.get("types"), dict):

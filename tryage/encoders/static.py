@@ -128,19 +128,19 @@ class StaticEncoder:
 
     @classmethod
     def bundled_as(cls, sha256: str) -> StaticEncoder:
-        """Return the bundled encoder, if it is still the one with these files.
+        """Return the bundled encoder if its files have not changed since a fit.
 
         Args:
-            sha256: what `bundled_digest` gave when something was fitted on it.
+            sha256: the `bundled_digest` at the time of fitting.
 
         Raises:
             EncoderError: this version of Tryage ships another one.
         """
-        found = bundled_digest()
-        if found != sha256:
+        digest = bundled_digest()
+        if digest != sha256:
             raise EncoderError(
                 f"fitted on a bundled encoder with SHA-256 {sha256[:12]}…, but this version of "
-                f"tryage ships {found[:12]}…; use the version it came with, or fit it again"
+                f"tryage ships {digest[:12]}…; use the version it came with, or fit it again"
             )
         return cls.bundled()
 
@@ -163,8 +163,8 @@ class StaticEncoder:
             PromptError: `prompts` is a single str, or holds something that is not text.
         """
         texts = prepare_all(prompts)
-        found = np.zeros((len(texts), self.dim), dtype=np.float32)
-        for text, ids, row in zip(texts, self._token_ids(texts), found, strict=True):
+        vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
+        for text, ids, row in zip(texts, self._token_ids(texts), vectors, strict=True):
             total = np.add.reduce(self._table.take(ids, axis=0), axis=0)
             length = math.sqrt(total @ total)
             if length == 0.0:
@@ -173,19 +173,19 @@ class StaticEncoder:
             if self._scales:
                 row[len(total) :] = surface_vector(text, self._scales)
                 row /= math.sqrt(row @ row)
-        return found
+        return vectors
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of every text, without special ones."""
         words = self._words
-        found = [None if words is None else words.ids(text) for text in texts]
-        rest = [row for row, ids in enumerate(found) if ids is None]
-        if rest:
-            left = [texts[row] for row in rest]
-            encodings = self._tokenizer.encode_batch_fast(left, add_special_tokens=False)
-            for row, encoding in zip(rest, encodings, strict=True):
-                found[row] = encoding.ids
-        return [ids for ids in found if ids is not None]
+        token_ids = [None if words is None else words.ids(text) for text in texts]
+        uncached = [row for row, ids in enumerate(token_ids) if ids is None]
+        if uncached:
+            uncached_texts = [texts[row] for row in uncached]
+            encodings = self._tokenizer.encode_batch_fast(uncached_texts, add_special_tokens=False)
+            for row, encoding in zip(uncached, encodings, strict=True):
+                token_ids[row] = encoding.ids
+        return [ids for ids in token_ids if ids is not None]
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write tokenizer and vectors into a folder; return the configuration."""
@@ -212,7 +212,7 @@ _BUNDLED = Path(__file__).parents[1] / "pretrained" / "static"
 
 @functools.cache
 def _bundled() -> tuple[StaticEncoder, str]:
-    """Return the bundled encoder, and the digest of the bytes that it was made of."""
+    """Return the bundled encoder, and the digest of its files."""
     files = _read_files(_BUNDLED)
     digest = hashlib.sha256()
     for name in (TOKENIZER_FILE, VECTORS_FILE):

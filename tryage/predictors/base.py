@@ -113,7 +113,7 @@ class Predictor(abc.ABC):
         return predictor
 
     def with_expert(self, prompts: Sequence[str], table: ScoreTable) -> Self:
-        """Return a predictor with one more expert; what it learned of the others stays.
+        """Return a predictor with one more expert; the others are not refitted.
 
         Args:
             prompts: probes, n texts like those it was fitted on.
@@ -151,7 +151,7 @@ class Predictor(abc.ABC):
         return grown
 
     def _others(self, table: ScoreTable) -> Targets:
-        """Return a table's values of the experts known already, (n, n_experts), else NaN."""
+        """Return a table's values of the fitted experts, (n, n_experts), NaN where not measured."""
         columns = {name: column for column, name in enumerate(table.experts)}
         others = {}
         for target in self.targets_:
@@ -164,7 +164,7 @@ class Predictor(abc.ABC):
         return others
 
     def without_expert(self, name: str) -> Self:
-        """Return a predictor without an expert; what it learned of the others stays.
+        """Return a predictor without an expert; the others are not refitted.
 
         Raises:
             PredictorError: it lacks the expert, or has no other.

@@ -28,8 +28,8 @@ class RandomReluFeatures:
     @classmethod
     def draw(cls, dim: int, count: int, rng: np.random.Generator) -> Self:
         """Draw `count` directions for vectors of length `dim`."""
-        drawn = rng.normal(size=(dim, count)) / np.sqrt(max(count, 1))
-        return cls(drawn.astype(np.float32))
+        directions = rng.normal(size=(dim, count)) / np.sqrt(max(count, 1))
+        return cls(directions.astype(np.float32))
 
     def __call__(self, vectors: Vectors) -> Vectors:
         """Return vectors (n, dim) and their features, (n, dim + count)."""

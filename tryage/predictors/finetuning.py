@@ -124,10 +124,12 @@ class FineTuning:
         count = round(recipe.held_out * len(prompts))
         watched = {self._texts[row] for row in order[:count].tolist()}
         self._watched = np.array([row for row in order if self._texts[row] in watched], dtype=int)
-        self._rest = np.array([row for row in order if self._texts[row] not in watched], dtype=int)
-        if not len(self._rest):
-            self._rest, self._watched = order, order[:0]
-        self._epoch_steps = -(-len(self._rest) // recipe.batch)
+        self._training = np.array(
+            [row for row in order if self._texts[row] not in watched], dtype=int
+        )
+        if not len(self._training):
+            self._training, self._watched = order, order[:0]
+        self._epoch_steps = -(-len(self._training) // recipe.batch)
         self._optimizer = torch.optim.AdamW(
             [
                 {"params": list(network.model.parameters()), "lr": recipe.rate},
@@ -170,7 +172,7 @@ class FineTuning:
     def _train_epoch(self, epoch: int) -> None:
         recipe = self.recipe
         rng = np.random.default_rng([self.seed, 9, epoch])
-        batches = _batches(rng.permutation(self._rest), self._texts, recipe.batch, rng)
+        batches = _batches(rng.permutation(self._training), self._texts, recipe.batch, rng)
         self.network.model.train()
         # Dropout draws from torch's global generator: seeded here, and restored afterwards.
         with torch.random.fork_rng(devices=[]):
@@ -223,9 +225,9 @@ class FineTuning:
 
     def _weights(self) -> dict[str, Any]:
         """Return a copy of all weights by name."""
-        named = {f"network.{k}": v for k, v in self.network.model.state_dict().items()}
-        named |= {f"head.{k}": v for k, v in self._head.state_dict().items()}
-        return {name: value.detach().clone().contiguous() for name, value in named.items()}
+        weights = {f"network.{k}": v for k, v in self.network.model.state_dict().items()}
+        weights |= {f"head.{k}": v for k, v in self._head.state_dict().items()}
+        return {name: value.detach().clone().contiguous() for name, value in weights.items()}
 
     def _load(self, weights: dict[str, Any]) -> None:
         for prefix, module in (("network.", self.network.model), ("head.", self._head)):

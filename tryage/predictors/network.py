@@ -74,9 +74,9 @@ class Network:
 
     @classmethod
     def restore(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Network:
-        """Rebuild a network from what `config` and `arrays` gave."""
-        made = transformers.AutoConfig.for_model(**config["architecture"])
-        model = transformers.AutoModel.from_config(made, trust_remote_code=False)
+        """Rebuild a network from its `config` and `arrays`."""
+        architecture = transformers.AutoConfig.for_model(**config["architecture"])
+        model = transformers.AutoModel.from_config(architecture, trust_remote_code=False)
         tokenizer = Tokenizer.from_str(arrays["tokenizer"].tobytes().decode())
         network = cls(model, tokenizer, max_tokens=int(config["max_tokens"]))
         model.load_state_dict(

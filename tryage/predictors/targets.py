@@ -1,4 +1,4 @@
-"""The targets of a prediction: what a table measured of them, and what is predicted."""
+"""Targets: the measured values that predictors learn, and predictions of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tryage.scores import ScoreTable
 LOSS = "loss"
 
 OTHER_TARGETS = ("cost", "response_chars", "readability", "latency")
-"""What is predicted beside the loss, where a table measured it for every expert."""
+"""Targets predicted in addition to the loss if a table measured them for every expert."""
 
 LARGEST_VALUE = 1e100
 """Squares of larger losses overflow."""
@@ -46,11 +46,10 @@ class Prediction:
     likeness: NDArray[np.floating[Any]] = field(default_factory=lambda: np.empty(0))
 
     def with_averages(self, averages: Targets) -> Prediction:
-        """Return the prediction with averages in place of what cannot be relied on.
+        """Return the prediction with averages for prompts that are out of distribution.
 
         Args:
-            averages: target → mean measured value of each expert, shape (n_experts,), used as
-                `mean` of the prompts that are out of distribution.
+            averages: target → mean measured value of each expert, shape (n_experts,).
         """
         if not self.ood.any():
             return self
@@ -60,7 +59,7 @@ class Prediction:
 
 
 def training_targets(n_prompts: int, table: ScoreTable) -> Targets:
-    """Return what a table measured, after checking that a predictor can learn from it.
+    """Return the measured values of a table, checked for fitting.
 
     Returns:
         Target → values, shape (n_prompts, n_experts), NaN where not measured: the losses, and

@@ -82,6 +82,17 @@ class Section(NamedTuple):
         return self.start, self.end
 
 
+def may_hold_marks(text: str) -> bool:
+    """Return whether a prompt of one line may hold labels: a fast test of most prompts."""
+    return ":" in text or "：" in text or "<" in text
+
+
+def has_turns(marks: list[Mark]) -> bool:
+    """Return whether a label marks what a person says in a conversation."""
+    questions = (mark for mark in marks if mark.kind == "question")
+    return any(not _TURN.isdisjoint(mark.words.split()) for mark in questions)
+
+
 def find_marks(text: str) -> list[Mark]:
     """Return the labels near both ends of a prompt, in order."""
     if len(text) <= HEAD + TAIL:
@@ -149,12 +160,14 @@ def first_document(text: str, marks: list[Mark], *, enclosed: bool) -> int | Non
 def announced(text: str, marks: list[Mark]) -> int | None:
     """Return where documents may begin that no label and no ruler opens.
 
-    The first line speaks of them, or a tag of another name is closed.
+    The first line mentions them, and a question label follows; or a tag of another name is closed.
     """
+    starts = [mark.start for mark in marks if mark.kind == "end"]
     end = text.find("\n", 0, HEAD)
-    words = _WORD.findall(text[: max(end, 0)].lower())
-    closed = [mark.start for mark in marks if mark.kind == "end"]
-    return min(closed + ([end] if _CONTEXT_WORDS.intersection(words) else []), default=None)
+    if end >= 0 and any(mark.start > end for mark in marks if mark.kind == "question"):
+        words = _WORD.findall(text[:end].lower())
+        starts += [end] if _CONTEXT_WORDS.intersection(words) else []
+    return min(starts, default=None)
 
 
 def before_documents(sections: list[Section], opened: int | None) -> Section | None:

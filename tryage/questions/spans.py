@@ -11,8 +11,10 @@ from tryage.questions.labels import (
     before_documents,
     find_marks,
     first_document,
+    has_turns,
     is_labelled,
     last_open,
+    may_hold_marks,
     sections_of,
 )
 from tryage.questions.pieces import (
@@ -83,17 +85,21 @@ def shown_questions(text: str) -> list[ShownQuestion]:
         them, where no label opens it, and the last labelled section that has no answer. None, one
         or two parts; none where the prompt shows neither documents nor turns.
     """
+    # Every decision pays for this, and most prompts show nothing: the fast tests come first.
+    if "\n" not in text and not may_hold_marks(text):
+        return []
     marks = find_marks(text)
-    if not marks and "\n" not in text:
-        return []
     opened = first_document(text, marks, enclosed=False)
-    if opened is None and not marks:
-        return []
+    heading = None
+    if opened is None:
+        heading = announced(text, marks)
+        if heading is None and not has_turns(marks):
+            return []
     sections = sections_of(text, marks)
     section: Section | None
     parts: list[tuple[tuple[int, int], bool]] = []
     if opened is None:
-        section = last_open(sections, announced(text, marks))
+        section = last_open(sections, heading)
     else:
         section = before_documents(sections, first_document(text, marks, enclosed=True))
         if section is None:

@@ -16,7 +16,7 @@ _OPTIONS: dict[str, Any] = {"max_new_tokens": 48, "temperature": 0.5, "seed": 0}
 """Small models repeat themselves when they always take the likeliest token."""
 
 Ask = Callable[[str], tuple[str, dict[str, Any]]]
-"""Prompt → answer, and the decision as the adapter tells it in the answer's metadata."""
+"""Prompt → answer, and the decision's record in the answer's metadata."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ def answer_all(router: Router, runtime: Runtime, examples: Sequence[Example]) ->
     Args:
         router: decides; flags in the examples act.
         runtime: loads the experts; both adapters share them.
-        examples: what to ask.
+        examples: prompts to answer.
     """
     ask: dict[Via, Ask] = {}
     for example in examples:
         if example.via not in ask:
             ask[example.via] = _ADAPTERS[example.via](router, runtime)
-        answer, told = ask[example.via](example.prompt)
-        expert = told["answered_by"]
-        ranked = {row["expert"]: row["loss"] for row in told["ranking"]}
+        answer, record = ask[example.via](example.prompt)
+        expert = record["answered_by"]
+        ranked = {row["expert"]: row["loss"] for row in record["ranking"]}
         yield Answered(
             prompt=example.prompt,
             expert=expert,

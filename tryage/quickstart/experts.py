@@ -41,13 +41,13 @@ _CHECKPOINT_STEPS = 100
 _IGNORED = -100
 
 Progress = Callable[[int], None]
-"""Told how many steps are done."""
+"""Called with the number of steps done."""
 
 
 def train(
     recipe: Recipe, texts: Sequence[str], folder: Path, *, progress: Progress | None = None
 ) -> None:
-    """Train an expert and save it; an interrupted training goes on where it was.
+    """Train an expert and save it; an interrupted training is resumed.
 
     Args:
         recipe: what to train.
@@ -99,7 +99,7 @@ class _Trainer:
     def __init__(self, recipe: Recipe, texts: Sequence[str]) -> None:
         self.recipe = recipe
         self.tokenizer = train_tokenizer(texts, recipe.vocabulary)
-        self._read(texts)
+        self._tokenize(texts)
         torch.manual_seed(recipe.seed)
         self.model = self._build()
         self.parameters = dict(self.model.named_parameters())
@@ -114,7 +114,7 @@ class _Trainer:
     def causal(self) -> bool:
         return self.recipe.task == TEXT_GENERATION
 
-    def _read(self, texts: Sequence[str]) -> None:
+    def _tokenize(self, texts: Sequence[str]) -> None:
         """Tokenize the text into one row; note which tokens are of which word."""
         ids: list[int] = []
         words: list[int] = []
@@ -129,7 +129,7 @@ class _Trainer:
             is_word += [any(c.isalnum() for c in text[a:b]) for a, b in spans]
             is_word.append(False)
         self.ids = torch.tensor(ids)  # (tokens,)
-        self.words = torch.from_numpy(np.asarray(words))  # (tokens,) number of the token's word
+        self.words = torch.from_numpy(np.asarray(words))  # (tokens,) number of each token's word
         self.is_word = torch.tensor(is_word)  # (tokens,) False for punctuation and space
 
     def _build(self) -> Any:
@@ -197,13 +197,13 @@ class _Trainer:
         hidden = (draws.gather(1, words) < self.recipe.hide) & self.is_word[at]
         hidden[0, 0] |= not bool(hidden.any())
         ids = self.ids[at]
-        wanted = ids[hidden]
+        targets = ids[hidden]
         start = torch.full((len(ids), 1), _START)
-        shown = torch.cat([start, ids.masked_fill(hidden, _MASK)], dim=1)
-        states = self.model.model(input_ids=shown, attention_mask=torch.ones_like(shown))[0]
+        inputs = torch.cat([start, ids.masked_fill(hidden, _MASK)], dim=1)
+        states = self.model.model(input_ids=inputs, attention_mask=torch.ones_like(inputs))[0]
         # Scores are computed only where a word is hidden: most of a step's work saved.
         logits = self.model.decoder(self.model.head(states[:, 1:][hidden]))
-        return torch.nn.functional.cross_entropy(logits, wanted)
+        return torch.nn.functional.cross_entropy(logits, targets)
 
     def checkpoint(self, folder: Path) -> None:
         """Write weights and optimizer state; the file appears whole or not at all."""

@@ -73,8 +73,8 @@ class Optimizer:
         """Continue from the state after `steps` steps; other tensors in it are ignored."""
         for name, optimizer in self._optimizers.items():
             prefix = f"{name}."
-            own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            load_state_tensors(optimizer, own)
+            tensors = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            load_state_tensors(optimizer, tensors)
         self._schedule_from(steps)
 
     def _schedule_from(self, steps: int) -> None:

@@ -135,13 +135,13 @@ class Plan:
     examples: tuple[Example, ...] = EXAMPLES
 
     def key(self, digests: Iterable[str]) -> str:
-        """Return what tells this plan on this text from any other, as hexadecimal.
+        """Return a fingerprint of this plan and its text, as hexadecimal.
 
         Args:
             digests: of the corpora, in a fixed order.
         """
         plan: dict[str, Any] = asdict(self)
-        del plan["examples"]  # they are routed anew in every run
+        del plan["examples"]  # they are routed again in every run
         version = importlib.metadata.version("tryage")
-        told = json.dumps([_FORMAT, version, plan, list(digests)], sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        text = json.dumps([_FORMAT, version, plan, list(digests)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

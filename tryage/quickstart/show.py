@@ -58,11 +58,11 @@ class Show:
         """Print plain text."""
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
-    def evaluation(self, found: TaskEvaluations) -> None:
+    def evaluation(self, evaluations: TaskEvaluations) -> None:
         """Print the tables, one per task."""
         self.say()
         self.say("On held-out files, losses in bits per byte:")
-        for task, evaluation in found.tasks.items():
+        for task, evaluation in evaluations.tasks.items():
             self.say()
             self.say(task)
             self.say()
@@ -80,7 +80,7 @@ class Show:
         self.say(_indented("answer", answered.answer))
 
     def end(self, folder: Path, result: dict[str, Any]) -> None:
-        """Print where everything lies."""
+        """Print where the results are."""
         self.say()
         self.say(f"{len(result['experts'])} experts, score tables and router: {folder}")
         where = f"--router {folder / 'router'} --allow-models {folder}"
@@ -93,13 +93,13 @@ class Bar:
 
     def __init__(self, progress: Progress, title: str, total: int) -> None:
         self._progress = progress
-        self._own = progress.add_task(title, total=total)
+        self._task = progress.add_task(title, total=total)
         self._parts: dict[str, Any] = {}
         self._done: dict[str, int] = {}
 
     def advance(self, count: int = 1) -> None:
         """Move the step's own bar."""
-        self._progress.advance(self._own, count)
+        self._progress.advance(self._task, count)
 
     def part(self, name: str, done: int, total: int) -> None:
         """Set the bar of a part, and move the step's own by as much."""
@@ -113,8 +113,8 @@ class Bar:
 
 def _indented(label: str, text: str) -> str:
     """Show a text beside its label, blank lines left out, cut after some lines."""
-    shown = text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
-    lines = [line for line in shown.splitlines() if line.strip()] or [""]
+    excerpt = text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    lines = [line for line in excerpt.splitlines() if line.strip()] or [""]
     if len(lines) > _LINES:
         lines = [*lines[: _LINES - 1], "..."]
     return "\n".join(f"   {label if not row else '':<7}| {line}" for row, line in enumerate(lines))

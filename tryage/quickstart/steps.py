@@ -39,7 +39,7 @@ def run(
 ) -> dict[str, Any]:
     """Train a starter library on this machine, measure it, fit a router and use it.
 
-    What is finished is kept: an interrupted run is taken up by the next, and a whole one reused.
+    Finished work is kept: the next run resumes an interrupted one, and reuses a complete one.
 
     Args:
         out: folder to keep everything in; None uses the cache (`TRYAGE_CACHE`, else
@@ -74,15 +74,15 @@ def run(
     tables = {part: _table(workspace, part) for part in PARTS}
     router = _fit(show, plan, corpora, workspace, tables["label"], library)
     with show.step("evaluation", "comparing choices", 1) as bar:
-        found = router.evaluate(tables["test"], train=tables["label"])
+        evaluation = router.evaluate(tables["test"], train=tables["label"])
         bar.advance()
-    if not isinstance(found, TaskEvaluations):
-        found = TaskEvaluations({library.tasks[0]: found})
-    show.evaluation(found)
+    if not isinstance(evaluation, TaskEvaluations):
+        evaluation = TaskEvaluations({library.tasks[0]: evaluation})
+    show.evaluation(evaluation)
     answered = _answer(show, plan, router, library)
     result = {
         "experts": _described(plan, library, workspace),
-        "evaluation": found.to_dict()["tasks"],
+        "evaluation": evaluation.to_dict()["tasks"],
         "examples": [one.to_dict() for one in answered],
         "seconds": show.timings(),
     }

@@ -99,10 +99,10 @@ def gather(
     Raises:
         TryageError: The installation carries too little text of a domain.
     """
-    seen: set[bytes] = set()
+    digests: set[bytes] = set()
     corpora = {}
     for domain in DOMAINS:
-        sources = _unique(domain, _READERS[domain](), seen, 4 * train_chars + 4 * held_out_chars)
+        sources = _unique(domain, _READERS[domain](), digests, 4 * train_chars + 4 * held_out_chars)
         corpora[domain] = _split(domain, sources, train_chars, held_out_chars)
     return {domain: corpora[domain] for domain in domains}
 
@@ -122,12 +122,12 @@ def excerpts(sources: Iterable[Source], *, count: int, length: int) -> list[Exce
         The pieces, in the order of their files.
     """
     queues = [list(_pieces(source, length)) for source in sources]
-    taken: list[Excerpt] = []
+    chosen: list[Excerpt] = []
     turn = 0
-    while len(taken) < count and any(len(queue) > turn for queue in queues):
-        taken += [queue[turn] for queue in queues if len(queue) > turn]
+    while len(chosen) < count and any(len(queue) > turn for queue in queues):
+        chosen += [queue[turn] for queue in queues if len(queue) > turn]
         turn += 1
-    return sorted(taken[:count], key=lambda excerpt: excerpt.id)
+    return sorted(chosen[:count], key=lambda excerpt: excerpt.id)
 
 
 def _pieces(source: Source, length: int) -> Iterator[Excerpt]:
@@ -147,10 +147,10 @@ def _pieces(source: Source, length: int) -> Iterator[Excerpt]:
 
 
 def _unique(
-    domain: str, sources: Iterable[tuple[str, str]], seen: set[bytes], limit: int
+    domain: str, sources: Iterable[tuple[str, str]], digests: set[bytes], limit: int
 ) -> list[Source]:
     """Keep each paragraph only where it first occurs, until `limit` characters are there."""
-    kept: list[Source] = []
+    unique_sources: list[Source] = []
     total = 0
     for name, text in sorted(sources, key=lambda source: _stable(source[0])):
         paragraphs = []
@@ -159,17 +159,17 @@ def _unique(
             if not key:
                 continue
             digest = hashlib.blake2b(key.encode(), digest_size=12).digest()
-            if len(key) >= _SHORTEST_UNIQUE and digest in seen:
+            if len(key) >= _SHORTEST_UNIQUE and digest in digests:
                 continue
-            seen.add(digest)
+            digests.add(digest)
             paragraphs.append(paragraph.strip("\n"))
         unique = "\n\n".join(paragraphs)
         if len(unique) >= _SHORTEST_UNIQUE:
-            kept.append(Source(domain, name, unique))
+            unique_sources.append(Source(domain, name, unique))
             total += len(unique)
         if total >= limit:
             break
-    return kept
+    return unique_sources
 
 
 def _split(domain: str, sources: list[Source], train_chars: int, held_out_chars: int) -> Corpus:
@@ -187,12 +187,12 @@ def _split(domain: str, sources: list[Source], train_chars: int, held_out_chars:
     counted = {"test": _COUNTED, "label": _COUNTED, "train": longest}
     parts: dict[str, list[Source]] = {"test": [], "label": [], "train": []}
     for source in sources:
-        for part, taken in parts.items():
+        for part, part_sources in parts.items():
             # A file larger than a third of a held-out part would be the part.
             fits = part == "train" or len(source.text) <= quota // 3
             if fits and quotas[part] > 0:
                 text = source.text[:longest] if part == "train" else source.text
-                taken.append(replace(source, text=text))
+                part_sources.append(replace(source, text=text))
                 quotas[part] -= min(len(text), counted[part])
                 break
     return Corpus(domain, tuple(parts["train"]), tuple(parts["label"]), tuple(parts["test"]))
@@ -202,7 +202,7 @@ def _stable(name: str) -> bytes:
     return hashlib.blake2b(name.encode(), digest_size=8).digest()
 
 
-def _read(path: Path) -> str | None:
+def _read_text(path: Path) -> str | None:
     """The file's text; None for what is too large or is no UTF-8."""
     try:
         if path.stat().st_size > _LARGEST_FILE:
@@ -231,7 +231,7 @@ def _legal() -> Iterator[tuple[str, str]]:
         for folder, files in _walk(info):
             for name in files:
                 if _LICENSE_NAME.search(name) or "licenses" in folder.relative_to(info).parts:
-                    text = _read(folder / name)
+                    text = _read_text(folder / name)
                     if text is not None:
                         yield (folder / name).relative_to(info.parent).as_posix(), text
 
@@ -245,7 +245,7 @@ def _reference() -> Iterator[tuple[str, str]]:
 def _readme() -> Iterator[tuple[str, str]]:
     for site in _site_folders():
         for path in sorted(site.glob("*.dist-info/METADATA")):
-            _, _, description = (_read(path) or "").partition("\n\n")
+            _, _, description = (_read_text(path) or "").partition("\n\n")
             if description.strip():
                 yield path.relative_to(site).as_posix(), description
 
@@ -257,7 +257,7 @@ def _headers() -> Iterator[tuple[str, str]]:
                 continue
             names = [name for name in files if name.endswith(_HEADER_SUFFIXES)]
             for name in sorted(names, key=_stable)[:_FILES_PER_FOLDER]:
-                text = _read(folder / name)
+                text = _read_text(folder / name)
                 if text is not None:
                     yield (folder / name).relative_to(site).as_posix(), text
 
@@ -270,7 +270,7 @@ def _python() -> Iterator[tuple[str, str]]:
             continue
         for name in files:
             if name.endswith(".py"):
-                text = _read(folder / name)
+                text = _read_text(folder / name)
                 if text is not None:
                     yield (folder / name).relative_to(stdlib).as_posix(), text
 

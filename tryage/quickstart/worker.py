@@ -1,4 +1,4 @@
-"""The process that makes experts: one job a line on standard input, progress on standard output.
+"""The worker process: one job a line on standard input, progress on standard output.
 
 Run by `tryage.quickstart.workers` as ``python -m tryage.quickstart.worker``. It works on one
 thread, so that several of them share a machine and the weights do not depend on its cores.
@@ -32,7 +32,7 @@ def main() -> None:
         if not workspace.model(recipe).is_dir():
             _train(recipe, workspace)
         _measure(recipe, workspace, job["mask_share"])
-        _tell(finished=True)
+        _report(finished=True)
 
 
 def _train(recipe: Recipe, workspace: Workspace) -> None:
@@ -44,7 +44,7 @@ def _train(recipe: Recipe, workspace: Workspace) -> None:
         recipe,
         texts,
         workspace.model(recipe),
-        progress=lambda step: _tell(what=recipe.name, done=step, total=recipe.steps),
+        progress=lambda step: _report(what=recipe.name, done=step, total=recipe.steps),
     )
 
 
@@ -57,19 +57,19 @@ def _measure(recipe: Recipe, workspace: Workspace, mask_share: float) -> None:
     library = Library([expert], name=LIBRARY, root=workspace.folder)
     for part in PARTS:
 
-        def tell(name: str, done: int, total: int, part: str = part) -> None:
-            _tell(what=f"{name} ({part})", done=done, total=total)
+        def progress(name: str, done: int, total: int, part: str = part) -> None:
+            _report(what=f"{name} ({part})", done=done, total=total)
 
         label(
             library,
             workspace.prompts(part),
             workspace.scores(part),
             mask_share=mask_share,
-            progress=tell,
+            progress=progress,
         )
 
 
-def _tell(**message: Any) -> None:
+def _report(**message: Any) -> None:
     # If the quickstart is gone, this write fails and ends the process; the last checkpoint stays.
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()

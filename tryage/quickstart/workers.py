@@ -19,7 +19,7 @@ from tryage.errors import ExpertError
 from tryage.quickstart.recipes import Recipe
 
 Progress = Callable[[str, int, int], None]
-"""Told what is done for whom (a name for a bar), how much of it, and of how much."""
+"""Called with the name of a bar, the units done and the total."""
 
 _MOST = 4  # processes; each holds a copy of torch, about 400 MB
 
@@ -40,28 +40,28 @@ class Job:
 
 
 def run_jobs(jobs: Sequence[Job], progress: Progress) -> None:
-    """Train and measure every expert; each that is finished is kept, whatever comes.
+    """Train and measure every expert; finished ones are kept if a later one fails.
 
     Args:
-        jobs: what to do; the longest trainings begin first.
+        jobs: the longest trainings begin first.
         progress: called in this thread after every step.
 
     Raises:
-        ExpertError: a job failed; says which and why.
+        ExpertError: a job failed; the message says which and why.
     """
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in sorted(jobs, key=lambda job: _work(job.recipe), reverse=True):
         waiting.put(job)
     events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
     workers = [_Worker(waiting, events) for _ in range(min(len(jobs), _cores(), _MOST))]
-    left = len(jobs)
+    unfinished = len(jobs)
     try:
-        while left:
+        while unfinished:
             event = events.get()
             if event.error is not None:
                 raise ExpertError(f"making {event.job.recipe.name!r} failed: {event.error}")
             if event.finished:
-                left -= 1
+                unfinished -= 1
             else:
                 progress(event.what, event.done, event.total)
     finally:
@@ -80,7 +80,7 @@ class _Event:
 
 
 class _Worker:
-    """A working process, and the thread that hands it jobs and reads its progress."""
+    """A worker process, and the thread that sends it jobs and reads its progress."""
 
     def __init__(self, waiting: queue.SimpleQueue[Job], events: queue.SimpleQueue[_Event]) -> None:
         self._waiting = waiting
@@ -133,12 +133,12 @@ class _Worker:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             return False
-        told = {
+        order = {
             "recipe": job.recipe.to_dict(),
             "folder": str(job.folder),
             "mask_share": job.mask_share,
         }
-        stdin.write(json.dumps(told) + "\n")
+        stdin.write(json.dumps(order) + "\n")
         stdin.flush()
         for line in stdout:
             message = json.loads(line)
@@ -154,7 +154,7 @@ class _Worker:
 
 
 def _work(recipe: Recipe) -> int:
-    """Rough cost of a training: what its length is sorted by."""
+    """Rough cost of a training, for the order of jobs."""
     return recipe.steps * recipe.batch * recipe.window * recipe.hidden
 
 

@@ -1,4 +1,4 @@
-"""The folder of a quickstart: ordinary files, and nothing else's folder overwritten."""
+"""The folder of a quickstart; folders that something else made are refused."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tryage.quickstart.recipes import Recipe
 
 MARKER = "quickstart.json"
 PARTS = ("label", "test")
-"""What the router is fitted on, and what it is judged by."""
+"""The training and the test part."""
 
 
 def cache_folder() -> Path:
-    """Return where Tryage keeps what it can make again: `TRYAGE_CACHE`, else ~/.cache/tryage."""
-    named = os.environ.get("TRYAGE_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "tryage"
+    """Return the folder of reproducible files: `TRYAGE_CACHE`, else ~/.cache/tryage."""
+    variable = os.environ.get("TRYAGE_CACHE")
+    return Path(variable).expanduser() if variable else Path.home() / ".cache" / "tryage"
 
 
 class Workspace:
-    """Where one quickstart's files lie.
+    """The paths of one quickstart's files.
 
     ``quickstart.json`` marks the folder; beside it ``library.yaml``, ``models/``, ``texts/``,
     ``prompts/``, ``scores/label``, ``scores/test``, ``router/`` and ``result.json``.
@@ -50,7 +50,7 @@ class Workspace:
 
     @property
     def result(self) -> Path:
-        """The file of what the quickstart found."""
+        """The file of results."""
         return self.folder / "result.json"
 
     def model(self, recipe: Recipe) -> Path:
@@ -75,19 +75,19 @@ class Workspace:
         return self.folder / "scores" / part
 
     def open(self) -> None:
-        """Make the folder, or go on in one that the same quickstart made.
+        """Make the folder, or continue in one that the same quickstart made.
 
         Raises:
             OutputFolderError: the folder holds something else.
         """
         check(self.folder)
-        found = _key(self.folder)
-        if found is not None and found != self.key:
+        key = _key(self.folder)
+        if key is not None and key != self.key:
             raise OutputFolderError(
                 f"{str(self.folder)!r} holds a quickstart of other text or another version "
-                f"(key {found}, now {self.key}); give a new folder or delete this one"
+                f"(key {key}, now {self.key}); give a new folder or delete this one"
             )
-        if found is None:
+        if key is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_text(self.folder / MARKER, json.dumps({"key": self.key}, indent=2) + "\n")
 
@@ -127,8 +127,8 @@ def check(folder: Path) -> None:
 def _key(folder: Path) -> str | None:
     """The key in the folder's marker; None without one that can be read."""
     try:
-        found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    key = found.get("key") if isinstance(found, dict) else None
+    key = marker.get("key") if isinstance(marker, dict) else None
     return key if isinstance(key, str) else None

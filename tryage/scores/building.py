@@ -57,7 +57,7 @@ class TableBuilder:
         self._prompts: list[str] = []
         self._texts: dict[str, list[str | None]] = {name: [] for name in TEXT_FIELDS}
         self._ids: list[str] = []
-        self._seen: dict[tuple[str | None, str], int] = {}
+        self._first_lines: dict[tuple[str | None, str], int] = {}
         self._occurrences: dict[str, int] = {}
         self._extras: list[Mapping[str, Any]] = []
         self._cells = {name: _Cells() for name in FIELDS}
@@ -136,7 +136,7 @@ class TableBuilder:
             raise self.error(line, "prompt", f"{short(prompt)} is empty; remove the line")
         texts = {name: self._text(line, entry, name) for name in TEXT_FIELDS}
         name = self._id(line, entry, prompt)
-        first = self._seen.setdefault((texts["task"], name), line)
+        first = self._first_lines.setdefault((texts["task"], name), line)
         if first != line:
             raise self.error(
                 line,

@@ -1,4 +1,4 @@
-"""A score table that grows by a line for every answer that somebody scored."""
+"""A score table that gets one line for each scored answer."""
 
 from __future__ import annotations
 

@@ -210,13 +210,13 @@ def _csv(table: Columns) -> bytes:
 # Parquet and label folders
 
 
-def _pyarrow(what: str) -> Any:
+def _pyarrow(purpose: str) -> Any:
     """Import `pyarrow` with its Parquet module."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise missing_extra("parquet", what) from error
+        raise missing_extra("parquet", purpose) from error
     return pyarrow
 
 

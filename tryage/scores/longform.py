@@ -19,8 +19,8 @@ class LongFormBuilder:
     """Collects long-form rows, one per prompt and expert, into columns of a score table.
 
     Args:
-        source: what error messages call the place that the rows came from.
-        unit: what they call one row of it.
+        source: name of the rows' source in error messages.
+        unit: name of one row in them.
         columns: the names of the columns there are.
         repeats: whether a cell may occur twice (shards of two runs), in which case the first
             counts; otherwise that is an error.
@@ -43,7 +43,7 @@ class LongFormBuilder:
         """Start another file.
 
         Args:
-            source: what error messages call it.
+            source: its name in error messages.
             columns: the names of its columns.
             rows: the number of rows of the file before it.
         """
@@ -55,10 +55,10 @@ class LongFormBuilder:
         names = set(columns)
         missing = [name for name in ("prompt", "expert") if name not in names]
         if missing or not names & {"score", "loss"}:
-            what = " and ".join(missing) or "score or loss"
+            needed = " and ".join(missing) or "score or loss"
             raise ScoreTableError(
-                f"{source}: no column {what}; found {', '.join(sorted(names)) or 'none'}. The long "
-                "form is prompt_id, prompt, group, task, reference, expert, score or loss, ..."
+                f"{source}: no column {needed}; found {', '.join(sorted(names)) or 'none'}. The "
+                "long form is prompt_id, prompt, group, task, reference, expert, score or loss, ..."
             )
         if {"score", "loss"} <= names:
             raise ScoreTableError(f"{source}: has both columns score and loss; keep one of the two")
@@ -127,7 +127,7 @@ class LongFormBuilder:
             return row
         first, earlier = self._first[row]
         for column, value in contents.items():
-            # A later run of `label` may name a prompt's group anew.
+            # A later run of `label` may rename a prompt's group.
             if value != earlier[column] and not (self._repeats and column == "group"):
                 raise self.builder.error(
                     line,

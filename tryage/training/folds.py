@@ -48,16 +48,16 @@ def split_folds(table: ScoreTable, folds: int, seed: int) -> Indices:
 def held_out_choices(encoded: EncodedTable, candidate: Candidate, seed: int, folds: int) -> Indices:
     """Return the column chosen for every prompt by a fit on the other folds, shape (n,).
 
-    It is -1 where there is none. A slow kind chooses for the first fold alone.
+    It is -1 for prompts without a choice. A slow kind chooses for the first fold alone.
     """
     fold_of = split_folds(encoded.table, folds, seed)
     choices = np.full(len(encoded.table), MISSING)
     count = 1 if candidate.slow else count_folds(fold_of)
     for fold in range(count):
         held_out = np.flatnonzero(fold_of == fold)
-        rest = encoded.select(fold_of != fold)
-        if len(rest.table) and not np.isnan(rest.table.losses).all():
-            choices[held_out] = choose(rest, encoded.select(held_out), candidate, seed)
+        train = encoded.select(fold_of != fold)
+        if len(train.table) and not np.isnan(train.table.losses).all():
+            choices[held_out] = choose(train, encoded.select(held_out), candidate, seed)
     return choices
 
 

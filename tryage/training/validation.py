@@ -106,14 +106,16 @@ def _outer_choices(encoded: EncodedTable, seed: int, folds: int) -> dict[str, In
     choices = {name: np.full(len(encoded.table), MISSING) for name in (AUTO, *plain_kinds)}
     for fold in range(count_folds(fold_of)):
         held_out = np.flatnonzero(fold_of == fold)
-        rest, test = encoded.select(fold_of != fold), encoded.select(held_out)
-        if np.isnan(rest.table.losses).all():
+        train, test = encoded.select(fold_of != fold), encoded.select(held_out)
+        if np.isnan(train.table.losses).all():
             continue
-        best, _ = best_candidate(rest, seed)
+        best, _ = best_candidate(train, seed)
         for name, candidate in plain_kinds.items():
-            choices[name][held_out] = choose(rest, test, candidate, seed)
+            choices[name][held_out] = choose(train, test, candidate, seed)
         choices[AUTO][held_out] = (
-            choices[str(best)][held_out] if str(best) in choices else choose(rest, test, best, seed)
+            choices[str(best)][held_out]
+            if str(best) in choices
+            else choose(train, test, best, seed)
         )
     return choices
 
