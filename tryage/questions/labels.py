@@ -89,8 +89,7 @@ def may_hold_marks(text: str) -> bool:
 
 def has_turns(marks: list[Mark]) -> bool:
     """Return whether a label marks what a person says in a conversation."""
-    questions = (mark for mark in marks if mark.kind == "question")
-    return any(not _TURN.isdisjoint(mark.words.split()) for mark in questions)
+    return any(not _TURN.isdisjoint(mark.words.split()) for mark in marks)
 
 
 def find_marks(text: str) -> list[Mark]:
@@ -160,11 +159,15 @@ def first_document(text: str, marks: list[Mark], *, enclosed: bool) -> int | Non
 def announced(text: str, marks: list[Mark]) -> int | None:
     """Return where documents may begin that no label and no ruler opens.
 
-    The first line mentions them, and a question label follows; or a tag of another name is closed.
+    The first line mentions them, and a label follows; or a tag of another name is closed.
     """
     starts = [mark.start for mark in marks if mark.kind == "end"]
     end = text.find("\n", 0, HEAD)
-    if end >= 0 and any(mark.start > end for mark in marks if mark.kind == "question"):
+    later = [mark for mark in marks if mark.start > end >= 0]
+    # An empty "Answer:" at the end announces nothing, which spares most prompts the words.
+    if later and (
+        any(mark.kind == "question" for mark in later) or has_ink(text, marks[-1].end, len(text))
+    ):
         words = _WORD.findall(text[:end].lower())
         starts += [end] if _CONTEXT_WORDS.intersection(words) else []
     return min(starts, default=None)
