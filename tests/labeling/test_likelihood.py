@@ -7,6 +7,8 @@ import pytest
 from tryage import Library
 from tryage.errors import PromptError
 from tryage.labeling import mask_words, measure
+from tryage.labeling.likelihood import measure_rows
+from tryage.labeling.rows import Row
 from tryage.runtime import Runtime
 from tryage.runtime.windows import windows
 
@@ -227,6 +229,21 @@ def test_an_output_that_is_not_a_number_is_a_failure(runtime, monkeypatch) -> No
     monkeypatch.setattr(pipeline.model, "forward", broken)
     (found,) = measure(pipeline, ["the old river"])
     assert found.error == "the model's output is not a number"
+
+
+def test_no_batch_holds_more_tokens_than_allowed_padding_included(runtime) -> None:
+    pipeline = runtime.load("code-gpt")
+    sizes = (1, 20, 2, 1, 12, 1, 3)
+    rows = [Row(str(i), "def alpha " * n, "text-generation") for i, n in enumerate(sizes)]
+    lengths = [1 + len(pipeline.encode(row.prompt)) for row in rows]
+    batches = [
+        numbers for numbers, _ in measure_rows(pipeline, rows, max_window=128, batch_tokens=100)
+    ]
+    assert sorted(i for numbers in batches for i in numbers) == list(range(len(rows)))
+    assert max(map(len, batches)) > 1
+    for numbers in batches:
+        longest = max(lengths[i] for i in numbers)
+        assert len(numbers) == 1 or len(numbers) * longest <= 100
 
 
 def test_prompts_are_checked(runtime) -> None:

@@ -1,11 +1,14 @@
 """Tokens of the hidden words: exact, for tokenizers of three kinds."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tryage import Library
+from tryage import Expert, Library
 from tryage.errors import ExpertError
+from tryage.labeling import measure
 from tryage.labeling.masking import mask_words
 from tryage.labeling.rows import Row, read_rows
 from tryage.labeling.tokens import _in_context, _in_pieces, _tokenize, encode_row
@@ -44,8 +47,6 @@ def unigram(tiny_library, tmp_path_factory) -> FillMaskPipeline:
     )
     transformers.RobertaForMaskedLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    from tryage import Expert
-
     expert = Expert(name="unigram", model=str(folder), task="fill-mask")
     return Runtime(Library([expert])).load("unigram")
 
@@ -187,8 +188,6 @@ def test_text_that_a_tokenizer_cannot_express_is_written_out(runtime) -> None:
 
 
 def test_without_a_start_token_the_first_token_costs_a_free_choice(runtime, monkeypatch) -> None:
-    import math
-
     pipeline = runtime.load("code-gpt")
     row = Row("1", "ab ab ab", "text-generation")
     with_start = encode_row(pipeline, row)
@@ -196,3 +195,59 @@ def test_without_a_start_token_the_first_token_costs_a_free_choice(runtime, monk
     without = encode_row(pipeline, row)
     assert without.bits == pytest.approx(math.log2(len(pipeline.tokenizer)))
     assert without.windows[0].wanted == with_start.windows[0].wanted[1:]
+
+
+@pytest.mark.parametrize("expert", ["code-gpt", "prose-gpt"])
+@pytest.mark.parametrize(("repeats", "question_tokens"), [(40, 12), (1, None)])
+def test_a_long_answer_leaves_half_a_window_to_the_end_of_the_question(
+    runtime, expert, repeats, question_tokens
+) -> None:
+    """How much of the question the model sees decides the answer's loss."""
+    pipeline = runtime.load(expert)
+    prompt, reference = "def alpha_beta(gamma):\n" * 20, "x" + " - y" * repeats
+    encoded = encode_row(
+        pipeline, Row("1", prompt, "text-generation", reference=reference), max_window=24
+    )
+    first = encoded.windows[0]
+    shown = first.ids[: len(first.ids) - len(first.wanted)]
+    if question_tokens is None:  # a short answer leaves the rest of the window
+        question_tokens = 24 - len(first.wanted)
+        assert question_tokens > 12
+    assert len(first.ids) == 24
+    assert len(shown) == question_tokens
+    question = pipeline.prompt_ids(prompt.rstrip())
+    start = question[:1] if question[0] == pipeline.start_token else []
+    assert shown == start + question[len(question) - question_tokens + len(start) :]
+    assert encoded.truncated
+
+
+@pytest.fixture(scope="module")
+def bytewise(tmp_path_factory):
+    """A causal expert (untrained) whose tokenizer is in Python and tells no offsets."""
+    import transformers
+
+    folder = tmp_path_factory.mktemp("bytewise")
+    tokenizer = transformers.ByT5Tokenizer()
+    config = transformers.GPT2Config(
+        vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=64, eos_token_id=1
+    )
+    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    expert = Expert(name="bytewise", model=str(folder))
+    return Runtime(Library([expert])).load("bytewise")
+
+
+def test_a_tokenizer_in_python_is_measured_like_others(bytewise) -> None:
+    import torch
+
+    assert not bytewise.tokenizer.is_fast
+    text = "naïve 東"
+    [found] = measure(bytewise, [text])
+    ids = [bytewise.start_token] if bytewise.start_token is not None else []
+    ids += bytewise.encode(text)
+    with torch.no_grad():
+        logits = bytewise.model(torch.tensor([ids])).logits[0, :-1].double()
+    nats = torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="sum")
+    free_choice = 0.0 if bytewise.start_token is not None else math.log2(len(bytewise.tokenizer))
+    bits = float(nats) / math.log(2) + free_choice
+    assert found.loss == pytest.approx(bits / len(text.encode()), rel=1e-5)
