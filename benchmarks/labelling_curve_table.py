@@ -22,17 +22,20 @@ def table(found: dict[str, Any]) -> str:
     ]
     for size in sizes:
         lines.append(f"| {size:,} | {' | '.join(_cell(cells[kind, size]) for kind in kinds)} |")
-    references = found["references"]
+    for key, name in (
+        ("random", "a random choice"),
+        ("best_single", "the best single expert"),
+        ("group_best", "the best of each group, known beforehand"),
+    ):
+        reference = f"{found['references'][key]:.4f}"
+        lines.append(f"| {name} |" + f" {reference} |" * len(kinds))
     return "\n".join(
         [
             *lines,
             "",
-            f"Held out: {found['held_out']:,} prompts of open7_train, {found['experts']} experts; "
-            f"mean of {found['seeds']} samples, each with held-out prompts of its own, in brackets "
-            f"its 95 % interval. On the same prompts a random choice has a regret of "
-            f"{references['random']:.4f}, the best single expert "
-            f"{references['best_single']:.4f}, the best of each group, known beforehand, "
-            f"{references['group_best']:.4f}.",
+            f"{found['held_out']:,} held-out prompts of open7_train, {found['experts']} experts. "
+            f"Means of {found['seeds']} samples, each with its own held-out prompts; 95 % "
+            "intervals in brackets.",
         ]
     )
 

@@ -23,14 +23,14 @@ def table(found: dict[str, Any]) -> str:
             f"{rates['label']:,.0f}",
         ),
         (
-            f"beside a loop prompt by prompt ({rates['prompt_by_prompt']:,.0f} cells per second)",
-            f"{_times(speed['over_prompt_by_prompt'])} faster; losses apart by at most "
+            f"against a loop prompt by prompt ({rates['prompt_by_prompt']:,.0f} cells per second)",
+            f"{_times(speed['over_prompt_by_prompt'])} faster; losses differ by at most "
             f"{apart['prompt_by_prompt']:.0e}",
         ),
         (
-            "beside a loop with batches of 32 in the given order "
+            "against a loop with batches of 32 in the given order "
             f"({rates['batches_of_32']:,.0f} cells per second)",
-            f"{_times(speed['over_batches_of_32'])} faster; losses apart by at most "
+            f"{_times(speed['over_batches_of_32'])} faster; losses differ by at most "
             f"{apart['batches_of_32']:.0e}",
         ),
         (
@@ -43,7 +43,7 @@ def table(found: dict[str, Any]) -> str:
             f"{found['local']['seconds']:,.0f} s",
         ),
         (
-            "running that again: what is there is found, nothing is measured",
+            "resuming the finished run: nothing is measured",
             f"{max(one['seconds'] for one in found['again']):.1f} s "
             f"({compared['resume_share']:.1%} of the run)",
         ),
@@ -51,7 +51,7 @@ def table(found: dict[str, Any]) -> str:
             f"the same {prompts:,} prompts by the Ray engine on this machine",
             f"{busy:,.0f} s after {found['ray']['start_up_s']:.0f} s of start-up: "
             f"{compared['ray_over_local']:.2f} ({low:.2f} to {high:.2f}) times the local engine; "
-            f"losses apart by at most {compared['ray_largest_difference']:.0e}",
+            f"losses differ by at most {compared['ray_largest_difference']:.0e}",
         ),
     )
     alone = speed.get("one_worker_over_prompt_by_prompt")
@@ -62,13 +62,10 @@ def table(found: dict[str, Any]) -> str:
     lines = [f"| {what} | {figure} |" for what, figure in rows]
     machine = found["machine"]
     caption = (
-        f"The quickstart's {found['experts']} experts on excerpts as long as the prompts that "
-        "`open7` was trained on (half of them shorter than 162 characters, 1 % longer than 1,658), "
-        f"{machine['cpus']} CPU cores, {machine['torch_threads']} thread of torch "
-        f"{found['versions']['torch']} for every way; `label` reads with a worker on each core, "
-        f"the loops on one. {speed['rounds']} rounds of "
-        f"{speed['cells_per_round']:,} cells; in brackets 95 % intervals, over rounds, for "
-        "Ray over experts."
+        f"The quickstart's {found['experts']} experts, {machine['cpus']} CPU cores, torch "
+        f"{found['versions']['torch']}. {speed['rounds']} rounds of "
+        f"{speed['cells_per_round']:,} cells; 95 % intervals in brackets, over rounds, for Ray "
+        "over experts."
     )
     return "\n".join(["| measured | result |", "|---|---|", *lines, "", caption])
 
