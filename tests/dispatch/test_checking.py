@@ -119,6 +119,18 @@ def test_failures_and_rejections_share_one_record(planned):
     assert "Tried: b failed with OSError: down" in explanation
 
 
+def test_the_explanation_names_the_value_of_a_check_and_that_nothing_was_accepted(planned):
+    values = {"a": 0.2, "b": 0.4567}
+    check = Check(lambda prompt, answer: values[answer.split()[0]])
+    decision = planned("a", "b")
+    explanation = record(decision, dispatch(decision, answer, checked(check))).explain()
+    assert explanation.splitlines()[-3:] == [
+        "Tried: a's answer was rejected, value 0.2",
+        "Tried: b's answer was rejected, value 0.457",
+        "Answered by b (no answer was accepted)",
+    ]
+
+
 def test_the_best_value_goes_out_where_nothing_is_accepted(planned):
     values = {"a": 0.2, "b": 0.4, "c": 0.3}
     check = Check(lambda prompt, answer: values[answer.split()[0]])
