@@ -22,7 +22,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,9 @@ from speed_table import MARKS, PAGE, table
 
 import tryage
 from tryage import Expert, Library, Router, ScoreTable
+from tryage.deciding import Decider, Request
 from tryage.encoders import StaticEncoder
-from tryage.flags import parse
+from tryage.forecast import Forecast
 from tryage.objective import Objective
 from tryage.predictors import ClustersPredictor
 
@@ -179,11 +180,17 @@ def steering(router: Router, prompts: list[str]) -> dict[str, float]:
     """Flags, policy, objective and decision alone: two words and two limits in every prompt."""
     forecast = router.forecast(prompts[:1], task=TASK)
 
+    class Steering(Decider):
+        """A decider whose forecast costs nothing."""
+
+        def forecast(self, prompts: Sequence[str], task: str) -> Forecast:
+            return forecast
+
+    decider = Steering(router.library, router.predictors, router.objective, router.policy)
+    request = Request()
+
     def steer(prompt: str) -> None:
-        read = parse(prompt)
-        wanted = router.policy.combine(None, read)
-        facts = router._goal_inputs([read.prompt], forecast)
-        router._decision(read.prompt, wanted, TASK, forecast, facts, 0)
+        decider.decide([prompt], request)
 
     flagged = [text[:300] + FLAG.format(8 + n % 20, 4096 + n % 5) for n, text in enumerate(prompts)]
     clocked({"steer": steer}, flagged[:200])

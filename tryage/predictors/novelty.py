@@ -49,7 +49,7 @@ class NoveltyTest:
 
     def likeness(self, vectors: Vectors) -> NDArray[np.floating[Any]]:
         """Return the largest cosine of vectors, shape (n, dim), to a centre, shape (n,)."""
-        nearest: NDArray[np.floating[Any]] = (vectors @ self.centres.T).max(axis=1)
+        nearest: NDArray[np.floating[Any]] = np.maximum.reduce(vectors @ self.centres.T, axis=1)
         return nearest
 
     def flag(self, vectors: Vectors) -> NDArray[np.bool_]:
