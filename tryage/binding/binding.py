@@ -1,7 +1,7 @@
 """A router bound to callables.
 
 It checks the names, loads the router at first use, makes the library's own pipelines where no
-experts are given, and decides. What a callable is, is the adapter's business.
+experts are given, and decides. The adapter defines what a callable is.
 """
 
 from __future__ import annotations
@@ -48,39 +48,39 @@ _CONTROL_FLOW = (
     ("langgraph.errors", "GraphBubbleUp"),
     ("workflows.runtime.types.results", "WaitingForEvent"),
 )
-"""Module and name of exceptions that frameworks steer by, such as an interrupt of a graph."""
+"""Module and name of exceptions that are control flow of frameworks, such as an interrupt."""
 
 
 class Binding(ExpertCalls[T]):
     """A router, and the callable that runs each of its experts.
 
     Args:
-        router: a router, a router folder, or the name of a bundled router. A folder is looked for
-            at once and loaded at first use or by `load`.
+        router: a router, a router folder, or the name of a bundled router. A folder must
+            exist, and is loaded at first use or by `load`.
         experts: expert name → callable. None runs the library's own Hugging Face pipelines, each
             made by `factory`.
         aliases: name in `experts` → name in the library.
         policy: replaces the router's policy.
         factory: makes a callable of one expert of the library.
         goals: weights and limits of every decision.
-        task: a Transformers task, or None to see it from the text.
-        options: attempts, errors, time-outs and breaker. What frameworks steer by, such as
+        task: a Transformers task; None infers it from the text.
+        options: attempts, errors, time-outs and breaker. Control flow of frameworks, such as
             LangGraph's interrupts, is never a failure of an expert.
         views: how answers are shown to the check of `options`, if there is one.
-        earlier: a binding of the same router and experts under other options; what it loaded and
-            learned of the experts goes on.
+        earlier: a binding of the same router and experts under other options, whose loaded router,
+            pipelines and health are shared.
 
-    A copy or a pickle holds what was given, and loads it again at first use.
+    A copy or a pickle holds the arguments, and loads them again at first use.
 
     Attributes:
-        health: what the calls told about every expert; every decision gets its snapshot, which
-            the goal latency looks at.
+        health: latencies and failures of every expert; decisions get its snapshot for the goal
+            latency.
 
     Raises:
         TypeError, ValueError: an argument is of a wrong type, or out of range.
         RouterNotFoundError: there is no such folder or bundled router.
-        LibraryError: `experts` or `aliases` name an expert that the library lacks. With a router
-            given by name this is found out when it is loaded.
+        LibraryError: `experts` or `aliases` name an expert that the library lacks. For a
+            router given by name this is checked when it is loaded.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Binding(ExpertCalls[T]):
     ) -> None:
         check_kinds(router=router, aliases=aliases, policy=policy, goals=goals, task=task)
         self._source = router if isinstance(router, Router) else find_router(router)
-        self._given = experts
+        self._callables = experts
         self._aliases = dict(aliases or {})
         self._policy = policy
         self._factory = factory
@@ -108,14 +108,14 @@ class Binding(ExpertCalls[T]):
         self.options = options
         self._views = views
         self.health = Health(options.circuit_breaker)
-        self._forget()
+        self._reset()
         if earlier is not None:
-            self._go_on_from(earlier)
+            self._continue_from(earlier)
         if isinstance(router, Router):
             self.load()
 
-    def _forget(self) -> None:
-        """Start with nothing loaded."""
+    def _reset(self) -> None:
+        """Unload everything."""
         self._loaded = _Loaded()
         self._router: Router | None = None
         self._experts: dict[str, T] = {}
@@ -127,7 +127,7 @@ class Binding(ExpertCalls[T]):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what was given; locks and loaded pipelines cannot be pickled."""
+        """Return the arguments; locks and loaded pipelines cannot be pickled."""
         loaded = (
             "_loaded",
             "_router",
@@ -140,12 +140,12 @@ class Binding(ExpertCalls[T]):
         return {name: value for name, value in self.__dict__.items() if name not in loaded}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take what was given."""
+        """Restore the arguments."""
         self.__dict__.update(state)
-        self._forget()
+        self._reset()
 
-    def _go_on_from(self, earlier: Binding[Any]) -> None:
-        """Share what an earlier binding loaded, and what it saw of the same experts."""
+    def _continue_from(self, earlier: Binding[Any]) -> None:
+        """Share the loaded router, pipelines and health of an earlier binding."""
         self._loaded = earlier._loaded
         self._familiarity = earlier._familiarity
         if earlier.options.circuit_breaker == self.options.circuit_breaker:
@@ -170,8 +170,8 @@ class Binding(ExpertCalls[T]):
 
     @property
     def known_experts(self) -> Mapping[str, T]:
-        """Name → callable, as they were given; only pipelines need the router loaded first."""
-        return self.experts if self._given is None else self._given
+        """Name → callable, as given; only pipelines need the router loaded first."""
+        return self.experts if self._callables is None else self._callables
 
     @property
     def experts(self) -> Mapping[str, T]:
@@ -184,7 +184,7 @@ class Binding(ExpertCalls[T]):
     def is_quick(self) -> bool:
         """Whether a decision takes well under a millisecond, less than a change of threads.
 
-        So it is where the router is loaded and reads prompts with static encoders alone.
+        True for a loaded router with static encoders only.
         """
         router = self._router
         return router is not None and all(
@@ -204,11 +204,11 @@ class Binding(ExpertCalls[T]):
         """Decide for one text.
 
         Args:
-            text: what the router reads.
+            text: the text to route.
             flags: whether the text is the user's own, so that its flags act. Unknown flags warn,
                 unless the policy makes them an error.
-            only: the one expert that may answer; limits hold for it all the same.
-            goals: of this call, joined with those of every decision.
+            only: the one expert that may answer; limits still hold for it.
+            goals: of this call, joined with the binding's.
             without: expert → why it cannot answer this call.
             sent_chars: characters of everything that is sent, as `Router.route` takes them.
 
@@ -217,11 +217,11 @@ class Binding(ExpertCalls[T]):
             LibraryError: there is no expert `only`.
         """
         router = self._router_for(only, without or {})
-        wanted = joined_goals(self.goals, goals)
+        call_goals = joined_goals(self.goals, goals)
         observed = self.health.snapshot()
         decision = router.route(
             text,
-            goals=wanted,
+            goals=call_goals,
             task=self._task,
             flags=flag_mode(flags),
             observed=observed,
@@ -244,11 +244,11 @@ class Binding(ExpertCalls[T]):
     ) -> list[Decision]:
         """Decide for many texts in one pass; arguments and errors as `decide`."""
         router = self._router_for(only, without or {})
-        wanted = joined_goals(self.goals, goals)
+        call_goals = joined_goals(self.goals, goals)
         observed = self.health.snapshot()
         decisions = router.route_batch(
             texts,
-            goals=wanted,
+            goals=call_goals,
             task=self._task,
             flags=flag_mode(flags),
             observed=observed,
@@ -281,22 +281,22 @@ class Binding(ExpertCalls[T]):
         router = self._narrowed.get(key)
         if router is None:
             router = self.router.excluding(reasons)
-            # Calls differ in what they need, so the memory of it is bounded.
+            # Calls differ in what they need, so the cache is bounded.
             if len(self._narrowed) >= _MOST_NARROWED:
                 self._narrowed.clear()
             self._narrowed[key] = router
         return router
 
     def _bind(self, library: Library) -> dict[str, T]:
-        if self._given is None:
+        if self._callables is None:
             return self._pipelines(library)
         bound: dict[str, T] = {}
         for alias in self._aliases:
-            if alias not in self._given:
-                hint = did_you_mean(alias, self._given)
+            if alias not in self._callables:
+                hint = did_you_mean(alias, self._callables)
                 raise LibraryError(f"aliases name {alias!r}, which is not among the experts.{hint}")
-        for given, callable_ in self._given.items():
-            name = self._aliases.get(given, given)
+        for alias_or_name, callable_ in self._callables.items():
+            name = self._aliases.get(alias_or_name, alias_or_name)
             library.index(name)
             if name in bound:
                 raise LibraryError(f"expert {name!r} of the library has two callables")
@@ -313,7 +313,7 @@ class Binding(ExpertCalls[T]):
 
 
 class _Loaded:
-    """What bindings of the same router and experts load once, for all of them.
+    """The router and the runtime that bindings of the same experts share.
 
     Attributes:
         lock: held while one of them loads.
@@ -325,13 +325,13 @@ class _Loaded:
         self._runtime: Runtime | None = None
 
     def router_of(self, source: Router | Path) -> Router:
-        """Return the router; one in a folder is read at the first call."""
+        """Return the router, read from its folder at the first call."""
         if self._router is None:
             self._router = source if isinstance(source, Router) else Router.from_pretrained(source)
         return self._router
 
     def runtime_of(self, library: Library) -> Runtime:
-        """Return what runs the library's own pipelines."""
+        """Return the runtime of the library's own pipelines."""
         from tryage.runtime import Runtime
 
         if self._runtime is None:
@@ -339,15 +339,15 @@ class _Loaded:
         return self._runtime
 
 
-def unknown_expert(name: str, known: Iterable[str]) -> LibraryError:
-    """Return the error for a forced expert that is not there."""
-    known = tuple(known)
-    hint = did_you_mean(name, known) or f" Known: {', '.join(known)}."
+def unknown_expert(name: str, names: Iterable[str]) -> LibraryError:
+    """Return the error for a forced expert that does not exist."""
+    names = tuple(names)
+    hint = did_you_mean(name, names) or f" Known: {', '.join(names)}."
     return LibraryError(f"there is no expert {name!r}.{hint}")
 
 
 def _is_control_flow(error: BaseException) -> bool:
-    """Tell whether a framework steers by an exception; one that is not loaded raised nothing."""
+    """Return whether an exception is control flow of a framework; unloaded ones raised none."""
     loaded = ((sys.modules.get(module), name) for module, name in _CONTROL_FLOW)
     kinds = tuple(getattr(module, name) for module, name in loaded if hasattr(module, name))
     return isinstance(error, kinds)

@@ -32,7 +32,7 @@ class ExpertCalls(Generic[T]):
 
     Attributes:
         options: attempts, errors, time-outs, breaker and check.
-        health: what the calls told about every expert.
+        health: latencies and failures of every expert.
     """
 
     options: DispatchOptions
@@ -61,12 +61,12 @@ class ExpertCalls(Generic[T]):
             DispatchError: every expert tried failed.
         """
 
-        def named(name: str) -> R:
+        def call_expert(name: str) -> R:
             return call(name, self.experts[name])
 
-        checker = self._checkers.of_answers(decision, named)
+        checker = self._checkers.of_answers(decision, call_expert)
         outcome = dispatch(
-            decision, named, self._dispatch_options, health=self.health, checker=checker
+            decision, call_expert, self._dispatch_options, health=self.health, checker=checker
         )
         return outcome.value, record(decision, outcome)
 
@@ -75,24 +75,24 @@ class ExpertCalls(Generic[T]):
     ) -> tuple[R, DispatchedDecision]:
         """Do what `dispatch` does, with a call that is awaited."""
 
-        def named(name: str) -> Awaitable[R]:
+        def call_expert(name: str) -> Awaitable[R]:
             return call(name, self.experts[name])
 
-        checker = self._checkers.of_awaited(decision, named)
+        checker = self._checkers.of_awaited(decision, call_expert)
         outcome = await adispatch(
-            decision, named, self._dispatch_options, health=self.health, checker=checker
+            decision, call_expert, self._dispatch_options, health=self.health, checker=checker
         )
         return outcome.value, record(decision, outcome)
 
     def stream(self, decision: Decision, call: Callable[[str, T], Iterable[R]]) -> Stream[R]:
         """Stream from the chosen expert; another takes over only before the first chunk."""
 
-        def named(name: str) -> Iterable[R]:
+        def call_expert(name: str) -> Iterable[R]:
             return call(name, self.experts[name])
 
-        checker = self._checkers.of_chunks(decision, lambda name: list(named(name)))
+        checker = self._checkers.of_chunks(decision, lambda name: list(call_expert(name)))
         return dispatch_stream(
-            decision, named, self._dispatch_options, health=self.health, checker=checker
+            decision, call_expert, self._dispatch_options, health=self.health, checker=checker
         )
 
     def astream(
@@ -102,11 +102,11 @@ class ExpertCalls(Generic[T]):
     ) -> AsyncStream[R]:
         """Do what `stream` does, with asynchronous iterators or coroutines that return one."""
 
-        def named(name: str) -> AsyncIterator[R] | Awaitable[AsyncIterator[R]]:
+        def call_expert(name: str) -> AsyncIterator[R] | Awaitable[AsyncIterator[R]]:
             return call(name, self.experts[name])
 
         async def gathered(name: str) -> list[R]:
-            opened = named(name)
+            opened = call_expert(name)
             chunks = await opened if isinstance(opened, Awaitable) else opened
             return [chunk async for chunk in chunks]
 
@@ -114,7 +114,7 @@ class ExpertCalls(Generic[T]):
         if self.options.check is not None:
             checker = self._checkers.of_awaited_chunks(decision, gathered)
         return adispatch_stream(
-            decision, named, self._dispatch_options, health=self.health, checker=checker
+            decision, call_expert, self._dispatch_options, health=self.health, checker=checker
         )
 
     def dispatch_batch(
@@ -135,11 +135,11 @@ class ExpertCalls(Generic[T]):
             n answers with their decisions, in order; for a row that failed its error.
         """
 
-        def named(name: str, rows: list[int]) -> Sequence[R | BaseException]:
+        def call_expert(name: str, rows: list[int]) -> Sequence[R | BaseException]:
             return call(name, self.experts[name], rows)
 
         def alone(row: int) -> Callable[[str], R]:
-            return lambda name: joined_rows(named(name, [row]))
+            return lambda name: joined_rows(call_expert(name, [row]))
 
         checkers = None
         if self.options.check is not None:
@@ -147,7 +147,7 @@ class ExpertCalls(Generic[T]):
             checkers = [checker for checker in pairs if checker is not None]
         outcomes = dispatch_batch(
             decisions,
-            named,
+            call_expert,
             self._dispatch_options,
             health=self.health,
             checkers=checkers,
@@ -170,12 +170,12 @@ class ExpertCalls(Generic[T]):
             at_once: whether the experts run side by side.
         """
 
-        def named(name: str, rows: list[int]) -> Awaitable[Sequence[R | BaseException]]:
+        def call_expert(name: str, rows: list[int]) -> Awaitable[Sequence[R | BaseException]]:
             return call(name, self.experts[name], rows)
 
         def alone(row: int) -> Callable[[str], Awaitable[R]]:
             async def ask(name: str) -> R:
-                answer: R = joined_rows(await named(name, [row]))
+                answer: R = joined_rows(await call_expert(name, [row]))
                 return answer
 
             return ask
@@ -186,7 +186,7 @@ class ExpertCalls(Generic[T]):
             checkers = [checker for checker in pairs if checker is not None]
         outcomes = await adispatch_batch(
             decisions,
-            named,
+            call_expert,
             self._dispatch_options,
             health=self.health,
             checkers=checkers,

@@ -1,4 +1,4 @@
-"""What cannot be an argument is told at construction, in the same words by both adapters."""
+"""Checks of constructor arguments, with the same messages in both adapters."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "goals": ((Goals, _NONE), "a Goals, or None"),
     "task": ((str, _NONE), "a Transformers task, or None"),
 }
-"""Argument → the types that it may have, and the words for them."""
+"""Argument → its allowed types, and their description."""
 
 
-def check_arguments(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
+def check_arguments(owner: str, names: Iterable[str], parameters: Iterable[str]) -> None:
     """Refuse names that a class does not take; pydantic would drop them silently.
 
     Raises:
         TypeError: as for any unknown keyword argument, with the nearest known one.
     """
-    known = tuple(known)
-    for name in given:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            told = f"{owner} got an unexpected keyword argument {name!r}.{hint}"
-            raise blame_request(TypeError(told))
+    parameters = tuple(parameters)
+    for name in names:
+        if name not in parameters:
+            hint = did_you_mean(name, parameters)
+            message = f"{owner} got an unexpected keyword argument {name!r}.{hint}"
+            raise blame_request(TypeError(message))
 
 
-def check_kinds(**given: Any) -> None:
+def check_kinds(**arguments: Any) -> None:
     """Refuse arguments of a wrong type.
 
     Args:
-        **given: values of any of `router`, `aliases`, `policy`, `goals`, `task`.
+        **arguments: values of any of `router`, `aliases`, `policy`, `goals`, `task`.
 
     Raises:
         TypeError: names the argument, its type and what it may be.
     """
-    for name, value in given.items():
+    for name, value in arguments.items():
         kinds, words = _KINDS[name]
         if not isinstance(value, kinds):
             raise TypeError(f"{name} is of type {type(value).__name__}; it is {words}")
 
 
 def checked_names(experts: Any) -> list[str] | None:
-    """Return the names that were given, None where there are none.
+    """Return the names as a list; None stays None.
 
     Raises:
         TypeError: they are one text, or no names at all.
@@ -68,7 +68,7 @@ def checked_names(experts: Any) -> list[str] | None:
 
 
 def each_expert(experts: Any, make: Callable[[str, Any], T]) -> dict[str, T] | None:
-    """Return what `make` makes of the name and the callable of each expert, None for None.
+    """Apply `make` to the name and the callable of each expert; None stays None.
 
     Raises:
         TypeError: the experts have no names.
@@ -83,12 +83,12 @@ def each_expert(experts: Any, make: Callable[[str, Any], T]) -> dict[str, T] | N
     return {name: make(name, expert) for name, expert in experts.items()}
 
 
-def wrong_expert(name: str, given: Any, wanted: str) -> TypeError:
+def wrong_expert(name: str, expert: Any, expected: str) -> TypeError:
     """Return the error for an expert of a wrong type.
 
     Args:
         name: of the expert.
-        given: the expert.
-        wanted: what it has to be, in words.
+        expert: the expert.
+        expected: what it has to be, in words.
     """
-    return TypeError(f"expert {name!r} is of type {type(given).__name__}; {wanted}")
+    return TypeError(f"expert {name!r} is of type {type(expert).__name__}; {expected}")

@@ -1,4 +1,4 @@
-"""Warn once where most of what is routed is unlike the training prompts."""
+"""Warns once if most routed prompts are unlike the training prompts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from tryage.errors import TryageWarning
 
 CALLS = 100
-"""Calls that are looked back on."""
+"""Number of latest calls that count."""
 
 
 class Familiarity:

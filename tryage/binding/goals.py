@@ -5,11 +5,11 @@ from __future__ import annotations
 from tryage.goals import Goals
 
 
-def joined_goals(own: Goals | None, given: Goals | None) -> Goals | None:
-    """Join two sets of goals: a weight is the second's where it names one, limits all hold."""
-    if own is None or given is None:
-        return given if own is None else own
-    custom = {**own.custom, **given.custom}
-    weights = {**own.weights, **given.weights}
-    joined = Goals(limits=(*own.limits, *given.limits), custom=tuple(custom.values()))
+def joined_goals(base: Goals | None, call: Goals | None) -> Goals | None:
+    """Join goals: the call's weights override the base's, and the limits of both hold."""
+    if base is None or call is None:
+        return call if base is None else base
+    custom = {**base.custom, **call.custom}
+    weights = {**base.weights, **call.weights}
+    joined = Goals(limits=(*base.limits, *call.limits), custom=tuple(custom.values()))
     return joined.with_weights(weights)

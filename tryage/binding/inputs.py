@@ -1,4 +1,4 @@
-"""What an adapter reads of an input, and takes off it; the frameworks' own types stay with them."""
+"""Reading the user's text of an input, and removing its flags, for both adapters."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from tryage.errors import PromptError
 from tryage.masking import hide_secrets, mask_error
 
 FlagsFrom = str | Callable[[Any], str] | None
-"""Where the user's own text stands: `LAST_MESSAGE`, a dict key, or a function of the input."""
+"""The source of the user's own text: `LAST_MESSAGE`, a dict key, or a function of the input."""
 
 LAST_MESSAGE: Literal["last_message"] = "last_message"
 """The last message of the user, or the text itself where the input is a string."""
 
 TOP = 5
-"""Experts of the ranking that metadata carries."""
+"""Experts of the ranking in metadata."""
 
 Change = Callable[[str], str | None]
-"""Returns another text, or None where it does not change this one."""
+"""Returns the changed text, or None if it does not change it."""
 
 
-def own_text(read: Callable[[Any], str], given: Any, argument: str = "flags_from") -> str:
+def own_text(find_text: Callable[[Any], str], input_: Any, argument: str = "flags_from") -> str:
     """Return the user's own text, as the operator's function reads it from an input.
 
     Args:
-        read: the operator's function.
-        given: the input.
+        find_text: the operator's function.
+        input_: the input.
         argument: what the function was given as, for messages.
 
     Raises:
         PromptError: the function failed on this input, or did not return text.
     """
     try:
-        text = read(given)
+        text = find_text(input_)
     except Exception as error:  # noqa: BLE001 - the operator's own may raise anything
         reason = hide_secrets(f"{type(error).__name__}: {error}")
         raise PromptError(f"{argument} could not read the user's text: {reason}") from mask_error(
@@ -45,7 +45,7 @@ def own_text(read: Callable[[Any], str], given: Any, argument: str = "flags_from
 
 
 def check_text_from(text_from: Any, flags_from: Any) -> None:
-    """Refuse a function that finds the routed text beside another source of the same text.
+    """Refuse a function as `text_from` together with `flags_from`.
 
     Raises:
         ValueError: `flags_from` names one.
@@ -59,26 +59,27 @@ def check_text_from(text_from: Any, flags_from: Any) -> None:
 
 
 def strip_own(
-    read: Callable[[Any], str],
-    given: Any,
+    find_text: Callable[[Any], str],
+    input_: Any,
     prompt: str,
     rewrite: Callable[[Any, Change], Any | None],
 ) -> Any:
-    """Return an input whose own text, as `read` finds it, is replaced by that text without flags.
+    """Return an input with the user's own text replaced by that text without flags.
 
     Args:
-        read: the operator's function.
-        given: the input; it stays as it is.
+        find_text: the operator's function.
+        input_: the input; it stays as it is.
         prompt: the own text without its flags.
-        rewrite: copies an input with its last text changed that a function changes, else None.
+        rewrite: returns a copy of an input with the last text changed that a function changes;
+            None if it changes none.
 
     Raises:
         PromptError: the text is not part of the input.
     """
-    text = own_text(read, given)
+    text = own_text(find_text, input_)
     if text == prompt:
-        return given
-    stripped = rewrite(given, lambda found: _replace_last(found, text, prompt))
+        return input_
+    stripped = rewrite(input_, lambda last_text: _replace_last(last_text, text, prompt))
     if stripped is None:
         raise PromptError(
             "flags were found in the text that flags_from returned, but the input does not "
@@ -90,21 +91,21 @@ def strip_own(
 def _replace_last(text: str, old: str, new: str) -> str | None:
     """Replace the last occurrence of `old`; None where there is none.
 
-    Templates put what they retrieved before the question, so the last one is the user's.
+    Templates put retrieved text before the question, so the last occurrence is the user's.
     """
-    before, found, after = text.rpartition(old)
-    return f"{before}{new}{after}" if found else None
+    before, match, after = text.rpartition(old)
+    return f"{before}{new}{after}" if match else None
 
 
 def check_flags_from(flags_from: Any, keyless: str | None = None) -> None:
-    """Refuse what does not tell where the user's own text stands.
+    """Refuse an invalid `flags_from`.
 
     Args:
-        flags_from: as the operator gave it.
-        keyless: "messages have" and the like, where the input is nothing that has keys.
+        flags_from: the argument.
+        keyless: words such as "messages have", for inputs without keys; None for dicts.
 
     Raises:
-        TypeError: it is no text and no function.
+        TypeError: it is neither text nor a function.
         ValueError: it names a key where there are none.
     """
     if flags_from is None or callable(flags_from):

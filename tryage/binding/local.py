@@ -11,10 +11,10 @@ from tryage.library import Library
 
 
 class LocalModel:
-    """Base of them: made of a runtime and an expert of its library.
+    """Base of the local models: a runtime and an expert of its library.
 
     Args:
-        **fields: those of the model; `max_tokens` is another name of `max_new_tokens`, as in calls.
+        **fields: of the model; `max_tokens` is an alias of `max_new_tokens`, as in calls.
 
     Raises:
         TypeError: there is no such field.
@@ -52,10 +52,10 @@ class LocalModel:
         expert = Expert(name=Path(model).name, model=str(model), task=task)
         runtime = Runtime(Library([expert]), device=device, download=download)
         make: Any = cls
-        made: Self = make(runtime=runtime, expert=expert.name, **options)
-        return made
+        local_model: Self = make(runtime=runtime, expert=expert.name, **options)
+        return local_model
 
 
 def tells_logprobs(expert: Expert) -> bool:
-    """Tell whether a local pipeline of an expert knows the log-probabilities of its tokens."""
+    """Return whether the pipeline of an expert gives log-probabilities of its tokens."""
     return expert.endpoint is None and expert.task == TEXT_GENERATION

@@ -1,4 +1,4 @@
-"""Decisions off the event loop, those of one moment in one go.
+"""Runs all decisions of one event-loop tick in one worker thread.
 
 A decision takes a fraction of a millisecond with the bundled encoder and much more with others, so
 it has no place on the event loop; but a thread for each of many calls costs more than the
@@ -21,13 +21,13 @@ _Call = tuple["asyncio.Future[Any]", Callable[[], Any]]
 _Result = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
 _SHORT = 0.005
-"""Seconds after which results are handed back, though others of the same moment are not ready."""
+"""Seconds after which finished results are returned without waiting for the others."""
 
 _waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, list[_Call]] = WeakKeyDictionary()
 
 
 async def off_loop(function: Callable[..., T], *args: Any) -> T:
-    """Call a function in a thread, together with all others that are asked for at this moment."""
+    """Call a function in a thread, together with all others of this event-loop tick."""
     loop = asyncio.get_running_loop()
     calls = _waiting.get(loop)
     if calls is None:
@@ -48,28 +48,28 @@ def _start(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _run(loop: asyncio.AbstractEventLoop, calls: list[_Call]) -> None:
-    ready: list[_Result] = []
+    results: list[_Result] = []
     started = perf_counter()
     for future, call in calls:
         if future.cancelled():
             continue
         try:
-            ready.append((future, call(), None))
+            results.append((future, call(), None))
         except BaseException as error:  # noqa: BLE001 - raised again where the future is awaited
-            ready.append((future, None, error))
+            results.append((future, None, error))
         if perf_counter() - started > _SHORT:
-            _hand_back(loop, ready)
-            ready, started = [], perf_counter()
-    _hand_back(loop, ready)
+            _hand_back(loop, results)
+            results, started = [], perf_counter()
+    _hand_back(loop, results)
 
 
-def _hand_back(loop: asyncio.AbstractEventLoop, ready: list[_Result]) -> None:
-    if ready and not loop.is_closed():
-        loop.call_soon_threadsafe(_settle, ready)
+def _hand_back(loop: asyncio.AbstractEventLoop, results: list[_Result]) -> None:
+    if results and not loop.is_closed():
+        loop.call_soon_threadsafe(_settle, results)
 
 
-def _settle(ready: list[_Result]) -> None:
-    for future, value, error in ready:
+def _settle(results: list[_Result]) -> None:
+    for future, value, error in results:
         if future.done():
             continue
         if error is None:

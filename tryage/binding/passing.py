@@ -1,4 +1,4 @@
-"""The user's query, and flags taken off it before it went into a template, on their way."""
+"""Passes the user's query, and flags removed from it, to decisions inside a context."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def passing_on(flags: Flags) -> Iterator[None]:
 
 @contextlib.contextmanager
 def known_query(query: str) -> Iterator[None]:
-    """Let a text be the query inside; the flags in it do not act."""
+    """Make a text the query inside; flags in it do not act."""
     token = _QUERY.set(query)
     try:
         yield
@@ -100,15 +100,15 @@ def _joined(outer: Flags | None, inner: Flags) -> Flags:
     )
 
 
-def flag_mode(own: bool) -> Literal["warn", False] | Flags:
+def flag_mode(is_own: bool) -> Literal["warn", False] | Flags:
     """Return how a decision treats flags.
 
     Args:
-        own: whether the text is the user's own.
+        is_own: whether the text is the user's own.
 
     Returns:
         Inside `passing_on` the flags that are passed on, which then are the only ones, even where
         the user wrote none; else whether those in the text act.
     """
     passed = _PASSED_ON.get()
-    return passed if passed is not None else ("warn" if own else False)
+    return passed if passed is not None else ("warn" if is_own else False)

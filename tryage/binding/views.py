@@ -1,4 +1,4 @@
-"""What a check sees of a framework's answers."""
+"""How checks see the answers of a framework."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Views(NamedTuple):
     """How an adapter shows its experts' answers to a check.
 
     Attributes:
-        answer: an expert's answer → what the check sees.
-        chunks: the chunks of a streamed answer → the same.
+        answer: an expert's answer → its view.
+        chunks: the chunks of a streamed answer → its view.
         ask: an expert's callable and a text → its answer's text; None where experts take no text.
     """
 

@@ -1,4 +1,4 @@
-"""Batches: many decisions, dispatched grouped by expert."""
+"""Batches: dispatches many decisions, grouped by expert."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def dispatch_batch(
     checkers: Sequence[Checker[T]] | None = None,
     run: Callable[..., Iterable[_Answers]] = map,
 ) -> list[Outcome[T] | BaseException]:
-    """Dispatch many decisions, grouped by expert; what failed goes on to its next expert.
+    """Dispatch many decisions, grouped by expert; rows that fail go to their next expert.
 
     Args:
         decisions: n decisions.
@@ -148,7 +148,7 @@ class _Batch:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        # What an error or the caller cut short tells nothing about the experts that were asked.
+        # Calls that an error or the caller cut short say nothing about their experts.
         for row, name in self._waiting.items():
             self._failovers[row].abandoned(name)
 

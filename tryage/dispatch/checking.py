@@ -1,4 +1,4 @@
-"""Run a check on an answer: in time, whatever it raises, from blocking and from async code."""
+"""Runs a check on an answer, with its time-out and error handling, blocking or async."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tryage.errors import MissingExtraError
 T = TypeVar("T")
 
 PASSED = Verdict(True)
-"""The verdict on an answer that no check looks at."""
+"""The verdict on an answer that is not checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerView:
-    """What a check may see of an expert's answer.
+    """An expert's answer as a check sees it.
 
     Attributes:
         answer: its text; the object itself where it is not text.
-        logprobs: log-probabilities of its tokens, where the expert tells them.
-        calls_tools: whether it calls a tool in place of answering.
+        logprobs: log-probabilities of its tokens; None where the expert gives none.
+        calls_tools: whether it calls a tool instead of answering.
     """
 
     answer: Any
@@ -45,9 +45,9 @@ class Checker(Generic[T]):
     Attributes:
         check: accepts or rejects.
         prompt: the text that was routed.
-        view: an expert's answer → what the check sees of it.
+        view: an expert's answer → its `AnswerView`.
         ask: asks another expert, for checks that do.
-        report: told every verdict that a check gave, with the expert's name.
+        report: called with the expert's name and every clear verdict.
     """
 
     check: Check
@@ -72,7 +72,7 @@ class Checker(Generic[T]):
             raise
         except Exception as error:  # noqa: BLE001 - a check is the user's own and may raise anything
             return check.failed(describe_error(error))
-        self._tell(name, verdict)
+        self._report_verdict(name, verdict)
         return verdict
 
     async def averdict(self, name: str, value: T) -> Verdict:
@@ -83,8 +83,8 @@ class Checker(Generic[T]):
         check = self.check
         try:
             if check.is_async:
-                found: Any = check.find(checked)
-                finding = await within(check.name, check.timeout, found)
+                awaitable: Any = check.find(checked)
+                finding = await within(check.name, check.timeout, awaitable)
             else:
                 call = functools.partial(_finding, check, checked)
                 finding = await acall_within(check.name, check.timeout, call)
@@ -93,16 +93,16 @@ class Checker(Generic[T]):
             raise
         except Exception as error:  # noqa: BLE001 - a check is the user's own and may raise anything
             return check.failed(describe_error(error))
-        self._tell(name, verdict)
+        self._report_verdict(name, verdict)
         return verdict
 
-    def _tell(self, name: str, verdict: Verdict) -> None:
-        """Report what the check told; where it could not tell, there is nothing to learn."""
+    def _report_verdict(self, name: str, verdict: Verdict) -> None:
+        """Report a clear verdict; an unclear one is not feedback."""
         if self.report is not None and verdict.value is not None:
             self.report(name, verdict)
 
-    def _asked(self, name: str, text: str | None = None) -> str:
-        """Ask another expert; the same is asked once for all answers to the prompt."""
+    def _ask_once(self, name: str, text: str | None = None) -> str:
+        """Ask another expert; equal questions are asked once per prompt."""
         key = (name, text)
         if key not in self._replies and self.ask is not None:
             self._replies[key] = self.ask(name, text)
@@ -112,12 +112,12 @@ class Checker(Generic[T]):
         view = self.view(value)
         if view.calls_tools and not self.check.checks_tools:
             return None
-        ask = None if self.ask is None else self._asked
+        ask = None if self.ask is None else self._ask_once
         return CheckedAnswer(self.prompt, view.answer, name, ask, view.logprobs)
 
 
 def _finding(check: Check, checked: CheckedAnswer) -> Any:
-    """Return what a check finds; a coroutine runs in a loop of its own."""
+    """Return the finding of a check; a coroutine runs in its own event loop."""
     finding = check.find(checked)
     if not isinstance(finding, Awaitable):
         return finding
@@ -129,5 +129,5 @@ def _finding(check: Check, checked: CheckedAnswer) -> Any:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(awaited())
-    # Blocking code that was called on a running loop, which cannot run a second one.
+    # This blocking code was called on a running loop, which cannot run another one.
     return call_within("check", 1e9, lambda: asyncio.run(awaited()))

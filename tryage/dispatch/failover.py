@@ -33,20 +33,20 @@ def dispatch(
     """Call the eligible experts, best first, until one answers.
 
     With a time-out each call runs in a thread of its own, because Python cannot interrupt a
-    blocking call: an expert that hangs is left behind in its thread, which ends as soon as the
-    callable returns. Local pipelines and endpoints of `tryage.runtime` return at once when nobody
-    waits for them any more. Without a time-out no thread is used.
+    blocking call: a hanging expert stays in its thread, which ends as soon as the callable returns.
+    Local pipelines and endpoints of `tryage.runtime` return at once when nothing waits for them
+    any more. Without a time-out no thread is used.
 
     Args:
-        decision: its `order` says whom to call.
+        decision: its `order` is the order of calls.
         call: expert name → answer.
         options: attempts, errors and time-outs.
-        health: told how every call went; experts whose circuit is open in it are passed over.
+        health: records every call; experts whose circuit is open are skipped.
         checker: checks the answers; by default `options.check` on the decision's prompt.
 
     Raises:
         DispatchError: every expert tried failed; raised from the last one's error.
-        RejectedError: no answer was accepted, and the options want an error then.
+        RejectedError: no answer was accepted, and `on_rejected` is "raise".
     """
     failover: Failover[T] = Failover(decision, options, health, checker)
     for name in failover:
@@ -98,12 +98,12 @@ class Failover(Generic[T]):
     """Iterates over the experts to call, skips open circuits, records attempts.
 
     An expert that fails is followed by the next one of the decision's order. An answer that is
-    rejected is followed by the next expert of the plan alone: past its end, the objective says
-    that another attempt is not worth it.
+    rejected is followed only by experts of the plan: beyond it, another attempt is not worth its
+    price.
 
     Attributes:
-        tried: every call so far, and every expert that was passed over, in order.
-        last_error: what the last call raised.
+        tried: every call so far, and every expert that was skipped, in order.
+        last_error: exception of the last call.
         answered_by: the expert that answered.
         accepted: whether the check accepted its answer; None where nothing was checked.
     """
@@ -156,7 +156,7 @@ class Failover(Generic[T]):
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the calls together have taken all the time there was."""
+        """Whether `total_timeout` is used up."""
         total = self._options.total_timeout
         return total is not None and perf_counter() - self._began >= total
 
@@ -165,15 +165,15 @@ class Failover(Generic[T]):
         timeout, total = self._options.timeout, self._options.total_timeout
         if total is None:
             return timeout
-        left = max(0.0, total - (perf_counter() - self._began))
-        return left if timeout is None else min(left, timeout)
+        remaining = max(0.0, total - (perf_counter() - self._began))
+        return remaining if timeout is None else min(remaining, timeout)
 
     def skip_time(self, seconds: float) -> None:
-        """Leave out time that the reader of a stream took."""
+        """Do not count time that the reader of a stream took."""
         self._began += seconds
 
     def goes_on(self, name: str, started: float, error: BaseException) -> bool:
-        """Note how a call ended that raised; False where the error is to be raised at once."""
+        """Record a call that raised; return False if the error must be raised at once."""
         if not self.is_failure(error):
             self.abandoned(name)
             if isinstance(error, Exception):
@@ -187,43 +187,43 @@ class Failover(Generic[T]):
         return isinstance(error, ExpertTimeoutError) or self._options.is_failure(error)
 
     def failed(self, name: str, started: float, error: BaseException) -> None:
-        """Note that an expert failed."""
+        """Record that an expert failed."""
         faulty_request = is_request_fault(error)
-        # From here on it goes into records, logs and tracebacks.
+        # From here on the error goes into records, logs and tracebacks.
         self.last_error = mask_error(error)
         description = describe_error(error)
         self.tried.append(Attempt(name, description, perf_counter() - started))
         if self._health is None:
             return
         if faulty_request:
-            # Another request may do well.
+            # Another request may succeed.
             self._health.abandoned(name, self)
         else:
             self._health.failed(name, description)
 
     def abandoned(self, name: str) -> None:
-        """Note that a call ended in a way that tells nothing about its expert."""
+        """Record that a call ended without saying anything about its expert."""
         if self._health is not None:
             self._health.abandoned(name, self)
 
     def answered(self, name: str, started: float, verdict: Verdict | None = None) -> None:
-        """Note that an expert answered, or that its first chunk came."""
+        """Record that an expert answered, or that its first chunk arrived."""
         self.answered_by = name
         attempt = Attempt(name, None, perf_counter() - started, cost=self._costs.get(name))
         self.tried.append(attempt if verdict is None else checked(attempt, verdict))
 
     def done(self, name: str, seconds: float | None) -> None:
-        """Tell the health that an answer is whole, and what it took if that is known."""
+        """Record in the health that an answer is complete, with its seconds if known."""
         if self._health is not None:
             self._health.answered(name, seconds)
 
     def died(self, started: float, error: BaseException) -> None:
-        """Turn the last attempt, whose chunks had begun to arrive, into a failed one."""
+        """Replace the last attempt, whose first chunks had arrived, by a failed one."""
         name = self.tried.pop().expert
         self.failed(name, started, error)
 
     def cut(self, started: float, error: BaseException) -> None:
-        """Note why a stream ended early where that tells nothing about its expert."""
+        """Record why a stream ended early through no fault of its expert."""
         name = self.tried.pop().expert
         self.tried.append(Attempt(name, describe_error(error), perf_counter() - started))
         self.abandoned(name)
@@ -245,14 +245,14 @@ class Failover(Generic[T]):
         *,
         alone: bool = True,
     ) -> Outcome[T] | None:
-        """Note an answer and what the check said; return the outcome unless it was rejected.
+        """Record an answer and its verdict; return the outcome unless it was rejected.
 
         Args:
             name: the expert.
             started: when its call began.
             value: its answer.
             verdict: of the check; None where nothing was checked.
-            alone: whether the answer did not come in a batch, so that its seconds mean something.
+            alone: whether the call was not part of a batch, so that its seconds are of one answer.
         """
         self.answered(name, started, verdict)
         self.done(name, self.tried[-1].seconds if alone else None)
@@ -306,7 +306,7 @@ class Failover(Generic[T]):
         return RejectedError(f"the check rejected every answer: {names}", answers, self.tried)
 
     def error(self) -> DispatchError:
-        """Return the error that lists what was tried."""
+        """Return the error that lists every attempt."""
         lines = [_line(attempt) for attempt in self.tried]
         count = "the one expert" if len(lines) == 1 else f"each of the {len(lines)} experts"
         message = f"{count} tried failed:{''.join(lines)}"
@@ -317,7 +317,7 @@ class Failover(Generic[T]):
 
 
 def _is_moot(check: Check, decision: Decision, options: DispatchOptions) -> bool:
-    """Tell whether asking other experts for a verdict would change nothing but the bill."""
+    """Return whether the verdict of a check that asks other experts cannot change anything."""
     attempts = 1 if decision.plan is None else len(decision.plan.attempts)
     return bool(check.asks) and attempts == 1 and options.on_rejected == "return"
 

@@ -1,4 +1,4 @@
-"""Health: how experts did of late, and a circuit breaker that leaves failing ones alone."""
+"""Health: recent latencies of experts, and a circuit breaker that skips failing ones."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, Literal
 
 State = Literal["closed", "open", "half-open"]
 
-ANYBODY: Any = object()
-"""Who asks and reports where callers need not be told apart."""
+ANY_CALLER: Any = object()
+"""The caller of `admit` and `abandoned` where callers are not distinguished."""
 
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """When an expert that keeps failing is left alone, and for how long.
+    """When an expert that keeps failing is skipped, and for how long.
 
-    After `failures` calls in a row that failed, the circuit is open: the expert is passed over,
-    at no cost to the prompt. After `seconds` it is half open: one call is let through. If that
-    one answers, the circuit closes; if not, it stays open for `seconds` more. A call that has not
-    ended by then is not waited for: another one is let through.
+    After `failures` failed calls in a row the circuit is open: the expert is skipped at no cost.
+    After `seconds` it is half open: one trial call goes through. If the expert answers, the
+    circuit closes; if not, it stays open for another `seconds`. If the trial has not ended by
+    then, another call goes through.
 
     Attributes:
         failures: failed calls in a row that open the circuit, at least 1.
-        seconds: how long the expert is left alone.
+        seconds: how long the expert is skipped.
     """
 
     failures: int = 5
@@ -39,13 +39,12 @@ class Breaker:
 
 
 class Snapshot(Mapping[str, float]):
-    """Health at one moment, frozen: a mapping of expert → seconds its answers took of late.
+    """Health at one moment, immutable: a mapping of expert → recent seconds of its answers.
 
-    It goes into ``Router.route(..., observed=)``. An expert that has not answered yet is not in
-    the mapping.
+    For ``Router.route(..., observed=)``. Experts that have not answered yet are missing.
 
     Attributes:
-        refused: expert whose circuit is open → the reason, with the seconds left.
+        refused: expert whose circuit is open → the reason, with the remaining seconds.
     """
 
     __slots__ = ("_seconds", "refused")
@@ -77,12 +76,12 @@ class _Record:
 
 
 class Health:
-    """What dispatch saw of every expert; safe from many threads and event loops.
+    """Latency and failures of every expert; safe from many threads and event loops.
 
     Args:
-        breaker: when to leave a failing expert alone; None never does.
-        share: what the newest answer counts in the moving average, above 0 and at most 1.
-        clock: seconds that only go forward.
+        breaker: when to skip a failing expert; None never does.
+        share: weight of the newest answer in the moving average, above 0 and at most 1.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -102,25 +101,25 @@ class Health:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the settings and the averages; circuits belong to this process's clock."""
-        known = {name: record.seconds for name, record in self._records.items()}
-        return {"breaker": self.breaker, "share": self._share, "seconds": known}
+        seconds = {name: record.seconds for name, record in self._records.items()}
+        return {"breaker": self.breaker, "share": self._share, "seconds": seconds}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take settings and averages; every circuit is closed."""
         Health.__init__(self, state["breaker"], share=state["share"])
         self._records = {name: _Record(seconds) for name, seconds in state["seconds"].items()}
 
-    def admit(self, name: str, by: object = ANYBODY) -> str | None:
-        """Ask whether an expert may be called.
+    def admit(self, name: str, by: object = ANY_CALLER) -> str | None:
+        """Return whether an expert may be called.
 
-        Who is let through must report `answered`, `failed` or `abandoned`.
+        A caller that may call must then report `answered`, `failed` or `abandoned`.
 
         Args:
             name: the expert.
-            by: who asks; `abandoned` takes the same.
+            by: the caller, as in `abandoned`.
 
         Returns:
-            None if it may; else why it is left alone.
+            None if it may; else why it is skipped.
         """
         with self._lock:
             record = self._records.get(name)
@@ -133,7 +132,7 @@ class Health:
             return None
 
     def answered(self, name: str, seconds: float | None = None) -> None:
-        """Note an answer, and how long it took where that says what one answer takes."""
+        """Record an answer, and its seconds if they are those of one answer."""
         with self._lock:
             record = self._records.setdefault(name, _Record())
             record.failures, record.until, record.trial = 0, None, None
@@ -142,7 +141,7 @@ class Health:
                 record.seconds = before + self._share * (seconds - before)
 
     def failed(self, name: str, reason: str = "") -> None:
-        """Note a failure; enough of them in a row open the circuit."""
+        """Record a failure; enough of them in a row open the circuit."""
         with self._lock:
             record = self._records.setdefault(name, _Record())
             record.failures += 1
@@ -151,11 +150,11 @@ class Health:
             if self.breaker is not None and enough:
                 record.until, record.trial = self._clock() + self.breaker.seconds, None
 
-    def abandoned(self, name: str, by: object = ANYBODY) -> None:
-        """Note that a call ended in a way that tells nothing about its expert.
+    def abandoned(self, name: str, by: object = ANY_CALLER) -> None:
+        """Record that a call ended without saying anything about its expert.
 
-        Where it was the trial of a circuit that is half open, another call may try at once; one
-        that began before the circuit opened changes nothing.
+        If it was the trial of a half-open circuit, another call may try at once; a call from before
+        the circuit opened changes nothing.
         """
         with self._lock:
             record = self._records.get(name)
@@ -172,24 +171,26 @@ class Health:
             return "half-open" if on_trial or self._clock() >= record.until else "open"
 
     def snapshot(self) -> Snapshot:
-        """Return the moving averages and the experts that are left alone now."""
+        """Return the moving averages and the experts that are skipped now."""
         with self._lock:
             now = self._clock()
-            known = self._records.items()
+            records = self._records.items()
             return Snapshot(
-                {n: r.seconds for n, r in known if r.seconds is not None},
+                {n: r.seconds for n, r in records if r.seconds is not None},
                 {
                     n: self._refusal(r)
-                    for n, r in known
+                    for n, r in records
                     if r.until is not None and r.trial is None and now < r.until
                 },
             )
 
     def _refusal(self, record: _Record) -> str:
-        left = max(0.0, (record.until or 0.0) - self._clock())
+        remaining = max(0.0, (record.until or 0.0) - self._clock())
         times = "once" if record.failures == 1 else f"{record.failures} times in a row"
         last = f", at last with {record.reason}" if record.reason else ""
         wait = (
-            "one call is trying it now" if record.trial is not None else f"next try in {left:.1f} s"
+            "one call is trying it now"
+            if record.trial is not None
+            else f"next try in {remaining:.1f} s"
         )
         return f"left alone: it failed {times}{last}; {wait}"

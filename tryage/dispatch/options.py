@@ -1,4 +1,4 @@
-"""What a dispatch may do: how many experts it tries, on which errors, and for how long."""
+"""Options of a dispatch: how many experts it tries, on which errors, and for how long."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tryage.errors import MissingExtraError
 
 Errors = tuple[type[BaseException], ...]
 Failures = Errors | Callable[[BaseException], bool]
-"""Exceptions that count as a failure of the expert, or a function that tells whether one does."""
+"""Exceptions that count as a failure of the expert, or a function that decides it."""
 
 NEVER_FAILURES: Errors = (
     asyncio.CancelledError,
@@ -23,7 +23,7 @@ NEVER_FAILURES: Errors = (
     SystemExit,
     MissingExtraError,
 )
-"""Never a failure of one expert: the caller wants to end, or nothing here can run any expert."""
+"""Never a failure of one expert: the caller ends the call, or an extra is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,22 +35,22 @@ class DispatchOptions:
         errors: exceptions on which the next expert is tried, or a function that tells whether an
             exception is one; others are raised at once. A time-out always counts.
         timeout: seconds that one call, or the wait for one chunk of a stream, may take before the
-            next expert is tried; None waits for ever. A blocking call then runs in a thread of its
-            own, see `dispatch`. A stream that has begun ends with `ExpertTimeoutError` instead.
+            next expert is tried; None waits indefinitely. A blocking call then runs in its own
+            thread, see `dispatch`. A stream that has begun ends with `ExpertTimeoutError` instead.
         total_timeout: seconds that all calls for one prompt may take together. The time that a
             reader of a stream takes between chunks does not count.
-        breaker: leaves an expert that keeps failing alone for a while; True for the usual
-            `Breaker`, False or None for none. The state is kept in a `Health`.
+        breaker: skips an expert that keeps failing for a while; True for a default `Breaker`, False
+            or None for none. Its state is kept in a `Health`.
         check: accepts or rejects answers: a function ``(prompt, answer) -> bool | float | None`` or
             a `tryage.checks.Check`. A rejected answer goes to the next expert of the decision's
-            plan. None lets every answer out.
-        on_rejected: what happens where no answer is accepted: ``"return"`` sends out the one that
-            the check valued most, else that of the expert with the least predicted loss;
+            plan. None accepts every answer.
+        on_rejected: what happens if no answer is accepted: ``"return"`` returns the one with the
+            highest value of the check, else that of the expert with the least predicted loss;
             ``"raise"`` raises `RejectedError` with all of them.
         stream_unchecked: whether a stream sends chunks before the check has accepted the answer.
-            Then the first attempt goes out, and the record says at its end what the check found.
-        keep_verdicts: whether what the check finds is kept as feedback, so that the router learns
-            from it at the next fit; `Router.with_feedback` says where.
+            Then the first attempt is sent, and the verdict is recorded at its end.
+        keep_verdicts: whether verdicts are stored as feedback, see `Router.with_feedback`, so that
+            the router learns from them at the next fit.
 
     Raises:
         TypeError: `errors` or `breaker` is of a wrong type.
@@ -101,7 +101,7 @@ class DispatchOptions:
         return Breaker() if self.breaker else None
 
     def is_failure(self, error: BaseException) -> bool:
-        """Tell whether an exception is a failure of one expert, so that the next one is tried."""
+        """Return whether an exception is a failure of one expert, so that the next one is tried."""
         if isinstance(error, NEVER_FAILURES):
             return False
         if isinstance(self.errors, tuple):
@@ -110,10 +110,10 @@ class DispatchOptions:
 
 
 def _checked_errors(errors: Any) -> Failures:
-    """Return exceptions as a tuple, or the function that was given.
+    """Return exceptions as a tuple, or the function.
 
     Raises:
-        TypeError: they are something else.
+        TypeError: it is something else.
     """
     if callable(errors) and not isinstance(errors, type):
         function: Failures = errors

@@ -1,4 +1,4 @@
-"""What a dispatch tells: attempts, the outcome, and both joined with the decision."""
+"""Records of a dispatch: attempts, the outcome, and both joined with the decision."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Attempt:
 
     Attributes:
         expert: its name.
-        error: type and first line of what it raised, without secrets; None where it answered.
-            For an expert that was not called because its circuit is open: why it is left alone.
-        seconds: until it answered or failed; in a stream that went well, until its first chunk.
+        error: type and first line of its exception, without secrets; None if it answered. For an
+            expert that was skipped because its circuit is open: the reason.
+        seconds: until it answered or failed; of a complete stream, until its first chunk.
         accepted: whether the check accepted the answer; None where nothing was checked.
         value: the number that the check gave, or None.
-        reason: why the check could not tell, or None.
-        cost: predicted USD of the attempt, of a plan's; None where not known.
+        reason: why the verdict is unclear, or None.
+        cost: predicted USD of a planned attempt; None if unknown.
     """
 
     expert: str
@@ -39,7 +39,7 @@ class Attempt:
     cost: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON types; what a check found only where one looked."""
+        """Return JSON types; the keys of a check only where one ran."""
         row: dict[str, Any] = {
             "expert": self.expert,
             "error": self.error,
@@ -53,13 +53,13 @@ class Attempt:
 
 
 def checked(attempt: Attempt, verdict: Verdict) -> Attempt:
-    """Return an attempt with what a check said of its answer."""
+    """Return an attempt with the verdict on its answer."""
     return replace(attempt, accepted=verdict.accepted, value=verdict.value, reason=verdict.reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[T]):
-    """What a dispatch led to.
+    """The outcome of a dispatch.
 
     Attributes:
         value: what the expert's call returned.
@@ -78,11 +78,11 @@ class Outcome(Generic[T]):
 
 
 class Dispatch(Protocol):
-    """What `Outcome`, `Stream` and `AsyncStream` tell about the calls that were made."""
+    """What `Outcome`, `Stream` and `AsyncStream` have in common: the calls that were made."""
 
     @property
     def answered_by(self) -> str | None:
-        """Name of the expert that answered, None where none has yet."""
+        """Name of the expert that answered; None if none has yet."""
 
     @property
     def tried(self) -> tuple[Attempt, ...]:
@@ -109,7 +109,7 @@ class DispatchedDecision(Decision):
 
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
         """Return JSON types: the decision's keys, `tried` and `answered_by`."""
-        # dataclass(slots=True) builds the class anew, which a bare super() does not survive.
+        # dataclass(slots=True) creates a new class, so that a bare super() would fail.
         row = Decision.to_dict(self, top) | {
             "tried": [attempt.to_dict() for attempt in self.tried],
             "answered_by": self.answered_by,
@@ -117,7 +117,7 @@ class DispatchedDecision(Decision):
         return row if self.accepted is None else row | {"accepted": self.accepted}
 
     def explain(self) -> str:
-        """Return the decision for a person, with the calls that failed."""
+        """Return the decision as printable text, with the calls that failed."""
         lines = [line for attempt in self.tried if (line := _explained(attempt))]
         if lines and self.answered_by:
             unaccepted = " (no answer was accepted)" if self.accepted is False else ""
@@ -126,7 +126,7 @@ class DispatchedDecision(Decision):
 
 
 def record(decision: Decision, dispatched: Dispatch) -> DispatchedDecision:
-    """Join a decision and what came of it."""
+    """Join a decision and the record of its dispatch."""
     parts = {field.name: getattr(decision, field.name) for field in fields(Decision)}
     return DispatchedDecision(
         **parts,
@@ -147,12 +147,12 @@ def _explained(attempt: Attempt) -> str | None:
 
 
 def nothing(name: str) -> ExpertError:
-    """Return the error of an expert that answered without an answer."""
+    """Return the error of an expert that returned None."""
     return ExpertError(f"{name} returned nothing")
 
 
 def present(name: str, answer: T | None) -> T:
-    """Return what an expert returned; nothing at all is a failure of the expert.
+    """Return an expert's answer; None is a failure of the expert.
 
     Raises:
         ExpertError: it returned None.

@@ -1,4 +1,4 @@
-"""Time-outs of blocking calls: a thread per call, and the word to give up that it can hear."""
+"""Time-outs of blocking calls: a thread per call, which can learn that it was given up."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from tryage.errors import ExpertTimeoutError
 T = TypeVar("T")
 
 END: Any = object()
-"""Stands where a stream has no chunk left."""
+"""Marks the end of a stream."""
 
 
 @dataclass(slots=True)
 class Scope:
-    """What a blocking call that runs under a time-out can know about it.
+    """The time-out of a blocking call, as the call can see it.
 
     Attributes:
-        deadline: on the clock of `time.monotonic`, when nobody waits for the call any more.
-        given_up: set once nobody waits. Python cannot end a thread from outside, so a callable
-            that can end early looks at this; the local pipelines and the endpoints do.
+        deadline: when the call is given up, on the clock of `time.monotonic`.
+        given_up: set once nothing waits for the call. Python cannot end a thread from outside, so
+            a callable that can end early checks this; the local pipelines and the endpoints do.
     """
 
     deadline: float
@@ -47,7 +47,7 @@ _scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("tryage_sc
 
 
 MOST_LEFT_BEHIND = 32
-"""Calls of one expert that nobody waits for any more and that may still run in their threads."""
+"""Most calls of one expert that were given up and still run in their threads."""
 
 _left_behind: collections.Counter[str] = collections.Counter()
 _counting = threading.Lock()
@@ -66,10 +66,9 @@ def too_slow(name: str, seconds: float) -> ExpertTimeoutError:
 def call_within(name: str, seconds: float, call: Callable[[], T]) -> T:
     """Run a blocking call in a thread of its own and wait `seconds` for it at most.
 
-    The thread is gone when this returns. After a time-out it is gone as soon as the callable
-    returns; its result is dropped. It is a daemon, so a callable that never returns does not keep
-    the interpreter from ending. Where `MOST_LEFT_BEHIND` calls of an expert hang so, no more are
-    begun until one of them ends.
+    The thread has ended when this returns. After a time-out it ends as soon as the callable
+    returns; its result is dropped. It is a daemon, so that a callable that never returns does not
+    keep the interpreter alive. While `MOST_LEFT_BEHIND` calls of an expert hang, no other starts.
 
     Raises:
         ExpertTimeoutError: no result in time, or too many calls hang already.
@@ -91,7 +90,7 @@ def call_within(name: str, seconds: float, call: Callable[[], T]) -> T:
 async def acall_within(name: str, seconds: float | None, call: Callable[[], T]) -> T:
     """Await a blocking call that runs in a thread of its own, `seconds` at most; None for ever.
 
-    What `call_within` says of the thread holds here too, also where the wait is cancelled.
+    The thread behaves as in `call_within`, also if the wait is cancelled.
 
     Raises:
         ExpertTimeoutError: no result in time.
@@ -123,7 +122,7 @@ def _start(name: str, scope: Scope, call: Callable[[], T]) -> tuple[threading.Th
     """Start a call in a daemon thread that knows its scope."""
     check_room(name)
     future: Future[T] = Future()
-    # It can no longer be cancelled then, which the thread would stumble over at its end.
+    # A running future cannot be cancelled, which would make the thread fail at its end.
     future.set_running_or_notify_cancel()
     context = contextvars.copy_context()
     context.run(_scope.set, scope)
@@ -144,10 +143,10 @@ def _settle(future: Future[T], context: contextvars.Context, call: Callable[[], 
 
 
 def check_room(name: str) -> None:
-    """Refuse to begin another call where too many of the same expert hang.
+    """Refuse another call if too many calls of the same expert hang.
 
     Raises:
-        ExpertTimeoutError: they do.
+        ExpertTimeoutError: too many hang.
     """
     hanging = _left_behind[name] if name in _left_behind else 0
     if hanging >= MOST_LEFT_BEHIND:
@@ -168,7 +167,7 @@ def _giving_up(name: str, scope: Scope, future: Future[Any]) -> Iterator[None]:
 
 
 def leave_behind(name: str, future: Future[Any]) -> None:
-    """Count a call that nobody waits for any more, until it ends."""
+    """Count a call that was given up, until it ends."""
     with _counting:
         _left_behind[name] += 1
     future.add_done_callback(lambda _: _ended(name))
@@ -182,7 +181,7 @@ def _ended(name: str) -> None:
 
 
 class Puller(Generic[T]):
-    """Takes chunks from a blocking iterator in a thread of its own, each when it is asked for.
+    """Takes chunks from a blocking iterator in its own thread, one per request.
 
     Args:
         name: the expert's name.
@@ -193,12 +192,12 @@ class Puller(Generic[T]):
         self._name = name
         self._open = open_chunks
         self._scope = Scope(float("inf"))
-        self._asked: SimpleQueue[Future[T] | None] = SimpleQueue()
+        self._requests: SimpleQueue[Future[T] | None] = SimpleQueue()
         self._lost = False
         self._thread: threading.Thread | None = None
 
     def next(self, seconds: float) -> T:
-        """Return the next chunk; `END` where there is none.
+        """Return the next chunk, or `END` after the last.
 
         Raises:
             ExpertTimeoutError: it did not come within `seconds`, or too many calls of the expert
@@ -208,7 +207,7 @@ class Puller(Generic[T]):
             self._thread = self._start()
         future: Future[T] = Future()
         self._scope.deadline = time.monotonic() + seconds
-        self._asked.put(future)
+        self._requests.put(future)
         try:
             with _giving_up(self._name, self._scope, future):
                 error = future.exception(seconds)
@@ -223,9 +222,9 @@ class Puller(Generic[T]):
         return future.result()
 
     def close(self) -> None:
-        """End the iterator; waits for its thread unless a chunk of it did not come in time."""
+        """End the iterator; wait for its thread unless a chunk timed out."""
         self._scope.given_up.set()
-        self._asked.put(None)
+        self._requests.put(None)
         if self._thread is not None and not self._lost:
             self._thread.join()
 
@@ -241,7 +240,7 @@ class Puller(Generic[T]):
 
     def _serve(self) -> None:
         chunks: Iterator[T] | None = None
-        while (future := self._asked.get()) is not None:
+        while (future := self._requests.get()) is not None:
             try:
                 if chunks is None:
                     chunks = self._open()
