@@ -239,4 +239,4 @@ def test_a_batch_says_which_part_decided_for_each_prompt():
         start, end = decision.question
         assert prompt[start:end] == question
         sentence = f"Routed by characters {start} to {end} of the prompt"
-        assert sentence in decision.explain()
+        assert f"{sentence}: the question in what a chain" in decision.explain()

@@ -107,8 +107,8 @@ class Decision:
         measured: whether losses were ever measured; if not, goals and limits alone decided, and
             `losses` are 0 where they would be.
         plan: the experts to try until a check accepts an answer; None without a check.
-        question: start and end (exclusive) of the part of the prompt that was routed because the
-            whole is unlike the training prompts; else None.
+        question: start and end (exclusive) of the part of `prompt` that was routed, where a chain
+            has built the prompt around it; None where all of it was.
     """
 
     expert: str
@@ -193,8 +193,8 @@ class Decision:
         if self.question is not None:
             start, end = self.question
             lines.append(
-                f"Routed by characters {start} to {end} of the prompt, which are like the training "
-                "prompts; the whole is not."
+                f"Routed by characters {start} to {end} of the prompt: the question in what a "
+                "chain has built around it."
             )
         if not self.measured:
             lines.append("Nothing is measured yet: goals and limits alone decided.")

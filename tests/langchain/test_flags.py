@@ -88,6 +88,16 @@ def test_a_query_of_flags_alone_leaves_the_routed_text_to_the_chain(router, kit)
     assert decision.weights == {"size": 2.0}
 
 
+def test_a_query_is_not_known_outside(router, kit):
+    chosen = TryageSelector(router)
+    assert TryageFlags(chosen).invoke(kit.code).prompt == kit.code
+    assert chosen.invoke(kit.prose).prompt == kit.prose
+    chunks = TryageFlags(ChatTryage(router, kit.experts())).stream(kit.code)
+    next(chunks)
+    assert chosen.invoke(kit.prose).prompt == kit.prose
+    assert len(list(chunks)) > 0
+
+
 def test_the_inner_of_two_queries_is_routed(router, kit):
     inner = TryageFlags(TryageSelector(router))
     outer = TryageFlags(RunnableLambda(lambda _: kit.prose) | inner)

@@ -4,11 +4,13 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from langchain_core.language_models import FakeListChatModel
+from langchain.agents import create_agent
+from langchain_core.language_models import FakeListChatModel, FakeListLLM
+from langchain_core.messages import HumanMessage
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnablePassthrough
+from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 
-from langchain_tryage import ChatTryage, TryageRouter
+from langchain_tryage import ChatTryage, TryageLLM, TryageMiddleware, TryageRouter, TryageSelector
 from tryage.errors import PromptError, TryageWarning
 
 _spec = importlib.util.spec_from_file_location("chains", Path(__file__).parents[1] / "chains.py")
@@ -57,6 +59,91 @@ def test_the_record_says_which_part_decided(setting):
     assert f"Context:\n{CONTEXT}\n\nQuestion: {question}"[start:end] == question
     assert record["out_of_distribution"] is False
     assert question not in repr(record)
+
+
+FLAGGED = f"Context:\n{CONTEXT} [Flag: newest]\n\nQuestion: "
+
+
+def deciding_part(record, routed):
+    """Return the part of a text that a record says has decided."""
+    start, end = record["question"]
+    return routed[start:end]
+
+
+async def test_the_record_is_true_in_every_way_of_calling(setting):
+    """In batches too, where each prompt has a part of its own, and some none."""
+    router, experts, held_out = setting
+    questions = [question for question, _ in held_out[:3]]
+    routed = [f"Context:\n{CONTEXT}\n\nQuestion: {question}" for question in questions]
+    chain = rag(ChatTryage(router, experts))
+    stream = [chunk for chunk in chain.stream(questions[2]) if chunk.response_metadata]
+    async_stream = [c async for c in chain.astream(questions[2]) if c.response_metadata]
+    ways = [
+        [chain.invoke(question) for question in questions],
+        [await chain.ainvoke(question) for question in questions],
+        chain.batch(questions),
+        await chain.abatch(questions),
+    ]
+    for messages in ways:
+        records = [message.response_metadata["tryage"] for message in messages]
+        parts = [deciding_part(*pair) for pair in zip(records, routed, strict=True)]
+        assert parts == questions
+    for chunks in (stream, async_stream):
+        [record] = [
+            c.response_metadata["tryage"] for c in chunks if "tryage" in c.response_metadata
+        ]
+        assert deciding_part(record, routed[2]) == questions[2]
+    mixed = ChatTryage(router, experts).batch([questions[0], routed[1]])
+    records = [message.response_metadata["tryage"] for message in mixed]
+    assert "question" not in records[0]
+    assert deciding_part(records[1], routed[1]) == questions[1]
+
+
+def test_a_decision_explains_which_part_decided(setting):
+    router, experts, held_out = setting
+    question = held_out[0][0]
+    answers = rag(TryageRouter(router, experts, with_decision=True)).batch([question, question])
+    for answer in answers:
+        decision = answer["decision"]
+        start, end = decision.question
+        assert decision.prompt[start:end] == question
+        assert f"Routed by characters {start} to {end} of the prompt" in decision.explain()
+        assert question not in decision.explain()
+    [bare] = TryageSelector(router).batch([question])
+    assert bare.question is None
+    assert "Routed by characters" not in bare.explain()
+
+
+def test_the_offsets_are_those_of_what_the_expert_gets(setting):
+    """Flags are taken off before, so they move the question."""
+    router, _, held_out = setting
+    question = held_out[0][0]
+    sent = []
+
+    def keep(messages):
+        sent.append(messages[-1].text)
+        return "kept"
+
+    experts = dict.fromkeys(router.library.names, RunnableLambda(keep))
+    routed = TryageRouter(router, experts, with_decision=True, flags_from="last_message")
+    decision = routed.invoke([HumanMessage(f"{FLAGGED}{question}")])["decision"]
+    assert decision.flags
+    assert "[Flag" not in sent[0]
+    assert deciding_part(decision.to_dict(), sent[0]) == question
+
+
+def test_text_models_and_agents_say_which_part_decided(setting):
+    router, experts, held_out = setting
+    question = held_out[0][0]
+    prompt = f"Context:\n{CONTEXT}\n\nQuestion: {question}"
+    texts = {name: FakeListLLM(responses=[name]) for name in router.library.names}
+    results = TryageLLM(router, texts).generate([prompt, question]).generations
+    records = [generations[0].generation_info["tryage"] for generations in results]
+    assert deciding_part(records[0], prompt) == question
+    assert "question" not in records[1]
+    agent = create_agent(experts["calc"], [], middleware=[TryageMiddleware(router, experts)])
+    state = agent.invoke({"messages": [("human", prompt)]})
+    assert deciding_part(state["tryage"], prompt) == question
 
 
 def test_a_function_finds_the_question(setting):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from llama_index.core import Document, MockEmbedding, VectorStoreIndex
-from llama_index.core.llms import MockLLM
+from llama_index.core.llms import ChatMessage, MockLLM
 
 from llama_index_tryage import TryageLLM
 
@@ -43,6 +43,59 @@ def test_a_query_engine_changes_no_choice(setting, heard):
     llm = TryageLLM(router, experts)
     assert right(llm.complete, heard, held_out) == len(held_out)
     assert right(engine(llm).query, heard, held_out) == len(held_out)
+
+
+TEMPLATE = "Context information is below.\n-----\n{c}\n-----\nAnswer it.\nQuery: {q}\nAnswer: "
+
+
+async def test_the_record_is_true_in_every_way_of_calling(setting):
+    router, experts, held_out = setting
+    llm = TryageLLM(router, experts)
+    for number, (question, _) in enumerate(held_out[:3]):
+        prompt = TEMPLATE.format(c=TEXT * (number + 1), q=question)
+        messages = [ChatMessage("Hello."), ChatMessage(prompt)]
+        last = [
+            list(llm.stream_complete(prompt))[-1],
+            list(llm.stream_chat(messages))[-1],
+            [chunk async for chunk in await llm.astream_complete(prompt)][-1],
+            [chunk async for chunk in await llm.astream_chat(messages)][-1],
+        ]
+        answers = [
+            llm.complete(prompt),
+            llm.chat(messages),
+            await llm.acomplete(prompt),
+            await llm.achat(messages),
+            *last,
+        ]
+        for answer in answers:
+            record = answer.additional_kwargs["tryage"]
+            start, end = record["question"]
+            assert prompt[start:end] == question
+            assert question not in repr(record)
+    assert "question" not in llm.complete(held_out[0][0]).additional_kwargs["tryage"]
+
+
+def test_the_offsets_are_those_of_what_the_expert_gets(setting):
+    """Flags are taken off before, so they move the question."""
+    router, experts, held_out = setting
+    question = held_out[0][0]
+    prompt = TEMPLATE.format(c=f"{TEXT} [Flag: newest]", q=question)
+    response = TryageLLM(router, experts, flags_from="last_message").complete(prompt)
+    record = response.additional_kwargs["tryage"]
+    start, end = record["question"]
+    assert record["flags"]
+    assert "[Flag" not in response.text  # the expert repeats what it gets
+    assert response.text[start:end] == question
+
+
+def test_the_event_says_which_part_decided(setting, heard):
+    router, experts, held_out = setting
+    question = held_out[0][0]
+    prompt = TEMPLATE.format(c=TEXT, q=question)
+    TryageLLM(router, experts).complete(prompt)
+    [event] = [e for e in heard if type(e).__name__ == "TryageDecisionEvent"]
+    start, end = event.decision["question"]
+    assert prompt[start:end] == question
 
 
 def test_a_function_finds_the_question(setting, heard):
