@@ -18,6 +18,17 @@ _PASSING = (
 )
 """Packages that hand a call on as it is."""
 
+_HANDING_ON = (
+    *_PASSING,
+    "llama_index.core.base",
+    "llama_index.core.callbacks",
+    "llama_index.core.query_engine.retriever_query_engine",
+    "llama_index.core.query_engine.router_query_engine",
+    "llama_index.core.query_engine.sql_join_query_engine",
+    "llama_index.core.retrievers.router_retriever",
+)
+"""Packages that hand a query to a selector as they were given it."""
+
 _UNKNOWN = ("asyncio", "concurrent", "threading")
 """Packages that start a call for somebody who cannot be seen."""
 
@@ -41,6 +52,17 @@ def is_composed(by_template: bool = False) -> bool:
         else:
             return _is_in(module, ("llama_index",))
     return by_template or is_nested
+
+
+def is_rewritten() -> bool:
+    """Tell whether LlamaIndex, not the operator's own code, wrote the query that a selector gets.
+
+    Engines that route hand on the query that they are given. Chat engines, agents' tools and
+    engines that ask several questions make queries of their own, of earlier answers among others.
+    """
+    modules = _modules(inspect.currentframe())
+    first = next((module for module in modules if not _is_in(module, _HANDING_ON)), "")
+    return _is_in(first, ("llama_index",))
 
 
 def _modules(frame: FrameType | None) -> Iterator[str]:

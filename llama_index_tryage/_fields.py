@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from llama_index.core.base.llms.types import (
     LLMMetadata,
@@ -35,11 +35,26 @@ from tryage.binding import (
 from tryage.dispatch import describe_error, present
 from tryage.errors import ExpertError
 from tryage.experts import TEXT_GENERATION
+from tryage.goals import CHARS_PER_TOKEN
 
 R = TypeVar("R")
 
-_COMPOSED: ContextVar[bool] = ContextVar("tryage_composed", default=False)
-"""Whether LlamaIndex wrote what the decision being made is about."""
+
+class _Call(NamedTuple):
+    """What a decision has to know of its call beside what is sent.
+
+    Attributes:
+        composed: whether LlamaIndex wrote what is sent.
+        by_template: whether experts fill a template, with system prompts of their own.
+    """
+
+    composed: bool
+    by_template: bool
+
+
+_PLAIN = _Call(composed=False, by_template=False)
+_CALL: ContextVar[_Call] = ContextVar("tryage_call", default=_PLAIN)
+"""The call that a decision is being made for."""
 
 
 class RoutedLLM(DispatchingModel, LLM):
@@ -126,11 +141,11 @@ class RoutedLLM(DispatchingModel, LLM):
             kwargs: of the call.
             by_template: whether a template made them.
         """
-        token = _COMPOSED.set(self._is_composed(by_template))
+        token = _CALL.set(_Call(self._is_composed(by_template), by_template))
         try:
             given, decision = self._decide(given, kwargs)
         finally:
-            _COMPOSED.reset(token)
+            _CALL.reset(token)
         announce(decision)
         if self.rate_limiter is not None:
             self.rate_limiter.acquire()
@@ -139,14 +154,14 @@ class RoutedLLM(DispatchingModel, LLM):
     async def _arouted(
         self, given: Given, kwargs: Mapping[str, Any], *, by_template: bool = False
     ) -> tuple[Any, Decision]:
-        token = _COMPOSED.set(self._is_composed(by_template))
+        token = _CALL.set(_Call(self._is_composed(by_template), by_template))
         try:
             if self._binding.is_quick:
                 given, decision = self._decide(given, kwargs)
             else:
                 given, decision = await off_loop(self._decide, given, kwargs)
         finally:
-            _COMPOSED.reset(token)
+            _CALL.reset(token)
         announce(decision)
         if self.rate_limiter is not None:
             await self.rate_limiter.async_acquire()
@@ -157,15 +172,30 @@ class RoutedLLM(DispatchingModel, LLM):
         return self.flags_from == LAST_MESSAGE and is_composed(by_template)
 
     def _decide(self, given: Given, kwargs: Mapping[str, Any]) -> tuple[Any, Decision]:
-        composed = _COMPOSED.get()
+        composed, by_template = _CALL.get()
         text, own = self._source.read(given, composed=composed)
-        decision = self._binding.decide(
-            text,
-            flags=own,
-            without=self._unfit(given, kwargs),
-            sent_chars=sent_chars(given, kwargs.get("tools")),
-        )
+        chars = sent_chars(given, kwargs.get("tools"))
+        unfit = self._unfit(given, kwargs)
+        if by_template:
+            unfit = {**self._too_short(chars), **unfit}
+        decision = self._binding.decide(text, flags=own, without=unfit, sent_chars=chars)
         return self._source.strip(given, decision, composed=composed), decision
+
+    def _too_short(self, chars: int) -> dict[str, str]:
+        """Return whose context a call exceeds once their own system prompt comes on top, and why.
+
+        Args:
+            chars: characters that every expert is sent.
+        """
+        library, reasons = self._binding.router.library, {}
+        for name, expert in self._binding.experts.items():
+            length, own = library[name].context_length, expert.system_prompt
+            if own and length and chars + len(own) >= length * CHARS_PER_TOKEN:
+                reasons[name] = (
+                    f"context_length is {length}, the prompt has about "
+                    f"{(chars + len(own)) / CHARS_PER_TOKEN:.0f} tokens"
+                )
+        return reasons
 
     def _unfit(self, given: Given, kwargs: Mapping[str, Any]) -> dict[str, str]:
         """Return which experts cannot take this call, and why.

@@ -23,6 +23,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from llama_index_tryage._inputs import strip_messages
 from tryage.binding import astream_passing_on, passing_on, stream_passing_on
+from tryage.errors import PromptError
 from tryage.flags import Flags, parse
 
 _MESSAGES = ("user_msg", "chat_history", "memory", "ctx")
@@ -44,20 +45,28 @@ class TryageFlags(BaseQueryEngine, BaseChatEngine):
     `stream_chat`, or `run`, and passes on every other attribute.
 
     Args:
-        engine: a query engine, a chat engine, or an agent: whatever `run(user_msg=...)` starts.
+        engine: a query engine, a chat engine, or an agent or workflow, which `run` starts.
         callback_manager: by default the engine's own.
+        key: argument of `run` that holds the user's text.
 
     Raises:
         TypeError: it is none of these.
     """
 
-    def __init__(self, engine: Any, *, callback_manager: CallbackManager | None = None) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        *,
+        callback_manager: CallbackManager | None = None,
+        key: str = "user_msg",
+    ) -> None:
         if not any(hasattr(engine, method) for method in ("query", "chat", "run")):
             raise TypeError(
                 f"engine is of type {type(engine).__name__}; it is a query engine, a chat engine "
                 "or an agent"
             )
         self._engine = engine
+        self._key = key
         own = getattr(engine, "callback_manager", None)
         super().__init__(callback_manager or own or CallbackManager([]))
 
@@ -185,16 +194,38 @@ class TryageFlags(BaseQueryEngine, BaseChatEngine):
         return history
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Start the agent; arguments and result are those of its own `run`."""
+        """Start the agent or workflow; arguments and result are those of its own `run`.
+
+        Raises:
+            PromptError: nothing is given that the user may have written.
+        """
         kwargs |= dict(zip(_MESSAGES, args, strict=False))
         start = kwargs.get("start_event")
         if start is None:
-            read, kwargs = _read_run(kwargs)
+            read, kwargs = self._read_run(kwargs)
         else:
-            read, fields = _read_run(dict(start.items()))
+            read, fields = self._read_run(dict(start.items()))
             kwargs["start_event"] = type(start)(**fields)
         with passing_on(read):
             return self._engine.run(**kwargs)
+
+    def _read_run(self, fields: dict[str, Any]) -> tuple[Flags, dict[str, Any]]:
+        """Return the flags of the messages that a run is started with, and these without them."""
+        message, history = fields.get(self._key), fields.get("chat_history")
+        own = message
+        if own is None and history and history[-1].role == MessageRole.USER:
+            own = history[-1]
+        if own is None and fields.get("ctx") is None:  # a run that goes on has been told before
+            raise PromptError(
+                f"run has no argument {self._key!r}; say with key= which one holds the user's text"
+            )
+        read = Flags("") if own is None else parse(_text(own))
+        stripped: dict[str, Any] = {}
+        if message is not None:
+            stripped[self._key] = _stripped(message)
+        if history is not None:
+            stripped["chat_history"] = _without_flags(history)
+        return read, {**fields, **stripped}
 
 
 def _passing_on(flags: Flags, response: RESPONSE_TYPE) -> RESPONSE_TYPE:
@@ -212,21 +243,6 @@ def _read_message(message: str | QueryBundle) -> tuple[Flags, str | QueryBundle]
         return _read(message)
     read = parse(message)
     return read, read.prompt
-
-
-def _read_run(fields: dict[str, Any]) -> tuple[Flags, dict[str, Any]]:
-    """Return the flags of the messages that an agent is started with, and these without them."""
-    message, history = fields.get("user_msg"), fields.get("chat_history")
-    own = message
-    if own is None and history and history[-1].role == MessageRole.USER:
-        own = history[-1]
-    read = Flags("") if own is None else parse(_text(own))
-    stripped: dict[str, Any] = {}
-    if message is not None:
-        stripped["user_msg"] = _stripped(message)
-    if history is not None:
-        stripped["chat_history"] = _without_flags(history)
-    return read, {**fields, **stripped}
 
 
 def _text(message: str | ChatMessage) -> str:

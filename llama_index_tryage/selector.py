@@ -11,10 +11,12 @@ from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import QueryBundle
 from llama_index.core.tools import ToolMetadata
 
+from llama_index_tryage._caller import is_rewritten
 from llama_index_tryage._descriptions import Descriptions
 from llama_index_tryage.events import announce
 from tryage import Decision, Expert, Router
 from tryage.binding import (
+    LAST_MESSAGE,
     TOP,
     Binding,
     RouterOptions,
@@ -72,6 +74,8 @@ class TryageSelector(BaseSelector):
             mistyped.
         **options: those of `tryage.binding.RouterOptions`. `aliases` maps the name or description
             of a tool to a name in the library; a function in `flags_from` takes the query bundle.
+            A query that a chat engine, an agent or another engine wrote is no ``"last_message"``
+            of the user.
     """
 
     _most = 1
@@ -108,20 +112,26 @@ class TryageSelector(BaseSelector):
         """Do nothing: no prompt is used."""
 
     def _select(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
-        picked = self._pick(choices, query)
+        picked = self._pick(choices, query, self._is_own())
         if picked.decision is not None:
             announce(picked.decision)
         return picked.result
 
     async def _aselect(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
-        picked = await off_loop(self._pick, choices, query)
+        picked = await off_loop(self._pick, choices, query, self._is_own())
         if picked.decision is not None:
             announce(picked.decision)
         return picked.result
 
-    def _pick(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> _Picked:
+    def _is_own(self) -> bool:
+        """Tell whether the query of this call is the user's own, so that its flags act."""
+        if self._flags_from == LAST_MESSAGE:
+            return not is_rewritten()
+        return self._flags_from is not None
+
+    def _pick(self, choices: Sequence[ToolMetadata], query: QueryBundle, own: bool) -> _Picked:
         names = self._names(choices)
-        text, own = query.query_str, self._flags_from is not None
+        text = query.query_str
         if callable(self._flags_from):
             text = own_text(self._flags_from, query)
         elif not text.strip() and query.image_path:

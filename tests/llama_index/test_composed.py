@@ -12,7 +12,8 @@ import pytest
 from llama_index.core import Document, PromptHelper, PromptTemplate, SummaryIndex
 from llama_index.core.agent.workflow import CodeActAgent, FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage, TextBlock
-from llama_index.core.chat_engine import SimpleChatEngine
+from llama_index.core.chat_engine import CondenseQuestionChatEngine, SimpleChatEngine
+from llama_index.core.llms import MockLLM
 from llama_index.core.memory import (
     ChatMemoryBuffer,
     ChatSummaryMemoryBuffer,
@@ -22,8 +23,10 @@ from llama_index.core.memory import (
 )
 from llama_index.core.memory.memory import InsertMethod
 from llama_index.core.program import LLMTextCompletionProgram
-from llama_index.core.tools import FunctionTool
-from llama_index.core.workflow import Context
+from llama_index.core.query_engine import CustomQueryEngine, RetrieverQueryEngine, RouterQueryEngine
+from llama_index.core.retrievers import RouterRetriever
+from llama_index.core.tools import FunctionTool, QueryEngineTool, RetrieverTool
+from llama_index.core.workflow import Context, StartEvent, StopEvent, Workflow, step
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -32,8 +35,10 @@ from llama_index_tryage import (
     TryageFlags,
     TryageFunctionCallingLLM,
     TryageLLM,
+    TryageSelector,
     last_decision,
 )
+from tryage.errors import PromptError
 
 # LlamaIndex's workflows look at deprecated attributes of pydantic, and keep no memory in a context.
 pytestmark = [
@@ -365,3 +370,72 @@ def test_a_message_of_a_tool_is_routed_where_it_is_all(router, kit):
     assert last_decision()["expert"] == "coder"
     llm.chat([ChatMessage(kit.prose, role="system"), ChatMessage(f"Observation: {kit.code}")])
     assert last_decision()["expert"] == "coder"
+
+
+def selecting(router, kit):
+    """A query engine that routes by a selector that obeys the last message."""
+
+    class Named(CustomQueryEngine):
+        name: str
+
+        def custom_query(self, query_str):
+            return self.name
+
+    tools = [
+        QueryEngineTool.from_defaults(Named(name=name), name=name, description="An engine.")
+        for name in ("coder", "writer", "giant")
+    ]
+    selector = TryageSelector(router, flags_from="last_message")
+    return RouterQueryEngine(selector, tools, llm=TryageLLM(router, kit.experts()))
+
+
+async def test_a_selector_obeys_the_user_s_query_and_no_other(router, kit, quoting, weights):
+    engine = selecting(router, kit)
+    engine.query(PAGE)
+    await engine.aquery(PAGE)
+    await asyncio.gather(engine.aquery(PAGE))
+    RetrieverQueryEngine.from_args(
+        RouterRetriever(
+            TryageSelector(router, flags_from="last_message"),
+            [
+                RetrieverTool.from_defaults(
+                    SummaryIndex([]).as_retriever(), name=name, description="A shelf."
+                )
+                for name in ("coder", "writer")
+            ],
+            llm=MockLLM(),
+        ),
+        llm=MockLLM(),
+    ).query(PAGE)
+    assert weights() == [{"size": 2.0}] * 4
+
+    # The question is one that an expert wrote, of a conversation in which the page was quoted.
+    history = [ChatMessage("Hello"), ChatMessage(PAGE, role="assistant")]
+    chat = CondenseQuestionChatEngine.from_defaults(
+        engine, llm=quoting(router), chat_history=history, memory_cls=ChatMemoryBuffer
+    )
+    chat.chat("What does it say?")
+    await chat.achat("What does it say?")
+    assert weights() == [{}] * 4
+    tool = QueryEngineTool.from_defaults(engine, name="ask", description="Ask.")
+    tool.call(PAGE)
+    await tool.acall(PAGE)
+    assert weights() == [{}] * 2
+
+
+async def test_a_workflow_s_argument_is_named_by_key(router, kit, quoting, weights):
+    llm = quoting(router)
+
+    class Asking(Workflow):
+        @step
+        async def ask(self, event: StartEvent) -> StopEvent:
+            text = f"{PAGE} {event.question}"
+            return StopEvent(result=(await llm.acomplete(text)).text)
+
+    known = TryageFlags(Asking(), key="question")
+    await known.run(question=f"What is it? {OWN}")
+    await known.run(question="What is it?")
+    assert weights() == [{"recency": 3.0}, {}]
+    assert OWN not in str([expert._calls for expert in llm.experts.values()])
+    with pytest.raises(PromptError, match="run has no argument 'user_msg'; say with key="):
+        TryageFlags(Asking()).run(question="What is it?")

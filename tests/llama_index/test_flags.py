@@ -2,7 +2,14 @@
 
 import pytest
 from llama_index.core import PromptHelper, SummaryIndex
-from llama_index.core.query_engine import CustomQueryEngine, RouterQueryEngine
+from llama_index.core.indices.query.query_transform.base import IdentityQueryTransform
+from llama_index.core.query_engine import (
+    CustomQueryEngine,
+    RetrieverQueryEngine,
+    RouterQueryEngine,
+    TransformQueryEngine,
+)
+from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import QueryBundle, TextNode
 from llama_index.core.tools import QueryEngineTool
 
@@ -122,3 +129,60 @@ def test_what_was_asked_for_outside_holds_inside(router, kit, streaming):
         DECISIONS, ({"size": 2.0}, {"size": 2.0, "recency": 1.0}), strict=True
     ):
         assert (decision.weights, decision.limits) == (weights, ("parameters <= 1B",))
+
+
+async def test_the_engine_s_other_methods_are_passed_on(router, kit):
+    engine = rag(router, kit)
+    known = TryageFlags(engine)
+    query = QueryBundle(f"{kit.code} {FLAG}")
+    nodes = known.retrieve(query)
+    assert [node.text for node in nodes] == [node.text for node in engine.retrieve(query)]
+    assert [node.text for node in await known.aretrieve(query)] == [node.text for node in nodes]
+    for answer in (known.synthesize(query, nodes), await known.asynthesize(query, nodes)):
+        assert str(answer).startswith("writer says")
+        assert str(answer).count(FLAG) == 2
+        assert len(answer.source_nodes) == 2
+        assert (DECISIONS[-1].weights, DECISIONS[-1].prompt) == ({"size": 2.0}, kit.code)
+    answer = known.synthesize(query, nodes, additional_source_nodes=nodes)
+    assert len(answer.source_nodes) == 4
+    assert known.retriever is engine.retriever
+    assert known.get_prompts().keys() == {f"engine:{name}" for name in engine.get_prompts()}
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        _ = known.nothing_like_it
+    assert str(TransformQueryEngine(known, IdentityQueryTransform()).query(query)).startswith(
+        "writer says"
+    )
+    tool = QueryEngineTool.from_defaults(known, name="heap", description="Heaps.")
+    assert str(tool.call(f"{kit.code} {FLAG}")).startswith("writer says")
+
+
+async def test_a_streamed_synthesis_keeps_the_flags(router, kit):
+    known = TryageFlags(rag(router, kit, streaming=True))
+    query = QueryBundle(f"{kit.code} {FLAG}")
+    response = known.synthesize(query, known.retrieve(query))
+    assert "".join(response.response_gen).startswith("writer says")
+    response = await known.asynthesize(query, known.retrieve(query))
+    assert "".join([piece async for piece in response.response_gen]).startswith("writer says")
+
+
+def test_retrieval_does_not_look_for_the_flags(router, kit):
+    """Neither embeddings nor keywords are made of them."""
+    seen = []
+
+    class Looking(BaseRetriever):
+        def _retrieve(self, query_bundle):
+            seen.append(query_bundle.query_str)
+            return []
+
+    known = TryageFlags(
+        RetrieverQueryEngine.from_args(Looking(), llm=TryageLLM(router, kit.experts()))
+    )
+    query = QueryBundle(f"{kit.code} {FLAG}")
+    known.retrieve(query)
+    known.query(query)
+    assert seen == [kit.code, kit.code]
+
+
+def test_what_is_neither_engine_nor_agent_is_refused():
+    with pytest.raises(TypeError, match="engine is of type str; it is a query engine, a chat"):
+        TryageFlags("engine")

@@ -121,3 +121,19 @@ def test_what_a_template_is_filled_with_counts(short, kit):
     index = SummaryIndex.from_documents([Document(text=LONG)])
     index.as_query_engine(llm=TryageLLM(short, kit.experts(), context_window=8000)).query(kit.code)
     assert last_decision()["answered_by"] == "giant"
+
+
+def test_an_expert_s_own_system_prompt_counts_where_it_is_sent(short, kit):
+    experts = kit.experts(coder={"system_prompt": LONG})
+    llm = TryageLLM(short, experts)
+    prompt = PromptTemplate("{query_str}")
+    for call in (
+        lambda: llm.predict(prompt, query_str=kit.code),
+        lambda: list(llm.stream(prompt, query_str=kit.code)),
+    ):
+        call()
+        assert last_decision()["expert"] == "giant"
+    reasons = {row["expert"]: row.get("reason") for row in last_decision()["ranking"]}
+    assert "context_length is 1000, the prompt has about 25" in reasons["coder"]
+    # A chat is sent as it is.
+    assert llm.chat([ChatMessage(kit.code)]).additional_kwargs["tryage"]["expert"] == "coder"
