@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
@@ -46,7 +48,8 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except _PATH_ERRORS as error:
             _fail(f"{error.filename}: {error.strerror}", 2)
         except OSError as error:
-            _fail(str(error), 1)
+            named = error.filename is not None and error.strerror
+            _fail(f"{error.filename}: {error.strerror}" if named else str(error), 1)
         except KeyboardInterrupt:
             _fail("interrupted; finished work is kept", 130)
 
@@ -70,12 +73,29 @@ def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def say(text: str) -> None:
     """Write text to standard output unchanged: a model's answer may contain markup."""
-    sys.stdout.write(text + "\n")
+    write_out([text + "\n"])
 
 
 def print_json(data: Any) -> None:
     """Print one JSON object on one line of standard output."""
-    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    write_out([json.dumps(data, ensure_ascii=False) + "\n"])
+
+
+def write_out(lines: Iterable[str]) -> None:
+    """Write lines to standard output.
+
+    Raises:
+        OSError: it cannot be written; where the disk is full, the error names standard output.
+    """
+    try:
+        sys.stdout.writelines(lines)
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        # Python flushes once more at its end, which would fail again and say less.
+        sys.stdout = open(os.devnull, "w")
+        raise OSError(error.errno, os.strerror(error.errno), "standard output") from error
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from tryage.cli.options import (
     TaskName,
     read_goals,
 )
-from tryage.cli.output import guarded, print_json, say, stderr
+from tryage.cli.output import guarded, print_json, say, stderr, write_out
 from tryage.cli.summary import summary
 from tryage.errors import PromptError, TryageError
 from tryage.goals import Goals
@@ -77,7 +76,7 @@ def _route_file(
         for record, decision in zip(records, decisions, strict=True)
     ]
     if target is None:
-        sys.stdout.writelines(lines)
+        write_out(lines)
     else:
         with replacing(target) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
