@@ -81,9 +81,13 @@ class Victims:
         self._process.communicate(timeout=30)
 
 
-def save(source: str, target: str, times: str = "1") -> None:
-    """Save a router that lies elsewhere."""
+def save(source: str, target: str, times: str = "1", way: str = "exchange") -> None:
+    """Save a router that lies elsewhere; without an exchange of names as some systems do it."""
+    import tryage.files
+
     router = _router(source)
+    if way == "step aside":
+        tryage.files._exchange = tryage.files._step_aside
     for _ in range(int(times)):
         router.save_pretrained(target)
 
@@ -144,8 +148,8 @@ class Events:
     def watch(self) -> None:
         """Count from now on, in this process, for ever."""
         sys.addaudithook(self._audit)
-        for name in ("fsync", "ftruncate"):
-            setattr(os, name, self._counted(getattr(os, name)))
+        os.fsync = self._counted(os.fsync, fails=True)
+        os.ftruncate = self._counted(os.ftruncate, fails=False)  # a full disk can be made smaller
         write = os.write
 
         def torn(handle: int, data: bytes) -> int:
@@ -159,9 +163,9 @@ class Events:
 
         os.write = torn
 
-    def _counted(self, call: Any) -> Any:
+    def _counted(self, call: Any, *, fails: bool) -> Any:
         def counted(*args: Any) -> Any:
-            self._event()
+            self._event(fails=fails)
             return call(*args)
 
         return counted

@@ -75,10 +75,10 @@ def _write(handle: int, line: bytes, path: Path) -> None:
         written = os.write(handle, line)
         if written < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-    except OSError:
+    except OSError as error:
         if written:
             os.ftruncate(handle, size)
-        raise
+        raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
 
 
 @contextlib.contextmanager
