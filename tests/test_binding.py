@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from tryage import Library, Router
+from tryage import Library, Router, TryageWarning
 from tryage.binding import (
     Binding,
     flag_mode,
@@ -115,6 +115,30 @@ def test_calls_that_need_different_experts_take_no_more_and_more_memory(router):
 def test_without_experts_and_a_way_to_make_them_there_is_an_error(router):
     with pytest.raises(LibraryError, match="experts is needed"):
         Binding(router, None)
+
+
+STRANGE = "量子力学中的波函数坍缩是什么？ " * 3
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_warning_comes_once_where_most_of_the_last_hundred_prompts_are_strange(router, batch):
+    binding = Binding(router, dict.fromkeys(NAMES, "expert"))
+
+    def decide(text, times):
+        if batch:
+            binding.decide_batch([text] * times)
+        for _ in range(0 if batch else times):
+            binding.decide(text)
+
+    decide(STRANGE, 40)  # of fewer than a hundred nothing is said
+    decide(PROMPT, 90)
+    decide(STRANGE, 40)
+    decide(PROMPT, 10)
+    decide(STRANGE, 10)  # half of them is not most of them
+    with pytest.warns(TryageWarning, match="51 of the last 100 prompts") as caught:
+        decide(STRANGE, 1)
+    assert len(caught) == 1
+    decide(STRANGE, 100)  # warnings are errors here, and no second one comes
 
 
 RULES = {"rules": [{"fact": "vendor", "points": {"acme": 0, "*": 5}}]}

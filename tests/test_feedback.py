@@ -163,6 +163,21 @@ def test_two_tables_become_one():
     assert old.join(old).hash == old.hash
 
 
+def test_what_the_newer_table_did_not_measure_stays_as_it_was():
+    old = ScoreTable.from_rows(
+        [{"prompt": "one", "id": "1", "scores": {"a": 0.1, "b": 0.2}, "costs": {"a": 5, "b": 6}}]
+    )
+    new = ScoreTable.from_rows(
+        [
+            {"prompt": "one", "id": "1", "scores": {"b": 0.9}, "costs": {"b": 7}},
+            {"prompt": "two", "id": "2", "scores": {"a": 0.3}, "costs": {"a": 8}},
+        ]
+    )
+    both = old.join(new)
+    np.testing.assert_allclose(1 - both.losses, [[0.1, 0.9], [0.3, math.nan]])
+    np.testing.assert_array_equal(both.targets["cost"], [[5, 7], [8, math.nan]])
+
+
 def test_unknown_keys_that_only_the_newer_table_has_are_kept():
     old = ScoreTable.from_rows([{"prompt": "one", "id": "1", "scores": {"a": 1}}])
     new = ScoreTable.from_rows([{"prompt": "two", "id": "2", "scores": {"a": 1}, "note": 7}])
@@ -185,11 +200,16 @@ def test_a_reference_that_one_table_leaves_out_is_that_of_the_other():
             {"prompt": "other", "id": "1", "scores": {"a": 1}},
             "id .1. .* has different texts",
         ),
+        (
+            {"prompt": "one", "id": "1", "reference": "other", "scores": {"a": 1}},
+            "id .1. .* has different texts",
+        ),
         ({"prompt": "one", "id": "1", "losses": {"a": 1}}, "^one table holds scores, the other"),
     ],
 )
 def test_tables_that_contradict_each_other_are_refused(newer, message):
-    old = ScoreTable.from_rows([{"prompt": "one", "id": "1", "scores": {"a": 0.1}}])
+    row = {"prompt": "one", "id": "1", "reference": "r", "scores": {"a": 0.1}}
+    old = ScoreTable.from_rows([row])
     with pytest.raises(ScoreTableError, match=message):
         old.join(ScoreTable.from_rows([newer]))
 

@@ -136,6 +136,13 @@ def test_choices_that_were_not_measured_are_left_out_and_counted():
     assert nothing["measured"] == 0.0
 
 
+def test_losses_within_a_billionth_are_equally_good():
+    table = make([[0.5, 0.5 + 5e-10], [0.5, 0.5 + 5e-9]])
+    row = evaluate(table, [1, 1], resamples=0).router
+    assert row["selection_accuracy"] == 0.5
+    assert row["strict_selection_accuracy"] == 0.0
+
+
 def test_the_cost_of_a_choice_whose_loss_was_not_measured_does_not_count():
     table = make([[1.0, NAN], [1.0, 3.0]], costs=[[0.1, 0.9], [0.2, 0.4]])
     found = evaluate(table, [1, 1], resamples=0)
