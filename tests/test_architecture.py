@@ -15,6 +15,8 @@ ORDER = (
     "characters",
     "masking",
     "units",
+    "yaml_text",
+    "parquet_files",
     "files",
     "folders",
     "retries",

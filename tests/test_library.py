@@ -142,3 +142,88 @@ def test_an_unknown_name_gets_a_hint():
 def test_counts(text, count):
     assert parse_count(text) == count
     assert parse_count(format_count(parse_count(text))) == pytest.approx(count, rel=0.01)
+
+
+PLACES = [
+    ("name: a\nname: b\nexperts: []", "line 2, column 1", "the key 'name' stands twice, first on"),
+    (
+        "experts:\n- {name: a, model: m,\n   name: b}",
+        "line 3, column 4",
+        "the key 'name' stands twice",
+    ),
+    (
+        "experts:\n- name: a\n  model: m\n  price: {input: .inf, output: 1}",
+        "line 4, column 18",
+        "price.input: Input should be a finite number, found inf",
+    ),
+    (
+        "experts:\n- name: a\n  model: m\n  price: {input: 1, output: .nan}",
+        "line 4, column 29",
+        "price.output: Input should be a finite number",
+    ),
+    (
+        "experts:\n- name: a\n  model: m\n  languages: [en, no, 3]",
+        "line 4, column 19",
+        "languages.1: Input should be a valid string, found False",
+    ),
+    (
+        "experts:\n- name: a\n  model: m\n  licence: mit",
+        "line 4, column 12",
+        "unknown key 'licence'. Did you mean 'license'",
+    ),
+    ("experts:\n- name: a\n- 3", "line 2, column 3", r"model: Field required"),
+    ("experts:\n- 3", "line 2, column 3", "expert 1: expected a mapping, found 3"),
+    ("experts: &e\n- *e", "line 2, column 3", "the alias *e is not read; write out"),
+    ("name: [a]\nexperts:\n- {name: a, model: m}", "line 1, column 7", "'name' is ['a'], not text"),
+    ("experts:\n- {[a]: b}", "line 2, column 4", "a key is a list or a mapping"),
+    ("name: " + "1:" * 80 + "1\nexperts: 1", "line 1, column 7", "a number of 161 characters"),
+    ("experts: 3", "line 1, column 10", "'experts' must be a list"),
+    ("experts:\n- name: a\n  model: 'm", "line 3, column 12", "not a YAML file"),
+]
+
+
+@pytest.mark.parametrize(("text", "place", "problem"), PLACES)
+def test_a_wrong_value_is_named_with_its_line_and_column(tmp_path, text, place, problem):
+    path = tmp_path / "library.yaml"
+    path.write_text(text)
+    with pytest.raises(LibraryError) as caught:
+        Library.read(path)
+    assert str(caught.value).startswith(f"{path}, {place}: ")
+    assert problem in str(caught.value)
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+def test_a_small_file_that_stands_for_a_large_one_is_refused(tmp_path):
+    assert len(BOMB) < 500
+    path = tmp_path / "library.yaml"
+    path.write_text(BOMB)
+    with pytest.raises(LibraryError, match=r"line 2, column 8: .*the alias \*a is not read"):
+        Library.read(path)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "README.md").write_text(f"---\n{BOMB}---\n")
+    with pytest.raises(LibraryError, match=r"front matter is not YAML: line 2.*\*a is not read"):
+        Library.from_models([str(tmp_path)])
+
+
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- "])
+def test_deep_yaml_is_an_error_of_the_file(tmp_path, opening):
+    path = tmp_path / "library.yaml"
+    path.write_text(opening * 5000)
+    with pytest.raises(LibraryError, match="not a YAML file"):
+        Library.read(path)
+
+
+def test_front_matter_of_many_blank_lines_is_read(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "README.md").write_text(
+        "---  \n" + "\n" * 1000 + "license: MIT\n--- \nMore.\n---\n"
+    )
+    (expert,) = Library.from_models([str(tmp_path)])
+    assert expert.license == "mit"
+    (tmp_path / "README.md").write_text("---\nlicense: MIT\n")
+    (expert,) = Library.from_models([str(tmp_path)])
+    assert expert.license is None

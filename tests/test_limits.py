@@ -3,7 +3,7 @@ import datetime
 import numpy as np
 import pytest
 
-from tryage import Expert, Goals, Security
+from tryage import Expert, Goals, Policy, Security
 from tryage.errors import GoalError
 from tryage.limits import parse_limit, parse_limits
 
@@ -151,3 +151,95 @@ def test_units_of_limits_on_goals(text, read):
 def test_units_that_do_not_fit(text):
     with pytest.raises(GoalError, match="expected"):
         parse_limit(text)
+
+
+def names(limit):
+    """Which vendors a limit admits."""
+    vendors = ("Acme, Inc.", "Inc.", "Acme", "O'Reilly, Bob's", "mit [x]", 'a "b", c')
+    experts = [Expert(name=v, model="m", security={"vendor": v}) for v in vendors]
+    return {e.name for e in experts if limit.reason_against(e) is None}
+
+
+@pytest.mark.parametrize("vendor", ["Acme, Inc.", "Inc.", "O'Reilly, Bob's", "mit [x]", 'a "b", c'])
+def test_a_value_with_a_comma_is_one_value(vendor):
+    for condition in ([vendor], {vendor}, (vendor, "nobody")):
+        (limit,) = Goals(limits={"vendor": condition}).limits
+        assert names(limit) == {vendor}
+        assert parse_limit(limit.exact) == limit
+        (again,) = Policy.from_dict(Policy(limits=[limit]).to_dict()).limits
+        assert again == limit
+
+
+def test_quotes_hold_a_written_value_together():
+    limit = parse_limit("vendor in ['Acme, Inc.', \"O'Reilly, Bob's\"]")
+    assert names(limit) == {"Acme, Inc.", "O'Reilly, Bob's"}
+    assert names(parse_limit("vendor in [Acme, Inc.]")) == {"Acme", "Inc."}
+    assert names(parse_limit("vendor in O'Reilly, Inc.")) == {"Inc."}
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        (None, "limits is None; give a mapping"),
+        (3, "limits is 3; give a mapping"),
+        (b"parameters <= 3B", "limits is b'parameters <= 3B'; give"),
+        ("parameters <= 3B", "limits is 'parameters <= 3B'; give"),
+        ([None], "None is not a limit"),
+        ([b"parameters <= 3B"], "is not a limit; write one as text"),
+        ([{"parameters": "<= 3B"}], "is not a limit; write one as text"),
+        ({"license": None}, "license: None: None is of type NoneType; expected a name"),
+        ({"license": 3}, "3 is of type int; expected a name"),
+        ({"license": True}, "True is of type bool; expected a name"),
+        ({"license": b"mit"}, "b'mit' is of type bytes; expected a name"),
+        ({"license": ["mit", None]}, "None is of type NoneType; expected a name"),
+        ({"license": ["mit", 3]}, "3 is of type int; expected a name"),
+        ({"license": [["mit"]]}, r"\['mit'\] is of type list"),
+        ({"license": {"mit": 1}}, "is of type dict"),
+        ({"parameters": True}, "True is of type bool; expected a count"),
+        ({"parameters": [True]}, "True is of type bool; expected a count"),
+        ({"tools": 1}, "1 is of type int; expected true or false"),
+        ({"released": 2024}, "2024 is of type int; expected a date"),
+        ({None: "<= 3B"}, "unknown limit None"),
+        ({3: "<= 3B"}, "unknown limit 3"),
+        ({"license": []}, "the list is empty"),
+        ({"vendor": "a 'b' \"c\" d"}, "holds both kinds of quotes"),
+        (["license in [mit"], "the list is not closed by ']'"),
+    ],
+)
+def test_what_is_no_limit_is_one_named_error(limits, told):
+    for made in (Goals, Policy):
+        with pytest.raises(GoalError, match=told):
+            made(limits=limits)
+
+
+def test_values_of_an_attributes_own_type_are_limits():
+    limits = {
+        "parameters": [1_000_000, 7e9],
+        "tools": [True],
+        "released": [datetime.date(2024, 1, 31)],
+    }
+    told = [str(limit) for limit in Goals(limits=limits).limits]
+    assert told == ["parameters in [1M, 7B]", "tools in [true]", "released in [2024-01-31]"]
+
+
+@pytest.mark.parametrize("weight", [None, b"1", "much", float("nan"), 10**400, [1], True, -1])
+def test_weights_that_are_none(weight):
+    if weight is True:
+        assert Goals(size=True).weights == {"size": 1.0}
+        return
+    with pytest.raises(GoalError, match="the weight of size is"):
+        Goals(size=weight)
+    for field in ("weights", "max_weights"):
+        with pytest.raises(GoalError):
+            Policy(**{field: {"size": weight}})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"weights": [1]}, {"max_weights": 3}, {"weights": {3: 1}}, {"flags": "size"}, {"flags": 3}],
+)
+def test_policies_of_odd_parts(fields):
+    with pytest.raises(GoalError):
+        Policy(**fields)
+    with pytest.raises(GoalError):
+        Policy.from_dict(fields)

@@ -526,3 +526,79 @@ def test_the_routing_tables_are_read(data_dir, name, prompts_, experts, targets)
     assert (len(table), len(table.experts)) == (prompts_, experts)
     assert table.kind == "scores"
     assert set(table.targets) == targets
+
+
+def test_a_gzip_file_that_unpacks_to_far_too_much_is_refused_before_it_is_unpacked(tmp_path):
+    path = tmp_path / "bomb.jsonl.gz"
+    path.write_bytes(gzip.compress(b" " * 100_000_000))
+    with pytest.raises(ScoreTableError, match="hold more than any honest file of this size"):
+        ScoreTable.read(path)
+
+
+def test_a_gzip_file_of_several_parts_is_read_whole(tmp_path):
+    path = tmp_path / "parts.jsonl.gz"
+    lines = [json.dumps({"prompt": f"p{i}", "scores": {"a": 0.5}}) + "\n" for i in range(3)]
+    path.write_bytes(b"".join(gzip.compress(line.encode()) for line in lines))
+    assert ScoreTable.read(path).prompts == ("p0", "p1", "p2")
+
+
+def parquet(path, **columns):
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table(columns), path)
+    return path
+
+
+def long_form(n=1, **changes):
+    return {"prompt": ["p"] * n, "expert": ["a"] * n, "score": [0.5] * n} | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"prompt": [["p"]]}, "column 'prompt' holds list<"),
+        ({"expert": [["a"]]}, "column 'expert' holds list<"),
+        ({"score": [[0.5]]}, "column 'score' holds list<"),
+        ({"prompt_id": [{"a": 1}]}, "column 'prompt_id' holds struct<"),
+        ({"expert": [3]}, "row 1: expert: 3 is not a name"),
+        ({"prompt": [b"p"]}, "row 1: prompt: b'p' is not text"),
+        ({"score": [float("inf")]}, "row 1: score: expert 'a': inf is outside"),
+        ({"score": [True]}, "row 1: score: expert 'a': True is not a number"),
+    ],
+)
+def test_cells_of_parquet_are_named_by_row_and_column(tmp_path, changes, told):
+    path = parquet(tmp_path / "t.parquet", **long_form(**changes))
+    with pytest.raises(ScoreTableError) as caught:
+        ScoreTable.read(path)
+    assert told in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_columns_of_no_concern_may_hold_anything(tmp_path):
+    path = parquet(tmp_path / "t.parquet", **long_form(tags=[["x"]]))
+    assert ScoreTable.read(path).prompts == ("p",)
+
+
+def test_parquet_that_says_it_holds_far_too_much_is_refused(tmp_path):
+    n = 3_000_000
+    rows = parquet(tmp_path / "rows.parquet", **long_form(n))
+    assert rows.stat().st_size < 30_000
+    with pytest.raises(ScoreTableError, match="say they hold 3000000 rows"):
+        ScoreTable.read(rows)
+    texts = parquet(tmp_path / "texts.parquet", **long_form(2000, prompt=["x" * 200_000] * 2000))
+    assert texts.stat().st_size < 100_000
+    with pytest.raises(ScoreTableError, match="texts are longer than any honest file"):
+        ScoreTable.read(texts)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_column_that_stands_twice_is_named(tmp_path, ending):
+    path = tmp_path / f"t.{ending}"
+    if ending == "csv":
+        path.write_text("prompt,expert,score,score\np,a,1,0\n")
+    else:
+        pyarrow = pytest.importorskip("pyarrow")
+        columns = [["p"], ["a"], [1.0], [0.0]]
+        table = pyarrow.table(columns, names=["prompt", "expert", "score", "score"])
+        pytest.importorskip("pyarrow.parquet").write_table(table, path)
+    with pytest.raises(ScoreTableError, match="column 'score' stands twice; keep one"):
+        ScoreTable.read(path)

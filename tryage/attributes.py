@@ -95,19 +95,18 @@ def _parameters(path: Path) -> int:
 
 def _front_matter(path: Path) -> dict[str, Any]:
     """Return the YAML front matter of a model card; empty if there is none."""
-    import yaml
+    from tryage.yaml_text import YamlText, YamlTextError
 
     if not path.is_file():
         return {}
-    text = path.read_text(encoding="utf-8", errors="replace")
-    match = re.match(r"---\s*\n(.*?)\n---\s*(?:\n|$)", text, re.DOTALL)
-    if match is None:
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    rulers = [number for number, line in enumerate(lines) if line.rstrip() == "---"]
+    if len(rulers) < 2 or rulers[0] != 0:
         return {}
     try:
-        data = yaml.safe_load(match[1])
-    except yaml.YAMLError as error:
-        first = str(error).splitlines()[0]
-        raise LibraryError(f"{path}: its front matter is not YAML: {first}") from error
+        data = YamlText("\n".join(lines[1 : rulers[1]])).data
+    except YamlTextError as error:
+        raise LibraryError(f"{path}: its front matter is not YAML: {error}") from error
     return data if isinstance(data, dict) else {}
 
 

@@ -1,10 +1,10 @@
-"""Unicode forms of texts that somebody may have written to make them slow."""
+"""Texts of strangers: their Unicode forms in bounded time, and how errors show them."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Literal
+from typing import Any, Literal
 
 _RUN = re.compile(r"[^\w\s\x00-\x7f]{30}")
 """What may be a run of combining marks; no mark is a letter, and no language stacks so many."""
@@ -22,3 +22,12 @@ def normalized(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
     starts = [0, *ends]
     parts = zip(starts, [*ends, len(text)], strict=True)
     return "".join(unicodedata.normalize(form, text[start:end]) for start, end in parts)
+
+
+def short(value: Any) -> str:
+    """Return a value as error messages show it: never more than 60 characters of it."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
+        text = f"a {type(value).__name__} too large to show"
+    return text if len(text) <= 60 else f"{text[:57]}..."

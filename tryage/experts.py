@@ -63,8 +63,8 @@ class Price(_Record):
         currency: USD.
     """
 
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
+    input: float = Field(ge=0, allow_inf_nan=False)
+    output: float = Field(ge=0, allow_inf_nan=False)
     per: Count = 1_000_000
     currency: Literal["USD"] = "USD"
 

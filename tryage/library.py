@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pydantic import (
     ValidationError,
 )
 
+from tryage.characters import short
 from tryage.errors import LibraryError, did_you_mean
 from tryage.experts import Endpoint, Expert, Price, Security
 from tryage.folders import Origin
@@ -66,22 +68,23 @@ class Library:
 
         Raises:
             LibraryError: the file is missing, is not YAML, or breaks the schema. The message
-                names the file, the expert and the key.
+                names the file, line and column, the expert and the key.
         """
-        import yaml
+        from tryage.yaml_text import YamlText, YamlTextError
 
         path = Path(path)
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            text = YamlText(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise LibraryError(f"library file {str(path)!r} does not exist") from error
         except OSError as error:
             raise LibraryError(f"library file {str(path)!r}: {error.strerror}") from error
-        # A date such as 2024-02-30 is a ValueError of the YAML reader, deep nesting the other.
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            first = str(error).splitlines()[0]
-            raise LibraryError(f"{path}: not a YAML file: {first}") from error
-        return cls.from_dict(data, source=str(path), root=path.parent)
+        except YamlTextError as error:
+            where = f"{path}, {error.place}" if error.place else str(path)
+            raise LibraryError(f"{where}: not a YAML file: {error.problem}") from error
+        except UnicodeDecodeError as error:
+            raise LibraryError(f"{path}: not a YAML file: not UTF-8: {error.reason}") from error
+        return cls._of(text.data, str(path), path.parent, None, text.place)
 
     @classmethod
     def from_models(
@@ -161,21 +164,43 @@ class Library:
         Raises:
             LibraryError: the mapping breaks the schema; `source` leads the message.
         """
+        return cls._of(data, source, root, origin, None)
+
+    @classmethod
+    def _of(
+        cls,
+        data: Any,
+        source: str,
+        root: str | Path | None,
+        origin: Origin | None,
+        place: Callable[[Sequence[str | int]], str] | None,
+    ) -> Library:
+        """Do what `from_dict` does; `place` tells where in the source a value stands."""
+
+        def at(*path: str | int) -> str:
+            return source if place is None else f"{source}, {place(path)}"
+
         if not isinstance(data, dict):
-            raise LibraryError(f"{source}: expected a mapping with 'name' and 'experts'")
+            raise LibraryError(f"{at()}: expected a mapping with 'name' and 'experts'")
         for key in data:
             if key not in ("name", "experts"):
                 hint = did_you_mean(str(key), ("name", "experts"))
-                raise LibraryError(f"{source}: unknown key {key!r}.{hint}")
+                raise LibraryError(f"{at(str(key))}: unknown key {short(key)}.{hint}")
+        name = data.get("name") or "library"
+        if isinstance(name, bool) or not isinstance(name, str | int | float):
+            raise LibraryError(f"{at('name')}: 'name' is {short(name)}, not text")
         rows = data.get("experts")
         if not isinstance(rows, list) or not rows:
-            raise LibraryError(f"{source}: 'experts' must be a list with at least one expert")
+            raise LibraryError(
+                f"{at('experts')}: 'experts' must be a list with at least one expert"
+            )
         origin = origin or Origin.of(source, root)
         experts = [
-            _expert(row, number, source).read_from(origin) for number, row in enumerate(rows, 1)
+            _expert(row, number, partial(at, "experts", number - 1)).read_from(origin)
+            for number, row in enumerate(rows, 1)
         ]
         try:
-            return cls(experts, name=str(data.get("name") or "library"), root=root)
+            return cls(experts, name=str(name), root=root)
         except LibraryError as error:
             raise LibraryError(f"{source}: {error}") from error
 
@@ -281,9 +306,9 @@ class Library:
         return folder if only_a_path or beside or folder.is_dir() else expert.model
 
 
-def _expert(row: Any, number: int, source: str) -> Expert:
+def _expert(row: Any, number: int, at: Callable[..., str]) -> Expert:
     if not isinstance(row, dict):
-        raise LibraryError(f"{source}: expert {number}: expected a mapping, found {row!r}")
+        raise LibraryError(f"{at()}: expert {number}: expected a mapping, found {short(row)}")
     label = f"expert {number} ({row['name']})" if row.get("name") else f"expert {number}"
     try:
         return Expert.model_validate(row)
@@ -292,11 +317,14 @@ def _expert(row: Any, number: int, source: str) -> Expert:
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             hint = did_you_mean(str(first["loc"][-1]), _field_names(first["loc"][:-1]))
-            raise LibraryError(f"{source}: {label}: unknown key {key!r}.{hint}") from None
+            where = at(*first["loc"])
+            raise LibraryError(f"{where}: {label}: unknown key {key!r}.{hint}") from None
         # The fields of an endpoint may be secret, and are not repeated.
         show_value = first["type"] != "missing" and first["loc"][0] != "endpoint"
-        value = f", found {hide_secrets(repr(first['input']))}" if show_value else ""
-        raise LibraryError(f"{source}: {label}: {key}: {first['msg']}{value}") from None
+        text = hide_secrets(repr(first["input"])) if show_value else ""
+        value = f", found {text if len(text) <= 60 else f'{text[:57]}...'}" if text else ""
+        where = at(*first["loc"])
+        raise LibraryError(f"{where}: {label}: {key}: {first['msg']}{value}") from None
 
 
 def _field_names(location: tuple[Any, ...]) -> tuple[str, ...]:

@@ -11,13 +11,15 @@ import functools
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tryage.characters import short
 from tryage.errors import GoalError, did_you_mean
 from tryage.experts import Expert
 from tryage.units import (
@@ -54,6 +56,8 @@ def _text(value: str) -> str:
     value = value.strip().strip("'\"").lower()
     if not value:
         raise ValueError("is empty")
+    if "'" in value and '"' in value:
+        raise ValueError(f"{value!r} holds both kinds of quotes")
     return value
 
 
@@ -142,6 +146,9 @@ _EXPRESSION = re.compile(
     r"([A-Za-z_]+)\s*(<=|>=|!=|==|=|<|>|\bin\b|≤|≥)\s*(.*\S)", re.IGNORECASE | re.DOTALL
 )
 _COMPARISON = re.compile(r"(<=|>=|!=|==|=|<|>|≤|≥)?\s*(.*\S)", re.DOTALL)
+_ITEM = re.compile(r"""\s*(?:"[^"]*"|'[^']*')\s*(?=,|$)|[^,]+""")
+_APART = re.compile(r"""[,"'\[\](){}]""")
+_BRACKETS = {"[": "]", "(": ")", "{": "}"}
 _SAME = {"==": "=", "≤": "<=", "≥": ">="}
 
 
@@ -172,7 +179,10 @@ class Limit:
         """The limit as text that parses to an equal limit; `str` rounds numbers."""
         values = self.value if isinstance(self.value, tuple) else (self.value,)
         # str.lower makes "true" of True, and leaves numbers, dates and names as they are.
-        text = ", ".join(str(value).lower() for value in values)
+        texts = [str(value).lower() for value in values]
+        if self.operator == "in":
+            texts = [_quoted(text) for text in texts]
+        text = ", ".join(texts)
         return f"{self.attribute} {self.operator} {f'[{text}]' if self.operator == 'in' else text}"
 
     def written(self, value: Any) -> str:
@@ -228,17 +238,20 @@ def parse_limit(expression: str) -> Limit:
         GoalError: the text is no limit, or names no known attribute, or its value or unit does
             not fit the attribute.
     """
+    if not isinstance(expression, str):
+        raise GoalError(f"{short(expression)} is not a limit; write one as text or a `Limit`")
     # A text that ends with ink, so that the end of the value is found at once.
     match = _EXPRESSION.fullmatch(expression.strip())
     if match is None:
         raise GoalError(
-            f"{expression!r} is not a limit; write one as 'attribute operator value', "
+            f"{short(expression)} is not a limit; write one as 'attribute operator value', "
             "such as 'parameters <= 3B'"
         )
     attribute, sign, value = match.groups()
+    shown = short(expression)
     if sign.lower() == "in":
-        return _limit(attribute, "in", value, expression)
-    return _limit(attribute, _SAME.get(sign, sign), value, expression)
+        return _limit(attribute, "in", _listed(value, shown), shown)
+    return _limit(attribute, _SAME.get(sign, sign), [value], shown)
 
 
 def parse_limits(limits: Mapping[str, Any] | Iterable[Limit | str]) -> tuple[Limit, ...]:
@@ -251,6 +264,11 @@ def parse_limits(limits: Mapping[str, Any] | Iterable[Limit | str]) -> tuple[Lim
     Raises:
         GoalError: as `parse_limit`.
     """
+    if isinstance(limits, str | bytes) or not isinstance(limits, Iterable):
+        raise GoalError(
+            f"limits is {short(limits)}; give a mapping such as {{'parameters': '<= 3B'}}, or a "
+            "list such as ['parameters <= 3B']"
+        )
     if isinstance(limits, Mapping):
         parsed = [_from_item(attribute, value) for attribute, value in limits.items()]
     else:
@@ -258,45 +276,82 @@ def parse_limits(limits: Mapping[str, Any] | Iterable[Limit | str]) -> tuple[Lim
     return tuple(dict.fromkeys(parsed))
 
 
-def _from_item(attribute: str, value: Any) -> Limit:
-    expression = f"{attribute}: {value!r}"
+def _from_item(attribute: Any, value: Any) -> Limit:
+    expression = f"{attribute}: {short(value)}"
+    definition = _attribute(attribute)
     if isinstance(value, list | tuple | set | frozenset):
-        return _limit(attribute, "in", ",".join(str(item) for item in sorted(value)), expression)
-    match = _COMPARISON.fullmatch(str(value).strip())
+        texts = sorted(_value_text(item, definition, expression) for item in value)
+        return _limit(attribute, "in", texts, expression)
+    match = _COMPARISON.fullmatch(_value_text(value, definition, expression).strip())
     if match is None:
         raise GoalError(f"the limit {expression} is empty")
     sign, text = match.groups()
-    if sign is None and _attribute(attribute).ordered:
+    if sign is None and definition.ordered:
         raise GoalError(
             f"the limit {expression} says neither at most nor at least; "
             f"write it as {attribute!r}: '<= {text}'"
         )
-    return _limit(attribute, _SAME.get(sign, sign) if sign else "=", text, expression)
+    return _limit(attribute, _SAME.get(sign, sign) if sign else "=", [text], expression)
 
 
-def _limit(name: str, sign: str, text: str, expression: str) -> Limit:
+def _value_text(value: Any, definition: _Attribute, expression: str) -> str:
+    """Return a value of a limit as text, of which exactly one value is read."""
+    if isinstance(value, str):
+        return value
+    is_flag = definition.parse is _flag
+    if isinstance(value, bool) and is_flag:
+        return str(value)
+    if isinstance(value, datetime.date) and definition.parse is _date:
+        return value.isoformat()
+    is_number = definition.ordered and definition.parse is not _date
+    if isinstance(value, Real) and is_number and not isinstance(value, bool):
+        return str(value)
+    raise GoalError(
+        f"the limit {expression}: {short(value)} is of type {type(value).__name__}; "
+        f"expected {definition.what}"
+    )
+
+
+def _listed(text: str, expression: str) -> list[str]:
+    """Return the items of a written list; a comma between quotes divides nothing."""
+    text = text.strip()
+    closing = _BRACKETS.get(text[:1])
+    if closing is not None:
+        if not text.endswith(closing) or len(text) < 2:
+            raise GoalError(f"the limit {expression}: the list is not closed by {closing!r}")
+        text = text[1:-1]
+    return [item for item in _ITEM.findall(text) if item.strip()]
+
+
+def _quoted(text: str) -> str:
+    """Return an item of a list as `_listed` reads it back."""
+    if not _APART.search(text):
+        return text
+    return f"'{text}'" if '"' in text else f'"{text}"'
+
+
+def _limit(name: str, sign: str, texts: Sequence[str], expression: str) -> Limit:
+    """Make a limit of its parts; `texts` holds one value, or those of a list."""
     definition = _attribute(name)
     attribute = ALIASES.get(name.lower(), name.lower())
     if sign in ("<", ">", "<=", ">=") and not definition.ordered:
-        raise GoalError(f"the limit {expression!r}: {attribute} has no order; use =, != or in")
+        raise GoalError(f"the limit {expression}: {attribute} has no order; use =, != or in")
     try:
-        if sign == "in":
-            items = [item for item in text.strip().strip("[](){}").split(",") if item.strip()]
-            value: Any = tuple(definition.parse(item) for item in items)
-            if not value:
-                raise ValueError("the list is empty")
-        else:
-            value = definition.parse(text)
+        values = tuple(definition.parse(text) for text in texts)
+        if not values:
+            raise ValueError("the list is empty")
     except ValueError as error:
-        raise GoalError(f"the limit {expression!r}: {error}; expected {definition.what}") from error
-    return Limit(attribute, sign, value)
+        raise GoalError(f"the limit {expression}: {error}; expected {definition.what}") from error
+    return Limit(attribute, sign, values if sign == "in" else values[0])
 
 
-def _attribute(name: str) -> _Attribute:
+def _attribute(name: Any) -> _Attribute:
+    if not isinstance(name, str):
+        raise GoalError(f"unknown limit {short(name)}. Known: {', '.join(ATTRIBUTES)}.")
     attribute = ALIASES.get(name.lower(), name.lower())
     if attribute not in ATTRIBUTES:
         hint = did_you_mean(attribute, ATTRIBUTES) or f" Known: {', '.join(ATTRIBUTES)}."
-        raise GoalError(f"unknown limit {name!r}.{hint}")
+        raise GoalError(f"unknown limit {short(name)}.{hint}")
     return ATTRIBUTES[attribute]
 
 

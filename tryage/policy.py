@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tryage.characters import short
 from tryage.errors import GoalError, TryageWarning, did_you_mean
 from tryage.flags import Flags
 from tryage.goals import GOALS, Goal, Goals, check_weights, find_goal
@@ -82,8 +83,10 @@ class Policy:
         by_name = goals_by_name(goals)
         defaults = {name: goal.weight for name, goal in by_name.items() if goal.weight}
         set_field(self, "limits", parse_limits(limits))
-        set_field(self, "weights", check_weights(defaults | dict(weights or {}), by_name))
-        set_field(self, "max_weights", check_weights(max_weights or {}, by_name))
+        weights = check_weights({} if weights is None else weights, by_name)
+        max_weights = check_weights({} if max_weights is None else max_weights, by_name)
+        set_field(self, "weights", check_weights(defaults, by_name) | weights)
+        set_field(self, "max_weights", max_weights)
         set_field(self, "flags", None if flags is None else _check_names(flags, by_name))
         set_field(self, "unknown_flags", unknown_flags)
         set_field(self, "goals", by_name)
@@ -112,9 +115,11 @@ class Policy:
             GoalError: something in it is unknown or out of range.
         """
         keys = ("limits", "weights", "max_weights", "flags", "unknown_flags")
+        if not isinstance(data, Mapping):
+            raise GoalError(f"a policy is {short(data)}; give a mapping with {', '.join(keys)}")
         for key in data:
             if key not in keys:
-                hint = did_you_mean(key, keys) or f" Known: {', '.join(keys)}."
+                hint = did_you_mean(str(key), keys) or f" Known: {', '.join(keys)}."
                 raise GoalError(f"unknown key {key!r} in a policy.{hint}")
         return cls(**data)
 
@@ -179,8 +184,11 @@ class Policy:
 
 def _check_names(names: Iterable[str], custom: Iterable[str]) -> frozenset[str]:
     names_allowed = (*GOALS, *ATTRIBUTES, *custom)
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise GoalError(f"a policy's flags are {short(names)}; give a list of goals and limits")
+    names = tuple(names)
     for name in names:
         if name not in names_allowed:
-            hint = did_you_mean(name, names_allowed) or f" Known: {', '.join(names_allowed)}."
+            hint = did_you_mean(str(name), names_allowed) or f" Known: {', '.join(names_allowed)}."
             raise GoalError(f"unknown goal or limit {name!r} in a policy's flags.{hint}")
     return frozenset(names)

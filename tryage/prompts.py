@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tryage.characters import short as short
 from tryage.errors import PromptError, missing_extra
 from tryage.files import JsonLineError, json_lines
+from tryage.parquet_files import ParquetError, ParquetRows
+
+_KEYS = ("prompt", "id", "group", "task", "reference")
 
 Prompts = str | Path | Iterable[str | Mapping[str, Any]]
 """A file, or the prompts themselves: texts, or mappings with the keys of a JSONL line.
@@ -115,18 +119,13 @@ def _saved_dataset(folder: Path) -> Any:
 
 def _parquet_rows(path: Path) -> Iterator[Any]:
     try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise missing_extra("parquet", "reading Parquet") from error
-    try:
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(4096):
-            yield from batch.to_pylist()
+        yield from ParquetRows(path, _KEYS, "reading Parquet")
     except FileNotFoundError as error:
         raise PromptError(f"prompts file {str(path)!r} does not exist") from error
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise PromptError(f"prompts file {str(path)!r}: not a Parquet file: {reason}") from error
+    except OSError as error:
+        raise PromptError(f"prompts file {str(path)!r}: {error.strerror or error}") from error
+    except ParquetError as error:
+        raise PromptError(f"prompts file {str(path)!r}: not a Parquet file: {error}") from error
 
 
 def _record(entry: Any, where: str, occurrences: dict[str, int]) -> PromptRecord:
@@ -175,12 +174,3 @@ def _id(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise PromptError(f"id: expected text or a whole number, found {short(value)}")
     return str(value)
-
-
-def short(value: Any) -> str:
-    """Return a value as error messages show it: never more than 60 characters of it."""
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
-        text = f"a {type(value).__name__} too large to show"
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import datetime
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -16,6 +17,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tryage.characters import short
 from tryage.errors import GoalError
 from tryage.experts import Expert
 from tryage.library import Library
@@ -199,9 +201,12 @@ def check_weight(name: str, weight: float) -> float:
         GoalError: it is negative or not a finite number.
     """
     try:
-        value = float(weight)
-    except (TypeError, ValueError):
-        raise GoalError(f"the weight of {name} is {weight!r}, not a number") from None
+        # Bytes are no number, though `float` reads them.
+        value = math.nan if isinstance(weight, bytes | bytearray) else float(weight)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if math.isnan(value):
+        raise GoalError(f"the weight of {name} is {short(weight)}, not a number")
     if not 0 <= value <= MOST_WEIGHT:
         raise GoalError(
             f"the weight of {name} is {value:g}; a weight is a number from 0 to {MOST_WEIGHT:g}"

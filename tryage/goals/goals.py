@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tryage.characters import short
 from tryage.errors import GoalError, did_you_mean
 from tryage.goals.base import Goal, check_weight
 from tryage.goals.builtin import GOALS, find_goal
@@ -83,7 +84,11 @@ def check_weights(weights: Mapping[str, float], own: Iterable[str] = ()) -> dict
     """
     checked = {}
     names = {*GOALS, *own}
+    if not isinstance(weights, Mapping):
+        raise GoalError(f"weights are {short(weights)}; give a mapping such as {{'size': 0.2}}")
     for name, weight in weights.items():
+        if not isinstance(name, str):
+            raise GoalError(f"unknown goal {short(name)}. Known: {', '.join(sorted(names))}.")
         if name not in names and find_goal(name) is None:
             hint = did_you_mean(name, names) or f" Known: {', '.join(sorted(names))}."
             raise GoalError(f"unknown goal {name!r}.{hint}")

@@ -106,6 +106,8 @@ class Predictor(abc.ABC):
             predictor.experts_ = tuple(config["experts"])
             # Early folders hold the loss alone and do not name it.
             predictor.targets_ = tuple(config.get("targets", (LOSS,)))
+            if not all(isinstance(name, str) for name in predictor.experts_ + predictor.targets_):
+                raise PredictorError(f"stored predictor {cls.kind!r} has names that are not text")
             predictor.averages_ = stored_targets(arrays, "average", predictor.targets_)
             predictor._restore(config, arrays)
         except KeyError as error:

@@ -147,6 +147,24 @@ class VectorPredictor(Predictor):
         }
         self._restore_space(config, arrays)
         self._prepare()
+        self._check_shapes(centres.shape[1])
+
+    def _check_shapes(self, dim: int) -> None:
+        """Predict for made-up vectors, so that arrays that do not fit together are found at once.
+
+        Raises:
+            ValueError, IndexError: they do not, or hold numbers that no fit gives.
+        """
+        wave = np.sin(np.arange(1, dim + 1, dtype=np.float32))
+        wave /= max(float(np.linalg.norm(wave)), 1e-6)
+        with np.errstate(all="ignore"):
+            prediction = self.predict_vectors(np.stack([0 * wave, wave, -wave]))
+        expected = (3, len(self.experts_))
+        for values in (*prediction.mean.values(), *prediction.std.values()):
+            if values.shape != expected:
+                raise ValueError(f"predictions of shape {values.shape}, expected {expected}")
+        if not np.isfinite(prediction.mean[LOSS]).all():
+            raise ValueError("a predicted loss is not finite")
 
     def _fit_space(self, vectors: Vectors, losses: Floats) -> None:
         """Learn what all targets share, from vectors (n, dim) and losses (n, n_experts)."""

@@ -50,7 +50,8 @@ class FeedbackFile:
             OSError: the line cannot be written; nothing is left of it.
         """
         # NumPy counts its truth values among no numbers.
-        if not isinstance(score, Real | np.bool_) or not 0 <= float(score) <= 1:
+        # Compared before it is converted: a whole number may be larger than any float.
+        if not isinstance(score, Real | np.bool_) or not 0 <= score <= 1:
             raise FeedbackError(f"a score is a number in [0, 1], not {short(score)}")
         if not prompt.strip():
             raise FeedbackError("the prompt is empty; nothing can be learned from its score")

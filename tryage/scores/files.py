@@ -10,10 +10,11 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tryage.errors import ScoreTableError, missing_extra
+from tryage.errors import ScoreTableError
 from tryage.files import JsonLineError, json_lines, replacing
+from tryage.parquet_files import ParquetError, ParquetRows, import_pyarrow
 from tryage.prompts import short
 from tryage.scores.building import TableBuilder
 from tryage.scores.columns import Columns
@@ -26,11 +27,12 @@ from tryage.scores.longform import (
     measured_values,
 )
 
-if TYPE_CHECKING:
-    import pyarrow
-
 FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
 LABEL_FILE = "label.json"
+
+_UNPACKED = 2**26
+_UNPACKED_OF_A_BYTE = 100
+"""A gzip file of n bytes may hold so many bytes, plus so many per byte."""
 
 
 def read_table(path: Path) -> Columns:
@@ -96,7 +98,7 @@ def _read_jsonl(path: Path) -> Columns:
     data = path.read_bytes()
     if path.name.lower().endswith(".gz"):
         try:
-            data = gzip.decompress(data)
+            data = _unpacked(data)
         except (OSError, EOFError, zlib.error) as error:
             raise ScoreTableError(f"{path}: damaged gzip file: {error}; write it again") from error
     builder = TableBuilder(str(path))
@@ -111,6 +113,23 @@ def _read_jsonl(path: Path) -> Columns:
         if isinstance(error, ScoreTableError):
             raise
         raise builder.error(error.number, error.key or "line", error.problem) from error
+
+
+def _unpacked(data: bytes) -> bytes:
+    """Return what a gzip file holds.
+
+    Raises:
+        OSError, EOFError, zlib.error: it is damaged, or holds far more than its size suggests.
+    """
+    most = _UNPACKED + _UNPACKED_OF_A_BYTE * len(data)
+    parts: list[bytes] = []
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        while part := file.read(2**20):
+            parts.append(part)
+            most -= len(part)
+            if most < 0:
+                raise OSError(f"{len(data)} bytes hold more than any honest file of this size")
+    return b"".join(parts)
 
 
 def _jsonl(table: Columns) -> bytes:
@@ -174,6 +193,9 @@ def _read_csv(path: Path) -> Columns:
 
 def _parse_csv(path: Path, reader: Any) -> Columns:
     header: list[str] = next(reader, [])
+    twice = {name for name in header if header.count(name) > 1}
+    if twice:
+        raise ScoreTableError(f"{path}, line 1: column {min(twice)!r} stands twice; keep one")
     builder = LongFormBuilder(str(path), unit="line", columns=header)
     line = reader.line_num + 1
     for values in reader:
@@ -210,16 +232,6 @@ def _csv(table: Columns) -> bytes:
 # Parquet and label folders
 
 
-def _pyarrow(purpose: str) -> Any:
-    """Import `pyarrow` with its Parquet module."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise missing_extra("parquet", purpose) from error
-    return pyarrow
-
-
 def _read_folder(folder: Path) -> Columns:
     """Read all shards of a label folder, leaving out failed cells."""
     if not (folder / LABEL_FILE).is_file():
@@ -238,42 +250,32 @@ def _read_folder(folder: Path) -> Columns:
 
 
 def _read_parquet(paths: list[Path], source: str, *, repeats: bool = False) -> Columns:
-    arrow = _pyarrow("reading Parquet")
     builder: LongFormBuilder | None = None
     rows = 0
     for path in paths:
         try:
-            table = arrow.parquet.ParquetFile(path).read()
-        except (arrow.ArrowException, OSError) as error:
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ScoreTableError(f"{path}: not a whole Parquet file: {first}") from error
-        name, columns = str(path), table.column_names
-        if builder is None:
-            builder = LongFormBuilder(name, unit="row", columns=columns, repeats=repeats)
-        else:
-            builder.start_part(name, columns, rows)
-        rows = table.num_rows
-        _add_arrow_rows(builder, table)
+            table = ParquetRows(path, _READ, "reading Parquet")
+            name, columns = str(path), table.columns
+            if builder is None:
+                builder = LongFormBuilder(name, unit="row", columns=columns, repeats=repeats)
+            else:
+                builder.start_part(name, columns, rows)
+            rows = table.count
+            for number, row in enumerate(table, start=1):
+                builder.add_row(number, row)
+        except ParquetError as error:
+            raise ScoreTableError(f"{path}: not a whole Parquet file: {error}") from error
     if builder is None:
         raise ScoreTableError(f"{source} holds no prompts")
     return builder.build()
 
 
-def _add_arrow_rows(builder: LongFormBuilder, table: pyarrow.Table) -> None:
-    names = [
-        name
-        for name in table.column_names
-        if name in FIELDS
-        or name in TEXT_FIELDS
-        or name in ("prompt_id", "prompt", "expert", "error", "extras")
-    ]
-    columns = [table.column(name).to_pylist() for name in names]
-    for number, values in enumerate(zip(*columns, strict=True), start=1):
-        builder.add_row(number, dict(zip(names, values, strict=True)))
+_READ = frozenset({*FIELDS, *TEXT_FIELDS, "prompt_id", "prompt", "expert", "error", "extras"})
+"""Columns that are read."""
 
 
 def _write_parquet(table: Columns, path: Path) -> None:
-    arrow = _pyarrow("writing Parquet")
+    arrow = import_pyarrow("writing Parquet")
     names = long_form_columns(table)
     columns = zip(*long_form_rows(table), strict=True)
     arrays = {}

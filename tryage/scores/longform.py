@@ -143,7 +143,7 @@ class LongFormBuilder:
             return {}
         try:
             extras = json.loads(text)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             extras = None
         if not isinstance(extras, dict):
             raise self.builder.error(line, "extras", f"{short(text)} is not a JSON object")

@@ -1,0 +1,120 @@
+"""Rows of a Parquet file, within bounds that follow from its size.
+
+A file states its rows in a few bytes, and packs a text that stands in a million cells once. So
+rows and columns are counted before anything is read, and texts before they are unpacked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from tryage.errors import missing_extra
+
+_CELLS = 2**20
+_CELLS_OF_A_BYTE = 200
+_UNPACKED = 2**26
+_UNPACKED_OF_A_BYTE = 500
+"""A file of n bytes may hold so many cells, and so many bytes unpacked, plus so many per byte."""
+
+_ROWS_AT_ONCE = 4096
+
+
+class ParquetError(ValueError):
+    """A file is not Parquet that is read here."""
+
+
+class ParquetRows:
+    """A Parquet file that was opened.
+
+    Args:
+        path: the file.
+        wanted: names of the columns to read; others are left out.
+        what: what reads it, for the error where pyarrow is missing.
+
+    Attributes:
+        columns: names of all its columns.
+        count: its rows.
+
+    Raises:
+        ParquetError: it is no Parquet, has a column twice, a column of lists, or too many cells.
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, path: Path, wanted: Collection[str], what: str) -> None:
+        self._arrow = import_pyarrow(what)
+        size = path.stat().st_size
+        try:
+            schema = self._arrow.parquet.read_schema(path)
+            self.columns: list[str] = list(schema.names)
+            texts = [f.name for f in schema if _is_text(self._arrow, f.type) and f.name in wanted]
+            self._file = self._arrow.parquet.ParquetFile(path, read_dictionary=texts)
+        except (self._arrow.ArrowException, ValueError) as error:
+            raise ParquetError(_first_line(error)) from error
+        twice = {name for name in self.columns if self.columns.count(name) > 1}
+        if twice:
+            raise ParquetError(f"column {min(twice)!r} stands twice; keep one")
+        self._names = [name for name in self.columns if name in wanted]
+        for name in self._names:
+            kind = schema.field(name).type
+            if self._arrow.types.is_nested(kind):
+                raise ParquetError(f"column {name!r} holds {kind}, not single values")
+        metadata = self._file.metadata
+        self.count: int = metadata.num_rows
+        packed = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        unpacked = sum(group.total_byte_size for group in packed)
+        self._room = _UNPACKED + _UNPACKED_OF_A_BYTE * size
+        cells = self.count * max(1, len(self._names))
+        if cells > _CELLS + _CELLS_OF_A_BYTE * size or unpacked > self._room:
+            raise ParquetError(
+                f"{size} bytes that say they hold {self.count} rows and {unpacked} bytes unpacked; "
+                "that is more than any honest file of this size"
+            )
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows, each as column → value.
+
+        Raises:
+            ParquetError: the file is damaged, or its texts are too long together.
+        """
+        batches = self._file.iter_batches(_ROWS_AT_ONCE, columns=self._names)
+        while True:
+            try:
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                self._room -= sum(map(self._unpacked, batch.columns))
+                if self._room < 0:
+                    raise ParquetError("its texts are longer than any honest file of this size has")
+                rows = batch.to_pylist()
+            except (self._arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+                raise ParquetError(_first_line(error)) from error
+            yield from rows
+
+    def _unpacked(self, column: Any) -> int:
+        """Return the bytes of a column's values, of a packed text as often as it stands."""
+        if not self._arrow.types.is_dictionary(column.type):
+            return int(column.nbytes)
+        import pyarrow.compute as compute
+
+        lengths = compute.binary_length(column.dictionary)
+        return int(compute.sum(compute.take(lengths, column.indices)).as_py() or 0)
+
+
+def _is_text(arrow: Any, kind: Any) -> bool:
+    return bool(arrow.types.is_string(kind) or arrow.types.is_large_string(kind))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def import_pyarrow(what: str) -> Any:
+    """Import `pyarrow` with its Parquet module."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise missing_extra("parquet", what) from error
+    return pyarrow

@@ -1,0 +1,128 @@
+"""YAML files as they are read here: plain data without aliases, each value with its place.
+
+An alias lets a few hundred bytes stand for more than memory holds, and of a key that stands twice
+a reader keeps one in silence, so both are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+_LONGEST_NUMBER = 100
+"""Characters of a number; YAML's base 60 takes square time to read."""
+
+_MOST_CHARACTERS = 16 * 2**20
+_KEY = "tag:yaml.org,2002:"
+
+Path = tuple[str | int, ...]
+
+
+class YamlTextError(ValueError):
+    """A text is not YAML that is read here.
+
+    Attributes:
+        place: ``"line 3, column 5"``; empty where nobody knows.
+        problem: what is wrong there.
+    """
+
+    def __init__(self, problem: str, place: str = "") -> None:
+        super().__init__(f"{place}: {problem}" if place else problem)
+        self.place = place
+        self.problem = problem
+
+
+class YamlText:
+    """A YAML text that was read.
+
+    Attributes:
+        data: mappings, lists and values.
+
+    Raises:
+        YamlTextError: it is no YAML, holds an alias, or a key twice, or is nested too deeply.
+    """
+
+    def __init__(self, text: str) -> None:
+        if len(text) > _MOST_CHARACTERS:
+            raise YamlTextError(f"longer than {_MOST_CHARACTERS} characters")
+        self._places: dict[Path, str] = {}
+        try:
+            loader = _Loader(text)
+            node = loader.get_single_node()
+            if node is not None:
+                self._note(node)
+            self.data: Any = None if node is None else loader.construct_document(node)
+        except YamlTextError:
+            raise
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            problem = error.problem or error.context or "not YAML"
+            raise YamlTextError(problem, "" if mark is None else _place(mark)) from error
+        except RecursionError as error:
+            raise YamlTextError("nested too deeply") from error
+        # A date such as 2024-02-30 is a ValueError of the reader.
+        except (yaml.YAMLError, ValueError, OverflowError) as error:
+            raise YamlTextError(str(error).splitlines()[0]) from error
+
+    def place(self, path: Sequence[str | int]) -> str:
+        """Return where a value stands, or what holds it: ``"line 3, column 5"``.
+
+        Args:
+            path: keys and indices from the top.
+        """
+        steps = tuple(path)
+        while steps and steps not in self._places:
+            steps = steps[:-1]
+        return self._places.get(steps, "line 1, column 1")
+
+    def _note(self, top: yaml.Node) -> None:
+        """Note the place of every value, and refuse keys that stand twice."""
+        waiting: list[tuple[Path, yaml.Node]] = [((), top)]
+        while waiting:
+            path, node = waiting.pop()
+            self._places[path] = _place(node.start_mark)
+            if isinstance(node, yaml.SequenceNode):
+                waiting += [((*path, number), child) for number, child in enumerate(node.value)]
+            elif isinstance(node, yaml.MappingNode):
+                waiting += [((*path, key), child) for key, child in _entries(node)]
+            elif node.tag in (f"{_KEY}int", f"{_KEY}float") and len(node.value) > _LONGEST_NUMBER:
+                raise YamlTextError(
+                    f"a number of {len(node.value)} characters", _place(node.start_mark)
+                )
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads plain data, and no alias."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose what comes next."""
+        if self.check_event(yaml.AliasEvent):
+            event: Any = super().peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None,
+                None,
+                f"the alias *{event.anchor} is not read; write out what it stands for",
+                event.start_mark,
+            )
+        return super().compose_node(parent, index)
+
+
+def _entries(node: yaml.MappingNode) -> list[tuple[str, yaml.Node]]:
+    first: dict[tuple[str, str], yaml.Node] = {}
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise YamlTextError("a key is a list or a mapping", _place(key.start_mark))
+        named = first.setdefault((key.tag, key.value), key)
+        if named is not key:
+            raise YamlTextError(
+                f"the key {key.value!r} stands twice, first on {_place(named.start_mark)}; "
+                "keep one",
+                _place(key.start_mark),
+            )
+    return [(key.value, child) for key, child in node.value]
+
+
+def _place(mark: Any) -> str:
+    return f"line {mark.line + 1}, column {mark.column + 1}"
