@@ -6,7 +6,7 @@ READY := .venv/.ready
 
 .PHONY: quickstart test lint types wheel test-openai-like bench-routing bench-speed bench-adapters
 .PHONY: bench-runtime bench-labelling bench-labelling-curve bench-paper bench-predictors
-.PHONY: bench-goals bench-plans test-lowest clean
+.PHONY: bench-goals bench-plans bench-chains test-lowest clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -94,6 +94,11 @@ bench-labelling-curve: $(READY)
 # Plans with a check, some three minutes. Needs the benchmark data.
 bench-plans: $(READY)
 	$(BIN)/python benchmarks/plans.py
+
+# Choices inside chains of both frameworks, some five minutes. With the benchmark data also those of
+# open7.
+bench-chains: $(READY)
+	$(BIN)/python benchmarks/chains.py
 
 # Goals and budgets, some twenty minutes. Needs the benchmark data. QUICKSTART=FOLDER, which
 # `tryage quickstart --out FOLDER` wrote, adds size against loss on its library.

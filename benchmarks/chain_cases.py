@@ -1,8 +1,8 @@
-"""What `benchmarks/chains.py` asks: five kinds of prompt, thirty templates, and contexts.
+"""What `benchmarks/chains.py` asks: five kinds of prompt, forty templates, and contexts.
 
-Templates and contexts come in three sets. The rules of `tryage/questions.py` were developed on the
-first. The second was held out, looked at once, and then developed on too. The third was written
-before the rules were changed for the last time; nothing was changed after a look at its results.
+Templates and contexts come in four sets. The rules of `tryage.questions` were developed on the
+first. Each other set was written when the rules were thought done, held out and looked at once
+(`FIRST_LOOKS`); then the rules were mended for what it showed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tryage import Expert, Library, Router, ScoreTable
+
+FIRST_LOOKS = {
+    "second": {"none": 1.006, "neutral": 0.994, "long": 0.843, "questions of its own": 0.790},
+    "third": {"none": 1.014, "neutral": 0.966, "long": 1.010, "questions of its own": 0.808},
+    "fourth": {"none": 0.872, "neutral": 0.797, "long": 0.772, "questions of its own": 0.638},
+}
+"""Set → kind of context → right choices as a share of the bare figure, when it was held out."""
 
 RIGHT = {
     "history": "historian",
@@ -192,7 +199,7 @@ def first() -> list[Template]:
 
 
 def second() -> list[Template]:
-    """Return the ten templates that were held out, looked at once, and then developed on."""
+    """Return the ten templates that were held out first."""
     from llama_index.core.prompts import chat_prompts
 
     summarize = str(chat_prompts.TREE_SUMMARIZE_PROMPT_TMPL_MSGS[-1].content)
@@ -228,8 +235,8 @@ def second() -> list[Template]:
     ]
 
 
-def held_out() -> list[Template]:
-    """Return the ten templates that no rule was developed on."""
+def third() -> list[Template]:
+    """Return the ten templates that were held out next."""
     from llama_index.core.query_engine import citation_query_engine as citing
 
     cited = citing.CITATION_QA_TEMPLATE.get_template()
@@ -275,6 +282,40 @@ def held_out() -> list[Template]:
             "customer and articles",
             "A customer wrote:\n\n{question}\n\nKnowledge base articles:\n\n{context}\n\n"
             "Draft a reply.",
+        ),
+    ]
+
+
+def fourth() -> list[Template]:
+    """Return the ten templates that were held out last."""
+    return [
+        Template(
+            "ruler and instruction",
+            "Documents:\n{context}\n\n---\nUsing only the documents, answer: {question}",
+        ),
+        Template(
+            "square brackets",
+            "You answer questions about our handbook.\n\n[HANDBOOK]\n{context}\n[/HANDBOOK]\n\n"
+            "[QUESTION]\n{question}\n[/QUESTION]",
+        ),
+        Template(
+            "search results",
+            'Search results for "{question}":\n\n{context}\n\nWrite an answer for the user.',
+        ),
+        Template(
+            "headings without an answer", "### Context\n{context}\n\n### User question\n{question}"
+        ),
+        Template("Q, sources and A", "Q: {question}\n\nSources:\n{context}\n\nA:"),
+        Template(
+            "rule with the question",
+            "Based on the text below, answer this question: {question}\n\nText:\n{context}",
+        ),
+        Template("three single quotes", "Context: '''{context}'''\nUser input: '''{question}'''"),
+        Template("YAML", "task: answer\nquestion: {question}\ncontext: |\n  {context}"),
+        Template("first person", "I found these notes:\n{context}\n\nMy question is: {question}"),
+        Template(
+            "Chinese",
+            "已知信息：\n{context}\n\n根据上述已知信息，回答用户的问题。问题是：{question}",
         ),
     ]
 
@@ -344,6 +385,25 @@ _HOMEWORK = (
     "write it?\n"
 )
 
+_LIBRARY = (
+    "The library lends books for four weeks and films for one. A card costs 10 euros a year. Late "
+    "returns cost 50 cents a day, and nothing for children."
+)
+_CAMP = (
+    "Tents stand on the lower meadow.\n\nFires are lit at the stone circle alone. The gate closes "
+    "at ten; the warden lives in the white house beside it."
+)
+_MAIL = (
+    "From: Greta\nSubject: Saturday\n\nHi all, what do I serve with roast beef at dinner? And can "
+    "somebody translate 'cheers' into Hungarian?\n\nPS: When was the battle of Zama?\n\n"
+    "> Question: I drove 80 km on Monday and 95 km on Tuesday. How far did I drive?\n"
+)
+_INTERVIEW = (
+    "Interviewer: How do I write a function that parses numbers in Rust?\nCandidate: With a loop.\n"
+    "Interviewer: Who took part in the siege of Acre?\nCandidate: I do not know.\n"
+    "Input: Give me a recipe for plum jam.\nQuery: What is 77 times 6?\n"
+)
+
 
 class Context(NamedTuple):
     """A text that a retriever may have found.
@@ -361,11 +421,12 @@ KINDS = ("none", "neutral", "long", "questions of its own")
 
 
 def contexts(which: str) -> list[Context]:
-    """Return contexts of every kind: of the "first" set, the "second" or the one "held out"."""
+    """Return contexts of every kind: of the "first", "second", "third" or "fourth" set."""
     empty, neutral, own = {
         "first": ("", (_HARBOUR, _WARRANTY), (_FAQ, _THREAD)),
         "second": ("No documents were found.", (_MINUTES, _LEASE), (_SHEET, _LETTERS)),
-        "held out": ("(nothing)", (_REPAIRS, _GARDEN), (_CHAT, _HOMEWORK)),
+        "third": ("(nothing)", (_REPAIRS, _GARDEN), (_CHAT, _HOMEWORK)),
+        "fourth": ("None.", (_LIBRARY, _CAMP), (_MAIL, _INTERVIEW)),
     }[which]
     long = " ".join(f"{number}. {text}" for number in range(1, 60) for text in neutral)[:10_000]
     return [

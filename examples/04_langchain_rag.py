@@ -1,7 +1,7 @@
-"""Retrieval with a flag hidden in a document: pip install "tryage[langchain]", no network, no key.
+"""Retrieval, routed by the question: pip install "tryage[langchain]", no network, no key.
 
-A template puts retrieved text and the user's question into one message. `flags_from` says which
-part of it is the user's own, so the document's flag does nothing, and the user's own acts.
+A template puts retrieved text and the user's question into one message; the question decides. A
+document holds a flag, which does nothing: `TryageFlags` reads the user's own, before retrieval.
 """
 
 from langchain_core.documents import Document
@@ -11,7 +11,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnablePassthrough
 from langchain_core.vectorstores import InMemoryVectorStore
 
-from langchain_tryage import ChatTryage
+from langchain_tryage import ChatTryage, TryageFlags
 from tryage import Router
 from tryage.encoders import StaticEncoder
 
@@ -41,17 +41,16 @@ router = Router.from_pretrained("open7")
 # Stand-ins that say who was asked; put ChatOpenAI(...) and the like in their place.
 experts = {name: FakeListChatModel(responses=[name]) for name in router.library.names}
 
-
-def question(messages):
-    """The user's own text, behind the last mark of the template."""
-    return messages[-1].text.rpartition("Question: ")[2]
-
-
 prompt = ChatPromptTemplate.from_template("Context: {context}\n\nQuestion: {question}")
-model = ChatTryage(router, experts, flags_from=question)
-context = retriever | (lambda found: found[0].page_content)
-chain = {"context": context, "question": RunnablePassthrough()} | prompt | model
+context = retriever | (lambda documents: documents[0].page_content)
+rag = {"context": context, "question": RunnablePassthrough()} | prompt
+model = ChatTryage(router, experts)
 
-for asked in ("When does the train leave?", "When does the train leave? [Flag: newest model]"):
-    told = chain.invoke(asked).response_metadata["tryage"]
-    print(f"{asked}\n  {told['answered_by']}  flags: {told['flags']}")
+for question in ("When does the train leave?", "Write a Python function that reverses a list."):
+    record = (rag | model).invoke(question).response_metadata["tryage"]
+    start, end = record["question"]
+    print(f"{record['answered_by']}  routed by: {rag.invoke(question).messages[0].text[start:end]}")
+
+for question in ("When does the train leave?", "When does the train leave? [Flag: newest model]"):
+    record = TryageFlags(rag | model).invoke(question).response_metadata["tryage"]
+    print(f"{record['answered_by']}  flags: {record['flags']}")

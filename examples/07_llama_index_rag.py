@@ -1,13 +1,13 @@
-"""An LLM that routes, in a RAG pipeline: pip install "tryage[llama-index]", no network, no key.
+"""Retrieval, routed by the question: pip install "tryage[llama-index]", no network, no key.
 
-One document carries a flag. It does not act: flags are read from the user's own question alone.
+One document carries a flag. It does not act: `TryageFlags` reads the user's own, before retrieval.
 """
 
 from llama_index.core import Document, Settings, VectorStoreIndex
 from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.llms import MockLLM
 
-from llama_index_tryage import TryageLLM
+from llama_index_tryage import TryageFlags, TryageLLM, last_decision
 from tryage import Router
 from tryage.encoders import StaticEncoder
 
@@ -24,16 +24,10 @@ class StaticEmbedding(BaseEmbedding):
         return self._get_text_embedding(query)
 
 
-def question(given):
-    """Return the user's question from LlamaIndex's template, which ends with it."""
-    text = given if isinstance(given, str) else given[-1].content
-    return text.rpartition("Query: ")[2].rpartition("\nAnswer:")[0]
-
-
 router = Router.from_pretrained("open7")
 # Put your own LLMs here; these answer with the prompt's first words.
 experts = {name: MockLLM(max_tokens=12) for name in router.library.names}
-Settings.llm = TryageLLM(router, experts, flags_from=question)
+Settings.llm = TryageLLM(router, experts)
 Settings.embed_model = StaticEmbedding()
 
 texts = [
@@ -42,9 +36,13 @@ texts = [
     "Carbon-14 has a half-life of about 5,730 years.",
 ]
 index = VectorStoreIndex.from_documents([Document(text=text) for text in texts])
-engine = index.as_query_engine(similarity_top_k=1)
-for asked in ("What is a heap?", "What is a heap? [Flag: newest model]"):
-    response = engine.query(asked)
-    print(asked, "→", response.source_nodes[0].text[:30], "|", response)
-    told = Settings.llm.complete(f"Query: {asked}\nAnswer: ").additional_kwargs["tryage"]
-    print("  answered by", told["answered_by"], told["flags"])
+engine = TryageFlags(index.as_query_engine(similarity_top_k=1))
+for question in (
+    "What is a heap?",
+    "What is a heap? [Flag: newest model]",
+    "Write a Python function that reverses a linked list.",
+):
+    response = engine.query(question)
+    print(question, "→", response.source_nodes[0].text[:30], "|", response)
+    record = last_decision()
+    print("  answered by", record["answered_by"], record["flags"])

@@ -183,6 +183,7 @@ def test_examples_run(example, tmp_path):
         ("llama-index.md", "adapters_llama_index.json", "adapters_llama_index_table"),
         ("security.md", "hostile_prefixes.json", "hostile_prefixes_table"),
         ("plans.md", "plans.json", "plans_table"),
+        ("chains.md", "chains.json", "chains_table"),
     ],
 )
 def test_the_figures_of_a_page_are_those_of_its_results(page, results, module, monkeypatch):

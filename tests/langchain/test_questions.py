@@ -146,11 +146,11 @@ def test_text_models_and_agents_say_which_part_decided(setting):
     assert deciding_part(state["tryage"], prompt) == question
 
 
-def test_a_function_finds_the_question(setting):
+@pytest.mark.parametrize("argument", ["text_from", "flags_from"])
+def test_a_function_finds_the_question(setting, argument):
     router, experts, held_out = setting
-    model = ChatTryage(
-        router, experts, text_from=lambda messages: messages[-1].text.rpartition("Question: ")[2]
-    )
+    options = {argument: lambda messages: messages[-1].text.rpartition("Question: ")[2]}
+    model = ChatTryage(router, experts, **options)
     assert right(rag(model), held_out) == len(held_out)
     record = rag(model).invoke(held_out[0][0]).response_metadata["tryage"]
     assert "question" not in record

@@ -7,7 +7,7 @@ import pytest
 from llama_index.core import Document, MockEmbedding, VectorStoreIndex
 from llama_index.core.llms import ChatMessage, MockLLM
 
-from llama_index_tryage import TryageLLM
+from llama_index_tryage import TryageFlags, TryageLLM
 
 _spec = importlib.util.spec_from_file_location("chains", Path(__file__).parents[1] / "chains.py")
 chains = importlib.util.module_from_spec(_spec)
@@ -43,6 +43,7 @@ def test_a_query_engine_changes_no_choice(setting, heard):
     llm = TryageLLM(router, experts)
     assert right(llm.complete, heard, held_out) == len(held_out)
     assert right(engine(llm).query, heard, held_out) == len(held_out)
+    assert right(TryageFlags(engine(llm)).query, heard, held_out) == len(held_out)
 
 
 TEMPLATE = "Context information is below.\n-----\n{c}\n-----\nAnswer it.\nQuery: {q}\nAnswer: "

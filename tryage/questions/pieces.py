@@ -77,6 +77,13 @@ def quoted_in(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
             yield begin + 1, close
 
 
+def after_colon(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield what follows the first colon of a part, as in "Answer the following: ..."."""
+    colon = text.find(":", start, min(end, start + _NEAR_END))
+    if colon >= 0 and text.find("\n", start, colon) < 0:
+        yield colon + 1, end
+
+
 def trimmed(text: str, start: int, end: int) -> Span:
     """Return a part without white space at its ends, and without quotes around the whole."""
     part = text[start:end].rstrip()

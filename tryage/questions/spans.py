@@ -20,6 +20,7 @@ from tryage.questions.labels import (
 from tryage.questions.pieces import (
     PARAGRAPH,
     Span,
+    after_colon,
     ends_of,
     has_ink,
     lines_of,
@@ -131,6 +132,7 @@ def _proposals(text: str) -> Iterator[tuple[int, int]]:
     if paragraphs and not is_labelled(text, paragraphs[-1], marks):
         yield paragraphs[-1]
         yield from quoted_in(text, *paragraphs[-1])
+        yield from after_colon(text, *paragraphs[-1])
     for section in reversed(unanswered):
         yield from _with_parts(text, section.span)
     ends = list(ends_of(paragraphs))
