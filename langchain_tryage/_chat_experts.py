@@ -28,6 +28,7 @@ from langchain_tryage._experts import (
 )
 from langchain_tryage._own_runs import OwnRuns
 from langchain_tryage._plans import as_goals
+from langchain_tryage._rate_limits import aacquire, acquire, with_turns
 from langchain_tryage._structured import STRUCTURED, Structure
 from langchain_tryage._tools import NO_KWARGS, is_forced, joined_tools, originals
 from tryage.binding import DecidingModel, joined_goals, off_loop, tells_logprobs, wrong_expert
@@ -143,8 +144,7 @@ class ChatExpert:
     def _chunks(
         self, model: BaseChatModel, messages: list[BaseMessage], arguments: dict[str, Any]
     ) -> Iterator[ChatGenerationChunk]:
-        if model.rate_limiter is not None:
-            model.rate_limiter.acquire(blocking=True)
+        acquire(model)
         formatted = _chunk_format(model)
         chunks = present(self.name, model._stream(messages, **arguments))
         try:
@@ -156,8 +156,7 @@ class ChatExpert:
     async def _achunks(
         self, model: BaseChatModel, messages: list[BaseMessage], arguments: dict[str, Any]
     ) -> AsyncIterator[ChatGenerationChunk]:
-        if model.rate_limiter is not None:
-            await model.rate_limiter.aacquire(blocking=True)
+        await aacquire(model)
         formatted = _chunk_format(model)
         chunks = present(self.name, model._astream(messages, **arguments))
         try:
@@ -171,14 +170,16 @@ class ChatExpert:
         self, model: BaseChatModel, messages: list[BaseMessage], arguments: dict[str, Any]
     ) -> ChatResult:
         with none_is_an_error(self.name):
-            result = model._generate_with_cache(messages, **arguments)
+            generate = type(model)._generate_with_cache
+            result = generate(with_turns(model), messages, **arguments)
         return self._checked(result)
 
     async def _awhole(
         self, model: BaseChatModel, messages: list[BaseMessage], arguments: dict[str, Any]
     ) -> ChatResult:
         with none_is_an_error(self.name):
-            result = await model._agenerate_with_cache(messages, **arguments)
+            generate = type(model)._agenerate_with_cache
+            result = await generate(with_turns(model), messages, **arguments)
         return self._checked(result)
 
     def _checked(self, result: ChatResult) -> ChatResult:

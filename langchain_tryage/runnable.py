@@ -258,9 +258,13 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
             child = self._child(config, run_manager, plan.decision, name)
             return expert.stream(self._given(expert, plan.input), child, **kwargs)
 
-        with closing(self._binding.stream(plan.decision, call)) as stream:
+        with closing(self._binding.stream(plan.decision, call, may_be_empty=True)) as stream:
+            is_empty = True
             for chunk, is_marked in marked(stream, late=stream.is_checked_late):
+                is_empty = False
                 yield self._chunk(chunk, record(plan.decision, stream) if is_marked else None)
+            if is_empty and self.with_decision:
+                yield AddableDict({"decision": record(plan.decision, stream)})
 
     @inspected
     async def _astream(
@@ -273,9 +277,14 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
             child = self._child(config, run_manager, plan.decision, name)
             return expert.astream(self._given(expert, plan.input), child, **kwargs)
 
-        async with aclosing(self._binding.astream(plan.decision, call)) as stream:
+        chunks = self._binding.astream(plan.decision, call, may_be_empty=True)
+        async with aclosing(chunks) as stream:
+            is_empty = True
             async for chunk, is_marked in amarked(stream, late=stream.is_checked_late):
+                is_empty = False
                 yield self._chunk(chunk, record(plan.decision, stream) if is_marked else None)
+            if is_empty and self.with_decision:
+                yield AddableDict({"decision": record(plan.decision, stream)})
 
     def _batch(
         self, inputs: list[Any], run_manager: list[Any], config: list[RunnableConfig], **kwargs: Any

@@ -102,6 +102,19 @@ async def test_they_hear_what_a_direct_call_tells(router, kit, kind):
     assert elsewhere.events == []
 
 
+@pytest.mark.parametrize("kind", ["Streaming", "StreamedText"])
+async def test_others_hear_of_a_routed_call_what_they_hear_of_a_direct_one(router, kit, kind):
+    router_kind = TryageLLM if "Text" in kind else ChatTryage
+    made = {"StreamedText": StreamedText}.get(kind) or getattr(kit, kind)
+    heard = []
+    for model in (made(label="coder"), router_kind(router, {"coder": made(label="coder")})):
+        events = Events()
+        await each_way(model.with_config(callbacks=[events]), kit.code)
+        heard.append([event[:2] for event in events.events])
+    assert heard[0] == heard[1]
+    assert len(heard[0]) >= 8
+
+
 async def test_tags_and_metadata_are_in_the_run(router, kit):
     labels = {"tags": ["mine"], "metadata": {"team": "x", "place": "expert"}}
     for kind, expert in (

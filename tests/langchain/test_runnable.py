@@ -10,7 +10,12 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
-from langchain_core.runnables import ConfigurableField, RunnableLambda, RunnablePassthrough
+from langchain_core.runnables import (
+    ConfigurableField,
+    RunnableGenerator,
+    RunnableLambda,
+    RunnablePassthrough,
+)
 
 from langchain_tryage import TryageRouter
 from tryage import Goals, Policy, TryageWarning
@@ -704,3 +709,22 @@ async def test_experts_left_out_run_the_library_s_own_pipelines(tiny_router, tin
     assert filled.content.startswith("The quiet ")
     pieces = list((chain | StrOutputParser()).stream({"text": tiny_texts["code"][0][:20]}))
     assert "".join(pieces)
+
+
+async def test_an_empty_stream_of_a_runnable_is_its_output(router, kit):
+    def nothing(given):
+        yield from ()
+
+    async def anothing(given):
+        return
+        yield
+
+    experts = {name: RunnableGenerator(nothing, anothing) for name in ("coder", "writer")}
+    silent = TryageRouter(router, experts)
+    assert list(silent.stream(kit.code)) == [c async for c in silent.astream(kit.code)] == []
+    telling = TryageRouter(router, experts, with_decision=True)
+    for chunks in (list(telling.stream(kit.code)), [c async for c in telling.astream(kit.code)]):
+        (chunk,) = chunks
+        assert list(chunk) == ["decision"]
+        assert chunk["decision"].answered_by == "coder"
+        assert [attempt.error for attempt in chunk["decision"].tried] == [None]

@@ -84,21 +84,40 @@ class ExpertCalls(Generic[T]):
         )
         return outcome.value, record(decision, outcome)
 
-    def stream(self, decision: Decision, call: Callable[[str, T], Iterable[R]]) -> Stream[R]:
-        """Stream from the chosen expert; another takes over only before the first chunk."""
+    def stream(
+        self,
+        decision: Decision,
+        call: Callable[[str, T], Iterable[R]],
+        *,
+        may_be_empty: bool = False,
+    ) -> Stream[R]:
+        """Stream from the chosen expert; another takes over only before the first chunk.
+
+        Args:
+            decision: what `decide` returned.
+            call: name and callable of an expert → its chunks.
+            may_be_empty: whether a stream without a chunk is an answer.
+        """
 
         def call_expert(name: str) -> Iterable[R]:
             return call(name, self.experts[name])
 
         checker = self._checkers.of_chunks(decision, lambda name: list(call_expert(name)))
         return dispatch_stream(
-            decision, call_expert, self._dispatch_options, health=self.health, checker=checker
+            decision,
+            call_expert,
+            self._dispatch_options,
+            health=self.health,
+            checker=checker,
+            may_be_empty=may_be_empty,
         )
 
     def astream(
         self,
         decision: Decision,
         call: Callable[[str, T], AsyncIterator[R] | Awaitable[AsyncIterator[R]]],
+        *,
+        may_be_empty: bool = False,
     ) -> AsyncStream[R]:
         """Do what `stream` does, with asynchronous iterators or coroutines that return one."""
 
@@ -114,7 +133,12 @@ class ExpertCalls(Generic[T]):
         if self.options.check is not None:
             checker = self._checkers.of_awaited_chunks(decision, gathered)
         return adispatch_stream(
-            decision, call_expert, self._dispatch_options, health=self.health, checker=checker
+            decision,
+            call_expert,
+            self._dispatch_options,
+            health=self.health,
+            checker=checker,
+            may_be_empty=may_be_empty,
         )
 
     def dispatch_batch(

@@ -13,6 +13,7 @@ from tryage.dispatch.checking import AnswerView, Checker
 from tryage.dispatch.failover import adispatch, dispatch
 from tryage.dispatch.faults import blame_request, blaming_request, is_request_fault
 from tryage.dispatch.health import Breaker, Health, Snapshot
+from tryage.dispatch.marks import amarked, marked
 from tryage.dispatch.options import DEFAULT_OPTIONS, DispatchOptions, Errors, Failures
 from tryage.dispatch.records import (
     Attempt,
@@ -24,16 +25,14 @@ from tryage.dispatch.records import (
     present,
     record,
 )
-from tryage.dispatch.scopes import Scope, current_scope
+from tryage.dispatch.scopes import Scope, current_scope, off_the_clock
 from tryage.dispatch.streams import (
     AsyncStream,
     Stream,
     aclose,
     adispatch_stream,
-    amarked,
     close,
     dispatch_stream,
-    marked,
 )
 from tryage.masking import hide_secrets, mask_error
 
@@ -72,6 +71,7 @@ __all__ = [
     "marked",
     "mask_error",
     "nothing",
+    "off_the_clock",
     "present",
     "record",
 ]

@@ -66,7 +66,8 @@ def dispatch_batch(
             if seconds is None:
                 values = call(*group)
             else:
-                values = call_within(group.expert, seconds, lambda: call(*group))
+                total = batch.remaining_total(group)
+                values = call_within(group.expert, seconds, lambda: call(*group), at_most=total)
         except BaseException as error:
             if not batch.is_failure(group, error):
                 raise
@@ -106,7 +107,8 @@ async def adispatch_batch(
         seconds = batch.remaining_timeout(group)
         values: Sequence[Any]
         try:
-            values = await within(group.expert, seconds, call(*group))
+            total = batch.remaining_total(group)
+            values = await within(group.expert, seconds, call(*group), at_most=total)
         except BaseException as error:
             if not batch.is_failure(group, error):
                 raise
@@ -168,6 +170,10 @@ class _Batch:
     def remaining_timeout(self, group: _Group) -> float | None:
         """Seconds that the call of a group may take; None for ever."""
         return self._failovers[group.rows[0]].remaining_timeout()
+
+    def remaining_total(self, group: _Group) -> float | None:
+        """Seconds that all calls for the rows of a group may still take; None for ever."""
+        return self._failovers[group.rows[0]].remaining_total()
 
     def is_failure(self, group: _Group, error: BaseException) -> bool:
         """Tell whether an error of a group's call counts as a failure of its expert."""

@@ -56,7 +56,8 @@ def dispatch(
             if seconds is None:
                 value = call(name)
             else:
-                value = call_within(name, seconds, functools.partial(call, name))
+                total = failover.remaining_total()
+                value = call_within(name, seconds, functools.partial(call, name), at_most=total)
         except BaseException as error:
             if not failover.goes_on(name, started, error):
                 raise
@@ -83,7 +84,8 @@ async def adispatch(
     for name in failover:
         started = perf_counter()
         try:
-            value = await within(name, failover.remaining_timeout(), call(name))
+            seconds, total = failover.remaining_timeout(), failover.remaining_total()
+            value = await within(name, seconds, call(name), at_most=total)
         except BaseException as error:
             if not failover.goes_on(name, started, error):
                 raise
@@ -162,11 +164,15 @@ class Failover(Generic[T]):
 
     def remaining_timeout(self) -> float | None:
         """Seconds that the next wait may take; None for ever."""
-        timeout, total = self._options.timeout, self._options.total_timeout
-        if total is None:
+        timeout, left = self._options.timeout, self.remaining_total()
+        if left is None:
             return timeout
-        remaining = max(0.0, total - (perf_counter() - self._began))
-        return remaining if timeout is None else min(remaining, timeout)
+        return left if timeout is None else min(left, timeout)
+
+    def remaining_total(self) -> float | None:
+        """Seconds that the calls together may still take; None for ever."""
+        total = self._options.total_timeout
+        return None if total is None else max(0.0, total - (perf_counter() - self._began))
 
     def skip_time(self, seconds: float) -> None:
         """Do not count time that the reader of a stream took."""

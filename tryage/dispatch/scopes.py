@@ -29,21 +29,82 @@ class Scope:
     """The time-out of a blocking call, as the call can see it.
 
     Attributes:
-        deadline: when the call is given up, on the clock of `time.monotonic`.
+        deadline: when the call is given up, on the clock of `time.monotonic`. What the call does
+            `off_the_clock` moves it.
+        latest: the deadline that nothing moves.
         given_up: set once nothing waits for the call. Python cannot end a thread from outside, so
             a callable that can end early checks this; the local pipelines and the endpoints do.
     """
 
     deadline: float
+    latest: float = math.inf
     given_up: threading.Event = field(default_factory=threading.Event)
+    _stopped: float | None = None
+    _stops: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def left(self) -> float:
         """Seconds until the deadline, 0 or more."""
-        return max(0.0, self.deadline - time.monotonic())
+        now = time.monotonic()
+        since = now if self._stopped is None else self._stopped
+        return max(0.0, min(self.deadline - since, self.latest - now))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits any longer."""
+        now = time.monotonic()
+        return now >= self.latest or (self._stopped is None and now >= self.deadline)
+
+    def stop(self) -> None:
+        """Let time not count until `go_on`; threads that wait at once may each say so."""
+        with self._lock:
+            self._stops += 1
+            if self._stops == 1:
+                self._stopped = time.monotonic()
+
+    def go_on(self) -> None:
+        """Let time count again, where nobody else still waits."""
+        with self._lock:
+            self._stops -= 1
+            if self._stops == 0 and self._stopped is not None:
+                self.deadline += time.monotonic() - self._stopped
+                self._stopped = None
+
+
+class _AwaitedClock:
+    """The time-out of an awaited call."""
+
+    def __init__(self, timeout: asyncio.Timeout, at_most: float | None) -> None:
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._latest = None if at_most is None else self._loop.time() + at_most
+        self._left = 0.0
+        self._stops = 0
+
+    def stop(self) -> None:
+        """Let time not count until `go_on`; tasks that wait at once may each say so."""
+        self._stops += 1
+        when = self._timeout.when()
+        if self._stops == 1 and when is not None and not self._timeout.expired():
+            self._left = when - self._loop.time()
+            self._timeout.reschedule(self._latest)
+
+    def go_on(self) -> None:
+        """Let time count again, where nobody else still waits."""
+        self._stops -= 1
+        if self._stops == 0 and not self._timeout.expired():
+            when = self._loop.time() + self._left
+            self._timeout.reschedule(when if self._latest is None else min(when, self._latest))
 
 
 _scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("tryage_scope", default=None)
+_clock: contextvars.ContextVar[Scope | _AwaitedClock | None] = contextvars.ContextVar(
+    "tryage_clock", default=None
+)
+
+_TICK = 0.01
+"""Seconds after which a call whose clock stands is looked at again, at least."""
 
 
 MOST_LEFT_BEHIND = 32
@@ -58,29 +119,50 @@ def current_scope() -> Scope | None:
     return _scope.get()
 
 
+@contextlib.contextmanager
+def off_the_clock() -> Iterator[None]:
+    """Do not count what is done inside as time that the call takes, such as its turn to begin.
+
+    The time of the whole dispatch goes on.
+    """
+    clock = _clock.get()
+    if clock is None:
+        yield
+        return
+    clock.stop()
+    try:
+        yield
+    finally:
+        clock.go_on()
+
+
 def too_slow(name: str, seconds: float) -> ExpertTimeoutError:
     """Return the error of an expert that did not answer in time."""
     return ExpertTimeoutError(f"{name} did not answer within {seconds:.3g} s")
 
 
-def call_within(name: str, seconds: float, call: Callable[[], T]) -> T:
+def call_within(
+    name: str, seconds: float, call: Callable[[], T], *, at_most: float | None = None
+) -> T:
     """Run a blocking call in a thread of its own and wait `seconds` for it at most.
 
     The thread has ended when this returns. After a time-out it ends as soon as the callable
     returns; its result is dropped. It is a daemon, so that a callable that never returns does not
     keep the interpreter alive. While `MOST_LEFT_BEHIND` calls of an expert hang, no other starts.
 
+    Args:
+        name: the expert's, for errors.
+        seconds: that the call may take, what it does `off_the_clock` aside.
+        call: returns the result.
+        at_most: seconds to wait whatever the call does; None for as long as it takes.
+
     Raises:
         ExpertTimeoutError: no result in time, or too many calls hang already.
     """
-    scope = Scope(time.monotonic() + seconds)
+    scope = _scope_for(seconds, at_most)
     thread, future = _start(name, scope, call)
     with _giving_up(name, scope, future):
-        try:
-            # `exception` tells the callable's own time-out from ours.
-            error = future.exception(seconds)
-        except FutureTimeout:
-            raise too_slow(name, seconds) from None
+        error = _error_within(name, seconds, scope, future)
     thread.join()
     if error is not None:
         raise error
@@ -101,8 +183,10 @@ async def acall_within(name: str, seconds: float | None, call: Callable[[], T]) 
         return await within(name, seconds, asyncio.wrap_future(future))
 
 
-async def within(name: str, seconds: float | None, work: Awaitable[T]) -> T:
-    """Await, `seconds` at most.
+async def within(
+    name: str, seconds: float | None, work: Awaitable[T], *, at_most: float | None = None
+) -> T:
+    """Await, `seconds` at most; arguments as `call_within`.
 
     Raises:
         ExpertTimeoutError: it took longer; the work was cancelled.
@@ -111,11 +195,37 @@ async def within(name: str, seconds: float | None, work: Awaitable[T]) -> T:
         return await work
     try:
         async with asyncio.timeout(seconds) as clock:
-            return await work
+            token = _clock.set(_AwaitedClock(clock, at_most))
+            try:
+                return await work
+            finally:
+                _clock.reset(token)
     except TimeoutError:
         if clock.expired():
             raise too_slow(name, seconds) from None
         raise
+
+
+def _scope_for(seconds: float, at_most: float | None) -> Scope:
+    now = time.monotonic()
+    return Scope(now + seconds, math.inf if at_most is None else now + at_most)
+
+
+def _error_within(
+    name: str, seconds: float, scope: Scope, future: Future[T]
+) -> BaseException | None:
+    """Wait for the end of a call, until its scope is over; return what it raised, if anything.
+
+    Raises:
+        ExpertTimeoutError: it did not end in time.
+    """
+    while True:
+        try:
+            # `exception` tells the callable's own time-out from ours.
+            return future.exception(max(scope.left, _TICK))
+        except FutureTimeout:
+            if scope.is_over:
+                raise too_slow(name, seconds) from None
 
 
 def _start(name: str, scope: Scope, call: Callable[[], T]) -> tuple[threading.Thread, Future[T]]:
@@ -126,6 +236,7 @@ def _start(name: str, scope: Scope, call: Callable[[], T]) -> tuple[threading.Th
     future.set_running_or_notify_cancel()
     context = contextvars.copy_context()
     context.run(_scope.set, scope)
+    context.run(_clock.set, scope)
     thread = threading.Thread(
         target=_settle, args=(future, context, call), name=f"tryage-call-{name}", daemon=True
     )
@@ -196,8 +307,8 @@ class Puller(Generic[T]):
         self._lost = False
         self._thread: threading.Thread | None = None
 
-    def next(self, seconds: float) -> T:
-        """Return the next chunk, or `END` after the last.
+    def next(self, seconds: float, at_most: float | None = None) -> T:
+        """Return the next chunk, or `END` after the last. Arguments as `call_within`.
 
         Raises:
             ExpertTimeoutError: it did not come within `seconds`, or too many calls of the expert
@@ -206,14 +317,12 @@ class Puller(Generic[T]):
         if self._thread is None:
             self._thread = self._start()
         future: Future[T] = Future()
-        self._scope.deadline = time.monotonic() + seconds
+        fresh = _scope_for(seconds, at_most)
+        self._scope.deadline, self._scope.latest = fresh.deadline, fresh.latest
         self._requests.put(future)
         try:
             with _giving_up(self._name, self._scope, future):
-                error = future.exception(seconds)
-        except FutureTimeout:
-            self._lost = True
-            raise too_slow(self._name, seconds) from None
+                error = _error_within(self._name, seconds, self._scope, future)
         except BaseException:
             self._lost = True
             raise
@@ -232,6 +341,7 @@ class Puller(Generic[T]):
         check_room(self._name)
         context = contextvars.copy_context()
         context.run(_scope.set, self._scope)
+        context.run(_clock.set, self._scope)
         thread = threading.Thread(
             target=context.run, args=(self._serve,), name=f"tryage-call-{self._name}", daemon=True
         )

@@ -38,12 +38,13 @@ def dispatch_stream(
     *,
     health: Health | None = None,
     checker: Checker[list[T]] | None = None,
+    may_be_empty: bool = False,
 ) -> Stream[T]:
     """Stream from the best eligible expert whose first chunk arrives.
 
-    An expert that ends without a chunk has failed too. The first expert is called when the first
-    chunk is asked for. With a check no chunk goes out before the whole answer is accepted, unless
-    the options say `stream_unchecked`.
+    An expert that ends without a chunk has failed too, unless `may_be_empty`. The first expert is
+    called when the first chunk is asked for. With a check no chunk goes out before the whole answer
+    is accepted, unless the options say `stream_unchecked`.
 
     Args:
         decision: its `order` says whom to call.
@@ -52,8 +53,9 @@ def dispatch_stream(
             thread of its own, as `dispatch` explains.
         health: told how every call went; experts whose circuit is open in it are passed over.
         checker: checks the chunks of an answer; by default `options.check` on the list of them.
+        may_be_empty: whether a stream without a chunk is an answer.
     """
-    return Stream(Failover(decision, options, health, checker), call)
+    return Stream(Failover(decision, options, health, checker), call, may_be_empty)
 
 
 def adispatch_stream(
@@ -63,9 +65,10 @@ def adispatch_stream(
     *,
     health: Health | None = None,
     checker: Checker[list[T]] | None = None,
+    may_be_empty: bool = False,
 ) -> AsyncStream[T]:
     """Do what `dispatch_stream` does, with asynchronous iterators or coroutines that return one."""
-    return AsyncStream(Failover(decision, options, health, checker), call)
+    return AsyncStream(Failover(decision, options, health, checker), call, may_be_empty)
 
 
 class _Dispatched:
@@ -98,9 +101,14 @@ class _Dispatched:
 class Stream(_Dispatched, Generic[T]):
     """Chunks of one expert, an iterator; `close` ends the expert's own iterator."""
 
-    def __init__(self, failover: Failover[list[T]], call: Callable[[str], Iterable[T]]) -> None:
+    def __init__(
+        self,
+        failover: Failover[list[T]],
+        call: Callable[[str], Iterable[T]],
+        may_be_empty: bool = False,
+    ) -> None:
         super().__init__(failover)
-        self._chunks = _generate(failover, call)
+        self._chunks = _generate(failover, call, may_be_empty)
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -114,7 +122,7 @@ class Stream(_Dispatched, Generic[T]):
 
 
 def _generate(
-    failover: Failover[list[T]], call: Callable[[str], Iterable[T]]
+    failover: Failover[list[T]], call: Callable[[str], Iterable[T]], may_be_empty: bool
 ) -> Generator[T, None, None]:
     """Yield the chunks; no method, so that a stream nobody holds ends at once."""
     for name in failover:
@@ -122,7 +130,7 @@ def _generate(
         source = _Source(failover, name, partial(_opened, call, name))
         try:
             first = source.next()
-            if first is END:
+            if first is END and not may_be_empty:
                 raise _no_chunk(name)
             held = _all(first, source) if failover.holds_streams else None
         except BaseException as error:
@@ -170,9 +178,10 @@ def _relay(
 
 
 def _all(first: T, source: _Source[T]) -> list[T]:
-    chunks = [first]
-    while (chunk := source.next()) is not END:
+    chunks, chunk = [], first
+    while chunk is not END:
         chunks.append(chunk)
+        chunk = source.next()
     return chunks
 
 
@@ -189,7 +198,10 @@ class _Source(Generic[T]):
 
     def next(self) -> T:
         if self._puller is not None:
-            return self._puller.next(self._failover.remaining_timeout() or 0.0)
+            failover = self._failover
+            return self._puller.next(
+                failover.remaining_timeout() or 0.0, failover.remaining_total()
+            )
         if self._chunks is None:
             self._chunks = self._open()
         return next(self._chunks, END)
@@ -245,9 +257,11 @@ class _StreamReport:
 class AsyncStream(_Dispatched, Generic[T]):
     """Chunks of one expert, an asynchronous iterator; `aclose` ends the expert's own."""
 
-    def __init__(self, failover: Failover[list[T]], call: Opening[T]) -> None:
+    def __init__(
+        self, failover: Failover[list[T]], call: Opening[T], may_be_empty: bool = False
+    ) -> None:
         super().__init__(failover)
-        self._chunks = _agenerate(failover, call)
+        self._chunks = _agenerate(failover, call, may_be_empty)
 
     def __aiter__(self) -> AsyncIterator[T]:
         return self
@@ -260,52 +274,17 @@ class AsyncStream(_Dispatched, Generic[T]):
         await self._chunks.aclose()
 
 
-def marked(chunks: Iterator[T], *, late: bool) -> Iterator[tuple[T, bool]]:
-    """Yield every chunk, and whether the record of the dispatch belongs to it.
-
-    Args:
-        chunks: of a stream.
-        late: whether that is the last chunk in place of the first, see `Stream.is_checked_late`.
-    """
-    if not late:
-        is_first = True
-        for chunk in chunks:
-            yield chunk, is_first
-            is_first = False
-        return
-    held = next(chunks, END)
-    for chunk in chunks:
-        yield held, False
-        held = chunk
-    if held is not END:
-        yield held, True
-
-
-async def amarked(chunks: AsyncIterator[T], *, late: bool) -> AsyncIterator[tuple[T, bool]]:
-    """Do what `marked` does."""
-    if not late:
-        is_first = True
-        async for chunk in chunks:
-            yield chunk, is_first
-            is_first = False
-        return
-    held = await anext(chunks, END)
-    async for chunk in chunks:
-        yield held, False
-        held = chunk
-    if held is not END:
-        yield held, True
-
-
-async def _agenerate(failover: Failover[list[T]], call: Opening[T]) -> AsyncGenerator[T, None]:
+async def _agenerate(
+    failover: Failover[list[T]], call: Opening[T], may_be_empty: bool
+) -> AsyncGenerator[T, None]:
     """Do what `_generate` does."""
     for name in failover:
         started = perf_counter()
         chunks: AsyncIterator[T] | None = None
         try:
-            chunks = await within(name, failover.remaining_timeout(), _aopened(call, name))
-            first = await within(name, failover.remaining_timeout(), anext(chunks, END))
-            if first is END:
+            chunks = await _waited(failover, name, _aopened(call, name))
+            first = await _waited(failover, name, anext(chunks, END))
+            if first is END and not may_be_empty:
                 raise _no_chunk(name)
             held = await _aall(failover, name, first, chunks) if failover.holds_streams else None
         except BaseException as error:
@@ -346,7 +325,7 @@ async def _arelay(
             report.sends(chunk)
             yield chunk
             report.resumes()
-            chunk = await within(name, failover.remaining_timeout(), anext(chunks, END))
+            chunk = await _waited(failover, name, anext(chunks, END))
         report.done()
     except BaseException as error:
         report.ended(error)
@@ -364,17 +343,22 @@ async def _arelay(
 async def _aall(
     failover: Failover[list[T]], name: str, first: T, chunks: AsyncIterator[T]
 ) -> list[T]:
-    gathered = [first]
-    while True:
-        chunk = await within(name, failover.remaining_timeout(), anext(chunks, END))
-        if chunk is END:
-            return gathered
+    gathered, chunk = [], first
+    while chunk is not END:
         gathered.append(chunk)
+        chunk = await _waited(failover, name, anext(chunks, END))
+    return gathered
 
 
 async def _aopened(call: Opening[T], name: str) -> AsyncIterator[T]:
     called = call(name)
     return present(name, await called if inspect.isawaitable(called) else called)
+
+
+async def _waited(failover: Failover[Any], name: str, work: Awaitable[T]) -> T:
+    """Await a part of a stream, as long as the failover lets it."""
+    seconds, total = failover.remaining_timeout(), failover.remaining_total()
+    return await within(name, seconds, work, at_most=total)
 
 
 def _no_chunk(name: str) -> ExpertError:
