@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Reply = str | Answer
 Call = Callable[[str], Reply | Awaitable[Reply]]
-"""A model: text → its answer. A plain text tells no tokens; an `Answer` may."""
+"""A model: text → its answer. A plain text states no tokens; an `Answer` may."""
 
 _LASTING = (
     ArithmeticError,
@@ -69,8 +69,8 @@ class Calling:
     give_up_after: int | None = 20
 
     def __post_init__(self) -> None:
-        given = self.per_minute
-        rates = given.values() if isinstance(given, Mapping) else [given]
+        per_minute = self.per_minute
+        rates = per_minute.values() if isinstance(per_minute, Mapping) else [per_minute]
         for name, low, kind, value in (
             ("concurrency", 1, Integral, self.concurrency),
             ("retries", 0, Integral, self.retries),
@@ -103,34 +103,34 @@ class Calling:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
-        """Return the fields that options name.
+        """Return the settings that options describe.
 
         Raises:
-            OptionError: one of them is unknown, or out of range.
+            OptionError: an option is unknown or out of range.
         """
-        known = [one.name for one in dataclasses.fields(cls)]
+        fields = [field.name for field in dataclasses.fields(cls)]
         for name in options:
-            if name not in known:
-                raise OptionError(f"unknown option {name!r}.{did_you_mean(name, known)}")
+            if name not in fields:
+                raise OptionError(f"unknown option {name!r}.{did_you_mean(name, fields)}")
         return cls(**options)
 
-    def check_names(self, known: Sequence[str]) -> None:
-        """Refuse a rate of a model that there is not: the right one would have no bound.
+    def check_names(self, models: Sequence[str]) -> None:
+        """Refuse a rate for an unknown name: a misspelt model would have no bound.
 
         Raises:
             OptionError: names it.
         """
         for name in self.per_minute if isinstance(self.per_minute, Mapping) else ():
-            if name not in known:
+            if name not in models:
                 raise OptionError(
                     f"per_minute names {name!r}, which is neither an expert nor the judge."
-                    f"{did_you_mean(name, list(known))}"
+                    f"{did_you_mean(name, list(models))}"
                 )
 
     def rate(self, name: str) -> float | None:
         """Return the calls of a model that may start in a minute."""
-        given = self.per_minute
-        return given.get(name) if isinstance(given, Mapping) else given
+        per_minute = self.per_minute
+        return per_minute.get(name) if isinstance(per_minute, Mapping) else per_minute
 
 
 class Pacer:
@@ -149,22 +149,22 @@ class Pacer:
         self._free = clock()
 
     def wait(self) -> float:
-        """Take the next start; return the seconds until it comes."""
+        """Reserve the next start; return the seconds until it comes."""
         now = self._clock()
         start = max(now, self._free)
         self._free = start + self._gap
         return start - now
 
     def hold(self, seconds: float) -> None:
-        """Let nothing start for a while."""
+        """Let no call start for a while."""
         self._free = max(self._free, self._clock() + seconds)
 
 
 class Caller:
-    """Calls one model, again and again where it fails in a way that may pass.
+    """Calls one model, and retries calls whose failure may pass.
 
     It belongs to one event loop. A function runs in a thread of its own, which is left behind
-    where it hangs; a coroutine function runs in the loop, and is cancelled.
+    if it hangs; a coroutine function runs in the loop, and is cancelled.
 
     Args:
         name: the model's, for errors.
@@ -172,7 +172,7 @@ class Caller:
         options: how it is called.
 
     Attributes:
-        refusal: why the model is left alone for the rest of the run; None where it is not.
+        refusal: why the model is left alone for the rest of the run; None while it is called.
     """
 
     def __init__(self, name: str, call: Call, options: Calling) -> None:
@@ -185,10 +185,10 @@ class Caller:
         self.refusal: str | None = None
 
     async def ask(self, text: str) -> Answer:
-        """Return the answer to a text; its seconds are those of the call that went well.
+        """Return the answer to a text; its seconds are those of the successful call.
 
         Raises:
-            ExpertError: the model failed; the message is what it raised, without secrets.
+            ExpertError: the model failed; the message is its error, without secrets.
         """
         async with self._room:
             if self.refusal is not None:
@@ -246,13 +246,13 @@ class Caller:
         return await within(self._name, seconds, value) if inspect.isawaitable(value) else value
 
     def _failure(self, error: BaseException) -> ExpertError:
-        told = describe_error(error)
+        reason = describe_error(error)
         if not is_request_fault(error):
             self._failed_in_a_row += 1
         most = self._options.give_up_after
         if most is not None and self._failed_in_a_row >= most:
-            self.refusal = f"left alone after {most} failures in a row, at last with {told}"
-        return ExpertError(told)
+            self.refusal = f"left alone after {most} failures in a row, at last with {reason}"
+        return ExpertError(reason)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -329,10 +329,10 @@ def report_field(report: Any, key: str) -> Any:
 
 
 def _as_answer(value: Any) -> Answer:
-    """Return what a model gave as an answer whose text can be written to a file."""
+    """Return a model's reply as an answer whose text can be written to a file."""
     answer = value if isinstance(value, Answer) else Answer(value, 0, 0, 0.0, counted=False)
     if not isinstance(answer.text, str):
         raise TypeError(f"it returned {type(answer.text).__name__}, not text")
-    # Half a character cannot be written.
+    # No file takes half a character.
     text = answer.text.encode("utf-8", "replace").decode("utf-8")
     return dataclasses.replace(answer, text=text)

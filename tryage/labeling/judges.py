@@ -1,8 +1,8 @@
 """Judges: models that score answers, one by one or two against each other.
 
-A judge is asked in words and read by a pattern. A reply that cannot be read is counted and never
-guessed at. Two answers are shown in both orders, and a verdict that changes with the order is a
-tie, so that a judge that prefers a place gives nobody an advantage.
+A judge gets a prompt in words, and a pattern reads its reply. Replies that cannot be read are
+counted, never guessed. Two answers are shown in both orders, and a verdict that changes with the
+order is a tie, so a judge that prefers a position gives nobody an advantage.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tryage.labeling.verdicts import COMPARE, RATE, Counts, Verdict, read_score,
 from tryage.prompts import short
 
 Ask = Callable[[str], Awaitable[str]]
-"""Asks the judge's model; raises ExpertError where it fails."""
+"""Calls the judge's model; raises ExpertError if it fails."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +32,12 @@ class Judge:
     """What both kinds of judge share.
 
     Attributes:
-        model: text → reply; a callable, or what an adapter takes as an expert.
-        name: stands in the folder, where a run with another judge is refused; by default the
-            name of the model's function or class, which does not tell one served model from
-            another.
-        template: what the model is asked, with fields in braces; None is the usual one.
-        parse: reply → number, None where it cannot be read; None is the usual one.
-        counts: what it did so far.
+        model: text → reply; a callable, or anything that an adapter takes as an expert.
+        name: stored in the folder, which refuses a run with another judge; by default the name of
+            the model's function or class, which does not tell served models apart.
+        template: the prompt of the model, with fields in braces; None takes the default.
+        parse: reply → number, or None if it cannot be read; None takes the default.
+        counts: what the judge did so far.
     """
 
     kind: ClassVar[str]
@@ -54,22 +53,22 @@ class Judge:
     def __post_init__(self) -> None:
         if self.template is None:
             return
-        known = self.fields | self.other_fields
+        allowed = self.fields | self.other_fields
         try:
-            found = _fields_of(self.template)
-            missing, unknown = self.fields - found, found - known
+            used = _fields_of(self.template)
+            missing, unknown = self.fields - used, used - allowed
             if not unknown:
-                self.template.format(**dict.fromkeys(known, ""))
+                self.template.format(**dict.fromkeys(allowed, ""))
         except ValueError as error:
             raise OptionError(f"the template of the judge cannot be read: {error}") from error
         if missing or unknown:
-            told = ", ".join(sorted(missing or unknown))
+            names = ", ".join(sorted(missing or unknown))
             what = "lacks" if missing else "has the unknown field"
-            raise OptionError(f"the template of the judge {what} {told}")
+            raise OptionError(f"the template of the judge {what} {names}")
 
     @property
     def alone(self) -> bool:
-        """Whether an answer is judged without those of other experts."""
+        """Whether each answer is judged without those of other experts."""
         return True
 
     @property
@@ -87,9 +86,9 @@ class Judge:
 
     def settings(self) -> dict[str, Any]:
         """Return what its scores depend on, as JSON."""
-        asked = hashlib.sha256(self._template.encode()).hexdigest()[:12]
-        read = None if self.parse is None else metric_name(self.parse)
-        return {"judge": self._name, "judging": self.kind, "template": asked, "parse": read}
+        template = hashlib.sha256(self._template.encode()).hexdigest()[:12]
+        parse = None if self.parse is None else metric_name(self.parse)
+        return {"judge": self._name, "judging": self.kind, "template": template, "parse": parse}
 
     def check_rows(self, rows: Sequence[Row]) -> None:
         """Refuse rows that it cannot judge.
@@ -113,10 +112,10 @@ class Judge:
         """Judge answers to one prompt.
 
         Args:
-            ask: asks the model.
+            ask: calls the model.
             row: the prompt and its reference.
             answers: expert → answer.
-            wanted: the experts whose answers are to be judged.
+            wanted: the experts whose answers to judge.
         """
         raise NotImplementedError
 
@@ -125,34 +124,34 @@ class Judge:
         raise NotImplementedError
 
     def _number(self, reply: str) -> float | None:
-        """Read a reply in the usual method."""
+        """Read a reply by the default pattern."""
         raise NotImplementedError
 
     @property
     def _range(self) -> tuple[float, float]:
-        """The least and the greatest number that a reply may give."""
+        """The least and the greatest number that a reply may hold."""
         return 0.0, 1.0
 
     async def _read(self, ask: Ask, **fields: Any) -> float | Verdict:
-        """Ask once; return the number read, or the verdict that there is none."""
+        """Call the model once; return the number in its reply, or a verdict without a score."""
         try:
             reply = await ask(self._template.format(**fields))
         except ExpertError as error:
             return Verdict(None, f"the judge failed: {error}")
         self.counts.asked += 1
         try:
-            found = (self.parse or self._number)(reply)
+            number = (self.parse or self._number)(reply)
         except Exception as error:  # noqa: BLE001 - it may be the user's own and raise anything
             return Verdict(None, f"reading the judge's reply failed: {describe_error(error)}")
-        if found is not None and not isinstance(found, Real):
+        if number is not None and not isinstance(number, Real):
             return Verdict(
-                None, f"reading the judge's reply gave {short(found)}, which is no number"
+                None, f"reading the judge's reply gave {short(number)}, which is no number"
             )
         low, high = self._range
-        if found is None or not low <= found <= high:
+        if number is None or not low <= number <= high:
             self.counts.parse_failures += 1
             return Verdict(None, "the judge's reply could not be read", parse_failure=True)
-        return found
+        return number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +200,7 @@ class PointwiseJudge(Judge):
 
     async def _grade(self, ask: Ask, row: Row, answer: str) -> Verdict:
         low, high = self.scale
-        found = await self._read(
+        grade = await self._read(
             ask,
             prompt=row.prompt,
             answer=answer,
@@ -209,9 +208,9 @@ class PointwiseJudge(Judge):
             low=f"{low:g}",
             high=f"{high:g}",
         )
-        if isinstance(found, Verdict):
-            return found
-        return Verdict((found - low) / (high - low))
+        if isinstance(grade, Verdict):
+            return grade
+        return Verdict((grade - low) / (high - low))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,8 +221,8 @@ class PairwiseJudge(Judge):
         against: ``"each other"`` compares every two experts' answers to a prompt: m · (m − 1)
             replies for m experts. ``"reference"`` compares each answer with the prompt's
             reference: 2 · m replies.
-        swap: whether each pair is shown in both orders. Without it a judge that prefers a place
-            decides who wins.
+        swap: whether each pair is shown in both orders. Without it, a judge that prefers a
+            position decides by it.
     """
 
     kind: ClassVar[str] = "pairwise"
@@ -239,7 +238,7 @@ class PairwiseJudge(Judge):
 
     @property
     def alone(self) -> bool:
-        """Whether an answer is judged without those of other experts."""
+        """Whether each answer is judged without those of other experts."""
         return self.against == "reference"
 
     @property
@@ -266,23 +265,23 @@ class PairwiseJudge(Judge):
         wanted: Collection[str],
     ) -> dict[str, Verdict]:
         """Judge answers to one prompt; arguments as `Judge.verdicts`."""
-        found: dict[str, list[float | Verdict]] = {name: [] for name in wanted}
+        results: dict[str, list[float | Verdict]] = {name: [] for name in wanted}
         if self.alone:
             for name in wanted:
                 won = await self._compare(ask, row, answers[name], row.reference or "")
-                found[name].append(won)
+                results[name].append(won)
         for one, other in () if self.alone else itertools.combinations(answers, 2):
-            if one not in found and other not in found:
+            if one not in results and other not in results:
                 continue
             won = await self._compare(ask, row, answers[one], answers[other])
-            if one in found:
-                found[one].append(won)
-            if other in found:
-                found[other].append(won if isinstance(won, Verdict) else 1.0 - won)
-        return {name: _mean(results) for name, results in found.items()}
+            if one in results:
+                results[one].append(won)
+            if other in results:
+                results[other].append(won if isinstance(won, Verdict) else 1.0 - won)
+        return {name: _mean(comparisons) for name, comparisons in results.items()}
 
     async def _compare(self, ask: Ask, row: Row, one: str, other: str) -> float | Verdict:
-        """Return 1 where `one` wins, 0 where `other` does, between for ties and changed minds."""
+        """Return 1 if `one` wins, 0 if `other` does; between for ties and changed verdicts."""
         if one == other:
             return 0.5
         forth = await self._ask_in_order(ask, row, one, other)
@@ -290,7 +289,7 @@ class PairwiseJudge(Judge):
             return forth
         back = await self._ask_in_order(ask, row, other, one)
         if isinstance(back, Verdict):
-            # One order alone would let the place decide.
+            # One order alone would let the position decide.
             return back
         self.counts.pairs += 1
         self.counts.flipped += (forth - 0.5) * (back - 0.5) > 0
@@ -300,7 +299,7 @@ class PairwiseJudge(Judge):
         return (forth + 1.0 - back) / 2
 
     async def _ask_in_order(self, ask: Ask, row: Row, first: str, second: str) -> float | Verdict:
-        """Ask in one order; 1 where the first wins."""
+        """Compare in one order; return 1 if the first wins."""
         shown = "" if self.alone else _reference_of(row)
         return await self._read(
             ask,
@@ -312,10 +311,10 @@ class PairwiseJudge(Judge):
 
 
 def _fields_of(template: str) -> set[str]:
-    """Return the names of the fields of a template.
+    """Return the names of a template's fields.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: its braces are malformed.
     """
     return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
 
@@ -324,16 +323,18 @@ def _reference_of(row: Row) -> str:
     return "" if row.reference is None else f"\n[Reference answer]\n{row.reference}\n"
 
 
-def _mean(results: Sequence[float | Verdict]) -> Verdict:
-    """Join the comparisons of one answer; those whose replies cannot be read are left out.
+def _mean(comparisons: Sequence[float | Verdict]) -> Verdict:
+    """Average the comparisons of one answer, without those whose replies cannot be read.
 
-    Where the judge failed there is no score: a later run compares with every other answer again.
+    If the judge failed there is no score: a later run compares with every other answer again.
     """
-    numbers = [one for one in results if not isinstance(one, Verdict)]
-    missed = [one for one in results if isinstance(one, Verdict)]
-    missed.sort(key=lambda one: one.parse_failure)
-    unread = any(one.parse_failure for one in missed)
-    if numbers and all(one.parse_failure for one in missed):
+    numbers = [result for result in comparisons if not isinstance(result, Verdict)]
+    missing = [result for result in comparisons if isinstance(result, Verdict)]
+    missing.sort(key=lambda verdict: verdict.parse_failure)
+    unread = any(verdict.parse_failure for verdict in missing)
+    if numbers and all(verdict.parse_failure for verdict in missing):
         return Verdict(sum(numbers) / len(numbers), parse_failure=unread)
-    reason = missed[0].error if missed else "no other expert answered, so there is none to compare"
+    reason = (
+        missing[0].error if missing else "no other expert answered, so there is none to compare"
+    )
     return Verdict(None, reason, parse_failure=unread)

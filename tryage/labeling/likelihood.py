@@ -180,7 +180,7 @@ def measure_rows(
     tokens = split_together(pipeline, rows)
     for i, row in enumerate(rows):
         try:
-            encoded[i] = encode_row(pipeline, row, max_window=max_window, known=tokens)
+            encoded[i] = encode_row(pipeline, row, max_window=max_window, split=tokens)
         except ExpertError as error:
             yield [i], [failed(error)]
     vocabulary = int(pipeline.model.config.get_text_config().vocab_size)

@@ -43,16 +43,16 @@ def words(text: str) -> list[tuple[int, int]]:
     a script without spaces is a word of its own. Accents written as characters of their own stay
     with their letter.
     """
-    found: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
     for match in _WORD.finditer(text):
         start, end = match.span()
         while end < len(text) and unicodedata.category(text[end]).startswith("M"):
             end += 1
-        if found and found[-1][1] == start and unicodedata.category(text[start - 1])[0] == "M":
+        if ranges and ranges[-1][1] == start and unicodedata.category(text[start - 1])[0] == "M":
             # An accent is no letter to the pattern, so it cut this word in two.
-            start = found.pop()[0]
-        found.append((start, end))
-    return found
+            start = ranges.pop()[0]
+        ranges.append((start, end))
+    return ranges
 
 
 def mask_words(text: str, *, share: float = 0.15) -> MaskedText:
@@ -60,7 +60,7 @@ def mask_words(text: str, *, share: float = 0.15) -> MaskedText:
 
     Args:
         text: the text; the same text always hides the same words.
-        share: part of the words to hide, above 0 and at most 1; at least one word is hidden.
+        share: share of the words to hide, above 0 and at most 1; at least one word is hidden.
 
     Returns:
         The text with its hidden words; without `spans` if the text has no words.
@@ -70,22 +70,22 @@ def mask_words(text: str, *, share: float = 0.15) -> MaskedText:
     """
     if not 0 < share <= 1:
         raise ValueError(f"the share of hidden words must be above 0 and at most 1, not {share}")
-    found = words(text)
-    count = min(len(found), max(1, round(share * len(found))))
+    ranges = words(text)
+    count = min(len(ranges), max(1, round(share * len(ranges))))
     seed = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     order = sorted(
-        range(len(found)),
+        range(len(ranges)),
         key=lambda i: hashlib.sha256(seed + i.to_bytes(8, "little")).digest(),
     )
-    return _hide(text, [found[i] for i in sorted(order[:count])])
+    return _hide(text, [ranges[i] for i in sorted(order[:count])])
 
 
 def align(prompt: str, text: str) -> MaskedText:
-    """Find what the marks of a fill-mask prompt stand for in the text without marks.
+    """Find the words behind the marks of a fill-mask prompt in the text without marks.
 
     Args:
         prompt: text with `[MASK]` marks.
-        text: the same text, a word or more in place of each mark.
+        text: the same text, with a word or more in place of each mark.
 
     Raises:
         PromptError: the two do not fit together.

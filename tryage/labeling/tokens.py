@@ -1,4 +1,4 @@
-"""Texts become windows of tokens, with the tokens that are to be predicted and from where."""
+"""Split texts into windows of tokens, with the tokens to predict and their positions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tryage.runtime.windows import windows
 Pipeline = FillMaskPipeline | TextGenerationPipeline
 
 MAX_WINDOW = 2048
-"""Tokens read at once at most, by default: what bounds memory for experts of long contexts."""
+"""Tokens read at once at most, by default; bounds memory for experts with long contexts."""
 
 _BITS_PER_BYTE = 8.0
-"""What a byte costs that the tokenizer cannot express: it is written out."""
+"""Cost of a byte that the tokenizer cannot express: it is written out."""
 
 
 @dataclass(slots=True)
@@ -27,9 +27,9 @@ class Window:
     """Tokens for one pass of the model.
 
     Attributes:
-        ids: the tokens that it reads.
+        ids: its input.
         at: positions whose output predicts something.
-        wanted: the token that should be predicted at each of them.
+        wanted: the right token at each of them.
     """
 
     ids: list[int]
@@ -44,9 +44,9 @@ class Encoded:
     Attributes:
         windows: consecutive windows; together they predict every scored token once.
         size: length of the scored text in UTF-8 bytes.
-        bits: cost, in bits, of what the tokenizer cannot express.
-        truncated: whether the beginning of a prompt was left out of the context. Scored text is
-            never left out.
+        bits: cost of what the tokenizer cannot express.
+        truncated: whether the beginning of a prompt did not fit the context. Scored text is
+            never cut.
     """
 
     windows: list[Window]
@@ -61,7 +61,7 @@ class Tokens:
 
     Attributes:
         ids: the tokens.
-        encoding: what the `tokenizers` library knows of them; None where it was not asked.
+        encoding: of the `tokenizers` library; None for a tokenizer in Python.
     """
 
     ids: list[int]
@@ -69,19 +69,19 @@ class Tokens:
 
     @property
     def offsets(self) -> list[tuple[int, int]] | None:
-        """Where each token stands in the text; made when asked for."""
+        """Character range of each token, computed on demand."""
         return None if self.encoding is None else self.encoding.offsets
 
 
-Known = Mapping[str, Tokens]
-"""Texts that were split already."""
+SplitTexts = Mapping[str, Tokens]
+"""Texts that are split already."""
 
 
-def split_together(pipeline: Pipeline, rows: Sequence[Row]) -> Known:
-    """Split the scored texts of rows into tokens in one call, which takes less time than many.
+def split_together(pipeline: Pipeline, rows: Sequence[Row]) -> SplitTexts:
+    """Split the scored texts of rows into tokens in one call, which is faster than many.
 
-    Rows whose text follows a prompt in another way, or that the tokenizer fails on, are left to
-    `encode_row`.
+    `encode_row` splits the rest: texts that change behind their prompt, or that the tokenizer
+    fails on.
     """
     if not pipeline.tokenizer.is_fast:
         return {}
@@ -97,7 +97,7 @@ def split_together(pipeline: Pipeline, rows: Sequence[Row]) -> Known:
 
 
 def encode_row(
-    pipeline: Pipeline, row: Row, *, max_window: int = MAX_WINDOW, known: Known | None = None
+    pipeline: Pipeline, row: Row, *, max_window: int = MAX_WINDOW, split: SplitTexts | None = None
 ) -> Encoded:
     """Cut a row into windows that the expert can read.
 
@@ -105,7 +105,7 @@ def encode_row(
         pipeline: the expert.
         row: what it is measured on.
         max_window: tokens read at once at most.
-        known: what `split_together` returned.
+        split: what `split_together` returned.
 
     Raises:
         ExpertError: nothing of the row can be measured by this expert; says why.
@@ -113,20 +113,20 @@ def encode_row(
     if isinstance(pipeline, FillMaskPipeline):
         if row.masked is None or not row.masked.spans:
             raise ExpertError("the text has no word to hide")
-        return _encode_masked(pipeline, row.masked, max_window, known or {})
-    return _encode_causal(pipeline, row, max_window, known or {})
+        return _encode_masked(pipeline, row.masked, max_window, split or {})
+    return _encode_causal(pipeline, row, max_window, split or {})
 
 
 def _encode_causal(
-    pipeline: TextGenerationPipeline, row: Row, max_window: int, known: Known
+    pipeline: TextGenerationPipeline, row: Row, max_window: int, split: SplitTexts
 ) -> Encoded:
     size = min(pipeline.context, max_window)
     start = [] if pipeline.start_token is None else [pipeline.start_token]
     context, text, scored = start, row.prompt, row.prompt
     if row.reference is not None:
-        context, text = _asked(pipeline, row.prompt, row.reference)
+        context, text = _question_and_answer(pipeline, row.prompt, row.reference)
         scored = row.reference
-    tokens = known.get(text) or _tokenize(pipeline, text)
+    tokens = split.get(text) or _tokenize(pipeline, text)
     n = len(tokens.ids)
     _check_room(size, len(start))
     if not n:
@@ -156,14 +156,16 @@ def _check_room(size: int, special: int) -> None:
         )
 
 
-def _asked(pipeline: TextGenerationPipeline, prompt: str, answer: str) -> tuple[list[int], str]:
-    """Return the tokens that the answer follows, and the answer as it follows them."""
+def _question_and_answer(
+    pipeline: TextGenerationPipeline, prompt: str, answer: str
+) -> tuple[list[int], str]:
+    """Return the tokens before the answer, and the answer as it follows them."""
     if pipeline.tokenizer.chat_template is not None:
         return pipeline.prompt_ids(prompt), answer
     # Most tokenizers join a word with the space before it; split off, the space would be a token
     # that models rarely see. So space between the two goes with the answer.
-    asked = prompt.rstrip()
-    return pipeline.prompt_ids(asked), prompt[len(asked) :] + answer
+    question = prompt.rstrip()
+    return pipeline.prompt_ids(question), prompt[len(question) :] + answer
 
 
 def _keep_end(context: list[int], room: int, start: list[int]) -> list[int]:
@@ -174,9 +176,9 @@ def _keep_end(context: list[int], room: int, start: list[int]) -> list[int]:
 
 
 def _encode_masked(
-    pipeline: FillMaskPipeline, masked: MaskedText, max_window: int, known: Known
+    pipeline: FillMaskPipeline, masked: MaskedText, max_window: int, split: SplitTexts
 ) -> Encoded:
-    whole = known.get(masked.text) or _tokenize(pipeline, masked.text)
+    whole = split.get(masked.text) or _tokenize(pipeline, masked.text)
     tokens, ranges, bits = _in_context(pipeline, masked, whole) or _in_pieces(pipeline, masked)
     mask = pipeline.tokenizer.convert_tokens_to_ids(pipeline.mask_token)
     hidden = {i for low, high in ranges for i in range(low, high)}
@@ -195,11 +197,11 @@ def _encode_masked(
 
 
 _Hidden = tuple[list[int], list[tuple[int, int]], float]
-"""Tokens of the whole text, the range of each hidden word, the cost of what has no token."""
+"""Tokens of the whole text, the range of each hidden word, the cost of text without a token."""
 
 
 def _in_context(pipeline: FillMaskPipeline, masked: MaskedText, tokens: Tokens) -> _Hidden | None:
-    """Take the text as a whole, if every hidden word begins and ends where a token does."""
+    """Use the tokens of the whole text, if every hidden word begins and ends where a token does."""
     offsets = tokens.offsets
     if offsets is None:
         return None
@@ -222,7 +224,7 @@ def _in_context(pipeline: FillMaskPipeline, masked: MaskedText, tokens: Tokens) 
 
 
 def _in_pieces(pipeline: FillMaskPipeline, masked: MaskedText) -> _Hidden:
-    """Tokenize each hidden word alone, and what stands between them, so that no token is shared."""
+    """Split hidden words and the text between them one by one, so that they share no token."""
     ids: list[int] = []
     ranges, bits, done = [], 0.0, 0
     for start, end in masked.spans:
@@ -242,7 +244,7 @@ def _in_pieces(pipeline: FillMaskPipeline, masked: MaskedText) -> _Hidden:
 
 
 def _leading_blanks(pipeline: Pipeline, ids: list[int]) -> int:
-    """Count the tokens before a word that hold nothing but the space before it."""
+    """Count the leading tokens that hold only the space before a word."""
     count = 0
     for token in ids[:-1]:
         if str(pipeline.tokenizer.convert_ids_to_tokens(token)).strip("▁Ġ "):
@@ -259,9 +261,9 @@ def _tokenize(pipeline: Pipeline, text: str) -> Tokens:
 
 
 def _unknown_bits(pipeline: Pipeline, tokens: Tokens, text: str, start: int, end: int) -> float:
-    """Cost of writing out what stands behind unknown tokens in ``text[start:end]``.
+    """Cost of writing out the text of unknown tokens in ``text[start:end]``.
 
-    One token that stands for any unknown text would otherwise make unreadable text look easy.
+    Otherwise one token for any unknown text would make unreadable text look easy.
     """
     unknown = pipeline.unknown_token
     if unknown is None or unknown not in tokens.ids:

@@ -1,4 +1,4 @@
-"""What a judge is asked, what it says, and how that is read."""
+"""Prompts of judges, their verdicts, and the patterns that read their replies."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ _WON = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a judge says of one answer.
+    """A judge's verdict on one answer.
 
     Attributes:
-        score: in [0, 1], higher is better; None where there is none.
+        score: in [0, 1], higher is better; None if there is none.
         error: why there is none.
-        parse_failure: whether a reply could not be read; there may be a score from others.
+        parse_failure: whether a reply could not be read; other replies may give a score.
     """
 
     score: float | None
@@ -68,15 +68,15 @@ class Verdict:
 
 @dataclass(slots=True)
 class Counts:
-    """What a judge did so far, over every run it was used in; runs in threads may miscount.
+    """What a judge did in all its runs so far; runs in several threads may miscount.
 
     Attributes:
         asked: replies of the judge's model.
         parse_failures: replies that could not be read.
-        pairs: pairs of answers that were shown in both orders, with both replies read.
+        pairs: pairs of answers shown in both orders, with both replies read.
         flipped: pairs whose verdict changed with the order; each counts as a tie.
-        first: verdicts of those that named the answer shown first.
-        second: verdicts of those that named the answer shown second.
+        first: verdicts of these pairs for the answer shown first.
+        second: verdicts of these pairs for the answer shown second.
     """
 
     asked: int = 0
@@ -88,7 +88,7 @@ class Counts:
 
     @property
     def first_share(self) -> float:
-        """Share of decided verdicts that went to the answer shown first; 0.5 is without bias."""
+        """Share of decided verdicts for the answer shown first; 0.5 is without bias."""
         decided = self.first + self.second
         return self.first / decided if decided else 0.5
 
