@@ -92,6 +92,8 @@ def test_a_second_run_measures_only_what_is_new(library, prompts, tmp_path, monk
     monkeypatch.setattr(Runtime, "load", lambda *_: pytest.fail("nothing was to be loaded"))
     again = label(library, prompts, out)
     assert (again.measured, again.reused) == (0, 48)
+    assert 0 < more.start_up < more.seconds
+    assert 0 == again.start_up < again.seconds
 
 
 def test_an_interrupted_run_keeps_what_it_measured(library, prompts, tmp_path) -> None:

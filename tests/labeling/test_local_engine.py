@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import threading
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from tryage import Expert, Library, ScoreTable
 from tryage.errors import OptionError, OutputFolderError, PromptError, TaskError
 from tryage.experts import Endpoint, Price
-from tryage.labeling import label, measure
+from tryage.labeling import label, likelihood, local_engine, measure
+from tryage.labeling.likelihood import measure_rows
 from tryage.labeling.local_engine import blocks_of
 from tryage.labeling.store import LabelStore
 from tryage.runtime import Runtime
@@ -139,9 +141,38 @@ def test_workers_change_nothing(library, tiny_texts, tmp_path, expert) -> None:
     np.testing.assert_allclose(alone.losses, beside.losses, atol=1e-4)
 
 
-def test_a_fault_in_a_worker_ends_the_run_and_its_threads(library, tmp_path, monkeypatch) -> None:
-    from tryage.labeling import likelihood
+@pytest.mark.parametrize("chosen", [3, None])
+def test_workers_read_a_model_at_once_and_share_the_memory(
+    library, tiny_texts, tmp_path, monkeypatch, chosen
+) -> None:
+    together, sizes = threading.Barrier(3), []
 
+    def waits(*arguments, batch_tokens, **options):
+        sizes.append(batch_tokens)
+        together.wait(60)  # breaks unless three threads come
+        yield from measure_rows(*arguments, batch_tokens=batch_tokens, **options)
+
+    monkeypatch.setattr(likelihood, "measure_rows", waits)
+    monkeypatch.setattr(local_engine, "default_workers", lambda device: 3)
+    one = Library([library["code-gpt"]], root=library.root)
+    summary = label(one, tiny_texts["code"][:6], tmp_path, workers=chosen, batch_tokens=600)
+    assert (summary.measured, sizes) == (6, [200] * 3)
+
+
+def test_there_are_as_many_workers_as_torch_leaves_cores(monkeypatch) -> None:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert (local_engine.default_workers("cpu"), local_engine.default_workers("cuda:0")) == (
+        cores,
+        1,
+    )
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2 * cores)
+    assert local_engine.default_workers("cpu") == 1
+
+
+def test_a_fault_in_a_worker_ends_the_run_and_its_threads(library, tmp_path, monkeypatch) -> None:
     def broken(*_, **__):
         raise TypeError("a mistake")
 
