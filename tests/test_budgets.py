@@ -269,6 +269,11 @@ def test_intervals_hold_95_per_cent():
         assert low < losses.mean() < high
 
 
+def test_intervals_draw_every_prompt():
+    losses, costs = np.array([[0.0], [1.0]]), np.ones((2, 1))
+    assert run(losses, costs, "score >= 0.1").attained["score >= 0.1"]["ci95"] == [0.0, 1.0]
+
+
 def test_what_cannot_be_met_is_told_with_the_nearest():
     losses, costs = np.full((4, 2), 0.5), np.tile([0.2, 1.0], (4, 1))
     found = run(losses, costs, "mean cost <= 0.1", "score >= 0.9")

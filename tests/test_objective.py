@@ -77,6 +77,21 @@ def test_a_weight_is_worth_the_loss_spread_from_worst_to_best():
     np.testing.assert_allclose(penalties(goals, {"size": 0.3}), [0.0, 0.15])
 
 
+def test_the_price_of_an_attempt_is_its_penalty_counted_from_nothing():
+    """A cost of 0 costs an attempt nothing, though the cheapest expert has no penalty."""
+    averages = {"cost": np.array([0.2, 1.2, 0.7])}
+    experts = [expert(name, parameters=10**i) for i, name in enumerate("abc")]
+    goals = Objective.fit(Library(experts), {TASK: 0.5}, averages=averages)
+    resolved = resolved_goals({"cost": 0.3, "size": 0.2})
+    values = {"cost": np.array([0.2, 1.2, 0.0]), "size": goals.values["size"]}
+    prices = goals.attempt_prices(resolved, TASK, values)
+    # The scale runs from 0.2 to 1.2 USD, so that a dollar weighs 0.3 · 0.5; sizes do not add up.
+    np.testing.assert_allclose(prices, [0.2 * 0.15, 1.2 * 0.15, 0.0])
+    assert goals.attempt_prices(resolved_goals({"size": 1.0}), TASK, values).tolist() == [0, 0, 0]
+    free = Objective.fit(Library(experts), {TASK: 0.5}, averages={"cost": np.full(3, 0.4)})
+    assert free.attempt_prices(resolved, TASK, values).tolist() == [0, 0, 0]
+
+
 def test_ties_go_to_the_cheaper_and_then_to_the_name():
     price = {"b": Price(input=2, output=1), "c": Price(input=1, output=9)}
     priced = objective([expert(name, price=price.get(name)) for name in "abc"])
