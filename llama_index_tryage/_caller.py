@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import logging
 from collections.abc import Iterator
 from types import FrameType
+
+_logger = logging.getLogger(__name__)
 
 _PASSING = (
     "contextlib",
@@ -63,6 +67,16 @@ def is_rewritten() -> bool:
     modules = _modules(inspect.currentframe())
     first = next((module for module in modules if not _is_in(module, _HANDING_ON)), "")
     return _is_in(first, ("llama_index",))
+
+
+@functools.cache
+def tell_composed(owner: str) -> None:
+    """Log, once a process for each class, that ``"last_message"`` names nothing that acts here."""
+    _logger.warning(
+        "%s: flags_from='last_message' reads no flags of what LlamaIndex's own engines, agents and "
+        "memories write; put TryageFlags around them, which knows what the user wrote",
+        owner,
+    )
 
 
 def _modules(frame: FrameType | None) -> Iterator[str]:

@@ -15,7 +15,7 @@ from llama_index.core.bridge.pydantic import BaseModel, PrivateAttr, field_seria
 from llama_index.core.constants import DEFAULT_NUM_OUTPUTS
 from llama_index.core.llms import LLM
 
-from llama_index_tryage._caller import is_composed
+from llama_index_tryage._caller import is_composed, tell_composed
 from llama_index_tryage._experts import Children
 from llama_index_tryage._identity import identity
 from llama_index_tryage._inputs import Given, TextSource, modalities_of, sent_chars
@@ -169,7 +169,10 @@ class RoutedLLM(DispatchingModel, LLM):
 
     def _is_composed(self, by_template: bool) -> bool:
         """Tell whether LlamaIndex wrote what is asked, where that matters."""
-        return self.flags_from == LAST_MESSAGE and is_composed(by_template)
+        if self.flags_from != LAST_MESSAGE or not is_composed(by_template):
+            return False
+        tell_composed(type(self).__name__)
+        return True
 
     def _decide(self, given: Given, kwargs: Mapping[str, Any]) -> tuple[Any, Decision]:
         composed, by_template = _CALL.get()

@@ -11,7 +11,7 @@ from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import QueryBundle
 from llama_index.core.tools import ToolMetadata
 
-from llama_index_tryage._caller import is_rewritten
+from llama_index_tryage._caller import is_rewritten, tell_composed
 from llama_index_tryage._descriptions import Descriptions
 from llama_index_tryage.events import announce
 from tryage import Decision, Expert, Router
@@ -125,8 +125,9 @@ class TryageSelector(BaseSelector):
 
     def _is_own(self) -> bool:
         """Tell whether the query of this call is the user's own, so that its flags act."""
-        if self._flags_from == LAST_MESSAGE:
-            return not is_rewritten()
+        if self._flags_from == LAST_MESSAGE and is_rewritten():
+            tell_composed(type(self).__name__)
+            return False
         return self._flags_from is not None
 
     def _pick(self, choices: Sequence[ToolMetadata], query: QueryBundle, own: bool) -> _Picked:

@@ -5,7 +5,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.prompts import PromptTemplate
 from pydantic import BaseModel
 
-from llama_index_tryage import TryageLLM
+from llama_index_tryage import TryageLLM, last_decision
 from tryage.checks import Check, agrees_with
 from tryage.errors import RejectedError
 
@@ -93,3 +93,29 @@ def test_a_structured_answer_is_checked_as_an_object(scored_router, kit):
     made = llm.structured_predict(Fact, PromptTemplate("{code}"), code=kit.code)
     assert made.text == "giant made it"
     assert [fact.text for fact in seen] == ["coder made it", "giant made it"]
+
+
+async def test_templates_are_checked_in_every_way(scored_router, kit):
+    seen = []
+
+    def accepts(prompt, answer):
+        seen.append((prompt, answer))
+        return answer.startswith("giant says")
+
+    llm = TryageLLM(scored_router, kit.experts(), check=Check(accepts, **PERFECT))
+    prompt = PromptTemplate("Context: a heap.\n{query_str}")
+    answer = f"giant says Context: a heap.\n{kit.code}"
+    ways = (
+        lambda: llm.predict(prompt, query_str=kit.code),
+        lambda: "".join(llm.stream(prompt, query_str=kit.code)),
+    )
+    texts = [way() for way in ways]
+    assert last_decision()["accepted"] is True
+    texts.append(await llm.apredict(prompt, query_str=kit.code))
+    pieces = await llm.astream(prompt, query_str=kit.code)
+    texts.append("".join([piece async for piece in pieces]))
+    record = last_decision()
+    assert (record["answered_by"], record["accepted"]) == ("giant", True)
+    assert texts == [answer] * 4
+    rejected = answer.replace("giant", "coder")
+    assert seen == [(kit.code, rejected), (kit.code, answer)] * 4

@@ -6,6 +6,7 @@ fail.
 """
 
 import asyncio
+import logging
 import threading
 
 import pytest
@@ -439,3 +440,20 @@ async def test_a_workflow_s_argument_is_named_by_key(router, kit, quoting, weigh
     assert OWN not in str([expert._calls for expert in llm.experts.values()])
     with pytest.raises(PromptError, match="run has no argument 'user_msg'; say with key="):
         TryageFlags(Asking()).run(question="What is it?")
+
+
+def test_that_the_last_message_names_nothing_there_is_told_once(router, quoting, caplog):
+
+    class Telling(TryageLLM):
+        """A class that nothing was told of yet."""
+
+    llm = quoting(router, Telling)
+    engine = SummaryIndex.from_documents([Document(text=PAGE)]).as_query_engine(llm=llm)
+    with caplog.at_level(logging.WARNING):
+        llm.complete(PAGE)
+        assert caplog.messages == []
+        engine.query("What does it say?")
+        engine.query("What does it say?")
+    (message,) = caplog.messages
+    assert message.startswith("Telling: flags_from='last_message' reads no flags")
+    assert "TryageFlags" in message
