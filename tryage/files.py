@@ -369,11 +369,17 @@ class OpenedFolder:
             opening.callback(self._open.close)
             for name in os.listdir(where):
                 path = self._folder / name if self._handle is None else name
-                with contextlib.suppress(FileNotFoundError):  # being removed at this moment
+                try:
                     handle = os.open(path, os.O_RDONLY | _OPENING, dir_fd=self._handle)
-                    file = self._open.enter_context(os.fdopen(handle, "rb"))
-                    if stat.S_ISREG(os.fstat(handle).st_mode):
-                        self.files[name] = file
+                except OSError as error:
+                    # Being removed at this moment, or a link that leads in a circle.
+                    if error.errno in (errno.ENOENT, errno.ELOOP):
+                        continue
+                    raise
+                if not stat.S_ISREG(os.fstat(handle).st_mode):
+                    os.close(handle)
+                    continue
+                self.files[name] = self._open.enter_context(os.fdopen(handle, "rb"))
             opening.pop_all()
         return self
 

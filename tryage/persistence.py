@@ -285,6 +285,7 @@ def _build(
             )
         arrays = safetensors.numpy.load(files[entry["file"]])
         predictors[task] = STORED[kind].from_state(entry["config"], arrays, encoder)
+        _try_out(predictors[task], library.of_task(task))
     objective = Objective.from_dict(index["objective"], library)
     policy = Policy.from_dict(index.get("policy", {}))
     joint = {
@@ -299,6 +300,21 @@ def _build(
     if not isinstance(provenance, dict):
         raise TypeError(f"training is {provenance!r}")
     return RouterState(library, objective, predictors, provenance, policy, joint, rates)
+
+
+def _try_out(predictor: Predictor, library: Library) -> None:
+    """See that a predictor's numbers fit together, and to the library.
+
+    Raises:
+        ValueError, TypeError, LookupError: they do not.
+    """
+    if sorted(predictor.experts_) != sorted(library.names):
+        raise ValueError(f"predicts {predictor.experts_}, but its task has {library.names}")
+    # Other encoders take long to load; what does not fit shows at their first prompt.
+    if predictor.encoder is None or isinstance(predictor.encoder, StaticEncoder):
+        mean = predictor.predict(["a"]).mean["loss"]
+        if mean.shape != (1, len(library)):
+            raise ValueError(f"predicts losses of shape {mean.shape} for {len(library)} experts")
 
 
 def _read_index(written: bytes, path: Path) -> dict[str, Any]:
