@@ -173,15 +173,10 @@ class PlannedCalls(Generic[AnswerT, ChunkT]):
     ) -> Plan | Unplanned:
         """Return the plan of one call, or why there is none."""
         try:
-            return self._labelled(self._planner.plan(self._request(input, kwargs, config)))
+            planner = self._planner
+            return _labelled(planner.plan(self._request(input, kwargs, config)), planner)
         except Exception as error:  # noqa: BLE001 - raised again inside the run
             return Unplanned(input, error)
-
-    def _labelled(self, plan: Plan) -> Plan:
-        """Return a plan with what was put on the chosen expert, whose model is made for that."""
-        labels = labels_of(self._planner.binding.experts[plan.decision.expert])
-        plan.tags, plan.metadata = labels.tags, labels.metadata
-        return plan
 
     def _plan_batch(
         self,
@@ -198,10 +193,18 @@ class PlannedCalls(Generic[AnswerT, ChunkT]):
                 self._request(input, kwargs, config)
                 for input, config in zip(inputs, configs, strict=True)
             ]
-            plans = self._planner.plan_batch(requests)
-            return inputs if plans is None else [self._labelled(plan) for plan in plans]
+            planner = self._planner
+            plans = planner.plan_batch(requests)
+            return inputs if plans is None else [_labelled(plan, planner) for plan in plans]
         except (TryageError, ValueError):
             return inputs  # each input raises its own error in its own run
+
+
+def _labelled(plan: Plan, planner: Planner) -> Plan:
+    """Return a plan with what was put on the chosen expert, whose model is made for that."""
+    labels = labels_of(planner.binding.experts[plan.decision.expert])
+    plan.tags, plan.metadata = labels.tags, labels.metadata
+    return plan
 
 
 def planned_config(config: RunnableConfig | None, plan: Plan | Unplanned) -> RunnableConfig:

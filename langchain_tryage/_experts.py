@@ -43,6 +43,8 @@ class Labels(NamedTuple):
     def and_those_of(self, model: BaseLanguageModel[Any]) -> Labels:
         """Return these, and those of a model itself."""
         own = Labels.of(model.callbacks, model.tags, model.metadata)
+        if self is NO_LABELS:
+            return own
         return Labels(
             (*self.handlers, *(h for h in own.handlers if h not in self.handlers)),
             (*self.tags, *(tag for tag in own.tags if tag not in self.tags)),

@@ -40,9 +40,12 @@ class OwnRuns:
         call: Call,
         arguments: Mapping[str, Any],
     ) -> None:
+        self._handlers: list[Any] = []
+        if not labels.handlers:
+            return
         outer = call.run_manager
         heard = [] if outer is None else outer.handlers
-        self._handlers = [handler for handler in labels.handlers if handler not in heard]
+        self._handlers += [handler for handler in labels.handlers if handler not in heard]
         self._parent = None if outer is None else outer.parent_run_id
         self._labels = labels
         self._model = model

@@ -116,8 +116,10 @@ class DecidingModel(BaseModel):
     @property
     def _binding(self) -> Binding[Any]:
         """The binding of the fields as they are now."""
-        fields = tuple(getattr(self, name, None) for name in self._bound_fields)
-        bound = self._bound
+        # Asked for several times a call, so pydantic's slow way to private attributes is not taken.
+        private, values = self.__pydantic_private__, self.__dict__
+        bound: Bound[Any] | None = private["_bound"] if private else None
+        fields = tuple(map(values.get, self._bound_fields))
         if bound is None or not all(map(is_, bound.fields, fields)):
             bound = self._bound = Bound(fields, self._bind())
         return bound.binding
