@@ -81,6 +81,7 @@ def test_labels_and_rulers_show_the_question(name, context):
         "def f(data: dict, n: int) -> str:\n    pass\n\n\nprint(f({'input': 5}, 3))",
         "Which is heavier?\nA) lead: a metal\nB) cork: a bark\nAnswer:",
         "Answer the following: is 7 prime?",
+        "It is 9:40 and the box holds some data: 5 rows.\n\nWhat is in it?",
         "",
     ],
 )
@@ -104,6 +105,13 @@ def test_a_document_cannot_pass_for_the_question_before_it():
         assert parts(text)[0] == QUESTION
         [shown] = shown_questions(text)
         assert text[shown.span.start : shown.span.end] == QUESTION
+
+
+def test_an_answered_question_before_documents_is_an_example_where_its_label_comes_again():
+    text = f"Question: Add 2 and 2.\nAnswer: 4\n\nContext: {CONTEXT}\nQuestion: {QUESTION}\nAnswer:"
+    assert parts(text)[0] == QUESTION
+    [shown] = shown_questions(text)
+    assert text[shown.span.start : shown.span.end] == QUESTION
 
 
 def test_words_that_lead_to_the_question_may_be_left_out():
@@ -142,6 +150,25 @@ def test_a_familiar_template_is_routed_by_the_question_in_it():
         assert decision.expert == chains.RIGHT[kind]
         assert not decision.out_of_distribution
     assert router.route(chains.questions()[90][0]).question is None
+
+
+def test_a_router_fitted_on_a_chain_s_prompts_goes_by_the_whole():
+    """The questions alone are then less like the training prompts than the whole."""
+    prompts = [
+        (TEMPLATES["query"].format(q=question, c=f"{CONTEXT} It has {number} rooms."), kind)
+        for number, (question, kind) in enumerate(chains.questions())
+    ]
+    table = ScoreTable.from_rows(
+        {
+            "prompt": prompt,
+            "scores": {n: float(n == chains.RIGHT[k]) for n in chains.RIGHT.values()},
+        }
+        for prompt, k in prompts[:90]
+    )
+    library = Library([Expert(name=name, model=name) for name in chains.RIGHT.values()])
+    router = Router.fit(table, library=library, predictor="clusters")
+    decisions = router.route_batch([prompt for prompt, _ in prompts[90:]])
+    assert {decision.question for decision in decisions} == {None}
 
 
 def test_a_question_is_not_looked_for_where_prompts_are_not_compared():

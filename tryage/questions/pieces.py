@@ -70,8 +70,6 @@ def quoted_in(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         mark = text[close]
         # A longer passage would be left out anyway.
         start = max(start, close - HEAD - TAIL)
-        while text[close - 1] == mark and close - 1 > start:  # as in three quotes on end
-            close -= 1
         begin = text.rfind({'"': '"', "”": "“", "»": "«"}[mark], start, close)
         if begin >= 0:
             yield begin + 1, close

@@ -132,7 +132,8 @@ def _proposals(text: str) -> Iterator[tuple[int, int]]:
     if paragraphs and not is_labelled(text, paragraphs[-1], marks):
         yield paragraphs[-1]
         yield from quoted_in(text, *paragraphs[-1])
-        yield from after_colon(text, *paragraphs[-1])
+        if not any(mark.start >= paragraphs[-1][0] for mark in marks):
+            yield from after_colon(text, *paragraphs[-1])
     for section in reversed(unanswered):
         yield from _with_parts(text, section.span)
     ends = list(ends_of(paragraphs))
