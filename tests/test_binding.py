@@ -112,6 +112,15 @@ def test_calls_that_need_different_experts_take_no_more_and_more_memory(router):
     assert sum(type(held) is Router for held in gc.get_objects()) < 150
 
 
+def test_an_expert_that_a_call_asks_for_and_is_not_there_is_named_with_the_nearest(router):
+    binding = Binding(router, dict.fromkeys(NAMES, "expert"), aliases={})
+    assert binding.decide(PROMPT, only="writer").expert == "writer"
+    with pytest.raises(LibraryError, match=r"there is no expert 'codr'\. Did you mean 'coder'"):
+        binding.decide(PROMPT, only="codr")
+    with pytest.raises(LibraryError, match=r"'nobody'\. Known: coder, writer, giant\."):
+        binding.decide_batch([PROMPT], only="nobody")
+
+
 def test_without_experts_and_a_way_to_make_them_there_is_an_error(router):
     with pytest.raises(LibraryError, match="experts is needed"):
         Binding(router, None)

@@ -48,7 +48,7 @@ def test_budgets_relative_to_the_best_single_expert():
         ("share(a) <= 120%", "not between 0 and 1"),
         ("mean cost <= 3 EUR", "expected USD"),
         ("loss <= much", "'much' is not a number"),
-        ("mean recency <= soon", "not a number"),
+        ("mean recency <= soon", "the budget 'mean recency <= soon': 'soon' is not a number"),
     ],
 )
 def test_wrong_budgets(text, message):

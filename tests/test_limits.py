@@ -110,6 +110,14 @@ def test_a_limit_reads_back_from_its_own_text():
         assert parse_limit(str(limit)) == limit
 
 
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [("999", "999"), ("1000", "1K"), ("1500", "1.5K"), ("3000K", "3M"), ("7_240_000_000", "7.24B")],
+)
+def test_counts_are_written_with_units_from_a_thousand_on(count, text):
+    assert str(parse_limit(f"parameters <= {count}")) == f"parameters <= {text}"
+
+
 def test_a_limit_reads_back_exactly_from_its_exact_text():
     for text in (
         "parameters <= 7_241_748_480",

@@ -205,6 +205,12 @@ def test_a_cost_that_nothing_tells_is_an_error_and_never_zero():
         penalties(goals, {"cost": 0.1})
 
 
+def test_of_many_experts_without_a_cost_ten_are_named():
+    goals = objective([*PRICED, *(expert(f"free{i}") for i in range(12))])
+    with pytest.raises(GoalError, match=r"'free9' and 2 more have none: state the price"):
+        penalties(goals, {"cost": 0.1})
+
+
 def test_an_expert_that_a_limit_excludes_needs_no_cost():
     goals = objective([*PRICED, expert("free?", parameters="500B")])
     inputs = goals.goal_inputs(np.array([400.0]))
