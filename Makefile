@@ -6,7 +6,7 @@ READY := .venv/.ready
 
 .PHONY: quickstart test lint types wheel test-openai-like bench-routing bench-speed bench-adapters
 .PHONY: bench-runtime bench-labelling bench-labelling-curve bench-paper bench-predictors
-.PHONY: bench-goals bench-plans bench-chains test-lowest clean
+.PHONY: bench-goals bench-plans bench-reliability bench-chains test-lowest clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -92,6 +92,12 @@ bench-labelling-curve: $(READY)
 	$(BIN)/python benchmarks/labelling_curve.py
 
 # Plans with a check, some three minutes. Needs the benchmark data.
+# The long form of tests/reliability: kills, full disks, two writers, damage, hostile servers,
+# secrets. CASES times as many cases as the tests try, about as many minutes.
+CASES ?= 20
+bench-reliability: $(READY)
+	$(BIN)/python benchmarks/reliability_run.py --cases $(CASES)
+
 bench-plans: $(READY)
 	$(BIN)/python benchmarks/plans.py
 

@@ -182,6 +182,7 @@ def test_examples_run(example, tmp_path):
         ("speed.md", "speed.json", "speed_table"),
         ("llama-index.md", "adapters_llama_index.json", "adapters_llama_index_table"),
         ("security.md", "hostile_prefixes.json", "hostile_prefixes_table"),
+        ("security.md", "reliability.json", "reliability_table"),
         ("plans.md", "plans.json", "plans_table"),
         ("chains.md", "chains.json", "chains_table"),
     ],

@@ -8,6 +8,16 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 
+@pytest.fixture(autouse=True)
+def _counted(record_property):
+    """Tell the long form (`benchmarks/reliability_run.py`) how many cases a test tried."""
+    import kit
+
+    kit.TRIED[0] = 0
+    yield
+    record_property("cases", max(1, kit.TRIED[0]))
+
+
 @pytest.fixture(scope="session")
 def victims():
     """Runs jobs in processes that are killed, or refused the disk, at any moment."""

@@ -14,9 +14,21 @@ PATIENCE = 20.0
 """Seconds for which a server goes on with what ought to be cut off long before."""
 
 
-def cases(usual: int) -> int:
-    """Return how many cases a loop tries: `usual` in the suite, more in the long form."""
-    return max(1, round(usual * float(os.environ.get(LONG, "1"))))
+TRIED = [0]
+"""How many cases the present test has tried."""
+
+
+def cases(usual: int, *, counted: bool = True) -> int:
+    """Return how many cases a loop tries: `usual` in the suite, more in the long form.
+
+    Args:
+        usual: the number in the suite.
+        counted: whether they are counted here, rather than one by one as they are tried.
+    """
+    number = max(1, round(usual * float(os.environ.get(LONG, "1"))))
+    if counted:
+        TRIED[0] += number
+    return number
 
 
 def completion(text: object, **message: object) -> bytes:

@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import kit
+
 CHANGES = frozenset(
     {
         "ctypes.dlsym",  # the exchange of two names goes through ctypes
@@ -64,6 +66,7 @@ class Victims:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         request = {"job": job, "args": [str(a) if isinstance(a, Path) else a for a in args]}
+        kit.TRIED[0] += bool(event)
         self._process.stdin.write(json.dumps(request | event) + "\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())

@@ -1,0 +1,32 @@
+"""The table of `docs/security.md` on reliability, from `benchmarks/reliability_run.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parents[1] / "docs" / "security.md"
+MARKS = ("<!-- reliability: begin -->", "<!-- reliability: end -->")
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return a row for every file of tests: what was tried, how often, and what failed."""
+    rows = [
+        "| what was tried | cases | tests | failed |",
+        "|---|---|---|---|",
+        *(
+            f"| {row['part']} | {row['cases']:,} | {row['tests']:,} | {row['failed']} |"
+            for row in found["parts"]
+        ),
+    ]
+    cases = sum(row["cases"] for row in found["parts"])
+    failed = sum(row["failed"] for row in found["parts"])
+    return "\n".join(
+        [
+            *rows,
+            "",
+            f"{cases:,} cases, {found['times']:g} times as many as the tests try; {failed} tests "
+            f"failed. A test ends at its first case that fails. {found['minutes']:g} minutes on "
+            f"{found['machine']}.",
+        ]
+    )
