@@ -91,13 +91,13 @@ bench-labelling: $(READY)
 bench-labelling-curve: $(READY)
 	$(BIN)/python benchmarks/labelling_curve.py
 
-# Plans with a check, some three minutes. Needs the benchmark data.
 # The long form of tests/reliability: kills, full disks, two writers, damage, hostile servers,
 # secrets. CASES times as many cases as the tests try, about as many minutes.
 CASES ?= 20
 bench-reliability: $(READY)
 	$(BIN)/python benchmarks/reliability_run.py --cases $(CASES)
 
+# Plans with a check, some three minutes. Needs the benchmark data.
 bench-plans: $(READY)
 	$(BIN)/python benchmarks/plans.py
 

@@ -37,7 +37,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS)]
-        command += ["-o", "timeout=0", f"--junitxml={report}"]
+        command += ["-o", "timeout=0", "-o", "junit_family=legacy", f"--junitxml={report}"]
         command += ["-k", args.only] if args.only else []
         env = os.environ | {"TRYAGE_RELIABILITY": str(args.cases)}
         code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode

@@ -25,8 +25,8 @@ def table(found: dict[str, Any]) -> str:
         [
             *rows,
             "",
-            f"{cases:,} cases, {found['times']:g} times as many as the tests try; {failed} tests "
-            f"failed. A test ends at its first case that fails. {found['minutes']:g} minutes on "
-            f"{found['machine']}.",
+            f"{cases:,} cases, `--cases {found['times']:g}` (1 is what the tests try); {failed} "
+            "tests failed. A test ends at its first case that fails. "
+            f"{found['minutes']:g} minutes on {found['machine']}.",
         ]
     )
