@@ -59,7 +59,7 @@ async def every_way(llm, text, **kwargs):
     ]
 
 
-def told(response):
+def record_of(response):
     return response.additional_kwargs["tryage"]
 
 
@@ -69,7 +69,7 @@ async def test_the_chosen_expert_prepares_the_tools_and_reads_the_calls(router, 
     assert llm.metadata.is_function_calling_model
     for text, name in ((kit.code, "coder"), (kit.prose, "writer")):
         for response in await every_way(llm, f"{text} add 6 and 7.", tool_required=True):
-            assert told(response)["answered_by"] == name
+            assert record_of(response)["answered_by"] == name
             (call,) = llm.get_tool_calls_from_response(response)
             assert (call.tool_id, call.tool_name) == (f"{name}-0", "add")
             assert call.tool_kwargs == {"a": 6, "b": 7}
@@ -98,7 +98,7 @@ async def test_the_user_s_own_flags_act_and_are_taken_off(router, kit):
     experts = kit.experts(kit.Caller)
     llm = TryageFunctionCallingLLM(router, experts, flags_from="last_message")
     for response in await every_way(llm, f"{kit.code} add 1 and 2 {FLAG}"):
-        assert told(response)["answered_by"] == "writer"
+        assert record_of(response)["answered_by"] == "writer"
     assert all(FLAG not in sent[-1].content for sent, _ in experts["writer"]._calls)
 
 
@@ -110,8 +110,8 @@ def test_experts_that_take_no_tools_are_not_eligible_and_the_decision_says_why(r
     }
     llm = TryageFunctionCallingLLM(router, experts)
     response = llm.chat_with_tools(TOOLS, f"{kit.code} add 1 and 2")
-    assert told(response)["expert"] == "giant"
-    reasons = {row["expert"]: row.get("reason") for row in told(response)["ranking"]}
+    assert record_of(response)["expert"] == "giant"
+    reasons = {row["expert"]: row.get("reason") for row in record_of(response)["ranking"]}
     assert reasons == {
         "giant": None,
         "coder": "it takes no tools: Scripted is no FunctionCallingLLM",
@@ -134,7 +134,7 @@ def test_the_library_may_say_that_an_expert_takes_no_tools(table, table_library,
     router = Router.fit(table, library=Library.from_dict({"name": "made-up", "experts": rows}))
     llm = TryageFunctionCallingLLM(router, kit.experts(kit.Caller))
     response = llm.chat_with_tools(TOOLS, f"{kit.code} add 1 and 2")
-    assert told(response)["answered_by"] == "giant"
+    assert record_of(response)["answered_by"] == "giant"
 
 
 def test_limits_hold_for_the_metadata(router, kit):
@@ -149,7 +149,10 @@ async def test_fails_over_to_an_expert_with_another_dialect(router, kit):
     experts = kit.experts(kit.Caller, coder={"fault": ConnectionError("down")})
     llm = TryageFunctionCallingLLM(router, experts)
     for response in await every_way(llm, f"{kit.code} add 2 and 3"):
-        assert (told(response)["expert"], told(response)["answered_by"]) == ("coder", "giant")
+        assert (record_of(response)["expert"], record_of(response)["answered_by"]) == (
+            "coder",
+            "giant",
+        )
         assert llm.get_tool_calls_from_response(response)[0].tool_id == "giant-0"
     faults = {name: {"fault": ValueError(name)} for name in NAMES}
     down = TryageFunctionCallingLLM(router, kit.experts(kit.Caller, **faults))

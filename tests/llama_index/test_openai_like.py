@@ -179,7 +179,7 @@ def memory():
     return ChatMemoryBuffer.from_defaults()
 
 
-def told(response):
+def record_of(response):
     return response.additional_kwargs["tryage"]
 
 
@@ -205,7 +205,7 @@ def text_of(response):
 async def test_every_way(router, kit, experts):
     for response in await every_way(TryageLLM(router, experts()), kit.code):
         assert text_of(response) == f"fast-coder says {kit.code}"
-        assert told(response)["answered_by"] == "coder"
+        assert record_of(response)["answered_by"] == "coder"
         assert response.raw is not None
     response = TryageLLM(router, experts()).chat([ChatMessage(kit.code)])
     assert response.raw.usage.total_tokens == 5
@@ -218,8 +218,11 @@ async def test_every_way(router, kit, experts):
 async def test_a_server_that_refuses(router, kit, experts, way, error):
     for response in await every_way(TryageLLM(router, experts(coder=way)), kit.code):
         assert text_of(response).startswith("fast-giant says")
-        assert (told(response)["expert"], told(response)["answered_by"]) == ("coder", "giant")
-        assert told(response)["tried"][0]["error"].startswith(error)
+        assert (record_of(response)["expert"], record_of(response)["answered_by"]) == (
+            "coder",
+            "giant",
+        )
+        assert record_of(response)["tried"][0]["error"].startswith(error)
 
 
 async def test_a_server_that_hangs_until_the_client_s_time_out(router, kit, experts):
@@ -229,16 +232,16 @@ async def test_a_server_that_hangs_until_the_client_s_time_out(router, kit, expe
         await llm.achat([ChatMessage(kit.code)]),
         list(llm.stream_chat([ChatMessage(kit.code)]))[-1],
     ):
-        assert told(response)["answered_by"] == "giant"
-        assert told(response)["tried"][0]["error"].startswith("APITimeoutError")
+        assert record_of(response)["answered_by"] == "giant"
+        assert record_of(response)["tried"][0]["error"].startswith("APITimeoutError")
 
 
 async def test_a_server_that_hangs_until_the_router_s_time_out(router, kit, experts, server):
     llm = TryageLLM(router, experts(coder="hanging"), timeout=0.5)
     for response in await every_way(llm, kit.code):
-        assert told(response)["answered_by"] == "giant"
+        assert record_of(response)["answered_by"] == "giant"
         error = "ExpertTimeoutError: coder did not answer within 0.5 s"
-        assert told(response)["tried"][0]["error"] == error
+        assert record_of(response)["tried"][0]["error"] == error
     assert asyncio.all_tasks() == {asyncio.current_task()}
     server.released.set()
     for thread in threading.enumerate():
@@ -250,7 +253,7 @@ async def test_a_server_that_hangs_until_the_router_s_time_out(router, kit, expe
 async def test_a_server_that_keeps_failing_is_left_alone(router, kit, experts, server):
     llm = TryageLLM(router, experts(coder="failing"), breaker=Breaker(failures=2, seconds=600))
     for response in await every_way(llm, kit.code):
-        assert told(response)["answered_by"] == "giant"
+        assert record_of(response)["answered_by"] == "giant"
     asked = [asked["model"] for asked in server.asked]
     assert asked.count("failing-coder") == 2
     assert asked.count("fast-giant") == 8
@@ -259,7 +262,7 @@ async def test_a_server_that_keeps_failing_is_left_alone(router, kit, experts, s
 async def test_an_answer_that_is_cut_off(router, kit, experts):
     llm = TryageLLM(router, experts(coder="cut"))
     for response in (llm.chat([ChatMessage(kit.code)]), await llm.acomplete(kit.code)):
-        assert told(response)["answered_by"] == "giant"
+        assert record_of(response)["answered_by"] == "giant"
     # What a reader has seen cannot be taken back, so a stream that dies is an error.
     stream = llm.stream_chat([ChatMessage(kit.code)])
     assert next(stream).delta == "cut-coder"
@@ -285,7 +288,7 @@ async def test_slow_servers_are_waited_for_side_by_side(router, kit, experts, se
         await asyncio.sleep(0.01)
     server.slow.set()
     responses = await asyncio.gather(*calls)
-    assert {told(response)["answered_by"] for response in responses} == {"coder"}
+    assert {record_of(response)["answered_by"] for response in responses} == {"coder"}
 
 
 async def test_a_cancelled_call_leaves_no_task_and_asks_nobody_else(router, kit, experts, server):
