@@ -53,10 +53,10 @@ class Lost(NamedTuple):
         if decision is None:
             return cls(model, None)
         tried = [attempt.to_dict() for attempt in getattr(error, "tried", ())]
-        told = {"tried": tried, "answered_by": None}
-        return cls(model, {**metadata(decision)["tryage"], **told})
+        outcome = {"tried": tried, "answered_by": None}
+        return cls(model, {**metadata(decision)["tryage"], **outcome})
 
-    def told(self, response: Response) -> ExtendedModelResponse[Any]:
+    def answered_elsewhere(self, response: Response) -> ExtendedModelResponse[Any]:
         """Return another model's answer to the same call; the state says that no expert gave it."""
         command: Command[Any] = Command(update={"tryage": self.record})
         return ExtendedModelResponse(model_response=response, command=command)
@@ -76,7 +76,7 @@ class ModelAttempt:
         self.request = _with_bound(request, expert.kwargs).override(model=expert.model)
 
     @contextmanager
-    def named(self) -> Iterator[None]:
+    def naming_run(self) -> Iterator[None]:
         """Name the expert in the model's run, which the agent opens without a config."""
         config = run_config(None, self._decision, self._name)
         labels = self._labels  # those of the model itself are its own business
@@ -95,7 +95,7 @@ class ModelAttempt:
 
         It does if it is an interrupt of the graph, or if a reader has seen the first tokens.
         """
-        return isinstance(error, GraphBubbleUp) or self._watcher.seen
+        return isinstance(error, GraphBubbleUp) or self._watcher.has_streamed
 
     def result(self, response: Response) -> Response | Elsewhere:
         """Return the answer, told apart from one that another model gave."""
@@ -119,9 +119,9 @@ def _with_bound(request: ModelRequest[Any], bound: Mapping[str, Any]) -> ModelRe
     """Return a request with the arguments bound to its expert; what the request says holds."""
     settings = {**bound, **request.model_settings}
     changed: dict[str, Any] = {"model_settings": settings}
-    own, choice = settings.pop("tools", None), settings.pop("tool_choice", None)
-    if own:
-        changed["tools"] = joined_tools(own, request.tools)
+    bound_tools, choice = settings.pop("tools", None), settings.pop("tool_choice", None)
+    if bound_tools:
+        changed["tools"] = joined_tools(bound_tools, request.tools)
     if choice is not None and request.tool_choice is None and not request.tools:
         changed["tool_choice"] = choice
     if request.response_format is not None:
@@ -136,14 +136,14 @@ class _Watcher(BaseCallbackHandler):
         expert: the serialized form of the expert, by which its own runs are told from others.
 
     Attributes:
-        seen: whether a token was streamed.
+        has_streamed: whether a token was streamed.
         answered: whether the expert answered.
         another_answered: whether another model did.
         error: what the expert raised last.
     """
 
     def __init__(self, expert: Mapping[str, Any]) -> None:
-        self.seen = self.answered = self.another_answered = False
+        self.has_streamed = self.answered = self.another_answered = False
         self.error: BaseException | None = None
         self._expert = expert
         self._own_runs: set[Any] = set()
@@ -157,7 +157,7 @@ class _Watcher(BaseCallbackHandler):
 
     def on_llm_new_token(self, *args: Any, **kwargs: Any) -> None:
         """Note that a token was streamed."""
-        self.seen = True
+        self.has_streamed = True
 
     def on_llm_end(self, response: Any, *, run_id: Any, **kwargs: Any) -> None:
         """Note who answered."""

@@ -35,7 +35,7 @@ class Batch:
         run_managers: Sequence[Any],
         configs: Sequence[RunnableConfig],
         child: Child,
-        given: Callable[[Expert, Any], Any],
+        input_for: Callable[[Expert, Any], Any],
     ) -> None:
         self._all = plans
         self._places = [place for place, plan in enumerate(plans) if isinstance(plan, Plan)]
@@ -44,13 +44,13 @@ class Batch:
         self._run_managers = run_managers
         self._configs = configs
         self._child = child
-        self._given = given
+        self._input_for = input_for
 
     def dispatch(self, binding: Binding[Expert], kwargs: Mapping[str, Any]) -> list[Answer]:
         """Call the experts; an input that fails goes to its next expert."""
 
         def call(name: str, expert: Expert, rows: list[int]) -> list[Any]:
-            inputs = [self._given(expert, self._plans[row].input) for row in rows]
+            inputs = [self._input_for(expert, self._plans[row].input) for row in rows]
             configs = self._children(name, rows)
             return expert.batch(inputs, configs, return_exceptions=True, **kwargs)
 
@@ -63,7 +63,7 @@ class Batch:
         """Do what `dispatch` does, without blocking."""
 
         async def call(name: str, expert: Expert, rows: list[int]) -> list[Any]:
-            inputs = [self._given(expert, self._plans[row].input) for row in rows]
+            inputs = [self._input_for(expert, self._plans[row].input) for row in rows]
             configs = self._children(name, rows)
             return await expert.abatch(inputs, configs, return_exceptions=True, **kwargs)
 

@@ -190,7 +190,7 @@ class ChatExpert:
     def _fitting(self, call: Call, result: ChatResult) -> ChatResult:
         structure: Structure | None = call.kwargs.get(STRUCTURED)
         if structure is not None:
-            _, parser = structure.way_of(self.model)
+            _, parser = structure.binding_of(self.model)
             structure.require_fit(self.name, parser, result.generations[0].message)
         return result
 
@@ -200,27 +200,33 @@ class ChatExpert:
         Tools bound to the expert come on top, unless the call forces one of its own. The goals of
         the call hold for a model that routes, too.
         """
-        model, arguments, own = self.model, dict(call.kwargs), self.kwargs
+        model, arguments, expert_kwargs = self.model, dict(call.kwargs), self.kwargs
         structure: Structure | None = arguments.pop(STRUCTURED, None)
         tools = arguments.pop("tools", None)
         if structure is not None:
             with blaming_request(NotImplementedError):
-                bound, _ = structure.way_of(model)
-            model, way, _ = _chat_model(self.name, bound)
-            own = {key: value for key, value in own.items() if key not in _FORCING}
-            arguments = {**way, **arguments}
+                bound, _ = structure.binding_of(model)
+            model, structure_kwargs, _ = _chat_model(self.name, bound)
+            expert_kwargs = {
+                key: value for key, value in expert_kwargs.items() if key not in _FORCING
+            }
+            arguments = {**structure_kwargs, **arguments}
         elif tools or (tools is not None and "response_format" in arguments):
             forces = is_forced(arguments.get("tool_choice"))
             # A model that binds no tools says so by `NotImplementedError`.
             with blaming_request(NotImplementedError):
                 bound = model.bind_tools(originals(tools), **arguments)
             model, arguments, _ = _chat_model(self.name, bound)
-            own = {key: value for key, value in own.items() if key != "tool_choice"}
-            if own.get("tools") and not forces:
-                arguments["tools"] = joined_tools(own["tools"], arguments.get("tools") or ())
+            expert_kwargs = {
+                key: value for key, value in expert_kwargs.items() if key != "tool_choice"
+            }
+            if expert_kwargs.get("tools") and not forces:
+                arguments["tools"] = joined_tools(
+                    expert_kwargs["tools"], arguments.get("tools") or ()
+                )
         if call.goals is not None and isinstance(model, DecidingModel):
-            arguments["tryage"] = joined_goals(as_goals(own.get("tryage")), call.goals)
-        return model, with_stop(call.stop, own, arguments)
+            arguments["tryage"] = joined_goals(as_goals(expert_kwargs.get("tryage")), call.goals)
+        return model, with_stop(call.stop, expert_kwargs, arguments)
 
 
 def chat_pipeline(runtime: Any, expert: Any, settings: Mapping[str, Any] = NO_KWARGS) -> ChatExpert:
@@ -237,10 +243,10 @@ def chat_pipeline(runtime: Any, expert: Any, settings: Mapping[str, Any] = NO_KW
 def _chat_model(name: str, expert: Any) -> tuple[BaseChatModel, dict[str, Any], Labels]:
     model, kwargs, labels = unwrap(name, expert, "ChatTryage")
     if not isinstance(model, BaseChatModel):
-        wanted = "ChatTryage takes chat models, TryageRouter takes any runnable"
+        expected = "ChatTryage takes chat models, TryageRouter takes any runnable"
         if isinstance(model, RunnableRetry):
-            wanted += "; for retries give the model max_retries= of its own"
-        raise wrong_expert(name, expert, wanted)
+            expected += "; for retries give the model max_retries= of its own"
+        raise wrong_expert(name, expert, expected)
     return model, {key: kwargs[key] for key in kwargs if key not in _TRACING}, labels
 
 

@@ -49,9 +49,9 @@ class Routed(DecidingModel):
         **options: Any,
     ) -> None:
         name = type(self).__name__
-        for own in self._of_the_experts:
-            if own in options:
-                raise TypeError(f"{name} takes no {own!r}; give it to the experts, each its own")
+        for name_ in self._of_the_experts:
+            if name_ in options:
+                raise TypeError(f"{name} takes no {name_!r}; give it to the experts, each its own")
         check_arguments(name, options, type(self).model_fields)
         fields: dict[str, Any] = {"router": router, "experts": experts, **options}
         super().__init__(**self._checked(fields))
@@ -66,8 +66,8 @@ class Routed(DecidingModel):
     def configurable_fields(self, **kwargs: Any) -> Any:
         """Let configs set fields for one call, as of any runnable; what is loaded stays."""
         inherited: Any = super()
-        made = inherited.configurable_fields(**kwargs)
-        return _Configurable(default=made.default, fields=made.fields)
+        configurable = inherited.configurable_fields(**kwargs)
+        return _Configurable(default=configurable.default, fields=configurable.fields)
 
     @property
     def _source(self) -> TextSource:
@@ -132,7 +132,7 @@ class RoutedModel(Routed, DispatchingModel):
         """Return the most tokens that any expert counts in a text; any of them may read it."""
         if self.custom_get_token_ids is not None:
             return len(self.custom_get_token_ids(text))
-        return self._most(lambda model: model.get_num_tokens(text))
+        return self._largest_count(lambda model: model.get_num_tokens(text))
 
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
@@ -142,7 +142,9 @@ class RoutedModel(Routed, DispatchingModel):
             texts = (get_buffer_string([message]) for message in messages)
             return sum(self.get_num_tokens(text) for text in texts)
         kwargs = {} if tools is None else {"tools": tools}
-        return self._most(lambda model: model.get_num_tokens_from_messages(messages, **kwargs))
+        return self._largest_count(
+            lambda model: model.get_num_tokens_from_messages(messages, **kwargs)
+        )
 
     def get_token_ids(self, text: str) -> list[int]:
         """Return the tokens of a text, by `custom_get_token_ids`.
@@ -157,7 +159,7 @@ class RoutedModel(Routed, DispatchingModel):
             )
         return self.custom_get_token_ids(text)
 
-    def _most(self, count: Callable[[BaseLanguageModel[Any]], int]) -> int:
+    def _largest_count(self, count: Callable[[BaseLanguageModel[Any]], int]) -> int:
         counts, reasons = [], []
         for name, expert in self._binding.experts.items():
             try:

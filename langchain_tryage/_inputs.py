@@ -96,26 +96,26 @@ class TextSource:
     def __post_init__(self) -> None:
         check_flags_from(self.flags_from)
         check_text_from(self.text_from, self.flags_from)
-        wanted = self.text_from
-        if callable(wanted):
+        text_from = self.text_from
+        if callable(text_from):
             return
-        if wanted not in (LAST_MESSAGE, SYSTEM_AND_LAST) and not (
-            isinstance(wanted, int) and wanted is not True and wanted >= 1
+        if text_from not in (LAST_MESSAGE, SYSTEM_AND_LAST) and not (
+            isinstance(text_from, int) and text_from is not True and text_from >= 1
         ):
             raise ValueError(
-                f"text_from is {wanted!r}; it is {LAST_MESSAGE!r}, {SYSTEM_AND_LAST!r}, a number "
-                "of messages, or a function of the input"
+                f"text_from is {text_from!r}; it is {LAST_MESSAGE!r}, {SYSTEM_AND_LAST!r}, a "
+                "number of messages, or a function of the input"
             )
-        if callable(self.flags_from) and wanted != LAST_MESSAGE:
+        if callable(self.flags_from) and text_from != LAST_MESSAGE:
             raise ValueError(
-                f"text_from={wanted!r} has no say where flags_from is a function: the text that it "
-                "returns is the one that is routed"
+                f"text_from={text_from!r} has no say where flags_from is a function: the text "
+                "that it returns is the one that is routed"
             )
-        named = self.flags_from
-        if self.key and isinstance(named, str) and named not in (LAST_MESSAGE, self.key):
+        flags_from = self.flags_from
+        if self.key and isinstance(flags_from, str) and flags_from not in (LAST_MESSAGE, self.key):
             raise ValueError(
-                f"key={self.key!r} and flags_from={named!r} name two texts; the text that holds "
-                "the user's flags is the one that is routed"
+                f"key={self.key!r} and flags_from={flags_from!r} name two texts; the text that "
+                "holds the user's flags is the one that is routed"
             )
 
     def read(self, value: Any) -> Reading:
@@ -189,26 +189,28 @@ class TextSource:
             message = routed_message(_messages(part))
             text = _text(message) if role_of(message) == "user" else ""
         flags = parse(text)
-        stripped = _strip_part(part, lambda own: parse(own).prompt)
+        stripped = _strip_part(part, lambda user_text: parse(user_text).prompt)
         key = self.dict_key
         return flags, stripped if key is None else {**value, key: stripped}
 
     def _before(self, messages: Sequence[BaseMessage], routed: BaseMessage) -> list[str]:
         """Return the texts that are routed together with the routed message."""
-        wanted = self.text_from
-        if wanted == LAST_MESSAGE:
+        text_from = self.text_from
+        if text_from == LAST_MESSAGE:
             return []
         place = next(i for i, message in enumerate(messages) if message is routed)
-        roles = ("user", "assistant") if isinstance(wanted, int) else ("system",)
+        roles = ("user", "assistant") if isinstance(text_from, int) else ("system",)
         texts = [_text(m) for m in messages[:place] if role_of(m) in roles]
         texts = [text for text in texts if text.strip()]
-        return texts[max(0, len(texts) - wanted + 1) :] if isinstance(wanted, int) else texts
+        return texts[max(0, len(texts) - text_from + 1) :] if isinstance(text_from, int) else texts
 
     @property
     def dict_key(self) -> str | None:
         """The key of what is routed, where inputs are dicts."""
-        named = self.flags_from
-        return self.key or (named if isinstance(named, str) and named != LAST_MESSAGE else None)
+        flags_from = self.flags_from
+        return self.key or (
+            flags_from if isinstance(flags_from, str) and flags_from != LAST_MESSAGE else None
+        )
 
     def part(self, value: Any) -> Any:
         """Return the part of an input that is routed.

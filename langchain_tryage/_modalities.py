@@ -103,12 +103,12 @@ def _kind_of_file(block: Mapping[str, Any]) -> str | None:
     parts += [part["source"] for part in parts[1:] if isinstance(part.get("source"), Mapping)]
     if any(part.get("type") in ("text", "content") for part in parts[1:]):
         return None  # its text or its blocks stand in it
-    known = (found for part in parts if (found := _media_type(part)) is not None)
-    media_type = next(known, "application/pdf")
-    family, _, rest = media_type.partition("/")
+    media_types = (media_type_ for part in parts if (media_type_ := _media_type(part)) is not None)
+    media_type = next(media_types, "application/pdf")
+    family, _, subtype = media_type.partition("/")
     if family in _KIND_OF_TYPE:
         return family
-    return None if family == "text" or rest.rpartition("+")[2] in _TEXT_TYPES else "pdf"
+    return None if family == "text" or subtype.rpartition("+")[2] in _TEXT_TYPES else "pdf"
 
 
 def _media_type(part: Mapping[str, Any]) -> str | None:

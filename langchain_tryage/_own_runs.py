@@ -135,14 +135,14 @@ class OwnRuns:
             metadata=metadata,
         )
         stop = arguments.get("stop")
-        facts = {"options": {"stop": stop}, "batch_size": len(self._prompts)}
+        run_options = {"options": {"stop": stop}, "batch_size": len(self._prompts)}
         if isinstance(model, BaseChatModel):
             params = model._get_invocation_params(**arguments)
             begin = manager.on_chat_model_start
         else:
             params = {**model._dict_for_compat(), "stop": stop}
             begin = manager.on_llm_start
-        return begin(model._serialized, self._prompts, invocation_params=params, **facts)
+        return begin(model._serialized, self._prompts, invocation_params=params, **run_options)
 
     def _whole(self) -> LLMResult:
         """Return the chunks so far as one answer."""
@@ -151,8 +151,8 @@ class OwnRuns:
         if isinstance(self._chunks[0], ChatGenerationChunk):
             whole: Any = merge_chat_generation_chunks(self._chunks)
         else:
-            whole, *rest = self._chunks
-            for chunk in rest:
+            whole, *others = self._chunks
+            for chunk in others:
                 whole = whole + chunk
         return LLMResult(generations=[[whole]])
 

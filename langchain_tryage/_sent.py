@@ -52,9 +52,9 @@ def _tool_chars(tool: Any) -> int:
         return text_chars(tool)
     if not isinstance(tool, BaseTool):
         return 0
-    known = _sizes.get(id(tool))
-    if known is None or known[0] is not tool:
+    cached = _sizes.get(id(tool))
+    if cached is None or cached[0] is not tool:
         if len(_sizes) >= _MOST_SIZES:
             _sizes.clear()
-        known = _sizes[id(tool)] = (tool, text_chars(convert_to_openai_tool(tool)))
-    return known[1]
+        cached = _sizes[id(tool)] = (tool, text_chars(convert_to_openai_tool(tool)))
+    return cached[1]

@@ -52,20 +52,20 @@ class Structure:
         # Stands in cache keys, so it tells schemas apart.
         return f"Structure({json.dumps(self.tool, sort_keys=True)}, {self.settings})"
 
-    def way_of(self, model: BaseChatModel) -> tuple[Runnable[Any, Any], Runnable[Any, Any]]:
+    def binding_of(self, model: BaseChatModel) -> tuple[Runnable[Any, Any], Runnable[Any, Any]]:
         """Return a model's binding for it, and what reads the model's answer.
 
         Raises:
             ExpertError: the model makes it in a way of which its answer is no part.
             NotImplementedError, ValueError: as its own `with_structured_output`.
         """
-        made: Any = model.with_structured_output(self.schema, **self.settings)
-        if not isinstance(made, RunnableSequence):
+        runnable: Any = model.with_structured_output(self.schema, **self.settings)
+        if not isinstance(runnable, RunnableSequence):
             raise ExpertError(
                 f"{type(model).__name__}.with_structured_output is no model with a parser after it"
             )
-        first, *rest = made.steps
-        return first, rest[0] if len(rest) == 1 else RunnableSequence(*rest)
+        first, *others = runnable.steps
+        return first, others[0] if len(others) == 1 else RunnableSequence(*others)
 
     def require_fit(self, name: str, parser: Runnable[Any, Any], message: BaseMessage) -> None:
         """Refuse an answer that does not fit the schema.
@@ -102,47 +102,47 @@ class StructureParser(Runnable[Any, Any]):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Read one answer."""
-        parser, message = self._of(input)
+        parser, message = self._parser_for(input)
         return parser.invoke(message, config, **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Read one answer."""
-        parser, message = self._of(input)
+        parser, message = self._parser_for(input)
         return await parser.ainvoke(message, config, **kwargs)
 
     def transform(
         self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
         """Read a stream, as soon as it says which expert it is of."""
-        held: list[Any] = []
+        buffered: list[Any] = []
         for chunk in input:
-            held.append(chunk)
+            buffered.append(chunk)
             if _record(chunk) is not None:
                 break
-        if held:
-            parser, held[-1] = self._of(held[-1])
-            yield from parser.transform(_joined(held, input), config, **kwargs)
+        if buffered:
+            parser, buffered[-1] = self._parser_for(buffered[-1])
+            yield from parser.transform(_joined(buffered, input), config, **kwargs)
 
     async def atransform(
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """Read a stream, as soon as it says which expert it is of."""
-        held: list[Any] = []
+        buffered: list[Any] = []
         async for chunk in input:
-            held.append(chunk)
+            buffered.append(chunk)
             if _record(chunk) is not None:
                 break
-        if not held:
+        if not buffered:
             return
-        parser, held[-1] = self._of(held[-1])
-        parsed = parser.atransform(_ajoined(held, input), config, **kwargs)
+        parser, buffered[-1] = self._parser_for(buffered[-1])
+        parsed = parser.atransform(_ajoined(buffered, input), config, **kwargs)
         try:
             async for value in parsed:
                 yield value
         finally:
             await aclose(parsed)
 
-    def _of(self, message: BaseMessage) -> tuple[Runnable[Any, Any], BaseMessage]:
+    def _parser_for(self, message: BaseMessage) -> tuple[Runnable[Any, Any], BaseMessage]:
         """Return the parser for a message, and the message as its expert gave it."""
         record = _record(message) or {}
         name = record.get("answered_by")
@@ -151,9 +151,9 @@ class StructureParser(Runnable[Any, Any]):
             raise ExpertError(f"no expert is named that gave the structured answer: {name!r}")
         inner = record.get("inner")
         if inner is not None:
-            facts = {**message.response_metadata, "tryage": inner}
-            message = message.model_copy(update={"response_metadata": facts})
-        return self._structure.way_of(expert.model)[1], message
+            response_metadata = {**message.response_metadata, "tryage": inner}
+            message = message.model_copy(update={"response_metadata": response_metadata})
+        return self._structure.binding_of(expert.model)[1], message
 
 
 def structured(
@@ -168,10 +168,10 @@ def structured(
         settings: `method`, `strict` and what else the experts' own `with_structured_output` take.
     """
     structure = Structure(schema, settings)
-    told = {"method": settings.get("method", "function_calling")}
+    method = {"method": settings.get("method", "function_calling")}
     llm = model.bind(
         **{STRUCTURED: structure},
-        ls_structured_output_format={"kwargs": {**settings, **told}, "schema": schema},
+        ls_structured_output_format={"kwargs": {**settings, **method}, "schema": schema},
     )
     parser = StructureParser(model, structure)
     if not include_raw:
@@ -214,13 +214,13 @@ def _record(message: Any) -> Mapping[str, Any] | None:
     return record if isinstance(record, Mapping) else None
 
 
-def _joined(held: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
-    yield from held
-    yield from rest
+def _joined(buffered: list[Any], remaining: Iterator[Any]) -> Iterator[Any]:
+    yield from buffered
+    yield from remaining
 
 
-async def _ajoined(held: list[Any], rest: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    for chunk in held:
+async def _ajoined(buffered: list[Any], remaining: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    for chunk in buffered:
         yield chunk
-    async for chunk in rest:
+    async for chunk in remaining:
         yield chunk

@@ -52,11 +52,11 @@ class TextExpert(NamedTuple):
         """
         model, kwargs, labels = unwrap(name, expert, "TryageLLM")
         if not isinstance(model, BaseLLM):
-            wanted = (
+            expected = (
                 "TryageLLM takes text models, ChatTryage takes chat models, TryageRouter takes "
                 "any runnable"
             )
-            raise wrong_expert(name, expert, wanted)
+            raise wrong_expert(name, expert, expected)
         return cls(model, {**settings, **kwargs}, name, labels)
 
     def generate(self, prompts: list[str], call: Call) -> LLMResult:

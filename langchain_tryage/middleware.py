@@ -116,7 +116,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         """Call the chosen expert in place of the agent's own model."""
         lost = self._lost_call(request)
         if lost is not None:
-            return lost.told(handler(request))
+            return lost.answered_elsewhere(handler(request))
         agents_model = request.model
         with self._giving_up(agents_model, None):
             request, decision = self._decide(request)
@@ -124,7 +124,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         def call(name: str, expert: ChatExpert) -> _Result:
             attempt = ModelAttempt(request, name, expert, decision)
             try:
-                with attempt.named():
+                with attempt.naming_run():
                     return attempt.result(handler(attempt.request))
             except Exception as error:
                 if not attempt.ends(error):
@@ -142,7 +142,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         """Call the chosen expert in place of the agent's own model."""
         lost = self._lost_call(request)
         if lost is not None:
-            return lost.told(await handler(request))
+            return lost.answered_elsewhere(await handler(request))
         agents_model = request.model
         with self._giving_up(agents_model, None):
             request, decision = await off_loop(self._decide, request)
@@ -151,7 +151,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
             await expert.amake()
             attempt = ModelAttempt(request, name, expert, decision)
             try:
-                with attempt.named():
+                with attempt.naming_run():
                     return attempt.result(await handler(attempt.request))
             except Exception as error:
                 if not attempt.ends(error):

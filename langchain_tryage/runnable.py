@@ -202,7 +202,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
         child["metadata"] = {**child.get("metadata", {}), **run_metadata(decision)}
         return child
 
-    def _given(self, expert: Expert, input: Any) -> Any:
+    def _input_for(self, expert: Expert, input: Any) -> Any:
         """Return what an expert is given: a language model reads what is routed, no dict of it."""
         source = self._source
         if source.dict_key is None or model_of(expert) is None:
@@ -230,7 +230,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
 
         def call(name: str, expert: Expert) -> Any:
             child = self._child(config, run_manager, plan.decision, name)
-            return expert.invoke(self._given(expert, plan.input), child, **kwargs)
+            return expert.invoke(self._input_for(expert, plan.input), child, **kwargs)
 
         return self._output(*self._binding.dispatch(plan.decision, call))
 
@@ -243,7 +243,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
 
         async def call(name: str, expert: Expert) -> Any:
             child = self._child(config, run_manager, plan.decision, name)
-            return await expert.ainvoke(self._given(expert, plan.input), child, **kwargs)
+            return await expert.ainvoke(self._input_for(expert, plan.input), child, **kwargs)
 
         return self._output(*await self._binding.adispatch(plan.decision, call))
 
@@ -256,7 +256,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
 
         def call(name: str, expert: Expert) -> Iterator[Any]:
             child = self._child(config, run_manager, plan.decision, name)
-            return expert.stream(self._given(expert, plan.input), child, **kwargs)
+            return expert.stream(self._input_for(expert, plan.input), child, **kwargs)
 
         with closing(self._binding.stream(plan.decision, call, may_be_empty=True)) as stream:
             is_empty = True
@@ -275,7 +275,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
 
         def call(name: str, expert: Expert) -> AsyncIterator[Any]:
             child = self._child(config, run_manager, plan.decision, name)
-            return expert.astream(self._given(expert, plan.input), child, **kwargs)
+            return expert.astream(self._input_for(expert, plan.input), child, **kwargs)
 
         chunks = self._binding.astream(plan.decision, call, may_be_empty=True)
         async with aclosing(chunks) as stream:
@@ -291,7 +291,9 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
     ) -> list[Any]:
         goals = kwargs.pop("tryage", None)
         config = [with_goals(each, goals) for each in config]
-        batch = Batch(self._plans(inputs, config), run_manager, config, self._child, self._given)
+        batch = Batch(
+            self._plans(inputs, config), run_manager, config, self._child, self._input_for
+        )
         answers = batch.dispatch(self._binding, kwargs)
         return batch.in_order(answers, self._output)
 
@@ -301,7 +303,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
         goals = kwargs.pop("tryage", None)
         config = [with_goals(each, goals) for each in config]
         plans = await off_loop(self._plans, inputs, config)
-        batch = Batch(plans, run_manager, config, self._child, self._given)
+        batch = Batch(plans, run_manager, config, self._child, self._input_for)
         answers = await batch.adispatch(self._binding, kwargs)
         return batch.in_order(answers, self._output)
 

@@ -56,13 +56,13 @@ class Descriptions:
             LibraryError: a choice has neither description nor name.
         """
         mode = flag_mode(flags)
-        read = parse(text) if mode == "warn" else mode or None
-        wanted = router.policy.combine(goals, read, unknown="warn")
-        text = read.prompt if read is not None and mode == "warn" else text
+        parsed = parse(text) if mode == "warn" else mode or None
+        resolved = router.policy.combine(goals, parsed, unknown="warn")
+        text = parsed.prompt if parsed is not None and mode == "warn" else text
         if not text.strip():
             raise PromptError("the prompt is empty; there is nothing to route")
-        if wanted.limits:
-            limits = ", ".join(str(limit) for limit in wanted.limits)
+        if resolved.limits:
+            limits = ", ".join(str(limit) for limit in resolved.limits)
             raise GoalError(
                 f"the limits {limits} cannot be checked on tools that are no experts of library "
                 f"{router.library.name!r}; drop them, or name the tools after experts"
@@ -70,17 +70,19 @@ class Descriptions:
         encoder = _encoder(router)
         vectors = np.stack([self._vector(encoder, n, c) for n, c in enumerate(choices)])
         cosines = vectors @ encoder.encode([text])[0]
-        unweighed = f"; goals ({', '.join(wanted.weights)}) do not weigh" if wanted.weights else ""
+        unweighed = (
+            f"; goals ({', '.join(resolved.weights)}) do not weigh" if resolved.weights else ""
+        )
         about = (
             f"of {len(choices)} descriptions, compared by encoder {encoder.name!r} because not "
             f"every choice is an expert of library {router.library.name!r}{unweighed}"
         )
-        found = []
+        ranked = []
         for number, place in enumerate(np.argsort(-cosines, kind="stable").tolist(), 1):
             cosine = float(cosines[place])
             reason = f"{_title(choices[place])} — cosine {cosine:.4f}, number {number} {about}"
-            found.append(Described(place, cosine, reason))
-        return found
+            ranked.append(Described(place, cosine, reason))
+        return ranked
 
     def _vector(self, encoder: Encoder, place: int, choice: ToolMetadata) -> NDArray[np.float32]:
         text = choice.description or (choice.name or "").replace("_", " ")
@@ -97,8 +99,8 @@ class Descriptions:
 
 def _encoder(router: Router) -> Encoder:
     """Return the router's own encoder, or the bundled one where it decides without."""
-    found = (predictor.encoder for predictor in router.predictors.values())
-    return next((encoder for encoder in found if encoder is not None), None) or resolve_encoder(
+    encoders = (predictor.encoder for predictor in router.predictors.values())
+    return next((encoder for encoder in encoders if encoder is not None), None) or resolve_encoder(
         "static"
     )
 

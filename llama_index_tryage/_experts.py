@@ -27,7 +27,7 @@ class Children:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[str, _Child] = {}
+        self._copies: dict[str, _Child] = {}
 
     def __reduce__(self) -> tuple[type[Children], tuple[()]]:
         """Copy and pickle as an empty one: the copies belong to this object's experts."""
@@ -35,26 +35,26 @@ class Children:
 
     def get(self, name: str, expert: LLM, manager: CallbackManager) -> LLM:
         """Return the expert itself where it reports to all of `manager`'s handlers, else a copy."""
-        own = expert.callback_manager.handlers
-        missing = [handler for handler in manager.handlers if handler not in own]
+        own_handlers = expert.callback_manager.handlers
+        missing = [handler for handler in manager.handlers if handler not in own_handlers]
         if not missing:
             return expert
-        handlers = [*own, *missing]
-        kept = self._kept.get(name)
+        handlers = [*own_handlers, *missing]
+        copy = self._copies.get(name)
         fields = dict(expert.__dict__)
         same = (
-            kept is not None
-            and kept.expert is expert
-            and kept.manager is manager
-            and len(kept.handlers) == len(handlers)
-            and all(map(is_, kept.handlers, handlers))
+            copy is not None
+            and copy.expert is expert
+            and copy.manager is manager
+            and len(copy.handlers) == len(handlers)
+            and all(map(is_, copy.handlers, handlers))
         )
-        if kept is not None and same and _same(kept.fields, fields):
-            return kept.llm
+        if copy is not None and same and _same(copy.fields, fields):
+            return copy.llm
         # The manager itself where it can be: it knows which trace is open.
-        joined = CallbackManager(handlers) if own else manager
+        joined = CallbackManager(handlers) if own_handlers else manager
         llm = expert.model_copy(update={"callback_manager": joined})
-        self._kept[name] = _Child(expert, fields, manager, handlers, llm)
+        self._copies[name] = _Child(expert, fields, manager, handlers, llm)
         return llm
 
 

@@ -87,50 +87,50 @@ class TextSource:
             raise TypeError(f"text_from is {self.text_from!r}; it is a function, or None")
         check_text_from(self.text_from, self.flags_from)
 
-    def read(self, given: Given, *, composed: bool = False) -> Reading:
+    def read(self, call_input: Given, *, composed: bool = False) -> Reading:
         """Return the text to route, and whether its flags act.
 
         Args:
-            given: the prompt or the messages.
+            call_input: the prompt or the messages.
             composed: whether LlamaIndex wrote them.
 
         Raises:
             PromptError: there is no such text.
         """
         if callable(self.flags_from):
-            return Reading(own_text(self.flags_from, given), True)
+            return Reading(own_text(self.flags_from, call_input), True)
         if self.text_from is not None:
-            return Reading(own_text(self.text_from, given, "text_from"), False)
-        own = self.flags_from is not None and not composed
-        query = None if own else passed_query()
+            return Reading(own_text(self.text_from, call_input, "text_from"), False)
+        is_own = self.flags_from is not None and not composed
+        query = None if is_own else passed_query()
         if query is not None:
             return Reading(query, False)
-        if isinstance(given, str):
-            return Reading(given, own)
-        message = routed_message(given)
+        if isinstance(call_input, str):
+            return Reading(call_input, is_own)
+        message = routed_message(call_input)
         text = message.content or ""
         if not text.strip():  # images, sounds or documents alone
-            return Reading(" ".join(f"[{kind}]" for kind in modalities_of(given)), False)
-        return Reading(text, own and message.role == MessageRole.USER)
+            return Reading(" ".join(f"[{kind}]" for kind in modalities_of(call_input)), False)
+        return Reading(text, is_own and message.role == MessageRole.USER)
 
-    def strip(self, given: Given, decision: Decision, *, composed: bool = False) -> Any:
-        """Return `given` without the user's flags; `given` itself stays as it is.
+    def strip(self, call_input: Given, decision: Decision, *, composed: bool = False) -> Any:
+        """Return `call_input` without the user's flags; `call_input` itself stays as it is.
 
         Args:
-            given: the prompt or the messages.
+            call_input: the prompt or the messages.
             decision: what was decided on its text.
             composed: whether LlamaIndex wrote them.
 
         Raises:
-            PromptError: the text that a function read is not part of `given`.
+            PromptError: the text that a function read is not part of `call_input`.
         """
         if self.flags_from is None:
-            return given
+            return call_input
         if callable(self.flags_from):
-            return strip_own(self.flags_from, given, decision.prompt, _rewrite)
+            return strip_own(self.flags_from, call_input, decision.prompt, _rewrite)
         if composed or flag_mode(True) != "warn":
-            return given  # no text of it is known to be the user's
-        return decision.prompt if isinstance(given, str) else strip_messages(given)
+            return call_input  # no text of it is known to be the user's
+        return decision.prompt if isinstance(call_input, str) else strip_messages(call_input)
 
 
 def strip_messages(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
@@ -138,7 +138,7 @@ def strip_messages(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     return [_strip_message(message) for message in messages]
 
 
-def annotate(response: R, told: dict[str, Any]) -> R:
+def annotate(response: R, data: dict[str, Any]) -> R:
     """Return a copy of a response that carries the decision.
 
     Where the expert is a router itself, its own decision is the ``"inner"`` one of this. A copy,
@@ -147,9 +147,9 @@ def annotate(response: R, told: dict[str, Any]) -> R:
     """
     inner = response.additional_kwargs.get("tryage")
     if inner is not None:
-        told = {**told, "inner": inner}
+        data = {**data, "inner": inner}
     return response.model_copy(
-        update={"additional_kwargs": {**response.additional_kwargs, "tryage": told}}
+        update={"additional_kwargs": {**response.additional_kwargs, "tryage": data}}
     )
 
 
@@ -176,28 +176,28 @@ def routed_message(messages: Sequence[ChatMessage]) -> ChatMessage:
     return last or last_of_tools or last_of_all or messages[-1]
 
 
-def modalities_of(given: Given, kwargs: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+def modalities_of(call_input: Given, kwargs: Mapping[str, Any] | None = None) -> tuple[str, ...]:
     """Return what a call holds besides text, in the order of `MODALITIES`.
 
     Args:
-        given: the prompt or the messages.
+        call_input: the prompt or the messages.
         kwargs: of the call; multi-modal LLMs take images as `image_documents`.
     """
-    messages = () if isinstance(given, str) else given
-    found = {kind for message in messages for kind in _kinds(message.blocks)}
+    messages = () if isinstance(call_input, str) else call_input
+    kinds = {kind for message in messages for kind in _kinds(message.blocks)}
     if kwargs and kwargs.get("image_documents"):
-        found.add("image")
-    return tuple(kind for kind in MODALITIES if kind in found)
+        kinds.add("image")
+    return tuple(kind for kind in MODALITIES if kind in kinds)
 
 
-def sent_chars(given: Given, tools: Any = None) -> int:
+def sent_chars(call_input: Given, tools: Any = None) -> int:
     """Return the characters of all that is sent: system prompt, history, calls, tools.
 
     Args:
-        given: the prompt or the messages.
+        call_input: the prompt or the messages.
         tools: LlamaIndex's own, or a vendor's descriptions of them.
     """
-    chars = len(given) if isinstance(given, str) else sum(map(_message_chars, given))
+    chars = len(call_input) if isinstance(call_input, str) else sum(map(_message_chars, call_input))
     return chars + (sum(map(_tool_chars, tools)) if isinstance(tools, list | tuple) else 0)
 
 
@@ -236,8 +236,12 @@ def read_text(blocks: Iterable[Any]) -> str:
         if isinstance(block, TextBlock):
             texts.append(block.text)
         elif isinstance(block, ToolCallBlock):
-            given = block.tool_kwargs
-            arguments = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+            tool_kwargs = block.tool_kwargs
+            arguments = (
+                tool_kwargs
+                if isinstance(tool_kwargs, str)
+                else json.dumps(tool_kwargs, ensure_ascii=False)
+            )
             texts.append(f"{block.tool_name}({arguments})")
         elif block.block_type in MODALITIES:
             raise PromptError(f"a local pipeline reads text, not a block of {block.block_type!r}")

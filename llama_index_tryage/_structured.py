@@ -41,15 +41,19 @@ class StructuredRouting(TemplateRouting):
     ) -> Model:
         """Return an object of `output_cls`, made by the chosen expert."""
         if self._by_program():
-            made: Model = super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
-            return made
+            answer: Model = super().structured_predict(
+                output_cls, prompt, llm_kwargs, **prompt_args
+            )
+            return answer
         messages, routed, decision = self._routed_template(prompt, prompt_args)
 
         def call(name: str, expert: LLM) -> Model:
-            asked, args = self._ask(prompt, prompt_args, messages, routed)
+            template, args = self._ask(prompt, prompt_args, messages, routed)
             child = self._child(name, expert)
-            made: Model = child.structured_predict(output_cls, asked, _copy(llm_kwargs), **args)
-            return present(name, made)
+            answer: Model = child.structured_predict(
+                output_cls, template, _copy(llm_kwargs), **args
+            )
+            return present(name, answer)
 
         made_by_expert, dispatched = self._binding.dispatch(decision, call)
         note_answer(dispatched)
@@ -64,18 +68,18 @@ class StructuredRouting(TemplateRouting):
     ) -> Model:
         """Return an object of `output_cls`, made by the chosen expert."""
         if self._by_program():
-            made: Model = await super().astructured_predict(
+            answer: Model = await super().astructured_predict(
                 output_cls, prompt, llm_kwargs, **prompt_args
             )
-            return made
+            return answer
         messages, routed, decision = await self._arouted_template(prompt, prompt_args)
 
         async def call(name: str, expert: LLM) -> Model:
-            asked, args = self._ask(prompt, prompt_args, messages, routed)
+            template, args = self._ask(prompt, prompt_args, messages, routed)
             child = self._child(name, expert)
             predict = child.astructured_predict
-            made: Model = await predict(output_cls, asked, _copy(llm_kwargs), **args)
-            return present(name, made)
+            answer: Model = await predict(output_cls, template, _copy(llm_kwargs), **args)
+            return present(name, answer)
 
         made_by_expert, dispatched = await self._binding.adispatch(decision, call)
         note_answer(dispatched)
@@ -94,9 +98,9 @@ class StructuredRouting(TemplateRouting):
         messages, routed, decision = self._routed_template(prompt, prompt_args)
 
         def call(name: str, expert: LLM) -> Iterator[Any]:
-            asked, args = self._ask(prompt, prompt_args, messages, routed)
+            template, args = self._ask(prompt, prompt_args, messages, routed)
             child = self._child(name, expert)
-            return child.stream_structured_predict(output_cls, asked, _copy(llm_kwargs), **args)
+            return child.stream_structured_predict(output_cls, template, _copy(llm_kwargs), **args)
 
         def states() -> Generator[Any, None, None]:
             with closing(self._binding.stream(decision, call)) as stream:
@@ -123,10 +127,10 @@ class StructuredRouting(TemplateRouting):
         messages, routed, decision = await self._arouted_template(prompt, prompt_args)
 
         async def call(name: str, expert: LLM) -> AsyncIterator[Any]:
-            asked, args = self._ask(prompt, prompt_args, messages, routed)
+            template, args = self._ask(prompt, prompt_args, messages, routed)
             child = self._child(name, expert)
             return await child.astream_structured_predict(
-                output_cls, asked, _copy(llm_kwargs), **args
+                output_cls, template, _copy(llm_kwargs), **args
             )
 
         async def states() -> AsyncGenerator[Any, None]:

@@ -39,8 +39,8 @@ class TemplateRouting(RoutedLLM):
         messages, routed, decision = self._routed_template(prompt, prompt_args)
 
         def call(name: str, expert: LLM) -> str:
-            asked, args = self._for_expert(prompt, prompt_args, messages, routed, expert)
-            return present(name, self._child(name, expert).predict(asked, **args))
+            template, args = self._for_expert(prompt, prompt_args, messages, routed, expert)
+            return present(name, self._child(name, expert).predict(template, **args))
 
         text, dispatched = self._binding.dispatch(decision, call)
         note_answer(dispatched)
@@ -51,8 +51,8 @@ class TemplateRouting(RoutedLLM):
         messages, routed, decision = await self._arouted_template(prompt, prompt_args)
 
         async def call(name: str, expert: LLM) -> str:
-            asked, args = self._for_expert(prompt, prompt_args, messages, routed, expert)
-            return present(name, await self._child(name, expert).apredict(asked, **args))
+            template, args = self._for_expert(prompt, prompt_args, messages, routed, expert)
+            return present(name, await self._child(name, expert).apredict(template, **args))
 
         text, dispatched = await self._binding.adispatch(decision, call)
         note_answer(dispatched)
@@ -64,8 +64,8 @@ class TemplateRouting(RoutedLLM):
         messages, routed, decision = self._routed_template(prompt, prompt_args)
 
         def call(name: str, expert: LLM) -> Iterator[str]:
-            asked, args = self._for_expert(prompt, prompt_args, messages, routed, expert)
-            return self._child(name, expert).stream(asked, **args)
+            template, args = self._for_expert(prompt, prompt_args, messages, routed, expert)
+            return self._child(name, expert).stream(template, **args)
 
         return _tokens(decision, self._binding.stream(decision, call))
 
@@ -75,8 +75,8 @@ class TemplateRouting(RoutedLLM):
         messages, routed, decision = await self._arouted_template(prompt, prompt_args)
 
         async def call(name: str, expert: LLM) -> AsyncIterator[str]:
-            asked, args = self._for_expert(prompt, prompt_args, messages, routed, expert)
-            return await self._child(name, expert).astream(asked, **args)
+            template, args = self._for_expert(prompt, prompt_args, messages, routed, expert)
+            return await self._child(name, expert).astream(template, **args)
 
         return await _atokens(decision, self._binding.astream(decision, call))
 
@@ -108,8 +108,8 @@ class TemplateRouting(RoutedLLM):
             prompt, prompt_args = _template_of(prompt, routed), {}
         if not self._formats():
             return prompt, prompt_args
-        told = told_metadata(expert)
-        if isinstance(told, LLMMetadata) and not told.is_chat_model:
+        stated = told_metadata(expert)
+        if isinstance(stated, LLMMetadata) and not stated.is_chat_model:
             return PromptTemplate(self._get_prompt(prompt, **prompt_args)), {}
         filled = self._get_messages(prompt, **prompt_args)
         return ChatPromptTemplate(message_templates=filled), {}
@@ -134,8 +134,8 @@ def _query(
 ) -> AbstractContextManager[None]:
     """Let the query of a template be known, where LlamaIndex's name for it tells it."""
     filled = {**prompt.kwargs, **prompt_args}
-    found = (filled.get(name) for name in _QUERIES)
-    query = next((text for text in found if isinstance(text, str) and text.strip()), None)
+    candidates = (filled.get(name) for name in _QUERIES)
+    query = next((text for text in candidates if isinstance(text, str) and text.strip()), None)
     return nullcontext() if query is None else known_query(query)
 
 

@@ -38,8 +38,8 @@ def announce(decision: Decision) -> None:
     """Send the event of a decision, if anybody listens; building it costs as much as deciding."""
     if not _heard():
         return
-    told = decision.to_dict(top=TOP)
-    _dispatcher.event(TryageDecisionEvent(expert=decision.expert, decision=told))
+    data = decision.to_dict(top=TOP)
+    _dispatcher.event(TryageDecisionEvent(expert=decision.expert, decision=data))
 
 
 def _heard() -> bool:

@@ -59,8 +59,8 @@ class TryageFunctionCallingLLM(TryageLLM, FunctionCallingLLM):
     def metadata(self) -> LLMMetadata:
         """As `TryageLLM.metadata`; it calls functions where an expert that may answer does."""
         callers = [name for name in self._generative() if self._why_no_tools(name) is None]
-        told = super().metadata
-        return told.model_copy(update={"is_function_calling_model": bool(callers)})
+        metadata_ = super().metadata
+        return metadata_.model_copy(update={"is_function_calling_model": bool(callers)})
 
     def _prepare_chat_with_tools(
         self,
@@ -101,16 +101,16 @@ class TryageFunctionCallingLLM(TryageLLM, FunctionCallingLLM):
         expert = self._binding.experts.get(record.get("answered_by", ""))
         if isinstance(expert, FunctionCallingLLM):
             # To a router among the experts the response is as it gave it.
-            own = {**response.additional_kwargs, "tryage": record.get("inner")}
+            inner_kwargs = {**response.additional_kwargs, "tryage": record.get("inner")}
             return expert.get_tool_calls_from_response(
-                response.model_copy(update={"additional_kwargs": own}),
+                response.model_copy(update={"additional_kwargs": inner_kwargs}),
                 error_on_no_tool_call=error_on_no_tool_call,
                 **kwargs,
             )
-        found = self._read_calls(response.message)
-        if not found and error_on_no_tool_call:
+        calls = self._read_calls(response.message)
+        if not calls and error_on_no_tool_call:
             raise ValueError("the response holds no tool calls")
-        return found
+        return calls
 
     def _read_calls(self, message: ChatMessage) -> list[ToolSelection]:
         """Return the calls of a message of which nothing tells who wrote it, as one of a history.
@@ -125,15 +125,15 @@ class TryageFunctionCallingLLM(TryageLLM, FunctionCallingLLM):
             if not isinstance(expert, FunctionCallingLLM):
                 continue
             try:
-                found = expert.get_tool_calls_from_response(response, error_on_no_tool_call=False)
+                calls = expert.get_tool_calls_from_response(response, error_on_no_tool_call=False)
             except Exception:  # noqa: BLE001 - vendors' classes raise anything on others' calls
                 continue
-            if found:
-                return found
+            if calls:
+                return calls
         return []
 
-    def _unfit(self, given: Given, kwargs: Mapping[str, Any]) -> dict[str, str]:
-        reasons = super()._unfit(given, kwargs)
+    def _unfit(self, call_input: Given, kwargs: Mapping[str, Any]) -> dict[str, str]:
+        reasons = super()._unfit(call_input, kwargs)
         if _holds_tools(kwargs):
             for name in self._binding.experts:
                 why = self._why_no_tools(name)
@@ -141,19 +141,19 @@ class TryageFunctionCallingLLM(TryageLLM, FunctionCallingLLM):
                     reasons[name] = why
         return reasons
 
-    def _way(
+    def _method_of(
         self, method: str, kwargs: Mapping[str, Any]
     ) -> Callable[[str, LLM], Callable[[Any], Any]]:
         if not _holds_tools(kwargs):
-            return super()._way(method, kwargs)
-        tools, rest = kwargs["tools"], {k: v for k, v in kwargs.items() if k != "tools"}
+            return super()._method_of(method, kwargs)
+        tools, others = kwargs["tools"], {k: v for k, v in kwargs.items() if k != "tools"}
 
-        def way(name: str, expert: LLM) -> Callable[[Any], Any]:
+        def call_with_tools(name: str, expert: LLM) -> Callable[[Any], Any]:
             call = getattr(self._child(name, expert), f"{method}_with_tools")
-            ask = partial(call, tools, **rest)
+            ask = partial(call, tools, **others)
             return lambda messages: _blaming_tools(tools, partial(ask, chat_history=list(messages)))
 
-        return way
+        return call_with_tools
 
     def _why_no_tools(self, name: str) -> str | None:
         """Return why an expert takes no tools, or None where it does."""
@@ -162,10 +162,10 @@ class TryageFunctionCallingLLM(TryageLLM, FunctionCallingLLM):
             return "it takes no tools, says the library"
         if not isinstance(expert, FunctionCallingLLM):
             return f"it takes no tools: {type(expert).__name__} is no FunctionCallingLLM"
-        told = told_metadata(expert)
-        if isinstance(told, str):
-            return f"whether it takes tools is not known: {told}"
-        if not told.is_function_calling_model:
+        stated = told_metadata(expert)
+        if isinstance(stated, str):
+            return f"whether it takes tools is not known: {stated}"
+        if not stated.is_function_calling_model:
             return "it takes no tools: its model does not call functions"
         return None
 

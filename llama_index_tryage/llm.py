@@ -134,40 +134,44 @@ class TryageLLM(StructuredRouting):
         """Stream from the chosen expert; another takes over only before the first chunk."""
         return await self._astream("astream_complete", prompt, {"formatted": formatted, **kwargs})
 
-    def _answer(self, method: str, given: Any, kwargs: dict[str, Any]) -> Any:
-        given, decision = self._routed(given, kwargs)
-        way = self._way(method, kwargs)
+    def _answer(self, method: str, call_input: Any, kwargs: dict[str, Any]) -> Any:
+        call_input, decision = self._routed(call_input, kwargs)
+        method_of = self._method_of(method, kwargs)
         response, dispatched = self._binding.dispatch(
-            decision, lambda name, expert: present(name, way(name, expert)(given))
+            decision, lambda name, expert: present(name, method_of(name, expert)(call_input))
         )
-        return _told(response, dispatched)
+        return _annotated(response, dispatched)
 
-    async def _aanswer(self, method: str, given: Any, kwargs: dict[str, Any]) -> Any:
-        given, decision = await self._arouted(given, kwargs)
-        way = self._way(method, kwargs)
+    async def _aanswer(self, method: str, call_input: Any, kwargs: dict[str, Any]) -> Any:
+        call_input, decision = await self._arouted(call_input, kwargs)
+        method_of = self._method_of(method, kwargs)
         response, dispatched = await self._binding.adispatch(
-            decision, lambda name, expert: apresent(name, way(name, expert)(given))
+            decision, lambda name, expert: apresent(name, method_of(name, expert)(call_input))
         )
-        return _told(response, dispatched)
+        return _annotated(response, dispatched)
 
     def _stream(
-        self, method: str, given: Any, kwargs: dict[str, Any]
+        self, method: str, call_input: Any, kwargs: dict[str, Any]
     ) -> Generator[Any, None, None]:
-        given, decision = self._routed(given, kwargs)
-        way = self._way(method, kwargs)
-        stream = self._binding.stream(decision, lambda name, expert: way(name, expert)(given))
+        call_input, decision = self._routed(call_input, kwargs)
+        method_of = self._method_of(method, kwargs)
+        stream = self._binding.stream(
+            decision, lambda name, expert: method_of(name, expert)(call_input)
+        )
         return _chunks(decision, stream)
 
     async def _astream(
-        self, method: str, given: Any, kwargs: dict[str, Any]
+        self, method: str, call_input: Any, kwargs: dict[str, Any]
     ) -> AsyncGenerator[Any, None]:
-        given, decision = await self._arouted(given, kwargs)
-        way = self._way(method, kwargs)
-        stream = self._binding.astream(decision, lambda name, expert: way(name, expert)(given))
+        call_input, decision = await self._arouted(call_input, kwargs)
+        method_of = self._method_of(method, kwargs)
+        stream = self._binding.astream(
+            decision, lambda name, expert: method_of(name, expert)(call_input)
+        )
         return await _achunks(decision, stream)
 
 
-def _told(response: R, decision: DispatchedDecision) -> R:
+def _annotated(response: R, decision: DispatchedDecision) -> R:
     note_answer(decision)
     return annotate(response, decision.to_dict(top=TOP))
 
@@ -175,10 +179,10 @@ def _told(response: R, decision: DispatchedDecision) -> R:
 def _chunks(decision: Decision, stream: Stream[R]) -> Generator[R, None, None]:
     """Wait for the first chunk, so that failures show in the call, and return them all."""
     first = next(stream)
-    told = record(decision, stream).to_dict(top=TOP)
+    data = record(decision, stream).to_dict(top=TOP)
 
     def chunks() -> Generator[R, None, None]:
-        current = told
+        current = data
         with closing(stream):
             responses = itertools.chain([first], stream)
             for response, is_marked in marked(responses, late=stream.is_checked_late):
@@ -192,7 +196,7 @@ def _chunks(decision: Decision, stream: Stream[R]) -> Generator[R, None, None]:
 async def _achunks(decision: Decision, stream: AsyncStream[R]) -> AsyncGenerator[R, None]:
     """Wait for the first chunk, so that failures show in the call, and return them all."""
     first = await anext(stream)
-    told = record(decision, stream).to_dict(top=TOP)
+    data = record(decision, stream).to_dict(top=TOP)
 
     async def responses() -> AsyncGenerator[R, None]:
         yield first
@@ -200,7 +204,7 @@ async def _achunks(decision: Decision, stream: AsyncStream[R]) -> AsyncGenerator
             yield response
 
     async def chunks() -> AsyncGenerator[R, None]:
-        current = told
+        current = data
         async with aclosing(stream):
             async for response, is_marked in amarked(responses(), late=stream.is_checked_late):
                 if is_marked:

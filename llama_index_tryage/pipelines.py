@@ -175,64 +175,66 @@ class TryagePipeline(LocalModel, LLM):
         wants_logprobs = kwargs.get("logprobs", self.logprobs)
         return options | ({"logprobs": True} if wants_logprobs else {})
 
-    def _answer(self, prompt: Prompt, kwargs: Mapping[str, Any]) -> _Told:
+    def _answer(self, prompt: Prompt, kwargs: Mapping[str, Any]) -> _Response:
         options = self._options(kwargs)
-        return self._told(self.runtime.run(self.expert, self._asked(prompt), **options))
+        return self._response(self.runtime.run(self.expert, self._task_input(prompt), **options))
 
-    async def _aanswer(self, prompt: Prompt, kwargs: Mapping[str, Any]) -> _Told:
+    async def _aanswer(self, prompt: Prompt, kwargs: Mapping[str, Any]) -> _Response:
         options = self._options(kwargs)
-        return self._told(await self.runtime.arun(self.expert, self._asked(prompt), **options))
+        return self._response(
+            await self.runtime.arun(self.expert, self._task_input(prompt), **options)
+        )
 
     def _pieces(
-        self, prompt: Prompt, kwargs: Mapping[str, Any], make: Callable[[_Told], R]
+        self, prompt: Prompt, kwargs: Mapping[str, Any], make: Callable[[_Response], R]
     ) -> Generator[R, None, None]:
         options = self._options(kwargs)
-        asked, answer = self._asked(prompt), _GrowingAnswer()
-        with closing(self.runtime.stream(self.expert, asked, **options)) as stream:
+        task_input, answer = self._task_input(prompt), _GrowingAnswer()
+        with closing(self.runtime.stream(self.expert, task_input, **options)) as stream:
             for piece in stream:
-                for told in answer.add(piece):
-                    yield make(told)
-            for told in answer.rest():
-                yield make(told)
+                for response in answer.add(piece):
+                    yield make(response)
+            for response in answer.rest():
+                yield make(response)
             if stream.answer is not None:
-                yield make(self._told(stream.answer))
+                yield make(self._response(stream.answer))
 
     async def _apieces(
-        self, prompt: Prompt, kwargs: Mapping[str, Any], make: Callable[[_Told], R]
+        self, prompt: Prompt, kwargs: Mapping[str, Any], make: Callable[[_Response], R]
     ) -> AsyncGenerator[R, None]:
         options = self._options(kwargs)
-        asked, answer = self._asked(prompt), _GrowingAnswer()
-        async with aclosing(self.runtime.astream(self.expert, asked, **options)) as stream:
+        task_input, answer = self._task_input(prompt), _GrowingAnswer()
+        async with aclosing(self.runtime.astream(self.expert, task_input, **options)) as stream:
             async for piece in stream:
-                for told in answer.add(piece):
-                    yield make(told)
-            for told in answer.rest():
-                yield make(told)
+                for response in answer.add(piece):
+                    yield make(response)
+            for response in answer.rest():
+                yield make(response)
             if stream.answer is not None:
-                yield make(self._told(stream.answer))
+                yield make(self._response(stream.answer))
 
-    def _asked(self, prompt: Prompt) -> Prompt:
+    def _task_input(self, prompt: Prompt) -> Prompt:
         """Return what the expert's task takes: messages for one that writes, else text."""
         writes = self._record.task == TEXT_GENERATION
         return prompt if writes or isinstance(prompt, str) else prompt[-1]["content"]
 
-    def _told(self, answer: Answer) -> _Told:
-        read, written = answer.prompt_tokens, answer.completion_tokens
+    def _response(self, answer: Answer) -> _Response:
+        prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
         usage = {
-            "prompt_tokens": read,
-            "completion_tokens": written,
-            "total_tokens": read + written,
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
         }
-        facts = {
+        raw = {
             "model": self._record.model,
             "finish_reason": answer.finish_reason,
             "truncated": answer.truncated,
             "usage": usage,
         }
-        return _Told(answer.text, "", facts, _logprobs(answer))
+        return _Response(answer.text, "", raw, _logprobs(answer))
 
 
-class _Told(NamedTuple):
+class _Response(NamedTuple):
     """A whole answer with its facts, or an answer so far with its newest piece."""
 
     text: str
@@ -253,21 +255,21 @@ class _GrowingAnswer:
         self._held: list[str] = []
         self._size = 0
 
-    def add(self, piece: str) -> Iterator[_Told]:
+    def add(self, piece: str) -> Iterator[_Response]:
         """Take a piece; yields what is to be told now."""
         self._held.append(piece)
         self._size += len(piece)
         if len(self._text) < _LONG or self._size * _PARTS >= len(self._text):
             yield from self.rest()
 
-    def rest(self) -> Iterator[_Told]:
+    def rest(self) -> Iterator[_Response]:
         """Yield what is held back."""
         if self._held:
             delta = "".join(self._held)
             self._held.clear()
             self._size = 0
             self._text += delta
-            yield _Told(self._text, delta)
+            yield _Response(self._text, delta)
 
 
 def _logprobs(answer: Answer) -> list[list[LogProb]] | None:
@@ -277,18 +279,18 @@ def _logprobs(answer: Answer) -> list[list[LogProb]] | None:
     return [[LogProb(logprob=value)] for value in answer.logprobs]
 
 
-def _chat(told: _Told) -> ChatResponse:
-    message = ChatMessage(told.text, role=MessageRole.ASSISTANT)
-    return ChatResponse(message=message, raw=told.raw, logprobs=told.logprobs)
+def _chat(response: _Response) -> ChatResponse:
+    message = ChatMessage(response.text, role=MessageRole.ASSISTANT)
+    return ChatResponse(message=message, raw=response.raw, logprobs=response.logprobs)
 
 
-def _completion(told: _Told) -> CompletionResponse:
-    return CompletionResponse(text=told.text, raw=told.raw, logprobs=told.logprobs)
+def _completion(response: _Response) -> CompletionResponse:
+    return CompletionResponse(text=response.text, raw=response.raw, logprobs=response.logprobs)
 
 
-def _chat_piece(told: _Told) -> ChatResponse:
-    return _chat(told).model_copy(update={"delta": told.delta})
+def _chat_piece(response: _Response) -> ChatResponse:
+    return _chat(response).model_copy(update={"delta": response.delta})
 
 
-def _completion_piece(told: _Told) -> CompletionResponse:
-    return _completion(told).model_copy(update={"delta": told.delta})
+def _completion_piece(response: _Response) -> CompletionResponse:
+    return _completion(response).model_copy(update={"delta": response.delta})
