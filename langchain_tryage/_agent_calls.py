@@ -1,4 +1,4 @@
-"""One expert's turn at an agent's model call, and what middleware around it made of the call."""
+"""One expert's attempt at an agent's model call, and its result inside other middleware."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Lost(NamedTuple):
 
     @classmethod
     def of(cls, model: BaseChatModel, decision: Decision | None, error: Exception) -> Lost:
-        """Keep what a failed call tells."""
+        """Return the record of a failed call."""
         if decision is None:
             return cls(model, None)
         tried = [attempt.to_dict() for attempt in getattr(error, "tried", ())]
@@ -57,7 +57,7 @@ class Lost(NamedTuple):
         return cls(model, {**metadata(decision)["tryage"], **outcome})
 
     def answered_elsewhere(self, response: Response) -> ExtendedModelResponse[Any]:
-        """Return another model's answer to the same call; the state says that no expert gave it."""
+        """Return another model's answer to the same call; in the state no expert answered."""
         command: Command[Any] = Command(update={"tryage": self.record})
         return ExtendedModelResponse(model_response=response, command=command)
 
@@ -98,7 +98,7 @@ class ModelAttempt:
         return isinstance(error, GraphBubbleUp) or self._watcher.has_streamed
 
     def result(self, response: Response) -> Response | Elsewhere:
-        """Return the answer, told apart from one that another model gave."""
+        """Return the answer, as `Elsewhere` if another model gave it."""
         watcher = self._watcher
         if watcher.answered or not watcher.another_answered:
             return response
@@ -116,7 +116,7 @@ def model_call() -> str | None:
 
 
 def _with_bound(request: ModelRequest[Any], bound: Mapping[str, Any]) -> ModelRequest[Any]:
-    """Return a request with the arguments bound to its expert; what the request says holds."""
+    """Return a request with the arguments bound to its expert; the request's own win."""
     settings = {**bound, **request.model_settings}
     changed: dict[str, Any] = {"model_settings": settings}
     bound_tools, choice = settings.pop("tools", None), settings.pop("tool_choice", None)
@@ -130,10 +130,10 @@ def _with_bound(request: ModelRequest[Any], bound: Mapping[str, Any]) -> ModelRe
 
 
 class _Watcher(BaseCallbackHandler):
-    """Notes how the runs of models go inside one model call of an agent.
+    """Records the runs of models inside one model call of an agent.
 
     Args:
-        expert: the serialized form of the expert, by which its own runs are told from others.
+        expert: the serialized form of the expert, which identifies its own runs.
 
     Attributes:
         has_streamed: whether a token was streamed.
@@ -151,7 +151,7 @@ class _Watcher(BaseCallbackHandler):
     def on_chat_model_start(
         self, serialized: Mapping[str, Any], messages: Any, *, run_id: Any, **kwargs: Any
     ) -> None:
-        """Note whose run it is."""
+        """Record whether a run is the expert's."""
         if serialized is self._expert or serialized == self._expert:
             self._own_runs.add(run_id)
 
@@ -160,7 +160,7 @@ class _Watcher(BaseCallbackHandler):
         self.has_streamed = True
 
     def on_llm_end(self, response: Any, *, run_id: Any, **kwargs: Any) -> None:
-        """Note who answered."""
+        """Record whether the expert or another model answered."""
         if run_id in self._own_runs:
             self.answered = True
         else:

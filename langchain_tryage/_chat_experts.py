@@ -96,7 +96,7 @@ class ChatExpert:
             await off_loop(getattr, self, "model")
 
     def identity(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> str:
-        """Return what tells it from other experts in a cache; no model is made for that."""
+        """Return the expert's cache key, without loading its model."""
         if isinstance(self._model, str):
             return self._model
         return ask_model(self, lambda model: model._get_llm_string(stop=stop, **kwargs), "")
@@ -163,7 +163,7 @@ class ChatExpert:
             async for chunk in chunks:
                 yield formatted(chunk)
         finally:
-            # Now, not at garbage collection: it may hold a connection.
+            # Closed now, not at garbage collection: it may hold a connection.
             await aclose(chunks)
 
     def _whole(

@@ -64,7 +64,7 @@ class Routed(DecidingModel):
         return fields
 
     def configurable_fields(self, **kwargs: Any) -> Any:
-        """Let configs set fields for one call, as of any runnable; what is loaded stays."""
+        """Let configs set fields for one call, as for any runnable, and share what is loaded."""
         inherited: Any = super()
         configurable = inherited.configurable_fields(**kwargs)
         return _Configurable(default=configurable.default, fields=configurable.fields)

@@ -1,4 +1,4 @@
-"""Which text of an input is routed, and how flags are taken off it."""
+"""Finds the text of an input to route, and removes its flags."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ class TextSource:
 
     @property
     def dict_key(self) -> str | None:
-        """The key of what is routed, where inputs are dicts."""
+        """The key of the routed part, where inputs are dicts."""
         flags_from = self.flags_from
         return self.key or (
             flags_from if isinstance(flags_from, str) and flags_from != LAST_MESSAGE else None
@@ -253,7 +253,7 @@ def _messages(part: Any) -> Sequence[BaseMessage]:
 
 
 def routed_message(messages: Sequence[BaseMessage]) -> BaseMessage:
-    """Return the last message of the user that holds text, or the last of all that does.
+    """Return the user's last message with text, or the last message with text.
 
     A message may hold an image alone; what was written before it is then all there is to read.
     """
@@ -265,7 +265,7 @@ def routed_message(messages: Sequence[BaseMessage]) -> BaseMessage:
 
 
 def role_of(message: BaseMessage) -> str:
-    """Return who wrote a message: ``"user"``, ``"assistant"``, ``"system"``, ``"tool"``, others."""
+    """Return a message's role: ``"user"``, ``"assistant"``, ``"system"``, ``"tool"`` or another."""
     if isinstance(message, ChatMessage):
         return _OTHER_NAMES.get(message.role, message.role)
     for kind, role in _ROLES.items():
@@ -275,7 +275,7 @@ def role_of(message: BaseMessage) -> str:
 
 
 def _text(message: BaseMessage) -> str:
-    """Return a message's text, a line for each block, so that no flag stands in two of them."""
+    """Return a message's text, one line per block, so that no flag spans two blocks."""
     if isinstance(message.content, str):
         return message.content
     texts = (block if isinstance(block, str) else _block_text(block) for block in message.content)

@@ -21,7 +21,7 @@ TAG = "expert:"
 
 
 class RunRecord(dict[str, Any]):
-    """What a run's metadata tells of a decision; its callbacks may also ask what was routed.
+    """The decision in a run's metadata; callbacks may also read the routed text.
 
     Attributes:
         text: the routed text, which no serializer of the record shows.

@@ -1,4 +1,4 @@
-"""What messages hold besides text, in LangChain's own blocks and in every vendor's."""
+"""Modalities of messages other than text, in LangChain's own and every vendor's blocks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FILES = (
     "input_file",
     "media",
 )
-"""Types and keys of blocks whose media type says what they hold."""
+"""Types and keys of blocks whose media type gives the modality."""
 
 _MEDIA_TYPES = ("mime_type", "mimeType", "media_type", "mediaType")
 _NAMES = ("filename", "file_name", "name", "url", "file_url", "file_uri", "fileUri")

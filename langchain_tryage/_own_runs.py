@@ -121,7 +121,7 @@ class OwnRuns:
                 raise
             await run.on_llm_end(self._whole())
         finally:
-            # Now, not at garbage collection: it may hold a connection.
+            # Closed now, not at garbage collection: it may hold a connection.
             await aclose(chunks)
 
     def _start(self, kind: Callable[..., Any]) -> Any:

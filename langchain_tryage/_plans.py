@@ -197,7 +197,7 @@ def call_goals(goals: Any, config: RunnableConfig | None) -> Goals | None:
 
 
 def with_goals(config: RunnableConfig, goals: Any) -> RunnableConfig:
-    """Return a config that holds the goals of a call, also for routers below; itself for none."""
+    """Return a config with the goals of a call, also for nested routers; without goals, itself."""
     if goals is None:
         return config
     configurable = {**(config.get("configurable") or {}), GOALS_KEY: call_goals(goals, config)}
@@ -205,7 +205,7 @@ def with_goals(config: RunnableConfig, goals: Any) -> RunnableConfig:
 
 
 def as_goals(value: Any) -> Goals | None:
-    """Return the goals that a call's argument stands for.
+    """Return the goals of a call's argument.
 
     Raises:
         GoalError: it is no goals and no mapping of them.

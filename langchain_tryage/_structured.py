@@ -49,14 +49,14 @@ class Structure:
         return self.settings.get("method") == "function_calling"
 
     def __repr__(self) -> str:
-        # Stands in cache keys, so it tells schemas apart.
+        # Part of cache keys, so it must differ between schemas.
         return f"Structure({json.dumps(self.tool, sort_keys=True)}, {self.settings})"
 
     def binding_of(self, model: BaseChatModel) -> tuple[Runnable[Any, Any], Runnable[Any, Any]]:
-        """Return a model's binding for it, and what reads the model's answer.
+        """Return the model bound to the structure, and the parser of its answer.
 
         Raises:
-            ExpertError: the model makes it in a way of which its answer is no part.
+            ExpertError: the model's runnable is not a model followed by a parser.
             NotImplementedError, ValueError: as its own `with_structured_output`.
         """
         runnable: Any = model.with_structured_output(self.schema, **self.settings)
@@ -93,7 +93,7 @@ class StructureParser(Runnable[Any, Any]):
 
     Args:
         model: the routing model.
-        structure: what was asked for.
+        structure: the requested structure.
     """
 
     def __init__(self, model: Any, structure: Structure) -> None:
@@ -113,7 +113,7 @@ class StructureParser(Runnable[Any, Any]):
     def transform(
         self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
-        """Read a stream, as soon as it says which expert it is of."""
+        """Read a stream, as soon as its expert is known."""
         buffered: list[Any] = []
         for chunk in input:
             buffered.append(chunk)
@@ -126,7 +126,7 @@ class StructureParser(Runnable[Any, Any]):
     async def atransform(
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        """Read a stream, as soon as it says which expert it is of."""
+        """Read a stream, as soon as its expert is known."""
         buffered: list[Any] = []
         async for chunk in input:
             buffered.append(chunk)
@@ -143,7 +143,7 @@ class StructureParser(Runnable[Any, Any]):
             await aclose(parsed)
 
     def _parser_for(self, message: BaseMessage) -> tuple[Runnable[Any, Any], BaseMessage]:
-        """Return the parser for a message, and the message as its expert gave it."""
+        """Return the parser for a message, and the message as its expert returned it."""
         record = _record(message) or {}
         name = record.get("answered_by")
         expert = self._model._binding.experts.get(name)
@@ -165,7 +165,7 @@ def structured(
         model: the routing model.
         schema: as `with_structured_output` takes it.
         include_raw: whether to return a dict of ``raw``, ``parsed`` and ``parsing_error``.
-        settings: `method`, `strict` and what else the experts' own `with_structured_output` take.
+        settings: `method`, `strict` and other arguments of the experts' `with_structured_output`.
     """
     structure = Structure(schema, settings)
     method = {"method": settings.get("method", "function_calling")}
@@ -188,7 +188,7 @@ def structured(
 
 
 def _parsed(parser: Runnable[Any, Any], message: BaseMessage) -> Any:
-    """Return what a parser makes of a message, without runs that a tracer would hear."""
+    """Parse a message without runs that a tracer would record."""
     value: Any = message
     for step in parser.steps if isinstance(parser, RunnableSequence) else [parser]:
         if isinstance(step, BaseLLMOutputParser) and isinstance(value, BaseMessage):
@@ -199,7 +199,7 @@ def _parsed(parser: Runnable[Any, Any], message: BaseMessage) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """Return why an answer does not fit, without a word of it."""
+    """Return why an answer does not fit, without quoting it."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ValidationError):

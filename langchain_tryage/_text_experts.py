@@ -35,7 +35,7 @@ from tryage.dispatch import aclose, nothing, present
 
 
 class TextExpert(NamedTuple):
-    """A text model, the call arguments bound to it, what errors call it, and its labels."""
+    """A text model, the call arguments bound to it, its name in errors, and its labels."""
 
     model: BaseLLM
     kwargs: Mapping[str, Any]
@@ -110,7 +110,7 @@ class TextExpert(NamedTuple):
             await aclose(chunks)
 
     def _arguments(self, call: Call) -> dict[str, Any]:
-        """Return the arguments of a call; its goals hold for a model that routes, too."""
+        """Return the arguments of a call; its goals also apply to an expert that routes."""
         arguments = with_stop(call.stop, self.kwargs, call.kwargs)
         if call.goals is not None and isinstance(self.model, DecidingModel):
             arguments["tryage"] = joined_goals(as_goals(self.kwargs.get("tryage")), call.goals)

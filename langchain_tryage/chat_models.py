@@ -235,7 +235,7 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         return super()._get_invocation_params(stop=stop, **kwargs)
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        """Return a cache key that tells routers, experts and decisions apart."""
+        """Return a cache key of router, experts and decision."""
         plan: Plan | None = kwargs.pop(PLAN, None)
         experts = [
             (name, expert.kwargs, expert.identity(stop, kwargs))
@@ -249,7 +249,7 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         return repr((self._label, data, decided, experts))
 
     def _take_plan(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> Plan:
-        """Take a call's plan from its arguments, or make it where nobody did, as in `generate`."""
+        """Return the plan in a call's arguments, or make one if there is none, as in `generate`."""
         plan: Plan | Unplanned | None = kwargs.pop(PLAN, None)
         if isinstance(plan, Unplanned):
             raise plan.error

@@ -239,7 +239,7 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
 
 
 def _by_row(name: str, result: LLMResult) -> list[Row]:
-    """Split a result by prompt; the first row keeps what holds for all prompts."""
+    """Split a result by prompt; the first row keeps what applies to all prompts."""
     return [
         LLMResult(generations=[generations], llm_output=result.llm_output if row == 0 else None)
         if generations

@@ -46,7 +46,7 @@ from tryage.binding import (
 from tryage.dispatch import AnswerView, DispatchedDecision
 
 _MOST_LOST = 256
-"""Model calls without an answer that are kept in mind, in case middleware outside tries again."""
+"""Most failed model calls that are remembered, in case outer middleware tries again."""
 
 Choose = Literal["run", "call"]
 

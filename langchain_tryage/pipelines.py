@@ -156,7 +156,7 @@ class _LocalModel(LocalModel, BaseLanguageModel[Any]):
             "finish_reason": answer.finish_reason,
         }
         if answer.logprobs is not None:
-            # In the form in which OpenAI's models tell them.
+            # In the form of OpenAI's models.
             metadata["logprobs"] = {"content": [{"logprob": value} for value in answer.logprobs]}
         return metadata | ({"truncated": True} if answer.truncated else {})
 

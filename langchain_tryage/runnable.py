@@ -37,7 +37,7 @@ from tryage.dispatch import DispatchedDecision, amarked, marked, record
 Expert = Runnable[Any, Any]
 
 _ANY_ERROR = (Exception,)
-"""Of a batch, whatever one input raises is kept from the other inputs."""
+"""In a batch, an exception of one input never reaches the others."""
 
 
 class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, Any]):
@@ -166,7 +166,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
 
     @property
     def OutputType(self) -> Any:
-        """What the experts return, or a dict that holds it and the decision."""
+        """The experts' output, or a dict of it and the decision."""
         if self.with_decision:
             return dict[str, Any]
         return _type(self._binding.known_experts.values(), "OutputType")
@@ -203,7 +203,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
         return child
 
     def _input_for(self, expert: Expert, input: Any) -> Any:
-        """Return what an expert is given: a language model reads what is routed, no dict of it."""
+        """Return an expert's input: for a language model the routed part, else the whole."""
         source = self._source
         if source.dict_key is None or model_of(expert) is None:
             return input

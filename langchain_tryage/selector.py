@@ -1,4 +1,4 @@
-"""`TryageSelector`: a runnable that decides and calls nobody."""
+"""`TryageSelector`: a runnable that decides without calling an expert."""
 
 from __future__ import annotations
 

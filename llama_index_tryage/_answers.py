@@ -1,4 +1,4 @@
-"""Who answered last, for calls whose results have no room to say so."""
+"""The last answering expert, for calls whose results cannot carry it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def last_answer() -> DispatchedDecision | None:
 
 
 def last_decision() -> dict[str, Any] | None:
-    """Return who answered the last call of a routed LLM, and why: what responses carry.
+    """Return the decision of the last call of a routed LLM, as responses carry it.
 
     For calls that return bare text or objects, such as `predict` and `structured_predict`, and for
     query engines. It tells of this thread or asyncio task; None where no call was made in it. A

@@ -20,7 +20,7 @@ _PASSING = (
     "tryage",
     "wrapt",
 )
-"""Packages that hand a call on as it is."""
+"""Packages that pass a call on unchanged."""
 
 _HANDING_ON = (
     *_PASSING,
@@ -34,7 +34,7 @@ _HANDING_ON = (
 """Packages that hand a query to a selector as they were given it."""
 
 _UNKNOWN = ("asyncio", "concurrent", "threading")
-"""Packages that start a call for somebody who cannot be seen."""
+"""Packages that start a call for a caller that is not on the stack."""
 
 
 def is_composed(by_template: bool = False) -> bool:

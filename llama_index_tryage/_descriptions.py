@@ -1,4 +1,4 @@
-"""Tools that are no experts, compared with a query by what is written of them."""
+"""Compares tools that are not experts with a query by their descriptions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Described(NamedTuple):
 
 
 class Descriptions:
-    """Ranks choices by description; the vectors of descriptions are kept."""
+    """Ranks choices by description; vectors of descriptions are cached."""
 
     def __init__(self) -> None:
         self._vectors: dict[str, NDArray[np.float32]] = {}

@@ -1,4 +1,4 @@
-"""What tells two routed LLMs apart: caches key their entries by an LLM's serialized form."""
+"""Identity of routed LLMs: caches key their entries by an LLM's serialized form."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def identity(value: Any) -> Any:
 
 
 def _code(value: Any) -> str:
-    """Name a class or function; of any other object, its class and what it is made of."""
+    """Name a class or function; of any other object, its class and contents."""
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     kind = type(value)

@@ -1,4 +1,4 @@
-"""Which text of a call is routed, how flags are taken off it, and where the decision is told."""
+"""Finds the text of a call to route, removes its flags, and annotates responses."""
 
 from __future__ import annotations
 
@@ -114,15 +114,15 @@ class TextSource:
         return Reading(text, is_own and message.role == MessageRole.USER)
 
     def strip(self, call_input: Given, decision: Decision, *, composed: bool = False) -> Any:
-        """Return `call_input` without the user's flags; `call_input` itself stays as it is.
+        """Return the input without the user's flags; the input itself is unchanged.
 
         Args:
             call_input: the prompt or the messages.
-            decision: what was decided on its text.
+            decision: on its text.
             composed: whether LlamaIndex wrote them.
 
         Raises:
-            PromptError: the text that a function read is not part of `call_input`.
+            PromptError: the text that a function read is not part of the input.
         """
         if self.flags_from is None:
             return call_input
@@ -134,7 +134,7 @@ class TextSource:
 
 
 def strip_messages(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """Return messages without the flags in those of the user; they themselves stay as they are."""
+    """Return copies of messages without the flags in those of the user."""
     return [_strip_message(message) for message in messages]
 
 
@@ -154,7 +154,7 @@ def annotate(response: R, data: dict[str, Any]) -> R:
 
 
 def routed_message(messages: Sequence[ChatMessage]) -> ChatMessage:
-    """Return the last message of the user that holds text, or the last of all that does.
+    """Return the user's last message with text, or the last message with text.
 
     A message may hold an image alone; what was written before it is then all there is to read.
     What agents of LlamaIndex write of tools into messages of the user is passed over, unless it
@@ -177,7 +177,7 @@ def routed_message(messages: Sequence[ChatMessage]) -> ChatMessage:
 
 
 def modalities_of(call_input: Given, kwargs: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-    """Return what a call holds besides text, in the order of `MODALITIES`.
+    """Return the modalities of a call other than text, in the order of `MODALITIES`.
 
     Args:
         call_input: the prompt or the messages.
@@ -223,7 +223,7 @@ def _block_chars(block: Any) -> int:
 
 
 def read_text(blocks: Iterable[Any]) -> str:
-    """Return what a model that reads text alone is told of a message.
+    """Return a message as text, for a model that reads text only.
 
     Calls of tools are written out, cited texts stand for themselves; what a model thought before,
     and marks for caches, are left out.

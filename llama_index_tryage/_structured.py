@@ -146,7 +146,7 @@ class StructuredRouting(TemplateRouting):
         return states()
 
     def as_structured_llm(self, output_cls: type[BaseModel], **kwargs: Any) -> RoutedStructuredLLM:
-        """Return an LLM that answers with objects of `output_cls`, and tells who made them."""
+        """Return an LLM that answers with objects of `output_cls`, and the decision with them."""
         return RoutedStructuredLLM(llm=self, output_cls=output_cls, **kwargs)
 
     def _by_program(self) -> bool:
@@ -199,7 +199,7 @@ class RoutedStructuredLLM(StructuredLLM):
         return annotate(response, _record())
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """Yield the object as it grows; each state tells who makes it."""
+        """Yield the object as it grows; each state carries the decision."""
         record = None
         for response in super().stream_chat(messages, **kwargs):
             record = record or _record()
@@ -208,7 +208,7 @@ class RoutedStructuredLLM(StructuredLLM):
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
-        """Yield the object as it grows; each state tells who makes it."""
+        """Yield the object as it grows; each state carries the decision."""
         responses = await super().astream_chat(messages, **kwargs)
 
         async def annotated() -> ChatResponseAsyncGen:

@@ -103,7 +103,7 @@ class TemplateRouting(RoutedLLM):
         routed: Any,
         expert: LLM,
     ) -> Filled:
-        """Return the template for one expert, as it came unless flags or the router change it."""
+        """Return the template for one expert, unchanged unless flags or the router change it."""
         if routed != messages:
             prompt, prompt_args = _template_of(prompt, routed), {}
         if not self._formats():
@@ -115,7 +115,7 @@ class TemplateRouting(RoutedLLM):
         return ChatPromptTemplate(message_templates=filled), {}
 
     def _formats(self) -> bool:
-        """Tell whether the router has prompt settings of its own."""
+        """Return whether the router has its own prompt settings."""
         return bool(
             self.system_prompt
             or self.output_parser
@@ -132,7 +132,7 @@ class TemplateRouting(RoutedLLM):
 def _query(
     prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]
 ) -> AbstractContextManager[None]:
-    """Let the query of a template be known, where LlamaIndex's name for it tells it."""
+    """Pass on the query of a template, if it has LlamaIndex's name for it."""
     filled = {**prompt.kwargs, **prompt_args}
     candidates = (filled.get(name) for name in _QUERIES)
     query = next((text for text in candidates if isinstance(text, str) and text.strip()), None)

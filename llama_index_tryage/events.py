@@ -1,4 +1,4 @@
-"""The event that tells LlamaIndex's instrumentation which expert was chosen, and why."""
+"""The event of a decision, for LlamaIndex's instrumentation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TryageDecisionEvent(BaseEvent):
 
 
 def announce(decision: Decision) -> None:
-    """Send the event of a decision, if anybody listens; building it costs as much as deciding."""
+    """Send the event of a decision if anything listens; building it costs as much as deciding."""
     if not _heard():
         return
     data = decision.to_dict(top=TOP)

@@ -78,7 +78,7 @@ class TryageFunctionCallingLLM(TryageLLM, FunctionCallingLLM):
             user_msg = ChatMessage(user_msg, role=MessageRole.USER)
         if user_msg is not None:
             messages.append(user_msg)
-        if not tools:  # what is said of tools then is nothing for an expert that takes none
+        if not tools:  # other arguments about tools would reach experts that take none
             return {"messages": messages, **kwargs}
         return {
             "messages": messages,
@@ -113,7 +113,7 @@ class TryageFunctionCallingLLM(TryageLLM, FunctionCallingLLM):
         return calls
 
     def _read_calls(self, message: ChatMessage) -> list[ToolSelection]:
-        """Return the calls of a message of which nothing tells who wrote it, as one of a history.
+        """Return the calls of a message whose expert is unknown, such as one of a history.
 
         Calls in blocks are in LlamaIndex's form; others are in that of one of the experts.
         """

@@ -235,7 +235,7 @@ class TryagePipeline(LocalModel, LLM):
 
 
 class _Response(NamedTuple):
-    """A whole answer with its facts, or an answer so far with its newest piece."""
+    """A whole answer with its metadata, or an answer so far with its newest piece."""
 
     text: str
     delta: str
@@ -246,8 +246,8 @@ class _Response(NamedTuple):
 class _GrowingAnswer:
     """An answer that arrives piece by piece; each response carries all of it so far.
 
-    That copies a text as often as pieces of it come, so pieces of a very long one are joined to
-    parts that grow with it.
+    Each response copies the text, so the pieces of a very long answer are joined to parts that
+    grow with it.
     """
 
     def __init__(self) -> None:
@@ -256,14 +256,14 @@ class _GrowingAnswer:
         self._size = 0
 
     def add(self, piece: str) -> Iterator[_Response]:
-        """Take a piece; yields what is to be told now."""
+        """Add a piece; yield the responses that are due."""
         self._held.append(piece)
         self._size += len(piece)
         if len(self._text) < _LONG or self._size * _PARTS >= len(self._text):
             yield from self.rest()
 
     def rest(self) -> Iterator[_Response]:
-        """Yield what is held back."""
+        """Yield the remaining response."""
         if self._held:
             delta = "".join(self._held)
             self._held.clear()

@@ -172,7 +172,7 @@ class TryageSelector(BaseSelector):
         )
 
     def _names(self, choices: Sequence[ToolMetadata]) -> tuple[str, ...] | None:
-        """Return the expert that each choice stands for, None where descriptions are to tell.
+        """Return the expert of each choice; None where descriptions are compared.
 
         Raises:
             LibraryError: a choice stands for none and `fallback` is not declared, or two stand
@@ -242,5 +242,5 @@ def _words(choice: ToolMetadata) -> Iterator[str]:
 
 
 def _name(_runtime: Any, expert: Expert) -> str:
-    """Return what the binding calls: nothing is called, a name is all there is to say."""
+    """Return the name of an expert, which takes the place of a callable: none is called."""
     return expert.name
