@@ -79,7 +79,7 @@ class Routed(DecidingModel):
 
 
 class _Configurable(RunnableConfigurableFields):  # type: ignore[type-arg]
-    """Makes the object anew for a call that sets fields, but not what it loaded and learned."""
+    """Makes a new object for a call that sets fields; what it loaded and learned is shared."""
 
     @classmethod
     def lc_id(cls) -> list[str]:

@@ -147,7 +147,7 @@ class TextSource:
         return Reading(text, flags_act, stripped)
 
     def strip(self, value: Any, reading: Reading, decision: Decision) -> Any:
-        """Return the input without the user's flags; the input itself stays as it is.
+        """Return a copy of the input without the user's flags.
 
         Args:
             value: the input.
@@ -249,7 +249,7 @@ def _messages(part: Any) -> Sequence[BaseMessage]:
         return convert_to_messages(part)
     except _NO_MESSAGES as error:
         reason = str(error).partition("\n")[0]
-        raise PromptError(f"the input is no list of messages: {reason}") from error
+        raise PromptError(f"the input is not a list of messages: {reason}") from error
 
 
 def routed_message(messages: Sequence[BaseMessage]) -> BaseMessage:

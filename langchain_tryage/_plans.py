@@ -131,7 +131,7 @@ class Planner:
         ]
 
     def decide(self, request: Request) -> tuple[Reading, Decision]:
-        """Decide on a request; its input stays as it is."""
+        """Decide on a request; its input is not changed."""
         reading = self.source.read(request.input)
         decision = self.binding.decide(
             reading.text,

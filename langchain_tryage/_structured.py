@@ -62,7 +62,7 @@ class Structure:
         runnable: Any = model.with_structured_output(self.schema, **self.settings)
         if not isinstance(runnable, RunnableSequence):
             raise ExpertError(
-                f"{type(model).__name__}.with_structured_output is no model with a parser after it"
+                f"{type(model).__name__}.with_structured_output is not a model followed by a parser"
             )
         first, *others = runnable.steps
         return first, others[0] if len(others) == 1 else RunnableSequence(*others)

@@ -64,7 +64,7 @@ class Descriptions:
         if resolved.limits:
             limits = ", ".join(str(limit) for limit in resolved.limits)
             raise GoalError(
-                f"the limits {limits} cannot be checked on tools that are no experts of library "
+                f"the limits {limits} cannot be checked on tools that are not experts of library "
                 f"{router.library.name!r}; drop them, or name the tools after experts"
             )
         encoder = _encoder(router)

@@ -207,8 +207,8 @@ class TryageSelector(BaseSelector):
         word = next(_words(choices[place]), "")
         hint = did_you_mean(word, library.names) or f" It has: {', '.join(library.names[:20])}."
         return LibraryError(
-            f"choice {place}, {word!r}, is no expert of library {library.name!r}.{hint} Name the "
-            "tools like experts, say with aliases= or experts= which expert each one is, or "
+            f"choice {place}, {word!r}, is not an expert of library {library.name!r}.{hint} Name "
+            "the tools like experts, say with aliases= or experts= which expert each one is, or "
             "compare descriptions with fallback='description'."
         )
 

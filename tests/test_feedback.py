@@ -72,7 +72,7 @@ def test_scores_may_be_numbers_of_numpy(feedback_router, score):
 def test_what_is_no_score_is_refused_and_nothing_written(feedback_router, score):
     with pytest.raises(FeedbackError, match=r"a score is a number in \[0, 1\]"):
         feedback_router.feedback(feedback_router.route(CODE), score)
-    with pytest.raises(FeedbackError, match="expert 'nobody' is none of library"):
+    with pytest.raises(FeedbackError, match="has no expert 'nobody'"):
         feedback_router.feedback({"expert": "nobody"}, 1.0, prompt="hello")
     with pytest.raises(FeedbackError, match="the prompt is empty"):
         feedback_router.feedback({"expert": "coder"}, 1.0, prompt=" \n")

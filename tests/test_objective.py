@@ -257,7 +257,7 @@ def test_limits_on_goals_hold_prompt_by_prompt():
     assert reasons == {"dear": "cost is 0.006 USD, the limit is <= 0.002 USD"}
     assert pickle.loads(pickle.dumps(reasons)) == copy.deepcopy(reasons) == reasons
     assert repr(reasons) == repr(dict(reasons))
-    with pytest.raises(GoalError, match="nothing tells the cost of expert 'x'"):
+    with pytest.raises(GoalError, match="the cost of expert 'x' is unknown"):
         objective([expert("x")]).totals(np.zeros((1, 1)), TASK, limit, goals.goal_inputs())
 
 

@@ -145,7 +145,7 @@ def _limited(library: Library, limit: Limit, eligible: Mask, values: Mapping[str
         if unknown.any():
             name = library.names[int(np.flatnonzero(unknown)[0])]
             raise GoalError(
-                f"the limit '{limit}' cannot be checked: nothing tells the {limit.attribute} of "
-                f"expert {name!r}. State or measure it, or drop the limit."
+                f"the limit '{limit}' cannot be checked: the {limit.attribute} of expert "
+                f"{name!r} is unknown. State or measure it, or drop the limit."
             )
     return limited

@@ -108,7 +108,7 @@ def keep_feedback(
         raise FeedbackError("metadata hold no prompt; say with prompt= what was answered")
     expert = record.get("answered_by") or record.get("expert")
     if not isinstance(expert, str) or expert not in router.library:
-        raise FeedbackError(f"expert {expert!r} is none of library {router.library.name!r}")
+        raise FeedbackError(f"library {router.library.name!r} has no expert {expert!r}")
     router.feedback_file.append(text, router.library[expert].task, expert, score)
 
 

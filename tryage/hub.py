@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: what it says about a model, and the fetching of its files.
+"""The Hugging Face Hub: metadata of models, and downloads of their files.
 
 Nothing else in the core talks to the Hub. `huggingface_hub` (extra `hf`) is imported on use.
 """
@@ -18,7 +18,7 @@ TIMEOUT = 10.0
 """Seconds that the Hub may take to answer for one model."""
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-"""What is fetched of a model: weights as safetensors only, no code, no pickles."""
+"""Files of a model that are downloaded: weights as safetensors only, no code, no pickles."""
 
 
 class HubError(Exception):

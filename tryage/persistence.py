@@ -85,7 +85,7 @@ def find_router(name: str | Path) -> Path:
     if str(name) in bundled:
         return bundled[str(name)]
     if folder.is_dir():
-        raise RouterNotFoundError(f"folder {str(name)!r} holds no {INDEX}, so it is no router")
+        raise RouterNotFoundError(f"folder {str(name)!r} holds no {INDEX}, so it is not a router")
     raise RouterNotFoundError(
         f"router {str(name)!r} is neither a folder nor a bundled router "
         f"(bundled: {', '.join(bundled)})"
@@ -123,8 +123,8 @@ def check_output(folder: Path) -> None:
         # An old router's folder is replaced whole, so nothing else may lie in it.
         if name not in _OWN_FILES and not name.endswith(".safetensors"):
             raise OutputFolderError(
-                f"{str(folder)!r} holds a router, and {name!r}, which is none of its files; move "
-                "that away, or name another folder"
+                f"{str(folder)!r} holds a router, and {name!r}, which is not one of its files; "
+                "move that away, or name another folder"
             )
 
 

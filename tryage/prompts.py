@@ -1,4 +1,4 @@
-"""Prompts that a user hands in: a JSONL file, or texts and mappings, read and checked."""
+"""Reads and checks prompts: a file, or texts and mappings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ A file is JSONL, Parquet with columns of these names, or the folder of a `datase
 
 @dataclass(frozen=True, slots=True)
 class PromptRecord:
-    """One prompt as it was handed in.
+    """One prompt of the input.
 
     Attributes:
         prompt: its text, never empty.

@@ -157,7 +157,7 @@ def test_settings_that_no_expert_takes_are_an_error(router, kit):
         def with_structured_output(self, schema, **kwargs):
             return RunnableLambda(lambda _: None)
 
-    with pytest.raises(DispatchError, match="is no model with a parser after it"):
+    with pytest.raises(DispatchError, match="is not a model followed by a parser"):
         ChatTryage(router, {"coder": Odd(label="c")}).with_structured_output(Count).invoke(kit.code)
 
 

@@ -69,7 +69,7 @@ def parse_budget(text: str) -> Budget:
         return Budget(text, measure, _share(text, amount))
     if measure not in GOALS:
         hint = did_you_mean(measure, [*GOALS, "score", "loss"])
-        raise GoalError(f"the budget {short(text)} is on {measure!r}, which is no goal.{hint}")
+        raise GoalError(f"the budget {short(text)} is on {measure!r}, which is not a goal.{hint}")
     return Budget(text, measure, _amount(text, measure, amount))
 
 

@@ -1,4 +1,4 @@
-"""Checks that need no code of one's own. None of them executes what a model wrote."""
+"""Built-in checks. None of them executes what a model wrote."""
 
 from __future__ import annotations
 

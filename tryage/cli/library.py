@@ -112,7 +112,7 @@ def from_hub(
 
 
 def _path_from(model: str, root: Path) -> str:
-    """Return a model folder as a path relative to `root`; a Hub id stays as it is."""
+    """Return a model folder as a path relative to `root`; a Hub id is returned unchanged."""
     folder = Path(model).expanduser()
     if not folder.is_dir() or folder.is_absolute():
         return model

@@ -38,7 +38,7 @@ class Choices:
     def of(
         cls, experts: Sequence[str], columns: Indices, among_best: Mapping[str, float]
     ) -> Choices:
-        """Count choices: (n,) columns of the m experts; negative ones are nobody's."""
+        """Count choices: (n,) columns of the m experts; negative ones count for no expert."""
         counts = np.bincount(columns[columns >= 0], minlength=len(experts))
         shares = counts / max(len(columns), 1)
         return cls(dict(zip(experts, shares.tolist(), strict=True)), dict(among_best))

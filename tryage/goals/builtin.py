@@ -107,7 +107,7 @@ class Cost(Goal):
 
 
 class Latency(Goal):
-    """Seconds that a call takes: observed of late, else predicted, else guessed from the size."""
+    """Seconds of a call: observed recently, else predicted, else guessed from the size."""
 
     name, unit = "latency", "s"
     adds_up = True
