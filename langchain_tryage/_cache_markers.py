@@ -66,8 +66,8 @@ def _tool(tool: Any) -> Any:
 
 
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in settings.items() if key not in _SETTINGS}
-    headers = kept.get("extra_headers")
+    remaining = {key: value for key, value in settings.items() if key not in _SETTINGS}
+    headers = remaining.get("extra_headers")
     if isinstance(headers, Mapping):
-        kept["extra_headers"] = {k: v for k, v in headers.items() if k.lower() not in _HEADERS}
-    return kept
+        remaining["extra_headers"] = {k: v for k, v in headers.items() if k.lower() not in _HEADERS}
+    return remaining

@@ -204,8 +204,8 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
 
         async def planned() -> Any:
             plan = await self._aplan_call(input, kwargs, config)
-            named = planned_config(config, plan)
-            return await events(plan.input, named, version=version, stop=stop, **kwargs)
+            call_config = planned_config(config, plan)
+            return await events(plan.input, call_config, version=version, stop=stop, **kwargs)
 
         return planned()
 

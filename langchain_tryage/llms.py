@@ -261,11 +261,11 @@ def _merged(answers: Sequence[tuple[LLMResult, DispatchedDecision] | BaseExcepti
             [annotated_text(generation, decision) for generation in row]
             for row in result.generations
         ]
-        facts = dict(result.llm_output or {})
-        for key, count in (facts.pop("token_usage", None) or {}).items():
+        llm_output = dict(result.llm_output or {})
+        for key, count in (llm_output.pop("token_usage", None) or {}).items():
             if isinstance(count, int):
                 usage[key] = usage.get(key, 0) + count
-        output = {**facts, **output}
+        output = {**llm_output, **output}
     return LLMResult(
         generations=generations, llm_output=output | ({"token_usage": usage} if usage else {})
     )

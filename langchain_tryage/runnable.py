@@ -77,8 +77,8 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
 
     @classmethod
     def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        given, experts = fields["experts"], _runnables(fields["experts"])
-        is_same = experts is not None and all(experts[name] is given[name] for name in experts)
+        callables, experts = fields["experts"], _runnables(fields["experts"])
+        is_same = experts is not None and all(experts[name] is callables[name] for name in experts)
         return fields if is_same else fields | {"experts": experts}
 
     @property

@@ -302,15 +302,15 @@ def _strip_message(message: ChatMessage) -> ChatMessage:
     return message.model_copy(update={"blocks": blocks})
 
 
-def _rewrite(given: Given, change: Change) -> Any | None:
-    """Return a copy of `given` with its last text that `change` accepts changed, else None."""
-    if isinstance(given, str):
-        return change(given)
-    for place in reversed(range(len(given))):
-        blocks = _rewrite_blocks(given[place].blocks, change)
+def _rewrite(call_input: Given, change: Change) -> Any | None:
+    """Return a copy of the input with its last text that `change` accepts changed, else None."""
+    if isinstance(call_input, str):
+        return change(call_input)
+    for place in reversed(range(len(call_input))):
+        blocks = _rewrite_blocks(call_input[place].blocks, change)
         if blocks is not None:
-            messages = list(given)
-            messages[place] = given[place].model_copy(update={"blocks": blocks})
+            messages = list(call_input)
+            messages[place] = call_input[place].model_copy(update={"blocks": blocks})
             return messages
     return None
 

@@ -194,7 +194,7 @@ class TryagePipeline(LocalModel, LLM):
             for piece in stream:
                 for response in answer.add(piece):
                     yield make(response)
-            for response in answer.rest():
+            for response in answer.remaining():
                 yield make(response)
             if stream.answer is not None:
                 yield make(self._response(stream.answer))
@@ -208,7 +208,7 @@ class TryagePipeline(LocalModel, LLM):
             async for piece in stream:
                 for response in answer.add(piece):
                     yield make(response)
-            for response in answer.rest():
+            for response in answer.remaining():
                 yield make(response)
             if stream.answer is not None:
                 yield make(self._response(stream.answer))
@@ -252,21 +252,21 @@ class _GrowingAnswer:
 
     def __init__(self) -> None:
         self._text = ""
-        self._held: list[str] = []
+        self._pieces: list[str] = []
         self._size = 0
 
     def add(self, piece: str) -> Iterator[_Response]:
         """Add a piece; yield the responses that are due."""
-        self._held.append(piece)
+        self._pieces.append(piece)
         self._size += len(piece)
         if len(self._text) < _LONG or self._size * _PARTS >= len(self._text):
-            yield from self.rest()
+            yield from self.remaining()
 
-    def rest(self) -> Iterator[_Response]:
+    def remaining(self) -> Iterator[_Response]:
         """Yield the remaining response."""
-        if self._held:
-            delta = "".join(self._held)
-            self._held.clear()
+        if self._pieces:
+            delta = "".join(self._pieces)
+            self._pieces.clear()
             self._size = 0
             self._text += delta
             yield _Response(self._text, delta)

@@ -199,8 +199,8 @@ class TryageSelector(BaseSelector):
         library = self.load().library
         if self._experts is not None:
             return library.names[library.index(self._experts[place])]
-        told = (self._aliases.get(word, word) for word in _words(choice))
-        return next((name for name in told if name in library), None)
+        candidates = (self._aliases.get(word, word) for word in _words(choice))
+        return next((name for name in candidates if name in library), None)
 
     def _unknown(self, place: int, choices: Sequence[ToolMetadata]) -> LibraryError:
         library = self.load().library

@@ -96,9 +96,9 @@ def _entries(prompts: Prompts) -> Iterator[tuple[str, Any]]:
 def _numbered(entries: Any, what: str) -> Iterator[tuple[str, Any]]:
     if isinstance(entries, Mapping):
         # A DatasetDict, or one prompt where a list of them was meant.
-        found = ", ".join(short(key) for key in list(entries)[:5])
+        keys = ", ".join(short(key) for key in list(entries)[:5])
         raise PromptError(
-            f"prompts: expected several prompts, found a mapping with {found}; choose one split of "
+            f"prompts: expected several prompts, found a mapping with {keys}; choose one split of "
             "a data set, and put a single prompt into a list"
         )
     for number, entry in enumerate(entries, 1):

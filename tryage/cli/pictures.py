@@ -87,8 +87,8 @@ class _Plot:
         goal = find_goal(front.goals[0])
         for x in _ticks(*self._x):
             self._draw.line([self.at(x, self._y[0]), self.at(x, self._y[1])], _GRID, _SCALE)
-            told = f"{x:.3g}" if goal is None else goal.format(x)
-            self._text(self.at(x, self._y[0]), told, "ma", down=6)
+            label = f"{x:.3g}" if goal is None else goal.format(x)
+            self._text(self.at(x, self._y[0]), label, "ma", down=6)
         for y in _ticks(*self._y):
             self._draw.line([self.at(self._x[0], y), self.at(self._x[1], y)], _GRID, _SCALE)
             self._text(self.at(self._x[0], y), f"{y:.3g}", "rm", right=-6)
@@ -96,8 +96,8 @@ class _Plot:
         middle = (self._x[0] + self._x[1]) / 2
         self._text(self.at(middle, self._y[0]), f"mean {front.goals[0]}{unit}", "ma", down=34)
         scored = front.kind == "scores"
-        told = "mean score (higher is better)" if scored else "mean loss (lower is better)"
-        self._text((_SCALE * 10, _SCALE * 10), f"{told}, {front.prompts} prompts", "la")
+        label = "mean score (higher is better)" if scored else "mean loss (lower is better)"
+        self._text((_SCALE * 10, _SCALE * 10), f"{label}, {front.prompts} prompts", "la")
 
     def line(self, points: Points, colour: str) -> None:
         """Draw points as a line, by value."""

@@ -149,7 +149,7 @@ class Security(Goal):
 
     def value(self, expert: Expert) -> float:
         """Return the sum of the points of an expert's facts; NaN where it states none."""
-        values = {fact: _FACTS[fact](expert) for fact in self._points}
+        values = {fact: _FACT_VALUES[fact](expert) for fact in self._points}
         # Whether a revision is pinned is known of every expert; alone it means nothing.
         if all(value is None for fact, value in values.items() if fact != "pinned"):
             return math.nan
@@ -231,7 +231,7 @@ def _target(inputs: GoalInputs, name: str, library: Library) -> Array:
     return np.full(len(library), np.nan) if values is None else values
 
 
-_FACTS: Mapping[str, Any] = {
+_FACT_VALUES: Mapping[str, Any] = {
     "safetensors": lambda e: e.security.safetensors,
     "remote_code": lambda e: e.security.remote_code,
     "pinned": lambda e: e.revision is not None,
@@ -268,8 +268,8 @@ def _read_rules(rules: str | Path | Mapping[str, Any]) -> Mapping[str, Mapping[s
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise GoalError(f"{source}: not a table of security rules: {error!r}") from error
     for fact, points in points_of.items():
-        if fact not in _FACTS:
-            raise GoalError(f"{source}: unknown fact {fact!r}; known: {', '.join(_FACTS)}")
+        if fact not in _FACT_VALUES:
+            raise GoalError(f"{source}: unknown fact {fact!r}; known: {', '.join(_FACT_VALUES)}")
         if not points or not all(0 <= value < math.inf for value in points.values()):
             raise GoalError(f"{source}: the points of {fact} must be numbers >= 0")
         points.setdefault("unknown", max(points.values()))

@@ -78,7 +78,7 @@ class AnswerBuilder:
         self._stop = tuple(string for string in stop if string)
         self._emit = emit
         self._follows = emit is not None or bool(self._stop)
-        self._held = ""
+        self._pending = ""
         self._texts: list[str] = []
         self.tokens = 0
         self.last = -1
@@ -107,14 +107,14 @@ class AnswerBuilder:
             self._show(self._decoder.flush(), last=True)
 
     def _show(self, new_text: str, *, last: bool) -> None:
-        text = self._held + new_text
+        text = self._pending + new_text
         stops = [at for at in (text.find(string) for string in self._stop) if at >= 0]
         if stops:
             self.stopped = True
-            text, self._held = text[: min(stops)], ""
+            text, self._pending = text[: min(stops)], ""
         else:
-            held = 0 if last else self._possible_stop(text)
-            text, self._held = text[: len(text) - held], text[len(text) - held :]
+            pending = 0 if last else self._possible_stop(text)
+            text, self._pending = text[: len(text) - pending], text[len(text) - pending :]
         if text:
             self._texts.append(text)
             if self._emit is not None:
@@ -177,10 +177,10 @@ class RowSamplers:
             for i, sampler in enumerate(self._rows):
                 if sampler is not None:
                     scores[i : i + 1] = sampler(None, scores[i : i + 1])
-        for i, kept in enumerate(self._logprobs):
-            if kept is not None:
+        for i, logprobs in enumerate(self._logprobs):
+            if logprobs is not None:
                 token = scores[i].argmax()
-                kept.append(float(raw[i].float().log_softmax(dim=-1)[token]))
+                logprobs.append(float(raw[i].float().log_softmax(dim=-1)[token]))
         return scores
 
 

@@ -224,8 +224,8 @@ class GenerationPipeline(Pipeline):
         return last
 
     def _samplers(self, rows: Sequence[Row]) -> RowSamplers:
-        kept = [row.logprobs if row.options.logprobs else None for row in rows]
-        return RowSamplers(list(map(self._sampler, rows)), kept)
+        logprobs = [row.logprobs if row.options.logprobs else None for row in rows]
+        return RowSamplers(list(map(self._sampler, rows)), logprobs)
 
     def _sampler(self, row: Row) -> GumbelSampler | None:
         options = row.options

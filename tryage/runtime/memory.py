@@ -146,10 +146,11 @@ class Memory:
                 f"{size_text(self.budget)}; raise memory_budget, or choose a smaller dtype"
             )
         free = free_bytes(self._device)
-        held = sum(self._sizes[n] for n in self._resident) if self.budget is not None else 0
-        if free is not None and estimate > free + held:
+        resident = sum(self._sizes[n] for n in self._resident) if self.budget is not None else 0
+        if free is not None and estimate > free + resident:
+            available = size_text(free + resident)
             raise MemoryBudgetError(
-                f"expert {name!r} needs about {size_text(estimate)}, and {size_text(free + held)} "
+                f"expert {name!r} needs about {size_text(estimate)}, and {available} "
                 f"of memory are free on {self._device}; unload other models, give memory_budget, "
                 "or choose a smaller dtype or another device"
             )
