@@ -107,18 +107,18 @@ class RoutedLLM(DispatchingModel, LLM):
         Raises:
             ExpertError: no expert tells its metadata.
         """
-        told = {name: told_metadata(expert) for name, expert in self._generative().items()}
-        found = [data for data in told.values() if isinstance(data, LLMMetadata)]
-        if not found:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in told.items())
+        stated = {name: told_metadata(expert) for name, expert in self._generative().items()}
+        known_metadata = [data for data in stated.values() if isinstance(data, LLMMetadata)]
+        if not known_metadata:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in stated.items())
             raise ExpertError(f"no expert tells its metadata: {reasons}")
-        window = self.context_window or min(data.context_window for data in found)
-        outputs = [_output(data) - max(0, data.context_window - window) for data in found]
-        roles = {data.system_role for data in found}
+        window = self.context_window or min(data.context_window for data in known_metadata)
+        outputs = [_output(data) - max(0, data.context_window - window) for data in known_metadata]
+        roles = {data.system_role for data in known_metadata}
         return LLMMetadata(
             context_window=window,
             num_output=max(1, *outputs),
-            is_chat_model=any(data.is_chat_model for data in found),
+            is_chat_model=any(data.is_chat_model for data in known_metadata),
             model_name=f"tryage:{self._binding.router.library.name}",
             system_role=roles.pop() if len(roles) == 1 else MessageRole.USER,
         )
@@ -128,44 +128,44 @@ class RoutedLLM(DispatchingModel, LLM):
         experts, router = self._binding.experts, self._binding.router
         limits = router.policy.combine(self.goals, None).limits
         reasons = router.objective.eligibility(self.task or TEXT_GENERATION, limits).reasons
-        found = {name: expert for name, expert in experts.items() if name not in reasons}
-        return found or dict(experts)
+        eligible = {name: expert for name, expert in experts.items() if name not in reasons}
+        return eligible or dict(experts)
 
     def _routed(
-        self, given: Given, kwargs: Mapping[str, Any], *, by_template: bool = False
+        self, call_input: Given, kwargs: Mapping[str, Any], *, by_template: bool = False
     ) -> tuple[Any, Decision]:
         """Decide for a call; return what goes to the expert, and the decision.
 
         Args:
-            given: the prompt or the messages.
+            call_input: the prompt or the messages.
             kwargs: of the call.
             by_template: whether a template made them.
         """
         token = _CALL.set(_Call(self._is_composed(by_template), by_template))
         try:
-            given, decision = self._decide(given, kwargs)
+            call_input, decision = self._decide(call_input, kwargs)
         finally:
             _CALL.reset(token)
         announce(decision)
         if self.rate_limiter is not None:
             self.rate_limiter.acquire()
-        return given, decision
+        return call_input, decision
 
     async def _arouted(
-        self, given: Given, kwargs: Mapping[str, Any], *, by_template: bool = False
+        self, call_input: Given, kwargs: Mapping[str, Any], *, by_template: bool = False
     ) -> tuple[Any, Decision]:
         token = _CALL.set(_Call(self._is_composed(by_template), by_template))
         try:
             if self._binding.is_quick:
-                given, decision = self._decide(given, kwargs)
+                call_input, decision = self._decide(call_input, kwargs)
             else:
-                given, decision = await off_loop(self._decide, given, kwargs)
+                call_input, decision = await off_loop(self._decide, call_input, kwargs)
         finally:
             _CALL.reset(token)
         announce(decision)
         if self.rate_limiter is not None:
             await self.rate_limiter.async_acquire()
-        return given, decision
+        return call_input, decision
 
     def _is_composed(self, by_template: bool) -> bool:
         """Tell whether LlamaIndex wrote what is asked, where that matters."""
@@ -174,15 +174,15 @@ class RoutedLLM(DispatchingModel, LLM):
         tell_composed(type(self).__name__)
         return True
 
-    def _decide(self, given: Given, kwargs: Mapping[str, Any]) -> tuple[Any, Decision]:
+    def _decide(self, call_input: Given, kwargs: Mapping[str, Any]) -> tuple[Any, Decision]:
         composed, by_template = _CALL.get()
-        text, own = self._source.read(given, composed=composed)
-        chars = sent_chars(given, kwargs.get("tools"))
-        unfit = self._unfit(given, kwargs)
+        text, is_own = self._source.read(call_input, composed=composed)
+        chars = sent_chars(call_input, kwargs.get("tools"))
+        unfit = self._unfit(call_input, kwargs)
         if by_template:
             unfit = {**self._too_short(chars), **unfit}
-        decision = self._binding.decide(text, flags=own, without=unfit, sent_chars=chars)
-        return self._source.strip(given, decision, composed=composed), decision
+        decision = self._binding.decide(text, flags=is_own, without=unfit, sent_chars=chars)
+        return self._source.strip(call_input, decision, composed=composed), decision
 
     def _too_short(self, chars: int) -> dict[str, str]:
         """Return whose context a call exceeds once their own system prompt comes on top, and why.
@@ -200,12 +200,12 @@ class RoutedLLM(DispatchingModel, LLM):
                 )
         return reasons
 
-    def _unfit(self, given: Given, kwargs: Mapping[str, Any]) -> dict[str, str]:
+    def _unfit(self, call_input: Given, kwargs: Mapping[str, Any]) -> dict[str, str]:
         """Return which experts cannot take this call, and why.
 
         An expert that does not state its modalities is left in: it gets the messages as they are.
         """
-        needed = modalities_of(given, kwargs)
+        needed = modalities_of(call_input, kwargs)
         if not needed:
             return {}
         library = self._binding.router.library
@@ -214,11 +214,11 @@ class RoutedLLM(DispatchingModel, LLM):
             stated = library[name].modalities or getattr(expert, "modalities", None) or ()
             lacking = [kind for kind in needed if stated and kind not in stated]
             if lacking:
-                takes, held = ", ".join(stated), ", ".join(lacking)
-                reasons[name] = f"it takes {takes}; the messages hold {held}"
+                takes, missing = ", ".join(stated), ", ".join(lacking)
+                reasons[name] = f"it takes {takes}; the messages hold {missing}"
         return reasons
 
-    def _way(
+    def _method_of(
         self, method: str, kwargs: Mapping[str, Any]
     ) -> Callable[[str, LLM], Callable[[Any], Any]]:
         """Return how an expert is called: its name and itself → a function of what it is given."""

@@ -67,11 +67,11 @@ class TryageFlags(BaseQueryEngine, BaseChatEngine):
             )
         self._engine = engine
         self._key = key
-        own = getattr(engine, "callback_manager", None)
-        super().__init__(callback_manager or own or CallbackManager([]))
+        engine_manager = getattr(engine, "callback_manager", None)
+        super().__init__(callback_manager or engine_manager or CallbackManager([]))
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the engine has besides."""
+        """Return an attribute of the engine."""
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._engine, name)
@@ -80,26 +80,26 @@ class TryageFlags(BaseQueryEngine, BaseChatEngine):
         return {"engine": self._engine} if isinstance(self._engine, PromptMixin) else {}
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        read, query = _read(query_bundle)
-        with passing_on(read):
-            return _passing_on(read, self._engine.query(query))
+        flags_read, query = _read_query(query_bundle)
+        with passing_on(flags_read):
+            return _passing_on(flags_read, self._engine.query(query))
 
     async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        read, query = _read(query_bundle)
-        with passing_on(read):
-            return _passing_on(read, await self._engine.aquery(query))
+        flags_read, query = _read_query(query_bundle)
+        with passing_on(flags_read):
+            return _passing_on(flags_read, await self._engine.aquery(query))
 
     def retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         """Return what the engine retrieves."""
-        read, query = _read(query_bundle)
-        with passing_on(read):
+        flags_read, query = _read_query(query_bundle)
+        with passing_on(flags_read):
             nodes: list[NodeWithScore] = self._engine.retrieve(query)
             return nodes
 
     async def aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         """Return what the engine retrieves."""
-        read, query = _read(query_bundle)
-        with passing_on(read):
+        flags_read, query = _read_query(query_bundle)
+        with passing_on(flags_read):
             nodes: list[NodeWithScore] = await self._engine.aretrieve(query)
             return nodes
 
@@ -110,10 +110,10 @@ class TryageFlags(BaseQueryEngine, BaseChatEngine):
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
     ) -> RESPONSE_TYPE:
         """Return the engine's answer from these nodes."""
-        read, query = _read(query_bundle)
-        with passing_on(read):
+        flags_read, query = _read_query(query_bundle)
+        with passing_on(flags_read):
             response = self._engine.synthesize(query, nodes, additional_source_nodes)
-            return _passing_on(read, response)
+            return _passing_on(flags_read, response)
 
     async def asynthesize(
         self,
@@ -122,10 +122,10 @@ class TryageFlags(BaseQueryEngine, BaseChatEngine):
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
     ) -> RESPONSE_TYPE:
         """Return the engine's answer from these nodes."""
-        read, query = _read(query_bundle)
-        with passing_on(read):
+        flags_read, query = _read_query(query_bundle)
+        with passing_on(flags_read):
             response = await self._engine.asynthesize(query, nodes, additional_source_nodes)
-            return _passing_on(read, response)
+            return _passing_on(flags_read, response)
 
     def chat(
         self,
@@ -134,8 +134,8 @@ class TryageFlags(BaseQueryEngine, BaseChatEngine):
         **kwargs: Any,
     ) -> AGENT_CHAT_RESPONSE_TYPE:
         """Return the chat engine's answer; `kwargs` reach it."""
-        read, message = _read_message(message)
-        with passing_on(read):
+        flags_read, message = _read_message(message)
+        with passing_on(flags_read):
             response: AGENT_CHAT_RESPONSE_TYPE = self._engine.chat(
                 message, _without_flags(chat_history), **kwargs
             )
@@ -148,8 +148,8 @@ class TryageFlags(BaseQueryEngine, BaseChatEngine):
         **kwargs: Any,
     ) -> AGENT_CHAT_RESPONSE_TYPE:
         """Return the chat engine's answer; `kwargs` reach it."""
-        read, message = _read_message(message)
-        with passing_on(read):
+        flags_read, message = _read_message(message)
+        with passing_on(flags_read):
             response: AGENT_CHAT_RESPONSE_TYPE = await self._engine.achat(
                 message, _without_flags(chat_history), **kwargs
             )
@@ -162,8 +162,8 @@ class TryageFlags(BaseQueryEngine, BaseChatEngine):
         **kwargs: Any,
     ) -> StreamingAgentChatResponse:
         """Stream the chat engine's answer; `kwargs` reach it."""
-        read, message = _read_message(message)
-        with passing_on(read):
+        flags_read, message = _read_message(message)
+        with passing_on(flags_read):
             response: StreamingAgentChatResponse = self._engine.stream_chat(
                 message, _without_flags(chat_history), **kwargs
             )
@@ -176,8 +176,8 @@ class TryageFlags(BaseQueryEngine, BaseChatEngine):
         **kwargs: Any,
     ) -> StreamingAgentChatResponse:
         """Stream the chat engine's answer; `kwargs` reach it."""
-        read, message = _read_message(message)
-        with passing_on(read):
+        flags_read, message = _read_message(message)
+        with passing_on(flags_read):
             response: StreamingAgentChatResponse = await self._engine.astream_chat(
                 message, _without_flags(chat_history), **kwargs
             )
@@ -202,11 +202,11 @@ class TryageFlags(BaseQueryEngine, BaseChatEngine):
         kwargs |= dict(zip(_MESSAGES, args, strict=False))
         start = kwargs.get("start_event")
         if start is None:
-            read, kwargs = self._read_run(kwargs)
+            flags_read, kwargs = self._read_run(kwargs)
         else:
-            read, fields = self._read_run(dict(start.items()))
+            flags_read, fields = self._read_run(dict(start.items()))
             kwargs["start_event"] = type(start)(**fields)
-        with passing_on(read):
+        with passing_on(flags_read):
             return self._engine.run(**kwargs)
 
     def _read_run(self, fields: dict[str, Any]) -> tuple[Flags, dict[str, Any]]:
@@ -219,13 +219,13 @@ class TryageFlags(BaseQueryEngine, BaseChatEngine):
             raise PromptError(
                 f"run has no argument {self._key!r}; say with key= which one holds the user's text"
             )
-        read = Flags("") if own is None else parse(_text(own))
+        flags_read = Flags("") if own is None else parse(_text(own))
         stripped: dict[str, Any] = {}
         if message is not None:
             stripped[self._key] = _stripped(message)
         if history is not None:
             stripped["chat_history"] = _without_flags(history)
-        return read, {**fields, **stripped}
+        return flags_read, {**fields, **stripped}
 
 
 def _passing_on(flags: Flags, response: RESPONSE_TYPE) -> RESPONSE_TYPE:
@@ -240,9 +240,9 @@ def _passing_on(flags: Flags, response: RESPONSE_TYPE) -> RESPONSE_TYPE:
 def _read_message(message: str | QueryBundle) -> tuple[Flags, str | QueryBundle]:
     """Return the flags of what a user says to a chat engine, and the message without them."""
     if isinstance(message, QueryBundle):
-        return _read(message)
-    read = parse(message)
-    return read, read.prompt
+        return _read_query(message)
+    flags_read = parse(message)
+    return flags_read, flags_read.prompt
 
 
 def _text(message: str | ChatMessage) -> str:
@@ -258,15 +258,15 @@ def _without_flags(messages: Sequence[ChatMessage] | None) -> list[ChatMessage] 
     return None if messages is None else strip_messages(messages)
 
 
-def _read(query: QueryBundle) -> tuple[Flags, QueryBundle]:
-    """Return the flags of a query, and the query without them; `query` itself stays as it is."""
-    read = parse(query.query_str)
-    if not read.found:
-        return read, query
+def _read_query(query: QueryBundle) -> tuple[Flags, QueryBundle]:
+    """Return the flags of a query, and a copy of it without them."""
+    flags_read = parse(query.query_str)
+    if not flags_read.found:
+        return flags_read, query
     others: dict[str, Any] = {
         "image_path": query.image_path,
         # Made of the text with its flags, so made anew.
         "custom_embedding_strs": None,
         "embedding": None,
     }
-    return read, QueryBundle(read.prompt, **others)
+    return flags_read, QueryBundle(flags_read.prompt, **others)

@@ -78,7 +78,7 @@ class TryageSelector(BaseSelector):
             of the user.
     """
 
-    _most = 1
+    _top_k = 1
     _margin = 0.0
 
     def __init__(
@@ -130,28 +130,30 @@ class TryageSelector(BaseSelector):
             return False
         return self._flags_from is not None
 
-    def _pick(self, choices: Sequence[ToolMetadata], query: QueryBundle, own: bool) -> _Picked:
+    def _pick(
+        self, choices: Sequence[ToolMetadata], query: QueryBundle, flags_act: bool
+    ) -> _Picked:
         names = self._names(choices)
         text = query.query_str
         if callable(self._flags_from):
             text = own_text(self._flags_from, query)
         elif not text.strip() and query.image_path:
-            text, own = "[image]", False
+            text, flags_act = "[image]", False
         if names is None:
-            return _Picked(self._by_description(choices, text, own), None)
+            return _Picked(self._by_description(choices, text, flags_act), None)
         library = self._binding.router.library
         others = (name for name in library.names if name not in names)
         without = dict.fromkeys(others, "no tool stands for it")
-        decision = self._binding.decide(text, flags=own, without=without)
-        eligible = [ranked for ranked in decision.ranking if ranked.eligible][: self._most]
+        decision = self._binding.decide(text, flags=flags_act, without=without)
+        eligible = [ranked for ranked in decision.ranking if ranked.eligible][: self._top_k]
         best = eligible[0].total or 0.0
         near = [r for r in eligible if r is eligible[0] or (r.total or 0.0) <= best + self._margin]
         selections = [
             SingleSelection(index=names.index(ranked.expert), reason=self._reason(decision, ranked))
             for ranked in near
         ]
-        told = decision.to_dict(top=TOP)
-        return _Picked(TryageSelectorResult(selections=selections, decision=told), decision)
+        data = decision.to_dict(top=TOP)
+        return _Picked(TryageSelectorResult(selections=selections, decision=data), decision)
 
     def _reason(self, decision: Decision, ranked: RankedExpert) -> str:
         loss = f"predicted loss {ranked.loss:.4f}"
@@ -161,11 +163,13 @@ class TryageSelector(BaseSelector):
         return f"{ranked.expert} — {behind:.4f} behind the best, margin {self._margin:g}; {loss}"
 
     def _by_description(
-        self, choices: Sequence[ToolMetadata], text: str, own: bool
+        self, choices: Sequence[ToolMetadata], text: str, flags_act: bool
     ) -> TryageSelectorResult:
         router = self.load()
-        found = self._descriptions.rank(router, choices, text, goals=self._binding.goals, flags=own)
-        near = [f for f in found[: self._most] if f.cosine >= found[0].cosine - self._margin]
+        ranked = self._descriptions.rank(
+            router, choices, text, goals=self._binding.goals, flags=flags_act
+        )
+        near = [f for f in ranked[: self._top_k] if f.cosine >= ranked[0].cosine - self._margin]
         return TryageSelectorResult(
             selections=[SingleSelection(index=f.place, reason=f.reason) for f in near],
             similarities=[f.cosine for f in near],
@@ -184,12 +188,12 @@ class TryageSelector(BaseSelector):
             raise LibraryError(
                 f"experts names {len(self._experts)}, but there are {len(choices)} choices"
             )
-        found = [self._name(place, choice) for place, choice in enumerate(choices)]
-        names = [name for name in found if name is not None]
-        if len(names) < len(found):
+        names_of = [self._name(place, choice) for place, choice in enumerate(choices)]
+        names = [name for name in names_of if name is not None]
+        if len(names) < len(names_of):
             if self._fallback is not None or not (names or self._aliases):
                 return None
-            raise self._unknown(found.index(None), choices)
+            raise self._unknown(names_of.index(None), choices)
         for place, name in enumerate(names):
             if name in names[:place]:
                 raise LibraryError(f"choices {names.index(name)} and {place} are both {name!r}")
@@ -232,7 +236,7 @@ class TryageMultiSelector(TryageSelector):
         if margin < 0:
             raise ValueError(f"margin is {margin}; it is at least 0")
         super().__init__(router, **options)
-        self._most = top_k
+        self._top_k = top_k
         self._margin = margin
 
 
