@@ -49,6 +49,11 @@ def lowest(values: Array, ranks: NDArray[np.integer]) -> Indices:
     Returns:
         (n,) columns; -1 where no value is finite.
     """
+    if len(values) == 1:  # a single decision, mostly without a tie
+        (row,) = values
+        best = row.argmin()
+        if np.count_nonzero(row <= row[best] + TIE) == 1:
+            return np.array([best if row[best] < np.inf else -1])
     minima = np.fmin.reduce(values, axis=1)
     columns = first_ranked(values <= minima[:, None] + TIE, ranks)
     return np.where(minima < np.inf, columns, -1)
