@@ -11,11 +11,11 @@ from tryage.quickstart import run
 from tryage.runtime import Runtime
 
 result = run("quickstart", console=Console(stderr=True))
-for task, found in result["evaluation"].items():
-    router_row, single = found["router"], found["references"]["best_single"]
+for task, evaluation in result["evaluation"].items():
+    router_row, single = evaluation["router"], evaluation["references"]["best_single"]
     print(
         f"{task}: the router chooses one of the best in {router_row['selection_accuracy']:.0%} of "
-        f"{found['prompts']} prompts, the best single expert is that in "
+        f"{evaluation['prompts']} prompts, the best single expert is that in "
         f"{single['selection_accuracy']:.0%}"
     )
 

@@ -34,7 +34,7 @@ for question in questions:
     print(chain.invoke({"question": question}))
 
 # Decide for many at once; ask for the decision beside the output.
-told = prompt | TryageRouter(router, experts, goals=Goals(size=0.5), with_decision=True)
-for result in told.batch([{"question": question} for question in questions[:2]]):
+with_decisions = prompt | TryageRouter(router, experts, goals=Goals(size=0.5), with_decision=True)
+for result in with_decisions.batch([{"question": question} for question in questions[:2]]):
     decision = result["decision"]
     print(f"{decision.answered_by}: predicted loss {decision.predicted_loss:.2f}")

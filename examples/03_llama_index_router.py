@@ -48,8 +48,8 @@ router = Router.from_pretrained("open7")
 llm = TryageLLM(router, {name: Echo(name=name) for name in router.library.names})
 for text in ("Write a Python function that sorts a list.", "Why does the moon have phases?"):
     response = llm.chat([ChatMessage(text)])
-    told = response.additional_kwargs["tryage"]
-    print(response.message.content, "| predicted loss", round(told["ranking"][0]["loss"], 2))
+    record = response.additional_kwargs["tryage"]
+    print(response.message.content, "| predicted loss", round(record["ranking"][0]["loss"], 2))
 
 tools = [
     QueryEngineTool.from_defaults(Engine(name=name), name=name, description="An engine.")

@@ -38,7 +38,7 @@ middleware = TryageMiddleware(router, experts, flags_from="last_message")
 agent = create_agent(expert("nobody"), [departure], middleware=[middleware])
 
 for flag in ("", " [Flag: newest model]"):
-    asked = {"role": "user", "content": f"When does the train to Vienna leave?{flag}"}
-    state = agent.invoke({"messages": [asked]})
+    user_message = {"role": "user", "content": f"When does the train to Vienna leave?{flag}"}
+    state = agent.invoke({"messages": [user_message]})
     print([message.type for message in state["messages"]], state["messages"][-1].content)
     print("  chosen once for the run:", state["tryage"]["expert"])

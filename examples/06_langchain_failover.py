@@ -26,8 +26,8 @@ experts = {name: FakeListChatModel(responses=["2.5 hours"]) for name in router.l
 
 # The best expert is down: the next in the ranking answers, and the record says so.
 model = ChatTryage(router, experts | {first: Down(responses=[])})
-told = model.invoke(question).response_metadata["tryage"]
-for attempt in told["tried"]:
+record = model.invoke(question).response_metadata["tryage"]
+for attempt in record["tried"]:
     print(attempt["expert"], "->", attempt["error"] or "answered")
 
 # A stream fails over too, until its first chunk.

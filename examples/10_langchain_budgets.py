@@ -23,8 +23,8 @@ past = [
 budgets = ("mean size <= 7.3B", "share(meta-math/MetaMath-Mistral-7B) <= 40%")
 
 goals = router.calibrate(past, *budgets)
-for budget, found in goals.attained.items():
-    print(f"{budget}: {found['value']:.4g}, {'met' if found['met'] else 'not met'}")
+for budget, figures in goals.attained.items():
+    print(f"{budget}: {figures['value']:.4g}, {'met' if figures['met'] else 'not met'}")
 
 
 def expert(name):
@@ -34,11 +34,11 @@ def expert(name):
 
 experts = {name: expert(name) for name in router.library.names}
 prompt = ChatPromptTemplate.from_messages([("system", "Be brief."), ("human", "{question}")])
-asked = [{"question": question} for question in past]
+inputs = [{"question": question} for question in past]
 
-for name, given in (("without budgets", None), ("within them", goals)):
-    chain = prompt | TryageRouter(router, experts, goals=given) | StrOutputParser()
-    answers = chain.batch(asked)
+for name, call_goals in (("without budgets", None), ("within them", goals)):
+    chain = prompt | TryageRouter(router, experts, goals=call_goals) | StrOutputParser()
+    answers = chain.batch(inputs)
     size = sum(router.library[answer].parameters for answer in answers) / len(answers)
     most = max(answers, key=answers.count)
     print(f"{name}: {size / 1e9:.2f}B on average, {answers.count(most)} of 6 to {most}")

@@ -16,16 +16,16 @@ from tryage.labeling import PairwiseJudge, label_answers
 
 
 def calculator(prompt):
-    found = re.search(r"(\d+) (plus|times) (\d+)", prompt)
-    if found is None:
+    match = re.search(r"(\d+) (plus|times) (\d+)", prompt)
+    if match is None:
         return "I can only do sums."
-    one, other = int(found[1]), int(found[3])
-    return f"It is {one + other if found[2] == 'plus' else one * other}."
+    one, other = int(match[1]), int(match[3])
+    return f"It is {one + other if match[2] == 'plus' else one * other}."
 
 
 def handbook(prompt):
-    found = re.search(r"`([\w.]+)`", prompt)
-    thing = pydoc.locate(found[1]) if found else None
+    match = re.search(r"`([\w.]+)`", prompt)
+    thing = pydoc.locate(match[1]) if match else None
     return (inspect.getdoc(thing) or "Nothing is written about it.").splitlines()[0]
 
 
