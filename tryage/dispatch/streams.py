@@ -132,17 +132,17 @@ def _generate(
             first = source.next()
             if first is END and not may_be_empty:
                 raise _no_chunk(name)
-            held = _all(first, source) if failover.holds_streams else None
+            whole = _all(first, source) if failover.holds_streams else None
         except BaseException as error:
             source.close()
             if not failover.goes_on(name, started, error):
                 raise
             continue
-        if held is not None:
+        if whole is not None:
             source.close()
-            if failover.judged(name, started, held, failover.verdict(name, held)) is None:
+            if failover.judged(name, started, whole, failover.verdict(name, whole)) is None:
                 continue
-            yield from held
+            yield from whole
             return
         yield from _relay(failover, name, started, first, source)
         return
@@ -286,18 +286,18 @@ async def _agenerate(
             first = await _waited(failover, name, anext(chunks, END))
             if first is END and not may_be_empty:
                 raise _no_chunk(name)
-            held = await _aall(failover, name, first, chunks) if failover.holds_streams else None
+            whole = await _aall(failover, name, first, chunks) if failover.holds_streams else None
         except BaseException as error:
             await aclose(chunks)
             if not failover.goes_on(name, started, error):
                 raise
             continue
-        if held is not None:
+        if whole is not None:
             await aclose(chunks)
-            verdict = await failover.averdict(name, held)
-            if failover.judged(name, started, held, verdict) is None:
+            verdict = await failover.averdict(name, whole)
+            if failover.judged(name, started, whole, verdict) is None:
                 continue
-            for chunk in held:
+            for chunk in whole:
                 yield chunk
             return
         async with aclosing(_arelay(failover, name, started, first, chunks)) as relayed:
