@@ -168,6 +168,39 @@ def test_no_block_of_ten_lines_stands_twice():
     assert twice == []
 
 
+SAY_NOTHING = {"asked", "facts", "found", "given", "kept", "known", "taken", "told"}
+"""Names that tell of the moment instead of the thing."""
+
+NAMED_ROOMS = """
+assessed assessment attributes budgets cards check_rates checks cli deciding decision eligibility
+encoders evaluation goals growth limits objective plan_assessment plans policy predictors quickstart
+router ties training units
+""".split()
+"""Rooms in which every name has been looked at."""
+
+
+def names_in(path):
+    """Yield the names that a file gives to variables, parameters, functions and attributes."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.id if isinstance(node, ast.Name) else node.attr
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+
+
+@pytest.mark.parametrize("named_room", NAMED_ROOMS)
+def test_names_name_the_thing(named_room):
+    vague = {
+        str(path.relative_to(ROOT)): sorted(words)
+        for room, path in rooms()
+        if room == named_room
+        if (words := {word for word in names_in(path) if word.strip("_").lower() in SAY_NOTHING})
+    }
+    assert vague == {}
+
+
 @pytest.mark.parametrize(("package"), PACKAGES[1:])
 def test_modules_of_an_adapter_that_export_nothing_have_a_leading_underscore(package):
     exported = set(__import__(package).__all__)
