@@ -97,15 +97,15 @@ class RoutedLLM(DispatchingModel, LLM):
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What holds for whichever expert is chosen.
+        """Metadata that is valid for every expert.
 
-        That is the smallest window, and of it as much for the answer as leaves the prompt no more
-        room than any of the experts has. System prompts take the role that all of them want, else
-        the user's, which every model takes. An expert that cannot tell, such as one whose server
-        is down, is left out: called, it would fail, and the next one would answer.
+        The context window is the smallest, and the output is large enough that the prompt fits
+        every expert. System prompts have the role that all experts want, else the user's, which
+        every model accepts. An expert without metadata, such as one whose server is down, is left
+        out: if called, it would fail, and the next one would answer.
 
         Raises:
-            ExpertError: no expert tells its metadata.
+            ExpertError: no expert has metadata.
         """
         stated = {name: told_metadata(expert) for name, expert in self._generative().items()}
         known_metadata = [data for data in stated.values() if isinstance(data, LLMMetadata)]
@@ -124,7 +124,7 @@ class RoutedLLM(DispatchingModel, LLM):
         )
 
     def _generative(self) -> dict[str, LLM]:
-        """Return the experts that an answer may come from, as far as fixed limits tell."""
+        """Return the experts that fixed limits allow to answer."""
         experts, router = self._binding.experts, self._binding.router
         limits = router.policy.combine(self.goals, None).limits
         reasons = router.objective.eligibility(self.task or TEXT_GENERATION, limits).reasons
@@ -134,7 +134,7 @@ class RoutedLLM(DispatchingModel, LLM):
     def _routed(
         self, call_input: Given, kwargs: Mapping[str, Any], *, by_template: bool = False
     ) -> tuple[Any, Decision]:
-        """Decide for a call; return what goes to the expert, and the decision.
+        """Decide for a call; return the expert's input, and the decision.
 
         Args:
             call_input: the prompt or the messages.
@@ -168,7 +168,7 @@ class RoutedLLM(DispatchingModel, LLM):
         return call_input, decision
 
     def _is_composed(self, by_template: bool) -> bool:
-        """Tell whether LlamaIndex wrote what is asked, where that matters."""
+        """Return whether LlamaIndex wrote the input, if `flags_from` depends on it."""
         if self.flags_from != LAST_MESSAGE or not is_composed(by_template):
             return False
         tell_composed(type(self).__name__)
@@ -203,7 +203,7 @@ class RoutedLLM(DispatchingModel, LLM):
     def _unfit(self, call_input: Given, kwargs: Mapping[str, Any]) -> dict[str, str]:
         """Return which experts cannot take this call, and why.
 
-        An expert that does not state its modalities is left in: it gets the messages as they are.
+        An expert that does not state its modalities stays in: it gets the messages unchanged.
         """
         needed = modalities_of(call_input, kwargs)
         if not needed:
@@ -221,7 +221,7 @@ class RoutedLLM(DispatchingModel, LLM):
     def _method_of(
         self, method: str, kwargs: Mapping[str, Any]
     ) -> Callable[[str, LLM], Callable[[Any], Any]]:
-        """Return how an expert is called: its name and itself → a function of what it is given."""
+        """Return how an expert is called: its name and itself → a function of its input."""
         return lambda name, expert: partial(getattr(self._child(name, expert), method), **kwargs)
 
     def _child(self, name: str, expert: LLM) -> LLM:
@@ -240,7 +240,7 @@ def _llm(name: str, expert: Any) -> LLM:
 
 
 def told_metadata(expert: LLM) -> LLMMetadata | str:
-    """Return an expert's metadata, or why it cannot tell them: some ask a server."""
+    """Return an expert's metadata, or why there is none: some ask a server."""
     try:
         return expert.metadata
     except Exception as error:  # noqa: BLE001 - vendors' classes raise anything
@@ -248,7 +248,7 @@ def told_metadata(expert: LLM) -> LLMMetadata | str:
 
 
 def _output(data: LLMMetadata) -> int:
-    """Return the tokens kept for an answer; a negative number says that nobody set it."""
+    """Return the tokens reserved for an answer; a negative number means that it is not set."""
     return data.num_output if data.num_output >= 0 else DEFAULT_NUM_OUTPUTS
 
 
