@@ -201,7 +201,7 @@ class PlannedCalls(Generic[AnswerT, ChunkT]):
 
 
 def _labelled(plan: Plan, planner: Planner) -> Plan:
-    """Return a plan with what was put on the chosen expert, whose model is made for that."""
+    """Return a plan with the labels of the chosen expert, whose model is loaded for them."""
     labels = labels_of(planner.binding.experts[plan.decision.expert])
     plan.tags, plan.metadata = labels.tags, labels.metadata
     return plan

@@ -35,20 +35,20 @@ class Labels(NamedTuple):
 
     @classmethod
     def of(cls, callbacks: Any, tags: Sequence[str] | None, metadata: Any) -> Labels:
-        """Read them in the forms in which models and configs hold them."""
+        """Return labels from the forms that models and configs use."""
         if isinstance(callbacks, BaseCallbackManager):
             callbacks = callbacks.handlers
         return cls(tuple(callbacks or ()), tuple(tags or ()), metadata or NO_KWARGS)
 
     def and_those_of(self, model: BaseLanguageModel[Any]) -> Labels:
-        """Return these, and those of a model itself."""
-        own = Labels.of(model.callbacks, model.tags, model.metadata)
+        """Return these labels and those of a model."""
+        model_labels = Labels.of(model.callbacks, model.tags, model.metadata)
         if self is NO_LABELS:
-            return own
+            return model_labels
         return Labels(
-            (*self.handlers, *(h for h in own.handlers if h not in self.handlers)),
-            (*self.tags, *(tag for tag in own.tags if tag not in self.tags)),
-            {**self.metadata, **own.metadata},
+            (*self.handlers, *(h for h in model_labels.handlers if h not in self.handlers)),
+            (*self.tags, *(tag for tag in model_labels.tags if tag not in self.tags)),
+            {**self.metadata, **model_labels.metadata},
         )
 
 
@@ -85,7 +85,7 @@ def ask_model(expert: Any, question: Callable[[Any], R], otherwise: R) -> R:
 
 
 def labels_of(expert: Any) -> Labels:
-    """Return what was put on an expert and on its model; of a broken one, what is known."""
+    """Return the labels of an expert and of its model, as far as a broken one has them."""
     labels: Labels = expert.labels
     return ask_model(expert, labels.and_those_of, labels)
 
