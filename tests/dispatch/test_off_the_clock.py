@@ -18,7 +18,7 @@ from tryage.dispatch import (
 from tryage.errors import DispatchError
 
 SHORT = 0.4
-WAIT = 0.9
+WAIT = 1.1
 """Seconds of a wait that is off the clock, well above the time-out."""
 
 
@@ -40,6 +40,7 @@ async def await_turn():
 def test_a_blocking_wait_does_not_count(decision):
     def call(name):
         wait()
+        time.sleep(SHORT / 2)  # of the time that is left
         return name
 
     outcome = dispatch(decision, call, DispatchOptions(timeout=SHORT))
@@ -50,6 +51,7 @@ def test_a_blocking_wait_does_not_count(decision):
 async def test_an_awaited_wait_does_not_count(decision):
     async def call(name):
         await await_turn()
+        await asyncio.sleep(SHORT / 8)
         return name
 
     outcome = await adispatch(decision, call, DispatchOptions(timeout=SHORT))

@@ -110,3 +110,25 @@ def test_a_model_that_was_put_in_its_place_is_told_apart(router, kit):
     assert other["tried"][0]["error"] == "another model was called in its place"
     assert record(Twice())["answered_by"] == "coder"
     assert record(Instead(None))["answered_by"] == "coder"
+
+
+class Moderated(AgentMiddleware):
+    """Asks another model whether the answer may go out."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def wrap_model_call(self, request, handler):
+        response = handler(request)
+        self.model.invoke(response.result[-1].text)
+        return response
+
+
+def test_another_model_beside_the_expert_takes_nothing_from_it(router, kit):
+    moderator = kit.Whole(label="moderator")
+    middleware = [TryageMiddleware(router, kit.experts(kit.Whole)), Moderated(moderator)]
+    agent = create_agent(kit.Whole(label="own"), [], middleware=middleware)
+    record = agent.invoke(asked(kit.code))["tryage"]
+    assert (record["answered_by"], record["tried"][0]["error"]) == ("coder", None)
+    assert len(moderator._calls) == 1
