@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from langchain_core.messages import BaseMessage
@@ -62,18 +63,15 @@ def run_config(
     return config
 
 
-def annotated_message(message: M, decision: Decision) -> M:
+def annotated_message(message: M, decision: Decision | None) -> M:
     """Return a copy of a message that carries the decision.
 
     A copy, because the expert's cache may hold the message itself. Where the expert routes too, its
-    own record goes on under ``"inner"``.
+    own record goes on under ``"inner"``, also in chunks that carry no decision (None): LangChain
+    adds the records of a stream's chunks up.
     """
-    own = metadata(decision)
-    inner = message.response_metadata.get("tryage")
-    if inner is not None:
-        own["tryage"]["inner"] = inner
-    update = {"response_metadata": {**message.response_metadata, **own}}
-    return message.model_copy(update=update)
+    facts = _facts(message.response_metadata, decision)
+    return message if facts is None else message.model_copy(update={"response_metadata": facts})
 
 
 def annotated_result(result: ChatResult, decision: DispatchedDecision) -> ChatResult:
@@ -86,13 +84,23 @@ def annotated_result(result: ChatResult, decision: DispatchedDecision) -> ChatRe
 
 
 def annotated_chunk(
-    chunk: ChatGenerationChunk, decision: DispatchedDecision
+    chunk: ChatGenerationChunk, decision: DispatchedDecision | None
 ) -> ChatGenerationChunk:
-    """Return a copy of a chunk whose message carries the decision."""
-    return chunk.model_copy(update={"message": annotated_message(chunk.message, decision)})
+    """Return a chunk whose message carries the decision, as `annotated_message` does."""
+    message = annotated_message(chunk.message, decision)
+    return chunk if message is chunk.message else chunk.model_copy(update={"message": message})
 
 
-def annotated_text(generation: G, decision: DispatchedDecision) -> G:
-    """Return a copy of a text or of a chunk of it that carries the decision."""
-    info = {**(generation.generation_info or {}), **metadata(decision)}
-    return generation.model_copy(update={"generation_info": info})
+def annotated_text(generation: G, decision: DispatchedDecision | None) -> G:
+    """Return a text or a chunk of it that carries the decision, as `annotated_message` does."""
+    info = _facts(generation.generation_info or {}, decision)
+    return generation if info is None else generation.model_copy(update={"generation_info": info})
+
+
+def _facts(facts: Mapping[str, Any], decision: Decision | None) -> dict[str, Any] | None:
+    """Return facts with the record of a decision; None where they stay as they are."""
+    inner = facts.get("tryage")
+    if decision is None and inner is None:
+        return None
+    own = {} if decision is None else metadata(decision)["tryage"]
+    return {**facts, "tryage": own if inner is None else {**own, "inner": inner}}

@@ -336,9 +336,8 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
 
         with closing(self._binding.stream(plan.decision, call)) as stream:
             for chunk, is_marked in marked(stream, late=stream.is_checked_late):
-                if is_marked:
-                    chunk = annotated_chunk(chunk, record(plan.decision, stream))
-                yield chunk
+                told = record(plan.decision, stream) if is_marked else None
+                yield annotated_chunk(chunk, told)
 
     async def _astream(
         self,
@@ -355,6 +354,5 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
 
         async with aclosing(self._binding.astream(plan.decision, call)) as stream:
             async for chunk, is_marked in amarked(stream, late=stream.is_checked_late):
-                if is_marked:
-                    chunk = annotated_chunk(chunk, record(plan.decision, stream))
-                yield chunk
+                told = record(plan.decision, stream) if is_marked else None
+                yield annotated_chunk(chunk, told)

@@ -213,7 +213,7 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
 
         with closing(self._binding.stream(decision, call)) as stream:
             pairs = marked(stream, late=stream.is_checked_late)
-            chunks = (annotated_text(c, record(decision, stream)) if m else c for c, m in pairs)
+            chunks = (annotated_text(c, record(decision, stream) if m else None) for c, m in pairs)
             yield from reported(chunks, run_manager)
 
     async def _astream(
@@ -232,7 +232,7 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
         async with aclosing(self._binding.astream(decision, call)) as stream:
             pairs = amarked(stream, late=stream.is_checked_late)
             chunks = (
-                annotated_text(c, record(decision, stream)) if m else c async for c, m in pairs
+                annotated_text(c, record(decision, stream) if m else None) async for c, m in pairs
             )
             async for chunk in areported(chunks, run_manager):
                 yield chunk

@@ -216,7 +216,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
 
     def _chunk(self, value: Any, decision: DispatchedDecision | None) -> Any:
         """Return a chunk of the output; the first chunk alone carries the decision."""
-        if decision is not None and isinstance(value, BaseMessage):
+        if isinstance(value, BaseMessage):
             value = annotated_message(value, decision)
         if not self.with_decision:
             return value

@@ -7,6 +7,7 @@ from langchain_core.language_models import FakeListLLM
 
 from langchain_tryage import ChatTryage, TryageLLM, TryageRouter
 from tryage import Goals
+from tryage.checks import Check
 
 SMALL = Goals(size=2.0)
 
@@ -86,3 +87,54 @@ async def test_models_given_as_strings_are_made_off_the_event_loop(
     assert {message.text.partition(" ")[0] for message in messages} == {expected}
     assert threads
     assert threading.current_thread() not in threads
+
+
+ACCEPTS = Check(lambda _prompt, _answer: True, accepts_right=1.0, accepts_wrong=0.0)
+
+
+async def whole_streams(model, prompt):
+    """What a stream adds up to, synchronous and not."""
+    whole = None
+    for chunk in model.stream(prompt):
+        whole = chunk if whole is None else whole + chunk
+    other = None
+    async for chunk in model.astream(prompt):
+        other = chunk if other is None else other + chunk
+    return whole, other
+
+
+@pytest.mark.parametrize("inner_late", [False, True])
+@pytest.mark.parametrize("outer_late", [False, True])
+@pytest.mark.parametrize("outer", [ChatTryage, TryageRouter])
+async def test_streams_tell_both_decisions_whenever_each_is_known(
+    scored_router, kit, outer, outer_late, inner_late
+):
+    late = {"check": ACCEPTS, "stream_unchecked": True}
+    own = {name: kit.Streaming(label=name) for name in ("coder", "writer", "giant")}
+    nested = ChatTryage(scored_router, own, **(late if inner_late else {}))
+    model = outer(scored_router, {"writer": nested}, **(late if outer_late else {}))
+    for message in await whole_streams(model, kit.code):
+        record = message.response_metadata["tryage"]
+        assert record["answered_by"] == "writer"
+        assert record["inner"]["answered_by"] == "coder"
+        assert message.text.startswith("coder says")
+
+
+@pytest.mark.parametrize("inner_late", [False, True])
+async def test_text_models_tell_both_decisions(scored_router, kit, inner_late):
+    late = {"check": ACCEPTS, "stream_unchecked": True} if inner_late else {}
+    own = {name: FakeListLLM(responses=[name] * 9) for name in ("coder", "writer", "giant")}
+    model = TryageLLM(scored_router, {"writer": TryageLLM(scored_router, own, **late)})
+    heard = kit.Recorder()
+    config = {"callbacks": [heard]}
+    generations = [
+        model.generate([kit.code]).generations[0][0],
+        (await model.agenerate([kit.code, kit.code])).generations[1][0],
+    ]
+    assert list(model.stream(kit.code, config)) == ["coder"]
+    assert [text async for text in model.astream(kit.code, config)] == ["coder"]
+    generations += [result.generations[0][0] for result in heard.ends]
+    assert len(generations) == 4
+    for generation in generations:
+        record = generation.generation_info["tryage"]
+        assert (record["answered_by"], record["inner"]["answered_by"]) == ("writer", "coder")
