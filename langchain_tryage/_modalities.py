@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import mimetypes
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from langchain_core.messages import BaseMessage, convert_to_messages
+from langchain_core.messages import AIMessage, BaseMessage, convert_to_messages
 from langchain_core.prompt_values import ChatPromptValue
+
+from tryage.errors import PromptError
 
 KINDS = ("audio", "image", "pdf", "video")
 """Modalities besides text, as LangChain's model profiles name them. A pdf is any document."""
@@ -42,6 +45,12 @@ _MEDIA_TYPES = ("mime_type", "mimeType", "media_type", "mediaType")
 _NAMES = ("filename", "file_name", "name", "url", "file_url", "file_uri", "fileUri")
 _ADDRESSES = ("file_data", "url", "data", "file_url", "document_url")
 _INNER = ("document", "file", "file_data", "fileData", "inline_data", "inlineData", "source")
+_MARKS = ("cachePoint", "cache_point")
+"""Types and keys of blocks that tell a vendor's cache where to cut."""
+
+_THOUGHTS = ("reasoning", "reasoning_content", "redacted_thinking", "thinking")
+"""Types of blocks in which models write what they thought."""
+
 _TEXT_TYPES = ("json", "xml", "yaml", "javascript", "csv", "x-sh", "x-python")
 
 
@@ -71,6 +80,50 @@ def messages_in(value: Any) -> Sequence[BaseMessage]:
         return convert_to_messages(value)
     except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError):
         return []  # a list of something else
+
+
+def read_text(message: BaseMessage) -> str:
+    """Return what a model that reads text alone is told of a message.
+
+    Calls of tools are written out. What a model thought before, and marks and records of vendors
+    in its answers, are left out.
+
+    Raises:
+        PromptError: there is a picture, a sound, a video or a document, or a block that nothing
+            is known of in a message that no model wrote.
+    """
+    by_model = isinstance(message, AIMessage)
+    content = message.content
+    texts = [content] if isinstance(content, str) else list(_texts(content, by_model))
+    if isinstance(message, AIMessage):
+        for call in [*message.tool_calls, *message.invalid_tool_calls]:
+            args = call["args"]
+            arguments = args if isinstance(args, str) else json.dumps(args, ensure_ascii=False)
+            texts.append(f"{call['name']}({arguments or ''})")
+    return "\n".join(text for text in texts if text)
+
+
+def _texts(blocks: Iterable[Any], by_model: bool) -> Iterator[str]:
+    for block in blocks:
+        if isinstance(block, str):
+            yield block
+            continue
+        kind = None if block.get("type") == "text" else _kind(block)
+        if kind is not None:
+            kind = block.get("type", kind)
+            raise PromptError(f"a local pipeline reads text, not a block of {kind!r}")
+        if block.get("type") in _THOUGHTS:
+            continue
+        text = block.get("text")
+        source = block.get("source")
+        nested = [part.get("content") for part in (block, source) if isinstance(part, Mapping)]
+        if isinstance(text, str):
+            yield text
+        elif any(isinstance(part, list | str) for part in nested):
+            for part in nested:
+                yield from _texts([part] if isinstance(part, str) else part or (), by_model)
+        elif not by_model and block.get("type", next(iter(block), None)) not in _MARKS:
+            raise PromptError(f"a local pipeline reads text, not a block of {block.get('type')!r}")
 
 
 def _kinds(blocks: Iterable[Any]) -> Iterator[str]:

@@ -27,9 +27,10 @@ from langchain_core.outputs import (
 from pydantic import ConfigDict
 
 from langchain_tryage._inputs import role_of, routed_message
+from langchain_tryage._modalities import read_text
 from langchain_tryage._tokens import areported, reported
 from tryage.binding import LocalModel, check_arguments
-from tryage.errors import ExpertError, PromptError
+from tryage.errors import ExpertError
 from tryage.experts import TEXT_GENERATION
 from tryage.runtime import Answer, Runtime
 from tryage.runtime.base import Pipeline
@@ -239,8 +240,8 @@ class ChatTryagePipeline(_LocalModel, BaseChatModel):
 
     def _prompt(self, messages: Sequence[BaseMessage]) -> Prompt:
         if self.runtime.library[self.expert].task != TEXT_GENERATION:
-            return _text(routed_message(messages))
-        return [{"role": role_of(message), "content": _text(message)} for message in messages]
+            return read_text(routed_message(messages))
+        return [{"role": role_of(message), "content": read_text(message)} for message in messages]
 
     def _result(self, answer: Answer) -> ChatResult:
         message = AIMessage(
@@ -335,14 +336,6 @@ class TryagePipeline(_LocalModel, BaseLLM):
         if isinstance(piece, str):
             return GenerationChunk(text=piece)
         return GenerationChunk(text="", generation_info=self._response_metadata(piece))
-
-
-def _text(message: BaseMessage) -> str:
-    blocks = message.content if isinstance(message.content, list) else []
-    for block in blocks:
-        if isinstance(block, dict) and block.get("type") != "text":
-            raise PromptError(f"a local pipeline reads text, not a block of {block.get('type')!r}")
-    return str(message.text)
 
 
 def _usage(answer: Answer) -> UsageMetadata:

@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 import pytest
-from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_tryage.pipelines import ChatTryagePipeline, TryagePipeline
 from tryage import Expert, Library
@@ -118,6 +118,67 @@ def test_what_a_pipeline_cannot_do_is_refused(runtime):
     image = {"type": "image_url", "image_url": {"url": "u"}}
     with pytest.raises(PromptError, match="image_url"):
         model.invoke([HumanMessage([{"type": "text", "text": TEXT}, image])])
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "51"}], "51"),
+        ([{"type": "reasoning", "content": [{"text": "hm"}]}, "51"], "51"),
+        ([{"type": "tool_use", "id": "1", "name": "add", "input": {}}], ""),
+        ([{"type": "text", "text": "51"}, {"cachePoint": {"type": "default"}}], "51"),
+        ([{"type": "web_search_call", "id": "1"}, {"type": "text", "text": "5"}, "1"], "5\n1"),
+    ],
+)
+async def test_a_history_of_thoughts_and_calls_is_read(runtime, monkeypatch, content, expected):
+    prompts = []
+    run, arun = type(runtime).run, type(runtime).arun
+
+    def keep(self, name, prompt, **options):
+        prompts.append(prompt)
+        return run(self, name, prompt, **options)
+
+    async def akeep(self, name, prompt, **options):
+        prompts.append(prompt)
+        return await arun(self, name, prompt, **options)
+
+    monkeypatch.setattr(type(runtime), "run", keep)
+    monkeypatch.setattr(type(runtime), "arun", akeep)
+    call = {"name": "add", "args": {"a": 2, "b": "é"}, "id": "1", "type": "tool_call"}
+    odd = {"name": "sub", "args": '{"a', "id": "2", "error": None, "type": "invalid_tool_call"}
+    messages = [
+        HumanMessage("What is 17 * 3?"),
+        AIMessage(content, tool_calls=[call], invalid_tool_calls=[odd]),
+        ToolMessage([{"type": "text", "text": "19"}], tool_call_id="1"),
+        HumanMessage(["And ", {"type": "document", "source": {"type": "text", "content": "18"}}]),
+    ]
+    model = ChatTryagePipeline(runtime=runtime, expert="prose-gpt", max_new_tokens=2)
+    model.invoke(messages)
+    await model.ainvoke(messages)
+    written = 'add({"a": 2, "b": "é"})\nsub({"a)'
+    assert prompts == 2 * [
+        [
+            {"role": "user", "content": "What is 17 * 3?"},
+            {"role": "assistant", "content": f"{expected}\n{written}".lstrip()},
+            {"role": "tool", "content": "19"},
+            {"role": "user", "content": "And \n18"},
+        ]
+    ]
+
+
+def test_what_is_no_text_is_refused_wherever_it_stands(runtime):
+    model = ChatTryagePipeline(runtime=runtime, expert="prose-gpt", max_new_tokens=2)
+    picture = {"type": "image", "url": "https://example.org/a.png"}
+    nested = {"type": "tool_result", "tool_use_id": "1", "content": [picture]}
+    for message in (
+        AIMessage([picture]),
+        HumanMessage([nested]),
+        ToolMessage([picture], tool_call_id="1"),
+    ):
+        with pytest.raises(PromptError, match="'image'"):
+            model.invoke([message, HumanMessage(TEXT)])
+    with pytest.raises(PromptError, match="'odd'"):
+        model.invoke([HumanMessage([{"type": "odd", "value": 1}]), HumanMessage(TEXT)])
 
 
 async def test_a_closed_stream_ends_the_generation(runtime):
