@@ -439,3 +439,19 @@ def test_hostile_servers_leave_no_thread_and_no_task(runtime, server):
 
 def test_the_server_of_these_tests_is_patient_enough():
     assert OPTIONS.total * 10 < PATIENCE
+
+
+def test_the_environments_proxy_is_used_and_bounded_too(server, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, server.url.removesuffix("/v1"))
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    far = Expert(name="served", model="m", endpoint=Endpoint(url="http://plain.test/v1"))
+    with Runtime(Library([far]), endpoints=OPTIONS) as runtime:
+        assert [call(runtime) for call in WHOLE] == ["yes", "yes"]
+        for request in server.requests:
+            assert request.startswith(b"POST http://plain.test/v1/chat/completions HTTP/1.1\r\n")
+        server.drip(*DRIPS["headers"][:2])
+        for call in EVERY:
+            with pytest.raises(ExpertTimeoutError, match="no answer in time"):
+                call(runtime)
