@@ -79,7 +79,7 @@ class ModelAttempt:
     def naming_run(self) -> Iterator[None]:
         """Name the expert in the model's run, which the agent opens without a config."""
         config = run_config(None, self._decision, self._name)
-        labels = self._labels  # those of the model itself are its own business
+        labels = self._labels  # the model adds its own labels itself
         handlers = [self._watcher, *labels.handlers]
         config["callbacks"] = _with_handlers(config.get("callbacks"), handlers)
         config["tags"] = [*config["tags"], *labels.tags]

@@ -19,14 +19,14 @@ Answer = tuple[Any, DispatchedDecision] | BaseException
 
 
 class Batch:
-    """The inputs that were planned, and their places among all inputs.
+    """The inputs that have a plan, and their places among all inputs.
 
     Args:
         plans: a plan or an error for each input.
         run_managers: of the run of each input.
         configs: of each input.
         child: makes the config of an expert's run.
-        given: makes what an expert is given of an input.
+        input_for: makes an expert's input from that of the call.
     """
 
     def __init__(

@@ -79,7 +79,7 @@ class ChatExpert:
         """The chat model.
 
         Raises:
-            ExpertError: LangChain could not make it of its ``"provider:model"`` string.
+            ExpertError: LangChain could not make it from its ``"provider:model"`` string.
             MissingExtraError: a package that it needs is not installed.
         """
         model = self._model

@@ -21,7 +21,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Labels(NamedTuple):
-    """What was put on an expert for the runs that it makes.
+    """Callbacks, tags and metadata that were bound to an expert, for its runs.
 
     Attributes:
         handlers: callbacks.
@@ -72,10 +72,10 @@ class Call(NamedTuple):
 
 
 def ask_model(expert: Any, question: Callable[[Any], R], otherwise: R) -> R:
-    """Ask an expert's model something beside a call, for what all experts have in common.
+    """Return what an expert's model states about itself, or `otherwise` if it raises.
 
-    A model that cannot be made, or cannot tell, must keep no other expert from answering: where
-    the router chooses it, its call fails, and the next expert answers.
+    A model that cannot be made, or that raises here, must not keep other experts from answering:
+    if the router chooses it, its call fails, and the next expert answers.
     """
     try:
         return question(expert.model)

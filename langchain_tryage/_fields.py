@@ -39,8 +39,8 @@ class Routed(DecidingModel):
 
     text_from: Any = LAST_MESSAGE
 
-    _of_the_experts: ClassVar[tuple[str, ...]] = ()
-    """Arguments of other models that are each expert's own business here."""
+    _expert_arguments: ClassVar[tuple[str, ...]] = ()
+    """Arguments that other models take, and that here belong to each expert."""
 
     def __init__(
         self,
@@ -48,11 +48,13 @@ class Routed(DecidingModel):
         experts: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        name = type(self).__name__
-        for name_ in self._of_the_experts:
-            if name_ in options:
-                raise TypeError(f"{name} takes no {name_!r}; give it to the experts, each its own")
-        check_arguments(name, options, type(self).model_fields)
+        owner = type(self).__name__
+        for argument in self._expert_arguments:
+            if argument in options:
+                raise TypeError(
+                    f"{owner} takes no {argument!r}; give it to the experts, each its own"
+                )
+        check_arguments(owner, options, type(self).model_fields)
         fields: dict[str, Any] = {"router": router, "experts": experts, **options}
         super().__init__(**self._checked(fields))
         # Made now, so that an argument that cannot work is an error here, not at the first call.
@@ -101,7 +103,7 @@ class RoutedModel(Routed, DispatchingModel):
     temperature: float | None = None
     max_tokens: int | None = None
 
-    _of_the_experts = ("api_key", "max_retries")
+    _expert_arguments = ("api_key", "max_retries")
     _bound_fields = (*DispatchingModel._bound_fields, "stop", "temperature", "max_tokens")
 
     if TYPE_CHECKING:  # a field of LangChain's model classes
@@ -167,8 +169,8 @@ class RoutedModel(Routed, DispatchingModel):
             except Exception as error:  # noqa: BLE001 - vendors' classes raise anything
                 reasons.append(f"{name}: {describe_error(error)}")
         if not counts:
-            whys = "; ".join(reasons)
-            raise ExpertError(f"no expert counts tokens; give custom_get_token_ids=. {whys}")
+            details = "; ".join(reasons)
+            raise ExpertError(f"no expert counts tokens; give custom_get_token_ids=. {details}")
         return max(counts)
 
     @property

@@ -1,7 +1,7 @@
-"""An expert's own callbacks, which hear each of its calls as they would hear a direct one.
+"""An expert's own callbacks: they receive the events of each of its calls, as of a direct call.
 
-The routing model's run is the only one that anybody else hears. A handler that hears it already
-hears nothing twice.
+All other callbacks see the routing model's run alone. A handler that is in both lists gets each
+event once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ChunkT = TypeVar("ChunkT")
 
 
 class OwnRuns:
-    """Tells an expert's own callbacks of a call; of nothing where it has none.
+    """Reports an expert's calls to its own callbacks; does nothing where it has none.
 
     Args:
         labels: of the expert and its model.
@@ -44,8 +44,8 @@ class OwnRuns:
         if not labels.handlers:
             return
         outer = call.run_manager
-        heard = [] if outer is None else outer.handlers
-        self._handlers += [handler for handler in labels.handlers if handler not in heard]
+        outer_handlers = [] if outer is None else outer.handlers
+        self._handlers += [handler for handler in labels.handlers if handler not in outer_handlers]
         self._parent = None if outer is None else outer.parent_run_id
         self._labels = labels
         self._model = model

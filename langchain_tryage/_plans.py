@@ -47,7 +47,7 @@ class Plan:
         input: for the expert.
         decision: on the call.
         goals: of this call alone, which hold for an expert that routes, too.
-        tags, metadata: those that were put on the chosen expert.
+        tags, metadata: those bound to the chosen expert.
     """
 
     __slots__ = ("decision", "goals", "input", "metadata", "tags")
@@ -70,7 +70,7 @@ class Plan:
 class Unplanned:
     """A call that could not be decided: the run that opens for it raises the error.
 
-    So callbacks, tracers and listeners hear of it as of any other error of a model.
+    Callbacks, tracers and listeners then get it like any other error of a model.
     """
 
     __slots__ = ("error", "input")
@@ -169,7 +169,7 @@ class Planner:
         )
 
     def _sent(self, request: Request, reading: Reading) -> int:
-        """Return the characters that go to the expert; those routed where nothing else is known."""
+        """Return the characters sent to the expert; those routed if the input's form is unknown."""
         value, key = request.input, self.source.dict_key
         part = value.get(key) if key is not None and isinstance(value, Mapping) else value
         sent = sent_chars(part, request.tools)

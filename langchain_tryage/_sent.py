@@ -13,7 +13,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_tryage._modalities import messages_in
 from tryage.binding import text_chars
 
-_MOST_SIZES = 256
+_MOST_CACHED = 256
 
 _sizes: dict[int, tuple[BaseTool, int]] = {}
 """Id of a tool → the tool, so that the id stays its own, and the characters of its schema."""
@@ -54,7 +54,7 @@ def _tool_chars(tool: Any) -> int:
         return 0
     cached = _sizes.get(id(tool))
     if cached is None or cached[0] is not tool:
-        if len(_sizes) >= _MOST_SIZES:
+        if len(_sizes) >= _MOST_CACHED:
             _sizes.clear()
         cached = _sizes[id(tool)] = (tool, text_chars(convert_to_openai_tool(tool)))
     return cached[1]

@@ -19,13 +19,13 @@ from tryage import Expert
 from tryage.binding import Binding
 from tryage.dispatch import describe_error
 
-_OF_LIBRARY = {kind: {kind, "document"} if kind == "pdf" else {kind} for kind in KINDS}
+_LIBRARY_NAMES = {kind: {kind, "document"} if kind == "pdf" else {kind} for kind in KINDS}
 """Modality → the names that a library's entry may give it."""
 
 NO_KWARGS: Mapping[str, Any] = {}
-"""Of a call without arguments."""
+"""The arguments of a call without any."""
 
-_NOT_COMMON = ("last_updated", "name", "open_weights", "release_date", "status")
+_SINGLE_MODEL_KEYS = ("last_updated", "name", "open_weights", "release_date", "status")
 """Keys of a profile that describe one model alone."""
 
 
@@ -126,11 +126,11 @@ class Needs:
             if self.tool_choice and profile.get("tool_choice") is False:
                 return "the call forces a tool, which it does not support"
         for kind in sorted(self.inputs):
-            unstated = expert.modalities is None or not _OF_LIBRARY[kind].isdisjoint(
+            may_read = expert.modalities is None or not _LIBRARY_NAMES[kind].isdisjoint(
                 expert.modalities
             )
             reads_text_alone = isinstance(model, BaseLLM)
-            if reads_text_alone or not unstated or profile.get(f"{kind}_inputs") is False:
+            if reads_text_alone or not may_read or profile.get(f"{kind}_inputs") is False:
                 return f"the call holds {kind} content, which it does not read"
         return None
 
@@ -168,7 +168,7 @@ def _reason(needs: Needs, expert: Any, entry: Expert) -> str | None:
     try:
         return needs.reason_against(model_of(expert), entry)
     except Exception as error:  # noqa: BLE001 - vendors' classes raise anything
-        return f"what it can do is not known: {describe_error(error)}"
+        return f"what it can do is unknown: {describe_error(error)}"
 
 
 def model_of(expert: Any) -> Any:
@@ -191,7 +191,7 @@ def common_profile(profiles: Sequence[ModelProfile | None]) -> ModelProfile | No
     if not stated or len(stated) < len(profiles):
         return None
     common: dict[str, Any] = {}
-    for key in sorted({key for profile in stated for key in profile} - set(_NOT_COMMON)):
+    for key in sorted({key for profile in stated for key in profile} - set(_SINGLE_MODEL_KEYS)):
         value = _common([profile.get(key) for profile in stated])
         if value is not None:
             common[key] = value

@@ -22,7 +22,7 @@ _PASSING = (
 )
 """Packages that pass a call on unchanged."""
 
-_HANDING_ON = (
+_PASSING_QUERIES = (
     *_PASSING,
     "llama_index.core.base",
     "llama_index.core.callbacks",
@@ -31,7 +31,7 @@ _HANDING_ON = (
     "llama_index.core.query_engine.sql_join_query_engine",
     "llama_index.core.retrievers.router_retriever",
 )
-"""Packages that hand a query to a selector as they were given it."""
+"""Packages that pass a query to a selector unchanged."""
 
 _UNKNOWN = ("asyncio", "concurrent", "threading")
 """Packages that start a call for a caller that is not on the stack."""
@@ -61,17 +61,17 @@ def is_composed(by_template: bool = False) -> bool:
 def is_rewritten() -> bool:
     """Tell whether LlamaIndex, not the operator's own code, wrote the query that a selector gets.
 
-    Engines that route hand on the query that they are given. Chat engines, agents' tools and
-    engines that ask several questions make queries of their own, of earlier answers among others.
+    Routing engines pass their query on unchanged. Chat engines, agents' tools and
+    engines that ask several questions write queries of their own, partly from earlier answers.
     """
     modules = _modules(inspect.currentframe())
-    first = next((module for module in modules if not _is_in(module, _HANDING_ON)), "")
+    first = next((module for module in modules if not _is_in(module, _PASSING_QUERIES)), "")
     return _is_in(first, ("llama_index",))
 
 
 @functools.cache
-def tell_composed(owner: str) -> None:
-    """Log, once a process for each class, that ``"last_message"`` names nothing that acts here."""
+def warn_composed(owner: str) -> None:
+    """Warn once per class that ``"last_message"`` reads no flags of text that LlamaIndex wrote."""
     _logger.warning(
         "%s: flags_from='last_message' reads no flags of what LlamaIndex's own engines, agents and "
         "memories write; put TryageFlags around them, which knows what the user wrote",

@@ -15,7 +15,7 @@ from tryage.encoders import Encoder, resolve_encoder
 from tryage.errors import GoalError, LibraryError, PromptError
 from tryage.flags import parse
 
-_MOST_KEPT = 4096
+_MOST_CACHED = 4096
 
 
 class Described(NamedTuple):
@@ -47,12 +47,12 @@ class Descriptions:
             router: whose encoder compares, and whose policy reads flags.
             choices: n tools.
             text: the query.
-            goals: what the selector was given; its limits cannot be checked here.
+            goals: of the selector; its limits cannot be checked here.
             flags: whether the text is the user's own, so that its flags are read.
 
         Raises:
             PromptError: the text is empty.
-            GoalError: there are limits, which nobody can check on tools that are no experts.
+            GoalError: there are limits, which cannot be checked on tools that are not experts.
             LibraryError: a choice has neither description nor name.
         """
         mode = flag_mode(flags)
@@ -91,7 +91,7 @@ class Descriptions:
         vector = self._vectors.get(text)
         if vector is None:
             vector = encoder.encode([text])[0]
-            if len(self._vectors) >= _MOST_KEPT:
+            if len(self._vectors) >= _MOST_CACHED:
                 self._vectors.clear()
             self._vectors[text] = vector
         return vector

@@ -15,10 +15,10 @@ from llama_index.core.bridge.pydantic import BaseModel, PrivateAttr, field_seria
 from llama_index.core.constants import DEFAULT_NUM_OUTPUTS
 from llama_index.core.llms import LLM
 
-from llama_index_tryage._caller import is_composed, tell_composed
+from llama_index_tryage._caller import is_composed, warn_composed
 from llama_index_tryage._experts import Children
 from llama_index_tryage._identity import identity
-from llama_index_tryage._inputs import Given, TextSource, modalities_of, sent_chars
+from llama_index_tryage._inputs import CallInput, TextSource, modalities_of, sent_chars
 from llama_index_tryage._views import VIEWS
 from llama_index_tryage.events import announce
 from tryage import Decision
@@ -107,11 +107,11 @@ class RoutedLLM(DispatchingModel, LLM):
         Raises:
             ExpertError: no expert has metadata.
         """
-        stated = {name: told_metadata(expert) for name, expert in self._generative().items()}
+        stated = {name: metadata_or_reason(expert) for name, expert in self._generative().items()}
         known_metadata = [data for data in stated.values() if isinstance(data, LLMMetadata)]
         if not known_metadata:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in stated.items())
-            raise ExpertError(f"no expert tells its metadata: {reasons}")
+            raise ExpertError(f"no expert states its metadata: {reasons}")
         window = self.context_window or min(data.context_window for data in known_metadata)
         outputs = [_output(data) - max(0, data.context_window - window) for data in known_metadata]
         roles = {data.system_role for data in known_metadata}
@@ -132,7 +132,7 @@ class RoutedLLM(DispatchingModel, LLM):
         return eligible or dict(experts)
 
     def _routed(
-        self, call_input: Given, kwargs: Mapping[str, Any], *, by_template: bool = False
+        self, call_input: CallInput, kwargs: Mapping[str, Any], *, by_template: bool = False
     ) -> tuple[Any, Decision]:
         """Decide for a call; return the expert's input, and the decision.
 
@@ -152,7 +152,7 @@ class RoutedLLM(DispatchingModel, LLM):
         return call_input, decision
 
     async def _arouted(
-        self, call_input: Given, kwargs: Mapping[str, Any], *, by_template: bool = False
+        self, call_input: CallInput, kwargs: Mapping[str, Any], *, by_template: bool = False
     ) -> tuple[Any, Decision]:
         token = _CALL.set(_Call(self._is_composed(by_template), by_template))
         try:
@@ -171,10 +171,10 @@ class RoutedLLM(DispatchingModel, LLM):
         """Return whether LlamaIndex wrote the input, if `flags_from` depends on it."""
         if self.flags_from != LAST_MESSAGE or not is_composed(by_template):
             return False
-        tell_composed(type(self).__name__)
+        warn_composed(type(self).__name__)
         return True
 
-    def _decide(self, call_input: Given, kwargs: Mapping[str, Any]) -> tuple[Any, Decision]:
+    def _decide(self, call_input: CallInput, kwargs: Mapping[str, Any]) -> tuple[Any, Decision]:
         composed, by_template = _CALL.get()
         text, is_own = self._source.read(call_input, composed=composed)
         chars = sent_chars(call_input, kwargs.get("tools"))
@@ -200,7 +200,7 @@ class RoutedLLM(DispatchingModel, LLM):
                 )
         return reasons
 
-    def _unfit(self, call_input: Given, kwargs: Mapping[str, Any]) -> dict[str, str]:
+    def _unfit(self, call_input: CallInput, kwargs: Mapping[str, Any]) -> dict[str, str]:
         """Return which experts cannot take this call, and why.
 
         An expert that does not state its modalities stays in: it gets the messages unchanged.
@@ -239,7 +239,7 @@ def _llm(name: str, expert: Any) -> LLM:
     return expert
 
 
-def told_metadata(expert: LLM) -> LLMMetadata | str:
+def metadata_or_reason(expert: LLM) -> LLMMetadata | str:
     """Return an expert's metadata, or why there is none: some ask a server."""
     try:
         return expert.metadata

@@ -37,7 +37,7 @@ from tryage.errors import PromptError
 from tryage.flags import parse
 
 R = TypeVar("R", ChatResponse, CompletionResponse)
-Given = str | Sequence[ChatMessage]
+CallInput = str | Sequence[ChatMessage]
 
 MODALITIES = ("image", "audio", "video", "document")
 """Kinds of block that an expert must state to take, if it states what it takes."""
@@ -55,8 +55,8 @@ class Reading(NamedTuple):
     flags_act: bool
 
 
-_OF_TOOLS = ("Observation: ", "Result of executing the code given:")
-"""How messages begin in which a `ReActAgent` and a `CodeActAgent` report what tools returned."""
+_TOOL_REPORTS = ("Observation: ", "Result of executing the code given:")
+"""How the messages begin in which a `ReActAgent` or a `CodeActAgent` reports tool results."""
 
 _TOOLS: WeakKeyDictionary[BaseTool, int] = WeakKeyDictionary()
 """Tool → characters that describe it."""
@@ -87,7 +87,7 @@ class TextSource:
             raise TypeError(f"text_from is {self.text_from!r}; it is a function, or None")
         check_text_from(self.text_from, self.flags_from)
 
-    def read(self, call_input: Given, *, composed: bool = False) -> Reading:
+    def read(self, call_input: CallInput, *, composed: bool = False) -> Reading:
         """Return the text to route, and whether its flags act.
 
         Args:
@@ -113,7 +113,7 @@ class TextSource:
             return Reading(" ".join(f"[{kind}]" for kind in modalities_of(call_input)), False)
         return Reading(text, is_own and message.role == MessageRole.USER)
 
-    def strip(self, call_input: Given, decision: Decision, *, composed: bool = False) -> Any:
+    def strip(self, call_input: CallInput, decision: Decision, *, composed: bool = False) -> Any:
         """Return the input without the user's flags; the input itself is unchanged.
 
         Args:
@@ -162,21 +162,23 @@ def routed_message(messages: Sequence[ChatMessage]) -> ChatMessage:
     """
     if not messages:
         raise PromptError("the list of messages is empty; there is nothing to route")
-    last = last_of_tools = last_of_all = None
+    last = last_report = last_message = None
     for message in reversed(messages):
         text = message.content or ""
         if not text.strip():
             continue
-        last_of_all = last_of_all or message
+        last_message = last_message or message
         if message.role == MessageRole.USER:
-            if not text.startswith(_OF_TOOLS):
+            if not text.startswith(_TOOL_REPORTS):
                 last = message
                 break
-            last_of_tools = last_of_tools or message
-    return last or last_of_tools or last_of_all or messages[-1]
+            last_report = last_report or message
+    return last or last_report or last_message or messages[-1]
 
 
-def modalities_of(call_input: Given, kwargs: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+def modalities_of(
+    call_input: CallInput, kwargs: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
     """Return the modalities of a call other than text, in the order of `MODALITIES`.
 
     Args:
@@ -190,7 +192,7 @@ def modalities_of(call_input: Given, kwargs: Mapping[str, Any] | None = None) ->
     return tuple(kind for kind in MODALITIES if kind in kinds)
 
 
-def sent_chars(call_input: Given, tools: Any = None) -> int:
+def sent_chars(call_input: CallInput, tools: Any = None) -> int:
     """Return the characters of all that is sent: system prompt, history, calls, tools.
 
     Args:
@@ -302,7 +304,7 @@ def _strip_message(message: ChatMessage) -> ChatMessage:
     return message.model_copy(update={"blocks": blocks})
 
 
-def _rewrite(call_input: Given, change: Change) -> Any | None:
+def _rewrite(call_input: CallInput, change: Change) -> Any | None:
     """Return a copy of the input with its last text that `change` accepts changed, else None."""
     if isinstance(call_input, str):
         return change(call_input)

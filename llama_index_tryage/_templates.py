@@ -14,7 +14,7 @@ from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, Pro
 from llama_index.core.types import TokenAsyncGen, TokenGen
 
 from llama_index_tryage._answers import note_answer
-from llama_index_tryage._fields import RoutedLLM, told_metadata
+from llama_index_tryage._fields import RoutedLLM, metadata_or_reason
 from tryage import Decision
 from tryage.binding import known_query
 from tryage.dispatch import AsyncStream, Stream, present, record
@@ -108,7 +108,7 @@ class TemplateRouting(RoutedLLM):
             prompt, prompt_args = _template_of(prompt, routed), {}
         if not self._formats():
             return prompt, prompt_args
-        stated = told_metadata(expert)
+        stated = metadata_or_reason(expert)
         if isinstance(stated, LLMMetadata) and not stated.is_chat_model:
             return PromptTemplate(self._get_prompt(prompt, **prompt_args)), {}
         filled = self._get_messages(prompt, **prompt_args)

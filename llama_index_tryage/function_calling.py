@@ -21,8 +21,8 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools.types import BaseTool
 
-from llama_index_tryage._fields import told_metadata
-from llama_index_tryage._inputs import Given
+from llama_index_tryage._fields import metadata_or_reason
+from llama_index_tryage._inputs import CallInput
 from llama_index_tryage.llm import TryageLLM
 from tryage import Router
 from tryage.dispatch import blame_request
@@ -132,7 +132,7 @@ class TryageFunctionCallingLLM(TryageLLM, FunctionCallingLLM):
                 return calls
         return []
 
-    def _unfit(self, call_input: Given, kwargs: Mapping[str, Any]) -> dict[str, str]:
+    def _unfit(self, call_input: CallInput, kwargs: Mapping[str, Any]) -> dict[str, str]:
         reasons = super()._unfit(call_input, kwargs)
         if _holds_tools(kwargs):
             for name in self._binding.experts:
@@ -162,9 +162,9 @@ class TryageFunctionCallingLLM(TryageLLM, FunctionCallingLLM):
             return "it takes no tools, says the library"
         if not isinstance(expert, FunctionCallingLLM):
             return f"it takes no tools: {type(expert).__name__} is no FunctionCallingLLM"
-        stated = told_metadata(expert)
+        stated = metadata_or_reason(expert)
         if isinstance(stated, str):
-            return f"whether it takes tools is not known: {stated}"
+            return f"whether it takes tools is unknown: {stated}"
         if not stated.is_function_calling_model:
             return "it takes no tools: its model does not call functions"
         return None

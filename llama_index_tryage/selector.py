@@ -11,7 +11,7 @@ from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import QueryBundle
 from llama_index.core.tools import ToolMetadata
 
-from llama_index_tryage._caller import is_rewritten, tell_composed
+from llama_index_tryage._caller import is_rewritten, warn_composed
 from llama_index_tryage._descriptions import Descriptions
 from llama_index_tryage.events import announce
 from tryage import Decision, Expert, Router
@@ -126,7 +126,7 @@ class TryageSelector(BaseSelector):
     def _is_own(self) -> bool:
         """Tell whether the query of this call is the user's own, so that its flags act."""
         if self._flags_from == LAST_MESSAGE and is_rewritten():
-            tell_composed(type(self).__name__)
+            warn_composed(type(self).__name__)
             return False
         return self._flags_from is not None
 

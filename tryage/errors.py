@@ -214,11 +214,11 @@ _LONGEST_WORD = 100
 """Characters of a word for which a near one is looked for; the time grows with their square."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """Return a hint such as ``" Did you mean 'size'?"``, or an empty string."""
     if len(word) > _LONGEST_WORD:
         return ""
     close = difflib.get_close_matches(
-        word, [k for k in known if len(k) <= _LONGEST_WORD], n=1, cutoff=0.6
+        word, [other for other in candidates if len(other) <= _LONGEST_WORD], n=1, cutoff=0.6
     )
     return f" Did you mean {close[0]!r}?" if close else ""

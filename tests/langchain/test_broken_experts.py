@@ -60,7 +60,7 @@ async def test_a_call_with_needs_excludes_it_with_its_reason(router, kit):
     ):
         assert record_of(message)["answered_by"] == "coder"
         reasons = {row["expert"]: row.get("reason") for row in record_of(message)["ranking"]}
-        assert reasons["writer"].startswith("what it can do is not known: ExpertError")
+        assert reasons["writer"].startswith("what it can do is unknown: ExpertError")
         assert reasons["coder"] is None
 
 

@@ -43,13 +43,13 @@ def test_a_call_with_tools_excludes_it_with_its_reason(router, kit):
     response = llm.chat_with_tools([FunctionTool.from_defaults(add)], f"{kit.code} add 1 and 2")
     record = response.additional_kwargs["tryage"]
     reasons = {row["expert"]: row.get("reason") for row in record["ranking"]}
-    assert reasons["writer"].startswith("whether it takes tools is not known: ConnectionError")
+    assert reasons["writer"].startswith("whether it takes tools is unknown: ConnectionError")
     assert record["answered_by"] == "coder"
 
 
 def test_where_nobody_tells_that_is_the_error(router, kit):
     experts = {name: down(kit.Scripted) for name in kit.experts()}
     with pytest.raises(
-        ExpertError, match=r"no expert tells its metadata: .*coder: ConnectionError"
+        ExpertError, match=r"no expert states its metadata: .*coder: ConnectionError"
     ):
         TryageLLM(router, experts).metadata  # noqa: B018

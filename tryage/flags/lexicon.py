@@ -40,22 +40,22 @@ class Lexicon:
     examples: tuple[str, ...]
 
     @functools.cached_property
-    def known(self) -> frozenset[str]:
+    def vocabulary(self) -> frozenset[str]:
         """Every word and phrase."""
         return self.intensifiers | self.fillers | frozenset(self.goal_words)
 
     @functools.cached_property
     def longest(self) -> int:
         """Words of the longest phrase."""
-        return max(word.count(" ") + 1 for word in self.known)
+        return max(word.count(" ") + 1 for word in self.vocabulary)
 
     def read(self, written: Sequence[str], start: int) -> tuple[str | None, int]:
         """Return the known word or phrase that starts at a place, and how many words it takes."""
         for length in range(min(self.longest, len(written) - start), 1, -1):
             phrase = " ".join(plain(word) for word in written[start : start + length])
-            found = phrase if phrase in self.known else self._bare.get(phrase)
-            if found is not None:
-                return found, length
+            match = phrase if phrase in self.vocabulary else self._bare.get(phrase)
+            if match is not None:
+                return match, length
         return self.nearest(plain(written[start])), 1
 
     def nearest(self, word: str) -> str | None:
@@ -64,16 +64,16 @@ class Lexicon:
         Several that are one edit away act only where they mean the same.
         """
         spaced = word.replace("-", " ")
-        if word in self.known or spaced in self.known:
-            return word if word in self.known else spaced
+        if word in self.vocabulary or spaced in self.vocabulary:
+            return word if word in self.vocabulary else spaced
         if word in self._bare:
             return self._bare[word]
         if not _SHORTEST_TYPO - 1 <= len(word) <= self._longest_word + 1:
             return None
         shared = (self._shortened.get(short, ()) for short in _shortened(word))
-        near = {known for group in shared for known in group}
-        close = [known for known in near if _one_edit_apart(word, known)]
-        meanings = {self._meaning(known) for known in close}
+        near = {entry for group in shared for entry in group}
+        close = [entry for entry in near if _one_edit_apart(word, entry)]
+        meanings = {self._meaning(entry) for entry in close}
         return min(close) if len(meanings) == 1 else None
 
     def _meaning(self, word: str) -> Any:
@@ -81,16 +81,16 @@ class Lexicon:
 
     @functools.cached_property
     def _bare(self) -> Mapping[str, str]:
-        """Words without their accents → the word, where all that lose them alike mean the same."""
+        """Word without accents → the word; ambiguous ones are left out."""
         groups: dict[str, list[str]] = {}
-        for word in sorted(self.known):
+        for word in sorted(self.vocabulary):
             bare = _without_accents(word)
             if bare != word:
                 groups.setdefault(bare, []).append(word)
         return {
             bare: words[0]
             for bare, words in groups.items()
-            if bare not in self.known and len({self._meaning(word) for word in words}) == 1
+            if bare not in self.vocabulary and len({self._meaning(word) for word in words}) == 1
         }
 
     @functools.cached_property
@@ -100,7 +100,7 @@ class Lexicon:
         Words that are one edit apart share one of these, so few have to be compared.
         """
         index: dict[str, list[str]] = {}
-        for word in self.known:
+        for word in self.vocabulary:
             if len(word) >= _SHORTEST_TYPO:
                 for short in _shortened(word):
                     index.setdefault(short, []).append(word)
@@ -108,7 +108,7 @@ class Lexicon:
 
     @functools.cached_property
     def _longest_word(self) -> int:
-        return max(map(len, self.known))
+        return max(map(len, self.vocabulary))
 
 
 @functools.cache

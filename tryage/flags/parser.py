@@ -24,8 +24,8 @@ _LONGEST_EXPRESSION = 1000
 _REMEMBERED = 500
 """Characters of flags up to which what they ask for is remembered."""
 
-_TOLD = 5
-"""Unknown words that an error names; it counts the others."""
+_MOST_NAMED = 5
+"""Most unknown words that an error names; it counts the others."""
 
 _SHOWN = 80
 """Characters that an error shows of each."""
@@ -60,8 +60,10 @@ class Flags:
             return None
         words = lexicon()
         shown = [part if len(part) <= _SHOWN else f"{part[:_SHOWN]}…" for part in self.unknown]
-        hints = [f"{one!r}.{did_you_mean(one.lower(), words.known)}" for one in shown[:_TOLD]]
-        rest = f" And {len(shown) - _TOLD} more." if len(shown) > _TOLD else ""
+        hints = [
+            f"{one!r}.{did_you_mean(one.lower(), words.vocabulary)}" for one in shown[:_MOST_NAMED]
+        ]
+        rest = f" And {len(shown) - _MOST_NAMED} more." if len(shown) > _MOST_NAMED else ""
         return FlagError(
             f"flags not understood: {' '.join(hints)}{rest} "
             f"Known words: {', '.join(words.examples)} and others; "
@@ -140,12 +142,12 @@ class _Reading:
         try:
             if len(part) > _LONGEST_EXPRESSION:
                 raise GoalError(f"longer than {_LONGEST_EXPRESSION} characters")
-            asked = _assignment(part)
-            limit = None if asked else parse_limit(part)
+            weights = _assignment(part)
+            limit = None if weights else parse_limit(part)
         except GoalError as error:
             self.unknown.append(f"{part} ({error})")
             return
-        self._ask(asked, part)
+        self._add_weights(weights, part)
         if limit is not None:
             self.limits[limit] = None
             self.echo.append(str(limit))
@@ -153,8 +155,8 @@ class _Reading:
     def _words(self, part: str) -> None:
         words = lexicon()
         written = part.split()
-        asked: dict[str, float] = {}
-        said: list[str] = []
+        weights: dict[str, float] = {}
+        wording: list[str] = []
         unknown: list[str] = []
         strong, place = False, 0
         while place < len(written):
@@ -166,19 +168,19 @@ class _Reading:
             elif word in words.goal_words:
                 goal, weight = words.goal_words[word]
                 weight = words.superlative if strong else weight
-                asked[goal] = max(weight, asked.get(goal, 0.0))
+                weights[goal] = max(weight, weights.get(goal, 0.0))
             strong = word in words.intensifiers
             differs = word is not None and word != plain(text)
-            said.append(f"{text} (read as {word})" if differs else text)
+            wording.append(f"{text} (read as {word})" if differs else text)
         self.unknown += unknown
         # With a word unknown nobody can tell what the others ask for: "not the smallest".
         if not unknown:
-            self._ask(asked, " ".join(said))
+            self._add_weights(weights, " ".join(wording))
 
-    def _ask(self, asked: Mapping[str, float], said: str) -> None:
-        for goal, weight in asked.items():
+    def _add_weights(self, weights: Mapping[str, float], wording: str) -> None:
+        for goal, weight in weights.items():
             self.weights[goal] = max(weight, self.weights.get(goal, 0.0))
-            self.echo.append(f"{said} → {goal}={weight:g}")
+            self.echo.append(f"{wording} → {goal}={weight:g}")
 
 
 def _assignment(part: str) -> Mapping[str, float]:

@@ -24,8 +24,8 @@ def take_off(prompt: str) -> tuple[list[str], str]:
     it is then, so that a flag that only appears once another is taken out of it is found too.
     """
     bodies: list[str] = []
-    kept = _Kept()
-    # Of the brackets that are open on this line: places in `kept`, whether they stand in code.
+    remaining = _Remaining()
+    # Of the brackets that are open on this line: places in `remaining`, whether they stand in code.
     opened: list[tuple[int, bool]] = []
     code = _Code(prompt)
     start = 0
@@ -33,30 +33,30 @@ def take_off(prompt: str) -> tuple[list[str], str]:
         if match.start() < start:  # a line end that was looked at as a flag's neighbour
             continue
         mark = match.group()
-        kept.add(prompt[start : match.start()])
+        remaining.add(prompt[start : match.start()])
         start = match.end()
         if mark == "[":
-            opened.append((len(kept.pieces), code.holds(match.start())))
-            kept.add(mark)
+            opened.append((len(remaining.pieces), code.holds(match.start())))
+            remaining.add(mark)
         elif mark != "]" or not opened:
             opened = opened if mark == "]" else []
-            kept.add(mark)
+            remaining.add(mark)
         else:
             place, in_code = opened.pop()
             link = prompt.startswith("(", start)
-            body = None if in_code or link else _body(kept, place)
+            body = None if in_code or link else _body(remaining, place)
             if body is None:
-                kept.add(mark)
+                remaining.add(mark)
                 continue
             bodies.append(body)
-            kept.cut(place)
-            start = _close_gap(kept, prompt, start)
-    kept.add(prompt[start:])
-    return bodies, "".join(kept.pieces)
+            remaining.cut(place)
+            start = _close_gap(remaining, prompt, start)
+    remaining.add(prompt[start:])
+    return bodies, "".join(remaining.pieces)
 
 
-class _Kept:
-    """The text that stays, in pieces.
+class _Remaining:
+    """The prompt without its flags so far, in pieces.
 
     Attributes:
         pieces: in order; some may be empty.
@@ -81,21 +81,21 @@ class _Kept:
         return self._ticked[-1] > self._ticked[place]
 
 
-def _body(kept: _Kept, place: int) -> str | None:
+def _body(remaining: _Remaining, place: int) -> str | None:
     """Return what stands behind the opening of a flag; None where the bracket opens none."""
-    first = (piece[:_LONGEST_OPENING] for piece in kept.pieces[place : place + 8])
+    first = (piece[:_LONGEST_OPENING] for piece in remaining.pieces[place : place + 8])
     opening = _OPENING.match("".join(first)[:_LONGEST_OPENING])
     # Backticks taken out could turn the text that is left into code, or code into text.
-    if opening is None or kept.has_backtick(place):
+    if opening is None or remaining.has_backtick(place):
         return None
-    if opening[1] == "f" and _GLUED.search(_last(kept.pieces, place)):
+    if opening[1] == "f" and _GLUED.search(_last(remaining.pieces, place)):
         return None
-    return "".join(kept.pieces[place:])[opening.end() :]
+    return "".join(remaining.pieces[place:])[opening.end() :]
 
 
-def _last(kept: list[str], place: int) -> str:
+def _last(pieces: list[str], place: int) -> str:
     """Return the last character before a place, or an empty string."""
-    for piece in reversed(kept[max(0, place - 8) : place]):
+    for piece in reversed(pieces[max(0, place - 8) : place]):
         if piece:
             return piece[-1]
     return ""
@@ -135,15 +135,15 @@ class _Code:
         return at >= 0 and place < self._ends[at]
 
 
-def _close_gap(kept: _Kept, prompt: str, start: int) -> int:
+def _close_gap(remaining: _Remaining, prompt: str, start: int) -> int:
     """Leave one blank where a flag stood between words, none at the edge of a line.
 
     Returns:
         Where the text goes on, behind the blanks that followed the flag.
     """
-    pieces = kept.pieces
+    pieces = remaining.pieces
     while pieces and not pieces[-1].rstrip(" \t"):
-        kept.cut(len(pieces) - 1)
+        remaining.cut(len(pieces) - 1)
     if pieces:
         pieces[-1] = pieces[-1].rstrip(" \t")
     while start < len(prompt) and prompt[start] in " \t":
@@ -152,5 +152,5 @@ def _close_gap(kept: _Kept, prompt: str, start: int) -> int:
         not pieces or pieces[-1][-1] in "\r\n" or start == len(prompt) or prompt[start] in "\r\n"
     )
     if not at_edge:
-        kept.add(" ")
+        remaining.add(" ")
     return start
