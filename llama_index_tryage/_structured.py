@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing, closing
-from typing import Any
+from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
     ChatResponseAsyncGen,
     ChatResponseGen,
-    CompletionResponse,
 )
 from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.llms import LLM
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
+from llama_index_instrumentation.dispatcher import DISPATCHER_SPAN_DECORATED_ATTR
 
 from llama_index_tryage._answers import last_decision, note_answer
 from llama_index_tryage._inputs import annotate
 from llama_index_tryage._templates import Filled, TemplateRouting
 from tryage.dispatch import present, record
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class StructuredRouting(TemplateRouting):
@@ -168,36 +170,36 @@ class StructuredRouting(TemplateRouting):
         return ChatPromptTemplate(message_templates=self._extend_messages(routed)), {}
 
 
+def _in_span_of_super(method: Method) -> Method:
+    """Let LlamaIndex open no span for a method, because the overridden one opens it."""
+    setattr(method, DISPATCHER_SPAN_DECORATED_ATTR, True)
+    return method
+
+
 class RoutedStructuredLLM(StructuredLLM):
-    """What `as_structured_llm` returns: responses carry the decision, as every router's do."""
+    """What `as_structured_llm` returns: responses carry the decision, as every router's do.
+
+    LlamaIndex makes completions of chats, with their decision.
+    """
 
     @classmethod
     def class_name(cls) -> str:
         """Return the name under which LlamaIndex knows this class."""
         return "tryage_structured_llm"
 
+    @_in_span_of_super
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Return an object, in `raw` and as JSON."""
         response: ChatResponse = super().chat(messages, **kwargs)
         return annotate(response, _record())
 
+    @_in_span_of_super
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Return an object, in `raw` and as JSON."""
         response: ChatResponse = await super().achat(messages, **kwargs)
         return annotate(response, _record())
 
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Return an object, in `raw` and as JSON."""
-        response: CompletionResponse = super().complete(prompt, formatted, **kwargs)
-        return annotate(response, _record())
-
-    async def acomplete(
-        self, prompt: str, formatted: bool = False, **kwargs: Any
-    ) -> CompletionResponse:
-        """Return an object, in `raw` and as JSON."""
-        response: CompletionResponse = await super().acomplete(prompt, formatted, **kwargs)
-        return annotate(response, _record())
-
+    @_in_span_of_super
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Yield the object as it grows; each state carries the decision."""
         record = None
@@ -205,6 +207,7 @@ class RoutedStructuredLLM(StructuredLLM):
             record = record or _record()
             yield annotate(response, record)
 
+    @_in_span_of_super
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:

@@ -6,6 +6,8 @@ import pytest
 from llama_index.core import PromptTemplate, VectorStoreIndex
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from llama_index.core.llms import MockLLM
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.program import FunctionCallingProgram, LLMTextCompletionProgram
@@ -26,6 +28,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The `json` method is deprecated"),
     pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecationWarning"),
 ]
+
+WAYS_TO_CHAT = ("chat", "achat", "stream_chat", "astream_chat")
 
 FLAG = "[Flag: size=2]"
 
@@ -151,6 +155,45 @@ async def test_as_structured_llm(router, kit, writing):
         assert [r async for r in await llm.astream_chat(messages)][-1].raw.a == of
         assert llm.complete(messages[0].content).raw.a == of
         assert (await llm.acomplete(messages[0].content)).raw.a == of
+
+
+async def test_as_structured_llm_tells_once_who_answered(router, kit, writing):
+    llm = TryageLLM(router, kit.experts(writing)).as_structured_llm(Sum)
+    messages = [ChatMessage(f"{kit.code}\nSum 6 and 7")]
+    responses = [
+        llm.chat(messages),
+        await llm.achat(messages),
+        llm.complete(messages[0].content),
+        await llm.acomplete(messages[0].content),
+        *llm.stream_chat(messages),
+        *[response async for response in await llm.astream_chat(messages)],
+    ]
+    for response in responses:
+        record = response.additional_kwargs["tryage"]
+        assert record["answered_by"] == "coder"
+        assert "inner" not in record  # no router stands inside
+
+
+async def test_as_structured_llm_opens_as_many_spans_as_any(router, kit, writing):
+    dispatcher, spans = get_dispatcher(), SimpleSpanHandler()
+    messages = [ChatMessage(f"{kit.code}\nSum 6 and 7")]
+    routed = TryageLLM(router, kit.experts(writing)).as_structured_llm(Sum)
+    direct = kit.experts(writing)["coder"].as_structured_llm(Sum)
+    opened = []
+    dispatcher.add_span_handler(spans)
+    try:
+        for llm in (direct, routed):
+            llm.chat(messages)
+            await llm.achat(messages)
+            assert list(llm.stream_chat(messages))
+            assert [response async for response in await llm.astream_chat(messages)]
+            names = [span.id_.partition("-")[0] for span in spans.completed_spans]
+            opened.append([name for name in names if "StructuredLLM" in name])
+            spans.completed_spans.clear()
+    finally:
+        dispatcher.span_handlers.remove(spans)
+    assert opened[0] == [f"StructuredLLM.{way}" for way in WAYS_TO_CHAT]
+    assert opened[1] == [f"RoutedStructuredLLM.{way}" for way in WAYS_TO_CHAT]
 
 
 @pytest.mark.parametrize("mode", ["compact", "refine", "tree_summarize"])
