@@ -133,13 +133,13 @@ def test_an_interrupted_run_is_resumed_and_ends_the_same(
 
     def interrupt(bar, name, done, total):
         told(bar, name, done, total)
-        if list(tmp_path.rglob("models/*/config.json")):
+        if list(tmp_path.rglob("models/[!.]*/config.json")):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Bar, "part", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(console=silent(), plan=tiny_plan)
-    [kept, *_] = tmp_path.rglob("models/*/config.json")
+    [kept, *_] = tmp_path.rglob("models/[!.]*/config.json")
     written = kept.stat().st_mtime_ns
     monkeypatch.setattr(Bar, "part", told)
     result = run(console=silent(), plan=tiny_plan)
