@@ -20,17 +20,24 @@ _ALWAYS_SHOWN = ("size", "recency", "cost")
 """Goals that `Decision.explain` shows even if they have no weight; `ranking` has all."""
 
 
+@dataclass(init=False, repr=False, eq=False)
 class HiddenText:
     """A text that neither `repr` nor a serializer of dataclasses shows.
 
     Its method is named as in pydantic's `SecretStr`: serializers that must restore a value, such as
     LangGraph's for checkpoints, call it.
+
+    Attributes:
+        characters: how many there are, which is all that serializers such as `orjson` write.
     """
 
-    __slots__ = ("_text",)
+    __slots__ = ("_text", "characters")
+
+    characters: int
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self.characters = len(text)
 
     def get_secret_value(self) -> str:
         """Return the text."""
@@ -43,7 +50,7 @@ class HiddenText:
         return hash(self._text)
 
     def __repr__(self) -> str:
-        return f"<text of {len(self._text)} characters>"
+        return f"<text of {self.characters} characters>"
 
 
 @dataclass(frozen=True, slots=True)
