@@ -144,6 +144,73 @@ def test_what_floods_is_cut_off(runtime, server, name):
             until(lambda number=number: server.cut_off == number)
 
 
+CHUNKED = "Transfer-Encoding: chunked"
+
+
+def in_chunks(head, body, size):
+    """Return a response that takes some `size` bytes to send a body that is far shorter.
+
+    The chunks' extensions take up the rest, which no reader of the body ever sees.
+    """
+    extension = b"1;x=" + b"y" * (size // len(body)) + b"\r\n%c\r\n"
+    return head + b"".join(extension % byte for byte in body) + b"0\r\n\r\n"
+
+
+def long_head(size):
+    interim = b"HTTP/1.1 102 Processing\r\nX: " + b"y" * 1000 + b"\r\n\r\n"
+    return interim * (size // len(interim)) + response(completion("yes"))
+
+
+def long_body(size):
+    head = response(b"", CHUNKED, length=False)
+    return in_chunks(head, completion("yes") + b" " * 500, size)
+
+
+def long_stream(size):
+    nothing = event()
+    return STREAM + nothing * (size // len(nothing)) + event(content="yes") + DONE
+
+
+def long_stream_in_chunks(size):
+    head = response(b"", CHUNKED, "Content-Type: text/event-stream", length=False)
+    return in_chunks(head, event(content="yes") + DONE, size)
+
+
+def long_error(size):
+    return in_chunks(response(b"", CHUNKED, status="500 Oh", length=False), b"x" * 200, size)
+
+
+COUNTED = {
+    "provisional responses": (long_head, 2**18, WHOLE),
+    "an answer": (long_body, 8 * OPTIONS.largest_answer, WHOLE),
+    "a stream": (long_stream, OPTIONS.largest_stream, STREAMED),
+    "a stream in chunks": (long_stream_in_chunks, OPTIONS.largest_stream, STREAMED),
+    "an error": (long_error, 2**17, EVERY),
+}
+"""Responses of any size whose content alone is within every bound: response, bound, calls."""
+
+READ_AHEAD = 2**17
+"""Bytes at most that arrive together with the headers and are not counted against the body."""
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_every_byte_counts_though_the_content_is_short(runtime, server, name):
+    make, bound, calls = COUNTED[name]
+    options = replace(OPTIONS, read=600, total=600)
+    with Runtime(runtime.library, endpoints=options) as patient:
+        for call in calls:
+            server.answer(make(bound // 2))
+            within = outcome(call, patient)
+            if make is long_error:
+                assert "status 500" in str(within)
+            else:
+                assert within == "yes"
+            # It ends well, so nothing but the count of bytes refuses it.
+            server.answer(make(bound + READ_AHEAD))
+            with pytest.raises(ExpertError, match=r"it sent more than \d+ bytes"):
+                call(patient)
+
+
 def test_an_error_that_floods_is_told_by_its_status(runtime, server):
     server.drip(b"HTTP/1.1 500 Oh\r\n\r\n", b"x" * 10_000, pause=0)
     for call in EVERY:
