@@ -70,8 +70,8 @@ def annotated_message(message: M, decision: Decision | None) -> M:
     own record goes on under ``"inner"``, also in chunks that carry no decision (None): LangChain
     adds the records of a stream's chunks up.
     """
-    facts = _facts(message.response_metadata, decision)
-    return message if facts is None else message.model_copy(update={"response_metadata": facts})
+    fields = _with_record(message.response_metadata, decision)
+    return message if fields is None else message.model_copy(update={"response_metadata": fields})
 
 
 def annotated_result(result: ChatResult, decision: DispatchedDecision) -> ChatResult:
@@ -93,14 +93,14 @@ def annotated_chunk(
 
 def annotated_text(generation: G, decision: DispatchedDecision | None) -> G:
     """Return a text or a chunk of it that carries the decision, as `annotated_message` does."""
-    info = _facts(generation.generation_info or {}, decision)
+    info = _with_record(generation.generation_info or {}, decision)
     return generation if info is None else generation.model_copy(update={"generation_info": info})
 
 
-def _facts(facts: Mapping[str, Any], decision: Decision | None) -> dict[str, Any] | None:
-    """Return facts with the record of a decision; None where they stay as they are."""
-    inner = facts.get("tryage")
+def _with_record(fields: Mapping[str, Any], decision: Decision | None) -> dict[str, Any] | None:
+    """Return fields with the record of a decision added; None if nothing changes."""
+    inner = fields.get("tryage")
     if decision is None and inner is None:
         return None
     own = {} if decision is None else metadata(decision)["tryage"]
-    return {**facts, "tryage": own if inner is None else {**own, "inner": inner}}
+    return {**fields, "tryage": own if inner is None else {**own, "inner": inner}}

@@ -336,8 +336,8 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
 
         with closing(self._binding.stream(plan.decision, call)) as stream:
             for chunk, is_marked in marked(stream, late=stream.is_checked_late):
-                told = record(plan.decision, stream) if is_marked else None
-                yield annotated_chunk(chunk, told)
+                dispatched = record(plan.decision, stream) if is_marked else None
+                yield annotated_chunk(chunk, dispatched)
 
     async def _astream(
         self,
@@ -354,5 +354,5 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
 
         async with aclosing(self._binding.astream(plan.decision, call)) as stream:
             async for chunk, is_marked in amarked(stream, late=stream.is_checked_late):
-                told = record(plan.decision, stream) if is_marked else None
-                yield annotated_chunk(chunk, told)
+                dispatched = record(plan.decision, stream) if is_marked else None
+                yield annotated_chunk(chunk, dispatched)

@@ -138,8 +138,8 @@ def _attributes(error: BaseException) -> list[tuple[str, Any]]:
     names = [name for names in slots for name in ((names,) if isinstance(names, str) else names)]
     if isinstance(error, OSError):
         names += ["strerror", "filename", "filename2"]
-    found = [(name, getattr(error, name, None)) for name in names]
-    return [*vars(error).items(), *found]
+    attributes = [(name, getattr(error, name, None)) for name in names]
+    return [*vars(error).items(), *attributes]
 
 
 def _clean(value: Any, depth: int = 0) -> Any:

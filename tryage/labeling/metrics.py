@@ -70,9 +70,9 @@ def find_metric(metric: str | Metric) -> Metric:
         _check_callable(metric)
         return metric
     if metric not in METRICS:
-        known = ", ".join(METRICS)
+        names = ", ".join(METRICS)
         hint = did_you_mean(metric, list(METRICS))
-        raise OptionError(f"unknown metric {metric!r}; known are {known}.{hint}")
+        raise OptionError(f"unknown metric {metric!r}; known are {names}.{hint}")
     return METRICS[metric]
 
 
@@ -114,8 +114,8 @@ def metric_name(metric: str | Callable[..., Any]) -> str:
     """Return a metric's name in the label file, by which runs are compared."""
     if isinstance(metric, str):
         return metric
-    for name, known in METRICS.items():
-        if known is metric:
+    for name, function in METRICS.items():
+        if function is metric:
             return name
     named = metric if hasattr(metric, "__qualname__") else type(metric)
     return f"{named.__module__}.{named.__qualname__}"

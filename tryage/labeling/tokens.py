@@ -131,22 +131,22 @@ def _encode_causal(
     _check_room(size, len(start))
     if not n:
         raise ExpertError("the tokenizer leaves nothing of the text to score")
-    kept = _keep_end(context, size - min(n, size // 2), start)
+    context_end = _keep_end(context, size - min(n, size // 2), start)
     # The first window also holds the question; the others go on from the start token.
-    first = 0 if row.reference is None else min(n, size - len(kept))
+    first = 0 if row.reference is None else min(n, size - len(context_end))
     cuts = [(0, first)] if first else []
     cuts += [(first + a, first + b) for a, b in windows(n - first, size - len(start))]
     made = []
     bits = _unknown_bits(pipeline, tokens, text, 0, len(text))
     for low, high in cuts:
-        before = kept if low == 0 else start
+        before = context_end if low == 0 else start
         ids = before + tokens.ids[low:high]
         if not before:
             # Nothing comes before the first token, so every token is as likely as any other.
             bits += math.log2(len(pipeline.tokenizer))
         at = list(range(max(len(before), 1) - 1, len(ids) - 1))
         made.append(Window(ids, at, [ids[position + 1] for position in at]))
-    return Encoded(made, len(scored.encode()), bits, truncated=len(kept) < len(context))
+    return Encoded(made, len(scored.encode()), bits, truncated=len(context_end) < len(context))
 
 
 def _check_room(size: int, special: int) -> None:

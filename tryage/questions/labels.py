@@ -52,7 +52,7 @@ _KINDS = {
     **dict.fromkeys(_QUESTION_WORDS, "question"),
 }
 _UNSPACED = {word: kind for word, kind in _KINDS.items() if word >= "\u3000"}
-_ASKED = _QUESTION_WORDS - set("prompt problem message input instruction task".split())
+_ASKING_WORDS = _QUESTION_WORDS - set("prompt problem message input instruction task".split())
 _TURN = frozenset("human user customer".split())
 """Labels of what a person says in a conversation."""
 
@@ -226,7 +226,7 @@ def _with_inputs(marks: list[Mark]) -> list[Mark]:
 
 def _is_asked(words: str) -> bool:
     """Tell whether a label announces what a person asks, not what the chain wants done with it."""
-    return not _ASKED.isdisjoint(_WORD.findall(words))
+    return not _ASKING_WORDS.isdisjoint(_WORD.findall(words))
 
 
 def _colons(text: str, start: int, end: int) -> Iterator[Mark]:
