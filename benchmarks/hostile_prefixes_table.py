@@ -13,7 +13,7 @@ MARKS = ("<!-- hostile: begin -->", "<!-- hostile: end -->")
 def table(found: dict[str, Any]) -> str:
     """Return the figures as a table: a column for every router."""
     routers = found["routers"]
-    rows = [("prompts that the dearest expert gets", *routers), ("---",) * (len(routers) + 1)]
+    rows = [("prompts that the most expensive expert gets", *routers), ("---",) * (len(routers) + 1)]
     rows.append(("without a prefix", *(f"{row['share_without']:.1%}" for row in routers.values())))
     rows += [
         (name, *(_share(row["prefixes"][name]) for row in routers.values()))
@@ -33,7 +33,7 @@ def table(found: dict[str, Any]) -> str:
             *lines,
             "",
             "In brackets: how many of the prompts that it did not get without the prefix it gets "
-            f"with it. Dearest: {experts}. "
+            f"with it. Most expensive: {experts}. "
             f"{count:,} prompts of each, so 95 % intervals reach at most "
             f"{98 / sqrt(count):.1f} points to either side; seed {found['seed']}. The search "
             f"asked the router {found['tries']} times about {found['searched_on']} other prompts.",

@@ -1,4 +1,4 @@
-"""An agent whose model is chosen by prompt, with fail-over: no network, no key."""
+"""An agent whose model is chosen by prompt, with failover: no network, no key."""
 
 import asyncio
 import warnings
