@@ -1,4 +1,4 @@
-"""Dispatch: fail-over in order, never after the first chunk, cancellation untouched."""
+"""Dispatch: failover in order, never after the first chunk, cancellation untouched."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""`ChatTryage`: one run, one count of tokens, the child's cache and limits, fail-over."""
+"""`ChatTryage`: one run, one count of tokens, the child's cache and limits, failover."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""`TryageMiddleware` in real agents: one expert per run, fail-over, state, streams, interrupts."""
+"""`TryageMiddleware` in real agents: one expert per run, failover, state, streams, interrupts."""
 
 import subprocess
 import sys
