@@ -13,7 +13,10 @@ MARKS = ("<!-- hostile: begin -->", "<!-- hostile: end -->")
 def table(found: dict[str, Any]) -> str:
     """Return the figures as a table: a column for every router."""
     routers = found["routers"]
-    rows = [("prompts that the most expensive expert gets", *routers), ("---",) * (len(routers) + 1)]
+    rows = [
+        ("prompts that the most expensive expert gets", *routers),
+        ("---",) * (len(routers) + 1),
+    ]
     rows.append(("without a prefix", *(f"{row['share_without']:.1%}" for row in routers.values())))
     rows += [
         (name, *(_share(row["prefixes"][name]) for row in routers.values()))

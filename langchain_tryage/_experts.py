@@ -80,7 +80,7 @@ def ask_model(expert: Any, question: Callable[[Any], R], otherwise: R) -> R:
     try:
         return question(expert.model)
     except Exception as error:  # noqa: BLE001 - vendors' classes raise anything
-        _logger.debug("expert %s cannot tell: %s", expert.name, describe_error(error))
+        _logger.debug("expert %s cannot be queried: %s", expert.name, describe_error(error))
         return otherwise
 
 

@@ -46,7 +46,7 @@ _NAMES = ("filename", "file_name", "name", "url", "file_url", "file_uri", "fileU
 _ADDRESSES = ("file_data", "url", "data", "file_url", "document_url")
 _INNER = ("document", "file", "file_data", "fileData", "inline_data", "inlineData", "source")
 _MARKS = ("cachePoint", "cache_point")
-"""Types and keys of blocks that tell a vendor's cache where to cut."""
+"""Types and keys of blocks that mark where a vendor's cache cuts."""
 
 _THOUGHTS = ("reasoning", "reasoning_content", "redacted_thinking", "thinking")
 """Types of blocks in which models write what they thought."""
@@ -83,14 +83,14 @@ def messages_in(value: Any) -> Sequence[BaseMessage]:
 
 
 def read_text(message: BaseMessage) -> str:
-    """Return what a model that reads text alone is told of a message.
+    """Return a message as text, for a model that reads text alone.
 
     Calls of tools are written out. What a model thought before, and marks and records of vendors
     in its answers, are left out.
 
     Raises:
-        PromptError: there is a picture, a sound, a video or a document, or a block that nothing
-            is known of in a message that no model wrote.
+        PromptError: there is a picture, a sound, a video or a document, or an unknown block in a
+            message that no model wrote.
     """
     by_model = isinstance(message, AIMessage)
     content = message.content

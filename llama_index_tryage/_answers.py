@@ -25,8 +25,8 @@ def last_decision() -> dict[str, Any] | None:
     """Return the decision of the last call of a routed LLM, as responses carry it.
 
     For calls that return bare text or objects, such as `predict` and `structured_predict`, and for
-    query engines. It tells of this thread or asyncio task; None where no call was made in it. A
-    stream tells once it is read to its end.
+    query engines. It holds for this thread or asyncio task; None if no call was made in it. A
+    stream's decision is there once it is read to its end.
     """
     decision = _LAST.get()
     return None if decision is None else decision.to_dict(top=TOP)

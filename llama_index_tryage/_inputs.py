@@ -269,7 +269,7 @@ def _tool_chars(tool: Any) -> int:
     try:
         data = tool.metadata
         described = [data.name or "", data.description, data.get_parameters_dict()]
-    except Exception:  # noqa: BLE001 - tools are the user's; the expert's call tells the error
+    except Exception:  # noqa: BLE001 - tools are the user's; the expert's call raises the error
         return 0
     chars = text_chars(described)
     with contextlib.suppress(TypeError):

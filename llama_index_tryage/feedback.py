@@ -29,8 +29,8 @@ class TryageFeedback(BaseSpanHandler[BaseSpan]):
 
     Add it by ``get_dispatcher().add_span_handler(TryageFeedback(router, metric))``. The scores go
     to the router's feedback file. The metric runs before the answer is handed on, so it should be
-    quick; an answer that a user scores later goes to `Router.feedback`, with what
-    ``response.additional_kwargs["tryage"]`` tells.
+    quick; an answer that a user scores later goes to `Router.feedback`, with the
+    record in ``response.additional_kwargs["tryage"]``.
 
     Args:
         router: one whose feedback is on: `Router.with_feedback`.

@@ -31,14 +31,14 @@ def questions(seed=5):
 def fitted():
     """The router, and the questions that it was not fitted on."""
     rows = questions()
-    known = [(question, kind) for question, kind in rows for _ in (0, 1)][:200]
+    fitted_rows = [(question, kind) for question, kind in rows for _ in (0, 1)][:200]
     table = ScoreTable.from_rows(
         {
             "prompt": f"{question}{' ' * (number % 2)}",
             "group": kind,
             "scores": {name: float(name == RIGHT[kind]) for name in RIGHT.values()},
         }
-        for number, (question, kind) in enumerate(known)
+        for number, (question, kind) in enumerate(fitted_rows)
     )
     library = Library([Expert(name=name, model=name) for name in RIGHT.values()])
     return Router.fit(table, library=library, predictor="clusters"), rows[100:]

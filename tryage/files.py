@@ -248,7 +248,7 @@ def _at(path: Path, temporary: Path, error: OSError) -> OSError:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file or a folder's names are on the disk, where the system can tell."""
+    """Wait until a file or a folder's names are on the disk, where the system reports it."""
     if os.name == "nt" and path.is_dir():
         return
     handle = os.open(path, os.O_RDONLY)

@@ -66,7 +66,7 @@ def hide_secrets(text: str) -> str:
 
 
 def _masked(match: re.Match[str]) -> str:
-    """Keep what tells which secret it was: the one group that matched, if any."""
+    """Keep the group that names the secret, if one matched."""
     return f"{match[match.lastindex] if match.lastindex else ''}***"
 
 
@@ -119,7 +119,7 @@ def _texts(error: BaseException) -> Iterator[str]:
         yield error.message
         return
     for show in (str, repr):
-        # The method is somebody else's; what cannot be shown tells nothing.
+        # The method is somebody else's; what cannot be shown reveals nothing.
         with contextlib.suppress(Exception):
             yield show(error)[:_LONGEST_TEXT]
 

@@ -67,7 +67,7 @@ class Whole(BaseChatModel):
             text = text.partition(mark)[0]
         return text
 
-    def _facts(self, text):
+    def _message_fields(self, text):
         written = len(text.split())
         usage = {"input_tokens": 5, "output_tokens": written, "total_tokens": 5 + written}
         return {
@@ -77,7 +77,7 @@ class Whole(BaseChatModel):
 
     def _generate(self, messages, stop=None, run_manager=None, **kwargs):
         text = self._text(messages, stop, kwargs)
-        message = AIMessage(content=text, **self._facts(text))
+        message = AIMessage(content=text, **self._message_fields(text))
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
@@ -96,7 +96,7 @@ class Streaming(Whole):
                 raise self.late
             piece = word if number == 0 else f" {word}"
             yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
-        last = AIMessageChunk(content="", **self._facts(text), chunk_position="last")
+        last = AIMessageChunk(content="", **self._message_fields(text), chunk_position="last")
         yield ChatGenerationChunk(message=last)
 
     async def _astream(self, messages, stop=None, run_manager=None, **kwargs):
@@ -148,7 +148,7 @@ class _Calls:
         calls = self._tool_calls(messages, kwargs)
         if calls:
             message = result.generations[0].message
-            message = AIMessage(content="", tool_calls=calls, **_kept(message))
+            message = AIMessage(content="", tool_calls=calls, **_recorded_fields(message))
             result = ChatResult(generations=[ChatGeneration(message=message)])
         return result
 
@@ -166,16 +166,16 @@ class Calling(_Calls, Streaming):
             yield from super()._stream(messages, stop, **kwargs)
             return
         args = json.dumps(calls[0]["args"], ensure_ascii=False)
-        facts = self._facts(self._text(messages, stop, kwargs))
+        fields = self._message_fields(self._text(messages, stop, kwargs))
         name = {"name": calls[0]["name"], "id": calls[0]["id"]}
-        pieces = [(name, args[:3], {}), ({"name": None, "id": None}, args[3:], facts)]
-        for begun, piece, facts in pieces:
+        pieces = [(name, args[:3], {}), ({"name": None, "id": None}, args[3:], fields)]
+        for begun, piece, fields in pieces:
             call = {**begun, "args": piece, "index": 0, "type": "tool_call_chunk"}
-            message = AIMessageChunk(content="", tool_call_chunks=[call], **facts)
+            message = AIMessageChunk(content="", tool_call_chunks=[call], **fields)
             yield ChatGenerationChunk(message=message)
 
 
-def _kept(message):
+def _recorded_fields(message):
     return {
         "response_metadata": message.response_metadata,
         "usage_metadata": message.usage_metadata,

@@ -162,11 +162,11 @@ def test_log_probabilities_reach_the_check(scored_router, kit):
     class Sure(kit.Whole):
         logprob: float
 
-        def _facts(self, text):
-            facts = super()._facts(text)
+        def _message_fields(self, text):
+            fields = super()._message_fields(text)
             tokens = [{"token": "x", "logprob": self.logprob}]
-            facts["response_metadata"]["logprobs"] = {"content": tokens}
-            return facts
+            fields["response_metadata"]["logprobs"] = {"content": tokens}
+            return fields
 
     experts = {
         "coder": Sure(label="coder", logprob=-2.0),

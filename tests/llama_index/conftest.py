@@ -60,17 +60,17 @@ class Scripted(LLM):
             model_name=self.label,
         )
 
-    def _text(self, given, kwargs):
-        self._calls.append((given, kwargs))
+    def _text(self, call_input, kwargs):
+        self._calls.append((call_input, kwargs))
         if self.fault is not None:
             raise self.fault
-        text = given if isinstance(given, str) else given[-1].content
+        text = call_input if isinstance(call_input, str) else call_input[-1].content
         return f"{self.label} says {text}"
 
-    def _pieces(self, given, kwargs):
+    def _pieces(self, call_input, kwargs):
         so_far = ""
         try:
-            for number, word in enumerate(self._text(given, kwargs).split(" ")):
+            for number, word in enumerate(self._text(call_input, kwargs).split(" ")):
                 if number == 1 and self.late is not None:
                     raise self.late
                 piece = word if number == 0 else f" {word}"
@@ -159,35 +159,35 @@ class Caller(Scripted, FunctionCallingLLM):
         messages = list(chat_history or [])
         if user_msg is not None:
             messages.append(ChatMessage(user_msg) if isinstance(user_msg, str) else user_msg)
-        told = [f"{self.label}:{tool.metadata.get_name()}" for tool in tools]
+        tool_names = [f"{self.label}:{tool.metadata.get_name()}" for tool in tools]
         choice = kwargs.pop("tool_choice", None)
         for name in ("verbose", "allow_parallel_tool_calls"):
             kwargs.pop(name)
         return {
             "messages": messages,
-            "tools": told,
+            "tools": tool_names,
             "tool_choice": choice or ("any" if tool_required else "auto"),
             **kwargs,
         }
 
-    def _asked(self, messages, tools):
+    def _requested_call(self, messages, tools):
         """Return (tool, arguments) of the call to make, or None."""
         assert all(tool.startswith(f"{self.label}:") for tool in tools)
         names = [tool.partition(":")[2] for tool in tools]
         if messages[-1].role == "tool":
             return None
-        found = re.findall(r"(\w+) (\d+) and (\d+)", messages[-1].content)
-        for name, one, two in reversed(found):
+        operations = re.findall(r"(\w+) (\d+) and (\d+)", messages[-1].content)
+        for name, one, two in reversed(operations):
             if name in names:
                 return name, {"a": int(one), "b": int(two)}
         return None
 
-    def _pieces(self, given, kwargs):
-        call = self._asked(given, kwargs.get("tools", ()))
+    def _pieces(self, call_input, kwargs):
+        call = self._requested_call(call_input, kwargs.get("tools", ()))
         if call is None:
-            yield from super()._pieces(given, kwargs)
+            yield from super()._pieces(call_input, kwargs)
             return
-        self._text(given, kwargs)
+        self._text(call_input, kwargs)
         yield "", ("calling", call)
 
     def _chat(self, text, delta=None):
@@ -285,9 +285,9 @@ def heard():
 @pytest.fixture
 def settings():
     """LlamaIndex's settings, put back after the test."""
-    kept = dict(vars(Settings))
+    saved = dict(vars(Settings))
     yield Settings
-    vars(Settings).update(kept)
+    vars(Settings).update(saved)
 
 
 @pytest.fixture(autouse=True)

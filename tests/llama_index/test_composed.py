@@ -88,7 +88,7 @@ def quoting(kit):
             text = given if isinstance(given, str) else "\n".join(m.content or "" for m in given)
             return self.reply(text) if self.reply else PAGE
 
-        def _asked(self, messages, tools):
+        def _requested_call(self, messages, tools):
             names = [tool.partition(":")[2] for tool in tools]
             if "Heap" in names:
                 return "Heap", {"n": 12}

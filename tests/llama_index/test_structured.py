@@ -213,10 +213,10 @@ async def test_an_agent_s_answer_as_an_object(router, kit):
     class Summing(kit.Caller):
         """Calls the tool that makes the object, where it is among the tools."""
 
-        def _asked(self, messages, tools):
+        def _requested_call(self, messages, tools):
             if f"{self.label}:Sum" in tools:
                 return "Sum", {"a": 6, "b": 7}
-            return super()._asked(messages, tools)
+            return super()._requested_call(messages, tools)
 
     def add(a: int, b: int) -> int:
         """Add two numbers."""

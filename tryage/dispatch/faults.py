@@ -123,7 +123,7 @@ def refusing_code(fields: Any) -> bool:
 
 
 def _verdict(error: BaseException) -> bool | None:
-    """Judge one exception of a chain; None where it does not tell."""
+    """Judge one exception of a chain; None if it does not decide."""
     if isinstance(error, PromptError | RefusedRequestError | OptionError) or hasattr(error, _MARK):
         return True
     if isinstance(error, ExpertTimeoutError):

@@ -72,7 +72,7 @@ def adispatch_stream(
 
 
 class _Dispatched:
-    """What both kinds of stream tell about their calls."""
+    """What both kinds of stream report about their calls."""
 
     def __init__(self, failover: Failover[Any]) -> None:
         self._failover = failover

@@ -173,7 +173,7 @@ class _Reading:
             differs = word is not None and word != plain(text)
             wording.append(f"{text} (read as {word})" if differs else text)
         self.unknown += unknown
-        # With a word unknown nobody can tell what the others ask for: "not the smallest".
+        # An unknown word may reverse the others: "not the smallest".
         if not unknown:
             self._add_weights(weights, " ".join(wording))
 

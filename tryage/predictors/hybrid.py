@@ -102,7 +102,7 @@ class HybridPredictor(ClustersPredictor):
     def _fit_new_expert(
         self, target: str, vectors: Vectors, values: Floats, others: Floats
     ) -> Targets:
-        """Learn the cells alone: a few probes tell nothing about the residuals of cells."""
+        """Learn the cells alone: a few probes are too few for the residuals of cells."""
         fitted = self.fitted_[target]
         blank = {name: np.zeros_like(fitted[name][..., :1]) for name in ("weights", "offsets")}
         # A few probes do not show the range of values; the measurements of all experts do.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tryage.dispatch import Scope
 
 _POLL = 0.1
-"""Seconds after which a wait looks whether anybody still waits for the answer."""
+"""Seconds between two checks whether anybody still waits for the answer."""
 
 _SLICE = 2**14
 """Bytes that are sent at once."""
@@ -173,7 +173,7 @@ class BoundedStream:
             return data
         while True:
             seconds = timeout.next_wait()
-            # A wait that ends may be one of many; `next_wait` tells when it was the last.
+            # A wait that ends may be one of many; `next_wait` raises after the last.
             with contextlib.suppress(ReadTimeout), timeout.waiting():
                 data = self._stream.read(max_bytes, timeout=seconds)
                 timeout.receive(len(data))
@@ -198,7 +198,7 @@ class BoundedStream:
             return BoundedStream(self._stream.start_tls(ssl_context, server_hostname, seconds))
 
     def get_extra_info(self, info: str) -> Any:
-        """Return what the connection tells about itself."""
+        """Return one of the connection's properties, as httpcore asks for it."""
         return self._stream.get_extra_info(info)
 
 
@@ -254,7 +254,7 @@ class AsyncBoundedStream:
         return AsyncBoundedStream(opened)
 
     def get_extra_info(self, info: str) -> Any:
-        """Return what the connection tells about itself."""
+        """Return one of the connection's properties, as httpcore asks for it."""
         return self._stream.get_extra_info(info)
 
 

@@ -290,14 +290,14 @@ class GenerationPipeline(Pipeline):
         """Return messages as turns of two roles, for a template that refused them as they were.
 
         Raises:
-            ExpertError: it refuses those too; it tells the first error.
+            ExpertError: it refuses those too; the message is that of the first error.
         """
         turns = alternating(messages)
         if turns == list(messages):
             raise self.failure(error) from error
         try:
             return self._rendered(turns)
-        except Exception:  # noqa: BLE001 - the first error tells of what was asked
+        except Exception:  # noqa: BLE001 - the first error is about the request itself
             raise self.failure(error) from error
 
     def _rendered(self, messages: Sequence[Mapping[str, str]]) -> str:
