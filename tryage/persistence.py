@@ -310,8 +310,9 @@ def _try_out(predictor: Predictor, library: Library) -> None:
     """
     if sorted(predictor.experts_) != sorted(library.names):
         raise ValueError(f"predicts {predictor.experts_}, but its task has {library.names}")
-    # Other encoders take long to load; what does not fit shows at their first prompt.
-    if predictor.encoder is None or isinstance(predictor.encoder, StaticEncoder):
+    # Networks take long to load, and need torch; what does not fit shows at their first prompt.
+    needs_network = predictor.slow or not isinstance(predictor.encoder, StaticEncoder | None)
+    if not needs_network:
         mean = predictor.predict(["a"]).mean["loss"]
         if mean.shape != (1, len(library)):
             raise ValueError(f"predicts losses of shape {mean.shape} for {len(library)} experts")
