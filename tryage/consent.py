@@ -30,6 +30,7 @@ Keys = Mapping[str, str | Sequence[str]] | Iterable[str]
 
 _PORTS = {"http": 80, "https": 443}
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+_HOST = re.compile(r"[\w.:%-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +166,15 @@ def _pairs(text: str) -> list[tuple[Address, str]]:
         if not _NAME.fullmatch(variable):
             raise ValueError(variable)
         address = Address.of_url(place if "://" in place else f"https://{place}")
+        if not _HOST.fullmatch(address.host):  # there are no wildcards
+            raise ValueError(place)
         if address.scheme not in _PORTS or urlsplit(f"//{place.rpartition('//')[2]}").path:
             raise ValueError(place)
     except ValueError:
         # The text is not repeated: somebody may have written a key in place of its variable.
         raise OptionError(
             "a key is allowed as HOST=VARIABLE, such as api.example.com=EXAMPLE_KEY or "
-            "127.0.0.1:8000=EXAMPLE_KEY; found something else"
+            "127.0.0.1:8000=EXAMPLE_KEY, without wildcards; found something else"
         ) from None
     if "://" not in place and address.host in LOCAL_HOSTS:
         unencrypted = Address.of("http", address.host, urlsplit(f"//{place}").port)

@@ -40,12 +40,23 @@ def asked_task(prompt: str) -> str:
     return FILL_MASK if MASK in prompt else TEXT_GENERATION
 
 
+def _number(value: Any) -> Any:
+    # Python takes true for 1.
+    if isinstance(value, bool):
+        raise ValueError("a number is expected, not true or false")
+    return value
+
+
 def _count(value: Any) -> Any:
-    return parse_count(value) if isinstance(value, str) else value
+    return parse_count(value) if isinstance(value, str) else _number(value)
 
 
 Count = Annotated[int, BeforeValidator(_count), Field(gt=0)]
 """A positive whole number; in files also `7.2B`, `32K`."""
+
+
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_number)]
+"""A finite number, at least 0."""
 
 
 class _Record(BaseModel):
@@ -63,8 +74,8 @@ class Price(_Record):
         currency: USD.
     """
 
-    input: float = Field(ge=0, allow_inf_nan=False)
-    output: float = Field(ge=0, allow_inf_nan=False)
+    input: Amount
+    output: Amount
     per: Count = 1_000_000
     currency: Literal["USD"] = "USD"
 

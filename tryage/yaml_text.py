@@ -62,7 +62,6 @@ class YamlText:
             raise YamlTextError(problem, "" if mark is None else _place(mark)) from error
         except RecursionError as error:
             raise YamlTextError("nested too deeply") from error
-        # A date such as 2024-02-30 is a ValueError of the reader.
         except (yaml.YAMLError, ValueError, OverflowError) as error:
             raise YamlTextError(str(error).splitlines()[0]) from error
 
@@ -107,6 +106,15 @@ class _Loader(yaml.SafeLoader):
                 event.start_mark,
             )
         return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Make the value of a node; a date such as 2024-02-30 is refused with its place."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except YamlTextError:
+            raise
+        except (ValueError, OverflowError) as error:
+            raise YamlTextError(str(error), _place(node.start_mark)) from error
 
 
 def _entries(node: yaml.MappingNode) -> list[tuple[str, yaml.Node]]:

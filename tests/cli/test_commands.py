@@ -87,6 +87,19 @@ def test_the_same_for_people(files, fitted):
     assert "giant" in call("library", "show", files / "library.yaml").stdout
 
 
+def test_show_tells_where_prompts_and_keys_would_go(tmp_path):
+    url = "https://models.a-rather-long-name-of-a-host.example.com/and/a/long/path/v1"
+    path = tmp_path / "library.yaml"
+    path.write_text(
+        f"experts: [{{name: '[red]a', model: m, endpoint: {{url: '{url}', key_env: FAR_KEY}}}},"
+        " {name: b, model: n}]"
+    )
+    shown = call("library", "show", path).stdout
+    assert "[red]a" in shown
+    endpoint = "".join(line.split("│")[7].strip() for line in shown.splitlines() if "│" in line)
+    assert endpoint.replace(" ", "") == f"{url},keyFAR_KEY"
+
+
 def test_goals_and_limits_reach_the_decision(fitted):
     folder, _ = fitted
     args = ("route", PROSE, "--router", folder, "--goal", "recency=3", "--limit", "size<=10B")

@@ -66,6 +66,21 @@ def test_a_wrong_library(tmp_path, experts, words):
 
 
 @pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("released: 2024-13-45", ["line 1, column 45", "month must be in 1..12"]),
+        ("parameters: true", ["line 1, column 47", "not true or false"]),
+        ("context_length: yes", ["line 1, column 51", "not true or false"]),
+        ("price: {input: true, output: 1}", ["line 1, column 50", "not true or false"]),
+    ],
+)
+def test_a_value_of_a_wrong_kind_in_a_library_is_named_by_its_place(tmp_path, line, words):
+    path = tmp_path / "wrong.yaml"
+    path.write_text("experts: [{name: a, model: org/a, " + line + "}]")
+    refused("library", "show", path, words=[path, *words])
+
+
+@pytest.mark.parametrize(
     ("bad", "words"),
     [
         ("{not json", ["s.jsonl", "2"]),

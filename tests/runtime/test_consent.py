@@ -187,7 +187,17 @@ def test_the_error_names_what_allows_it(url, place):
 
 
 @pytest.mark.parametrize(
-    "pair", ["api.example.com", "=K", "h/path=K", "ftp://h=K", "h=sk-123456789", "h:port=K"]
+    "pair",
+    [
+        "api.example.com",
+        "=K",
+        "h/path=K",
+        "ftp://h=K",
+        "h=sk-123456789",
+        "h:port=K",
+        "*.example.com=K",
+        "a host=K",
+    ],
 )
 def test_a_pair_that_is_none_is_refused_without_being_shown(pair):
     with pytest.raises(OptionError, match="HOST=VARIABLE") as caught:

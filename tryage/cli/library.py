@@ -19,11 +19,12 @@ def show(
     library: LibraryFile,
     as_json: AsJson = False,
 ) -> None:
-    """List a library's experts with their attributes.
+    """List a library's experts: what they are, and to which endpoint their prompts and keys go.
 
     Example: tryage library show library.yaml
     """
-    from rich.table import Table
+    from rich.markup import escape
+    from rich.table import Column, Table
 
     from tryage.units import format_count
 
@@ -31,11 +32,18 @@ def show(
     if as_json:
         print_json(loaded.to_dict())
         return
-    table = Table("expert", "task", "model", "parameters", "released", "license")
+    served = any(expert.endpoint for expert in loaded)
+    columns = ["expert", "task", "model", "parameters", "released", "license"]
+    # An address that is cut short would not say who reads the prompts.
+    table = Table(*columns, *([Column("endpoint", overflow="fold")] if served else []))
     for expert in loaded:
         size = "" if expert.parameters is None else format_count(expert.parameters)
-        released, terms = str(expert.released or ""), expert.license or ""
-        table.add_row(expert.name, expert.task, expert.model, size, released, terms)
+        row = [expert.name, expert.task, expert.model, size, str(expert.released or "")]
+        row.append(expert.license or "")
+        if served and expert.endpoint:
+            key = expert.endpoint.key_env
+            row.append(f"{expert.endpoint.url}, key {key}" if key else expert.endpoint.url)
+        table.add_row(*map(escape, row))
     Console().print(table)
 
 

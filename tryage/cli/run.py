@@ -1,4 +1,4 @@
-"""The command `run`: decides, and lets a Hugging Face pipeline answer."""
+"""The command `run`: decides, and lets the chosen expert answer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(
     allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decide, and answer with the chosen expert's Hugging Face pipeline.
+    """Decide, and answer with the chosen expert: a Hugging Face pipeline, or its endpoint.
 
     Example: tryage run "The capital of France is [MASK]." --router my-router
 
