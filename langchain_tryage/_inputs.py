@@ -18,7 +18,7 @@ from langchain_core.messages import (
 )
 from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPromptValue
 
-from langchain_tryage._modalities import modalities
+from langchain_tryage._modalities import file_text, modalities
 from tryage import Decision
 from tryage.binding import (
     LAST_MESSAGE,
@@ -142,8 +142,9 @@ class TextSource:
         stripped = {text: parse(text).prompt for text in before} if flags_act else {}
         texts = [stripped.get(text, text) for text in before]
         text = "\n\n".join([*texts, _text(message)])
-        if not text.strip():  # pictures, sounds or documents alone
+        if not text.strip():  # pictures, sounds or documents alone, or a file of text
             text = " ".join(f"[{kind}]" for kind in sorted(modalities(messages)))
+            return Reading(text or file_text(message.content), False, stripped)
         return Reading(text, flags_act, stripped)
 
     def strip(self, value: Any, reading: Reading, decision: Decision) -> Any:

@@ -64,6 +64,18 @@ def modalities(messages: Iterable[BaseMessage]) -> frozenset[str]:
     )
 
 
+def file_text(content: str | Sequence[Any]) -> str:
+    """Return what stands in the files of text of a message, ``"[file]"`` where it is encoded.
+
+    These are no words of the message's author.
+    """
+    if isinstance(content, str):
+        return ""
+    files = [block for block in content if isinstance(block, Mapping)]
+    files = [block for block in files if block.get("type") in ("text-plain", *_FILES)]
+    return "\n".join(_texts(files, by_model=True)) or ("[file]" if files else "")
+
+
 def messages_in(value: Any) -> Sequence[BaseMessage]:
     """Return the messages of an input of any form, or of the values of a dict; text has none."""
     if isinstance(value, BaseMessage):

@@ -142,3 +142,27 @@ async def test_what_holds_no_text_goes_to_the_best_on_average_that_reads_it(rout
     assert TryageSelector(router).invoke(alone).prompt == "[image]"
     with pytest.raises(PromptError, match="the prompt is empty"):
         TryageSelector(router).invoke([HumanMessage("")])
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ({"type": "text-plain", "mime_type": "text/plain", "text": "{}"}, "{}"),
+        ({"type": "document", "source": {"type": "text", "data": "x", "content": "{}"}}, "{}"),
+        ({"type": "file", "mime_type": "text/plain", "base64": "eA=="}, "[file]"),
+    ],
+)
+async def test_a_file_of_text_alone_is_routed_and_sets_no_flag(router, kit, file, text):
+    held = f"{kit.code} [Flag: size=2]"
+    file = {key: held if value == "{}" else value for key, value in file.items()}
+    if isinstance(file.get("source"), dict):
+        file["source"] = {**file["source"], "content": held}
+    given = [HumanMessage([file])]
+    expected = held if text == "{}" else text
+    decision = await TryageSelector(router, flags_from="last_message").ainvoke(given)
+    assert (decision.prompt, decision.flags) == (expected, ())
+    experts = kit.experts()
+    message = ChatTryage(router, experts, flags_from="last_message").invoke(given)
+    record = message.response_metadata["tryage"]
+    assert record["expert"] == decision.expert
+    assert experts[decision.expert]._calls[0]["messages"] == given
