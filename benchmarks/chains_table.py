@@ -99,8 +99,8 @@ def _templates(found: dict[str, Any]) -> list[str]:
         lines.append(f"| {_set(name)} | {' | '.join(f'{looks[kind]:.1%}' for kind in kinds)} |")
     lines += [
         "",
-        "The last table holds shares of the bare figure too: of templates and contexts that no "
-        "rule had seen. The rules were mended for what each look showed.",
+        "The last table holds the same shares, measured on templates and contexts that no rule had "
+        "been written for. After each of these measurements the rules were improved.",
     ]
     return lines
 
@@ -202,7 +202,7 @@ def _speed(found: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"Medians of {found['speed']['rounds']} calls in turns, in brackets the least. "
+        f"Medians of {found['speed']['rounds']} alternating calls; minima in brackets. "
         f"Python {found['python']}, {found['machine']}, load average {found['load_average']}.",
     ]
 

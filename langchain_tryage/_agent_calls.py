@@ -23,20 +23,20 @@ from tryage.dispatch import describe_error
 Response = ModelResponse[Any]
 
 
-class Final(NamedTuple):
+class FinalError(NamedTuple):
     """An error after which no other expert may be tried."""
 
     error: Exception
 
 
-class Elsewhere(NamedTuple):
+class OtherModelAnswer(NamedTuple):
     """An answer of another model, which middleware inside called in the expert's place."""
 
     response: Response
     reason: str
 
 
-class Lost(NamedTuple):
+class FailedCall(NamedTuple):
     """A model call that no expert answered.
 
     Attributes:
@@ -48,7 +48,7 @@ class Lost(NamedTuple):
     record: dict[str, Any] | None
 
     @classmethod
-    def of(cls, model: BaseChatModel, decision: Decision | None, error: Exception) -> Lost:
+    def of(cls, model: BaseChatModel, decision: Decision | None, error: Exception) -> FailedCall:
         """Return the record of a failed call."""
         if decision is None:
             return cls(model, None)
@@ -97,15 +97,15 @@ class ModelAttempt:
         """
         return isinstance(error, GraphBubbleUp) or self._watcher.has_streamed
 
-    def result(self, response: Response) -> Response | Elsewhere:
-        """Return the answer, as `Elsewhere` if another model gave it."""
+    def result(self, response: Response) -> Response | OtherModelAnswer:
+        """Return the answer, as `OtherModelAnswer` if another model gave it."""
         watcher = self._watcher
         if watcher.answered or not watcher.another_answered:
             return response
         reason = "another model was called in its place"
         if watcher.error is not None:
             reason = f"{describe_error(watcher.error)}; another model answered"
-        return Elsewhere(response, reason)
+        return OtherModelAnswer(response, reason)
 
 
 def model_call() -> str | None:

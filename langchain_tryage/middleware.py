@@ -25,7 +25,14 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 
-from langchain_tryage._agent_calls import Elsewhere, Final, Lost, ModelAttempt, Response, model_call
+from langchain_tryage._agent_calls import (
+    FailedCall,
+    FinalError,
+    ModelAttempt,
+    OtherModelAnswer,
+    Response,
+    model_call,
+)
 from langchain_tryage._chat_experts import ChatExpert, chat_pipeline
 from langchain_tryage._inputs import TextFrom, TextSource
 from langchain_tryage._metadata import annotated_message, metadata
@@ -45,7 +52,7 @@ from tryage.binding import (
 )
 from tryage.dispatch import AnswerView, DispatchedDecision
 
-_MOST_LOST = 256
+_MOST_FAILED = 256
 """Most failed model calls that are remembered, in case outer middleware tries again."""
 
 Choose = Literal["run", "call"]
@@ -93,7 +100,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         check_flags_from(flags_from, "messages have")
         self._source = TextSource(flags_from=flags_from, text_from=text_from)
         self._choose = choose
-        self._lost: dict[str | None, Lost] = {}
+        self._failed: dict[str | None, FailedCall] = {}
         self._binding = bind(
             router, each_expert(experts, ChatExpert), chat_pipeline, options, _VIEWS
         )
@@ -114,9 +121,9 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Response]
     ) -> ExtendedModelResponse[Any]:
         """Call the chosen expert in place of the agent's own model."""
-        lost = self._lost_call(request)
-        if lost is not None:
-            return lost.answered_elsewhere(handler(request))
+        failed = self._failed_call(request)
+        if failed is not None:
+            return failed.answered_elsewhere(handler(request))
         agents_model = request.model
         with self._giving_up(agents_model, None):
             request, decision = self._decide(request)
@@ -129,7 +136,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
             except Exception as error:
                 if not attempt.ends(error):
                     raise
-                return Final(error)
+                return FinalError(error)
 
         with self._giving_up(agents_model, decision):
             return _response(*self._binding.dispatch(decision, call))
@@ -140,9 +147,9 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         handler: Callable[[ModelRequest[Any]], Awaitable[Response]],
     ) -> ExtendedModelResponse[Any]:
         """Call the chosen expert in place of the agent's own model."""
-        lost = self._lost_call(request)
-        if lost is not None:
-            return lost.answered_elsewhere(await handler(request))
+        failed = self._failed_call(request)
+        if failed is not None:
+            return failed.answered_elsewhere(await handler(request))
         agents_model = request.model
         with self._giving_up(agents_model, None):
             request, decision = await off_loop(self._decide, request)
@@ -156,15 +163,15 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
             except Exception as error:
                 if not attempt.ends(error):
                     raise
-                return Final(error)
+                return FinalError(error)
 
         with self._giving_up(agents_model, decision):
             return _response(*await self._binding.adispatch(decision, call))
 
-    def _lost_call(self, request: ModelRequest[Any]) -> Lost | None:
+    def _failed_call(self, request: ModelRequest[Any]) -> FailedCall | None:
         """Return the call that no expert answered, if middleware outside now tries its model."""
-        lost = self._lost.get(model_call())
-        return None if lost is None or lost.model is request.model else lost
+        failed = self._failed.get(model_call())
+        return None if failed is None or failed.model is request.model else failed
 
     @contextmanager
     def _giving_up(self, model: BaseChatModel, decision: Decision | None) -> Iterator[None]:
@@ -181,9 +188,9 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         except Exception as error:
             task = model_call()
             if task is not None:
-                if len(self._lost) >= _MOST_LOST:
-                    self._lost.clear()
-                self._lost[task] = Lost.of(model, decision, error)
+                if len(self._failed) >= _MOST_FAILED:
+                    self._failed.clear()
+                self._failed[task] = FailedCall.of(model, decision, error)
             raise
 
     def _decide(self, request: ModelRequest[Any]) -> tuple[ModelRequest[Any], Decision]:
@@ -201,7 +208,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         return request, stay_with(plan.decision, last.get("answered_by"), True)
 
 
-_Result = Response | Final | Elsewhere
+_Result = Response | FinalError | OtherModelAnswer
 
 
 def _answer_tools(request: ModelRequest[Any]) -> list[Any]:
@@ -218,9 +225,9 @@ def _answer_tools(request: ModelRequest[Any]) -> list[Any]:
 
 def _view(result: _Result) -> AnswerView:
     """Return what a check sees of a model call; an error that ends the call is not checked."""
-    if isinstance(result, Final):
+    if isinstance(result, FinalError):
         return AnswerView(None, calls_tools=True)
-    response = result.response if isinstance(result, Elsewhere) else result
+    response = result.response if isinstance(result, OtherModelAnswer) else result
     return message_view(response.result[-1])
 
 
@@ -232,9 +239,9 @@ _VIEWS = Views(_view, ask=_ask)
 
 
 def _response(result: _Result, decision: DispatchedDecision) -> ExtendedModelResponse[Any]:
-    if isinstance(result, Final):
+    if isinstance(result, FinalError):
         raise result.error
-    if isinstance(result, Elsewhere):
+    if isinstance(result, OtherModelAnswer):
         last = replace(decision.tried[-1], error=result.reason)
         tried = (*decision.tried[:-1], last)
         decision, result = replace(decision, tried=tried, answered_by=None), result.response

@@ -171,12 +171,18 @@ def test_no_block_of_ten_lines_stands_twice():
 SAY_NOTHING = {"asked", "facts", "found", "given", "kept", "known", "taken", "told"}
 """Names that tell of the moment instead of the thing."""
 
-NAMED_ROOMS = """
-assessed assessment attributes budgets cards check_rates checks cli deciding decision eligibility
-encoders evaluation goals growth limits objective plan_assessment plans policy predictors quickstart
-router ties training units
-""".split()
-"""Rooms in which every name has been looked at."""
+VAGUE_AND_KEPT = {
+    "tryage.flags.parser": {"found"},  # public: `Flags.found`
+    "tryage.labeling.judges": {"asked"},  # a judge's public counts
+    "tryage.labeling.verdicts": {"asked", "found"},
+    "tryage.labeling.metrics": {
+        "asked",
+        "found",
+        "given",
+        "_given",
+        "known",
+    },  # stored fingerprints cover this code to the letter
+}
 
 
 def names_in(path):
@@ -190,13 +196,15 @@ def names_in(path):
             yield node.name
 
 
-@pytest.mark.parametrize("named_room", NAMED_ROOMS)
-def test_names_name_the_thing(named_room):
+@pytest.mark.parametrize("package", PACKAGES)
+def test_names_name_the_thing(package):
     vague = {
-        str(path.relative_to(ROOT)): sorted(words)
-        for room, path in rooms()
-        if room == named_room
-        if (words := {word for word in names_in(path) if word.strip("_").lower() in SAY_NOTHING})
+        name: sorted(words)
+        for name, path in files_of(package)
+        if (
+            words := {word for word in names_in(path) if word.strip("_").lower() in SAY_NOTHING}
+            - VAGUE_AND_KEPT.get(name, set())
+        )
     }
     assert vague == {}
 
