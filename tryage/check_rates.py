@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tryage.checks import Check, CheckedAnswer
-from tryage.errors import CheckError, missing_extra
+from tryage.errors import CheckError
+from tryage.parquet_files import ParquetError, ParquetRows
 
 RIGHT = 0.5
 """A score from this on counts as right."""
@@ -20,6 +21,8 @@ FEWEST = 30
 """An expert with fewer right or wrong answers than this gets the pooled rates."""
 
 _Z = 1.959964  # 97.5th percentile of the normal distribution
+
+_ANSWER_COLUMNS = ("prompt", "expert", "answer", "score")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,24 +164,22 @@ def read_answers(folder: str | Path) -> Iterator[ScoredAnswer]:
     """Yield the scored answers that ``tryage label --keep-answers`` wrote.
 
     Raises:
-        CheckError: there is none.
+        CheckError: there is none, or a file is damaged or says that it holds far more than its
+            size allows.
         MissingExtraError: without pyarrow.
     """
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise missing_extra("parquet", "reading kept answers") from error
-    files = sorted(Path(folder).glob("*.parquet"))
     count = 0
-    for file in files:
-        names = parquet.read_schema(file).names
-        if not {"prompt", "expert", "answer", "score"} <= set(names):
-            continue
-        table = parquet.read_table(file, columns=["prompt", "expert", "answer", "score"])
-        for row in table.to_pylist():
-            if row["answer"] is not None and row["score"] is not None:
-                count += 1
-                yield ScoredAnswer(row["prompt"], row["expert"], row["answer"], row["score"])
+    for file in sorted(Path(folder).glob("*.parquet")):
+        try:
+            rows = ParquetRows(file, _ANSWER_COLUMNS, "reading kept answers")
+            if not set(_ANSWER_COLUMNS) <= set(rows.columns):
+                continue
+            for row in rows:
+                if row["answer"] is not None and row["score"] is not None:
+                    count += 1
+                    yield ScoredAnswer(**row)
+        except ParquetError as error:
+            raise CheckError(f"{file}: not a whole Parquet file: {error}") from error
     if not count:
         raise CheckError(
             f"{str(folder)!r} holds no scored answers; label with a metric and keep the answers: "

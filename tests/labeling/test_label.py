@@ -281,6 +281,34 @@ def test_a_shard_of_something_else_is_named(library, prompts, tmp_path) -> None:
         label(library, prompts[:1], tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("rows", "text", "reason"),
+    [
+        (3_000_000, "x", "say they hold 3000000 rows"),
+        (2000, "x" * 200_000, "texts are longer than any honest file"),
+        (1, ["x"], "column 'prompt' holds list<"),
+    ],
+    ids=["rows", "texts", "lists"],
+)
+def test_a_shard_that_unpacks_to_far_too_much_is_refused(
+    library, prompts, tmp_path, rows, text, reason
+) -> None:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    label(library, prompts[:1], tmp_path)
+    whole = parquet.read_table(LabelStore(tmp_path).shards()[0]).slice(0, 1).to_pylist()[0]
+    names = ("task", "prompt_id", "prompt", "reference", "expert", "error")
+    cell = {name: pyarrow.scalar(whole[name]) for name in names} | {"prompt": pyarrow.scalar(text)}
+    cells = pyarrow.table({name: pyarrow.repeat(cell[name], rows) for name in names})
+    bomb = tmp_path / "cells-000009-mine.parquet"
+    parquet.write_table(cells, bomb, compression="zstd")
+    assert bomb.stat().st_size < 200_000
+    with pytest.raises(OutputFolderError, match=reason) as caught:
+        label(library, prompts[:1], tmp_path)
+    assert str(bomb) in str(caught.value)
+
+
 def test_a_full_disk_is_one_error_and_costs_one_shard(
     library, prompts, tmp_path, monkeypatch
 ) -> None:
@@ -382,7 +410,9 @@ def test_a_fingerprint_covers_every_tensor_and_reads_little(tmp_path) -> None:
         assert fingerprint(tmp_path) != first
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": 3, "experts": {}, "settings": {}}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "[" * 10**5, '{"format": 3, "experts": {}, "settings": {}}'], ids=range(4)
+)
 def test_a_label_file_that_is_damaged_or_newer(library, prompts, tmp_path, text) -> None:
     (tmp_path / "label.json").write_text(text)
     with pytest.raises(OutputFolderError, match=r"label\.json"):

@@ -319,6 +319,30 @@ def test_the_command_line_measures_a_check(files, monkeypatch):
     assert (code, "holds no scored answers" in " ".join(err.split())) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("rows", "answer", "reason"),
+    [
+        (5_000_000, "x", "say they hold 5000000 rows"),
+        (1, ["x"], "column 'answer' holds list<"),
+        (0, None, "not a whole Parquet file"),
+    ],
+    ids=["rows", "lists", "no Parquet"],
+)
+def test_kept_answers_that_cannot_be_read_are_named(planner, tmp_path, rows, answer, reason):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "cells.parquet"
+    path.write_bytes(b"PAR1 but no more")
+    if rows:
+        cell = {"prompt": "p", "expert": "cheap", "answer": answer, "score": 1.0}
+        cells = {name: pyarrow.repeat(pyarrow.scalar(cell[name]), rows) for name in cell}
+        parquet.write_table(pyarrow.table(cells), path)
+        assert path.stat().st_size < 200_000
+    with pytest.raises(CheckError, match=reason) as caught:
+        planner.measure_check(lambda prompt, answer: True, tmp_path)
+    assert str(path) in str(caught.value)
+
+
 def expected_cost(planner, prompts, goals, check):
     plans = [planner.route(prompt, goals=goals, check=check).plan for prompt in prompts]
     return float(np.mean([plan.cost for plan in plans])), plans

@@ -11,17 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tryage.errors import OutputFolderError, PromptError, TryageWarning, missing_extra
+from tryage.errors import OutputFolderError, PromptError, TryageWarning
 from tryage.files import clear_folder, lock, replacing, write_text
 from tryage.labeling.cells import CONDITIONS, NUMBERS, Cell, Key
 from tryage.labeling.fingerprints import code_differs
 from tryage.labeling.rows import Row
 from tryage.library import Library
+from tryage.parquet_files import ParquetError, ParquetRows, import_pyarrow
 from tryage.scores.fields import Kind
 from tryage.scores.files import LABEL_FILE
 
 FORMAT = 2
 """Format 2 added the kind and the columns of answers; folders of format 1 can be resumed."""
+
+_PURPOSE = "keeping measured losses (Parquet)"
 
 
 class LabelStore:
@@ -127,7 +130,7 @@ class LabelStore:
             version = label["format"]
             parts = (label["experts"], label["settings"], label.get("fingerprints", {}))
             whole = all(isinstance(part, dict) for part in parts)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise OutputFolderError(f"{path}: damaged; give a new folder") from error
         if version not in range(1, FORMAT + 1) or not whole:
             raise OutputFolderError(
@@ -176,7 +179,7 @@ class LabelStore:
         return {
             expert
             for shard in self.shards()
-            for expert, error in zip(*read_columns(shard, ("expert", "error")), strict=True)
+            for expert, error in read_cells(shard, ("expert", "error"))
             if error is None
         }
 
@@ -190,10 +193,10 @@ class LabelStore:
         texts = {(row.task, row.id): (row.prompt, row.reference) for row in rows}
         done: set[Key] = set()
         for shard in self.shards():
-            columns = read_columns(
+            cells = read_cells(
                 shard, ("task", "prompt_id", "prompt", "reference", "expert", "error")
             )
-            for task, name, prompt, reference, expert, error in zip(*columns, strict=True):
+            for task, name, prompt, reference, expert, error in cells:
                 text = texts.get((task, name))
                 if text is not None and text != (prompt, reference):
                     raise PromptError(
@@ -213,8 +216,8 @@ class LabelStore:
         wanted = {(row.task, row.id) for row in rows}
         answers: dict[Key, str] = {}
         for shard in self.shards():
-            columns = read_columns(shard, ("task", "prompt_id", "expert", "answer", "error"))
-            for task, name, expert, answer, error in zip(*columns, strict=True):
+            cells = read_cells(shard, ("task", "prompt_id", "expert", "answer", "error"))
+            for task, name, expert, answer, error in cells:
                 if error is None and answer is not None and (task, name) in wanted:
                     answers.setdefault((task, name, expert), answer)
         return answers
@@ -277,9 +280,7 @@ def write_shard(path: Path, cells: Sequence[Cell], kind: Kind) -> None:
         OSError: it cannot be written.
         MissingExtraError: pyarrow is not installed.
     """
-    parquet = _parquet()
-    import pyarrow
-
+    pyarrow = import_pyarrow(_PURPOSE)
     rows = [cell.row for cell in cells]
     measurements = [cell.measurement for cell in cells]
     text, number, flag = pyarrow.string(), pyarrow.float64(), pyarrow.bool_()
@@ -301,22 +302,29 @@ def write_shard(path: Path, cells: Sequence[Cell], kind: Kind) -> None:
         columns[name] = pyarrow.array([getattr(one, name) for one in measurements], flag)
     columns["error"] = pyarrow.array([_writable(one.error) for one in measurements], text)
     columns["answer"] = pyarrow.array([_writable(one.answer) for one in measurements], text)
-    parquet.write_table(pyarrow.table(columns), path, compression="zstd")
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd")
 
 
-def read_columns(shard: Path, names: Sequence[str]) -> list[list[Any]]:
-    """Read columns of a shard.
+def read_cells(shard: Path, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield the cells of a shard, each as its values of some columns.
+
+    Args:
+        shard: the file.
+        names: the columns, in the order of the values.
 
     Raises:
-        OutputFolderError: the file was cut or changed; names it and the way out.
+        OutputFolderError: the file was cut or changed, or says that it holds far more than its
+            size allows; names it and the way out.
+        MissingExtraError: pyarrow is not installed.
     """
-    parquet = _parquet()
-    import pyarrow
-
     try:
-        table = parquet.ParquetFile(shard).read(columns=list(names))
-        return [table.column(name).to_pylist() for name in names]
-    except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
+        cells = ParquetRows(shard, names, _PURPOSE)
+        for name in names:
+            if name not in cells.columns:
+                raise ParquetError(f"no column {name!r}")
+        for cell in cells:
+            yield tuple(cell[name] for name in names)
+    except (ParquetError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise OutputFolderError(
             f"{shard}: not a whole shard: {reason}; delete this file, and its cells are measured "
@@ -334,11 +342,3 @@ def _numbers(values: Sequence[float], kind: Any) -> Any:
 
     # A missing number is null in a file, never NaN.
     return pyarrow.array([None if value != value else value for value in values], kind)
-
-
-def _parquet() -> Any:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise missing_extra("parquet", "keeping measured losses (Parquet)") from error
-    return parquet
