@@ -217,7 +217,7 @@ def _selection(block: ToolCallBlock) -> ToolSelection:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments) if arguments.strip() else {}
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ExpertError(
                 f"the call of tool {block.tool_name!r} is not JSON: {error}"
             ) from error

@@ -213,7 +213,10 @@ def test_a_small_file_that_stands_for_a_large_one_is_refused(tmp_path):
 def test_deep_yaml_is_an_error_of_the_file(tmp_path, opening):
     path = tmp_path / "library.yaml"
     path.write_text(opening * 5000)
-    with pytest.raises(LibraryError, match="not a YAML file"):
+    with pytest.raises(LibraryError, match=r"line \d+, column \d+: not a YAML file: nested"):
+        Library.read(path)
+    path.write_text(f"name: a\nexperts: {'[' * 200}{']' * 200}\n")
+    with pytest.raises(LibraryError, match=r"line 2, column 1\d\d: not a YAML file: nested deeper"):
         Library.read(path)
 
 

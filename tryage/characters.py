@@ -31,3 +31,20 @@ def short(value: Any) -> str:
     except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
         text = f"a {type(value).__name__} too large to show"
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+DEEPEST = 100
+"""Levels of lists and mappings in each other that are read; more may recurse too deeply."""
+
+
+def is_deep(value: Any) -> bool:
+    """Tell whether a JSON value has more than `DEEPEST` levels."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from tryage.characters import DEEPEST, is_deep
+
 _LOCK_POLL = 0.005
 """Seconds between two attempts to take a lock that another process holds."""
 
@@ -305,6 +307,8 @@ def json_lines(data: bytes) -> Iterator[tuple[int, Any]]:
         except (RecursionError, ValueError) as error:
             reason = str(error).split(";")[0]  # the rest is advice for Python programmers
             raise JsonLineError(number, f"not JSON that can be read: {reason}") from error
+        if line.count(b"[") + line.count(b"{") > DEEPEST and is_deep(value):
+            raise JsonLineError(number, f"nested deeper than {DEEPEST} levels")
         yield number, value
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from tryage.characters import DEEPEST
+
 _LONGEST_NUMBER = 100
 """Characters of a number; YAML's base 60 takes square time to read."""
 
@@ -93,7 +95,9 @@ class YamlText:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain data, and no alias."""
+    """Reads plain data, no alias, and nothing that is nested too deeply."""
+
+    _depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Compose what comes next."""
@@ -105,7 +109,16 @@ class _Loader(yaml.SafeLoader):
                 f"the alias *{event.anchor} is not read; write out what it stands for",
                 event.start_mark,
             )
-        return super().compose_node(parent, index)
+        if self._depth > DEEPEST:
+            event = super().peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, f"nested deeper than {DEEPEST} levels", event.start_mark
+            )
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Make the value of a node; a date such as 2024-02-30 is refused with its place."""

@@ -331,7 +331,12 @@ def test_a_kept_message_s_calls_are_read(router, kit, given, arguments):
 
 
 @pytest.mark.parametrize(
-    ("given", "reason"), [('{"a": ', "is not JSON"), ("[1]", "holds list where its arguments")]
+    ("given", "reason"),
+    [
+        ('{"a": ', "is not JSON"),
+        ("[" * 10**5, "is not JSON"),
+        ("[1]", "holds list where its arguments"),
+    ],
 )
 def test_a_kept_message_s_broken_call_is_an_error(router, kit, given, reason):
     llm = TryageFunctionCallingLLM(router, kit.experts(kit.Caller))

@@ -18,8 +18,9 @@ from kit import cases
 
 from tryage import Goals, Library, Policy, Router, ScoreTable
 from tryage.budgets import parse_budget
-from tryage.errors import TryageError
+from tryage.errors import TryageError, TryageWarning
 from tryage.flags import parse
+from tryage.goals import Security
 from tryage.limits import parse_limit
 from tryage.prompts import read_prompts
 from tryage.scores.feedback import FeedbackFile
@@ -317,6 +318,54 @@ def test_routers_that_were_signed_again(router, tmp_path):
     tried, loaded = fuzz_routers(router, tmp_path, cases(120))
     assert tried == cases(120)
     assert loaded < tried
+
+
+DEEP_FILES = {
+    "t.jsonl": ScoreTable.read,
+    "p.jsonl": lambda path: list(read_prompts(path)),
+    "library.yaml": Library.read,
+    "rules.json": lambda path: Security(rules=path),
+    "router.json": lambda path: Router.from_pretrained(path.parent),
+}
+
+
+@pytest.mark.parametrize("depth", [500, 100_000])
+@pytest.mark.parametrize(("opening", "end"), [("[", "]"), ('{"a":', "}"), ('{"prompt": [', "]}")])
+@pytest.mark.parametrize("name", DEEP_FILES)
+def test_what_is_nested_deeply_is_an_error_of_its_file(tmp_path, name, opening, end, depth):
+    path = tmp_path / name
+    for inside in ("", "1" + end * depth):
+        path.write_text(opening * depth + inside)
+        with pytest.raises(TryageError, match=name):
+            DEEP_FILES[name](path)
+
+
+def test_a_models_config_that_is_nested_deeply_is_an_error(tmp_path):
+    (tmp_path / "config.json").write_text('{"a":' * 100_000)
+    with pytest.raises(TryageError, match=r"config\.json: cannot be read"):
+        Library.from_models([str(tmp_path)])
+
+
+def test_a_line_of_feedback_that_is_nested_deeply_costs_itself(tmp_path):
+    whole = json.dumps({"prompt": "p", "task": "text-generation", "scores": {"a": 1.0}})
+    deep = '{"prompt": "q", "task": "text-generation", "scores": {"a": %s}}'
+    for depth in (200, 100_000):
+        path = tmp_path / "feedback.jsonl"
+        path.write_text("\n".join([whole, deep % ("[" * depth + "]" * depth), whole]) + "\n")
+        with pytest.warns(TryageWarning, match="line 2: n"):
+            assert ScoreTable.read(path).prompts == ("p", "p")
+
+
+def test_lines_may_be_nested_to_a_hundred_levels(tmp_path):
+    path = tmp_path / "t.jsonl"
+    for levels, accepted in ((98, True), (102, False)):
+        extra = "[" * levels + "]" * levels
+        path.write_text(f'{{"prompt": "[[{{{{", "scores": {{"a": 1}}, "more": {extra}}}\n')
+        if accepted:
+            assert len(ScoreTable.read(path)) == 1
+        else:
+            with pytest.raises(TryageError, match=r"line 1: .*nested deeper than 100 levels"):
+                ScoreTable.read(path)
 
 
 @pytest.mark.parametrize("depth", [500, 100_000])

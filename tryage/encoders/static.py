@@ -244,6 +244,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
         return {}
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EncoderError(f"{path}: not a JSON file: {error}") from error
     return config if isinstance(config, dict) else {}

@@ -256,6 +256,10 @@ def _own_rules() -> Mapping[str, Mapping[str, float]]:
     return _read_rules(json.loads(text))
 
 
+_ODD_RULES = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""Exceptions that a file which holds no rules raises."""
+
+
 def _read_rules(rules: str | Path | Mapping[str, Any]) -> Mapping[str, Mapping[str, float]]:
     """Return fact → {value: points}, always with the points of "unknown"."""
     source = "security rules" if isinstance(rules, Mapping) else str(rules)
@@ -265,7 +269,7 @@ def _read_rules(rules: str | Path | Mapping[str, Any]) -> Mapping[str, Mapping[s
             str(rule["fact"]): {str(k).lower(): float(v) for k, v in rule["points"].items()}
             for rule in data["rules"]
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _ODD_RULES as error:
         raise GoalError(f"{source}: not a table of security rules: {error!r}") from error
     for fact, points in points_of.items():
         if fact not in _FACT_VALUES:

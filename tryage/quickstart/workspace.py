@@ -128,7 +128,7 @@ def _key(folder: Path) -> str | None:
     """The key in the folder's marker; None without one that can be read."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     key = marker.get("key") if isinstance(marker, dict) else None
     return key if isinstance(key, str) else None

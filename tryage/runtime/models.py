@@ -142,7 +142,7 @@ def model_class(expert: Expert, folder: Path) -> str:
     if expert.task == TEXT_GENERATION:
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             config = {}
         if isinstance(config, dict) and config.get("is_encoder_decoder"):
             return ENCODER_DECODER
