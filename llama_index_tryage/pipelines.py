@@ -147,7 +147,10 @@ class TryagePipeline(LocalModel, LLM):
             folder = locate(self.runtime.library, record, download=False)
         except ModelNotFoundError:
             return DEFAULT_CONTEXT_WINDOW
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):  # loading the model tells what is wrong
+            return DEFAULT_CONTEXT_WINDOW
         config = config.get("text_config", config)
         stated = config.get("max_position_embeddings", config.get("n_positions"))
         return int(stated) if stated else DEFAULT_CONTEXT_WINDOW

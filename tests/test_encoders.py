@@ -373,3 +373,10 @@ def test_a_folder_may_name_the_bundled_encoder(tmp_path):
     assert load_encoder(config, tmp_path) is StaticEncoder.bundled()
     with pytest.raises(EncoderError, match="ships"):
         load_encoder(config | {"sha256": "0" * 64}, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 10**5, '{"a":' * 10**5])
+def test_a_config_that_cannot_be_read_is_named(tmp_path, text):
+    (tmp_path / "encoder.json").write_text(text)
+    with pytest.raises(EncoderError, match=r"encoder\.json: not a JSON file"):
+        StaticEncoder.load(tmp_path)

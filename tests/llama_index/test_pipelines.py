@@ -17,7 +17,7 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 
 from llama_index_tryage.pipelines import TryagePipeline
-from tryage import Library
+from tryage import Expert, Library
 from tryage.errors import ModelNotFoundError, PromptError
 from tryage.runtime import Runtime
 
@@ -92,6 +92,14 @@ def test_metadata_loads_nothing(tiny_library, tmp_path):
     assert absent.metadata.context_window == 3900
     with pytest.raises(ModelNotFoundError, match="absent"):
         absent.complete("text")
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 10**5])
+def test_a_config_that_cannot_be_read_tells_no_window(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    expert = Expert(name="odd", model=str(tmp_path), task="text-generation")
+    pipeline = TryagePipeline(runtime=Runtime(Library([expert])), expert="odd")
+    assert pipeline.metadata.context_window == 3900
 
 
 def test_callbacks_count_its_tokens(runtime):
