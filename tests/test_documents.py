@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ NOT_RUN_HERE = {
     'pip install ".[langchain]"',
     'pip install ".[llama-index]"',
     'pip install ".[hf]"',
+    'pip install ".[endpoints]"',
     "pip install .",
 }
 
@@ -56,6 +58,14 @@ def values(language):
 def environment():
     bin_folder = str(Path(sys.executable).parent)
     return os.environ | {"PATH": bin_folder + os.pathsep + os.environ["PATH"], "COLUMNS": "100"}
+
+
+def test_extras_that_the_readme_installs_exist():
+    """The set-up commands are not run here, so their extras are compared with what is declared."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    installed = re.findall(r'pip install "\.\[([\w-]+)\]"', PAGES[0].read_text(encoding="utf-8"))
+    assert {"langchain", "llama-index", "hf", "endpoints"} <= set(installed)
+    assert set(installed) <= set(declared["optional-dependencies"])
 
 
 PYTHON = [block for block in blocks("python") if not block.id.startswith("docs")]
