@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tryage.checks import Check, Function
-from tryage.deciding import Decider
 from tryage.goals import Goals
-from tryage.plans import MAX_ATTEMPTS, Rates
+from tryage.plans import MAX_ATTEMPTS
+from tryage.router_parts import RouterParts
 
 if TYPE_CHECKING:
     from tryage.budgets import Calibration
@@ -20,15 +20,8 @@ if TYPE_CHECKING:
     from tryage.scores import ScoreTable
 
 
-class AssessedRouter:
+class AssessedRouter(RouterParts):
     """Base of `Router`: evaluation, fronts, plans on measured results, calibration."""
-
-    check_rates: dict[str, Rates]
-    _decider: Decider
-
-    def replace(self, **changes: Any) -> Self:
-        """Return a router with some parts replaced."""
-        raise NotImplementedError
 
     def evaluate(
         self, table: ScoreTable, *, train: ScoreTable | None = None, seed: int = 0
@@ -175,15 +168,21 @@ class AssessedRouter:
             GoalError: a budget is malformed, or is on something that is not known.
             PromptError: there is no prompt, or prompts ask for several tasks.
         """
+        if check is not None:
+            from tryage.plan_budgets import calibrate_plans
+
+            return calibrate_plans(
+                self._decider,
+                prompts,
+                budgets,
+                Check.of(check),
+                max_attempts,
+                goals=goals,
+                task=task,
+                seed=seed,
+            )
         from tryage import assessment
 
         return assessment.calibrate(
-            self._decider,
-            prompts,
-            budgets,
-            goals=goals,
-            task=task,
-            seed=seed,
-            check=None if check is None else Check.of(check),
-            max_attempts=max_attempts,
+            self._decider, prompts, budgets, goals=goals, task=task, seed=seed
         )

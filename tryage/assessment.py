@@ -14,15 +14,13 @@ import numpy as np
 from tryage import budgets as budget_room
 from tryage import evaluation
 from tryage.budgets import Calibration
-from tryage.checks import Check
 from tryage.deciding import Array, Decider, read_prompt
-from tryage.errors import GoalError, NoEligibleExpertError, PromptError, ScoreTableError
+from tryage.errors import NoEligibleExpertError, PromptError, ScoreTableError
 from tryage.evaluation import Evaluation, TaskEvaluations
 from tryage.evaluation.pareto import Front, pareto
 from tryage.experts import asked_task
 from tryage.forecast import Forecast, measured_over
 from tryage.goals import GoalInputs, Goals, check_weights
-from tryage.plans import MAX_ATTEMPTS
 from tryage.policy import ResolvedGoals
 from tryage.scores import ScoreTable
 
@@ -155,25 +153,9 @@ def calibrate(
     goals: Goals | None,
     task: str | None,
     seed: int,
-    check: Check | None = None,
-    max_attempts: int = MAX_ATTEMPTS,
 ) -> Calibration:
     """Find weights that meet budgets; see `Router.calibrate`."""
-    for prompt in prompts:
-        read_prompt(prompt, False)
-    tasks = {task} if task else {asked_task(prompt) for prompt in prompts}
-    if len(tasks) != 1:
-        problem = "there are no prompts" if not tasks else f"prompts ask for {', '.join(tasks)}"
-        raise PromptError(f"{problem}; calibrate on prompts of one task")
-    (task,) = tasks
-    if check is not None:
-        from tryage.plan_assessment import calibrate_plans
-
-        if len(budgets) != 1:
-            raise GoalError(f"{len(budgets)} budgets; with a check give one")
-        return calibrate_plans(
-            decider, prompts, budgets[0], check, max_attempts, goals=goals, task=task, seed=seed
-        )
+    task = task_of_prompts(prompts, task)
     predicted = decider.forecast(prompts, task)
     return budget_room.calibrate(
         decider.objective,
@@ -186,6 +168,21 @@ def calibrate(
         scored=decider.scored,
         seed=seed,
     )
+
+
+def task_of_prompts(prompts: Sequence[str], task: str | None) -> str:
+    """Return the one task of prompts: the given one, or what all of them ask for.
+
+    Raises:
+        PromptError: a prompt is empty, there is none, or they ask for several tasks.
+    """
+    for prompt in prompts:
+        read_prompt(prompt, False)
+    tasks = {task} if task else {asked_task(prompt) for prompt in prompts}
+    if len(tasks) != 1:
+        problem = "there are no prompts" if not tasks else f"prompts ask for {', '.join(tasks)}"
+        raise PromptError(f"{problem}; calibrate on prompts of one task")
+    return tasks.pop()
 
 
 def single_task(decider: Decider, table: ScoreTable) -> tuple[str, ScoreTable]:

@@ -1,12 +1,12 @@
-"""Changes to a fitted router: new experts, feedback on answers, and refits on newer results."""
+"""Fitting a router and growing it: new experts, feedback on answers, refits on newer results."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -16,59 +16,225 @@ from tryage.errors import FeedbackError, PredictorError, ScoreTableError
 from tryage.experts import Expert
 from tryage.library import Library
 from tryage.plans import JointSuccess
+from tryage.policy import Policy
 from tryage.predictors import PREDICTORS, Predictor
-from tryage.scores import ScoreTable
+from tryage.router_parts import RouterParts
 from tryage.scores.feedback import FeedbackFile
 
 if TYPE_CHECKING:
-    from tryage.router import Router
+    from tryage.scores import ScoreTable
 
 
-def add_expert(router: Router, expert: Expert, probes: ScoreTable) -> Router:
-    """Return a router with one more expert; see `Router.add_expert`."""
-    library = Library(
-        (*router.library.experts, expert), name=router.library.name, root=router.library.root
-    )
-    predictor = router.predictors.get(expert.task)
-    if predictor is None:
-        raise PredictorError(
-            f"expert {expert.name!r} is of task {expert.task!r}, but the router was fitted on "
-            f"{', '.join(router.predictors)}; fit one for that task"
+class GrowingRouter(RouterParts):
+    """Base of `Router`: fitting it on results, and changing it by new ones."""
+
+    @classmethod
+    def fit(
+        cls,
+        table: ScoreTable,
+        *,
+        library: Library,
+        predictor: str = "auto",
+        encoder: str | Encoder = "static",
+        seed: int = 0,
+        policy: Policy | None = None,
+    ) -> Self:
+        """Fit a router on measured results, task by task.
+
+        Args:
+            table: prompts × experts; cells may be missing.
+            library: the experts; those of a task that occurs in the table must be measured.
+            predictor: "auto", or a key of `tryage.predictors.PREDICTORS`.
+            encoder: ``"static"``, a sentence-transformers id or folder, or an encoder.
+            seed: makes fitting repeatable.
+            policy: what the operator allows.
+
+        Raises:
+            ScoreTableError: table and library do not name the same experts.
+            PredictorError: the predictor is unknown, or cannot be fitted on this table.
+            EncoderError: the encoder is unknown.
+        """
+        from tryage import training
+        from tryage.encoders import resolve_encoder
+        from tryage.plans.fitting import fit_joint
+
+        training.check_kind(predictor)  # an unknown kind fails before the encoder loads
+        predictors, objective, provenance = training.fit_tasks(
+            table, library, predictor, resolve_encoder(encoder), seed
         )
-    known_names = [name for name in probes.experts if name in predictor.experts_]
-    columns = probes.reorder([expert.name, *known_names])
-    columns = columns.select(~np.isnan(columns.losses[:, 0]))
-    grown = predictor.with_expert(columns.prompts, columns)
-    return _with_library(router, library, {**router.predictors, expert.task: grown})
+        joint = fit_joint(table, library, seed)
+        return cls(
+            library,
+            predictors,
+            objective=objective,
+            policy=policy,
+            provenance=provenance,
+            joint=joint,
+        )
 
+    def refit(
+        self,
+        *tables: ScoreTable,
+        library: Library | None = None,
+        predictor: str | None = None,
+        encoder: str | Encoder | None = None,
+        seed: int | None = None,
+    ) -> Self:
+        """Return a router refitted on old and newer results.
 
-def without(router: Router, *names: str) -> Router:
-    """Return a router without some experts; see `Router.without`."""
-    for name in names:
-        router.library.index(name)
-    remaining = [expert for expert in router.library if expert.name not in names]
-    library = Library(remaining, name=router.library.name, root=router.library.root)
-    predictors = dict(router.predictors)
-    for name in names:
-        task = router.library[name].task
-        predictor = predictors.get(task)
-        if predictor is not None and len(predictor.experts_) > 1:
-            predictors[task] = predictor.without_expert(name)
-        else:
-            predictors.pop(task, None)
-    return _with_library(router, library, predictors)
+        Args:
+            tables: the table it was fitted on, and newer ones, such as feedback; where several
+                tables have the same cell, the last one counts.
+            library: the experts; by default this router's.
+            predictor: as in `fit`; by default what this router was fitted with.
+            encoder: as in `fit`; by default this router's.
+            seed: as in `fit`; by default this router's.
 
+        Raises:
+            ScoreTableError: there is no table, they do not fit together, or not to the library.
+            PredictorError, EncoderError: as `fit`.
+        """
+        if not tables:
+            raise ScoreTableError("there is no table to fit on; give the old one and newer ones")
+        kind = predictor or str(self.provenance.get("predictor", "auto"))
+        fitted = self.fit(
+            functools.reduce(lambda old, newer: old.join(newer), tables),
+            library=library or self.library,
+            predictor=kind,
+            encoder=encoder or self._encoder_for(kind),
+            seed=int(self.provenance.get("seed", 0)) if seed is None else seed,
+            policy=self.policy,
+        )
+        return fitted.replace(feedback_file=self.feedback_file)
 
-def _with_library(router: Router, library: Library, predictors: Mapping[str, Predictor]) -> Router:
-    """Return a router over another library, on the same scales."""
-    reasons = {n: why for n, why in router.objective.unavailable.items() if n in library}
-    return router.replace(
-        library=library,
-        predictors=predictors,
-        objective=replace(router.objective, library=library, unavailable=reasons),
-        provenance=router.provenance | {"experts_since": list(library.names)},
-        joint={task: _for(library, router.library, old) for task, old in router.joint.items()},
-    )
+    def add_expert(self, expert: Expert, probes: ScoreTable) -> Self:
+        """Return a router with one more expert; the others are not refitted.
+
+        Args:
+            expert: the new expert, of a task that the router knows.
+            probes: its measured results on prompts like those the router was fitted on; a
+                few hundred suffice, more if it differs little from the others. Results of known
+                experts on the same prompts improve the estimate. Scales of goals do not change.
+
+        Raises:
+            LibraryError: the library has an expert of that name.
+            ScoreTableError: the probes do not measure the expert.
+            PredictorError: nothing is known of its task, or the probes lack a target.
+        """
+        library = Library(
+            (*self.library.experts, expert), name=self.library.name, root=self.library.root
+        )
+        predictor = self.predictors.get(expert.task)
+        if predictor is None:
+            raise PredictorError(
+                f"expert {expert.name!r} is of task {expert.task!r}, but the router was fitted on "
+                f"{', '.join(self.predictors)}; fit one for that task"
+            )
+        known_names = [name for name in probes.experts if name in predictor.experts_]
+        columns = probes.reorder([expert.name, *known_names])
+        columns = columns.select(~np.isnan(columns.losses[:, 0]))
+        grown = predictor.with_expert(columns.prompts, columns)
+        return self._with_library(library, {**self.predictors, expert.task: grown})
+
+    def without(self, *names: str) -> Self:
+        """Return a router without some experts; the others are not refitted.
+
+        Raises:
+            LibraryError: the library has no expert of that name, or none is left.
+        """
+        for name in names:
+            self.library.index(name)
+        remaining = [expert for expert in self.library if expert.name not in names]
+        library = Library(remaining, name=self.library.name, root=self.library.root)
+        predictors = dict(self.predictors)
+        for name in names:
+            task = self.library[name].task
+            predictor = predictors.get(task)
+            if predictor is not None and len(predictor.experts_) > 1:
+                predictors[task] = predictor.without_expert(name)
+            else:
+                predictors.pop(task, None)
+        return self._with_library(library, predictors)
+
+    def with_feedback(self, path: str | Path, *, store_prompts: bool = False) -> Self:
+        """Return a router that stores `feedback` in a score table.
+
+        The path is not saved with the router; set it again after loading.
+
+        Args:
+            path: a JSONL file for `ScoreTable.read`, which is created or appended to.
+            store_prompts: must be True: the file contains the prompts' texts, which fitting needs.
+
+        Raises:
+            FeedbackError: prompts may not be stored, the file is not a score table, or the router
+                was fitted on losses, which do not mix with scores.
+        """
+        if not store_prompts:
+            raise FeedbackError(
+                f"feedback keeps the texts of prompts in {str(path)!r}, since a router is fitted "
+                "on them; allow it with store_prompts=True"
+            )
+        if self.provenance.get("kind") == "losses":
+            raise FeedbackError(
+                "the router was fitted on a table of losses, and feedback gives scores in [0, 1]; "
+                "the two cannot stand in one table. Fit a router on scores for it"
+            )
+        return self.replace(feedback_file=FeedbackFile(path))
+
+    def feedback(
+        self,
+        decision: Decision | Mapping[str, Any],
+        score: float,
+        *,
+        prompt: str | None = None,
+    ) -> None:
+        """Store the score of an answer for the next fit; `with_feedback` enables this.
+
+        Safe from many threads and processes. The score is the answering expert's, which is not
+        the chosen one where that failed.
+
+        Args:
+            decision: a decision, or its record in the metadata of an answer.
+            score: in [0, 1], higher is better; True and False are 1 and 0.
+            prompt: the prompt without flags; by default the decision's.
+
+        Raises:
+            FeedbackError: feedback is not enabled, the prompt is unknown, the router has no such
+                expert, or the score is out of range.
+            OSError: the line cannot be written; the file is unchanged.
+        """
+        if self.feedback_file is None:
+            raise FeedbackError(
+                "feedback is off; router.with_feedback(PATH, store_prompts=True) returns a router "
+                "that keeps it"
+            )
+        record = decision if isinstance(decision, Mapping) else decision.to_dict(top=0)
+        text = prompt or (decision.prompt if isinstance(decision, Decision) else None)
+        if text is None:
+            raise FeedbackError("metadata hold no prompt; say with prompt= what was answered")
+        expert = record.get("answered_by") or record.get("expert")
+        if not isinstance(expert, str) or expert not in self.library:
+            raise FeedbackError(f"library {self.library.name!r} has no expert {expert!r}")
+        self.feedback_file.append(text, self.library[expert].task, expert, score)
+
+    def _with_library(self, library: Library, predictors: Mapping[str, Predictor]) -> Self:
+        """Return a router over another library, on the same scales."""
+        reasons = {n: why for n, why in self.objective.unavailable.items() if n in library}
+        return self.replace(
+            library=library,
+            predictors=predictors,
+            objective=replace(self.objective, library=library, unavailable=reasons),
+            provenance=self.provenance | {"experts_since": list(library.names)},
+            joint={task: _for(library, self.library, old) for task, old in self.joint.items()},
+        )
+
+    def _encoder_for(self, kind: str) -> str | Encoder:
+        """Return the encoder to refit a kind of predictor with."""
+        encoders = [p.encoder for p in self.predictors.values() if p.encoder is not None]
+        trains_its_own = kind in PREDICTORS and PREDICTORS[kind].slow
+        if encoders and not trains_its_own:
+            return encoders[0]
+        return str(self.provenance.get("encoder", "static"))
 
 
 def _for(library: Library, old: Library, joint: JointSuccess) -> JointSuccess:
@@ -76,69 +242,3 @@ def _for(library: Library, old: Library, joint: JointSuccess) -> JointSuccess:
     usual = float(np.mean(joint.shared))
     shares = [joint.shared[old.index(name)] if name in old else usual for name in library.names]
     return JointSuccess(np.array(shares, dtype=np.float64))
-
-
-def with_feedback(router: Router, path: str | Path, store_prompts: bool) -> Router:
-    """Return a router that keeps scores of answers; see `Router.with_feedback`."""
-    if not store_prompts:
-        raise FeedbackError(
-            f"feedback keeps the texts of prompts in {str(path)!r}, since a router is fitted on "
-            "them; allow it with store_prompts=True"
-        )
-    if router.provenance.get("kind") == "losses":
-        raise FeedbackError(
-            "the router was fitted on a table of losses, and feedback gives scores in [0, 1]; the "
-            "two cannot stand in one table. Fit a router on scores for it"
-        )
-    return router.replace(feedback_file=FeedbackFile(path))
-
-
-def keep_feedback(
-    router: Router, decision: Decision | Mapping[str, Any], score: float, prompt: str | None
-) -> None:
-    """Keep how good an answer was; see `Router.feedback`."""
-    if router.feedback_file is None:
-        raise FeedbackError(
-            "feedback is off; router.with_feedback(PATH, store_prompts=True) returns a router "
-            "that keeps it"
-        )
-    record = decision if isinstance(decision, Mapping) else decision.to_dict(top=0)
-    text = prompt or (decision.prompt if isinstance(decision, Decision) else None)
-    if text is None:
-        raise FeedbackError("metadata hold no prompt; say with prompt= what was answered")
-    expert = record.get("answered_by") or record.get("expert")
-    if not isinstance(expert, str) or expert not in router.library:
-        raise FeedbackError(f"library {router.library.name!r} has no expert {expert!r}")
-    router.feedback_file.append(text, router.library[expert].task, expert, score)
-
-
-def refit(
-    router: Router,
-    tables: Sequence[ScoreTable],
-    library: Library | None,
-    predictor: str | None,
-    encoder: str | Encoder | None,
-    seed: int | None,
-) -> Router:
-    """Return a router refitted on old and newer results; see `Router.refit`."""
-    if not tables:
-        raise ScoreTableError("there is no table to fit on; give the old one and newer ones")
-    kind = predictor or str(router.provenance.get("predictor", "auto"))
-    fitted = type(router).fit(
-        functools.reduce(lambda old, newer: old.join(newer), tables),
-        library=library or router.library,
-        predictor=kind,
-        encoder=encoder or _encoder_for(router, kind),
-        seed=int(router.provenance.get("seed", 0)) if seed is None else seed,
-        policy=router.policy,
-    )
-    return fitted.replace(feedback_file=router.feedback_file)
-
-
-def _encoder_for(router: Router, kind: str) -> str | Encoder:
-    """Return the encoder to refit a kind of predictor with."""
-    encoders = [p.encoder for p in router.predictors.values() if p.encoder is not None]
-    trains_its_own = kind in PREDICTORS and PREDICTORS[kind].slow
-    if encoders and not trains_its_own:
-        return encoders[0]
-    return str(router.provenance.get("encoder", "static"))

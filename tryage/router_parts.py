@@ -1,0 +1,71 @@
+"""The parts of a router, and how a router with other parts is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Self
+
+from tryage.deciding import Decider, without_unmeasured
+from tryage.library import Library
+from tryage.objective import Objective
+from tryage.persistence import RouterState
+from tryage.plans import JointSuccess, Rates
+from tryage.policy import Policy
+from tryage.predictors import Predictor
+
+if TYPE_CHECKING:
+    from tryage.scores.feedback import FeedbackFile
+
+
+class RouterParts:
+    """Base of `Router`: what it is made of, and copies with other parts; see there."""
+
+    def __init__(
+        self,
+        library: Library,
+        predictors: Mapping[str, Predictor],
+        *,
+        objective: Objective,
+        policy: Policy | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        joint: Mapping[str, JointSuccess] | None = None,
+        check_rates: Mapping[str, Rates] | None = None,
+        feedback_file: FeedbackFile | None = None,
+    ) -> None:
+        self.library = library
+        self.predictors = dict(predictors)
+        self.objective = without_unmeasured(objective, self.predictors)
+        self.policy = policy or Policy()
+        self.provenance = dict(provenance or {})
+        self.joint = dict(joint or {})
+        self.check_rates = dict(check_rates or {})
+        self.feedback_file = feedback_file
+        self._decider = Decider(
+            library,
+            self.predictors,
+            self.objective,
+            self.policy,
+            self.joint,
+            self.check_rates,
+            scored=self.provenance.get("kind") != "losses",
+        )
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{task}: {p.kind}" for task, p in self.predictors.items())
+        return f"Router({self.library.name!r}, {len(self.library)} experts, {kinds})"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks that prompts can be routed for."""
+        return tuple(self.predictors)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a router with some parts replaced, named as in the constructor."""
+        parts = {**saved_parts(self), "feedback_file": self.feedback_file}
+        return type(self)(**{**parts, **changes})
+
+
+def saved_parts(owner: RouterParts | RouterState) -> dict[str, Any]:
+    """Return the parts that a router's folder holds, named as in the constructor."""
+    return {part.name: getattr(owner, part.name) for part in fields(RouterState)}
