@@ -28,6 +28,7 @@ from tryage.binding import (
     DispatchingModel,
     check_arguments,
     check_flags_from,
+    check_options,
     made_like,
 )
 from tryage.dispatch import describe_error
@@ -55,6 +56,7 @@ class Routed(DecidingModel):
                     f"{owner} takes no {argument!r}; give it to the experts, each its own"
                 )
         check_arguments(owner, options, type(self).model_fields)
+        check_options(options)
         fields: dict[str, Any] = {"router": router, "experts": experts, **options}
         super().__init__(**self._checked(fields))
         # Made now, so that an argument that cannot work is an error here, not at the first call.
@@ -112,7 +114,8 @@ class RoutedModel(Routed, DispatchingModel):
     @classmethod
     def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:
         check_flags_from(fields.get("flags_from"), "messages have")
-        return fields
+        stop = fields.get("stop")
+        return fields | {"stop": [stop]} if isinstance(stop, str) else fields
 
     @property
     def _label(self) -> str:

@@ -15,6 +15,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 
 from langchain_tryage._metadata import TAG, RunRecord
 from tryage import Router
+from tryage.binding import check_options
 from tryage.errors import FeedbackError
 
 
@@ -50,6 +51,7 @@ class TryageFeedback(BaseCallbackHandler):
         *,
         keep: int = 1024,
     ) -> None:
+        check_options({"keep": keep} if metric is None else {"keep": keep, "metric": metric})
         if router.feedback_file is None:
             raise FeedbackError("the router's feedback is off; turn it on by with_feedback")
         self._router = router

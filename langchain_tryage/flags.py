@@ -14,7 +14,13 @@ from pydantic import ConfigDict
 
 from langchain_tryage._fields import Saved
 from langchain_tryage._inputs import TextSource
-from tryage.binding import LAST_MESSAGE, astream_passing_on, passing_on, stream_passing_on
+from tryage.binding import (
+    LAST_MESSAGE,
+    astream_passing_on,
+    check_options,
+    passing_on,
+    stream_passing_on,
+)
 from tryage.dispatch import aclose
 from tryage.errors import PromptError
 from tryage.flags import Flags
@@ -43,6 +49,7 @@ class TryageFlags(Saved, RunnableSerializable[Any, Any]):
     key: str | None = None
 
     def __init__(self, chain: Any, *, key: str | None = None, **kwargs: Any) -> None:
+        check_options({"key": key})
         fields: dict[str, Any] = {"chain": coerce_to_runnable(chain), "key": key}
         super().__init__(**fields, **kwargs)
 

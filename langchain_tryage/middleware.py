@@ -47,6 +47,7 @@ from tryage.binding import (
     bind,
     check_arguments,
     check_flags_from,
+    check_options,
     each_expert,
     off_loop,
 )
@@ -93,9 +94,8 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         **options: Unpack[CallOptions],
     ) -> None:
         super().__init__()
-        if choose not in ("run", "call"):
-            raise ValueError(f"choose is {choose!r}; it is 'run' or 'call'")
         check_arguments(type(self).__name__, options, CallOptions.__annotations__)
+        check_options({**options, "choose": choose})
         flags_from = options.get("flags_from")
         check_flags_from(flags_from, "messages have")
         self._source = TextSource(flags_from=flags_from, text_from=text_from)

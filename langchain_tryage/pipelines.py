@@ -101,13 +101,14 @@ class _LocalModel(LocalModel, BaseLanguageModel[Any]):
     def _options(self, stop: Sequence[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options of a call; options that a pipeline lacks are refused, not dropped."""
         check_arguments(type(self).__name__, kwargs, _OPTIONS)
+        texts = self.stop if stop is None else stop
         max_new_tokens = kwargs.get("max_new_tokens", kwargs.get("max_tokens", self.max_new_tokens))
         options = {
             "max_new_tokens": max_new_tokens,
             "temperature": kwargs.get("temperature", self.temperature),
             "seed": kwargs.get("seed", self.seed),
             "chat": kwargs.get("chat"),
-            "stop": tuple((self.stop if stop is None else stop) or ()),
+            "stop": texts or (),
         }
         # Endpoints and other tasks know no such option.
         wants_logprobs = kwargs.get("logprobs", self.logprobs)

@@ -16,6 +16,7 @@ from llama_index_tryage._answers import last_answer
 from llama_index_tryage._fields import RoutedLLM
 from llama_index_tryage._views import response_view
 from tryage import Router
+from tryage.binding import check_options
 from tryage.dispatch import AnswerView, DispatchedDecision, describe_error
 from tryage.errors import FeedbackError
 
@@ -45,6 +46,7 @@ class TryageFeedback(BaseSpanHandler[BaseSpan]):
     _metric: Callable[[str, str], float | None] = PrivateAttr()
 
     def __init__(self, router: Router, metric: Callable[[str, str], float | None]) -> None:
+        check_options({"metric": metric})
         if router.feedback_file is None:
             raise FeedbackError("the router's feedback is off; turn it on by with_feedback")
         super().__init__()

@@ -22,7 +22,7 @@ from llama_index.core.prompts.mixin import PromptMixin, PromptMixinType
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from llama_index_tryage._inputs import strip_messages
-from tryage.binding import astream_passing_on, passing_on, stream_passing_on
+from tryage.binding import astream_passing_on, check_options, passing_on, stream_passing_on
 from tryage.errors import PromptError
 from tryage.flags import Flags, parse
 
@@ -65,6 +65,7 @@ class TryageFlags(BaseQueryEngine, BaseChatEngine):
                 f"engine is of type {type(engine).__name__}; it is a query engine, a chat engine "
                 "or an agent"
             )
+        check_options({"key": key})
         self._engine = engine
         self._key = key
         engine_manager = getattr(engine, "callback_manager", None)

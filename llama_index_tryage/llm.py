@@ -19,14 +19,14 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
-from llama_index.core.types import PydanticProgramMode
+from llama_index.core.types import BaseOutputParser, PydanticProgramMode
 
 from llama_index_tryage._answers import note_answer
 from llama_index_tryage._fields import apresent
 from llama_index_tryage._inputs import annotate
 from llama_index_tryage._structured import StructuredRouting
 from tryage import Decision, Router
-from tryage.binding import TOP, CallOptions, check_arguments
+from tryage.binding import TOP, CallOptions, check_arguments, check_options
 from tryage.dispatch import (
     AsyncStream,
     DispatchedDecision,
@@ -78,6 +78,8 @@ class TryageLLM(StructuredRouting):
         **options: Unpack[LLMOptions],
     ) -> None:
         check_arguments(type(self).__name__, options, type(self).model_fields)
+        check_options(options)
+        _check_own(options)
         fields: dict[str, Any] = {"router": router, "experts": experts, **options}
         super().__init__(**fields)
         # What cannot work is reported here, not at the first call.
@@ -169,6 +171,27 @@ class TryageLLM(StructuredRouting):
             decision, lambda name, expert: method_of(name, expert)(call_input)
         )
         return await _achunks(decision, stream)
+
+
+_OWN: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "callback_manager": (lambda value: isinstance(value, CallbackManager), "a CallbackManager"),
+    "output_parser": (
+        lambda value: value is None or isinstance(value, BaseOutputParser),
+        "a BaseOutputParser, or None",
+    ),
+    "rate_limiter": (
+        lambda value: value is None or hasattr(value, "async_acquire"),
+        "a rate limiter with acquire and async_acquire, or None",
+    ),
+}
+"""Options that LlamaIndex itself takes unchecked → whether a value will do, and in words."""
+
+
+def _check_own(options: Mapping[str, Any]) -> None:
+    for name in _OWN.keys() & options.keys():
+        will_do, words = _OWN[name]
+        if not will_do(options[name]):
+            raise TypeError(f"{name} is {options[name]!r}; it is {words}")
 
 
 def _annotated(response: R, decision: DispatchedDecision) -> R:

@@ -61,6 +61,7 @@ class TryagePipeline(LocalModel, LLM):
         temperature: 0 takes the likeliest token each time.
         seed: makes a sampled answer repeatable.
         logprobs: whether answers carry the log-probabilities of their tokens.
+        stop: texts that end an answer, unless a call names others.
     """
 
     modalities: ClassVar[tuple[str, ...]] = ("text",)
@@ -71,6 +72,7 @@ class TryagePipeline(LocalModel, LLM):
     temperature: float = 0.0
     seed: int | None = None
     logprobs: bool = False
+    stop: list[str] | None = None
 
     @classmethod
     def class_name(cls) -> str:
@@ -165,6 +167,7 @@ class TryagePipeline(LocalModel, LLM):
     def _options(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options of a call; what a pipeline cannot honour is refused, not dropped."""
         check_arguments("TryagePipeline", kwargs, _OPTIONS)
+        stop = kwargs.get("stop")
         options = {
             "max_new_tokens": kwargs.get(
                 "max_new_tokens", kwargs.get("max_tokens", self.max_new_tokens)
@@ -172,7 +175,7 @@ class TryagePipeline(LocalModel, LLM):
             "temperature": kwargs.get("temperature", self.temperature),
             "seed": kwargs.get("seed", self.seed),
             "chat": kwargs.get("chat"),
-            "stop": kwargs.get("stop") or (),
+            "stop": (self.stop if stop is None else stop) or (),
         }
         # Endpoints and other tasks know no such option.
         wants_logprobs = kwargs.get("logprobs", self.logprobs)

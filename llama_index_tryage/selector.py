@@ -23,6 +23,7 @@ from tryage.binding import (
     bind,
     check_arguments,
     check_flags_from,
+    check_options,
     checked_names,
     off_loop,
     own_text,
@@ -89,9 +90,8 @@ class TryageSelector(BaseSelector):
         fallback: Fallback = None,
         **options: Unpack[RouterOptions],
     ) -> None:
-        if fallback not in ("description", None):
-            raise ValueError(f"fallback is {fallback!r}; it is 'description' or None")
         check_arguments(type(self).__name__, options, RouterOptions.__annotations__)
+        check_options({**options, "fallback": fallback})
         self._flags_from = options.get("flags_from")
         check_flags_from(self._flags_from, "a query has")
         self._experts = checked_names(experts)
@@ -231,10 +231,7 @@ class TryageMultiSelector(TryageSelector):
     def __init__(
         self, router: Router | str | Path, *, top_k: int = 2, margin: float = 0.1, **options: Any
     ) -> None:
-        if top_k < 1:
-            raise ValueError(f"top_k is {top_k}; it is at least 1")
-        if margin < 0:
-            raise ValueError(f"margin is {margin}; it is at least 0")
+        check_options({"top_k": top_k, "margin": margin})
         super().__init__(router, **options)
         self._top_k = top_k
         self._margin = margin

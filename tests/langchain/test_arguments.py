@@ -62,6 +62,9 @@ def test_a_pipeline_s_own_settings_act_until_a_call_has_others(runtime, kind):
     assert "".join(map(text, cut.stream(TEXT))) == whole.partition(mark)[0]
     assert text(cut.invoke(TEXT, stop=[later])) == whole.partition(later)[0]
     assert text(cut.invoke(TEXT, stop=[])) == whole
+    assert text(cut.invoke(TEXT, stop=later)) == whole.partition(later)[0]
+    alone = kind(runtime=runtime, expert="prose-gpt", max_tokens=9, stop=mark)
+    assert text(alone.invoke(TEXT)) == text(cut.invoke(TEXT))
 
 
 @pytest.mark.parametrize("kind", [ChatTryagePipeline, TryagePipeline, LlamaIndexPipeline])

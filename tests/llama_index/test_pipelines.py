@@ -69,6 +69,19 @@ def test_streams_piece_by_piece_and_tells_usage_last(runtime):
     assert responses[-1].raw["finish_reason"] in ("stop", "length")
 
 
+async def test_stop_may_be_given_once_for_all_calls_and_what_a_call_says_wins(runtime):
+    whole = TryagePipeline(runtime=runtime, expert="prose-gpt", max_tokens=9)
+    text = whole.complete(TEXT).text
+    mark, later = text[3:6], text[12:15]
+    for stop in (mark, [mark], (mark,)):
+        llm = TryagePipeline(runtime=runtime, expert="prose-gpt", max_tokens=9, stop=stop)
+        assert set(await every_way(llm, TEXT)) == {text.partition(mark)[0]}
+        assert set(await every_way(llm, TEXT, stop=[later])) == {text.partition(later)[0]}
+        assert set(await every_way(llm, TEXT, stop=later)) == {text.partition(later)[0]}
+        assert llm.complete(TEXT, stop=[]).text == text
+        assert llm.complete(TEXT, stop=None).text == text.partition(mark)[0]
+
+
 def test_options_of_a_call(runtime):
     llm = TryagePipeline(runtime=runtime, expert="prose-gpt")
     text = llm.complete(TEXT, max_tokens=6).text

@@ -158,11 +158,20 @@ def test_a_prompt_that_says_nothing_is_refused(code, prompt) -> None:
         code.generate(prompt)
 
 
-def test_options_out_of_range_are_refused(code) -> None:
-    with pytest.raises(ValueError, match="max_new_tokens"):
-        code.generate("def", max_new_tokens=0)
-    with pytest.raises(ValueError, match="temperature"):
-        code.generate("def", temperature=-1)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, not 0"),
+        ({"max_new_tokens": "9"}, "max_new_tokens must be at least 1, not '9'"),
+        ({"temperature": -1}, "temperature must be 0 or more, not -1"),
+        ({"temperature": float("nan")}, "temperature must be 0 or more, not nan"),
+        ({"temperature": "0"}, "temperature must be 0 or more, not '0'"),
+        ({"stop": [5]}, r"stop must be texts, not \(5,\)"),
+    ],
+)
+def test_options_out_of_range_are_refused(code, options, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        code.generate("def", **options)
 
 
 def test_chat_templates_are_used_where_there_is_one(tiny_library) -> None:

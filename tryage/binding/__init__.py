@@ -4,6 +4,7 @@ from tryage.binding.binding import Binding
 from tryage.binding.checking import (
     check_arguments,
     check_kinds,
+    check_options,
     checked_names,
     each_expert,
     wrong_expert,
@@ -57,6 +58,7 @@ __all__ = [
     "check_arguments",
     "check_flags_from",
     "check_kinds",
+    "check_options",
     "check_text_from",
     "checked_names",
     "each_expert",

@@ -158,6 +158,13 @@ class Binding(ExpertCalls[T]):
                 router = self._loaded.router_of(self._source)
                 if self._policy is not None:
                     router = router.with_policy(self._policy)
+                tasks = router.library.tasks
+                if self._task is not None and self._task not in tasks:
+                    hint = did_you_mean(self._task, tasks) or f" It has: {', '.join(tasks)}."
+                    raise LibraryError(
+                        f"task is {self._task!r}; library {router.library.name!r} has no expert of "
+                        f"that task.{hint}"
+                    )
                 self._experts = self._bind(router.library)
                 without = {n: NO_CALLABLE for n in router.library.names if n not in self._experts}
                 self._router = router.excluding(without) if without else router
@@ -308,6 +315,8 @@ class Binding(ExpertCalls[T]):
     def _pipelines(self, library: Library) -> dict[str, T]:
         if self._factory is None:
             raise LibraryError("experts is needed: there is nothing to make them of")
+        for name in self._aliases.values():
+            library.index(name)
         runtime = self._loaded.runtime_of(library)
         return {expert.name: self._factory(runtime, expert) for expert in library}
 

@@ -115,5 +115,7 @@ def check_flags_from(flags_from: Any, keyless: str | None = None) -> None:
             f"flags_from is {flags_from!r}; it is {LAST_MESSAGE!r}, a function that returns the "
             "user's own text, or None"
         )
+    if not flags_from:
+        raise ValueError(f"flags_from is {flags_from!r}; a key has at least one character")
     if keyless is not None and flags_from != LAST_MESSAGE:
         raise ValueError(f"flags_from is {flags_from!r}; {keyless} no such key")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from tryage.binding.checking import check_arguments
+from tryage.binding.checking import check_arguments, check_options
 from tryage.experts import TEXT_GENERATION, Expert
 from tryage.library import Library
 
@@ -23,9 +23,12 @@ class LocalModel:
     def __init__(self, **fields: Any) -> None:
         model: Any = type(self)
         check_arguments(model.__name__, fields, [*model.model_fields, "max_tokens"])
+        check_options(fields)
         limit = fields.pop("max_tokens", None)
         if limit is not None:
             fields.setdefault("max_new_tokens", limit)
+        if isinstance(fields.get("stop"), str):
+            fields["stop"] = [fields["stop"]]
         super().__init__(**fields)
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -75,10 +76,15 @@ class DispatchOptions:
             )
         for name in ("timeout", "total_timeout"):
             seconds = getattr(self, name)
-            if seconds is not None and not (_is(seconds, Real) and seconds > 0):
+            is_time = _is(seconds, Real) and 0 < seconds <= threading.TIMEOUT_MAX
+            if seconds is not None and not is_time:
                 raise ValueError(
                     f"{name} is {seconds!r}; it is above 0 seconds, or None for no limit"
                 )
+        for name in ("stream_unchecked", "keep_verdicts"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} is {value!r}; it is True or False")
         if not isinstance(self.breaker, bool | Breaker | None):
             kind = type(self.breaker).__name__
             raise TypeError(f"breaker is of type {kind}; it is True, False, a Breaker, or None")

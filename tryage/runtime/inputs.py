@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from tryage.errors import OptionError, PromptError
 from tryage.runtime.base import check_characters, check_prompt
@@ -24,10 +26,13 @@ class Options:
     logprobs: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise OptionError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
-        if self.temperature < 0:
-            raise OptionError(f"temperature must be 0 or more, not {self.temperature}")
+        if not isinstance(self.max_new_tokens, Integral) or self.max_new_tokens < 1:
+            raise OptionError(f"max_new_tokens must be at least 1, not {self.max_new_tokens!r}")
+        is_finite = isinstance(self.temperature, Real) and math.isfinite(self.temperature)
+        if not is_finite or self.temperature < 0:
+            raise OptionError(f"temperature must be 0 or more, not {self.temperature!r}")
+        if not all(isinstance(text, str) and text for text in self.stop):
+            raise OptionError(f"stop must be texts, not {self.stop!r}")
 
 
 def read_options(
