@@ -38,6 +38,8 @@ class GrowingRouter(RouterParts):
         encoder: str | Encoder = "static",
         seed: int = 0,
         policy: Policy | None = None,
+        keep_prompts: bool = False,
+        keep_words: bool = False,
     ) -> Self:
         """Fit a router on measured results, task by task.
 
@@ -48,29 +50,27 @@ class GrowingRouter(RouterParts):
             encoder: ``"static"``, a sentence-transformers id or folder, or an encoder.
             seed: makes fitting repeatable.
             policy: what the operator allows.
+            keep_prompts: keep the table's prompts and results in the router, also where it is
+                saved, so that `similar` can show them. Off, because prompts may be private.
+            keep_words: store words that five or more prompts of a kind share; see `kinds`.
 
         Raises:
             ScoreTableError: table and library do not name the same experts.
             PredictorError: the predictor is unknown, or cannot be fitted on this table.
             EncoderError: the encoder is unknown.
         """
-        from tryage import training
-        from tryage.encoders import resolve_encoder
-        from tryage.plans.fitting import fit_joint
+        from tryage.fitting import fit_parts
 
-        training.check_kind(predictor)  # an unknown kind fails before the encoder loads
-        predictors, objective, provenance = training.fit_tasks(
-            table, library, predictor, resolve_encoder(encoder), seed
-        )
-        joint = fit_joint(table, library, seed)
-        return cls(
+        parts = fit_parts(
+            table,
             library,
-            predictors,
-            objective=objective,
-            policy=policy,
-            provenance=provenance,
-            joint=joint,
+            predictor,
+            encoder,
+            seed,
+            keep_prompts=keep_prompts,
+            keep_words=keep_words,
         )
+        return cls(**parts, policy=policy)
 
     def refit(
         self,
@@ -104,6 +104,8 @@ class GrowingRouter(RouterParts):
             encoder=encoder or self._encoder_for(kind),
             seed=int(self.provenance.get("seed", 0)) if seed is None else seed,
             policy=self.policy,
+            keep_prompts=bool(self.training_prompts),
+            keep_words=self._keeps_words,
         )
         return fitted.replace(feedback_file=self.feedback_file)
 
@@ -226,7 +228,16 @@ class GrowingRouter(RouterParts):
             objective=replace(self.objective, library=library, unavailable=reasons),
             provenance=self.provenance | {"experts_since": list(library.names)},
             joint={task: _for(library, self.library, old) for task, old in self.joint.items()},
+            training_prompts={
+                task: prompts.without([name for name in prompts.experts if name not in library])
+                for task, prompts in self.training_prompts.items()
+            },
         )
+
+    @property
+    def _keeps_words(self) -> bool:
+        kinds = self.provenance.get("kinds", {})
+        return any(one["words"] for of_task in kinds.values() for one in of_task)
 
     def _encoder_for(self, kind: str) -> str | Encoder:
         """Return the encoder to refit a kind of predictor with."""

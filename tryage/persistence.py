@@ -39,13 +39,17 @@ from tryage.objective import Objective
 from tryage.plans import JointSuccess, Rates
 from tryage.policy import Policy
 from tryage.predictors import STORED, Predictor
+from tryage.similar import TrainingPrompts, read_prompts, write_prompts
 
 FORMAT = 1
 """Version of the folder's layout; a higher one is refused, every lower one stays readable."""
 
 INDEX = "router.json"
 
-_OWN_FILES = (INDEX, "README.md", "tokenizer.json")
+PROMPTS = "prompts.json"
+"""Training prompts and their results, where the router's maker allowed to keep them."""
+
+_OWN_FILES = (INDEX, "README.md", "tokenizer.json", PROMPTS)
 """What a router folder holds besides its arrays."""
 
 
@@ -61,6 +65,7 @@ class RouterState:
         joint: task → how experts fail together; (m,) shares on disk.
         check_rates: check's name → expert → measured rates.
         policy: what the operator allows, without goals of their own.
+        training_prompts: task → prompts that the router keeps; empty unless it may.
     """
 
     library: Library
@@ -70,6 +75,7 @@ class RouterState:
     policy: Policy = field(default_factory=Policy)
     joint: Mapping[str, JointSuccess] = field(default_factory=dict)
     check_rates: Mapping[str, Rates] = field(default_factory=dict)
+    training_prompts: Mapping[str, TrainingPrompts] = field(default_factory=dict)
 
 
 def find_router(name: str | Path) -> Path:
@@ -176,6 +182,8 @@ def save(state: RouterState, folder: Path, card: str, *, share_encoder: bool = F
                     if shared
                     else predictor.encoder.save(temporary)
                 )
+        if state.training_prompts:
+            (temporary / PROMPTS).write_bytes(write_prompts(state.training_prompts))
         (temporary / "README.md").write_text(card, encoding="utf-8")
         index["files"] = {
             file.name: sha256(file)
@@ -299,7 +307,8 @@ def _build(
     provenance = index["training"]
     if not isinstance(provenance, dict):
         raise TypeError(f"training is {provenance!r}")
-    return RouterState(library, objective, predictors, provenance, policy, joint, rates)
+    prompts = read_prompts(files[PROMPTS]) if PROMPTS in files else {}
+    return RouterState(library, objective, predictors, provenance, policy, joint, rates, prompts)
 
 
 def _try_out(predictor: Predictor, library: Library) -> None:

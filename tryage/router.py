@@ -6,13 +6,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tryage import persistence
 from tryage.assessed import AssessedRouter
 from tryage.checks import Check, Function
 from tryage.deciding import Array, FlagMode, Request
 from tryage.decision import Decision
+from tryage.described import DescribedRouter
 from tryage.errors import TryageWarning
 from tryage.folders import Folders
 from tryage.forecast import Forecast
@@ -25,11 +25,8 @@ from tryage.policy import Policy
 from tryage.predictors import Predictor, UnmeasuredPredictor
 from tryage.router_parts import saved_parts
 
-if TYPE_CHECKING:
-    pass
 
-
-class Router(AssessedRouter, GrowingRouter):
+class Router(AssessedRouter, GrowingRouter, DescribedRouter):
     """Decides which expert a prompt goes to.
 
     Deciding is pure: no network, no change of state, safe from many threads at once.
@@ -43,6 +40,7 @@ class Router(AssessedRouter, GrowingRouter):
         joint: task → how its experts fail together, which plans follow from.
         check_rates: check's name → expert → measured (accepts_right, accepts_wrong).
         feedback_file: where scores of answers are kept; None, as usual, keeps none.
+        training_prompts: task → prompts for `similar`; empty unless fitted with `keep_prompts`.
     """
 
     @classmethod

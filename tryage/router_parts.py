@@ -13,6 +13,7 @@ from tryage.persistence import RouterState
 from tryage.plans import JointSuccess, Rates
 from tryage.policy import Policy
 from tryage.predictors import Predictor
+from tryage.similar import TrainingPrompts
 
 if TYPE_CHECKING:
     from tryage.scores.feedback import FeedbackFile
@@ -31,6 +32,7 @@ class RouterParts:
         provenance: Mapping[str, Any] | None = None,
         joint: Mapping[str, JointSuccess] | None = None,
         check_rates: Mapping[str, Rates] | None = None,
+        training_prompts: Mapping[str, TrainingPrompts] | None = None,
         feedback_file: FeedbackFile | None = None,
     ) -> None:
         self.library = library
@@ -40,6 +42,7 @@ class RouterParts:
         self.provenance = dict(provenance or {})
         self.joint = dict(joint or {})
         self.check_rates = dict(check_rates or {})
+        self.training_prompts = dict(training_prompts or {})
         self.feedback_file = feedback_file
         self._decider = Decider(
             library,

@@ -45,6 +45,16 @@ def fit(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed; the same one gives the same router.")
     ] = None,
+    keep_prompts: Annotated[
+        bool,
+        typer.Option(
+            "--keep-prompts",
+            help="Keep prompts and results in the router, so that `route --similar` shows them.",
+        ),
+    ] = False,
+    keep_words: Annotated[
+        bool, typer.Option("--keep-words", help="Store typical words of each kind of prompt.")
+    ] = False,
     download: Download = False,
     as_json: AsJson = False,
 ) -> None:
@@ -82,6 +92,8 @@ def fit(
                 predictor=predictor or "auto",
                 encoder=loaded_encoder or "static",
                 seed=seed or 0,
+                keep_prompts=keep_prompts,
+                keep_words=keep_words,
             )
         fitted.save_pretrained(out)
     _print_fit(fitted, out, time.perf_counter() - start, as_json)

@@ -37,6 +37,14 @@ def route(
     output: Annotated[
         Path | None, typer.Option("--output", help="Write the decisions here as JSONL.")
     ] = None,
+    similar: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Also show so many of the nearest training prompts, of a router that was fitted "
+            "with --keep-prompts.",
+        ),
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Decide which expert a prompt goes to.
@@ -47,6 +55,8 @@ def route(
         raise typer.BadParameter("give a prompt, or --input FILE")
     if output is not None and input is None:
         raise typer.BadParameter("--output is for the decisions of an --input FILE")
+    if similar and prompt is None:
+        raise typer.BadParameter("--similar is for one prompt, not for an --input FILE")
     goals = read_goals(goal, limit)
     loaded = Router.from_pretrained(router)
     if input is not None:
@@ -54,9 +64,10 @@ def route(
         return
     decision = loaded.route(prompt or "", goals=goals, task=task)
     if as_json:
-        print_json(decision.to_dict())
+        nearest = [one.to_dict() for one in loaded.similar(decision, similar)] if similar else None
+        print_json(decision.to_dict() | ({"similar": nearest} if nearest is not None else {}))
     else:
-        say(decision.explain())
+        say(loaded.explain(decision, similar=similar))
 
 
 def _route_file(

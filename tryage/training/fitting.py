@@ -11,6 +11,7 @@ from tryage.encoders import Encoder
 from tryage.evaluation import Row
 from tryage.evaluation.choices import among_best_of
 from tryage.evaluation.metrics import mean_over
+from tryage.kinds import find_kinds
 from tryage.library import Library
 from tryage.objective import Objective, loss_spread
 from tryage.predictors import Predictor
@@ -91,7 +92,11 @@ def fit_and_validate(table: ScoreTable, kind: str, encoder: Encoder | None, seed
         PredictorError: an unknown kind, or a table that it cannot learn from.
     """
     check_kind(kind)
-    encoded = EncodedTable.encode(table, kind, encoder)
+    return fit_encoded(EncodedTable.encode(table, kind, encoder), kind, seed)
+
+
+def fit_encoded(encoded: EncodedTable, kind: str, seed: int) -> Fit:
+    """Do what `fit_and_validate` does with a table encoded already."""
     if kind == AUTO:
         candidate, validation, choice = choose_candidate(encoded, seed)
         return Fit(candidate.fit(encoded, seed), validation, choice)
@@ -100,9 +105,23 @@ def fit_and_validate(table: ScoreTable, kind: str, encoder: Encoder | None, seed
 
 
 def fit_tasks(
-    table: ScoreTable, library: Library, kind: str, encoder: Encoder, seed: int
+    table: ScoreTable,
+    library: Library,
+    kind: str,
+    encoder: Encoder,
+    seed: int,
+    *,
+    words: bool = False,
 ) -> tuple[dict[str, Predictor], Objective, dict[str, Any]]:
-    """Fit a router's predictors and objective, task by task; arguments as `fit_and_validate`.
+    """Fit a router's predictors and objective, task by task.
+
+    Args:
+        table: measured losses of the library's experts.
+        library: the experts.
+        kind: as in `fit_and_validate`.
+        encoder: as in `fit_and_validate`.
+        seed: as in `fit_and_validate`.
+        words: store typical words of the kinds of prompts.
 
     Returns:
         Task → fitted predictor, the objective on its scales, and the fit's provenance, as JSON.
@@ -111,10 +130,15 @@ def fit_tasks(
         ScoreTableError: table and library do not name the same experts.
         PredictorError: as `fit_and_validate`.
     """
-    fits = {
-        task: (part, fit_and_validate(part, kind, encoder, seed))
-        for task, part in table.by_task(library).items()
-    }
+    check_kind(kind)
+    fits, kinds = {}, {}
+    for task, part in table.by_task(library).items():
+        encoded = EncodedTable.encode(part, kind, encoder)
+        fits[task] = (part, fit_encoded(encoded, kind, seed))
+        if encoded.vectors is not None:
+            kinds[task] = [
+                one.to_dict() for one in find_kinds(part, encoded.vectors, seed=seed, words=words)
+            ]
     provenance = {
         "predictor": kind,
         "encoder": encoder.name,
@@ -125,6 +149,7 @@ def fit_tasks(
         "data_sha256": table.hash,
         "validation": {task: fit.validation for task, (_, fit) in fits.items()},
         "among_best": {task: among_best_of(part) for task, (part, _) in fits.items()},
+        "kinds": kinds,
     }
     choices = {task: fit.choice for task, (_, fit) in fits.items() if fit.choice is not None}
     if choices:

@@ -1,0 +1,74 @@
+"""What a router tells about itself: its kinds of prompts, and similar prompts behind a choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tryage.decision import Decision
+from tryage.errors import PromptError
+from tryage.router_parts import RouterParts
+from tryage.similar import SimilarPrompt, explain_similar
+
+if TYPE_CHECKING:
+    from tryage.kinds import PromptKind
+
+
+class DescribedRouter(RouterParts):
+    """Base of `Router`: what it was fitted on, and why it chooses."""
+
+    @property
+    def kinds(self) -> dict[str, tuple[PromptKind, ...]]:
+        """Task → kinds of training prompts, the largest first; empty where none were stored.
+
+        They hold typical words only where the router was fitted with ``keep_words=True``.
+        """
+        from tryage.kinds import PromptKind
+
+        stored: Mapping[str, Any] = self.provenance.get("kinds", {})
+        return {
+            task: tuple(PromptKind.from_dict(one).among(self.library.names) for one in kinds)
+            for task, kinds in stored.items()
+        }
+
+    def similar(self, decision: Decision, count: int = 3) -> list[SimilarPrompt]:
+        """Return the training prompts most like the one that a decision is about.
+
+        Args:
+            decision: of this router.
+            count: how many at most.
+
+        Raises:
+            PromptError: the router keeps no prompts (``fit(keep_prompts=True)`` does), or `count`
+                is below 1.
+        """
+        prompts = self.training_prompts.get(decision.task)
+        if prompts is None:
+            raise PromptError(
+                "the router keeps no training prompts, because they may be private; fit it with "
+                "keep_prompts=True (tryage fit --keep-prompts) to see similar ones"
+            )
+        text = decision.prompt
+        if decision.question is not None:
+            start, end = decision.question
+            text = text[start:end]
+        predictor = self.predictors.get(decision.task)
+        encoder = None if predictor is None else predictor.encoder
+        return prompts.nearest(text, encoder, decision.expert, count)
+
+    def explain(self, decision: Decision, *, similar: int = 0) -> str:
+        """Return a decision as printable text, with the training prompts nearest to it.
+
+        Args:
+            decision: of this router.
+            similar: how many training prompts; 0 shows none. Only a router that was fitted with
+                ``keep_prompts=True`` has them.
+
+        Raises:
+            PromptError: the router keeps no prompts.
+        """
+        if not similar:
+            return decision.explain()
+        nearest = self.similar(decision, similar)
+        kind = self.training_prompts[decision.task].kind
+        return f"{decision.explain()}\n{explain_similar(nearest, kind)}"

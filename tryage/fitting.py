@@ -1,0 +1,41 @@
+"""The parts of a router that is fitted on measured results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tryage import training
+from tryage.encoders import Encoder, resolve_encoder
+from tryage.library import Library
+from tryage.plans.fitting import fit_joint
+from tryage.scores import ScoreTable
+from tryage.similar import TrainingPrompts
+
+
+def fit_parts(
+    table: ScoreTable,
+    library: Library,
+    predictor: str,
+    encoder: str | Encoder,
+    seed: int,
+    *,
+    keep_prompts: bool,
+    keep_words: bool,
+) -> dict[str, Any]:
+    """Return the parts of a fitted router by name; arguments and errors as `Router.fit`."""
+    training.check_kind(predictor)  # an unknown kind fails before the encoder loads
+    predictors, objective, provenance = training.fit_tasks(
+        table, library, predictor, resolve_encoder(encoder), seed, words=keep_words
+    )
+    prompts = {}
+    if keep_prompts:
+        parts = table.by_task(library)
+        prompts = {task: TrainingPrompts.of(part) for task, part in parts.items()}
+    return {
+        "library": library,
+        "predictors": predictors,
+        "objective": objective,
+        "provenance": provenance,
+        "joint": fit_joint(table, library, seed),
+        "training_prompts": prompts,
+    }
