@@ -235,6 +235,46 @@ def test_parts_are_bounded_and_lie_inside(pieces, times):
         assert 2 <= len(text[span.start : span.end].strip()) == span.end - span.start
 
 
+OPENINGS = [
+    "",
+    "Context:",
+    "Contexte：",
+    "Контекст:",
+    "контекст:",
+    "上下文：",
+    "# Documents\n",
+    "<data>",
+]
+OPENINGS += ["[doc]", "[passage 1]", "Input:", "user's Input:", "A ruler\n-=-\n", "\n---\n"]
+OPENINGS += ["Use these notes.\n", "<x>", "[x]", "Human: Are they?\nAI: Yes.\n", "x" * 990]
+CLOSINGS = ["", "</x>", "[/x]", "\n---\n", "\n-=-\n", " words" * 500]
+QUESTIONS = [
+    "Question:",
+    "问题：",
+    "Human:",
+    "# Question\n",
+    "<question>",
+    "[question]",
+    "Instruction:",
+]
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
+def test_the_fast_test_leaves_no_shown_question_out(opening, monkeypatch):
+    shown = 0
+    for closing in CLOSINGS:
+        for question in QUESTIONS:
+            document = f"{opening} They are\nso. {closing}"
+            bare = f"{question} Are they\ud800 so?"
+            for text in (f"{document}\n{bare}", f"{bare}\n{document}", f"{document}\n\nAre they?"):
+                parts = shown_questions(text)
+                with monkeypatch.context() as patch:
+                    patch.setattr("tryage.questions.spans.may_show", lambda _: True)
+                    assert parts == shown_questions(text)
+                shown += bool(parts)
+    assert shown
+
+
 def test_only_the_ends_of_a_long_prompt_are_read():
     class Counting(str):
         """Counts the characters that are taken out of it."""

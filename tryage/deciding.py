@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,7 @@ FlagMode = bool | Literal["warn"] | Flags
 """True raises on unknown words, "warn" warns, False reads no flags; or flags parsed before."""
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """The arguments of a call, except its prompts.
 
     Attributes:
@@ -128,9 +127,11 @@ class Decider:
         parsed_prompts = [read_prompt(prompt, request.flags) for prompt in prompts]
         resolved = [self._resolve(parsed, request) for parsed in parsed_prompts]
         tasks = [request.task or asked_task(parsed.prompt) for parsed in parsed_prompts]
+        rows_of: dict[str, list[int]] = {}
+        for row, task in enumerate(tasks):
+            rows_of.setdefault(task, []).append(row)
         decisions: dict[int, Decision] = {}
-        for task in dict.fromkeys(tasks):
-            rows = [row for row, other in enumerate(tasks) if other == task]
+        for task, rows in rows_of.items():
             texts = [parsed_prompts[row].prompt for row in rows]
             predicted = self.forecast(texts, task)
             sent = request.sent_chars and [request.sent_chars[row] for row in rows]

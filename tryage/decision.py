@@ -137,6 +137,8 @@ class Decision:
     question: tuple[int, int] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        if isinstance(self.text, HiddenText) and isinstance(self.names, tuple):
+            return
         # Serializers make strings of texts and lists of tuples, e.g. LangGraph's in a checkpoint.
         if isinstance(self.text, str):
             object.__setattr__(self, "text", HiddenText(self.text))

@@ -74,7 +74,10 @@ def surface_vector(text: str, scales: Sequence[tuple[float, float, float]]) -> l
         text: encodable as UTF-8.
         scales: mean, deviation and weight of each feature.
     """
-    return [
-        min(_LIMIT, max(-_LIMIT, (value - mean) / deviation)) * weight
-        for value, (mean, deviation, weight) in zip(surface_features(text), scales, strict=True)
-    ]
+    vector = []
+    for value, (mean, deviation, weight) in zip(surface_features(text), scales, strict=True):
+        deviations = (value - mean) / deviation
+        if not -_LIMIT <= deviations <= _LIMIT:
+            deviations = math.copysign(_LIMIT, deviations)
+        vector.append(deviations * weight)
+    return vector

@@ -79,6 +79,7 @@ class ClustersPredictor(VectorPredictor):
         self.sizes_ = sizes
         self.centres_ = centres
         self._starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        self._clustering = np.repeat(np.arange(len(sizes)), sizes)  # of each cell
 
     def _fit_target(self, target: str, vectors: Vectors, values: Floats) -> Targets:
         """Return shifts and errors of all cells, each (cells, n_experts).
@@ -133,12 +134,12 @@ class ClustersPredictor(VectorPredictor):
 
     def _membership(self, vectors: Vectors) -> Floats:
         """Return how much each cell counts for each vector, (n, cells), rows summing to 1."""
-        similarity = (vectors @ self.centres_.T).astype(np.float64)  # (n, cells)
-        nearest = np.maximum.reduceat(similarity, self._starts, axis=1)
-        similarity -= nearest.repeat(self.sizes_, axis=1)
-        weight = np.exp(similarity / _SOFTNESS)
+        weight = (vectors @ self.centres_.T).astype(np.float64)  # (n, cells), cosines
+        weight -= 1.0  # not above 0 then, and above -2, whose exponential does not underflow
+        weight /= _SOFTNESS
+        np.exp(weight, out=weight)
         total = np.add.reduceat(weight, self._starts, axis=1) * len(self.sizes_)
-        weight /= total.repeat(self.sizes_, axis=1)
+        weight /= total[:, self._clustering]
         return weight
 
     def _predict(self, vectors: Vectors) -> tuple[Targets, Targets]:
@@ -149,7 +150,7 @@ class ClustersPredictor(VectorPredictor):
             start = 2 * m * number
             shift, square = moments[:, start : start + m], moments[:, start + m : start + 2 * m]
             mean[target] = self.averages_[target] + shift
-            std[target] = np.sqrt(np.maximum(square - np.square(shift), 0.0))
+            std[target] = np.sqrt(np.maximum(square - shift * shift, 0.0))
         return mean, std
 
     def _expected_moments(self, weight: Floats) -> Floats:

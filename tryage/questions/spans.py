@@ -14,7 +14,7 @@ from tryage.questions.labels import (
     has_turns,
     is_labelled,
     last_open,
-    may_hold_marks,
+    may_show,
     sections_of,
 )
 from tryage.questions.pieces import (
@@ -86,8 +86,8 @@ def shown_questions(text: str) -> list[ShownQuestion]:
         them, where no label opens it, and the last labelled section that has no answer. None, one
         or two parts; none where the prompt shows neither documents nor turns.
     """
-    # Every decision pays for this, and most prompts show nothing: the fast tests come first.
-    if "\n" not in text and not may_hold_marks(text):
+    # Every decision pays for this, and most prompts show nothing: the fast test comes first.
+    if not may_show(text):
         return []
     marks = find_marks(text)
     opened = first_document(text, marks, enclosed=False)
