@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 import typer
 
-from tryage.cli import library
+from tryage.cli import library, table
 from tryage.cli.calibrate import calibrate
 from tryage.cli.check import check
 from tryage.cli.evaluate import evaluate
@@ -32,15 +32,18 @@ app = typer.Typer(
     help="Route each prompt to the model that does best on it, within your limits and goals.",
 )
 library_app = typer.Typer(no_args_is_help=True, help="Show, check or write a library of experts.")
+table_app = typer.Typer(no_args_is_help=True, help="Show or convert tables of results.")
 
 _COMMANDS: Mapping[typer.Typer, tuple[Callable[..., None], ...]] = {
     app: (quickstart, route, run, label, fit, evaluate, calibrate, pareto, check, flags),
     library_app: (library.show, library.check, library.from_hub),
+    table_app: (table.convert, table.show),
 }
 for _app, _commands in _COMMANDS.items():
     for _command in _commands:
         _app.command()(_command)
 app.add_typer(library_app, name="library")
+app.add_typer(table_app, name="table")
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,10 +44,19 @@ class TableBuilder:
         source: what error messages call the place that the lines came from.
         unit: what they call one entry of it: "line" or "row".
         long_form: whether messages name numbers by their column ("score"), not key ("scores").
+        names: what messages call fields that have other names in the source.
     """
 
-    def __init__(self, source: str, *, unit: str = "line", long_form: bool = False) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        unit: str = "line",
+        long_form: bool = False,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
         self.source = source
+        self._names = names or {}
         self.unit = unit
         self._long_form = long_form
         self._parts = [(0, source)]
@@ -78,7 +87,7 @@ class TableBuilder:
 
     def error(self, line: int, name: str, problem: str) -> ScoreTableError:
         """Return the error for one field of one line."""
-        return ScoreTableError(f"{self.place(line)}: {name}: {problem}")
+        return ScoreTableError(f"{self.place(line)}: {self._names.get(name, name)}: {problem}")
 
     def add_line(self, line: int, entry: Mapping[str, Any]) -> None:
         """Add one JSONL line: a prompt and its measurements.
@@ -164,6 +173,16 @@ class TableBuilder:
         cells.values.append(value if is_float else self._number(line, target, expert, value))
         cells.rows.append(row)
         cells.lines.append(line)
+
+    def numbers(self, name: str) -> Sequence[float]:
+        """Return the numbers of a field that were added so far."""
+        return self._cells[name].values
+
+    def divide(self, name: str, divisor: float) -> None:
+        """Divide the numbers of a field that were added so far."""
+        cells = self._cells[name]
+        if divisor != 1.0:
+            cells.values = [value / divisor for value in cells.values]
 
     def build(self) -> Columns:
         """Check the numbers and return the columns.

@@ -47,7 +47,7 @@ def read_table(path: Path) -> Columns:
         ".csv": _read_csv,
         ".parquet": lambda file: _read_parquet([file], str(file)),
     }
-    reader = readers[_format(path)]
+    reader = readers[check_ending(path)]
     try:
         return reader(path)
     except OSError as error:
@@ -62,7 +62,7 @@ def write_table(table: Columns, path: Path) -> None:
         ".csv": lambda table, file: _write_bytes(file, _csv(table)),
         ".parquet": _write_parquet,
     }
-    writer = writers[_format(path)]
+    writer = writers[check_ending(path)]
     if not len(table):
         raise ScoreTableError(f"{path}: the table has no prompts; nothing was written")
     try:
@@ -76,14 +76,14 @@ def write_table(table: Columns, path: Path) -> None:
         raise ScoreTableError(f"{path}: an unknown key holds no JSON value: {error}") from error
 
 
-def _format(path: Path) -> str:
-    """Return the ending of a file that names its format."""
+def check_ending(path: Path) -> str:
+    """Return the ending of a file that names its format; ScoreTableError where it is unknown."""
     for ending in FORMATS:
         if path.name.lower().endswith(ending):
             return ending
     raise ScoreTableError(
-        f"{path}: unknown kind of score table; known endings are {', '.join(FORMATS)}, "
-        "or the folder that tryage label wrote"
+        f"{path}: unknown kind of score table; known endings are {', '.join(FORMATS)} "
+        "(and .tsv, .json to read), or the folder that tryage label wrote"
     )
 
 

@@ -24,12 +24,19 @@ class LongFormBuilder:
         columns: the names of the columns there are.
         repeats: whether a cell may occur twice (shards of two runs), in which case the first
             counts; otherwise that is an error.
+        names: what messages call columns that have other names in the source.
     """
 
     def __init__(
-        self, source: str, *, unit: str, columns: Iterable[str], repeats: bool = False
+        self,
+        source: str,
+        *,
+        unit: str,
+        columns: Iterable[str],
+        repeats: bool = False,
+        names: Mapping[str, str] | None = None,
     ) -> None:
-        self.builder = TableBuilder(source, unit=unit, long_form=True)
+        self.builder = TableBuilder(source, unit=unit, long_form=True, names=names)
         self._offset = 0
         self._repeats = repeats
         self._rows: dict[tuple[str | None, str], int] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tryage.errors import ScoreTableError, did_you_mean
+from tryage.errors import ScoreTableError, TryageWarning, did_you_mean
 from tryage.experts import asked_task
 from tryage.library import Library
 from tryage.scores.building import TableBuilder
 from tryage.scores.columns import Array, Columns
-from tryage.scores.fields import TARGETS
-from tryage.scores.files import read_table, write_table
+from tryage.scores.fields import TARGETS, Kind
+from tryage.scores.files import write_table
+from tryage.scores.formats import ReadOptions, read_source
 from tryage.scores.joining import join
 
 
@@ -74,20 +76,56 @@ class ScoreTable(Columns):
         object.__setattr__(self, "targets", targets)
 
     @classmethod
-    def read(cls, path: str | Path) -> Self:
-        """Read a score table from a file, or from the folder that `tryage label` wrote.
+    def read(
+        cls,
+        source: Any,
+        *,
+        format: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        experts: Sequence[str] = (),
+        kind: Kind | None = None,
+        scale: float | None = None,
+        delimiter: str | None = None,
+        decimal: str | None = None,
+        metrics: Sequence[str] = (),
+    ) -> Self:
+        """Read a score table: Tryage's own, or one that another program wrote.
+
+        What is not said is guessed where it is clear; a `TryageWarning` says the guesses in one
+        line. docs/tables.md tells how each format is read.
 
         Args:
-            path: a `.jsonl`, `.jsonl.gz`, `.csv` or `.parquet` file, or a label folder.
+            source: a `.jsonl`, `.jsonl.gz`, `.csv`, `.tsv`, `.json` or `.parquet` file, a label
+                folder, a folder of lm-evaluation-harness, AlpacaEval or LangSmith, a pandas
+                frame, a `datasets.Dataset`, or rows (mappings).
+            format: "tryage", "long" (a row per prompt and expert), "wide" (a column per expert),
+                "routerbench", "lm-eval", "alpaca-eval", "promptfoo" or "langsmith".
+            columns: which column holds what: `{"prompt": "input", "expert": "model"}`, and of one
+                expert `{"scores.gpt-4": "GPT-4 accuracy", "costs.gpt-4": "GPT-4 USD"}`.
+            experts: the columns of a wide table that are experts, or the name of the only expert.
+            kind: "scores" or "losses", for columns that do not say so.
+            scale: the greatest possible score, such as 100.
+            delimiter: the character between two values of a text file.
+            decimal: "." or ",", the character before the fraction.
+            metrics: the measures that count, in order of preference; of lm-evaluation-harness
+                such as "acc" or "exact_match,strict-match".
 
         Returns:
-            The table, its columns in order of first appearance.
+            The table, its experts in order of first appearance.
 
         Raises:
-            ScoreTableError: a bad line, named by file, line and field; an unknown kind of file.
+            ScoreTableError: a bad line, named by file, line and column; an unknown kind of file;
+                a source that may mean several things.
             MissingExtraError: Parquet without pyarrow.
         """
-        return cls._checked(read_table(Path(path)))
+        options = ReadOptions(
+            format, dict(columns or {}), tuple(experts), kind, scale, delimiter, decimal,
+            tuple(metrics),
+        )  # fmt: skip
+        content, note = read_source(source, options)
+        if note is not None:
+            warnings.warn(note, TryageWarning, stacklevel=2)
+        return cls._checked(content)
 
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[str, Any]], *, source: str = "rows") -> Self:

@@ -1,0 +1,216 @@
+"""Recognizes the format of a source and reads it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tryage.errors import ScoreTableError
+from tryage.parquet_files import ParquetError, ParquetRows
+from tryage.scores.columns import Columns
+from tryage.scores.files import LABEL_FILE, read_table
+from tryage.scores.formats.alpaca_eval import KEYS, annotation_files, read_alpaca_eval
+from tryage.scores.formats.harness import read_harness, sample_files
+from tryage.scores.formats.json_text import read_json, read_json_lines
+from tryage.scores.formats.langsmith import experiment_files, is_langsmith, read_langsmith
+from tryage.scores.formats.options import ReadOptions
+from tryage.scores.formats.promptfoo import read_promptfoo, results_of
+from tryage.scores.formats.roles import ALIASES, is_long
+from tryage.scores.formats.rows import (
+    Rows,
+    entry_rows,
+    frame_rows,
+    parquet_rows,
+    text_rows,
+)
+from tryage.scores.formats.tables import read_rows
+
+_PROGRAMS: Mapping[str, Callable[[Path, ReadOptions], tuple[Columns, list[str]]]] = {
+    "lm-eval": read_harness,
+    "alpaca-eval": read_alpaca_eval,
+    "promptfoo": read_promptfoo,
+    "langsmith": read_langsmith,
+}
+_NAMES = {
+    "lm-eval": "lm-evaluation-harness samples",
+    "alpaca-eval": "AlpacaEval annotations",
+    "promptfoo": "promptfoo results",
+    "langsmith": "LangSmith experiments",
+}
+_TEXT_ENDINGS = (".csv", ".tsv")
+_OWN_ENDINGS = (".jsonl.gz",)
+
+
+def read_source(source: Any, options: ReadOptions) -> tuple[Columns, str | None]:
+    """Read a score table from a file, a folder, a frame, a data set or rows.
+
+    Args:
+        source: a path, or what `ScoreTable.read` takes besides.
+        options: what the caller says about it.
+
+    Returns:
+        The columns, and one line that says what was guessed, None where nothing was.
+
+    Raises:
+        ScoreTableError: the source is ambiguous or wrong.
+    """
+    if not isinstance(source, str | Path):
+        rows = frame_rows(source)
+        return _of_rows(rows, options)
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise ScoreTableError(f"score table {str(path)!r} does not exist")
+    try:
+        return _of_path(path, options)
+    except OSError as error:
+        raise ScoreTableError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _of_path(path: Path, options: ReadOptions) -> tuple[Columns, str | None]:
+    form = options.format or _format(path, options)
+    if form == "tryage":
+        return read_table(path), None
+    if form in _PROGRAMS:
+        columns, notes = _PROGRAMS[form](path, options)
+        note = f"{path}: read as {_NAMES[form]}: {'; '.join(notes)}"
+        return columns, note if notes else None
+    return _of_rows(_rows(path, options), options)
+
+
+def _of_rows(rows: Rows, options: ReadOptions) -> tuple[Columns, str | None]:
+    columns, notes = read_rows(rows, options)
+    if not notes:
+        return columns, None
+    form = "a row per prompt and expert" if is_long(rows, options) else "a column per expert"
+    return columns, f"{rows.source}: read with {form}: {'; '.join(notes)}"
+
+
+def _rows(path: Path, options: ReadOptions) -> Rows:
+    """Open a file that holds rows."""
+    ending = path.suffix.lower()
+    if ending in (".pkl", ".pickle"):
+        raise ScoreTableError(
+            f"{path}: a pickle runs code when it is read; if you trust it, give the frame: "
+            "ScoreTable.read(pandas.read_pickle(...))"
+        )
+    if ending in _TEXT_ENDINGS:
+        return text_rows(path, options)
+    if ending == ".parquet":
+        return parquet_rows(path)
+    if ending == ".jsonl":
+        listed = list(read_json_lines(path))
+        return entry_rows(str(path), [entry for _, entry in listed], [line for line, _ in listed])
+    if ending == ".json":
+        entries, lines = read_json(path)
+        if lines is None:
+            raise ScoreTableError(
+                f"{path}: an object, not a list of rows; say what wrote it with format= "
+                "(--from promptfoo, langsmith)"
+            )
+        return entry_rows(str(path), entries, lines)
+    return text_rows(path, options) if path.is_file() else _refuse(path)
+
+
+def _refuse(path: Path) -> Rows:
+    raise ScoreTableError(
+        f"{path}: a folder that neither tryage label nor lm-evaluation-harness nor AlpacaEval "
+        "wrote; say what did with format= (--from langsmith)"
+    )
+
+
+def _format(path: Path, options: ReadOptions) -> str:
+    """Return the format of a file or folder, "rows" for any table of rows."""
+    if path.is_dir():
+        return _folder_format(path)
+    name = path.name.lower()
+    if name.endswith(_OWN_ENDINGS):
+        return "tryage"
+    if name.startswith("samples_") and name.endswith(".jsonl") and sample_files(path):
+        return "lm-eval"
+    ending = path.suffix.lower()
+    if ending == ".json":
+        return _json_format(path)
+    if ending == ".jsonl":
+        return "tryage" if options.is_empty and _is_own_line(path) else "rows"
+    if ending in _TEXT_ENDINGS:
+        columns = _first_line(path)
+        if is_langsmith(columns):
+            return "langsmith"
+        return "tryage" if ending == ".csv" and _is_own(columns, options) else "rows"
+    if ending == ".parquet":
+        return "tryage" if _is_own(_parquet_columns(path), options) else "rows"
+    if ending in (".pkl", ".pickle") or not options.is_empty:
+        return "rows"
+    return "tryage"  # which refuses the ending
+
+
+def _folder_format(path: Path) -> str:
+    if (path / LABEL_FILE).is_file():
+        return "tryage"
+    if sample_files(path):
+        return "lm-eval"
+    if annotation_files(path):
+        return "alpaca-eval"
+    files = experiment_files(path)
+    if files and all(f.suffix.lower() == ".csv" and is_langsmith(_first_line(f)) for f in files):
+        return "langsmith"
+    return "tryage"  # which says what it needs
+
+
+def _json_format(path: Path) -> str:
+    value, _ = read_json(path)
+    if results_of(value) is not None:
+        return "promptfoo"
+    if isinstance(value, Mapping) and "examples_with_runs" in value:
+        return "langsmith"
+    first = value[0] if isinstance(value, list) and value else None
+    if isinstance(first, Mapping):
+        if set(first) >= KEYS:
+            return "alpaca-eval"
+        if "runs" in first and "inputs" in first:
+            return "langsmith"
+    return "rows"
+
+
+def _is_own(columns: Iterable[str], options: ReadOptions) -> bool:
+    """Whether a header is that of Tryage's own long form, or cannot be read."""
+    names = set(columns)
+    if not options.is_empty:
+        return False
+    if not names or not {"prompt", "expert"} <= names:
+        return not names
+    return bool(names & {"score", "loss"}) or not names & set(ALIASES["score"])
+
+
+def _is_own_line(path: Path) -> bool:
+    """Whether the first line of a JSONL file is not one of another form."""
+    try:
+        first = next(islice(read_json_lines(path), 1), None)
+    except ScoreTableError:
+        return True
+    entry = first[1] if first else None
+    if not isinstance(entry, Mapping) or "scores" in entry or "losses" in entry:
+        return True
+    return not (set(map(str.lower, entry)) & set(ALIASES["prompt"])) or len(entry) < 2
+
+
+def _first_line(path: Path) -> list[str]:
+    """Return the names of the columns of a CSV file with commas."""
+    with path.open("rb") as file:
+        data = file.read(2**16)
+    text = data.decode("utf-8-sig", errors="replace")
+    try:
+        return next(csv.reader(io.StringIO(text, newline="")), [])
+    except csv.Error:
+        return []
+
+
+def _parquet_columns(path: Path) -> list[str]:
+    try:
+        return ParquetRows(path, (), "reading Parquet").columns
+    except ParquetError:
+        return []

@@ -1,0 +1,210 @@
+"""Rows of a table, whatever holds them: delimited text, JSON, Parquet, a frame, a data set."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tryage.errors import ScoreTableError
+from tryage.parquet_files import ParquetError, ParquetRows
+from tryage.prompts import short
+from tryage.scores.formats.json_text import decoded
+from tryage.scores.formats.options import ReadOptions
+from tryage.scores.formats.values import MixedDecimalsError, decimal_of
+
+_SAMPLE = 200
+"""Rows that are looked at before a table is read."""
+
+_DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+_HEAD = 2**16
+"""Characters of a text file that are looked at to recognize its delimiter."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table of rows, read as often as `start` is called.
+
+    Attributes:
+        source: what messages call it.
+        unit: "line" or "row": what the numbers of rows count.
+        columns: names of the columns, each once.
+        start: returns the rows, each with its number and one value per column.
+        decimal: what stands before the fraction in numbers that are text.
+        notes: what was guessed so far.
+    """
+
+    source: str
+    unit: str
+    columns: tuple[str, ...]
+    start: Callable[[], Iterator[tuple[int, Sequence[Any]]]]
+    decimal: str = "."
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        twice = {name for name in self.columns if self.columns.count(name) > 1}
+        if twice:
+            raise ScoreTableError(f"{self.source}: column {min(twice)!r} stands twice; keep one")
+
+    def sample(self) -> list[Sequence[Any]]:
+        """Return the first rows."""
+        return [values for _, values in islice(self.start(), _SAMPLE)]
+
+
+def text_rows(path: Path, options: ReadOptions) -> Rows:
+    """Open a file of delimited text whose first line names the columns.
+
+    Raises:
+        ScoreTableError: not text, not delimited, or its delimiter or decimals are ambiguous.
+    """
+    text = decoded(path)
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    delimiter = options.delimiter or _delimiter(path, text, usual)
+    notes = []
+    if delimiter != usual and options.delimiter is None:
+        notes.append(f"values separated by {_DELIMITERS[delimiter]}")
+    header = next(_records(path, text, delimiter), (1, []))[1]
+    columns = tuple(name.strip() for name in header)
+    if not any(columns):
+        raise ScoreTableError(f"{path} is empty; its first line names the columns")
+
+    def start() -> Iterator[tuple[int, Sequence[str]]]:
+        for line, values in islice(_records(path, text, delimiter), 1, None):
+            if len(values) != len(columns):
+                raise ScoreTableError(
+                    f"{path}, line {line}: {len(values)} values for {len(columns)} columns; quote "
+                    f"texts that hold {_DELIMITERS.get(delimiter, repr(delimiter))}, or name "
+                    "another delimiter"
+                )
+            yield line, values
+
+    decimal = options.decimal
+    if decimal is None:
+        try:
+            decimal = decimal_of(list(zip(*(v for _, v in islice(start(), _SAMPLE)), strict=True)))
+        except MixedDecimalsError as error:
+            one, other = error.args
+            raise ScoreTableError(
+                f"{path}: {one!r} and {other!r}: does the comma stand before the fraction? Say "
+                "which with decimal=',' or decimal='.' (--decimal)"
+            ) from None
+        if decimal == ",":
+            notes.append("decimal commas")
+    return Rows(str(path), "line", columns, start, decimal, tuple(notes))
+
+
+def _delimiter(path: Path, text: str, usual: str) -> str:
+    """Return the character that divides the first lines into equally many values."""
+    head = text[:_HEAD]
+    widths = {}
+    for delimiter in _DELIMITERS:
+        counts = {len(values) for _, values in islice(_records(None, head, delimiter), 20)}
+        if len(counts) == 1 and max(counts) > 1:
+            widths[delimiter] = max(counts)
+    if len(widths) > 1:
+        listed = ", ".join(f"{count} columns by {_DELIMITERS[d]}" for d, count in widths.items())
+        raise ScoreTableError(
+            f"{path}: the delimiter is not clear: {listed}; say which with delimiter= (--delimiter)"
+        )
+    return next(iter(widths), usual)
+
+
+def _records(path: Path | None, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line that each record starts on, and its values; without a path stop at errors."""
+    limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        for values in reader:
+            if values:
+                yield line, values
+            line = reader.line_num + 1
+    except csv.Error as error:
+        if path is not None:
+            raise ScoreTableError(f"{path}, line {line}: not delimited text: {error}") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def entry_rows(source: str, entries: Iterable[Any], lines: Sequence[int] | None = None) -> Rows:
+    """Return the rows of a list of mappings, whose keys are the columns.
+
+    Args:
+        source: what messages call it.
+        entries: the mappings.
+        lines: the line of each; None counts rows from 1.
+
+    Raises:
+        ScoreTableError: an entry is not a mapping.
+    """
+    listed = list(entries)
+    numbers = lines if lines is not None else range(1, len(listed) + 1)
+    unit = "row" if lines is None else "line"
+    columns: dict[str, None] = {}
+    for number, entry in zip(numbers, listed, strict=True):
+        if not isinstance(entry, Mapping):
+            raise ScoreTableError(
+                f"{source}, {unit} {number}: {short(entry)} is not an object {{...}}"
+            )
+        columns.update(dict.fromkeys(map(str, entry)))
+
+    def start() -> Iterator[tuple[int, Sequence[Any]]]:
+        for number, entry in zip(numbers, listed, strict=True):
+            yield number, [entry.get(name) for name in columns]
+
+    return Rows(source, unit, tuple(columns), start)
+
+
+def parquet_rows(path: Path) -> Rows:
+    """Open a Parquet file with all its columns."""
+    try:
+        columns = tuple(ParquetRows(path, (), "reading Parquet").columns)
+        opened = ParquetRows(path, columns, "reading Parquet")
+    except ParquetError as error:
+        raise ScoreTableError(f"{path}: not a Parquet file that is read here: {error}") from error
+
+    def start() -> Iterator[tuple[int, Sequence[Any]]]:
+        try:
+            for number, row in enumerate(opened, start=1):
+                yield number, list(row.values())
+        except ParquetError as error:
+            raise ScoreTableError(f"{path}: not a whole Parquet file: {error}") from error
+
+    return Rows(str(path), "row", columns, start)
+
+
+def frame_rows(frame: Any) -> Rows:
+    """Return the rows of a pandas frame (or one like it) or of a `datasets.Dataset`.
+
+    Raises:
+        ScoreTableError: the source is neither.
+    """
+    if isinstance(frame, Mapping):
+        raise ScoreTableError(
+            f"the source holds {', '.join(map(str, list(frame)[:5]))}: choose one split of a data "
+            "set, and put a single row into a list"
+        )
+    if hasattr(frame, "column_names") and hasattr(frame, "features"):
+        names = tuple(frame.column_names)
+        return Rows("the data set", "row", names, lambda: _data_set(frame, names))
+    if hasattr(frame, "columns") and hasattr(frame, "itertuples"):
+        columns = tuple(map(str, frame.columns))
+        tuples = frame.itertuples
+        return Rows(
+            "the frame", "row", columns, lambda: enumerate(tuples(index=False, name=None), start=1)
+        )
+    if isinstance(frame, Iterable):
+        return entry_rows("rows", frame)
+    raise ScoreTableError(
+        f"{short(frame)} is no score table; give a path, a pandas frame, a datasets.Dataset or rows"
+    )
+
+
+def _data_set(data: Any, names: Sequence[str]) -> Iterator[tuple[int, Sequence[Any]]]:
+    for number, row in enumerate(data, start=1):
+        yield number, [row[name] for name in names]
