@@ -6,7 +6,7 @@ READY := .venv/.ready
 
 .PHONY: quickstart test lint types wheel test-openai-like bench-routing bench-speed bench-adapters
 .PHONY: bench-runtime bench-labelling bench-labelling-curve bench-paper bench-predictors
-.PHONY: bench-goals bench-plans bench-reliability bench-chains test-lowest clean
+.PHONY: bench-goals bench-plans bench-reliability bench-chains test-lowest test-newest clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -45,6 +45,10 @@ test-lowest: .venv-lowest/.ready
 	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt \
 		--editable ".[all,dev]"
 	touch $@
+
+# Both adapters on the newest versions that the package index has today, torch excepted.
+test-newest:
+	PYTHON=$(PYTHON) bash .ci/newest
 
 # Needs the benchmark data: TRYAGE_DATA, else ../shared/data.
 # MINILM=FOLDER of all-MiniLM-L6-v2 adds `auto` over it, TRANSFORMER=1 that model fine-tuned.
@@ -130,4 +134,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-lowest .venv-openai-like dist build
+	rm -rf .venv .venv-lowest .venv-newest .venv-openai-like dist build
