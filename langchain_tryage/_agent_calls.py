@@ -16,6 +16,7 @@ from langgraph.types import Command
 from langchain_tryage._cache_markers import without_foreign_markers
 from langchain_tryage._chat_experts import ChatExpert
 from langchain_tryage._metadata import metadata, run_config
+from langchain_tryage._rate_limits import in_turn
 from langchain_tryage._tools import joined_tools
 from tryage import Decision
 from tryage.dispatch import describe_error
@@ -73,7 +74,7 @@ class ModelAttempt:
         self._labels = expert.labels
         self._decision = decision
         request = without_foreign_markers(request, expert.model)
-        self.request = _with_bound(request, expert.kwargs).override(model=expert.model)
+        self.request = _with_bound(request, expert.kwargs).override(model=in_turn(expert.model))
 
     @contextmanager
     def naming_run(self) -> Iterator[None]:

@@ -28,7 +28,7 @@ from langchain_tryage._experts import (
 )
 from langchain_tryage._own_runs import OwnRuns
 from langchain_tryage._plans import as_goals
-from langchain_tryage._rate_limits import aacquire, acquire, with_turns
+from langchain_tryage._rate_limits import aacquire, acquire, in_turn
 from langchain_tryage._structured import STRUCTURED, Structure
 from langchain_tryage._tools import NO_KWARGS, is_forced, joined_tools, originals
 from tryage.binding import DecidingModel, joined_goals, off_loop, tells_logprobs, wrong_expert
@@ -170,16 +170,14 @@ class ChatExpert:
         self, model: BaseChatModel, messages: list[BaseMessage], arguments: dict[str, Any]
     ) -> ChatResult:
         with none_is_an_error(self.name):
-            generate = type(model)._generate_with_cache
-            result = generate(with_turns(model), messages, **arguments)
+            result = in_turn(model)._generate_with_cache(messages, **arguments)
         return self._checked(result)
 
     async def _awhole(
         self, model: BaseChatModel, messages: list[BaseMessage], arguments: dict[str, Any]
     ) -> ChatResult:
         with none_is_an_error(self.name):
-            generate = type(model)._agenerate_with_cache
-            result = await generate(with_turns(model), messages, **arguments)
+            result = await in_turn(model)._agenerate_with_cache(messages, **arguments)
         return self._checked(result)
 
     def _checked(self, result: ChatResult) -> ChatResult:

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.rate_limiters import BaseRateLimiter
+from langchain_core.runnables import (
+    RouterRunnable,
+    RunnableAssign,
+    RunnableBranch,
+    RunnableParallel,
+    RunnableSequence,
+    RunnableWithFallbacks,
+)
+from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase
+from langchain_core.runnables.configurable import DynamicRunnable
 
+from langchain_tryage.flags import TryageFlags
+from tryage.binding import with_limiter
 from tryage.dispatch import current_scope, off_the_clock
 from tryage.errors import ExpertTimeoutError
 
+R = TypeVar("R")
+
 _POLL = 0.02
 """Seconds between two looks at a limiter, where somebody may give up the call meanwhile."""
+
+_WRAPPERS = (
+    DynamicRunnable,
+    RouterRunnable,
+    RunnableAssign,
+    RunnableBindingBase,
+    RunnableBranch,
+    RunnableEachBase,
+    RunnableParallel,
+    RunnableSequence,
+    RunnableWithFallbacks,
+    TryageFlags,
+)
+"""Runnables that hold others, and do nothing with them but call them."""
 
 
 class TurnLimiter(BaseRateLimiter):
@@ -30,11 +59,13 @@ class TurnLimiter(BaseRateLimiter):
             ExpertTimeoutError: nobody waits for the call any more.
         """
         scope = current_scope()
-        if scope is None or not blocking:
-            return self._limiter.acquire(blocking=blocking)
+        if not blocking:
+            return self._limiter.acquire(blocking=False)
         with off_the_clock():
+            if scope is None:
+                return self._limiter.acquire(blocking=True)
             while not self._limiter.acquire(blocking=False):
-                if scope.given_up.wait(_POLL):
+                if scope.given_up.wait(_POLL) or scope.nobody_waits:
                     raise ExpertTimeoutError("the call was given up while it waited for its turn")
         return True
 
@@ -56,27 +87,32 @@ async def aacquire(model: BaseChatModel) -> None:
         await TurnLimiter(model.rate_limiter).aacquire()
 
 
-def with_turns(model: BaseChatModel) -> Any:
-    """Return a model as its `_generate_with_cache` sees it, with the limiter's waits off the clock.
+def in_turn(runnable: R) -> R:
+    """Return a runnable whose chat models wait for their turns off the clock.
 
-    It looks into the cache before it waits, so the wait cannot be done outside of it; and a copy
-    would not share what the model notes of its calls. A class that overrides it is left alone.
+    They are found inside of LangChain's own chains, bindings, fallbacks, retries and branches; what
+    a function calls is not seen. The runnable is not changed; without such a model it is returned.
     """
-    kind = type(model)
-    is_usual = (
-        kind._generate_with_cache is BaseChatModel._generate_with_cache
-        and kind._agenerate_with_cache is BaseChatModel._agenerate_with_cache
-    )
-    limiter = model.rate_limiter
-    return model if limiter is None or not is_usual else _WithTurns(model, limiter)
+    if isinstance(runnable, BaseChatModel):
+        return with_limiter(runnable, TurnLimiter)
+    if not isinstance(runnable, _WRAPPERS):
+        return runnable
+    changed = {
+        name: inside
+        for name, value in vars(runnable).items()
+        if (inside := _inside(value)) is not value
+    }
+    copy: Any = runnable
+    return copy.model_copy(update=changed) if changed else runnable
 
 
-class _WithTurns:
-    """The model itself, but for its rate limiter."""
-
-    def __init__(self, model: BaseChatModel, limiter: BaseRateLimiter) -> None:
-        self._model = model
-        self.rate_limiter = TurnLimiter(limiter)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+def _inside(value: Any) -> Any:
+    """Return a field's value with the runnables in it in turn; itself if there are none."""
+    if isinstance(value, Mapping):
+        parts = {key: _inside(part) for key, part in value.items()}
+        return parts if any(parts[key] is not value[key] for key in parts) else value
+    if isinstance(value, list | tuple):
+        items = [_inside(item) for item in value]
+        is_same = all(new is old for new, old in zip(items, value, strict=True))
+        return value if is_same else type(value)(items)
+    return in_turn(value)

@@ -20,6 +20,7 @@ from langchain_tryage._fields import Routed, Saved, inspected
 from langchain_tryage._metadata import TAG, annotated_message, run_metadata
 from langchain_tryage._modalities import messages_in
 from langchain_tryage._plans import GOALS_SPEC, Plan, Request, call_goals, with_goals
+from langchain_tryage._rate_limits import in_turn
 from langchain_tryage._tools import Needs, model_of
 from langchain_tryage._views import RUNNABLE_VIEWS
 from tryage import Decision, Router
@@ -86,7 +87,8 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
         return RUNNABLE_VIEWS
 
     def _bind(self) -> Binding[Expert]:
-        return self._bind_experts(_runnables(self.experts), _pipeline)
+        experts = each_expert(_runnables(self.experts), lambda _, expert: in_turn(expert))
+        return self._bind_experts(experts, _pipeline)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Send one input to the chosen expert; all `kwargs` but the goals `tryage` reach it."""

@@ -19,6 +19,7 @@ from llama_index_tryage._caller import is_composed, warn_composed
 from llama_index_tryage._experts import Children
 from llama_index_tryage._identity import identity
 from llama_index_tryage._inputs import CallInput, TextSource, modalities_of, sent_chars
+from llama_index_tryage._rate_limits import TurnLimiter
 from llama_index_tryage._views import VIEWS
 from llama_index_tryage.events import announce
 from tryage import Decision
@@ -30,6 +31,7 @@ from tryage.binding import (
     each_expert,
     off_loop,
     tells_logprobs,
+    with_limiter,
     wrong_expert,
 )
 from tryage.dispatch import describe_error, present
@@ -225,7 +227,8 @@ class RoutedLLM(DispatchingModel, LLM):
         return lambda name, expert: partial(getattr(self._child(name, expert), method), **kwargs)
 
     def _child(self, name: str, expert: LLM) -> LLM:
-        return self._children.get(name, expert, self.callback_manager)
+        child = self._children.get(name, expert, self.callback_manager)
+        return with_limiter(child, TurnLimiter)
 
 
 async def apresent(name: str, response: Awaitable[R | None]) -> R:

@@ -39,6 +39,7 @@ from tryage.binding.passing import (
     stream_passing_on,
 )
 from tryage.binding.sent import text_chars
+from tryage.binding.turns import with_limiter
 from tryage.binding.views import Views
 
 __all__ = [
@@ -74,5 +75,6 @@ __all__ = [
     "strip_own",
     "tells_logprobs",
     "text_chars",
+    "with_limiter",
     "wrong_expert",
 ]

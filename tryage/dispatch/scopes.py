@@ -32,12 +32,14 @@ class Scope:
         deadline: when the call is given up, on the clock of `time.monotonic`. What the call does
             `off_the_clock` moves it.
         latest: the deadline that nothing moves.
+        outer: of the call that this one is made in, if one has a time-out too.
         given_up: set once nothing waits for the call. Python cannot end a thread from outside, so
             a callable that can end early checks this; the local pipelines and the endpoints do.
     """
 
     deadline: float
     latest: float = math.inf
+    outer: Scope | _AwaitedClock | None = None
     given_up: threading.Event = field(default_factory=threading.Event)
     _stopped: float | None = None
     _stops: int = 0
@@ -56,6 +58,11 @@ class Scope:
         now = time.monotonic()
         return now >= self.latest or (self._stopped is None and now >= self.deadline)
 
+    @property
+    def nobody_waits(self) -> bool:
+        """Whether this call, or one that it is made in, was given up."""
+        return self.given_up.is_set() or (self.outer is not None and self.outer.nobody_waits)
+
     def stop(self) -> None:
         """Let time not count until `go_on`; threads that wait at once may each say so."""
         with self._lock:
@@ -73,25 +80,50 @@ class Scope:
 
 
 class _AwaitedClock:
-    """The time-out of an awaited call."""
+    """The time-out of an awaited call.
+
+    Attributes:
+        outer: as in `Scope`.
+    """
 
     def __init__(self, timeout: asyncio.Timeout, at_most: float | None) -> None:
+        self.outer = _clock.get()
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._latest = None if at_most is None else self._loop.time() + at_most
         self._left = 0.0
         self._stops = 0
 
+    @property
+    def nobody_waits(self) -> bool:
+        """Whether this call, or one that it is made in, was given up."""
+        return self._timeout.expired() or (self.outer is not None and self.outer.nobody_waits)
+
     def stop(self) -> None:
         """Let time not count until `go_on`; tasks that wait at once may each say so."""
+        self._in_loop(self._stop)
+
+    def go_on(self) -> None:
+        """Let time count again, where nobody else still waits."""
+        self._in_loop(self._go_on)
+
+    def _in_loop(self, act: Callable[[], None]) -> None:
+        """Act on the loop's own thread: a blocking call may have been moved to another."""
+        try:
+            here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            here = False
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            act() if here else self._loop.call_soon_threadsafe(act)
+
+    def _stop(self) -> None:
         self._stops += 1
         when = self._timeout.when()
         if self._stops == 1 and when is not None and not self._timeout.expired():
             self._left = when - self._loop.time()
             self._timeout.reschedule(self._latest)
 
-    def go_on(self) -> None:
-        """Let time count again, where nobody else still waits."""
+    def _go_on(self) -> None:
         self._stops -= 1
         if self._stops == 0 and not self._timeout.expired():
             when = self._loop.time() + self._left
@@ -123,17 +155,16 @@ def current_scope() -> Scope | None:
 def off_the_clock() -> Iterator[None]:
     """Do not count what is done inside as time that the call takes, such as its turn to begin.
 
-    The time of the whole dispatch goes on.
+    Where the call is made in another that has a time-out, such as one of a nested router, it does
+    not count there either. The time of the whole dispatch goes on.
     """
-    clock = _clock.get()
-    if clock is None:
+    with contextlib.ExitStack() as stack:
+        clock = _clock.get()
+        while clock is not None:
+            clock.stop()
+            stack.callback(clock.go_on)
+            clock = clock.outer
         yield
-        return
-    clock.stop()
-    try:
-        yield
-    finally:
-        clock.go_on()
 
 
 def too_slow(name: str, seconds: float) -> ExpertTimeoutError:
@@ -208,7 +239,7 @@ async def within(
 
 def _scope_for(seconds: float, at_most: float | None) -> Scope:
     now = time.monotonic()
-    return Scope(now + seconds, math.inf if at_most is None else now + at_most)
+    return Scope(now + seconds, math.inf if at_most is None else now + at_most, _clock.get())
 
 
 def _error_within(
@@ -302,7 +333,7 @@ class Puller(Generic[T]):
     def __init__(self, name: str, open_chunks: Callable[[], Iterator[T]]) -> None:
         self._name = name
         self._open = open_chunks
-        self._scope = Scope(float("inf"))
+        self._scope = Scope(math.inf, outer=_clock.get())
         self._requests: SimpleQueue[Future[T] | None] = SimpleQueue()
         self._lost = False
         self._thread: threading.Thread | None = None
