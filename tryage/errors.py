@@ -30,6 +30,7 @@
     ├── NoEligibleExpertError (LookupError)  limits exclude every expert
     ├── ConsentError (PermissionError)       a file asks for what the operator did not allow
     ├── OutputFolderError (FileExistsError)  the output folder holds something else
+    ├── ContractError (AssertionError)       a part of your own breaks what Tryage relies on
     └── MissingExtraError (ImportError)      an optional dependency is not installed
 
 The leaves also inherit the built-in error they resemble, so code that knows nothing of
@@ -196,6 +197,18 @@ class ConsentError(TryageError, PermissionError):
 
 class OutputFolderError(TryageError, FileExistsError):
     """The output folder holds something that this command did not make."""
+
+
+class ContractError(TryageError, AssertionError):
+    """A part of your own breaks what Tryage relies on; `tryage.testing` raises it.
+
+    Attributes:
+        contract: the contract's name.
+    """
+
+    def __init__(self, message: str, contract: str | None = None) -> None:
+        super().__init__(message)
+        self.contract = contract
 
 
 class MissingExtraError(TryageError, ImportError):
