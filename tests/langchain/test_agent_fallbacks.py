@@ -36,8 +36,8 @@ async def test_outside_it_gets_its_turn_when_no_expert_answers(router, kit):
         record = state["tryage"]
         assert (record["expert"], record["answered_by"]) == ("coder", None)
         assert [row["error"] for row in record["tried"]] == ["ConnectionError: down"] * 3
-    assert [len(expert._calls) for expert in experts.values()] == [2, 2, 2]
-    assert (len(dead._calls), len(last._calls)) == (2, 2)
+    assert [len(expert.calls) for expert in experts.values()] == [2, 2, 2]
+    assert (len(dead.calls), len(last.calls)) == (2, 2)
 
 
 async def test_it_gets_its_turn_when_nothing_could_be_decided_too(router, kit):
@@ -72,7 +72,7 @@ def test_who_tries_the_same_model_again_gets_the_experts_again(router, kit):
     middleware = [Twice(), TryageMiddleware(router, experts)]
     with pytest.raises(DispatchError):
         create_agent(kit.Whole(label="own"), [], middleware=middleware).invoke(asked(kit.code))
-    assert [len(expert._calls) for expert in experts.values()] == [2, 2, 2]
+    assert [len(expert.calls) for expert in experts.values()] == [2, 2, 2]
 
 
 async def test_inside_no_expert_is_named_for_another_model_s_answer(router, kit):
@@ -131,4 +131,4 @@ def test_another_model_beside_the_expert_takes_nothing_from_it(router, kit):
     agent = create_agent(kit.Whole(label="own"), [], middleware=middleware)
     record = agent.invoke(asked(kit.code))["tryage"]
     assert (record["answered_by"], record["tried"][0]["error"]) == ("coder", None)
-    assert len(moderator._calls) == 1
+    assert len(moderator.calls) == 1

@@ -1,10 +1,7 @@
 """Arguments of constructors, of experts and of calls: each acts or is refused, the nearest wins."""
 
-from typing import Any
-
 import pytest
 from langchain.agents import create_agent
-from langchain_core.language_models import FakeListLLM
 from langchain_core.tools import tool
 
 from langchain_tryage import ChatTryage, TryageLLM, TryageMiddleware
@@ -26,19 +23,6 @@ def add(number: int) -> int:
 def search(words: str) -> str:
     """Search."""
     return words
-
-
-class Text(FakeListLLM):
-    """Records the arguments of its calls."""
-
-    seen: Any = None
-
-    def _call(self, prompt, stop=None, run_manager=None, **kwargs):
-        self.seen.append({"stop": stop, **kwargs})
-        return super()._call(prompt, stop)
-
-    async def _acall(self, prompt, stop=None, run_manager=None, **kwargs):
-        return self._call(prompt, stop, **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +76,7 @@ def test_settings_of_the_router_reach_whichever_expert_answers(router, kit):
     )
     assert model.invoke(kit.code).text == "coder says "
     model.invoke(kit.code, temperature=0.9)
-    sent = [(call["stop"], call["kwargs"]) for name in experts for call in experts[name]._calls]
+    sent = [(call["stop"], call["kwargs"]) for name in experts for call in experts[name].calls]
     assert sent == [
         (["def"], {"temperature": 0.5, "max_tokens": 3}),
         (["def"], {"temperature": 0.9, "max_tokens": 3}),
@@ -100,23 +84,23 @@ def test_settings_of_the_router_reach_whichever_expert_answers(router, kit):
     ]
     model.temperature = 0.7
     model.invoke(kit.prose)
-    assert experts["writer"]._calls[-1]["kwargs"]["temperature"] == 0.7
+    assert experts["writer"].calls[-1]["kwargs"]["temperature"] == 0.7
     assert model._identifying_params["temperature"] == 0.7
 
 
 async def test_settings_reach_text_models_and_streams(router, kit):
-    seen = []
-    experts = {name: Text(responses=[name], seen=seen) for name in ("coder", "writer", "giant")}
+    experts = kit.experts(kit.WholeText)
     model = TryageLLM(router, experts, stop=["x"], temperature=0.2)
     model.invoke(kit.code)
     await model.ainvoke(kit.code, stop=["y"])
-    assert [call["stop"] for call in seen] == [["x"], ["y"]]
-    assert {call["temperature"] for call in seen} == {0.2}
+    calls = experts["coder"].calls
+    assert [call["stop"] for call in calls] == [["x"], ["y"]]
+    assert [call["kwargs"]["temperature"] for call in calls] == [0.2, 0.2]
     chats = kit.experts()
     chat = ChatTryage(router, chats, max_tokens=7)
     assert [chunk async for chunk in chat.astream(kit.code)]
     assert list(chat.stream(kit.code))
-    assert [call["kwargs"]["max_tokens"] for call in chats["coder"]._calls] == [7, 7]
+    assert [call["kwargs"]["max_tokens"] for call in chats["coder"].calls] == [7, 7]
 
 
 def test_streaming_lets_callbacks_hear_the_tokens_of_an_invoke(router, kit):
@@ -149,13 +133,13 @@ def test_tools_bound_to_an_expert_come_on_top_of_a_call_s(router, kit):
     model.bind_tools([add]).invoke("Say nothing.")
     model.bind_tools([add, search]).invoke("Say nothing.")
     model.bind_tools([add], tool_choice="any").invoke("Say nothing.")
-    assert [names_of(call) for call in expert._calls] == [
+    assert [names_of(call) for call in expert.calls] == [
         ["search"],
         ["add", "search"],
         ["add", "search"],
         ["add"],
     ]
-    choices = [call["kwargs"].get("tool_choice") for call in expert._calls]
+    choices = [call["kwargs"].get("tool_choice") for call in expert.calls]
     assert choices == ["search", None, None, "any"]
 
 
@@ -166,6 +150,6 @@ def test_tools_and_settings_bound_to_an_expert_act_in_an_agent(router, kit):
     for tools in ([], [add]):
         agent = create_agent(kit.Calling(label="own"), tools, middleware=[middleware])
         agent.invoke({"messages": [("human", "Say nothing.")]})
-    assert [names_of(call) for call in expert._calls] == [["search"], ["add", "search"]]
-    assert [call["kwargs"].get("tool_choice") for call in expert._calls] == ["none", None]
-    assert {call["kwargs"]["temperature"] for call in expert._calls} == {0.5}
+    assert [names_of(call) for call in expert.calls] == [["search"], ["add", "search"]]
+    assert [call["kwargs"].get("tool_choice") for call in expert.calls] == ["none", None]
+    assert {call["kwargs"]["temperature"] for call in expert.calls} == {0.5}

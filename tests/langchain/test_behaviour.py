@@ -206,7 +206,7 @@ class Watched:
         try:
             yield from super()._stream(messages, stop, **kwargs)
         finally:
-            self._calls.append("closed")
+            self.calls.append("closed")
 
     async def _astream(self, messages, stop=None, run_manager=None, **kwargs):
         try:
@@ -214,14 +214,14 @@ class Watched:
                 await asyncio.sleep(0)
                 yield chunk
         finally:
-            self._calls.append("closed")
+            self.calls.append("closed")
 
 
 @pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
 async def test_closing_and_cancelling_mid_stream_end_the_expert_s(router, kit, kind):
     experts = kit.experts(type("WatchedStreaming", (Watched, kit.Streaming), {}))
     model = kind(router, experts)
-    calls = experts["coder"]._calls
+    calls = experts["coder"].calls
     stream = model.stream(kit.code)
     next(stream)
     stream.close()
@@ -245,7 +245,7 @@ async def test_closing_and_cancelling_mid_stream_end_the_expert_s(router, kit, k
         await task
     await settled()
     assert calls.pop() == "closed"
-    assert not experts["giant"]._calls
+    assert not experts["giant"].calls
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -326,7 +326,7 @@ async def test_input_that_comes_in_pieces_is_put_together(router, kit, kind):
         said = f"coder says {kit.code}".partition("return")[0]
         assert "".join(chunk.content for chunk in chunks) == said
         assert sum("tryage" in chunk.response_metadata for chunk in chunks) == 1
-    for call, start in zip(experts["coder"]._calls, heard.starts, strict=True):
+    for call, start in zip(experts["coder"].calls, heard.starts, strict=True):
         assert (call["stop"], call["kwargs"]) == (["return"], {"top_k": 3})
         assert {"mine", "expert:coder"} <= set(start["tags"])
 

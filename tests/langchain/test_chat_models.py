@@ -14,6 +14,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_tryage import ChatTryage
 from tryage import Goals, TryageWarning
 from tryage.errors import DispatchError, LibraryError, PromptError, RouterNotFoundError
+from tryage.testing import Gate
 
 FLAG = "[Flag: size=2]"
 
@@ -124,7 +125,7 @@ async def test_never_fails_over_after_the_first_chunk(router, kit):
     with pytest.raises(ConnectionError, match="cut"):
         next(chunks)
     assert [type(error) for error in recorder.errors] == [ConnectionError]
-    assert not experts["giant"]._calls
+    assert not experts["giant"].calls
     achunks = model.astream(kit.code)
     assert (await anext(achunks)).content == "coder"
     with pytest.raises(ConnectionError, match="cut"):
@@ -201,18 +202,15 @@ def test_closing_a_stream_closes_the_expert_s_iterator_at_once(router, kit):
 
 
 async def test_cancelling_calls_no_other_expert(router, kit):
-    class Hanging(kit.Whole):
-        async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
-            self._calls.append(messages)
-            await asyncio.sleep(3600)
-
-    experts = kit.experts(Hanging)
+    gate = Gate()
+    experts = kit.experts(kit.Whole, coder={"gate": gate})
     task = asyncio.create_task(ChatTryage(router, experts).ainvoke(kit.code))
-    await kit.until(lambda: experts["coder"]._calls)
+    await kit.until(lambda: gate.waiting)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not experts["giant"]._calls
+    assert gate.cancelled == 1
+    assert not experts["giant"].calls
 
 
 async def test_a_model_can_be_forced(router, kit):
@@ -232,7 +230,7 @@ def test_arguments_reach_the_expert(router, kit):
     experts = kit.experts(kit.Whole)
     bound = experts | {"coder": experts["coder"].bind(temperature=0.1, top_k=3)}
     ChatTryage(router, bound).invoke(kit.code, stop=["total"], temperature=0.2)
-    (call,) = experts["coder"]._calls
+    (call,) = experts["coder"].calls
     assert call["stop"] == ["total"]
     assert call["kwargs"] == {"temperature": 0.2, "top_k": 3}
     message = ChatTryage(router, experts).invoke(kit.code, stop=["says"])
@@ -261,7 +259,7 @@ def test_flags(router, kit):
     ):
         assert message.content == f"writer says {kit.code}"
         assert message.response_metadata["tryage"]["weights"] == {"size": 2.0}
-    sent = experts["writer"]._calls[0]["messages"]
+    sent = experts["writer"].calls[0]["messages"]
     assert sent[0].content == f"Never say {FLAG}."
     assert messages[1].content == text
     with pytest.warns(TryageWarning, match="shiniest"):
@@ -299,9 +297,9 @@ async def test_the_expert_s_cache_works_and_holds_no_decision(router, kit, globa
     for _ in range(2):
         assert "tryage" in model.invoke(kit.code).response_metadata
     assert "tryage" in (await model.ainvoke(kit.code)).response_metadata
-    assert len(experts["coder"]._calls) == 1
+    assert len(experts["coder"].calls) == 1
     direct = experts["coder"].invoke(kit.code)
-    assert len(experts["coder"]._calls) == 1
+    assert len(experts["coder"].calls) == 1
     assert "tryage" not in direct.response_metadata
     # The router itself keeps nothing: a router of the same name has other experts.
     other = ChatTryage(router, {"coder": kit.Whole(label="other")})
@@ -314,7 +312,7 @@ def test_a_cache_asked_for_tells_routers_apart(router, kit):
     model = ChatTryage(router, experts, cache=cache)
     model.invoke(kit.code)
     again = model.invoke(kit.code)
-    assert len(experts["coder"]._calls) == 1
+    assert len(experts["coder"].calls) == 1
     assert again.response_metadata["tryage"]["expert"] == "coder"
     other = {"coder": kit.Whole(label="other", cache=False)}
     assert ChatTryage(router, other, cache=cache).invoke(kit.code).content.startswith("other")
@@ -331,20 +329,20 @@ async def test_a_cache_asked_for_tells_decisions_apart(router, kit):
         assert (await model.ainvoke(messages, model=name)).content.startswith(name)
         (generation,) = model.generate([messages], model=name).generations[0]
         assert generation.text.startswith(name)
-    assert [len(experts[name]._calls) for name in ("giant", "writer")] == [1, 1]
+    assert [len(experts[name].calls) for name in ("giant", "writer")] == [1, 1]
     assert model.invoke(kit.code).response_metadata["tryage"]["weights"] == {}
     flagged = model.invoke(f"{kit.code} {FLAG}").response_metadata["tryage"]
     assert (flagged["answered_by"], flagged["weights"]) == ("writer", {"size": 2.0})
     (generation,) = model.generate([[HumanMessage(f"{kit.code} {FLAG}")]]).generations[0]
     assert generation.message.response_metadata["tryage"]["weights"] == {"size": 2.0}
-    assert len(experts["writer"]._calls) == 2
+    assert len(experts["writer"].calls) == 2
 
 
 def test_flags_of_earlier_turns_reach_no_expert(router, kit):
     experts = kit.experts(kit.Whole)
     model = ChatTryage(router, experts, flags_from="last_message")
     model.invoke([HumanMessage(f"Hello {FLAG}"), AIMessage("Hi"), HumanMessage(kit.code)])
-    (call,) = experts["coder"]._calls
+    (call,) = experts["coder"].calls
     assert [message.content for message in call["messages"]] == ["Hello", "Hi", kit.code]
 
 
@@ -461,7 +459,7 @@ def test_an_image_goes_along(router, kit):
     experts = kit.experts(kit.Whole)
     blocks = [{"type": "text", "text": kit.code}, {"type": "image_url", "image_url": {"url": "u"}}]
     ChatTryage(router, experts, flags_from="last_message").invoke([HumanMessage(blocks)])
-    assert experts["coder"]._calls[0]["messages"][0].content == blocks
+    assert experts["coder"].calls[0]["messages"][0].content == blocks
 
 
 async def test_experts_left_out_run_the_library_s_own_pipelines(tiny_router):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from langchain_core.language_models import LLM
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel
@@ -15,22 +14,9 @@ from tryage.errors import CheckError, RejectedError
 PERFECT = {"accepts_right": 1.0, "accepts_wrong": 0.0}
 
 
-class Text(LLM):
-    """Repeats the prompt under its label."""
-
-    label: str
-
-    @property
-    def _llm_type(self):
-        return "scripted"
-
-    def _call(self, prompt, stop=None, run_manager=None, **kwargs):
-        return f"{self.label} says {prompt}"
-
-
 @pytest.fixture
-def text_experts():
-    return {name: Text(label=name) for name in ("coder", "writer", "giant")}
+def text_experts(kit):
+    return kit.experts(kit.WholeText)
 
 
 def by(*names):

@@ -27,15 +27,15 @@ async def test_a_breaker_opens_over_calls_that_set_fields(router, kit, kind):
     for number in range(3):
         model.invoke(kit.code, with_goals(number))
         await model.ainvoke(kit.code, with_goals(number + 10))
-    assert len(experts["coder"]._calls) == 2
+    assert len(experts["coder"].calls) == 2
     record = model.invoke(kit.code, with_goals(7)).response_metadata["tryage"]
     assert record["answered_by"] == "giant"
     assert record["tried"][0]["error"].startswith("left alone: it failed 2 times in a row")
     # The model itself knows it too, and a call with a breaker of its own begins anew.
     assert model.invoke(kit.code).response_metadata["tryage"]["answered_by"] == "giant"
-    assert len(experts["coder"]._calls) == 2
+    assert len(experts["coder"].calls) == 2
     model.invoke(kit.code, {"configurable": {"breaker": Breaker(failures=9)}})
-    assert len(experts["coder"]._calls) == 3
+    assert len(experts["coder"].calls) == 3
 
 
 def test_assigned_options_keep_what_was_learned_of_the_same_experts(router, kit):
@@ -46,13 +46,13 @@ def test_assigned_options_keep_what_was_learned_of_the_same_experts(router, kit)
     model.goals = Goals(recency=1e-6)
     for one in (model, small):
         assert one.invoke(kit.code).response_metadata["tryage"]["answered_by"] == "giant"
-    assert len(experts["coder"]._calls) == 1
+    assert len(experts["coder"].calls) == 1
     others = {name: kit.Whole(label=name) for name in experts}
     model.experts = others
     assert model.invoke(kit.code).text.startswith("coder")
     apart = ChatTryage(router, experts, breaker=Breaker(failures=1, seconds=600))
     apart.invoke(kit.code)
-    assert len(experts["coder"]._calls) == 2
+    assert len(experts["coder"].calls) == 2
 
 
 def test_a_router_in_a_folder_is_read_once(router, kit, tmp_path, monkeypatch):

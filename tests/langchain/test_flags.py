@@ -218,7 +218,7 @@ async def test_flags_of_the_user_s_last_message_act_and_those_of_others_do_not(r
         ):
             record = message.response_metadata["tryage"]
             assert (record["answered_by"], record["weights"]) == ("writer", {"size": 2.0})
-        texts = [m.text for m in chat.experts["writer"]._calls[-1]["messages"]]
+        texts = [m.text for m in chat.experts["writer"].calls[-1]["messages"]]
         assert texts == [other, "Hello", f"Hi {other}", kit.code]
         assert last.text == said
     answered = TryageFlags(chat).invoke([SystemMessage(said)]).response_metadata["tryage"]

@@ -4,69 +4,19 @@ import pickle
 
 import pytest
 from langchain_core.caches import InMemoryCache
-from langchain_core.language_models import BaseLLM
 from langchain_core.messages import HumanMessage
-from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import RunnableLambda
-from pydantic import PrivateAttr
 
 from langchain_tryage import TryageLLM
+from langchain_tryage.testing import ScriptedText, ScriptedWholeText
 from tryage import Goals
 from tryage.errors import DispatchError, LibraryError, PromptError
 
 FLAG = "[Flag: size=2]"
 
 
-class WholeText(BaseLLM):
-    """Answers with its label and the prompt; cannot stream."""
-
-    label: str
-    fault: object = None
-    late: object = None
-    _calls: list = PrivateAttr(default_factory=list)
-
-    @property
-    def _llm_type(self):
-        return "scripted-text"
-
-    @property
-    def _identifying_params(self):
-        return {"label": self.label}
-
-    def _get_ls_params(self, stop=None, **kwargs):
-        params = super()._get_ls_params(stop=stop, **kwargs)
-        return params | {"ls_model_name": f"{self.label}-model"}
-
-    def _text(self, prompt, stop, kwargs):
-        self._calls.append({"prompt": prompt, "stop": stop, "kwargs": kwargs})
-        if self.fault is not None:
-            raise self.fault
-        text = f"{self.label} says {prompt}"
-        for mark in stop or []:
-            text = text.partition(mark)[0]
-        return text
-
-    def _generate(self, prompts, stop=None, run_manager=None, **kwargs):
-        texts = [self._text(prompt, stop, kwargs) for prompt in prompts]
-        return LLMResult(
-            generations=[[Generation(text=text)] for text in texts],
-            llm_output={"token_usage": {"total_tokens": len(prompts)}, "model_name": self.label},
-        )
-
-    async def _agenerate(self, prompts, stop=None, run_manager=None, **kwargs):
-        return self._generate(prompts, stop, **kwargs)
-
-
-class StreamingText(WholeText):
-    def _stream(self, prompt, stop=None, run_manager=None, **kwargs):
-        for number, word in enumerate(self._text(prompt, stop, kwargs).split(" ")):
-            if number == 1 and self.late is not None:
-                raise self.late
-            yield GenerationChunk(text=word if number == 0 else f" {word}")
-
-
-def experts(kind=StreamingText, **faults):
+def experts(kind=ScriptedText, **faults):
     return {n: kind(label=n, **faults.get(n, {})) for n in ("coder", "writer", "giant")}
 
 
@@ -82,7 +32,7 @@ async def every_way(llm, given, config=None, **kwargs):
 
 
 async def test_every_way_answers_with_the_chosen_expert(router, kit):
-    for kind in (StreamingText, WholeText):
+    for kind in (ScriptedText, ScriptedWholeText):
         model = TryageLLM(router, experts(kind))
         assert set(await every_way(model, kit.code)) == {f"coder says {kit.code}"}
         assert set(await every_way(model, kit.code, model="giant")) == {f"giant says {kit.code}"}
@@ -93,7 +43,7 @@ async def test_every_way_answers_with_the_chosen_expert(router, kit):
 
 
 async def test_the_next_expert_takes_over(router, kit):
-    for kind in (StreamingText, WholeText):
+    for kind in (ScriptedText, ScriptedWholeText):
         model = TryageLLM(router, experts(kind, coder={"fault": ValueError("no")}))
         assert set(await every_way(model, kit.code)) == {f"giant says {kit.code}"}
     decision = model.generate([kit.code]).generations[0][0].generation_info["tryage"]
@@ -110,7 +60,7 @@ async def test_the_next_expert_takes_over(router, kit):
 async def test_it_is_one_run_that_names_the_expert(router, kit):
     model = TryageLLM(router, experts())
     events = [event async for event in model.astream_events(kit.code, version="v2")]
-    direct = StreamingText(label="coder").astream_events(kit.code, version="v2")
+    direct = ScriptedText(label="coder").astream_events(kit.code, version="v2")
     assert [e["event"] for e in events] == [event["event"] async for event in direct]
     pieces = [e["data"]["chunk"] for e in events if e["event"] == "on_llm_stream"]
     assert "".join(pieces) == f"coder says {kit.code}"
@@ -161,14 +111,14 @@ def test_flags(router, kit):
 
 
 def test_arguments_and_stop_reach_the_expert(router, kit):
-    of_each = experts(WholeText)
+    of_each = experts(ScriptedWholeText)
     bound = of_each | {"coder": of_each["coder"].bind(temperature=0.1, top_k=3)}
     assert TryageLLM(router, bound).invoke(kit.code, stop=[" says"], temperature=0.2) == "coder"
-    assert of_each["coder"]._calls[0]["kwargs"] == {"temperature": 0.2, "top_k": 3}
+    assert of_each["coder"].calls[0]["kwargs"] == {"temperature": 0.2, "top_k": 3}
 
 
 async def test_a_stop_bound_to_an_expert_holds_unless_the_call_has_one(router, kit):
-    for kind in (WholeText, StreamingText):
+    for kind in (ScriptedWholeText, ScriptedText):
         expert = kind(label="coder")
         model = TryageLLM(router, {"coder": expert.bind(stop=["total"])})
         for text in await every_way(model, kit.code):
@@ -178,14 +128,14 @@ async def test_a_stop_bound_to_an_expert_holds_unless_the_call_has_one(router, k
 
 def test_the_expert_s_cache_works_and_holds_no_decision(router, kit):
     cache = InMemoryCache()
-    of_each = {"coder": WholeText(label="coder", cache=cache)}
+    of_each = {"coder": ScriptedWholeText(label="coder", cache=cache)}
     model = TryageLLM(router, of_each)
     for _ in range(2):
         result = model.generate([kit.code])
         assert result.generations[0][0].generation_info["tryage"]["expert"] == "coder"
-    assert len(of_each["coder"]._calls) == 1
+    assert len(of_each["coder"].calls) == 1
     direct = of_each["coder"].generate([kit.code])
-    assert len(of_each["coder"]._calls) == 1
+    assert len(of_each["coder"].calls) == 1
     assert direct.generations[0][0].generation_info is None
     with pytest.raises(ValueError, match="keeps no cache"):
         TryageLLM(router, of_each, cache=cache)
@@ -197,11 +147,11 @@ def test_experts_are_checked(router, kit):
     with pytest.raises(TypeError, match="ChatTryage takes chat models"):
         TryageLLM(router, kit.experts())
     with pytest.raises(TypeError, match="carries a config"):
-        TryageLLM(router, {"coder": WholeText(label="x").with_config(run_name="x")})
+        TryageLLM(router, {"coder": ScriptedWholeText(label="x").with_config(run_name="x")})
     with pytest.raises(TypeError, match="carries a config"):
-        TryageLLM(router, {"coder": WholeText(label="x").with_listeners(on_start=print)})
+        TryageLLM(router, {"coder": ScriptedWholeText(label="x").with_listeners(on_start=print)})
     with pytest.raises(LibraryError, match="Did you mean 'coder'"):
-        TryageLLM(router, {"codr": WholeText(label="x")})
+        TryageLLM(router, {"codr": ScriptedWholeText(label="x")})
     with pytest.raises(ValueError, match="no such key"):
         TryageLLM(router, experts(), flags_from="question")
     assert "coder" in repr(TryageLLM(router, experts()))

@@ -71,8 +71,8 @@ async def test_one_expert_serves_the_whole_run(router, kit):
         for message in (call, answer):
             assert message.response_metadata["tryage"]["answered_by"] == "coder"
         assert state["tryage"]["answered_by"] == "coder"
-    assert not own._calls
-    assert len(experts["coder"]._calls) == 4
+    assert not own.calls
+    assert len(experts["coder"].calls) == 4
 
 
 async def test_an_expert_that_failed_is_not_asked_again_in_the_run(router, kit):
@@ -84,10 +84,10 @@ async def test_an_expert_that_failed_is_not_asked_again_in_the_run(router, kit):
         assert (decision["expert"], decision["answered_by"]) == ("coder", "giant")
         assert [t["error"] for t in decision["tried"]] == ["ConnectionError: down", None]
         assert answer.content == "giant says 8"
-    assert len(experts["coder"]._calls) == 2
+    assert len(experts["coder"].calls) == 2
     each = TryageMiddleware(router, experts, choose="call")
     agent_of(kit, each)[0].invoke(asked(kit))
-    assert len(experts["coder"]._calls) == 4
+    assert len(experts["coder"].calls) == 4
 
 
 async def test_all_down_is_one_error(router, kit):
@@ -131,7 +131,7 @@ def test_flags_goals_and_bound_arguments(router, kit):
     assert state["tryage"]["answered_by"] == "writer"
     assert state["tryage"]["weights"] == {"size": 2.0}
     assert FLAG in state["messages"][0].content
-    sent = experts["writer"].bound._calls[0]
+    sent = experts["writer"].bound.calls[0]
     assert FLAG in sent["messages"][0].content
     assert FLAG not in sent["messages"][1].content
     assert sent["kwargs"]["temperature"] == 0.5
@@ -206,7 +206,7 @@ async def test_an_interrupt_inside_the_model_call_is_no_failure(router, kit):
     assert (await agent.ainvoke(asked(kit, ""), config))["__interrupt__"]
     state = await agent.ainvoke(Command(resume="yes"), config)
     assert state["messages"][-1].content == f"coder says {kit.code}"
-    assert not experts["giant"]._calls
+    assert not experts["giant"].calls
 
 
 async def test_streams_hold_every_token_once(router, kit):
@@ -232,7 +232,7 @@ async def test_no_other_expert_after_the_first_token(router, kit):
         list(agent.stream(asked(kit, ""), stream_mode="messages"))
     with pytest.raises(ConnectionError, match="cut"):
         [part async for part in agent.astream(asked(kit, ""), stream_mode="messages")]
-    assert not experts["giant"]._calls
+    assert not experts["giant"].calls
     # An expert that fails before its first token is made up for in a stream too.
     experts = kit.experts(kit.Calling, coder={"fault": ConnectionError("down")})
     agent, _ = agent_of(kit, TryageMiddleware(router, experts), tools=())

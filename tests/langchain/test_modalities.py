@@ -165,4 +165,4 @@ async def test_a_file_of_text_alone_is_routed_and_sets_no_flag(router, kit, file
     message = ChatTryage(router, experts, flags_from="last_message").invoke(given)
     record = message.response_metadata["tryage"]
     assert record["expert"] == decision.expert
-    assert experts[decision.expert]._calls[0]["messages"] == given
+    assert experts[decision.expert].calls[0]["messages"] == given

@@ -41,7 +41,7 @@ async def test_goals_of_a_call_reach_the_router_inside(router, kit, outer, inner
         await anext(model.astream(kit.code, tryage=SMALL)),
     ):
         assert answer.text.startswith("writer")
-    assert not any("tryage" in call["kwargs"] for e in own.values() for call in e._calls)
+    assert not any("tryage" in call["kwargs"] for e in own.values() for call in e.calls)
 
 
 def test_goals_bound_to_the_nested_one_hold_besides(router, kit):

@@ -1,12 +1,13 @@
 """Callbacks, tags and metadata of an expert itself act as in a direct call of it."""
 
+from functools import partial
+
 import pytest
 from langchain.agents import create_agent
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler, CallbackManager
-from langchain_core.language_models import BaseLLM
-from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 
 from langchain_tryage import ChatTryage, TryageLLM, TryageMiddleware
+from langchain_tryage.testing import ScriptedText
 
 
 class Events(BaseCallbackHandler):
@@ -56,28 +57,7 @@ class Awaited(AsyncCallbackHandler):
         self.kinds.append("end")
 
 
-class Text(BaseLLM):
-    """Answers with its label, word by word where it is streamed."""
-
-    label: str
-
-    @property
-    def _llm_type(self):
-        return "text"
-
-    def _generate(self, prompts, stop=None, run_manager=None, **kwargs):
-        return LLMResult(generations=[[Generation(text=f"{self.label} {p}")] for p in prompts])
-
-
-class StreamedText(Text):
-    """The same, streamed."""
-
-    def _stream(self, prompt, stop=None, run_manager=None, **kwargs):
-        for word in (self.label, f" {prompt}"):
-            chunk = GenerationChunk(text=word)
-            if run_manager is not None:
-                run_manager.on_llm_new_token(word, chunk=chunk)
-            yield chunk
+streamed_text = partial(ScriptedText, reports_tokens=True)
 
 
 async def each_way(model, text):
@@ -88,10 +68,10 @@ async def each_way(model, text):
     [chunk async for chunk in model.astream(text)]
 
 
-@pytest.mark.parametrize("kind", ["Whole", "Streaming", "Text", "StreamedText"])
+@pytest.mark.parametrize("kind", ["Whole", "Streaming", "WholeText", "StreamedText"])
 async def test_they_hear_what_a_direct_call_tells(router, kit, kind):
     router_kind = TryageLLM if "Text" in kind else ChatTryage
-    made = {"Text": Text, "StreamedText": StreamedText}.get(kind) or getattr(kit, kind)
+    made = streamed_text if kind == "StreamedText" else getattr(kit, kind)
     direct, routed, elsewhere = Events(), Events(), Events()
     await each_way(made(label="coder", callbacks=[direct]), kit.code)
     experts = {"coder": made(label="coder", callbacks=[routed])}
@@ -105,7 +85,7 @@ async def test_they_hear_what_a_direct_call_tells(router, kit, kind):
 @pytest.mark.parametrize("kind", ["Streaming", "StreamedText"])
 async def test_others_hear_of_a_routed_call_what_they_hear_of_a_direct_one(router, kit, kind):
     router_kind = TryageLLM if "Text" in kind else ChatTryage
-    made = {"StreamedText": StreamedText}.get(kind) or getattr(kit, kind)
+    made = streamed_text if kind == "StreamedText" else getattr(kit, kind)
     heard = []
     for model in (made(label="coder"), router_kind(router, {"coder": made(label="coder")})):
         events = Events()
@@ -120,7 +100,7 @@ async def test_tags_and_metadata_are_in_the_run(router, kit):
     for kind, expert in (
         (ChatTryage, kit.Streaming(label="coder", **labels)),
         (ChatTryage, kit.Streaming(label="coder").with_config(**labels)),
-        (TryageLLM, Text(label="coder", **labels)),
+        (TryageLLM, kit.WholeText(label="coder", **labels)),
     ):
         outer = Events()
         config = {"callbacks": [outer], "tags": ["call"], "metadata": {"place": "call", "n": 1}}
@@ -190,7 +170,7 @@ def test_a_guard_on_an_expert_keeps_it_from_being_called(router, kit):
     record = model.invoke(kit.code).response_metadata["tryage"]
     assert (record["expert"], record["answered_by"]) == ("coder", "giant")
     assert record["tried"][0]["error"] == "PermissionError: not this one"
-    assert guarded._calls == []
+    assert guarded.calls == []
 
 
 def test_a_middleware_s_experts_keep_theirs(router, kit):

@@ -4,7 +4,6 @@ from collections import Counter
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.language_models import LLM
 from langchain_core.messages import AIMessage, HumanMessage
 from pydantic import BaseModel
 
@@ -23,21 +22,8 @@ class Answer(BaseModel):
     text: str
 
 
-class Text(LLM):
-    """Repeats the prompt under its label."""
-
-    label: str
-
-    @property
-    def _llm_type(self):
-        return "scripted"
-
-    def _call(self, prompt, stop=None, run_manager=None, **kwargs):
-        return f"{self.label} says {prompt}"
-
-
-def text_experts():
-    return {name: Text(label=name) for name in ("coder", "writer", "giant")}
+def text_experts(kit):
+    return kit.experts(kit.WholeText)
 
 
 @pytest.fixture
@@ -130,7 +116,7 @@ def test_a_call_of_a_chat_model_is_planned_once(router, kit, decisions, parses, 
     model = ChatTryage(router, experts, flags_from="last_message")
     CALLS_OF_CHAT_MODELS[name](model, FLAGGED)
     assert_planned_once(decisions, parses)
-    (call,) = [call for expert in experts.values() for call in expert._calls]
+    (call,) = [call for expert in experts.values() for call in expert.calls]
     assert call["messages"][-1].text == PLAIN
 
 
@@ -144,8 +130,8 @@ async def test_an_awaited_call_of_a_chat_model_is_planned_once(
     assert_planned_once(decisions, parses)
 
 
-async def test_a_call_of_a_text_model_is_planned_once(router, decisions, parses):
-    model = TryageLLM(router, text_experts(), flags_from="last_message")
+async def test_a_call_of_a_text_model_is_planned_once(router, kit, decisions, parses):
+    model = TryageLLM(router, text_experts(kit), flags_from="last_message")
     for call in CALLS_OF_MODELS.values():
         call(model, FLAGGED)
         assert_planned_once(decisions, parses)
@@ -196,7 +182,7 @@ def test_no_message_of_a_conversation_is_parsed_twice(router, kit, decisions, pa
     model.invoke([HumanMessage(f"First {FLAGGED}"), AIMessage("Yes."), HumanMessage(blocks)])
     assert len(decisions) == 1
     assert set(Counter(parses).values()) == {1}
-    (call,) = [call for expert in experts.values() for call in expert._calls]
+    (call,) = [call for expert in experts.values() for call in expert.calls]
     texts = [message.text for message in call["messages"]]
     assert texts == [f"First {PLAIN}", "Yes.", f"Here: {PLAIN}"]
 
@@ -220,7 +206,7 @@ def test_tracers_see_the_expert_and_no_prompt(router, kit):
         def on_llm_start(self, serialized, prompts, **kwargs):
             self.starts.append(kwargs)
 
-    for model in (ChatTryage(router, kit.experts()), TryageLLM(router, text_experts())):
+    for model in (ChatTryage(router, kit.experts()), TryageLLM(router, text_experts(kit))):
         recorder = Starts()
         model.invoke("a secret word", {"callbacks": [recorder]})
         list(model.stream("a secret word", {"callbacks": [recorder]}))

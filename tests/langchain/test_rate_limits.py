@@ -60,7 +60,7 @@ async def test_the_wait_for_a_turn_is_no_time_out(router, kit, kind):
     for message in messages:
         record = message.response_metadata["tryage"]
         assert (record["answered_by"], len(record["tried"])) == ("coder", 1)
-    assert len(expert._calls) == 4
+    assert len(expert.calls) == 4
 
 
 @pytest.mark.parametrize("kind", ["Whole", "Streaming"])
@@ -75,7 +75,7 @@ async def test_a_call_given_up_while_it_waits_is_never_made(router, kit, kind):
         await model.ainvoke(kit.code)
     assert never.asked.is_set()
     await kit.until(lambda: "tryage-call-coder" not in {t.name for t in threading.enumerate()})
-    assert expert._calls == []
+    assert expert.calls == []
 
 
 def test_what_is_cached_waits_for_no_turn(router, kit):
@@ -85,7 +85,7 @@ def test_what_is_cached_waits_for_no_turn(router, kit):
     limited.rate_limiter = Never()
     assert model.invoke(kit.code).text == first
     assert not limited.rate_limiter.asked.is_set()
-    assert len(limited._calls) == 1
+    assert len(limited.calls) == 1
 
 
 def test_a_class_with_a_way_of_its_own_waits_off_the_clock_too(router, kit):

@@ -8,36 +8,18 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.language_models import FakeListLLM
 from langchain_core.messages import HumanMessage
-from pydantic import PrivateAttr
 
 from langchain_tryage import ChatTryage, TryageLLM, TryageMiddleware, TryageRouter
 from tryage.dispatch import Breaker
 from tryage.errors import DispatchError
-
-
-class Hang:
-    """Lets calls wait until the test is over."""
-
-    def __init__(self):
-        self.over = threading.Event()
-        self.cancelled = 0
-
-    def wait(self):
-        self.over.wait(60)
-
-    async def await_(self):
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
+from tryage.testing import Gate
 
 
 @pytest.fixture
 def hang():
-    hang = Hang()
+    hang = Gate()
     yield hang
-    hang.over.set()
+    hang.open()
     for thread in threading.enumerate():
         if thread.name.startswith("tryage-call"):
             thread.join(10)
@@ -48,25 +30,7 @@ def hang():
 def hanging(kit, hang):
     """Chat models of which the coder hangs, before its first chunk too."""
 
-    class Hanging(kit.Streaming):
-        _hang: Hang = PrivateAttr(default_factory=lambda: hang)
-
-        def _generate(self, messages, stop=None, run_manager=None, **kwargs):
-            self._hang.wait()
-            return super()._generate(messages, stop, **kwargs)
-
-        async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
-            await self._hang.await_()
-
-        def _stream(self, messages, stop=None, run_manager=None, **kwargs):
-            self._hang.wait()
-            yield from super()._stream(messages, stop, **kwargs)
-
-        async def _astream(self, messages, stop=None, run_manager=None, **kwargs):
-            await self._hang.await_()
-            yield
-
-    return kit.experts() | {"coder": Hanging(label="coder")}
+    return kit.experts() | {"coder": kit.Streaming(label="coder", gate=hang)}
 
 
 def left_behind(message, name="coder"):
@@ -105,18 +69,11 @@ def test_the_time_for_all_experts_together_ends_the_call(kind, router, kit, hang
 
 
 def test_a_text_model_that_hangs_is_left(router, kit, hang):
-    class Hanging(FakeListLLM):
-        _hang: Hang = PrivateAttr(default_factory=lambda: hang)
-
-        def _call(self, prompt, stop=None, run_manager=None, **kwargs):
-            self._hang.wait()
-            return "late"
-
-    experts = {name: FakeListLLM(responses=[f"{name} answers"]) for name in ("writer", "giant")}
-    model = TryageLLM(router, experts | {"coder": Hanging(responses=[""])}, timeout=0.05)
+    experts = kit.experts(kit.WholeText, coder={"gate": hang})
+    model = TryageLLM(router, experts, timeout=0.05)
     generation = model.generate([kit.code]).generations[0][0]
     decision = generation.generation_info["tryage"]
-    assert generation.text == f"{decision['answered_by']} answers"
+    assert generation.text == f"{decision['answered_by']} says {kit.code}"
     assert decision["tried"][0]["expert"] == "coder"
 
 
@@ -131,9 +88,9 @@ def test_the_breaker_opens_half_opens_and_closes(kind, router, kit):
 
     assert "refused" in tried()
     assert "refused" in tried()
-    calls = len(experts["coder"]._calls)
+    calls = len(experts["coder"].calls)
     assert "left alone" in tried()
-    assert len(experts["coder"]._calls) == calls
+    assert len(experts["coder"].calls) == calls
     time.sleep(0.3)
     experts["coder"].fault = None
     assert tried() is None

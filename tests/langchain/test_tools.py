@@ -49,7 +49,7 @@ def test_the_chosen_expert_converts_the_tools_itself(router, kit):
     assert message.tool_calls[0]["name"] == "alpha_count"
     assert message.response_metadata["tryage"]["answered_by"] == "coder"
     assert seen == [([alpha_count], "any", {"strict": True})]
-    assert experts["coder"]._calls[0]["kwargs"]["tools"][0]["type"] == "function"
+    assert experts["coder"].calls[0]["kwargs"]["tools"][0]["type"] == "function"
 
 
 async def test_tools_in_every_way(router, kit):
@@ -77,7 +77,7 @@ def test_experts_without_tools_are_not_eligible_for_tools(router, kit):
         {"expert": "giant", "error": None} | {"seconds": decision["tried"][0]["seconds"]}
     ]
     why = {row["expert"]: row.get("reason") for row in decision["ranking"]}
-    assert why["coder"] == "the call has tools, and Whole cannot bind any"
+    assert why["coder"] == "the call has tools, and ScriptedWholeChat cannot bind any"
     # Without tools the same model sends the same text to the better expert.
     assert model.invoke(call(kit)).response_metadata["tryage"]["expert"] == "coder"
     assert model.bind_tools([]).invoke(call(kit)).response_metadata["tryage"]["expert"] == "coder"

@@ -159,7 +159,7 @@ def agent_with_state(router, quoting):
 
 def sent_by(agent):
     """Return everything that an agent's experts were sent."""
-    return str([expert._calls for expert in agent.llm.experts.values()])
+    return str([expert.calls for expert in agent.llm.experts.values()])
 
 
 AGENTS = [
@@ -437,7 +437,7 @@ async def test_a_workflow_s_argument_is_named_by_key(router, kit, quoting, weigh
     await known.run(question=f"What is it? {OWN}")
     await known.run(question="What is it?")
     assert weights() == [{"recency": 3.0}, {}]
-    assert OWN not in str([expert._calls for expert in llm.experts.values()])
+    assert OWN not in str([expert.calls for expert in llm.experts.values()])
     with pytest.raises(PromptError, match="run has no argument 'user_msg'; say with key="):
         TryageFlags(Asking()).run(question="What is it?")
 

@@ -40,7 +40,7 @@ def test_an_expert_that_is_replaced_by_its_like_is_not_called(router, kit):
     llm.complete(kit.code)
     llm.experts = {"coder": second}
     llm.complete(kit.code)
-    assert (len(first._calls), len(second._calls)) == (1, 1)
+    assert (len(first.calls), len(second.calls)) == (1, 1)
 
 
 @pytest.mark.parametrize("called", [False, True])

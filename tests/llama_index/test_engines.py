@@ -74,7 +74,7 @@ def test_prompts_are_packed_for_the_smallest_window(settings, router, kit, shelv
     settings.llm = TryageLLM(router, experts)
     index = SummaryIndex.from_documents(list(shelves.values()))
     index.as_query_engine(response_mode="accumulate").query(QUESTION)
-    calls = [call for expert in experts.values() for call in expert._calls]
+    calls = [call for expert in experts.values() for call in expert.calls]
     longest = max(sum(len(m.content) for m in sent) for sent, _ in calls)
     assert len(calls) > 3
     assert len(settings.tokenizer("a word")) == 2
@@ -101,7 +101,7 @@ async def test_an_injected_flag_in_a_retrieved_document_does_not_act(router, kit
     told = [event for event in heard if isinstance(event, TryageDecisionEvent)]
     assert [event.expert for event in told] == ["coder", "coder", "writer"]
     # The document keeps what it holds, the user's own flag is gone.
-    sent = experts["writer"]._calls[0][0][-1].content
+    sent = experts["writer"].calls[0][0][-1].content
     assert sent.count(FLAG) == 2
 
 

@@ -64,7 +64,7 @@ async def test_the_expert_s_span_stands_inside_the_router_s(router, kit, options
     try:
         async for _ in every_way(TryageLLM(router, kit.experts(), **options), kit.code):
             inner, outer = spans.completed_spans
-            assert inner.id_.startswith("Scripted.")
+            assert inner.id_.startswith("ScriptedLLM.")
             assert outer.id_.startswith("TryageLLM.")
             assert inner.parent_id == outer.id_
             assert not spans.open_spans

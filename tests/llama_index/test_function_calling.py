@@ -73,8 +73,8 @@ async def test_the_chosen_expert_prepares_the_tools_and_reads_the_calls(router, 
             (call,) = llm.get_tool_calls_from_response(response)
             assert (call.tool_id, call.tool_name) == (f"{name}-0", "add")
             assert call.tool_kwargs == {"a": 6, "b": 7}
-        assert len(experts[name]._calls) == 4
-        for _, kwargs in experts[name]._calls:
+        assert len(experts[name].calls) == 4
+        for _, kwargs in experts[name].calls:
             assert kwargs["tools"] == [f"{name}:add", f"{name}:multiply"]
             assert kwargs["tool_choice"] == "any"
 
@@ -88,7 +88,7 @@ async def test_arguments_and_history_reach_the_expert(router, kit):
         if arguments["chat_history"] is not history:
             arguments["user_msg"] = history[1]
         llm.chat_with_tools(TOOLS, temperature=0.3, **arguments)
-        sent, kwargs = experts["coder"]._calls[-1]
+        sent, kwargs = experts["coder"].calls[-1]
         assert sent == history
         assert kwargs["temperature"] == 0.3
     assert len(history) == 2
@@ -99,7 +99,7 @@ async def test_the_user_s_own_flags_act_and_are_taken_off(router, kit):
     llm = TryageFunctionCallingLLM(router, experts, flags_from="last_message")
     for response in await every_way(llm, f"{kit.code} add 1 and 2 {FLAG}"):
         assert record_of(response)["answered_by"] == "writer"
-    assert all(FLAG not in sent[-1].content for sent, _ in experts["writer"]._calls)
+    assert all(FLAG not in sent[-1].content for sent, _ in experts["writer"].calls)
 
 
 def test_experts_that_take_no_tools_are_not_eligible_and_the_decision_says_why(router, kit):
@@ -114,13 +114,13 @@ def test_experts_that_take_no_tools_are_not_eligible_and_the_decision_says_why(r
     reasons = {row["expert"]: row.get("reason") for row in record_of(response)["ranking"]}
     assert reasons == {
         "giant": None,
-        "coder": "it takes no tools: Scripted is no FunctionCallingLLM",
+        "coder": "it takes no tools: ScriptedLLM is no FunctionCallingLLM",
         "writer": "it takes no tools: its model does not call functions",
     }
     # Without tools it may answer.
     assert llm.chat([ChatMessage(kit.code)]).message.content.startswith("coder says")
     assert llm.chat_with_tools([], kit.code).message.content.startswith("coder says")
-    assert experts["coder"]._calls[-1][1] == {}
+    assert experts["coder"].calls[-1][1] == {}
     del experts["giant"]
     nobody = TryageFunctionCallingLLM(router, experts)
     assert not nobody.metadata.is_function_calling_model
@@ -197,13 +197,13 @@ async def test_a_function_agent_works_with_it(router, kit, streaming):
     assert [call.tool_name for call in result.tool_calls] == ["multiply"]
     assert result.tool_calls[0].tool_output.raw_output == 42
     assert any(isinstance(event, AgentStream) for event in events) == streaming
-    assert not experts["writer"]._calls
+    assert not experts["writer"].calls
 
 
 async def test_a_function_agent_goes_on_with_another_expert(router, kit):
     class Once(kit.Caller):
         def _text(self, given, kwargs):
-            self.fault = ConnectionError("down") if self._calls else None
+            self.fault = ConnectionError("down") if self.calls else None
             return super()._text(given, kwargs)
 
     experts = kit.experts(kit.Caller) | {"coder": Once(label="coder")}
@@ -278,7 +278,7 @@ async def test_what_a_tool_returns_to_a_react_agent_sets_no_flag(router, kit):
         str(await ReActAgent(tools=[look], llm=llm).run(kit.code, memory=memory()))
         == "coder found 42"
     )
-    assert not experts["writer"]._calls
+    assert not experts["writer"].calls
 
 
 def test_it_is_a_function_calling_llm_of_llama_index():

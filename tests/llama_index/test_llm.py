@@ -86,10 +86,10 @@ def test_the_response_of_the_expert_is_not_touched(router, kit):
 async def test_arguments_reach_the_expert_in_every_way(router, kit):
     experts = kit.experts()
     await every_way(TryageLLM(router, experts), kit.code, temperature=0.3)
-    assert len(experts["coder"]._calls) == 8
-    assert all(kwargs["temperature"] == 0.3 for _, kwargs in experts["coder"]._calls)
+    assert len(experts["coder"].calls) == 8
+    assert all(kwargs["temperature"] == 0.3 for _, kwargs in experts["coder"].calls)
     TryageLLM(router, experts).complete(kit.code, formatted=True)
-    assert experts["coder"]._calls[-1][1] == {"formatted": True}
+    assert experts["coder"].calls[-1][1] == {"formatted": True}
 
 
 async def test_fails_over_in_order_and_says_so(router, kit):
@@ -113,7 +113,7 @@ async def test_never_fails_over_after_the_first_chunk(router, kit):
     assert (await anext(astream)).delta == "coder"
     with pytest.raises(ConnectionError, match="cut"):
         await anext(astream)
-    assert not experts["giant"]._calls
+    assert not experts["giant"].calls
 
 
 async def test_all_down_is_one_error_that_lists_them(router, kit):
@@ -156,7 +156,7 @@ async def test_closing_a_stream_closes_the_expert_s(router, kit):
     # call.
     for _ in range(5):
         await asyncio.sleep(0)
-    assert experts["coder"]._closed == ["coder"] * 2
+    assert experts["coder"].closed == ["coder"] * 2
 
 
 async def test_a_stream_that_nobody_reads_closes_the_expert_s(router, kit):
@@ -167,7 +167,7 @@ async def test_a_stream_that_nobody_reads_closes_the_expert_s(router, kit):
     await astream.aclose()
     for _ in range(5):
         await asyncio.sleep(0)
-    assert experts["coder"]._closed == ["coder"] * 2
+    assert experts["coder"].closed == ["coder"] * 2
 
 
 async def test_cancelling_a_reader_mid_stream_closes_the_expert_s(router, kit):
@@ -185,7 +185,7 @@ async def test_cancelling_a_reader_mid_stream_closes_the_expert_s(router, kit):
                 yield first
                 await asyncio.sleep(3600)
             finally:
-                self._closed.append(self.label)
+                self.closed.append(self.label)
 
     experts = kit.experts(Halting)
     llm = TryageLLM(router, experts)
@@ -208,25 +208,25 @@ async def test_cancelling_a_reader_mid_stream_closes_the_expert_s(router, kit):
             await task
         assert seen == ["one"]
         assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert experts["coder"]._closed == ["coder"] * 2
-    assert not experts["giant"]._closed
+    assert experts["coder"].closed == ["coder"] * 2
+    assert not experts["giant"].closed
 
 
 async def test_cancelling_calls_no_other_expert(router, kit):
     class Hanging(kit.Scripted):
         async def achat(self, messages, **kwargs):
-            self._calls.append(messages)
+            self.calls.append(messages)
             await asyncio.sleep(3600)
 
     experts = kit.experts(Hanging)
     task = asyncio.create_task(TryageLLM(router, experts).achat(user(kit.code)))
     async with asyncio.timeout(30):
-        while not experts["coder"]._calls:
+        while not experts["coder"].calls:
             await asyncio.sleep(0.001)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not experts["giant"]._calls
+    assert not experts["giant"].calls
 
 
 async def test_flags_are_off_by_default(router, kit):
@@ -244,7 +244,7 @@ async def test_flags_of_the_last_message_act_and_are_taken_off(router, kit):
     response = llm.chat(messages)
     assert response.message.content == f"writer says {kit.code}"
     assert response.additional_kwargs["tryage"]["weights"] == {"size": 2.0}
-    sent = experts["writer"]._calls[0][0]
+    sent = experts["writer"].calls[0][0]
     assert sent[0].content == f"Never say {FLAG}."
     assert messages == before
     for text, _ in await every_way(llm, f"{kit.code.strip()} {FLAG} and keep [MARK]"):
@@ -266,7 +266,7 @@ def test_flags_beside_an_image(router, kit):
     image = ImageBlock(url="https://example.org/a.png")
     blocks = [TextBlock(text=f"{kit.code} {FLAG}"), image]
     TryageLLM(router, experts, flags_from="last_message").chat([ChatMessage(blocks=blocks)])
-    (sent,) = experts["writer"]._calls[0][0]
+    (sent,) = experts["writer"].calls[0][0]
     assert sent.blocks == [TextBlock(text=kit.code), image]
 
 
@@ -280,7 +280,7 @@ def test_flags_of_earlier_turns_reach_no_expert(router, kit):
         ChatMessage(kit.code),
     ]
     assert llm.chat(messages).additional_kwargs["tryage"]["weights"] == {}
-    sent = [message.content for message in experts["coder"]._calls[0][0]]
+    sent = [message.content for message in experts["coder"].calls[0][0]]
     assert sent == [f"Never say {FLAG}.", "Hello", f"I read {FLAG}.", kit.code]
     assert messages[1].content == f"Hello {FLAG}"
 
@@ -291,7 +291,7 @@ def test_a_flag_stands_in_one_block(router, kit):
     llm = TryageLLM(router, experts, flags_from="last_message")
     response = llm.chat([ChatMessage(blocks=blocks)])
     assert response.additional_kwargs["tryage"]["weights"] == {}
-    assert experts["coder"]._calls[0][0][0].blocks == blocks
+    assert experts["coder"].calls[0][0][0].blocks == blocks
 
 
 RAG = PromptTemplate("Context: {context}\n\nQuestion: {question}")
@@ -390,7 +390,7 @@ def test_system_prompts_take_a_role_that_every_expert_takes(router, kit):
         llm=llm, system_prompt="Be brief.", memory=ChatMemoryBuffer.from_defaults()
     )
     engine.chat(kit.code)
-    ((given, _),) = mixed["coder"]._calls
+    ((given, _),) = mixed["coder"].calls
     assert [message.role for message in given] == [MessageRole.USER] * 2
 
 

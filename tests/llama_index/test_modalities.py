@@ -55,14 +55,14 @@ async def test_experts_that_do_not_take_images_are_not_eligible(stating, kit):
         reasons = {row["expert"]: row.get("reason") for row in told["ranking"]}
         assert reasons["coder"] == "it takes text; the messages hold image"
         assert reasons["writer"] is None
-    assert all(sent == messages for sent, _ in experts["giant"]._calls)
+    assert all(sent == messages for sent, _ in experts["giant"].calls)
 
 
 async def test_an_expert_that_says_nothing_gets_the_blocks_as_they_are(router, kit):
     experts = kit.experts()
     messages = with_blocks(kit.code, IMAGE, SOUND)
     await every_way(TryageLLM(router, experts), messages)
-    assert [sent for sent, _ in experts["coder"]._calls] == [messages] * 4
+    assert [sent for sent, _ in experts["coder"].calls] == [messages] * 4
 
 
 def test_blocks_anywhere_in_the_conversation_count(stating, kit):
@@ -87,7 +87,7 @@ def test_an_image_alone_is_routed_by_what_was_written_before(router, kit):
     messages = [ChatMessage(kit.code), ChatMessage(blocks=[IMAGE])]
     told = llm.chat(messages).additional_kwargs["tryage"]
     assert told["expert"] == "coder"
-    assert experts["coder"]._calls[0][0] == messages
+    assert experts["coder"].calls[0][0] == messages
 
 
 async def test_an_image_alone_goes_to_the_best_on_average_that_reads_it(router, kit):
@@ -99,7 +99,7 @@ async def test_an_image_alone_goes_to_the_best_on_average_that_reads_it(router, 
     llm = TryageLLM(router, experts, flags_from="last_message")
     for told in (llm.chat(alone), await llm.achat(alone), list(llm.stream_chat(alone))[-1]):
         assert told.additional_kwargs["tryage"]["answered_by"] == best.expert
-    assert experts[best.expert]._calls[0][0] == alone
+    assert experts[best.expert].calls[0][0] == alone
     sounds = [ChatMessage("Hello.", role="assistant"), ChatMessage(blocks=[SOUND, IMAGE])]
     assert llm.chat(sounds).additional_kwargs["tryage"]["weights"] == {}
     with pytest.raises(PromptError, match="the prompt is empty"):
@@ -127,7 +127,7 @@ def test_images_beside_a_prompt_count(stating, kit):
         assert told["answered_by"] == "giant"
         reasons = {row["expert"]: row.get("reason") for row in told["ranking"]}
         assert reasons["coder"] == "it takes text; the messages hold image"
-    assert experts["giant"]._calls[0][1]["image_documents"] == pictures
+    assert experts["giant"].calls[0][1]["image_documents"] == pictures
     told = llm.complete(kit.code, image_documents=[]).additional_kwargs["tryage"]
     assert told["answered_by"] == "coder"
 

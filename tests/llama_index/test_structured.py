@@ -73,7 +73,7 @@ async def test_by_text_where_the_expert_calls_no_functions(router, kit, writing,
     prompt = PromptTemplate("{text}")
     for number, found in enumerate(await every_way(llm, prompt, text=kit.prose), 1):
         assert (found.a, found.b) == (len("writer"), 1)
-        assert len(experts["writer"]._calls) >= number
+        assert len(experts["writer"].calls) >= number
     events = [event for event in heard if isinstance(event, TryageDecisionEvent)]
     assert [event.expert for event in events] == ["writer"] * 4
     assert prompt.output_parser is None
@@ -85,20 +85,20 @@ async def test_by_function_where_the_expert_calls_them(router, kit):
         llm = kind(router, experts)
         for found in await every_way(llm, PROMPT, text=kit.code):
             assert (found.a, found.b) == (6, 7)
-        assert all(kwargs["tools"] == ["coder:Sum"] for _, kwargs in experts["coder"]._calls)
+        assert all(kwargs["tools"] == ["coder:Sum"] for _, kwargs in experts["coder"].calls)
 
 
 async def test_natively_where_the_expert_has_a_way_of_its_own(router, kit):
     class Native(kit.Scripted):
         def structured_predict(self, output_cls, prompt, llm_kwargs=None, **args):
-            self._calls.append((prompt.format(**args), llm_kwargs))
+            self.calls.append((prompt.format(**args), llm_kwargs))
             return output_cls(a=1, b=2)
 
     experts = kit.experts(Native)
     llm = TryageLLM(router, experts)
     options = {"temperature": 0.2}
     assert llm.structured_predict(Sum, PROMPT, options, text=kit.code) == Sum(a=1, b=2)
-    assert experts["coder"]._calls == [(f"{kit.code}\nSum 6 and 7", options)]
+    assert experts["coder"].calls == [(f"{kit.code}\nSum 6 and 7", options)]
 
 
 async def test_an_answer_that_does_not_fit_fails_over(router, kit, writing):
@@ -140,7 +140,7 @@ async def test_flags_act_and_are_taken_off_and_braces_stay(router, kit):
     text = f'{kit.code} {{"a": 1}} {{a}} {FLAG}'
     for found in await every_way(llm, PROMPT, text=text):
         assert found.a == 6
-    for sent, _ in experts["writer"]._calls:
+    for sent, _ in experts["writer"].calls:
         assert sent[0] == ChatMessage("Be exact.", role="system")
         assert sent[-1].content == f'{kit.code} {{"a": 1}} {{a}}\nSum 6 and 7'
 

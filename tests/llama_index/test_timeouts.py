@@ -6,21 +6,21 @@ import time
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage
-from llama_index.core.bridge.pydantic import PrivateAttr
 
 from llama_index_tryage import TryageFunctionCallingLLM, TryageLLM
 from tryage.dispatch import Breaker
 from tryage.errors import DispatchError
+from tryage.testing import Gate
 
 KINDS = pytest.mark.parametrize("kind", [TryageLLM, TryageFunctionCallingLLM])
 
 
 @pytest.fixture
-def over():
-    """Set when the test is over; calls that hang wait for it."""
-    over = threading.Event()
-    yield over
-    over.set()
+def gate():
+    """Holds calls that hang until the test is over."""
+    gate = Gate()
+    yield gate
+    gate.open()
     for thread in threading.enumerate():
         if thread.name.startswith("tryage-call"):
             thread.join(10)
@@ -28,43 +28,9 @@ def over():
 
 
 @pytest.fixture
-def cancelled():
-    """Names of the awaited calls that were cancelled."""
-    return []
-
-
-@pytest.fixture
-def hanging(kit, over, cancelled):
+def hanging(kit, gate):
     """LLMs of which the coder hangs in every one of the eight methods."""
-
-    class Hanging(kit.Scripted):
-        _over: threading.Event = PrivateAttr(default_factory=lambda: over)
-        _cancelled: list = PrivateAttr(default_factory=lambda: cancelled)
-
-        def _text(self, given, kwargs):
-            self._over.wait(60)
-            return super()._text(given, kwargs)
-
-        async def achat(self, messages, **kwargs):
-            return await self._never("achat")
-
-        async def acomplete(self, prompt, formatted=False, **kwargs):
-            return await self._never("acomplete")
-
-        async def astream_chat(self, messages, **kwargs):
-            return await self._never("astream_chat")
-
-        async def astream_complete(self, prompt, formatted=False, **kwargs):
-            return await self._never("astream_complete")
-
-        async def _never(self, method):
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                self._cancelled.append(method)
-                raise
-
-    return kit.experts() | {"coder": Hanging(label="coder")}
+    return kit.experts(coder={"gate": gate})
 
 
 def left_behind(response):
@@ -77,9 +43,7 @@ def left_behind(response):
 
 
 @KINDS
-async def test_an_expert_that_hangs_is_left_in_all_eight_ways(
-    kind, router, kit, hanging, cancelled
-):
+async def test_an_expert_that_hangs_is_left_in_all_eight_ways(kind, router, kit, hanging, gate):
     llm = kind(router, hanging, timeout=0.05)
     messages = [ChatMessage(kit.code)]
     assert left_behind(llm.chat(messages))
@@ -91,7 +55,7 @@ async def test_an_expert_that_hangs_is_left_in_all_eight_ways(
     for stream in (await llm.astream_chat(messages), await llm.astream_complete(kit.code)):
         first, *_ = [response async for response in stream]
         assert left_behind(first)
-    assert cancelled == ["achat", "acomplete", "astream_chat", "astream_complete"]
+    assert gate.cancelled == 4  # the four awaited ways
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 

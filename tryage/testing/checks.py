@@ -128,7 +128,7 @@ class _Suite:
     def sync_equals_async(self) -> None:
         async def verdicts() -> list[Verdict]:
             return [
-                await self._checker(prompt).averdict("expert", answer)
+                await self._checker(prompt).averdict("expert", copy.deepcopy(answer))
                 for prompt, answer in self.examples
             ]
 
@@ -145,7 +145,7 @@ class _Suite:
         for prompt, answer in self.examples:
             own = copy.deepcopy(answer)
             before = snapshot(own)
-            self._verdict(prompt, own)
+            self._checker(prompt).verdict("expert", own)
             require_unchanged(before, own, what=f"the check of {_short(answer)}")
 
     def threads(self) -> None:
@@ -158,7 +158,7 @@ class _Suite:
         return Checker(self.check, prompt, AnswerView, lambda name, text: REPLY)
 
     def _verdict(self, prompt: str, answer: Any) -> Verdict:
-        return self._checker(prompt).verdict("expert", answer)
+        return self._checker(prompt).verdict("expert", copy.deepcopy(answer))
 
 
 def _short(value: Any) -> str:

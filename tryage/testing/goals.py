@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -87,7 +87,8 @@ def check_goal(goal: Goal, *, library: Library | None = None, skip: Collection[s
 
 class _Suite:
     def __init__(self, goal: Goal, library: Library) -> None:
-        self.goal = goal
+        self.goal = copy.copy(goal)
+        self._attributes = _plain(vars(goal))
         self.library = library
         self.inputs = _inputs(library)
 
@@ -137,7 +138,6 @@ class _Suite:
         require_close(self._wide(self.values())[:, ::-1], turned, what, within=1e-9)
 
     def no_mutation(self) -> None:
-        state = snapshot(vars(self.goal))
         before = snapshot(self.inputs.prompt_chars, dict(self.inputs.targets))
         experts = list(self.library)
         self.goal.scaled(self.values(), self.goal.fit(self.values()))
@@ -146,7 +146,7 @@ class _Suite:
         )
         require(list(self.library) == experts, "values changed the library")
         require(
-            _plain(state[0]) == _plain(vars(self.goal)), "values, fit or scaled changed the goal"
+            self._attributes == _plain(vars(self.goal)), "values, fit or scaled changed the goal"
         )
 
     def sums(self) -> None:
@@ -241,5 +241,5 @@ def _inputs(library: Library) -> GoalInputs:
     return GoalInputs(reference, chars, targets, {library.names[0]: 0.7})
 
 
-def _plain(state: dict[str, object]) -> dict[str, str]:
+def _plain(state: Mapping[str, object]) -> dict[str, str]:
     return {name: repr(value) for name, value in state.items()}

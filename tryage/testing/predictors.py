@@ -83,10 +83,10 @@ def check_predictor(
             suite.no_prompts,
             suite.odd_prompts,
             suite.determinism,
+            suite.no_mutation,
             suite.batch_equals_single,
             suite.order_of_prompts,
             suite.permutation_of_experts,
-            suite.no_mutation,
             suite.save_and_load,
             suite.expert_added,
             suite.expert_removed,
@@ -110,7 +110,7 @@ class _Suite:
         return self._fitted
 
     def fit_on(self, table: ScoreTable) -> Predictor:
-        return copy.deepcopy(self.predictor).fit(list(table.prompts), table)
+        return copy.deepcopy(self.predictor).fit(list(table.prompts), copy.deepcopy(table))
 
     def not_fitted(self) -> None:
         new = copy.deepcopy(self.predictor)
@@ -119,7 +119,8 @@ class _Suite:
 
     def fit(self) -> None:
         new = copy.deepcopy(self.predictor)
-        require(new.fit(self.prompts, self.table) is new, "fit must return self")
+        own = copy.deepcopy(self.table)
+        require(new.fit(list(self.prompts), own) is new, "fit must return self")
         require(
             tuple(new.experts_) == tuple(self.table.experts),
             f"experts_ is {new.experts_}; the table's columns are {self.table.experts}",
@@ -130,7 +131,7 @@ class _Suite:
             m = len(self.table.experts)
             require(shape == (m,), f"averages_[{target!r}] has the shape {shape}, not ({m},)")
         require_raises(
-            lambda: copy.deepcopy(self.predictor).fit(self.prompts[:-1], self.table),
+            lambda: copy.deepcopy(self.predictor).fit(self.prompts[:-1], copy.deepcopy(own)),
             PredictorError,
             what="fit with one prompt fewer than the table has rows",
         )
