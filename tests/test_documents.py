@@ -71,7 +71,18 @@ def test_extras_that_the_readme_installs_exist():
 PYTHON = [block for block in blocks("python") if not block.id.startswith("docs")]
 
 
-@pytest.mark.parametrize("page", [pytest.param(page, id=page.name) for page in PAGES[1:]])
+LOOPBACK = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
+SERVES = {"testing.md"}
+"""Pages whose blocks run a server on loopback."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.name, marks=LOOPBACK if page.name in SERVES else ())
+        for page in PAGES[1:]
+    ],
+)
 def test_pages_of_the_docs_run_from_top_to_bottom(page, tmp_path, monkeypatch):
     """Their blocks build on each other, as one reads them."""
     monkeypatch.chdir(tmp_path)

@@ -1,7 +1,6 @@
 """`label`: chat models, text models and chains are measured, sync and async, faults and all."""
 
 import asyncio
-import importlib.util
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from langchain_tryage.pipelines import ChatTryagePipeline, TryagePipeline
 from tryage import Expert, Library, Price, Router, ScoreTable, TryageWarning
 from tryage.labeling import PairwiseJudge, PointwiseJudge
 from tryage.runtime import Runtime
+from tryage.testing import FakeOpenAI
 
 pytest.importorskip("pyarrow")
 
@@ -216,21 +216,15 @@ def test_a_local_pipeline(way, tiny_library, tiny_texts, tmp_path):
 openai = pytest.importorskip("openai", reason="needs langchain-openai")
 from langchain_openai import ChatOpenAI  # noqa: E402
 
-_spec = importlib.util.spec_from_file_location(
-    "openai_server", __file__.replace("test_labeling.py", "openai_server.py")
-)
-openai_server = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(openai_server)
-
 
 @WAYS
 @pytest.mark.enable_socket
 @pytest.mark.allow_hosts(["127.0.0.1"])
 def test_a_real_client_whose_service_is_busy_slow_and_down(way, tmp_path):
     price = Price(input=1, output=2)
-    kinds = ("ok", "busy", "fail", "drop", "slow", "empty")
+    kinds = ("ok", "busy", "fail", "drop", "hang", "empty")
     library = Library([Expert(name=kind, model=kind, price=price) for kind in kinds])
-    with openai_server.serve() as server:
+    with FakeOpenAI() as server:
         client, aclient = openai.DefaultHttpxClient(), openai.DefaultAsyncHttpxClient()
         experts = {
             kind: ChatOpenAI(
@@ -246,12 +240,12 @@ def test_a_real_client_whose_service_is_busy_slow_and_down(way, tmp_path):
         options = {"library": library, "retries": 2, "backoff": 0, "timeout": 1.0}
         prompts = [{"prompt": "What is a heap?", "reference": "heap"}]
         summary = run(way, experts, prompts, "contains", tmp_path, **options)
-        asked = [body["model"].rpartition("-")[2] for body in server.seen]
+        asked = [body["model"].rpartition("-")[2] for body in server.requests]
         client.close()
     assert (summary.measured, summary.failed) == (2, 4)
     assert summary.conditions == {"empty": 1}
     reasons = {name: next(iter(why)) for name, why in summary.failures.items()}
-    signs = {"busy": "RateLimit", "fail": "500", "drop": "Connection", "slow": "ExpertTimeout"}
+    signs = {"busy": "RateLimit", "fail": "500", "drop": "Connection", "hang": "ExpertTimeout"}
     assert reasons.keys() == signs.keys()
     assert all(sign in reasons[name] for name, sign in signs.items()), reasons
     assert {kind: asked.count(kind) for kind in kinds} == {
@@ -259,7 +253,7 @@ def test_a_real_client_whose_service_is_busy_slow_and_down(way, tmp_path):
         "busy": 3,
         "fail": 3,
         "drop": 3,
-        "slow": 3,
+        "hang": 3,
         "empty": 1,
     }
     text = (tmp_path / "label.json").read_text()

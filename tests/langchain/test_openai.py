@@ -1,7 +1,6 @@
 """`ChatOpenAI` as an expert, against a real HTTP server: slow, failing, busy, cut off."""
 
 import asyncio
-import importlib.util
 import threading
 
 import pytest
@@ -10,15 +9,10 @@ from langchain_core.tools import tool
 
 from langchain_tryage import ChatTryage, TryageRouter
 from tryage.errors import DispatchError
+from tryage.testing import FakeOpenAI
 
 openai = pytest.importorskip("openai", reason="needs langchain-openai")
 from langchain_openai import ChatOpenAI  # noqa: E402
-
-_spec = importlib.util.spec_from_file_location(
-    "openai_server", __file__.replace("test_openai.py", "openai_server.py")
-)
-openai_server = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(openai_server)
 
 pytestmark = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
 
@@ -31,7 +25,7 @@ def alpha_count(number: int) -> int:
 
 @pytest.fixture(scope="module")
 def server():
-    with openai_server.serve() as running:
+    with FakeOpenAI() as running:
         yield running
 
 
@@ -48,7 +42,7 @@ async def chat(server, router):
                 base_url=server.url,
                 api_key="sk-test-0123456789",
                 max_retries=0,
-                timeout=0.5 if what == "slow" else 30,
+                timeout=0.5 if what == "hang" else 30,
                 stream_usage=True,
                 http_client=client,
                 http_async_client=aclient,
@@ -88,7 +82,7 @@ async def test_it_answers_with_its_own_name_and_usage(chat, kit):
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        ("slow", "timed out"),
+        ("hang", "timed out"),
         ("fail", "500 - "),
         ("busy", "429 - "),
         ("drop", "Connection error"),
@@ -104,9 +98,9 @@ async def test_the_next_expert_takes_over(chat, kit, fault, error):
 
 
 async def test_a_stream_cut_off_is_an_error_and_a_whole_answer_fails_over(chat, kit):
-    model = chat(coder="cut")
+    model = chat(coder="sever")
     stream = model.stream(kit.code)
-    assert next(stream).content in ("", "coder-cut")
+    assert next(stream).content in ("", "coder-sever")
     with pytest.raises(Exception, match=r"incomplete|peer closed|Connection error") as caught:
         list(stream)
     assert not isinstance(caught.value, DispatchError)
@@ -134,7 +128,7 @@ async def test_tools_go_through_openai_s_own_form(chat, kit, server):
     for message in await every_way(model, kit.code):
         (call,) = message.tool_calls
         assert alpha_count.invoke(call).content == "8"
-    sent = server.seen[-1]
+    sent = server.requests[-1]
     assert sent["tool_choice"] == "required"
     assert sent["parallel_tool_calls"] is False
     assert "tryage" not in sent
@@ -160,7 +154,7 @@ async def test_a_string_makes_a_chat_openai(router, kit, server, monkeypatch):
 
 
 async def test_cancelling_and_closing_leave_nothing_behind(chat, kit):
-    model = chat(coder="slow")
+    model = chat(coder="hang")
     before = set(threading.enumerate())
     task = asyncio.create_task(model.ainvoke(kit.code))
     await asyncio.sleep(0.1)

@@ -4,10 +4,8 @@ Needs a vendor's client, so it runs in an environment of its own: ``make test-op
 """
 
 import asyncio
-import json
 import os
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from llama_index.core.agent.workflow import FunctionAgent
@@ -19,6 +17,7 @@ from pydantic import BaseModel
 from llama_index_tryage import TryageFunctionCallingLLM, TryageLLM
 from tryage.dispatch import Breaker
 from tryage.errors import DispatchError
+from tryage.testing import FakeOpenAI
 
 if not os.environ.get("TRYAGE_TEST_OPENAI_LIKE"):
     pytest.skip("needs an environment of its own: make test-openai-like", allow_module_level=True)
@@ -34,115 +33,10 @@ pytestmark = [
 WAIT = 30
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers from what it is sent; the model's name says how well."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        pass
-
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(asked)
-        way = asked["model"].partition("-")[0]
-        if way == "failing":
-            return self._send(500, {"error": {"message": "out of order"}})
-        if way == "busy":
-            return self._send(429, {"error": {"message": "too many requests"}})
-        if way == "hanging":
-            self.server.released.wait(WAIT)
-            return self._send(500, {"error": {"message": "too late"}})
-        if way == "slow":
-            self.server.slow.wait(WAIT)
-        message = self._message(asked)
-        if asked.get("stream"):
-            return self._stream(asked, message, cut=way == "cut")
-        choice = {"index": 0, "finish_reason": "stop", "message": message}
-        whole = self._body(asked, "chat.completion", [choice])
-        whole["usage"] = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-        return self._send(200, whole, cut=way == "cut")
-
-    def _message(self, asked):
-        last = asked["messages"][-1]
-        if asked.get("tools") and last["role"] != "tool":
-            function = {
-                "name": asked["tools"][0]["function"]["name"],
-                "arguments": json.dumps({"a": 6, "b": 7}),
-            }
-            call = {"index": 0, "id": "call_1", "type": "function", "function": function}
-            return {"role": "assistant", "content": None, "tool_calls": [call]}
-        content = last["content"]
-        if isinstance(content, list):
-            content = " and ".join(part.get("text", part["type"]) for part in content)
-        return {"role": "assistant", "content": f"{asked['model']} says {content}"}
-
-    def _body(self, asked, kind, choices):
-        return {
-            "id": "1",
-            "object": kind,
-            "created": 0,
-            "model": asked["model"],
-            "choices": choices,
-        }
-
-    def _send(self, status, body, cut=False):
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data[: len(data) // 2] if cut else data)
-        if cut:
-            self.close_connection = True
-
-    def _stream(self, asked, message, cut):
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        if message.get("tool_calls"):
-            deltas = [message]
-        else:
-            words = message["content"].split(" ")
-            deltas = [{"role": "assistant", "content": words[0]}]
-            deltas += [{"content": f" {word}"} for word in words[1:]]
-        for number, delta in enumerate(deltas):
-            if cut and number == 2:
-                self.close_connection = True
-                return
-            choice = {"index": 0, "delta": delta, "finish_reason": None}
-            self._chunk(json.dumps(self._body(asked, "chat.completion.chunk", [choice])))
-        self._chunk("[DONE]")
-        self.wfile.write(b"0\r\n\r\n")
-
-    def _chunk(self, text):
-        data = f"data: {text}\n\n".encode()
-        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-        self.wfile.flush()
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def handle_error(self, request, client_address):
-        """A client that went away is part of the tests."""
-
-
 @pytest.fixture
 def server():
-    server = Server(("127.0.0.1", 0), Handler)
-    server.asked = []
-    server.released, server.slow = threading.Event(), threading.Event()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.released.set()
-    server.slow.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with FakeOpenAI() as server:
+        yield server
 
 
 @pytest.fixture
@@ -154,7 +48,7 @@ async def experts(server):
         experts = {
             name: OpenAILike(
                 model=f"{way}-{name}",
-                api_base=f"http://127.0.0.1:{server.server_port}/v1",
+                api_base=server.url,
                 api_key="sk-notasecret123",
                 is_chat_model=True,
                 is_function_calling_model=True,
@@ -208,12 +102,12 @@ async def test_every_way(router, kit, experts):
         assert record_of(response)["answered_by"] == "coder"
         assert response.raw is not None
     response = TryageLLM(router, experts()).chat([ChatMessage(kit.code)])
-    assert response.raw.usage.total_tokens == 5
+    assert response.raw.usage.prompt_tokens == 5
 
 
 @pytest.mark.parametrize(
     ("way", "error"),
-    [("failing", "InternalServerError"), ("busy", "RateLimitError")],
+    [("fail", "InternalServerError"), ("busy", "RateLimitError")],
 )
 async def test_a_server_that_refuses(router, kit, experts, way, error):
     for response in await every_way(TryageLLM(router, experts(coder=way)), kit.code):
@@ -226,7 +120,7 @@ async def test_a_server_that_refuses(router, kit, experts, way, error):
 
 
 async def test_a_server_that_hangs_until_the_client_s_time_out(router, kit, experts):
-    llm = TryageLLM(router, experts(coder="hanging", timeout=0.3))
+    llm = TryageLLM(router, experts(coder="hang", timeout=0.3))
     for response in (
         llm.chat([ChatMessage(kit.code)]),
         await llm.achat([ChatMessage(kit.code)]),
@@ -237,13 +131,13 @@ async def test_a_server_that_hangs_until_the_client_s_time_out(router, kit, expe
 
 
 async def test_a_server_that_hangs_until_the_router_s_time_out(router, kit, experts, server):
-    llm = TryageLLM(router, experts(coder="hanging"), timeout=0.5)
+    llm = TryageLLM(router, experts(coder="hang"), timeout=0.5)
     for response in await every_way(llm, kit.code):
         assert record_of(response)["answered_by"] == "giant"
         error = "ExpertTimeoutError: coder did not answer within 0.5 s"
         assert record_of(response)["tried"][0]["error"] == error
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    server.released.set()
+    server.release()
     for thread in threading.enumerate():
         if thread.name.startswith("tryage-call"):
             await asyncio.to_thread(thread.join, WAIT)
@@ -251,58 +145,58 @@ async def test_a_server_that_hangs_until_the_router_s_time_out(router, kit, expe
 
 
 async def test_a_server_that_keeps_failing_is_left_alone(router, kit, experts, server):
-    llm = TryageLLM(router, experts(coder="failing"), breaker=Breaker(failures=2, seconds=600))
+    llm = TryageLLM(router, experts(coder="fail"), breaker=Breaker(failures=2, seconds=600))
     for response in await every_way(llm, kit.code):
         assert record_of(response)["answered_by"] == "giant"
-    asked = [asked["model"] for asked in server.asked]
-    assert asked.count("failing-coder") == 2
+    asked = [asked["model"] for asked in server.requests]
+    assert asked.count("fail-coder") == 2
     assert asked.count("fast-giant") == 8
 
 
 async def test_an_answer_that_is_cut_off(router, kit, experts):
-    llm = TryageLLM(router, experts(coder="cut"))
+    llm = TryageLLM(router, experts(coder="sever"))
     for response in (llm.chat([ChatMessage(kit.code)]), await llm.acomplete(kit.code)):
         assert record_of(response)["answered_by"] == "giant"
     # What a reader has seen cannot be taken back, so a stream that dies is an error.
     stream = llm.stream_chat([ChatMessage(kit.code)])
-    assert next(stream).delta == "cut-coder"
+    assert next(stream).delta == "sever-coder"
     with pytest.raises(Exception, match=r"incomplete|peer closed"):
         list(stream)
     astream = await llm.astream_chat([ChatMessage(kit.code)])
-    assert (await anext(astream)).delta == "cut-coder"
+    assert (await anext(astream)).delta == "sever-coder"
     with pytest.raises(Exception, match=r"incomplete|peer closed"):
         [r async for r in astream]
 
 
 async def test_all_down(router, kit, experts):
-    llm = TryageLLM(router, experts("failing", "busy", "failing"))
+    llm = TryageLLM(router, experts("fail", "busy", "fail"))
     with pytest.raises(DispatchError, match="each of the 3 experts") as caught:
         await llm.achat([ChatMessage(kit.code)])
     assert "sk-notasecret123" not in str(caught.value)
 
 
 async def test_slow_servers_are_waited_for_side_by_side(router, kit, experts, server):
-    llm = TryageLLM(router, experts(coder="slow"))
+    llm = TryageLLM(router, experts(coder="wait"))
     calls = [asyncio.create_task(llm.achat([ChatMessage(kit.code)])) for _ in range(20)]
-    while len(server.asked) < 20:
+    while len(server.requests) < 20:
         await asyncio.sleep(0.01)
-    server.slow.set()
+    server.release()
     responses = await asyncio.gather(*calls)
     assert {record_of(response)["answered_by"] for response in responses} == {"coder"}
 
 
 async def test_a_cancelled_call_leaves_no_task_and_asks_nobody_else(router, kit, experts, server):
-    llm = TryageLLM(router, experts(coder="hanging"))
+    llm = TryageLLM(router, experts(coder="hang"))
     before = asyncio.all_tasks()
     call = asyncio.create_task(llm.achat([ChatMessage(kit.code)]))
     async with asyncio.timeout(30):
-        while not server.asked:
+        while not server.requests:
             await asyncio.sleep(0.01)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
     assert asyncio.all_tasks() == before
-    assert [asked["model"] for asked in server.asked] == ["hanging-coder"]
+    assert [asked["model"] for asked in server.requests] == ["hang-coder"]
 
 
 class Sum(BaseModel):
@@ -317,14 +211,14 @@ async def test_tools_and_structured_output(router, kit, experts, server):
         """Multiply two numbers."""
         return a * b
 
-    llm = TryageFunctionCallingLLM(router, experts(coder="failing"))
+    llm = TryageFunctionCallingLLM(router, experts(coder="fail"))
     for streaming in (True, False):
         agent = FunctionAgent(tools=[multiply], llm=llm, streaming=streaming)
-        assert str(await agent.run(kit.code, memory=memory())) == "fast-giant says 42"
-    assert server.asked[0]["tools"][0]["function"]["name"] == "multiply"
+        assert str(await agent.run(kit.code, memory=memory())) == "fast-giant says 49"
+    assert server.requests[0]["tools"][0]["function"]["name"] == "multiply"
     prompt = PromptTemplate("{text}")
-    assert llm.structured_predict(Sum, prompt, text=kit.code) == Sum(a=6, b=7)
-    assert await llm.astructured_predict(Sum, prompt, text=kit.code) == Sum(a=6, b=7)
+    assert llm.structured_predict(Sum, prompt, text=kit.code) == Sum(a=7, b=7)
+    assert await llm.astructured_predict(Sum, prompt, text=kit.code) == Sum(a=7, b=7)
 
 
 def test_an_image_is_passed_through(router, kit, experts, server):
@@ -332,5 +226,5 @@ def test_an_image_is_passed_through(router, kit, experts, server):
     message = ChatMessage(blocks=[TextBlock(text=kit.code), image])
     response = TryageLLM(router, experts()).chat([message])
     assert response.message.content == f"fast-coder says {kit.code} and image_url"
-    parts = server.asked[0]["messages"][0]["content"]
+    parts = server.requests[0]["messages"][0]["content"]
     assert parts[1]["image_url"]["url"] == "https://example.org/a.png"

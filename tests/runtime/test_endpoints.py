@@ -9,7 +9,6 @@ import time
 import traceback
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -28,6 +27,7 @@ from tryage.errors import (
 from tryage.experts import Endpoint
 from tryage.retries import Retries
 from tryage.runtime import EndpointOptions, Runtime
+from tryage.testing import FakeOpenAI
 
 pytest.importorskip("httpx")
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -40,108 +40,8 @@ KEY = "sk-very-secret-0123456789"
 QUICK = EndpointOptions(connect=5, read=5, retries=2, backoff=0.01)
 
 
-class Server(ThreadingHTTPServer):
-    """Answers each request with the next thing of `script`, and with an answer after that."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script: list[object] = []
-        self.bodies: list[dict] = []
-        self.keys: list[str | None] = []
-        self.hold = threading.Event()
-        self.closed = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-    def handle_error(self, *_) -> None:
-        self.closed.set()
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.bodies.append(body | {"path": self.path})
-        self.server.keys.append(self.headers.get("Authorization"))
-        turn = self.server.script.pop(0) if self.server.script else "answer"
-        if isinstance(turn, tuple):
-            self.send(*turn)
-        elif turn == "hang":
-            self.server.hold.wait(30)
-            self.close_connection = True
-        elif turn == "drop":
-            self.close_connection = True
-        elif turn in ("drip", "flood"):
-            self.trickle(turn)
-        elif body.get("stream"):
-            self.stream(str(turn))
-        else:
-            self.send(200, completion(f"to {body['messages'][-1]['content']}"))
-
-    def send(self, status: int, body: object, headers: dict | None = None) -> None:
-        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-        self.send_response(status)
-        for key, value in (headers or {}).items():
-            self.send_header(key, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def trickle(self, turn: str) -> None:
-        """Send what never ends: byte by byte an answer, or at once the body of an error."""
-        self.send_response(200 if turn == "drip" else 500)
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.close_connection = True
-        try:
-            while not self.server.hold.wait(0.01 if turn == "drip" else 0):
-                self.wfile.write(b" " if turn == "drip" else b"x" * 10_000)
-                self.wfile.flush()
-        except OSError:
-            self.server.closed.set()
-
-    def stream(self, turn: str) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
-        if turn == "sever":
-            # The client is promised more than it gets.
-            self.send_header("Content-Length", "10000")
-        self.end_headers()
-        self.close_connection = True
-        for piece in ("one ", "two ", "three"):
-            self.event({"choices": [{"delta": {"content": piece}, "finish_reason": None}]})
-            if turn == "odd":
-                odd = json.dumps({"choices": [{"delta": {"content": ODD}}]}, ensure_ascii=False)
-                self.wfile.write(f"data: {odd}\r\n\r\n".encode())
-            if turn in ("cut", "sever"):
-                return
-            if turn == "error":
-                self.event({"error": {"message": "overloaded"}})
-                return
-            if turn == "endless":
-                while not self.server.hold.wait(0.01):
-                    self.event({"choices": [{"delta": {"content": "more "}}]})
-        self.event({"choices": [{"delta": {}, "finish_reason": "length"}]})
-        self.event({"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 3}})
-        self.wfile.write(b"data: [DONE]\n\n")
-
-    def event(self, event: dict) -> None:
-        try:
-            self.wfile.write(b": comment\ndata: " + json.dumps(event).encode() + b"\n\n")
-            self.wfile.flush()
-        except OSError:
-            self.server.closed.set()
-            raise
-
-    def log_message(self, *_) -> None:
-        pass
+def one_two_three(body: dict) -> str:
+    return "one two three" if body.get("stream") else f"to {body['messages'][-1]['content']}"
 
 
 def completion(text: object, **usage: int) -> dict:
@@ -159,14 +59,8 @@ async def until(condition) -> None:
 
 @pytest.fixture
 def server(socket_enabled):
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.hold.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with FakeOpenAI(reply=one_two_three) as server:
+        yield server
 
 
 @pytest.fixture
@@ -183,10 +77,10 @@ def runtime(server, monkeypatch):
 
 def test_an_answer_with_its_counts(runtime, server) -> None:
     answer = runtime.run("served", "hello", max_new_tokens=9, stop="x", seed=3, temperature=0.5)
-    assert (answer.text, answer.prompt_tokens, answer.completion_tokens) == ("to hello", 4, 2)
+    assert (answer.text, answer.prompt_tokens, answer.completion_tokens) == ("to hello", 5, 2)
     assert answer.counted
     assert answer.seconds > 0
-    [body] = server.bodies
+    [body] = server.requests
     assert body == {
         "path": "/v1/chat/completions",
         "model": "m",
@@ -206,14 +100,15 @@ async def test_async_answers(runtime) -> None:
 
 
 async def test_streams(runtime, server) -> None:
+    server.finish_reason = "length"
     stream = runtime.stream("served", [{"role": "user", "content": "hello"}])
-    assert server.bodies == []
-    assert list(stream) == ["one ", "two ", "three"]
+    assert server.requests == []
+    assert list(stream) == ["one", " two", " three"]
     assert (stream.answer.text, stream.answer.finish_reason) == ("one two three", "length")
     assert stream.answer.completion_tokens == 3
-    assert server.bodies[0]["stream_options"] == {"include_usage": True}
+    assert server.requests[0]["stream_options"] == {"include_usage": True}
     astream = runtime.astream("served", "hello")
-    assert [piece async for piece in astream] == ["one ", "two ", "three"]
+    assert [piece async for piece in astream] == ["one", " two", " three"]
     assert astream.answer.text == "one two three"
 
 
@@ -226,7 +121,7 @@ def test_counts_that_are_not_told_are_marked(runtime, server) -> None:
 def test_a_busy_server_is_asked_again(runtime, server, status) -> None:
     server.script = [(status, {"error": {"message": "busy"}}), "drop"]
     assert runtime.run("served", "hello").text == "to hello"
-    assert len(server.bodies) == 3
+    assert len(server.requests) == 3
 
 
 async def test_async_calls_and_streams_are_tried_again_too(runtime, server) -> None:
@@ -235,14 +130,14 @@ async def test_async_calls_and_streams_are_tried_again_too(runtime, server) -> N
     server.script = [(503, "")]
     assert "".join(runtime.stream("served", "hello")) == "one two three"
     server.script = [(503, "")]
-    assert [piece async for piece in runtime.astream("served", "hello")][-1] == "three"
+    assert [piece async for piece in runtime.astream("served", "hello")][-1] == " three"
 
 
 def test_it_gives_up_after_its_retries(runtime, server) -> None:
     server.script = [(503, {"error": {"message": "busy"}})] * 9
     with pytest.raises(ExpertError, match=r"'served'.*status 503: busy \(after 3 tries\)"):
         runtime.run("served", "hello")
-    assert len(server.bodies) == 3
+    assert len(server.requests) == 3
     assert runtime.health("served").state == "failing"
 
 
@@ -251,7 +146,7 @@ def test_other_statuses_are_final(runtime, server, status) -> None:
     server.script = [(status, {"error": {"message": "no"}}, {"Location": "http://127.0.0.1:1/"})]
     with pytest.raises(ExpertError, match=f"status {status}: no$"):
         runtime.run("served", "hello")
-    assert len(server.bodies) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -277,10 +172,10 @@ def test_a_stream_that_breaks_says_so_and_is_not_begun_again(
 ) -> None:
     server.script = [turn]
     stream = runtime.stream("served", "hello")
-    assert next(stream) == "one "
+    assert next(stream) == "one"
     with pytest.raises(ExpertError, match=message):
         next(stream)
-    assert len(server.bodies) == 1
+    assert len(server.requests) == 1
     assert stream.answer is None
 
 
@@ -290,17 +185,17 @@ async def test_an_async_stream_that_breaks_is_not_begun_again(
 ) -> None:
     server.script = [turn]
     stream = runtime.astream("served", "hello")
-    assert await anext(stream) == "one "
+    assert await anext(stream) == "one"
     with pytest.raises(ExpertError, match=message):
         await anext(stream)
-    assert len(server.bodies) == 1
+    assert len(server.requests) == 1
 
 
 def test_closing_a_stream_closes_its_connection(runtime, server) -> None:
     server.script = ["endless"]
     with runtime.stream("served", "hello") as stream:
         next(stream)
-    assert server.closed.wait(10)
+    assert server.hung_up.wait(10)
 
 
 async def test_cancelling_closes_the_connection(runtime, server) -> None:
@@ -311,12 +206,12 @@ async def test_cancelling_closes_the_connection(runtime, server) -> None:
             pass
 
     reader = asyncio.create_task(read())
-    await until(lambda: server.bodies)
+    await until(lambda: server.requests)
     await asyncio.sleep(0.05)
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reader
-    assert await asyncio.to_thread(server.closed.wait, 10)
+    assert await asyncio.to_thread(server.hung_up.wait, 10)
     assert len(asyncio.all_tasks()) == 1
 
 
@@ -325,7 +220,7 @@ def test_a_server_that_hangs_runs_into_the_time_out(server, runtime) -> None:
     with Runtime(runtime.library, endpoints=EndpointOptions(read=0.1, retries=2)) as hasty:
         with pytest.raises(ExpertTimeoutError, match="no answer in time"):
             hasty.run("served", "hello")
-    assert len(server.bodies) == 1
+    assert len(server.requests) == 1
 
 
 async def test_an_answer_that_drips_without_end_runs_into_it_too(server, runtime) -> None:
@@ -335,8 +230,8 @@ async def test_an_answer_that_drips_without_end_runs_into_it_too(server, runtime
             await asyncio.to_thread(hasty.run, "served", "hello")
         with pytest.raises(ExpertTimeoutError, match="no answer in time"):
             await hasty.arun("served", "hello")
-    assert await asyncio.to_thread(server.closed.wait, 10)
-    assert len(server.bodies) == 2
+    assert await asyncio.to_thread(server.hung_up.wait, 10)
+    assert len(server.requests) == 2
 
 
 async def test_an_error_without_end_is_not_read_to_its_end(runtime, server) -> None:
@@ -348,11 +243,12 @@ async def test_an_error_without_end_is_not_read_to_its_end(runtime, server) -> N
 
 
 async def test_characters_that_look_like_ends_of_lines_stay(runtime, server) -> None:
-    server.script = [(200, json.dumps(completion(ODD), ensure_ascii=False)), "odd", "odd"]
+    server.script = [(200, json.dumps(completion(ODD), ensure_ascii=False)), "crlf", "crlf"]
+    server.reply = lambda body: f"one {ODD} two {ODD}"
     assert runtime.run("served", "hello").text == ODD
-    assert "".join(runtime.stream("served", "hello")) == f"one {ODD}two {ODD}three{ODD}"
+    assert "".join(runtime.stream("served", "hello")) == f"one {ODD} two {ODD}"
     pieces = [piece async for piece in runtime.astream("served", "hello")]
-    assert pieces[:2] == ["one ", ODD]
+    assert "".join(pieces[:3]) == f"one {ODD}"
 
 
 @pytest.mark.parametrize("turn", ["hang", "drip"])
@@ -394,7 +290,7 @@ async def test_a_refused_request_counts_against_nobody(runtime, server, decide, 
         await runtime.arun("served", "hello")
     assert health.state("served") == "closed"
     assert runtime.health("served").failures == 0
-    assert len(server.bodies) == 2
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("half", ["\ud83d", [{"role": "user", "content": "hi \ude00"}]])
@@ -402,7 +298,7 @@ def test_half_a_character_is_never_sent(runtime, server, half) -> None:
     for call in (runtime.run, lambda *given: next(runtime.stream(*given))):
         with pytest.raises(PromptError, match="half a character"):
             call("served", half)
-    assert (server.bodies, runtime.health("served").failures) == ([], 0)
+    assert (server.requests, runtime.health("served").failures) == ([], 0)
 
 
 def test_a_port_where_nobody_listens(socket_enabled) -> None:
@@ -468,7 +364,7 @@ def test_a_key_that_is_not_set_is_named(runtime, server, monkeypatch) -> None:
     for call in (lambda: runtime.check("served"), lambda: runtime.run("served", "hello")):
         with pytest.raises(ExpertError, match="set SERVED_KEY"):
             call()
-    assert server.bodies == []
+    assert server.requests == []
 
 
 def test_what_an_endpoint_cannot_do(runtime, server) -> None:
@@ -486,7 +382,7 @@ def test_no_key_no_header(server) -> None:
     with Runtime(Library([expert]), endpoints=QUICK) as runtime:
         assert runtime.run("x", "hello").text == "to hello"
     assert server.keys == [None]
-    assert server.bodies[0]["path"] == "/v1/chat/completions"
+    assert server.requests[0]["path"] == "/v1/chat/completions"
 
 
 def test_waits_follow_the_policy_that_the_options_state() -> None:
@@ -521,13 +417,13 @@ def test_no_retry_whose_wait_ends_after_the_deadline(runtime, server, decide) ->
             DispatchOptions(timeout=6),
         )
     assert time.perf_counter() - started < 4
-    assert len(server.bodies) == 1
+    assert len(server.requests) == 1
 
 
 async def test_a_caller_that_gives_up_ends_the_wait_for_a_retry(runtime, server) -> None:
     server.script = [(503, "", {"Retry-After": "15"})]
     call = asyncio.create_task(acall_within("served", 30, lambda: runtime.run("served", "hello")))
-    await until(lambda: server.bodies)
+    await until(lambda: server.requests)
     await asyncio.sleep(0.2)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -536,7 +432,7 @@ async def test_a_caller_that_gives_up_ends_the_wait_for_a_retry(runtime, server)
         if thread.name.startswith("tryage-call"):
             await asyncio.to_thread(thread.join, 5)
             assert not thread.is_alive()
-    assert len(server.bodies) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(

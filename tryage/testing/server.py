@@ -25,6 +25,7 @@ STATUSES = {"fail": 500, "busy": 429, "refuse": 400, "unauthorized": 401, "missi
 FAULTS = {
     **dict.fromkeys(STATUSES, ""),
     "answer": "answers",
+    "crlf": "streams with CR LF at the ends of lines",
     "cut": "ends early: half of a body; a stream after its first piece, without its end",
     "drip": "sends spaces for ever, one after the other",
     "drop": "closes the connection without a word",
@@ -181,6 +182,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
+    _line_end = b"\n"
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
@@ -262,6 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._headers(200, headers)
         self.close_connection = True
         pieces, ends = stream_events(body, message, owner.usage(message), owner.finish_reason)
+        self._line_end = b"\r\n" if turn == "crlf" else b"\n"
         with self._client():
             for number, piece in enumerate(pieces):
                 self._event(piece)
@@ -285,7 +288,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.owner.hung_up.set()
 
     def _event(self, event: Any) -> None:
-        self.wfile.write(b": comment\ndata: " + json.dumps(event).encode() + b"\n\n")
+        data = json.dumps(event, ensure_ascii=False).encode("utf-8", "replace")
+        end = self._line_end
+        self.wfile.write(b": comment" + end + b"data: " + data + end + end)
         self.wfile.flush()
 
 
