@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from tryage.files import OpenedFolder, lock, replacing, replacing_folder, standing
+from tryage.files import lock, replacing, replacing_folder, standing
+from tryage.opened_folder import OpenedFolder
 
 
 @pytest.fixture

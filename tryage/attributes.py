@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from tryage.checkpoints import parameter_count
 from tryage.errors import LibraryError
 from tryage.experts import FILL_MASK, TEXT_GENERATION, Expert
 from tryage.hub import TIMEOUT, model_info
+from tryage.paths import user_path
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy")
 _NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth")
@@ -39,7 +39,7 @@ def expert_of(model: str, *, root: Path | None = None, timeout: float = TIMEOUT)
             names the model and what to do.
         MissingExtraError: a Hub id without huggingface_hub.
     """
-    path = Path(os.path.expanduser(model))
+    path = user_path(model)
     folder = path if path.is_absolute() else (root or Path()) / path
     if folder.is_dir():
         return _validated(model, _folder_attributes(model, folder))

@@ -13,6 +13,7 @@ from typing import Any
 from tryage.checks import Check, CheckedAnswer
 from tryage.errors import CheckError
 from tryage.parquet_files import ParquetError, ParquetRows
+from tryage.paths import user_path
 
 RIGHT = 0.5
 """A score from this on counts as right."""
@@ -169,7 +170,7 @@ def read_answers(folder: str | Path) -> Iterator[ScoredAnswer]:
         MissingExtraError: without pyarrow.
     """
     count = 0
-    for file in sorted(Path(folder).glob("*.parquet")):
+    for file in sorted(user_path(folder).glob("*.parquet")):
         try:
             rows = ParquetRows(file, _ANSWER_COLUMNS, "reading kept answers")
             if not set(_ANSWER_COLUMNS) <= set(rows.columns):

@@ -12,11 +12,13 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any
 
-from tryage.characters import DEEPEST, is_deep
+from tryage.characters import DEEPEST, is_deep, short
+from tryage.paths import check_writable, is_stream, pour
 
 _LOCK_POLL = 0.005
 """Seconds between two attempts to take a lock that another process holds."""
@@ -33,27 +35,40 @@ _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, err
 _OTHER_WAS_FASTER = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT)
 """How it shows that another process replaced the same folder in between."""
 
-_OPENING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-"""A named pipe must not keep a reader waiting."""
-
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path`; on success it replaces `path`.
+    """Yield a temporary file; on success it becomes `path`, whole or not at all.
 
     The data reaches the disk before the name changes, so a crash leaves either the old file or
-    the complete new one. What an earlier crash left beside it is removed.
+    the complete new one. What an earlier crash left beside it is removed. A link stays a link, to
+    the new contents, and a file keeps its mode. A pipe, a device or standard output (``-``) gets
+    the contents, and stays what it is.
 
     Raises:
         OSError: it cannot be written; names `path`.
     """
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    with _temporary(path, folder=False) as temporary:
+    check_writable(path)
+    target = Path(os.path.realpath(path))
+    if is_stream(path) or (target.exists() and not os.access(target.parent, os.W_OK)):
+        with tempfile.TemporaryDirectory(prefix="tryage-") as folder:
+            temporary = Path(folder) / "contents"
+            temporary.touch()
+            yield temporary
+            pour(temporary, path)
+        return
+    with _temporary(target, folder=False) as temporary:
         yield temporary
         _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        with contextlib.suppress(FileNotFoundError):
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        try:
+            temporary.replace(target)
+        except OSError as error:
+            if error.errno != errno.EBUSY:  # a file that is mounted alone, as containers do
+                raise
+            pour(temporary, target)
+        _sync(target.parent)
 
 
 @contextlib.contextmanager
@@ -67,7 +82,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; names `path`.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     with _temporary(path, folder=True) as temporary:
         yield temporary
         for inside in temporary.rglob("*"):
@@ -296,14 +311,14 @@ def json_lines(data: bytes) -> Iterator[tuple[int, Any]]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line.decode("utf-8"), object_pairs_hook=_without_repeats)
+            value = json.loads(line.decode("utf-8"), object_pairs_hook=without_repeats)
         except UnicodeDecodeError as error:
             raise JsonLineError(number, f"not UTF-8 (byte {error.start + 1})") from error
         except json.JSONDecodeError as error:
             problem = f"not JSON: {error.msg} at character {error.pos + 1}"
             raise JsonLineError(number, problem) from error
-        except _RepeatedKeyError as error:
-            raise JsonLineError(number, "stands twice; keep one", error.args[0]) from error
+        except RepeatedKeyError as error:
+            raise JsonLineError(number, error.problem, error.key) from error
         except (RecursionError, ValueError) as error:
             reason = str(error).split(";")[0]  # the rest is advice for Python programmers
             raise JsonLineError(number, f"not JSON that can be read: {reason}") from error
@@ -312,16 +327,41 @@ def json_lines(data: bytes) -> Iterator[tuple[int, Any]]:
         yield number, value
 
 
-class _RepeatedKeyError(ValueError):
-    """A JSON object holds the same key twice."""
+class RepeatedKeyError(ValueError):
+    """A JSON object holds the same key twice.
+
+    Attributes:
+        key: which one.
+        problem: what is wrong, with both values.
+    """
+
+    def __init__(self, key: str, values: Sequence[Any]) -> None:
+        first, second = map(short, values)
+        self.key = key
+        self.problem = f"stands twice; keep one of {first} and {second}"
+        super().__init__(f"the key {key!r} {self.problem}")
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, as a hook of `json.loads`, which would keep the last of two keys.
+
+    Raises:
+        RepeatedKeyError: a key stands twice.
+    """
     entry = dict(pairs)
-    if len(entry) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _RepeatedKeyError(next(key for key in keys if keys.count(key) > 1))
+    if len(entry) != len(pairs) and (twice := repeated([key for key, _ in pairs])):
+        key, first, second = twice
+        raise RepeatedKeyError(key, (pairs[first][1], pairs[second][1]))
     return entry
+
+
+def repeated(names: Sequence[str]) -> tuple[str, int, int] | None:
+    """Return the first name that occurs twice, and its two places from 0; None without one."""
+    first: dict[str, int] = {}
+    for place, name in enumerate(names):
+        if first.setdefault(name, place) != place:
+            return name, first[name], place
+    return None
 
 
 def lock(handle: int) -> None:
@@ -340,61 +380,3 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-class OpenedFolder:
-    """The files of a folder, all opened at once; a context manager.
-
-    What is opened stays what it was, should the folder be replaced meanwhile. What is no regular
-    file is left out.
-
-    Args:
-        folder: of files.
-
-    Attributes:
-        files: name → file, open for reading.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.files: dict[str, BinaryIO] = {}
-        self._folder = folder
-        self._open = contextlib.ExitStack()
-        self._handle: int | None = None
-
-    def __enter__(self) -> Self:
-        if os.open in os.supports_dir_fd:
-            self._handle = os.open(self._folder, os.O_RDONLY)
-            self._open.callback(os.close, self._handle)
-        where = self._folder if self._handle is None else self._handle
-        with contextlib.ExitStack() as opening:
-            opening.callback(self._open.close)
-            for name in os.listdir(where):
-                path = self._folder / name if self._handle is None else name
-                try:
-                    handle = os.open(path, os.O_RDONLY | _OPENING, dir_fd=self._handle)
-                except OSError as error:
-                    # Being removed at this moment, or a link that leads in a circle.
-                    if error.errno in (errno.ENOENT, errno.ELOOP):
-                        continue
-                    raise
-                if not stat.S_ISREG(os.fstat(handle).st_mode):
-                    os.close(handle)
-                    continue
-                self.files[name] = self._open.enter_context(os.fdopen(handle, "rb"))
-            opening.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
-
-    def is_current(self) -> bool:
-        """Tell whether the folder still has its name: nobody has replaced it since."""
-        if self._handle is None:
-            return False
-        try:
-            return os.path.samestat(os.fstat(self._handle), os.stat(self._folder))
-        except FileNotFoundError:
-            return False

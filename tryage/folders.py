@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tryage.errors import ConsentError
+from tryage.paths import user_path
 
 VARIABLE = "TRYAGE_MODELS"
 """Environment variable with folders that are always allowed, separated as in PATH."""
@@ -38,7 +39,7 @@ class Origin:
     @classmethod
     def of(cls, source: str | Path, folder: str | Path | None, folders: Folders = ()) -> Origin:
         """Return an origin with absolute folders; without a folder, the working directory's."""
-        own = Path(os.path.abspath(folder or "."))
+        own = Path(os.path.abspath(user_path(folder or ".")))
         return cls(str(source), own, absolute(folders))
 
     def check(self, folder: Path, what: str, folders: Sequence[Path] = ()) -> None:
@@ -73,7 +74,7 @@ class Origin:
 def absolute(folders: Folders) -> tuple[Path, ...]:
     """Return folders by their full paths."""
     several = (folders,) if isinstance(folders, str | Path) else folders
-    return tuple(Path(os.path.abspath(os.path.expanduser(folder))) for folder in several)
+    return tuple(Path(os.path.abspath(user_path(folder))) for folder in several)
 
 
 def _from_environment() -> tuple[Path, ...]:

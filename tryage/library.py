@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +21,7 @@ from tryage.errors import LibraryError, did_you_mean
 from tryage.experts import Endpoint, Expert, Price, Security
 from tryage.folders import Origin
 from tryage.masking import hide_secrets
+from tryage.paths import read_bytes, shown, user_path
 
 
 @dataclass(frozen=True, init=False)
@@ -57,14 +57,15 @@ class Library:
             names.add(expert.name)
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "experts", tuple(experts))
-        object.__setattr__(self, "root", None if root is None else Path(root))
+        object.__setattr__(self, "root", None if root is None else user_path(root))
 
     @classmethod
     def read(cls, path: str | Path) -> Library:
         """Read a library from a YAML file.
 
         Args:
-            path: the file; model folders in it are relative to its folder.
+            path: the file, or ``-`` for standard input; model folders in it are relative to its
+                folder.
 
         Raises:
             LibraryError: the file is missing, is not YAML, or breaks the schema. The message
@@ -72,19 +73,20 @@ class Library:
         """
         from tryage.yaml_text import YamlText, YamlTextError
 
-        path = Path(path)
+        path = user_path(path)
+        source = shown(path)
         try:
-            text = YamlText(path.read_text(encoding="utf-8"))
+            text = YamlText(read_bytes(path).decode("utf-8"))
         except FileNotFoundError as error:
             raise LibraryError(f"library file {str(path)!r} does not exist") from error
         except OSError as error:
             raise LibraryError(f"library file {str(path)!r}: {error.strerror}") from error
         except YamlTextError as error:
-            where = f"{path}, {error.place}" if error.place else str(path)
+            where = f"{source}, {error.place}" if error.place else source
             raise LibraryError(f"{where}: not a YAML file: {error.problem}") from error
         except UnicodeDecodeError as error:
-            raise LibraryError(f"{path}: not a YAML file: not UTF-8: {error.reason}") from error
-        return cls._of(text.data, str(path), path.parent, None, text.place)
+            raise LibraryError(f"{source}: not a YAML file: not UTF-8: {error.reason}") from error
+        return cls._of(text.data, source, path.parent, None, text.place)
 
     @classmethod
     def from_models(
@@ -113,7 +115,7 @@ class Library:
         """
         from tryage.attributes import expert_of
 
-        base = None if root is None else Path(root)
+        base = None if root is None else user_path(root)
         return cls(
             [expert_of(model, root=base, timeout=timeout) for model in models],
             name=name,
@@ -218,7 +220,9 @@ class Library:
 
         from tryage.files import write_text
 
-        write_text(Path(path), yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True))
+        write_text(
+            user_path(path), yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        )
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
@@ -299,7 +303,7 @@ class Library:
         only be a path: it starts with ``.``, ``/`` or ``~``, has more than one ``/``, or its first
         part is a folder beside the library file.
         """
-        path = Path(os.path.expanduser(expert.model))
+        path = user_path(expert.model)
         folder = path if path.is_absolute() else (self.root or Path()) / path
         only_a_path = expert.model.startswith((".", "/", "~")) or expert.model.count("/") > 1
         beside = self.root is not None and "/" in expert.model and folder.parent.is_dir()

@@ -341,7 +341,12 @@ def _limit(name: str, sign: str, texts: Sequence[str], expression: str) -> Limit
         if not values:
             raise ValueError("the list is empty")
     except ValueError as error:
-        raise GoalError(f"the limit {expression}: {error}; expected {definition.what}") from error
+        hint = ""
+        if sign == "=" and texts[0][:1] in ("<", ">"):
+            turned = f"{attribute} {texts[0][0]}= {texts[0][1:].strip()}"
+            hint = f" Did you mean {short(turned)}?"
+        problem = f"the limit {expression}: {error}; expected {definition.what}"
+        raise GoalError(f"{problem}.{hint}" if hint else problem) from error
     return Limit(attribute, sign, values if sign == "in" else values[0])
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tryage.errors import missing_extra
+from tryage.files import repeated
 
 _CELLS = 2**20
 _CELLS_OF_A_BYTE = 200
@@ -52,9 +53,11 @@ class ParquetRows:
             self._file = self._arrow.parquet.ParquetFile(path, read_dictionary=texts)
         except (self._arrow.ArrowException, ValueError) as error:
             raise ParquetError(_first_line(error)) from error
-        twice = {name for name in self.columns if self.columns.count(name) > 1}
-        if twice:
-            raise ParquetError(f"column {min(twice)!r} stands twice; keep one")
+        twice = repeated(self.columns)
+        if twice is not None:
+            name, first, second = twice
+            places = f"columns {first + 1} and {second + 1}"
+            raise ParquetError(f"column {name!r} stands twice; keep one of {places}")
         self._names = [name for name in self.columns if name in wanted]
         for name in self._names:
             kind = schema.field(name).type

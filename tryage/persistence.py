@@ -32,10 +32,12 @@ from tryage.errors import (
     RouterNotFoundError,
     TryageError,
 )
-from tryage.files import OpenedFolder, replacing_folder, sha256, standing
+from tryage.files import replacing_folder, sha256, standing
 from tryage.folders import Folders, Origin
 from tryage.library import Library
 from tryage.objective import Objective
+from tryage.opened_folder import OpenedFolder
+from tryage.paths import check_folder, user_path
 from tryage.plans import JointSuccess, Rates
 from tryage.policy import Policy
 from tryage.predictors import STORED, Predictor
@@ -84,7 +86,7 @@ def find_router(name: str | Path) -> Path:
     Raises:
         RouterNotFoundError: there is neither; the message lists the bundled names.
     """
-    folder = Path(os.path.expanduser(name))
+    folder = user_path(name)
     if (standing(folder) / INDEX).is_file():
         return folder
     bundled = bundled_routers()
@@ -108,13 +110,12 @@ def check_output(folder: Path) -> None:
     """See that a router may be saved in a folder.
 
     Raises:
-        OutputFolderError: it exists and holds something other than a router, or may not be
-            written to.
+        OutputFolderError: it holds something other than a router, or may not be made or written
+            to.
     """
+    check_folder(folder)
     if not folder.exists():
         return
-    if not folder.is_dir():
-        raise OutputFolderError(f"{str(folder)!r} is a file; name a folder")
     if not os.access(folder, os.W_OK):
         raise OutputFolderError(
             f"{str(folder)!r} may not be written to, so it is not replaced; make it writable, or "

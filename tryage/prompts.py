@@ -12,6 +12,7 @@ from tryage.characters import short as short
 from tryage.errors import PromptError, missing_extra
 from tryage.files import JsonLineError, json_lines
 from tryage.parquet_files import ParquetError, ParquetRows
+from tryage.paths import read_bytes, shown, user_path
 
 _KEYS = ("prompt", "id", "group", "task", "reference")
 
@@ -72,7 +73,7 @@ def _entries(prompts: Prompts) -> Iterator[tuple[str, Any]]:
     if not isinstance(prompts, str | Path):
         yield from _numbered(prompts, "prompt")
         return
-    path = Path(prompts)
+    path = user_path(prompts)
     if path.is_dir():
         yield from _numbered(_saved_dataset(path), f"{path}, row")
         return
@@ -80,17 +81,18 @@ def _entries(prompts: Prompts) -> Iterator[tuple[str, Any]]:
         yield from _numbered(_parquet_rows(path), f"{path}, row")
         return
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except FileNotFoundError as error:
         raise PromptError(f"prompts file {str(path)!r} does not exist") from error
     except OSError as error:
         raise PromptError(f"prompts file {str(path)!r}: {error.strerror}") from error
+    source = shown(path)
     try:
         for number, entry in json_lines(data):
-            yield f"{path}, line {number}", entry
+            yield f"{source}, line {number}", entry
     except JsonLineError as error:
         field = "" if error.key is None else f"{error.key}: "
-        raise PromptError(f"{path}, line {error.number}: {field}{error.problem}") from error
+        raise PromptError(f"{source}, line {error.number}: {field}{error.problem}") from error
 
 
 def _numbered(entries: Any, what: str) -> Iterator[tuple[str, Any]]:

@@ -20,6 +20,7 @@ from tryage.goals import Goals
 from tryage.growth import GrowingRouter
 from tryage.library import Library
 from tryage.objective import Objective
+from tryage.paths import user_path
 from tryage.persistence import RouterState
 from tryage.policy import Policy
 from tryage.predictors import Predictor, UnmeasuredPredictor
@@ -95,7 +96,7 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
         for part in persistence.left_out(self.policy, self.objective, self.tasks):
             warnings.warn(f"{folder}: saved without {part}", TryageWarning, stacklevel=2)
         state = RouterState(**saved_parts(self))
-        persistence.save(state, Path(folder), card or model_card(state))
+        persistence.save(state, user_path(folder), card or model_card(state))
 
     def with_policy(self, policy: Policy) -> Router:
         """Return a router that decides under another policy."""

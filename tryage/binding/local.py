@@ -8,6 +8,7 @@ from typing import Any, Self
 from tryage.binding.checking import check_arguments, check_options
 from tryage.experts import TEXT_GENERATION, Expert
 from tryage.library import Library
+from tryage.paths import user_path
 
 
 class LocalModel:
@@ -52,7 +53,7 @@ class LocalModel:
         """
         from tryage.runtime import Runtime
 
-        expert = Expert(name=Path(model).name, model=str(model), task=task)
+        expert = Expert(name=user_path(model).name, model=str(model), task=task)
         runtime = Runtime(Library([expert]), device=device, download=download)
         make: Any = cls
         local_model: Self = make(runtime=runtime, expert=expert.name, **options)

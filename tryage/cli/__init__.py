@@ -7,32 +7,36 @@ one clear line.
 
 from __future__ import annotations
 
+import io
+import sys
 import warnings
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
 from tryage.cli import library, table
 from tryage.cli.calibrate import calibrate
 from tryage.cli.check import check
+from tryage.cli.commands import Command, Group
 from tryage.cli.evaluate import evaluate
 from tryage.cli.fit import fit
 from tryage.cli.flags import flags
 from tryage.cli.label import label
-from tryage.cli.output import show_warning
+from tryage.cli.output import say, show_warning
 from tryage.cli.pareto import pareto
 from tryage.cli.quickstart import quickstart
 from tryage.cli.route import route
 from tryage.cli.run import run
 
 app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    help="Route each prompt to the model that does best on it, within your limits and goals.",
+    cls=Group, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )
-library_app = typer.Typer(no_args_is_help=True, help="Show, check or write a library of experts.")
-table_app = typer.Typer(no_args_is_help=True, help="Show or convert tables of results.")
+library_app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Show, check or write a library of experts."
+)
+table_app = typer.Typer(cls=Group, no_args_is_help=True, help="Show or convert tables of results.")
 
 _COMMANDS: Mapping[typer.Typer, tuple[Callable[..., None], ...]] = {
     app: (quickstart, route, run, label, fit, evaluate, calibrate, pareto, check, flags),
@@ -41,12 +45,34 @@ _COMMANDS: Mapping[typer.Typer, tuple[Callable[..., None], ...]] = {
 }
 for _app, _commands in _COMMANDS.items():
     for _command in _commands:
-        _app.command()(_command)
+        _app.command(cls=Command)(_command)
 app.add_typer(library_app, name="library")
 app.add_typer(table_app, name="table")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"tryage {version('tryage')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Route each prompt to the model that does best on it, within your limits and goals."""
 
 
 def main() -> None:
     """Run the command line."""
     warnings.showwarning = show_warning
+    for stream in (sys.stdout, sys.stderr):
+        # Characters that a console cannot show appear as escapes.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()

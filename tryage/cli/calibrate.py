@@ -9,6 +9,7 @@ import typer
 
 from tryage.budgets import Calibration
 from tryage.cli.options import (
+    AllowedModels,
     AsJson,
     BootstrapSeed,
     CheckRates,
@@ -17,12 +18,12 @@ from tryage.cli.options import (
     MaxAttempts,
     RouterArgument,
     TaskName,
+    load_router,
     read_check,
     read_goals,
 )
-from tryage.cli.output import guarded, print_json, say, stderr
+from tryage.cli.output import guarded, print_json, say, waiting
 from tryage.plans import MAX_ATTEMPTS
-from tryage.router import Router
 
 
 @guarded
@@ -38,6 +39,7 @@ def calibrate(
     seed: BootstrapSeed = 0,
     check: CheckRates = None,
     max_attempts: MaxAttempts = MAX_ATTEMPTS,
+    allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the weights with which predicted means meet budgets.
@@ -48,9 +50,9 @@ def calibrate(
     """
     from tryage.prompts import read_prompts
 
-    loaded = Router.from_pretrained(router)
+    loaded = load_router(router, allow_models)
     texts = [record.prompt for record in read_prompts(prompts)]
-    with stderr().status("calibrating"):
+    with waiting("calibrating"):
         calibration = loaded.calibrate(
             texts,
             *budgets,

@@ -11,10 +11,9 @@ import typer
 
 from tryage.check_rates import CheckReport, Rate
 from tryage.checks import Check
-from tryage.cli.options import AsJson, RouterArgument
-from tryage.cli.output import guarded, print_json, say, stderr
+from tryage.cli.options import AllowedModels, AsJson, RouterArgument, load_router
+from tryage.cli.output import guarded, print_json, say, waiting
 from tryage.errors import CheckError
-from tryage.router import Router
 
 
 @guarded
@@ -28,15 +27,16 @@ def check(
         Path | None,
         typer.Option(help="Save the router with the rates here; by default they are only printed."),
     ] = None,
+    allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure how often a check accepts right and wrong answers.
 
     Example: tryage check my-router answers/ --check my_checks:has_number --out my-router
     """
-    loaded = Router.from_pretrained(router)
+    loaded = load_router(router, allow_models)
     imported = _imported_check(function)
-    with stderr().status("checking"):
+    with waiting("checking"):
         measured, report = loaded.measure_check(imported, answers)
     if out is not None:
         measured.save_pretrained(out)

@@ -8,17 +8,18 @@ from typing import Annotated
 import typer
 
 from tryage.cli.options import (
+    AllowedModels,
     AsJson,
     BootstrapSeed,
     CheckRates,
     MaxAttempts,
     RouterArgument,
+    load_router,
     read_check,
 )
-from tryage.cli.output import guarded, print_json, say, stderr
+from tryage.cli.output import guarded, print_json, say, waiting
 from tryage.evaluation.plans import plans_table
 from tryage.plans import MAX_ATTEMPTS
-from tryage.router import Router
 
 
 @guarded
@@ -31,6 +32,7 @@ def evaluate(
     seed: BootstrapSeed = 0,
     check: CheckRates = None,
     max_attempts: MaxAttempts = MAX_ATTEMPTS,
+    allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare a router's choices with measured results; warn where one expert takes nearly all.
@@ -42,18 +44,18 @@ def evaluate(
     """
     from tryage.scores import ScoreTable
 
-    loaded = Router.from_pretrained(router)
+    loaded = load_router(router, allow_models)
     table = ScoreTable.read(scores)
     train_table = None if train is None else ScoreTable.read(train)
     if check is not None:
         described = read_check(check, loaded)
-        with stderr().status("evaluating"):
+        with waiting("evaluating"):
             figures = loaded.evaluate_plans(
                 table, described, max_attempts=max_attempts, train=train_table, seed=seed
             )
         print_json(figures) if as_json else say(plans_table(figures))
         return
-    with stderr().status("evaluating"):
+    with waiting("evaluating"):
         report = loaded.evaluate(table, train=train_table, seed=seed)
     if as_json:
         print_json(report.to_dict())

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tryage.cli.options import AsJson, Download
-from tryage.cli.output import guarded, print_json, say, stderr
+from tryage.cli.output import guarded, print_json, say, waiting
 from tryage.errors import OptionError, RouterNotFoundError
 from tryage.persistence import INDEX, check_output
 from tryage.router import Router
@@ -70,7 +70,7 @@ def fit(
 
     start = time.perf_counter()
     check_output(out)
-    with stderr().status("fitting"):
+    with waiting("fitting"):
         table = ScoreTable.read(scores)
         experts = None if library is None else Library.read(library)
         loaded_encoder = None if encoder is None else resolve_encoder(encoder, download=download)

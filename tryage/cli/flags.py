@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from tryage.cli.options import AsJson
-from tryage.cli.output import guarded, print_json, say
+from tryage.cli.output import guarded, print_json, say, text_of
 from tryage.errors import PromptError
 
 
 @guarded
 def flags(
-    prompt: Annotated[str, typer.Argument(help="A prompt with flags.")],
+    prompt: Annotated[str, typer.Argument(help="A prompt with flags; - reads standard input.")],
     as_json: AsJson = False,
 ) -> None:
     """Show what the flags of a prompt ask for.
@@ -22,6 +22,7 @@ def flags(
     """
     from tryage.flags import parse
 
+    prompt = text_of(prompt)
     parsed = parse(prompt)
     if not prompt.strip():
         raise PromptError("the prompt is empty; there are no flags to read")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tryage.cli.options import AllowedKeys, AllowedModels, AsJson, Download
+from tryage.cli.options import AllowedKeys, AllowedModels, AsJson, Download, allowed_folders
 from tryage.cli.output import ProgressLines, guarded, print_json, progress_bars, say
 
 
@@ -80,7 +80,7 @@ def label(
         "device": device,
         "download": download,
         "keys": allow_key or (),
-        "folders": allow_models or (),
+        "folders": allowed_folders(allow_models),
     }
     loaded = Library.read(library)
     # Ray's own threads write to standard output.

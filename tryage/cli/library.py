@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tryage.cli.options import AllowedKeys, AllowedModels, AsJson, LibraryFile
-from tryage.cli.output import guarded, print_json, say, stderr
+from tryage.cli.options import AllowedKeys, AllowedModels, AsJson, LibraryFile, allowed_folders
+from tryage.cli.output import guarded, print_json, say, waiting
 from tryage.library import Library
 
 
@@ -66,7 +66,7 @@ def check(
     from tryage.runtime import Runtime
 
     loaded = Library.read(library)
-    runtime = Runtime(loaded, keys=allow_key or (), folders=allow_models or ())
+    runtime = Runtime(loaded, keys=allow_key or (), folders=allowed_folders(allow_models))
     problems: dict[str, str] = {}
     for name in loaded.names:
         try:
@@ -109,7 +109,7 @@ def from_hub(
 
     if out.exists():
         raise OutputFolderError(f"{str(out)!r} exists; name a new file")
-    with stderr().status("reading"):
+    with waiting("reading"):
         sources = [_path_from(model, out.parent) for model in models]
         library = Library.from_models(sources, name=name, root=out.parent, timeout=timeout)
     library.write(out)

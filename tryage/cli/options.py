@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tryage.checks import Check
-from tryage.errors import CheckError, GoalError, did_you_mean
+from tryage.errors import CheckError, GoalError, OptionError, did_you_mean
 from tryage.goals import Goals, check_weights
 from tryage.limits import parse_limits
+from tryage.paths import user_path
 from tryage.router import Router
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -42,6 +45,10 @@ AllowedKeys = Annotated[
         help="Send this environment variable to this host where the library asks for it.",
     ),
 ]
+Excluded = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="EXPERT", help="Never choose this expert; may be repeated."),
+]
 AllowedModels = Annotated[
     list[str] | None,
     typer.Option(
@@ -61,7 +68,42 @@ CheckRates = Annotated[
 ]
 MaxAttempts = Annotated[int, typer.Option(min=1, help="Most experts in a plan.")]
 
+_KINDS = {"<": "at most", "<=": "at most", ">": "at least", ">=": "at least"}
+_KINDS |= {"=": "one of", "in": "one of"}
+"""Operator → what a limit says; two of one kind on one attribute are a mistake."""
+
 _RATES = {"accepts-right": "accepts_right", "accepts-wrong": "accepts_wrong"}
+
+
+def load_router(
+    name: str, folders: Sequence[str] | None = None, excluded: Sequence[str] | None = None
+) -> Router:
+    """Return the router that a command names.
+
+    Args:
+        name: a folder, or a bundled router's.
+        folders: those of ``--allow-models``.
+        excluded: the experts of ``--exclude``.
+
+    Raises:
+        OptionError: one of `folders` is no folder.
+        LibraryError: the library has no such expert.
+    """
+    loaded = Router.from_pretrained(name, folders=allowed_folders(folders))
+    reasons = dict.fromkeys(excluded or (), "left out by --exclude")
+    return loaded.excluding(reasons) if reasons else loaded
+
+
+def allowed_folders(folders: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the folders of ``--allow-models``.
+
+    Raises:
+        OptionError: one is no folder.
+    """
+    for folder in folders or ():
+        if not user_path(folder).is_dir():
+            raise OptionError(f"--allow-models {folder!r} is no folder; name one that is there")
+    return tuple(folders or ())
 
 
 def read_goals(goals: list[str] | None, limits: list[str] | None) -> Goals | None:
@@ -74,13 +116,25 @@ def read_goals(goals: list[str] | None, limits: list[str] | None) -> Goals | Non
         return None
     weights: dict[str, float] = {}
     for item in goals or []:
-        name, _, value = item.partition("=")
+        name, _, text = item.partition("=")
+        name = name.strip()
         try:
-            weights[name.strip()] = float(value)
+            weight = float(text)
         except ValueError:
             raise GoalError(f"--goal {item!r}: write it as GOAL=WEIGHT, e.g. size=0.3") from None
+        if weights.setdefault(name, weight) != weight:
+            both = f"{weights[name]:g} and {weight:g}"
+            raise GoalError(f"--goal {name} is given twice, as {both}; keep one")
     checked = check_weights(weights)  # before a name can be mistaken for another argument
-    return Goals(limits=parse_limits(limits or []), custom=(), **checked)
+    parsed = parse_limits(limits or [])
+    for first, second in itertools.combinations(parsed, 2):
+        kind = _KINDS.get(first.operator)
+        if kind and first.attribute == second.attribute and kind == _KINDS.get(second.operator):
+            raise GoalError(
+                f"two values of --limit say {kind} for {first.attribute}, {str(first)!r} and "
+                f"{str(second)!r}; keep one"
+            )
+    return Goals(limits=parsed, custom=(), **checked)
 
 
 def read_check(text: str, router: Router) -> Check:
@@ -105,9 +159,12 @@ def read_check(text: str, router: Router) -> Check:
                 "accepts-right=0.9,accepts-wrong=0.1"
             )
         try:
-            rates[key] = float(value)
+            rate = float(value)
         except ValueError:
             raise CheckError(f"--check {text!r}: {value!r} is not a number") from None
+        if rates.setdefault(key, rate) != rate:
+            both = f"{rates[key]:g} and {rate:g}"
+            raise CheckError(f"--check {text!r}: {name.strip()} is given twice, as {both}")
     missing = [name for name, key in _RATES.items() if key not in rates]
     if missing:
         raise CheckError(f"--check {text!r}: {' and '.join(missing)} missing")

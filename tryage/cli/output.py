@@ -9,16 +9,26 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ParamSpec
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from tryage.errors import DispatchError, NoEligibleExpertError, TryageError
+from tryage.errors import (
+    DispatchError,
+    NoEligibleExpertError,
+    OptionError,
+    PromptError,
+    TryageError,
+)
+from tryage.paths import STANDARD, read_bytes, user_path
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+    from rich.status import Status
 
 P = ParamSpec("P")
 
@@ -31,6 +41,12 @@ _PATH_ERRORS = (
 )
 """Errors of a path that the user named; any other OSError is a fault of the machine."""
 
+_READER_GONE = 141
+"""Exit code where the reader of standard output has gone: that of a program that SIGPIPE ends."""
+
+_OUTPUTS = ("out", "output", "png", "html")
+"""Arguments that name what is written; other paths are read."""
+
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
     """Print expected errors in one line and exit: code 2 for errors of the user, 1 for others."""
@@ -38,7 +54,12 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            command(*args, **_as_meant(kwargs))
+        except BrokenPipeError as error:
+            if error.filename is not None:
+                _fail(f"{error.filename}: {error.strerror}", 1)
+            _stop_writing()
+            raise typer.Exit(_READER_GONE) from error
         except DispatchError as error:
             _fail(str(error), 1)
         except NoEligibleExpertError as error:
@@ -56,9 +77,55 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-def _fail(message: str, code: int) -> None:
-    stderr().print(f"error: {message}", soft_wrap=True, markup=False, highlight=False, style="red")
+def _as_meant(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments with the paths that users meant.
+
+    Raises:
+        OptionError: two of them are standard input, or ``--json`` and a file standard output.
+    """
+    paths = {
+        name: user_path(value) if isinstance(value, Path) else value
+        for name, value in arguments.items()
+    }
+    standard = [name for name, value in paths.items() if value in (STANDARD, "-")]
+    inputs = [name for name in standard if name not in _OUTPUTS]
+    if len(inputs) > 1:
+        raise OptionError(f"{' and '.join(inputs)} are both '-', which can be read only once")
+    if paths.get("as_json") and len(standard) > len(inputs):
+        raise OptionError("--json and '-' both take standard output; name a file")
+    return paths
+
+
+def text_of(argument: str) -> str:
+    """Return a prompt that was named on the command line; ``-`` is standard input.
+
+    Raises:
+        PromptError: standard input is not UTF-8.
+    """
+    if argument != "-":
+        return argument
+    try:
+        return read_bytes(STANDARD).decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise PromptError(f"standard input: not UTF-8 (byte {error.start + 1})") from error
+
+
+def _stop_writing() -> None:
+    """Drop what is left for standard output: Python flushes it once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    sys.stdout = open(os.devnull, "w")
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print_error(message)
     raise typer.Exit(code)
+
+
+def print_error(message: str) -> None:
+    """Print an error in one line, or one line for each expert, on standard error."""
+    note(f"error: {message}", style="red")
 
 
 def stderr() -> Console:
@@ -68,7 +135,17 @@ def stderr() -> Console:
 
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print a warning in one line on standard error."""
-    stderr().print(f"warning: {message}", soft_wrap=True, markup=False, highlight=False)
+    note(f"warning: {message}")
+
+
+def note(text: str, style: str = "") -> None:
+    """Print text on standard error as it is, whatever markup it seems to hold."""
+    stderr().print(Text(text, style=style), soft_wrap=True)
+
+
+def waiting(what: str) -> Status:
+    """Return a context manager that shows on standard error what is being done."""
+    return stderr().status(Text(what))
 
 
 def say(text: str) -> None:
@@ -78,23 +155,35 @@ def say(text: str) -> None:
 
 def print_json(data: Any) -> None:
     """Print one JSON object on one line of standard output."""
-    write_out([json.dumps(data, ensure_ascii=False) + "\n"])
+    write_out([json_text(data) + "\n"])
+
+
+def json_text(data: Any) -> str:
+    """Return JSON in characters that standard output can hold."""
+    text = json.dumps(data, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(data)
+    return text
 
 
 def write_out(lines: Iterable[str]) -> None:
-    """Write lines to standard output.
+    """Write lines to standard output, characters that it cannot hold as escapes.
 
     Raises:
+        BrokenPipeError: its reader is gone.
         OSError: it cannot be written; where the disk is full, the error names standard output.
     """
+    coding = sys.stdout.encoding or "utf-8"
     try:
-        sys.stdout.writelines(lines)
+        for line in lines:
+            sys.stdout.write(line.encode(coding, "backslashreplace").decode(coding))
         sys.stdout.flush()
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        # Python flushes once more at its end, which would fail again and say less.
-        sys.stdout = open(os.devnull, "w")
+        _stop_writing()
         raise OSError(error.errno, os.strerror(error.errno), "standard output") from error
 
 
@@ -122,7 +211,7 @@ def progress_bars(*, rate: str | None = None) -> Iterator[Progress]:
             return Text("" if speed is None else f"{speed:,.1f} {rate}")
 
     columns: list[ProgressColumn] = [
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

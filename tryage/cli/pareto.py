@@ -7,13 +7,20 @@ from typing import Annotated
 
 import typer
 
-from tryage.cli.options import AsJson, CheckRates, MaxAttempts, RouterArgument, read_check
-from tryage.cli.output import guarded, print_json, say, stderr
+from tryage.cli.options import (
+    AllowedModels,
+    AsJson,
+    CheckRates,
+    MaxAttempts,
+    RouterArgument,
+    load_router,
+    read_check,
+)
+from tryage.cli.output import guarded, print_json, say, waiting
 from tryage.errors import OptionError
 from tryage.evaluation.pareto import Front
 from tryage.evaluation.sweeps import RAYS
 from tryage.plans import MAX_ATTEMPTS
-from tryage.router import Router
 
 
 @guarded
@@ -29,6 +36,7 @@ def pareto(
     train: Annotated[
         Path | None, typer.Option(help="The table it was fitted on, to choose fixed plans on.")
     ] = None,
+    allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what raising the weight of a goal brings and costs, on measured results.
@@ -39,13 +47,13 @@ def pareto(
     """
     from tryage.scores import ScoreTable
 
-    loaded = Router.from_pretrained(router)
+    loaded = load_router(router, allow_models)
     table = ScoreTable.read(scores)
     if check is not None:
         if len(goal or ()) > 1 or png is not None:
             raise OptionError("with --check the front is over one --goal, and has no --png")
         train_table = None if train is None else ScoreTable.read(train)
-        with stderr().status("sweeping"):
+        with waiting("sweeping"):
             plans = loaded.plan_front(
                 table,
                 read_check(check, loaded),
@@ -57,7 +65,7 @@ def pareto(
         return
     if train is not None:
         raise OptionError("--train chooses fixed plans, which need --check")
-    with stderr().status("sweeping"):
+    with waiting("sweeping"):
         front = loaded.pareto(table, *(goal or ["cost"]))
     if png is not None:
         from tryage.cli.pictures import draw_front

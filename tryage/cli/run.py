@@ -11,22 +11,27 @@ from tryage.cli.options import (
     AllowedModels,
     AsJson,
     Download,
+    Excluded,
     GoalOptions,
     LimitOptions,
     RouterName,
     TaskName,
+    load_router,
     read_goals,
 )
-from tryage.cli.output import guarded, print_json, say, stderr
-from tryage.router import Router
+from tryage.cli.output import guarded, print_json, say, text_of, waiting
+from tryage.errors import OptionError
 
 
 @guarded
 def run(
-    prompt: Annotated[str, typer.Argument(help="The prompt, with its flags.")],
+    prompt: Annotated[
+        str, typer.Argument(help="The prompt, with its flags; - reads standard input.")
+    ],
     router: RouterName,
     goal: GoalOptions = None,
     limit: LimitOptions = None,
+    exclude: Excluded = None,
     task: TaskName = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 64,
     max_attempts: Annotated[
@@ -58,15 +63,16 @@ def run(
             max_attempts=max_attempts, timeout=timeout, total_timeout=total_timeout
         )
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    loaded = Router.from_pretrained(router, folders=allow_models or ())
+        raise OptionError(str(error)) from error
+    prompt = text_of(prompt)
+    loaded = load_router(router, allow_models, exclude)
     runtime = Runtime(
         loaded.library, download=download, keys=allow_key or (), folders=allow_models or ()
     )
     decision = loaded.route(prompt, goals=read_goals(goal, limit), task=task)
     # A missing model is an error of the user; failover is for models that fail.
     runtime.check(decision.expert)
-    with stderr().status(f"{decision.expert} is answering"):
+    with waiting(f"{decision.expert} is answering"):
         outcome = dispatch(
             decision,
             lambda name: runtime.run(name, decision.prompt, max_new_tokens=max_new_tokens),

@@ -12,6 +12,7 @@ from tryage.encoders.sentence import SentenceEncoder
 from tryage.encoders.static import VECTORS_FILE, StaticEncoder, bundled_digest
 from tryage.errors import EncoderError, did_you_mean
 from tryage.folders import Origin
+from tryage.paths import user_path
 
 __all__ = [
     "HEAD_CHARACTERS",
@@ -45,7 +46,7 @@ def resolve_encoder(encoder: str | Path | Encoder, *, download: bool = False) ->
         raise EncoderError(f"expected an encoder or its name, found {type(encoder).__name__}")
     if encoder == "static":
         return StaticEncoder.bundled()
-    folder = Path(encoder)
+    folder = user_path(encoder)
     if folder.is_dir():
         static = (folder / VECTORS_FILE).is_file()
         if static:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class SentenceEncoder:
                 f"knows {len(FEATURES)} features and needs ({len(FEATURES)}, 3)"
             )
         self.surface = None if surface is None else [(m, d, w) for m, d, w in surface]
-        self.model = str(model)
+        self.model = os.path.expanduser(str(model))
         self.revision = revision
         self.download = download
         self.device = device

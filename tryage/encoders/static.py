@@ -21,6 +21,7 @@ from tryage.encoders.base import HEAD_CHARACTERS, TAIL_CHARACTERS, prepare_all
 from tryage.encoders.surface import FEATURES, surface_vector
 from tryage.encoders.wordpiece import WordCache
 from tryage.errors import EncoderError
+from tryage.paths import user_path
 
 TOKENIZER_FILE = "tokenizer.json"
 VECTORS_FILE = "encoder.safetensors"
@@ -93,7 +94,7 @@ class StaticEncoder:
         Raises:
             EncoderError: a file is missing, cut, or belongs to another encoder.
         """
-        folder = Path(folder)
+        folder = user_path(folder)
         if name is None:
             name = str(_read_config(folder).get("name", folder.name))
         return cls.from_files(_read_files(folder), folder, name=name)

@@ -14,8 +14,10 @@ import numpy as np
 
 from tryage.errors import GoalError
 from tryage.experts import Expert
+from tryage.files import without_repeats
 from tryage.goals.base import Array, Goal, GoalInputs
 from tryage.library import Library
+from tryage.paths import user_path
 from tryage.units import format_count, format_money, format_seconds
 
 CHARS_PER_TOKEN = 4.0
@@ -260,11 +262,15 @@ _ODD_RULES = (OSError, ValueError, KeyError, TypeError, AttributeError, Recursio
 """Exceptions that a file which holds no rules raises."""
 
 
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"), object_pairs_hook=without_repeats)
+
+
 def _read_rules(rules: str | Path | Mapping[str, Any]) -> Mapping[str, Mapping[str, float]]:
     """Return fact → {value: points}, always with the points of "unknown"."""
     source = "security rules" if isinstance(rules, Mapping) else str(rules)
     try:
-        data = rules if isinstance(rules, Mapping) else json.loads(Path(rules).read_text("utf-8"))
+        data = rules if isinstance(rules, Mapping) else _read_json(user_path(rules))
         points_of = {
             str(rule["fact"]): {str(k).lower(): float(v) for k, v in rule["points"].items()}
             for rule in data["rules"]

@@ -14,6 +14,7 @@ from tryage.labeling.cells import CONDITIONS, Cell, Job, Key, Measurement, Recor
 from tryage.labeling.rows import Row
 from tryage.labeling.store import LabelStore
 from tryage.library import Library
+from tryage.paths import user_path
 from tryage.scores.fields import Kind
 
 Progress = Callable[[str, int, int], None]
@@ -160,7 +161,7 @@ class LabelRun:
             OutputFolderError: the folder holds something else, or other measurements.
         """
         method.check_rows(rows)
-        store = LabelStore(Path(out), method.kind)
+        store = LabelStore(user_path(out), method.kind)
         store.open(library, method.settings(), fingerprints, method.code)
         return cls(store, _jobs(library, rows, store.measured(rows)), progress, started)
 

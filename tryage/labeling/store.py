@@ -18,6 +18,7 @@ from tryage.labeling.fingerprints import code_differs
 from tryage.labeling.rows import Row
 from tryage.library import Library
 from tryage.parquet_files import ParquetError, ParquetRows, import_pyarrow
+from tryage.paths import check_folder
 from tryage.scores.fields import Kind
 from tryage.scores.files import LABEL_FILE
 
@@ -62,8 +63,7 @@ class LabelStore:
         Raises:
             OutputFolderError: the folder holds something else, or other measurements.
         """
-        if self.folder.exists() and not self.folder.is_dir():
-            raise OutputFolderError(f"{str(self.folder)!r} is a file; give a folder")
+        check_folder(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         with _locked(self.folder):
             clear_folder(self.folder)

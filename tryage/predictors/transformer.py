@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tryage.encoders import Encoder, SentenceEncoder
 from tryage.errors import PredictorError, missing_extra
+from tryage.paths import check_folder, user_path
 from tryage.predictors.linear import LinearPredictor
 from tryage.predictors.targets import LOSS, Vectors, training_targets
 from tryage.scores import ScoreTable
@@ -67,6 +68,9 @@ class TransformerPredictor(LinearPredictor):
             MissingExtraError: torch or transformers is not installed.
         """
         losses = training_targets(len(prompts), table)[LOSS]
+        folder = None if self.checkpoints is None else user_path(self.checkpoints)
+        if folder is not None:
+            check_folder(folder)
         if not isinstance(self.start, SentenceEncoder):
             encoder = "none" if self.start is None else repr(self.start.name)
             raise PredictorError(
@@ -88,7 +92,6 @@ class TransformerPredictor(LinearPredictor):
             download=self.start.download,
             max_tokens=self.max_tokens,
         )
-        folder = None if self.checkpoints is None else Path(self.checkpoints)
         training = FineTuning(
             self._network, prompts, losses, recipe, seed=self.seed, checkpoints=folder
         )

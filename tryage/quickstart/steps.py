@@ -19,6 +19,7 @@ from tryage.evaluation import TaskEvaluations
 from tryage.experts import Expert, Security
 from tryage.files import write_text
 from tryage.library import Library
+from tryage.paths import user_path
 from tryage.quickstart import texts
 from tryage.quickstart.answers import Answered, answer_all
 from tryage.quickstart.plan import Plan
@@ -116,7 +117,7 @@ def _check_extras() -> None:
 def _workspaces(out: str | Path | None, key: str) -> tuple[Workspace, Workspace]:
     """Return where this run works and the cache; each has what the other had finished."""
     cache = Workspace(cache_folder() / "quickstart" / key, key)
-    workspace = cache if out is None else Workspace(Path(out), key)
+    workspace = cache if out is None else Workspace(user_path(out), key)
     workspace.open()
     workspace.adopt(cache)
     return workspace, cache

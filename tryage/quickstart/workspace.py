@@ -10,6 +10,7 @@ from typing import Any
 
 from tryage.errors import OutputFolderError
 from tryage.files import replacing_folder, write_text
+from tryage.paths import check_folder, user_path
 from tryage.quickstart.recipes import Recipe
 
 MARKER = "quickstart.json"
@@ -20,7 +21,7 @@ PARTS = ("label", "test")
 def cache_folder() -> Path:
     """Return the folder of reproducible files: `TRYAGE_CACHE`, else ~/.cache/tryage."""
     variable = os.environ.get("TRYAGE_CACHE")
-    return Path(variable).expanduser() if variable else Path.home() / ".cache" / "tryage"
+    return user_path(variable) if variable else Path.home() / ".cache" / "tryage"
 
 
 class Workspace:
@@ -113,10 +114,9 @@ def check(folder: Path) -> None:
     """Refuse a folder that something else made.
 
     Raises:
-        OutputFolderError: it is a file, or holds files but no quickstart.
+        OutputFolderError: it is a file, may not be made, or holds files but no quickstart.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputFolderError(f"{str(folder)!r} is a file; give a folder")
+    check_folder(folder)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
         raise OutputFolderError(
             f"{str(folder)!r} is not empty and holds no {MARKER}, so something else made it; "

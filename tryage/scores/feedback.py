@@ -14,6 +14,7 @@ import numpy as np
 
 from tryage.errors import FeedbackError
 from tryage.files import lock
+from tryage.paths import check_writable, user_path
 from tryage.prompts import short
 from tryage.scores.feedback_lines import torn_tail
 from tryage.scores.files import json_line
@@ -31,13 +32,19 @@ class FeedbackFile:
         path: the file; its ending is ``.jsonl``. It is made at the first line.
 
     Raises:
-        FeedbackError: another ending, or a folder.
+        FeedbackError: another ending, no plain file, or a place that may not be written to.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        if self.path.suffix.lower() != ".jsonl" or self.path.is_dir():
+        self.path = user_path(path)
+        odd = self.path.exists() and not self.path.is_file()
+        if self.path.suffix.lower() != ".jsonl" or odd:
             raise FeedbackError(f"feedback goes to a .jsonl file, not to {str(path)!r}")
+        try:
+            check_writable(self.path)
+        except OSError as error:
+            problem = f"{error.filename}: {error.strerror}"
+            raise FeedbackError(f"feedback cannot be kept in {str(path)!r}: {problem}") from error
 
     def __repr__(self) -> str:
         return f"FeedbackFile({str(self.path)!r})"

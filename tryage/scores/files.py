@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tryage.errors import ScoreTableError
-from tryage.files import JsonLineError, json_lines, replacing
+from tryage.files import JsonLineError, json_lines, repeated, replacing
 from tryage.parquet_files import ParquetError, ParquetRows, import_pyarrow
 from tryage.prompts import short
 from tryage.scores.building import TableBuilder
@@ -45,7 +45,9 @@ def read_table(path: Path) -> Columns:
         ".jsonl": _read_jsonl,
         ".jsonl.gz": _read_jsonl,
         ".csv": _read_csv,
-        ".parquet": lambda file: _read_parquet([file], str(file)),
+        ".parquet": lambda file: _read_parquet(
+            [file], str(file), labelled=(path.parent / LABEL_FILE).is_file()
+        ),
     }
     reader = readers[check_ending(path)]
     try:
@@ -193,9 +195,17 @@ def _read_csv(path: Path) -> Columns:
 
 def _parse_csv(path: Path, reader: Any) -> Columns:
     header: list[str] = next(reader, [])
-    twice = {name for name in header if header.count(name) > 1}
-    if twice:
-        raise ScoreTableError(f"{path}, line 1: column {min(twice)!r} stands twice; keep one")
+    twice = repeated(header)
+    if twice is not None:
+        name, first, second = twice
+        values: list[str] = next(reader, [])
+        example = ""
+        if len(values) == len(header):
+            example = f", on line 2 {short(values[first])} and {short(values[second])}"
+        raise ScoreTableError(
+            f"{path}, line 1: column {name!r} stands twice; keep one of columns {first + 1} "
+            f"and {second + 1}{example}"
+        )
     builder = LongFormBuilder(str(path), unit="line", columns=header)
     line = reader.line_num + 1
     for values in reader:
@@ -246,10 +256,11 @@ def _read_folder(folder: Path) -> Columns:
         raise ScoreTableError(
             f"{str(folder)!r} holds no measured cells yet; run tryage label again"
         )
-    return _read_parquet(shards, str(folder), repeats=True)
+    return _read_parquet(shards, str(folder), labelled=True)
 
 
-def _read_parquet(paths: list[Path], source: str, *, repeats: bool = False) -> Columns:
+def _read_parquet(paths: list[Path], source: str, *, labelled: bool) -> Columns:
+    """Read Parquet files: shards that `label` wrote, or a file of any origin."""
     builder: LongFormBuilder | None = None
     rows = 0
     for path in paths:
@@ -257,7 +268,7 @@ def _read_parquet(paths: list[Path], source: str, *, repeats: bool = False) -> C
             table = ParquetRows(path, _READ, "reading Parquet")
             name, columns = str(path), table.columns
             if builder is None:
-                builder = LongFormBuilder(name, unit="row", columns=columns, repeats=repeats)
+                builder = LongFormBuilder(name, unit="row", columns=columns, labelled=labelled)
             else:
                 builder.start_part(name, columns, rows)
             rows = table.count

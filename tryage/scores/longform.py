@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tryage.errors import ScoreTableError
+from tryage.files import RepeatedKeyError, without_repeats
 from tryage.prompts import short
 from tryage.scores.building import TableBuilder
 from tryage.scores.columns import Array, Columns
@@ -22,8 +23,9 @@ class LongFormBuilder:
         source: name of the rows' source in error messages.
         unit: name of one row in them.
         columns: the names of the columns there are.
-        repeats: whether a cell may occur twice (shards of two runs), in which case the first
-            counts; otherwise that is an error.
+        labelled: whether they are shards that `label` wrote. There a row whose `error` is not
+            empty is a failed cell, which does not count as measured, and of a cell that occurs
+            twice (two runs) the first counts; otherwise that is an error.
         names: what messages call columns that have other names in the source.
     """
 
@@ -33,12 +35,12 @@ class LongFormBuilder:
         *,
         unit: str,
         columns: Iterable[str],
-        repeats: bool = False,
+        labelled: bool = False,
         names: Mapping[str, str] | None = None,
     ) -> None:
         self.builder = TableBuilder(source, unit=unit, long_form=True, names=names)
         self._offset = 0
-        self._repeats = repeats
+        self._labelled = labelled
         self._rows: dict[tuple[str | None, str], int] = {}
         self._first: list[tuple[int, dict[str, Any]]] = []
         self._measured_on: dict[tuple[int, str], int] = {}
@@ -78,8 +80,8 @@ class LongFormBuilder:
 
         Args:
             number: its number in its file, from 1 (a CSV file: the line that it starts on).
-            entry: column → value, None where the cell is empty. A row whose `error` is not empty
-                is a failed cell: its prompt is kept, nothing counts as measured.
+            entry: column → value, None where the cell is empty. Of a failed cell the prompt is
+                kept.
 
         Raises:
             ScoreTableError: a field of the row is wrong, or contradicts an earlier row.
@@ -89,7 +91,7 @@ class LongFormBuilder:
         row = self._row(line, entry)
         measured = [field for field in self._fields if entry.get(field.name) is not None]
         expert = entry.get("expert")
-        if entry.get("error"):
+        if self._labelled and entry.get("error"):
             return
         if not expert:
             if measured:
@@ -103,7 +105,7 @@ class LongFormBuilder:
             )
         first = self._measured_on.setdefault((row, expert), line)
         if first != line:
-            if self._repeats:
+            if self._labelled:
                 return
             raise self.builder.error(
                 line,
@@ -135,7 +137,7 @@ class LongFormBuilder:
         first, earlier = self._first[row]
         for column, value in contents.items():
             # A later run of `label` may rename a prompt's group.
-            if value != earlier[column] and not (self._repeats and column == "group"):
+            if value != earlier[column] and not (self._labelled and column == "group"):
                 raise self.builder.error(
                     line,
                     column,
@@ -145,12 +147,17 @@ class LongFormBuilder:
         return row
 
     def _extras(self, line: int, text: Any) -> dict[str, Any]:
-        """Decode the unknown keys, which `ScoreTable.write` stores as JSON in a column."""
-        if not text:
+        """Decode the unknown keys, which `ScoreTable.write` stores as JSON in a column.
+
+        Words there are a column of the user's own, which is ignored as others are.
+        """
+        if not isinstance(text, str) or not text.lstrip().startswith(("{", "[")):
             return {}
         try:
-            extras = json.loads(text)
-        except (TypeError, ValueError, RecursionError):
+            extras = json.loads(text, object_pairs_hook=without_repeats)
+        except RepeatedKeyError as error:
+            raise self.builder.error(line, "extras", str(error)) from error
+        except (ValueError, RecursionError):
             extras = None
         if not isinstance(extras, dict):
             raise self.builder.error(line, "extras", f"{short(text)} is not a JSON object")

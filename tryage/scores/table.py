@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from tryage.errors import ScoreTableError, TryageWarning, did_you_mean
 from tryage.experts import asked_task
 from tryage.library import Library
+from tryage.paths import user_path
 from tryage.scores.building import TableBuilder
 from tryage.scores.columns import Array, Columns
 from tryage.scores.fields import TARGETS, Kind
@@ -97,7 +98,7 @@ class ScoreTable(Columns):
         Args:
             source: a `.jsonl`, `.jsonl.gz`, `.csv`, `.tsv`, `.json` or `.parquet` file, a label
                 folder, a folder of lm-evaluation-harness, AlpacaEval or LangSmith, a pandas
-                frame, a `datasets.Dataset`, or rows (mappings).
+                frame, a `datasets.Dataset`, or rows (mappings). ``-`` is standard input.
             format: "tryage", "long" (a row per prompt and expert), "wide" (a column per expert),
                 "routerbench", "lm-eval", "alpaca-eval", "promptfoo" or "langsmith".
             columns: which column holds what: `{"prompt": "input", "expert": "model"}`, and of one
@@ -160,7 +161,7 @@ class ScoreTable(Columns):
             ScoreTableError: an unknown ending, or text that the format cannot hold.
             MissingExtraError: Parquet without pyarrow.
         """
-        write_table(self, Path(path))
+        write_table(self, user_path(path))
 
     def reorder(self, experts: Sequence[str]) -> ScoreTable:
         """Return the columns of some experts, in the order of `experts`.

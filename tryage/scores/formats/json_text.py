@@ -9,7 +9,7 @@ from typing import Any
 
 from tryage.characters import DEEPEST, is_deep
 from tryage.errors import ScoreTableError
-from tryage.files import JsonLineError, json_lines
+from tryage.files import JsonLineError, RepeatedKeyError, json_lines, without_repeats
 
 _BLANK = " \t\r\n"
 
@@ -24,7 +24,7 @@ def read_json(path: Path) -> tuple[Any, list[int] | None]:
         ScoreTableError: it is not JSON; names the line.
     """
     text = decoded(path)
-    reader = json.JSONDecoder(object_pairs_hook=_once)
+    reader = json.JSONDecoder(object_pairs_hook=without_repeats)
     position = _next(text, 0)
     if text[position : position + 1] != "[":
         value, end = _value(path, reader, text, position)
@@ -85,6 +85,8 @@ def _value(path: Path, reader: json.JSONDecoder, text: str, position: int) -> tu
         value, end = reader.raw_decode(text, position)
     except json.JSONDecodeError as error:
         raise _error(path, text, error.pos, f"not JSON: {error.msg}") from error
+    except RepeatedKeyError as error:
+        raise _error(path, text, position, str(error)) from error
     except (RecursionError, ValueError) as error:
         raise _error(path, text, position, str(error).split(";")[0]) from error
     if text.count("[", position, end) + text.count("{", position, end) > DEEPEST and is_deep(value):
@@ -102,13 +104,3 @@ def _next(text: str, position: int) -> int:
     while position < len(text) and text[position] in _BLANK:
         position += 1
     return position
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; ValueError where a key stands twice, of which `json` drops one."""
-    entry = dict(pairs)
-    if len(entry) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"key {twice!r} stands twice; keep one")
-    return entry

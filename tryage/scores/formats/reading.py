@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tryage.errors import ScoreTableError
 from tryage.parquet_files import ParquetError, ParquetRows
+from tryage.paths import is_stream, read_bytes, shown, user_path
 from tryage.scores.columns import Columns
 from tryage.scores.files import LABEL_FILE, read_table
 from tryage.scores.formats.alpaca_eval import KEYS, annotation_files, read_alpaca_eval
@@ -42,6 +46,9 @@ _NAMES = {
     "langsmith": "LangSmith experiments",
 }
 _TEXT_ENDINGS = (".csv", ".tsv")
+_MARKS = {b"PAR1": ".parquet", b"\x1f\x8b": ".jsonl.gz", b"[": ".json"}
+"""How files of some endings begin."""
+
 _OWN_ENDINGS = (".jsonl.gz",)
 
 
@@ -61,13 +68,40 @@ def read_source(source: Any, options: ReadOptions) -> tuple[Columns, str | None]
     if not isinstance(source, str | Path):
         rows = frame_rows(source)
         return _of_rows(rows, options)
-    path = Path(source).expanduser()
+    path = user_path(source)
+    if is_stream(path):
+        with _spooled(path) as file:
+            try:
+                columns, note = _of_path(file, options)
+            except ScoreTableError as error:
+                raise ScoreTableError(str(error).replace(str(file), shown(path))) from error
+            return columns, note and note.replace(str(file), shown(path))
     if not path.exists():
         raise ScoreTableError(f"score table {str(path)!r} does not exist")
     try:
         return _of_path(path, options)
     except OSError as error:
         raise ScoreTableError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _spooled(path: Path) -> Iterator[Path]:
+    """Yield a file with what a stream holds, whose ending tells its format."""
+    data = read_bytes(path)
+    start = data.removeprefix(codecs.BOM_UTF8).lstrip()
+    if start.startswith(b"{"):
+        ending = ".jsonl" if _is_whole(start.split(b"\n", 1)[0]) else ".json"
+    else:
+        ending = next((e for mark, e in _MARKS.items() if start.startswith(mark)), ".csv")
+    with tempfile.TemporaryDirectory(prefix="tryage-") as folder:
+        file = Path(folder) / f"table{ending}"
+        file.write_bytes(data)
+        yield file
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line is a value of JSON, or will be refused as one."""
+    return line.count(b"{") == line.count(b"}") or not line.rstrip().endswith((b"{", b"[", b","))
 
 
 def _of_path(path: Path, options: ReadOptions) -> tuple[Columns, str | None]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tryage.errors import ScoreTableError
+from tryage.files import repeated
 from tryage.parquet_files import ParquetError, ParquetRows
 from tryage.prompts import short
 from tryage.scores.formats.json_text import decoded
@@ -47,9 +48,17 @@ class Rows:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        twice = {name for name in self.columns if self.columns.count(name) > 1}
-        if twice:
-            raise ScoreTableError(f"{self.source}: column {min(twice)!r} stands twice; keep one")
+        twice = repeated(self.columns)
+        if twice is not None:
+            name, first, second = twice
+            example = ""
+            for line, values in islice(self.start(), 1):
+                both = f"{short(values[first])} and {short(values[second])}"
+                example = f", on {self.unit} {line} {both}"
+            raise ScoreTableError(
+                f"{self.source}: column {name!r} stands twice; keep one of columns {first + 1} "
+                f"and {second + 1}{example}"
+            )
 
     def sample(self) -> list[Sequence[Any]]:
         """Return the first rows."""
