@@ -46,7 +46,7 @@ def check_writable(path: Path) -> None:
         return
     try:
         mode = os.stat(path).st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         _check_parent(Path(os.path.realpath(path)))
         return
     if stat.S_ISDIR(mode):
@@ -67,7 +67,7 @@ def check_folder(folder: Path) -> None:
     try:
         if not stat.S_ISDIR(os.stat(folder).st_mode):
             raise OutputFolderError(f"{shown!r} is a file; name a folder")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         try:
             _check_parent(Path(os.path.realpath(folder)))
         except OSError as error:
@@ -92,7 +92,7 @@ def is_stream(path: Path) -> bool:
         return True
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

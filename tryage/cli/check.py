@@ -14,6 +14,7 @@ from tryage.checks import Check
 from tryage.cli.options import AllowedModels, AsJson, RouterArgument, load_router
 from tryage.cli.output import guarded, print_json, say, waiting
 from tryage.errors import CheckError
+from tryage.persistence import check_output
 
 
 @guarded
@@ -34,6 +35,8 @@ def check(
 
     Example: tryage check my-router answers/ --check my_checks:has_number --out my-router
     """
+    if out is not None:
+        check_output(out)
     loaded = load_router(router, allow_models)
     imported = _imported_check(function)
     with waiting("checking"):

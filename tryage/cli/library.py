@@ -12,6 +12,7 @@ from rich.console import Console
 from tryage.cli.options import AllowedKeys, AllowedModels, AsJson, LibraryFile, allowed_folders
 from tryage.cli.output import guarded, print_json, say, waiting
 from tryage.library import Library
+from tryage.paths import check_writable
 
 
 @guarded
@@ -109,6 +110,7 @@ def from_hub(
 
     if out.exists():
         raise OutputFolderError(f"{str(out)!r} exists; name a new file")
+    check_writable(out)
     with waiting("reading"):
         sources = [_path_from(model, out.parent) for model in models]
         library = Library.from_models(sources, name=name, root=out.parent, timeout=timeout)

@@ -17,6 +17,7 @@ from tryage.cli.options import (
     read_check,
 )
 from tryage.cli.output import guarded, print_json, say, waiting
+from tryage.cli.pictures import check_picture, draw_front
 from tryage.errors import OptionError
 from tryage.evaluation.pareto import Front
 from tryage.evaluation.sweeps import RAYS
@@ -47,6 +48,8 @@ def pareto(
     """
     from tryage.scores import ScoreTable
 
+    if png is not None:
+        check_picture(png, goal or ["cost"])
     loaded = load_router(router, allow_models)
     table = ScoreTable.read(scores)
     if check is not None:
@@ -68,8 +71,6 @@ def pareto(
     with waiting("sweeping"):
         front = loaded.pareto(table, *(goal or ["cost"]))
     if png is not None:
-        from tryage.cli.pictures import draw_front
-
         draw_front(front, png)
     if as_json:
         print_json(front.to_dict())

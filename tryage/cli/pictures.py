@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from tryage.errors import GoalError, missing_extra
 from tryage.evaluation.pareto import Front
 from tryage.files import replacing
 from tryage.goals import find_goal
+from tryage.paths import check_writable
 
 if TYPE_CHECKING:
     from tryage.evaluation.fronts import Points
@@ -27,19 +30,30 @@ _INK, _GRID = "#222222", "#dddddd"
 _LINES = (("oracle", "#2a9d4a"), ("router", "#1f5fbf"), ("mixtures of single experts", "#c0392b"))
 
 
+def check_picture(path: Path, goals: Sequence[str]) -> None:
+    """See that a front can be drawn, before it is computed.
+
+    Raises:
+        GoalError: it is over two goals.
+        MissingExtraError: Pillow is not installed.
+        OSError: the file may not be written.
+    """
+    if len(goals) > 1:
+        raise GoalError("a picture shows one goal; draw one for each, or take the JSON")
+    if importlib.util.find_spec("PIL") is None:
+        raise missing_extra("plots", "drawing a front") from ImportError("no module named 'PIL'")
+    check_writable(path)
+
+
 def draw_front(front: Front, path: Path) -> None:
     """Draw a front over one goal: router, oracle, mixtures, single experts.
 
     Raises:
-        GoalError: the front is over two goals.
-        MissingExtraError: Pillow is not installed.
+        GoalError, MissingExtraError, OSError: as `check_picture`.
     """
-    if len(front.goals) > 1:
-        raise GoalError("a picture shows one goal; draw one for each, or take the JSON")
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ImportError as error:
-        raise missing_extra("plots", "drawing a front") from error
+    check_picture(path, front.goals)
+    from PIL import Image, ImageDraw, ImageFont
+
     size = (_WIDTH * _SCALE, _HEIGHT * _SCALE)
     image = Image.new("RGB", size, "white")
     font = ImageFont.load_default(13 * _SCALE)

@@ -26,6 +26,7 @@ from tryage.labeling.rows import Sample, read_rows
 from tryage.labeling.run import LabelRun, LabelSummary, Progress
 from tryage.labeling.tokens import MAX_WINDOW
 from tryage.library import Library
+from tryage.paths import check_folder, user_path
 from tryage.prompts import Prompts
 from tryage.runtime import Runtime
 
@@ -111,6 +112,7 @@ def label(
         OptionError: an option is out of range.
     """
     started = time.perf_counter()
+    check_folder(user_path(out))
     method = (
         Likelihood(mask_share, max_window, batch_tokens)
         if metric is None
@@ -231,6 +233,7 @@ async def alabel_answers(
 ) -> LabelSummary:
     """Do what `label_answers` does, in the caller's event loop; files are written in it too."""
     started = time.perf_counter()
+    check_folder(user_path(out))
     arguments: dict[str, Any] = dict(options)
     full_library = arguments.pop("library", None)
     sample = Sample.of(
