@@ -87,13 +87,14 @@ def _check_parent(path: Path) -> None:
 
 
 def is_stream(path: Path) -> bool:
-    """Tell whether contents are written into a path instead of replacing it."""
+    """Tell whether a path is a pipe, a device or standard input or output, not a file or folder."""
     if path == STANDARD or os.path.abspath(path).startswith(_STREAMS):
         return True
     try:
-        return not stat.S_ISREG(os.stat(path).st_mode)
+        mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def pour(source: Path, path: Path) -> None:
