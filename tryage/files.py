@@ -339,7 +339,7 @@ class RepeatedKeyError(ValueError):
         first, second = map(short, values)
         self.key = key
         self.problem = f"stands twice; keep one of {first} and {second}"
-        super().__init__(f"the key {key!r} {self.problem}")
+        super().__init__(f"key {key!r} {self.problem}")
 
 
 def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

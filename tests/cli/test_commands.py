@@ -210,7 +210,7 @@ def written_commands():
     for path in pages + [file for file in code if file.suffix == ".py"]:
         text = path.read_text(encoding="utf-8").replace("\\\n", " ")
         for found in re.finditer(
-            r"(?:^|[`$\s\"])tryage ((?:library )?[a-z]+[^`\n\"|]*)", text, re.M
+            r"(?:^|[`$\s\"])tryage ((?:library |table )?[a-z]+[^`\n\"|]*)", text, re.M
         ):
             yield path.name, found[1].split()
 
@@ -220,7 +220,7 @@ def test_every_option_that_is_written_about_exists():
     shown = 0
     for place, words in written_commands():
         command = commands.get(words[0])
-        if words[0] == "library" and len(words) > 1:
+        if hasattr(command, "commands") and len(words) > 1:
             command = command.commands.get(words[1])
         options = {word.split("=")[0].strip(".,;:)") for word in words if word.startswith("--")}
         if command is None or not options:
