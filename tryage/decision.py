@@ -161,7 +161,7 @@ class Decision:
     @property
     def order(self) -> tuple[str, ...]:
         """Eligible experts in the order of calls: the plan's first, then by total."""
-        ranked = tuple(self.names[column] for column in self._columns(eligible=True))
+        ranked = tuple(self.names[column] for column in self._eligible())
         if self.plan is None:
             return ranked
         planned = self.plan.experts
@@ -170,12 +170,7 @@ class Decision:
     @property
     def ranking(self) -> tuple[RankedExpert, ...]:
         """Every expert: the eligible by total, then the others by name."""
-        return self._top(None)
-
-    def _top(self, top: int | None) -> tuple[RankedExpert, ...]:
-        """Return the first `top` of the ranking, without building the rest."""
-        columns = [*self._columns(eligible=True), *self._columns(eligible=False)]
-        return tuple(self._ranked(column) for column in columns[:top])
+        return tuple(RankedExpert(**{"reason": None, **row}) for row in self._rows(None))
 
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
         """Return JSON types, with the keys of ``tryage route --json``.
@@ -185,7 +180,7 @@ class Decision:
         """
         record: dict[str, Any] = {
             "expert": self.expert,
-            "ranking": [ranked.to_dict() for ranked in self._top(top)],
+            "ranking": self._rows(top),
             "weights": dict(self.weights),
             "flags": list(self.flags),
             "out_of_distribution": self.out_of_distribution,
@@ -242,27 +237,41 @@ class Decision:
         goal = self.goals.get(name) or find_goal(name)
         return f"{value:.4g}" if goal is None else goal.format(value)
 
-    def _columns(self, *, eligible: bool) -> list[int]:
+    def _eligible(self) -> list[int]:
+        """Return the columns of the eligible experts by total, then by name."""
         totals = self.totals.tolist()
-        columns = [c for c in _by_name(self.names) if (totals[c] < math.inf) == eligible]
-        if not eligible:
-            return columns
+        columns = [column for column in _by_name(self.names) if totals[column] < math.inf]
         columns.sort(key=totals.__getitem__)
         # The chosen expert comes first, even where another is as good up to rounding.
         chosen = self.names.index(self.expert)
         return [chosen, *(column for column in columns if column != chosen)]
 
-    def _ranked(self, column: int) -> RankedExpert:
-        name = self.names[column]
-        return RankedExpert(
-            expert=name,
-            loss=_number(self.losses[column]) if self.measured else None,
-            std=_number(self.std[column]) if self.measured else None,
-            total=_number(self.totals[column]),
-            values={goal: _number(values[column]) for goal, values in self.values.items()},
-            eligible=bool(self.totals[column] < math.inf),
-            reason=self.reasons.get(name),
-        )
+    def _rows(self, top: int | None) -> list[dict[str, Any]]:
+        """Return the first `top` of the ranking, as `RankedExpert.to_dict` does."""
+        columns = self._eligible()
+        if top is None or len(columns) < top:
+            excluded = set(_by_name(self.names)).difference(columns)
+            columns += [column for column in _by_name(self.names) if column in excluded]
+        columns = columns[:top]
+        nothing: list[float | None] = [None] * len(columns)
+        losses = _numbers(self.losses, columns) if self.measured else nothing
+        std = _numbers(self.std, columns) if self.measured else nothing
+        totals = _numbers(self.totals, columns)
+        values = {goal: _numbers(array, columns) for goal, array in self.values.items()}
+        rows = []
+        for place, column in enumerate(columns):
+            row: dict[str, Any] = {
+                "expert": self.names[column],
+                "loss": losses[place],
+                "std": std[place],
+                "total": totals[place],
+                "values": {goal: numbers[place] for goal, numbers in values.items()},
+                "eligible": totals[place] is not None,
+            }
+            if not row["eligible"] and self.names[column] in self.reasons:
+                row["reason"] = self.reasons[self.names[column]]
+            rows.append(row)
+        return rows
 
 
 @functools.lru_cache(maxsize=16)
@@ -271,5 +280,7 @@ def _by_name(names: tuple[str, ...]) -> list[int]:
     return sorted(range(len(names)), key=names.__getitem__)
 
 
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _numbers(values: Array, columns: list[int]) -> list[float | None]:
+    """Return the values of some columns, None where not finite."""
+    numbers = values[columns].tolist()
+    return [number if math.isfinite(number) else None for number in numbers]
