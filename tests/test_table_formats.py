@@ -373,15 +373,15 @@ def annotation(instruction, model, preference, **more):
 
 
 def test_annotations_of_alpaca_eval(tmp_path):
-    for model, preferences in (("atlas", (1.9, 1)), ("brook", (None, 1.5))):
-        entries = [
-            annotation(t, model, p) for t, p in zip(("Why?", "How?"), preferences, strict=True)
-        ]
+    for model, preferences in (("atlas", (1.9, 1, 0)), ("brook", (None, 1.5, 2))):
+        texts = ("Why?", "How?", "When?")
+        entries = [annotation(t, model, p) for t, p in zip(texts, preferences, strict=True)]
         write(tmp_path, f"results/{model}/judge/annotations.json", json.dumps(entries))
     table, note = read(tmp_path / "results")
     assert scores(table) == {
         "Why?": {"baseline": 0.5, "atlas": 0.9},
         "How?": {"baseline": 0.5, "atlas": 0.0, "brook": 0.5},
+        "When?": {"baseline": 0.5, "atlas": 0.5, "brook": 1.0},
     }
     assert set(table.groups) == {"chat"}
     assert table.targets["response_chars"][0, :2].tolist() == [3, 8]
@@ -487,7 +487,7 @@ FRAME = """inputs.question,outputs.answer,error,reference.answer,feedback.correc
 execution_time,example_id
 2+2?,four,,4,True,0.5,e1
 2+3?,six,,5,False,1.5,e2
-2+4?,,429,6,,,e3
+2+4?,,429,6,1,,e3
 """
 
 
