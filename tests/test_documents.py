@@ -68,34 +68,15 @@ def test_extras_that_the_readme_installs_exist():
     assert set(installed) <= set(declared["optional-dependencies"])
 
 
-PYTHON = [block for block in blocks("python") if not block.id.startswith("docs")]
-
-
 LOOPBACK = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
 SERVES = {"testing.md"}
 """Pages whose blocks run a server on loopback."""
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, id=page.name, marks=LOOPBACK if page.name in SERVES else ())
-        for page in PAGES[1:]
-    ],
-)
-def test_pages_of_the_docs_run_from_top_to_bottom(page, tmp_path, monkeypatch):
-    """Their blocks build on each other, as one reads them."""
-    monkeypatch.chdir(tmp_path)
-    names = {"__name__": "block"}
+def python_blocks():
     for block in blocks("python"):
-        if not block.id.startswith(f"docs/{page.name}:"):
-            continue
-        code, expected = block.values
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(compile(code, block.id, "exec"), names)
-        if expected is not None:
-            assert printed.getvalue().rstrip() == expected.rstrip(), block.id
+        serves = any(block.id.startswith(f"docs/{name}:") for name in SERVES)
+        yield pytest.param(*block.values, id=block.id, marks=LOOPBACK if serves else ())
 
 
 @pytest.mark.parametrize("package", ["langchain_tryage", "llama_index_tryage"])
@@ -110,8 +91,11 @@ def test_the_api_reference_of_an_adapter_names_what_there_is(package):
             assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
 
 
-@pytest.mark.parametrize(("code", "expected"), PYTHON)
-def test_python_blocks_run_and_print_what_stands_below_them(code, expected, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("code", "expected"), list(python_blocks()))
+def test_python_blocks_run_alone_and_print_what_stands_below_them(
+    code, expected, tmp_path, monkeypatch
+):
+    """One can paste each block by itself: it has no names but its own."""
     monkeypatch.chdir(tmp_path)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
