@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Unpack
+from typing import Any, Literal, Unpack
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from langchain_core.runnables.utils import ConfigurableFieldSpec
-from pydantic import ConfigDict, WithJsonSchema
+from pydantic import ConfigDict
 
 from langchain_tryage._fields import Routed, Saved
 from langchain_tryage._inputs import TextFrom
@@ -25,9 +25,6 @@ from tryage.binding import (
 )
 
 Output = Literal["decision", "name"]
-
-
-_DECISION = Annotated[Decision, WithJsonSchema({"title": "Decision", "type": "object"})]
 
 
 class SelectorOptions(RouterOptions, total=False):
@@ -84,7 +81,7 @@ class TryageSelector(Routed, Saved, RunnableSerializable[LanguageModelInput, Any
     @property
     def OutputType(self) -> Any:
         """A decision, or a name."""
-        return str if self.output == "name" else _DECISION
+        return str if self.output == "name" else Decision
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     "errors",
     "characters",
+    "pydantic_forms",
     "masking",
     "units",
     "yaml_text",
@@ -41,6 +42,7 @@ ORDER = (
     "objective",
     "checks",
     "plans",
+    "decision_json",
     "decision",
     "questions",
     "forecast",

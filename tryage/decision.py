@@ -6,13 +6,16 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tryage.decision_json import DECISION_PROPERTIES, decision_fields
+from tryage.errors import PromptError
 from tryage.goals import Goal, find_goal
 from tryage.plans import Plan
+from tryage.pydantic_forms import object_schema
 
 Array = NDArray[np.float64]
 
@@ -51,6 +54,24 @@ class HiddenText:
 
     def __repr__(self) -> str:
         return f"<text of {self.characters} characters>"
+
+
+class AbsentText(HiddenText):
+    """The text of a decision that was read from JSON, which holds none."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def get_secret_value(self) -> str:
+        """Raise `PromptError`."""
+        raise PromptError(
+            "a decision that was read from JSON holds no prompt; give the prompt beside it"
+        )
+
+    def __repr__(self) -> str:
+        return "<no text>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +209,26 @@ class Decision:
         if self.question is not None:
             record["question"] = list(self.question)
         return record if self.plan is None else record | {"plan": self.plan.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return a decision from what pydantic wrote of it as JSON; it holds no prompt.
+
+        Goals of your own are code, so `explain` writes their values without their units.
+
+        Raises:
+            DecisionError: something is missing.
+        """
+        return cls(text=AbsentText(), **decision_fields(data))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Let pydantic's models hold a decision; in JSON it is `to_dict`, its task and limits."""
+        return object_schema(cls, cls.from_dict, cls._to_json, DECISION_PROPERTIES)
+
+    def _to_json(self) -> dict[str, Any]:
+        more = {"limits": list(self.limits), "measured": self.measured, "names": list(self.names)}
+        return {**self.to_dict(), "task": self.task, **more}
 
     def explain(self) -> str:
         """Return the decision as printable text: one line for the choice, one per expert."""

@@ -9,6 +9,7 @@
     ├── GoalError (ValueError)               a goal, weight, limit or unit is wrong
     ├── FlagError (ValueError)               a flag holds words that mean nothing
     ├── PromptError (ValueError)             a prompt is empty or not text
+    ├── DecisionError (ValueError)           JSON that is read as a decision is none
     ├── CheckError (ValueError)              a check is wrong, or has no meaning here
     ├── OptionError (ValueError)             an option is unknown or out of range
     ├── PredictorError (ValueError)          a predictor is unknown or cannot be fitted
@@ -82,6 +83,10 @@ class FlagError(TryageError, ValueError):
 
 class PromptError(TryageError, ValueError):
     """A prompt is empty or not text."""
+
+
+class DecisionError(TryageError, ValueError):
+    """JSON that is read as a decision is none."""
 
 
 class CheckError(TryageError, ValueError):

@@ -13,6 +13,7 @@ from tryage.flags import Flags
 from tryage.goals import GOALS, Goal, Goals, check_weights, find_goal
 from tryage.goals.goals import goals_by_name
 from tryage.limits import ATTRIBUTES, Limit, parse_limits
+from tryage.pydantic_forms import object_schema
 
 UnknownFlags = Literal["error", "warn"]
 
@@ -106,6 +107,11 @@ class Policy:
         }
         flags = {} if self.flags is None else {"flags": sorted(self.flags - custom)}
         return {key: value for key, value in data.items() if value} | flags
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Let pydantic's models hold a policy; in JSON it is what `to_dict` returns."""
+        return object_schema(cls, cls.from_dict, cls.to_dict, {})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Policy:

@@ -5,9 +5,12 @@ from unittest.mock import MagicMock
 
 import pytest
 from langchain_core.language_models import FakeListChatModel
+from langchain_core.tools import tool
 from langchain_core.tracers import LangChainTracer
+from pydantic import BaseModel, TypeAdapter
 
 from langchain_tryage import ChatTryage, TryageRouter, TryageSelector
+from tryage import Decision
 from tryage.checks import Check
 
 
@@ -44,6 +47,50 @@ def test_a_decision_from_a_checkpoint_is_as_it_was(scored_router, kit, check):
     assert restored.order == made.order
     assert restored.prompt == kit.code
     assert app.invoke(types.Command(resume=True), config)["why"] == made.explain()
+
+
+class Checked(BaseModel):
+    """What a graph keeps whose state is checked."""
+
+    text: str
+    decision: Decision | None = None
+    why: str = ""
+
+
+def test_a_graph_s_checked_state_and_its_tools_hold_decisions(router, kit):
+    memory = pytest.importorskip("langgraph.checkpoint.memory")
+    graph = pytest.importorskip("langgraph.graph")
+    types = pytest.importorskip("langgraph.types")
+
+    @tool
+    def explain(decision: Decision) -> Decision:
+        """Explain a decision."""
+        return decision
+
+    def ask(state):
+        types.interrupt("go on?")
+        return {"why": state.decision.explain()}
+
+    builder = graph.StateGraph(Checked)
+    builder.add_node("route", lambda state: {"decision": router.route(state.text)})
+    builder.add_node("ask", ask)
+    builder.add_edge(graph.START, "route")
+    builder.add_edge("route", "ask")
+    builder.add_edge("ask", graph.END)
+    app = builder.compile(checkpointer=memory.InMemorySaver())
+    config = {"configurable": {"thread_id": "1"}}
+    app.invoke({"text": kit.code}, config)
+    decision = app.get_state(config).values["decision"]
+    assert decision.prompt == kit.code
+    assert app.invoke(types.Command(resume=True), config)["why"] == decision.explain()
+    assert app.get_output_jsonschema()["type"] == "object"
+    assert explain.args["decision"]["title"] == "Decision"
+    data = TypeAdapter(Decision).dump_python(decision)
+    assert explain.invoke({"decision": data}).to_dict() == decision.to_dict()
+    call = {"name": "explain", "args": {"decision": decision}, "id": "1", "type": "tool_call"}
+    answer = explain.invoke(call)
+    assert decision.expert in answer.text
+    assert "alpha_count" not in answer.text
 
 
 def test_hidden_inputs_stay_hidden_in_a_trace(router, kit):

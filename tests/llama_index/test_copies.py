@@ -5,9 +5,11 @@ import pickle
 
 import pytest
 from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler
+from llama_index.core.tools import FunctionTool
+from llama_index.core.workflow import Event, JsonSerializer
 
 from llama_index_tryage import TryageLLM
-from tryage import Goals
+from tryage import Decision, Goals
 
 SMALL = Goals(size=2.0)
 
@@ -62,3 +64,25 @@ def test_pickling_what_cannot_be_pickled_leaves_the_llm_whole(router, kit):
     with pytest.raises((pickle.PicklingError, AttributeError)):
         pickle.dumps(llm)
     assert llm.complete(kit.code).text.startswith("coder")
+
+
+class Routed(Event):
+    """An event of a workflow that carries a decision."""
+
+    decision: Decision
+
+
+def test_events_and_tools_hold_decisions(router, kit):
+    decision = router.route(kit.code)
+    written = JsonSerializer().serialize(Routed(decision=decision))
+    assert "alpha_count" not in written
+    restored = JsonSerializer().deserialize(written).decision
+    assert restored.to_dict() == decision.to_dict()
+
+    def explain(decision: Decision) -> str:
+        """Explain a decision."""
+        return decision.explain()
+
+    tool = FunctionTool.from_defaults(explain)
+    assert tool.metadata.get_parameters_dict()["properties"]["decision"]["title"] == "Decision"
+    assert tool.call(decision=decision).content == decision.explain()

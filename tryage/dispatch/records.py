@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from tryage.checks import Verdict
-from tryage.decision import Decision
-from tryage.errors import ExpertError
+from tryage.decision import AbsentText, Decision
+from tryage.decision_json import decision_fields
+from tryage.errors import DecisionError, ExpertError
 from tryage.masking import hide_secrets
 
 T = TypeVar("T")
@@ -115,6 +117,24 @@ class DispatchedDecision(Decision):
             "answered_by": self.answered_by,
         }
         return row if self.accepted is None else row | {"accepted": self.accepted}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Do what `Decision.from_dict` does, with the record of the calls."""
+        try:
+            tried = tuple(Attempt(**attempt) for attempt in data["tried"])
+        except (KeyError, TypeError) as error:
+            raise DecisionError(
+                "this is no decision in JSON with the record of its calls: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return cls(
+            text=AbsentText(),
+            **decision_fields(data),
+            tried=tried,
+            answered_by=data.get("answered_by"),
+            accepted=data.get("accepted"),
+        )
 
     def explain(self) -> str:
         """Return the decision as printable text, with the calls that failed."""

@@ -12,6 +12,7 @@ from tryage.errors import GoalError, did_you_mean
 from tryage.goals.base import Goal, check_weight
 from tryage.goals.builtin import GOALS, find_goal
 from tryage.limits import Limit, parse_limits
+from tryage.pydantic_forms import object_schema
 
 
 @dataclass(frozen=True, init=False)
@@ -70,6 +71,19 @@ class Goals:
         """Return weights and limits as JSON types."""
         limits = [str(limit) for limit in self.limits]
         return {"weights": dict(self.weights), "limits": limits}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Let pydantic's models hold goals; in JSON they are the constructor's arguments."""
+        properties = {"limits": {"type": "array", "items": {"type": "string"}}}
+        return object_schema(cls, lambda data: cls(**data), _arguments, properties)
+
+
+def _arguments(goals: Goals) -> dict[str, Any]:
+    if goals.custom:
+        names = ", ".join(goals.custom)
+        raise GoalError(f"goals of your own are code, which JSON cannot hold: {names}")
+    return {**goals.weights, "limits": [limit.exact for limit in goals.limits]}
 
 
 def check_weights(weights: Mapping[str, float], own: Iterable[str] = ()) -> dict[str, float]:

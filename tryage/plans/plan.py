@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,18 @@ class Plan:
                 "assumed": self.assumed,
             },
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """Return the plan that `to_dict` returned.
+
+        Raises:
+            KeyError, TypeError: something is missing, or unknown.
+        """
+        check = {**data["check"]}
+        fields = {name: data[name] for name in ("loss", "cost", "accepted", "total")}
+        attempts = tuple(PlannedAttempt(**attempt) for attempt in data["attempts"])
+        return cls(attempts, check=check.pop("name"), **fields, **check)
 
     def explain(self) -> list[str]:
         """Return the plan as printable lines: one for the whole, and one for each attempt."""
