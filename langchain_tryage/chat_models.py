@@ -49,10 +49,6 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         experts: expert name → chat model, a chat model with bound arguments, or a
             ``"provider:model"`` string, made by LangChain's `init_chat_model` at first use; None
             runs the library's own Hugging Face pipelines.
-        aliases: name in `experts` → name in the router's library.
-        policy: replaces the router's policy.
-        goals: weights and limits of every call.
-        task: a Transformers task, or None to see it from the text.
         flags_from: where the user's own text stands, whose flags act and are taken off:
             ``"last_message"`` or a function of the messages. None leaves flags alone.
         text_from: which messages are routed: ``"last_message"`` of the user,
@@ -60,8 +56,7 @@ class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatM
         sticky: True stays with the expert that answered last in the conversation while it is
             eligible, which keeps its vendor's prefix cache warm; what that costs is its total
             above the lowest, as the ranking shows. A number is the most it may cost.
-        max_attempts, errors, timeout, total_timeout, breaker, check, on_rejected,
-        stream_unchecked, keep_verdicts: see `tryage.dispatch.DispatchOptions`.
+        **options: those of `tryage.binding.CallOptions`, which are fields too.
         cache: off; the experts' own caches work.
         stop, temperature, max_tokens: call arguments for whichever expert answers; those bound to
             an expert replace them, and those of a call replace both.

@@ -45,15 +45,10 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
         router: a router, a router folder or the name of a bundled router.
         experts: expert name → text model (`BaseLLM`), or one with bound arguments; None runs the
             library's own Hugging Face pipelines.
-        aliases: name in `experts` → name in the router's library.
-        policy: replaces the router's policy.
-        goals: weights and limits of every call.
-        task: a Transformers task, or None to see it from the text.
         flags_from: where the user's own text stands, whose flags act and are taken off:
             ``"last_message"`` (or the whole text) or a function of the input. None leaves them.
         text_from: which messages are routed, as in `ChatTryage`.
-        max_attempts, errors, timeout, total_timeout, breaker, check, on_rejected,
-        stream_unchecked, keep_verdicts: see `tryage.dispatch.DispatchOptions`.
+        **options: those of `tryage.binding.CallOptions`, which are fields too.
         cache: off; the experts' own caches work.
         stop, temperature, max_tokens: call arguments for whichever expert answers; those bound to
             an expert replace them, and those of a call replace both.

@@ -51,18 +51,13 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
         router: a router, a router folder or the name of a bundled router.
         experts: expert name → runnable, function or dict of these; None runs the library's own
             Hugging Face pipelines as chat models.
-        aliases: name in `experts` → name in the router's library.
-        policy: replaces the router's policy.
-        goals: weights and limits of every call.
-        task: a Transformers task, or None to see it from the text.
         key: for inputs that are dicts, the key of the text, prompt or messages to route. Experts
             get the dict; one that is a language model gets what stands under the key.
         flags_from: where the user's own text stands, whose flags act and are taken off:
             ``"last_message"``, a dict key, or a function of the input. None leaves flags alone.
         text_from: which messages are routed, as in `ChatTryage`.
         with_decision: yield ``{"output", "decision"}``; the decision also records what was tried.
-        max_attempts, errors, timeout, total_timeout, breaker, check, on_rejected,
-        stream_unchecked, keep_verdicts: see `tryage.dispatch.DispatchOptions`.
+        **options: those of `tryage.binding.CallOptions`, which are fields too.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)

@@ -44,15 +44,13 @@ class TryageSelector(Routed, Saved, RunnableSerializable[LanguageModelInput, Any
     Attributes:
         router: a router, a router folder or the name of a bundled router.
         experts: names that may be chosen; None allows all of the library.
-        aliases: name in `experts` → name in the router's library; the former is returned.
-        policy: replaces the router's policy.
-        goals: weights and limits of every call.
-        task: a Transformers task, or None to see it from the text.
         key: for inputs that are dicts, the key of the text, prompt or messages to route.
         flags_from: where the user's own text stands, whose flags act: ``"last_message"``, a dict
             key, or a function of the input. The decision's `prompt` is that text without them.
         text_from: which messages are routed, as in `ChatTryage`.
         output: ``"decision"``, or ``"name"`` of the chosen expert.
+        **options: those of `tryage.binding.RouterOptions`, which are fields too; a name that
+            `aliases` maps is returned as in `experts`.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)

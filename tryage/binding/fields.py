@@ -53,7 +53,10 @@ class RouterOptions(TypedDict, total=False):
 
 
 class CallOptions(RouterOptions, total=False):
-    """Keyword arguments of every class that also calls experts: see `DispatchOptions`."""
+    """Keyword arguments of every class that also calls experts.
+
+    Those of `RouterOptions`, and those of `tryage.dispatch.DispatchOptions`, which describes them.
+    """
 
     max_attempts: int | None
     errors: Failures
