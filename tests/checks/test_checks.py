@@ -96,14 +96,14 @@ def test_asking_by_name_needs_a_router():
     ("reply", "accepted"), [("Yes.", True), ("No, it is not.", False), ("yes... NO", False)]
 )
 def test_a_judge_says_yes_or_no(reply, accepted):
-    seen = []
+    requests = []
 
     def model(text):
-        seen.append(text)
+        requests.append(text)
         return reply
 
     assert accepts(judged_by(model, "Is it polite?"), "Good day", prompt="Hi") is accepted
-    assert all(part in seen[0] for part in ("Is it polite?", "Good day", "Hi"))
+    assert all(part in requests[0] for part in ("Is it polite?", "Good day", "Hi"))
 
 
 def test_a_judge_that_says_neither_cannot_tell():

@@ -209,10 +209,10 @@ def written_commands():
     ]
     for path in pages + [file for file in code if file.suffix == ".py"]:
         text = path.read_text(encoding="utf-8").replace("\\\n", " ")
-        for found in re.finditer(
+        for match in re.finditer(
             r"(?:^|[`$\s\"])tryage ((?:library |table )?[a-z]+[^`\n\"|]*)", text, re.M
         ):
-            yield path.name, found[1].split()
+            yield path.name, match[1].split()
 
 
 def test_every_option_that_is_written_about_exists():
@@ -225,8 +225,8 @@ def test_every_option_that_is_written_about_exists():
         options = {word.split("=")[0].strip(".,;:)") for word in words if word.startswith("--")}
         if command is None or not options:
             continue
-        known = {name for parameter in command.params for name in parameter.opts} | {"--help"}
-        assert options <= known, f"{place}: tryage {' '.join(words)}"
+        accepted = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+        assert options <= accepted, f"{place}: tryage {' '.join(words)}"
         shown += 1
     assert shown > 20
 

@@ -395,8 +395,8 @@ async def test_a_row_that_must_not_fail_over_calls_no_other_expert(error):
     async def acall(name, rows):
         return call(name, rows)
 
-    def is_failure(given):
-        return not isinstance(given, KeyError)
+    def is_failure(error):
+        return not isinstance(error, KeyError)
 
     decisions = [decide("a", "b"), decide("a", "b")]
     for outcomes in (

@@ -136,13 +136,13 @@ async def test_a_call_gets_the_less_of_its_own_time_and_of_what_is_left(
     def left(*_) -> float:
         return current_scope().left
 
-    found = [
+    timeouts = [
         dispatch(decide("a"), left, options).value,
         *dispatch_stream(decide("a"), lambda name: iter([left()]), options),
         *[o.value for o in dispatch_batch([decide("a")], lambda name, rows: [left()], options)],
     ]
-    assert all(0 < seconds <= 60 for seconds in found)
-    assert len(found) == 3
+    assert all(0 < seconds <= 60 for seconds in timeouts)
+    assert len(timeouts) == 3
 
 
 def test_what_earlier_calls_took_is_taken_off_the_time_in_all(decide, monkeypatch) -> None:

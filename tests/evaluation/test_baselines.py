@@ -21,8 +21,10 @@ def test_the_model_sees_cards_and_prompt_and_its_answers_become_columns():
         questions.append(question)
         return "legal" if "hereby" in question else "code-large"
 
-    found = PromptedSelector(ask, CARDS).choose(["The parties hereby agree.", "def f(x): return x"])
-    assert found.tolist() == [2, 1]
+    choices = PromptedSelector(ask, CARDS).choose(
+        ["The parties hereby agree.", "def f(x): return x"]
+    )
+    assert choices.tolist() == [2, 1]
     assert "- legal: contracts in legal language" in questions[0]
     assert "def f(x): return x" in questions[1]
     assert "hereby" not in questions[1]
@@ -81,8 +83,8 @@ def test_the_nearest_card_is_chosen():
     encoder = StaticEncoder.bundled()
     selector = CardSelector(encoder, CARDS)
     prompts = ["The contract and its legal terms", "Python source code", *CARDS.values()]
-    found = selector.choose(prompts)
-    assert found[0] == 2
-    assert found[2:].tolist() == [0, 1, 2]  # a card is nearest to itself
+    choices = selector.choose(prompts)
+    assert choices[0] == 2
+    assert choices[2:].tolist() == [0, 1, 2]  # a card is nearest to itself
     cosines = encoder.encode(prompts) @ encoder.encode(list(CARDS.values())).T
-    assert np.array_equal(found, cosines.argmax(axis=1))
+    assert np.array_equal(choices, cosines.argmax(axis=1))

@@ -25,9 +25,9 @@ def camps(n=40):
 
 
 def test_shares_and_entropy_are_those_of_the_choices():
-    found = Choices.of(["a", "b", "c", "d"], np.array([0, 0, 1, 1]), {})
-    assert found.chosen == {"a": 0.5, "b": 0.5, "c": 0.0, "d": 0.0}
-    assert found.entropy == pytest.approx(0.5)
+    choices = Choices.of(["a", "b", "c", "d"], np.array([0, 0, 1, 1]), {})
+    assert choices.chosen == {"a": 0.5, "b": 0.5, "c": 0.0, "d": 0.0}
+    assert choices.entropy == pytest.approx(0.5)
     assert Choices.of(["a", "b"], np.array([1, 1]), {}).entropy == 0.0
     assert Choices.of(["a", "b"], np.array([1, 0]), {}).entropy == pytest.approx(1.0)
     assert Choices.of(["a"], np.array([0]), {}).entropy == 0.0
@@ -38,18 +38,18 @@ def test_choices_of_nobody_count_for_no_one():
 
 
 def test_among_the_best_counts_ties_for_all_and_only_what_was_measured():
-    found = among_best_of(table([[0.0, 0.0, 1.0], [0.0, 1.0, np.nan], [1.0, 0.5, 0.0]]))
-    assert found == {"a": pytest.approx(2 / 3), "b": pytest.approx(1 / 3), "c": 0.5}
+    shares = among_best_of(table([[0.0, 0.0, 1.0], [0.0, 1.0, np.nan], [1.0, 0.5, 0.0]]))
+    assert shares == {"a": pytest.approx(2 / 3), "b": pytest.approx(1 / 3), "c": 0.5}
 
 
 def test_one_expert_for_all_is_a_collapse_where_others_are_better_on_half():
-    found = evaluate(camps(), [0] * 40, resamples=0)
-    assert found.choices.collapsed == "a"
-    data = found.to_dict()["choices"]
+    evaluation = evaluate(camps(), [0] * 40, resamples=0)
+    assert evaluation.choices.collapsed == "a"
+    data = evaluation.to_dict()["choices"]
     assert data["chosen"] == {"a": 1.0, "b": 0.0, "c": 0.0}
     assert data["among_best"] == {"a": 0.5, "b": 0.5, "c": 0.0}
     assert (data["entropy"], data["collapsed"]) == (0.0, "a")
-    text = found.table().replace("\n", " ")
+    text = evaluation.table().replace("\n", " ")
     assert "warning: a takes 100.0% of the prompts, but is among the best on 50.0%" in text
 
 
@@ -72,8 +72,8 @@ def test_an_expert_that_is_best_on_three_quarters_of_its_prompts_may_take_all(be
 
 @pytest.mark.parametrize(("prompts", "collapsed"), [(17, None), (18, "a"), (20, "a")])
 def test_only_an_expert_that_takes_nine_tenths_of_the_prompts_is_a_collapse(prompts, collapsed):
-    found = evaluate(camps(20), [0] * prompts + [1] * (20 - prompts), resamples=0)
-    assert found.choices.collapsed == collapsed
+    evaluation = evaluate(camps(20), [0] * prompts + [1] * (20 - prompts), resamples=0)
+    assert evaluation.choices.collapsed == collapsed
 
 
 def test_a_large_library_is_told_by_its_most_chosen_experts():

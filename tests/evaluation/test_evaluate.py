@@ -82,15 +82,17 @@ def test_every_figure_is_the_mean_over_groups(small):
 
 
 def test_the_references_are_chosen_by_hand_as_well(small):
-    found = evaluate(small, [0, 0, 0, 0], resamples=0).references
+    references = evaluate(small, [0, 0, 0, 0], resamples=0).references
     # Means in group a: 4/3, 1, 8/3; in b: 0.5, 2, 0; over groups: 11/12, 3/2, 4/3.
-    assert found["oracle"]["loss"] == pytest.approx((2 / 3 + 0) / 2)
-    assert found["group_best"]["loss"] == pytest.approx((1 + 0) / 2)
-    assert found["best_single"]["loss"] == pytest.approx(11 / 12)
-    assert found["random"]["loss"] == pytest.approx(((1 + 2 + 2) / 3 + 2.5 / 3) / 2)
-    assert found["random"]["selection_accuracy"] == pytest.approx(((1 + 1 + 2) / 9 + 1 / 3) / 2)
-    assert found["random"]["strict_selection_accuracy"] == pytest.approx(1 / 3)
-    assert found["clusters"] is found["nearest"] is found["shuffled_labels"] is None
+    assert references["oracle"]["loss"] == pytest.approx((2 / 3 + 0) / 2)
+    assert references["group_best"]["loss"] == pytest.approx((1 + 0) / 2)
+    assert references["best_single"]["loss"] == pytest.approx(11 / 12)
+    assert references["random"]["loss"] == pytest.approx(((1 + 2 + 2) / 3 + 2.5 / 3) / 2)
+    assert references["random"]["selection_accuracy"] == pytest.approx(
+        ((1 + 1 + 2) / 9 + 1 / 3) / 2
+    )
+    assert references["random"]["strict_selection_accuracy"] == pytest.approx(1 / 3)
+    assert references["clusters"] is references["nearest"] is references["shuffled_labels"] is None
 
 
 def test_groups_hold_the_routers_own_figures(small):
@@ -107,9 +109,9 @@ def test_groups_hold_the_routers_own_figures(small):
 
 def test_scores_are_one_minus_the_losses_and_differences_keep_their_sign():
     table = make([[0.0, 1.0], [0.25, 0.5]], kind="scores", groups=["a", "b"])
-    found = evaluate(table, [0, 1], resamples=200)
-    assert found.router["score"] == pytest.approx((1 + 0.5) / 2)
-    assert found.paired["best_single"]["difference"] == pytest.approx(-0.125)
+    evaluation = evaluate(table, [0, 1], resamples=200)
+    assert evaluation.router["score"] == pytest.approx((1 + 0.5) / 2)
+    assert evaluation.paired["best_single"]["difference"] == pytest.approx(-0.125)
     worse = evaluate(table, [0, 0], resamples=200)
     assert worse.paired["best_single"] == {"difference": 0.0, "ci95": [0.0, 0.0]}
     reversed_ = evaluate(make([[0.0, 1.0], [5.0, 1.0]]), [0, 1], resamples=0)
@@ -118,19 +120,19 @@ def test_scores_are_one_minus_the_losses_and_differences_keep_their_sign():
 
 def test_the_oracle_takes_the_cheaper_of_equals_and_costs_are_means():
     table = make([[1.0, 1.0], [0.0, 2.0]], costs=[[0.3, 0.1], [0.4, NAN]])
-    found = evaluate(table, [0, 1], resamples=0)
-    assert found.references["oracle"]["mean_cost"] == pytest.approx((0.1 + 0.4) / 2)
-    assert found.router["mean_cost"] == pytest.approx(0.3)  # the second has no cost
-    assert found.references["random"]["mean_cost"] == pytest.approx((0.2 + 0.4) / 2)
+    evaluation = evaluate(table, [0, 1], resamples=0)
+    assert evaluation.references["oracle"]["mean_cost"] == pytest.approx((0.1 + 0.4) / 2)
+    assert evaluation.router["mean_cost"] == pytest.approx(0.3)  # the second has no cost
+    assert evaluation.references["random"]["mean_cost"] == pytest.approx((0.2 + 0.4) / 2)
 
 
 def test_choices_that_were_not_measured_are_left_out_and_counted():
     table = make([[1.0, NAN], [1.0, 3.0], [NAN, NAN]])
-    found = evaluate(table, [1, 1, 0], resamples=50)
-    assert found.prompts == 2
-    assert found.router["loss"] == 3.0
-    assert found.router["measured"] == 0.5
-    assert found.references["random"]["measured"] == 0.75
+    evaluation = evaluate(table, [1, 1, 0], resamples=50)
+    assert evaluation.prompts == 2
+    assert evaluation.router["loss"] == 3.0
+    assert evaluation.router["measured"] == 0.5
+    assert evaluation.references["random"]["measured"] == 0.75
     nothing = row_of(table, [-1, -1, -1])
     assert nothing["loss"] is nothing["loss_ci95"] is None
     assert nothing["measured"] == 0.0
@@ -145,31 +147,31 @@ def test_losses_within_a_billionth_are_equally_good():
 
 def test_the_cost_of_a_choice_whose_loss_was_not_measured_does_not_count():
     table = make([[1.0, NAN], [1.0, 3.0]], costs=[[0.1, 0.9], [0.2, 0.4]])
-    found = evaluate(table, [1, 1], resamples=0)
-    assert found.router["mean_cost"] == pytest.approx(0.4)
-    assert found.references["random"]["mean_cost"] == pytest.approx((0.1 + 0.3) / 2)
+    evaluation = evaluate(table, [1, 1], resamples=0)
+    assert evaluation.router["mean_cost"] == pytest.approx(0.4)
+    assert evaluation.references["random"]["mean_cost"] == pytest.approx((0.1 + 0.3) / 2)
 
 
 def test_regret_is_of_the_objective_and_the_loss_is_the_measured_one():
     table = make([[1.0, 2.0], [1.0, 3.0]])
-    found = evaluate(table, [1, 1], penalties=[1.5, 0.0], resamples=0)
-    assert found.router["loss"] == 2.5
-    assert found.router["regret"] == pytest.approx(0.25)  # 2 < 2.5, then 3 > 2.5
-    assert found.references["oracle"]["loss"] == pytest.approx(1.5)
-    assert found.references["best_single"]["regret"] == pytest.approx(0.25)
+    evaluation = evaluate(table, [1, 1], penalties=[1.5, 0.0], resamples=0)
+    assert evaluation.router["loss"] == 2.5
+    assert evaluation.router["regret"] == pytest.approx(0.25)  # 2 < 2.5, then 3 > 2.5
+    assert evaluation.references["oracle"]["loss"] == pytest.approx(1.5)
+    assert evaluation.references["best_single"]["regret"] == pytest.approx(0.25)
     each = evaluate(table, [1, 1], penalties=[[1.5, 0.0], [0.0, 0.0]], resamples=0)
     assert each.router["regret"] == pytest.approx(1.0)
 
 
 def test_without_groups_there_is_no_group_best():
-    found = evaluate(make([[1.0, 2.0]]), [0])
-    assert found.groups == {}
-    assert found.references["group_best"] is found.paired["group_best"] is None
+    evaluation = evaluate(make([[1.0, 2.0]]), [0])
+    assert evaluation.groups == {}
+    assert evaluation.references["group_best"] is evaluation.paired["group_best"] is None
 
 
 def test_prompts_without_group_are_one_group_more():
-    found = evaluate(make([[1.0], [2.0]], groups=["a", None]), [0, 0], resamples=0)
-    assert set(found.groups) == {"a", "(no group)"}
+    evaluation = evaluate(make([[1.0], [2.0]], groups=["a", None]), [0, 0], resamples=0)
+    assert set(evaluation.groups) == {"a", "(no group)"}
 
 
 # Properties
@@ -179,15 +181,15 @@ def test_prompts_without_group_are_one_group_more():
 @given(drawn=tables())
 def test_regret_is_never_negative_and_zero_for_the_oracle(drawn):
     table, choices, penalties = drawn
-    found = evaluate(table, choices, penalties=penalties, predicted=table.losses, resamples=20)
-    for row in (found.router, *found.references.values()):
+    evaluation = evaluate(table, choices, penalties=penalties, predicted=table.losses, resamples=20)
+    for row in (evaluation.router, *evaluation.references.values()):
         if row is not None and row["regret"] is not None:
             assert row["regret"] >= 0
             assert row["regret_ci95"][0] >= 0
             assert 0 <= row["selection_accuracy"] <= 1
-    assert found.references["oracle"]["regret"] == 0
-    assert found.references["oracle"]["selection_accuracy"] == 1
-    assert found.references["oracle"]["measured"] == 1
+    assert evaluation.references["oracle"]["regret"] == 0
+    assert evaluation.references["oracle"]["selection_accuracy"] == 1
+    assert evaluation.references["oracle"]["measured"] == 1
 
 
 @settings(max_examples=150, deadline=None)
@@ -244,21 +246,23 @@ def domains():
 def test_with_the_training_table_the_fitted_rows_are_given(domains, encoder):
     train, test = domains
     train = train.reorder(["lawyer", "coder"])
-    found = evaluate(test, np.zeros(len(test), int), train=train, encoder=encoder, resamples=100)
-    bounds = found.references
+    evaluation = evaluate(
+        test, np.zeros(len(test), int), train=train, encoder=encoder, resamples=100
+    )
+    bounds = evaluation.references
     assert bounds["clusters"]["selection_accuracy"] == 1.0
     assert bounds["nearest"]["selection_accuracy"] == 1.0
     assert bounds["shuffled_labels"]["selection_accuracy"] < 0.8
-    assert found.paired["clusters"]["difference"] < 0
-    assert found.paired["clusters"]["ci95"][1] < 0
+    assert evaluation.paired["clusters"]["difference"] < 0
+    assert evaluation.paired["clusters"]["ci95"][1] < 0
 
 
 def test_the_fitted_rows_weigh_the_penalties(domains):
     train, test = domains
     choices = np.zeros(len(test), int)
-    found = evaluate(test, choices, train=train, penalties=[5.0, 0.0], resamples=0)
+    evaluation = evaluate(test, choices, train=train, penalties=[5.0, 0.0], resamples=0)
     lawyer = np.nanmean(test.losses[:, test.experts.index("lawyer")])
-    assert found.references["clusters"]["loss"] == pytest.approx(lawyer)
+    assert evaluation.references["clusters"]["loss"] == pytest.approx(lawyer)
 
 
 def test_an_evaluation_is_reproducible_and_its_seed_moves_the_intervals(domains):
@@ -274,8 +278,8 @@ def test_an_evaluation_is_reproducible_and_its_seed_moves_the_intervals(domains)
 
 def test_the_object_has_the_keys_that_the_command_line_promises(domains):
     train, test = domains
-    found = evaluate(test, [0] * len(test), train=train, predicted=test.losses, resamples=20)
-    object_ = found.to_dict()
+    evaluation = evaluate(test, [0] * len(test), train=train, predicted=test.losses, resamples=20)
+    object_ = evaluation.to_dict()
     assert set(object_) == {
         "prompts",
         "groups",
@@ -303,24 +307,24 @@ def test_the_object_has_the_keys_that_the_command_line_promises(domains):
     assert set(object_["groups"]["code"]) == {"prompts", "loss", "regret", "selection_accuracy"}
     assert json.loads(json.dumps(object_, allow_nan=False)) == object_
     object_["router"]["loss"] = 9.0
-    assert found.router["loss"] != 9.0
+    assert evaluation.router["loss"] != 9.0
 
 
 def test_tables_of_scores_speak_of_scores_and_of_costs_where_there_are():
     table = make([[0.0, 1.0]], kind="scores", groups=["g"], costs=[[0.1, 0.2]])
-    found = evaluate(table, [0])
-    assert set(found.router) == ROW_KEYS | {"score", "score_ci95", "mean_cost"}
-    assert set(found.groups["g"]) == {"prompts", "score", "regret", "selection_accuracy"}
-    assert found.to_dict()["prediction"] is None
+    evaluation = evaluate(table, [0])
+    assert set(evaluation.router) == ROW_KEYS | {"score", "score_ci95", "mean_cost"}
+    assert set(evaluation.groups["g"]) == {"prompts", "score", "regret", "selection_accuracy"}
+    assert evaluation.to_dict()["prediction"] is None
 
 
 def test_the_share_out_of_distribution_is_of_the_measured_prompts():
     table = make([[0.0, 1.0], [NAN, NAN], [1.0, 0.0], [0.5, 0.5]])
     marks = [True, True, False, False]
-    found = evaluate(table, [0, 0, 0, 0], out_of_distribution=marks, resamples=0)
-    assert found.to_dict()["out_of_distribution"] == found.out_of_distribution == 1 / 3
+    evaluation = evaluate(table, [0, 0, 0, 0], out_of_distribution=marks, resamples=0)
+    assert evaluation.to_dict()["out_of_distribution"] == evaluation.out_of_distribution == 1 / 3
     sentence = "Out of distribution: 33.3% of the prompts, unlike all training prompts"
-    assert sentence in found.table().replace("\n", " ")
+    assert sentence in evaluation.table().replace("\n", " ")
     unknown = evaluate(table, [0, 0, 0, 0], resamples=0)
     assert unknown.to_dict()["out_of_distribution"] is None
     assert "Out of distribution" not in unknown.table()
@@ -337,9 +341,9 @@ def test_a_router_tells_the_share_of_a_table_that_is_out_of_distribution(domains
     prompts = [strange[i] if rows[i] else test.prompts[i] for i in range(len(test))]
     mixed = replace(test, prompts=tuple(prompts))
     marks = [decision.out_of_distribution for decision in router.route_batch(prompts)]
-    found = router.evaluate(mixed)
-    assert 0.2 < found.out_of_distribution < 0.5
-    assert found.out_of_distribution == np.mean(marks)
+    evaluation = router.evaluate(mixed)
+    assert 0.2 < evaluation.out_of_distribution < 0.5
+    assert evaluation.out_of_distribution == np.mean(marks)
 
 
 def test_the_printed_table_says_what_its_rows_are(small, domains):
@@ -369,13 +373,13 @@ def test_the_printed_table_shows_costs_and_unmeasured_choices_only_where_there_a
 
 
 def test_several_tasks_are_one_object_and_one_table_each(small):
-    found = evaluate(small, [0] * 4, resamples=0)
-    assert of_tasks({"text-generation": found}) is found
-    both = of_tasks({"text-generation": found, "fill-mask": found})
+    evaluation = evaluate(small, [0] * 4, resamples=0)
+    assert of_tasks({"text-generation": evaluation}) is evaluation
+    both = of_tasks({"text-generation": evaluation, "fill-mask": evaluation})
     assert isinstance(both, TaskEvaluations)
     assert isinstance(both.tasks["fill-mask"], Evaluation)
     assert both.to_dict() == {
-        "tasks": {"text-generation": found.to_dict(), "fill-mask": found.to_dict()}
+        "tasks": {"text-generation": evaluation.to_dict(), "fill-mask": evaluation.to_dict()}
     }
     assert both.table().count("oracle *") == 2
 
@@ -410,7 +414,7 @@ def test_a_table_without_measured_cells_cannot_be_evaluated():
 
 def test_the_reference_rows_of_open7_are_the_published_ones(data_dir):
     table = ScoreTable.read(data_dir / "routing" / "open7_test.jsonl.gz")
-    found = evaluate(table, np.zeros(len(table), int), resamples=100)
+    evaluation = evaluate(table, np.zeros(len(table), int), resamples=100)
     expected = {
         "random": (47.67, 60.0, 29.85),
         "best_single": (54.56, 69.1, 22.96),
@@ -418,10 +422,10 @@ def test_the_reference_rows_of_open7_are_the_published_ones(data_dir):
         "oracle": (77.52, 100.0, 0.0),
     }
     for name, (score, accuracy, regret) in expected.items():
-        row = found.references[name]
+        row = evaluation.references[name]
         assert round(100 * row["score"], 2) == score
         assert round(100 * row["selection_accuracy"], 1) == accuracy
         assert round(100 * row["regret"], 2) == regret
         low, high = row["score_ci95"]
         assert low < row["score"] < high
-    assert set(found.groups) == {"mmlu", "gsm8k", "cmmlu", "arc_challenge", "humaneval"}
+    assert set(evaluation.groups) == {"mmlu", "gsm8k", "cmmlu", "arc_challenge", "humaneval"}

@@ -47,8 +47,10 @@ def test_figures_share_their_resamples_so_that_differences_are_paired():
 def test_what_was_not_measured_is_left_out():
     values = np.array([1.0, np.nan, 1.0, np.nan])
     empty = np.full(4, np.nan)
-    found = bootstrap_intervals([values, empty], cells(["a", "a", "b", "b"]), resamples=99, seed=0)
-    assert found == [(1.0, 1.0), None]
+    intervals = bootstrap_intervals(
+        [values, empty], cells(["a", "a", "b", "b"]), resamples=99, seed=0
+    )
+    assert intervals == [(1.0, 1.0), None]
 
 
 def test_no_resamples_give_no_intervals():

@@ -36,8 +36,8 @@ def test_absolute_errors_are_averaged_over_measured_cells_and_then_groups():
 def test_ranks_are_compared_across_the_experts_of_each_prompt():
     losses = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 1.0, 2.0], [5.0, 5.0, 5.0]])
     predicted = np.array([[0.1, 0.2, 0.9], [3.0, 2.0, 1.0], [7.0, 7.0, 7.0], [1.0, 2.0, 3.0]])
-    found = rank_correlations(predicted, losses)
-    np.testing.assert_allclose(found, [1.0, -1.0, 0.0, NAN])
+    correlations = rank_correlations(predicted, losses)
+    np.testing.assert_allclose(correlations, [1.0, -1.0, 0.0, NAN])
     assert quality(losses, predicted)["spearman"] == pytest.approx(0.0)
 
 
@@ -57,21 +57,21 @@ def test_the_rank_correlation_of_ties_is_that_of_average_ranks():
 )
 def test_unmeasured_cells_do_not_enter_the_rank_correlation(values):
     predicted = np.array([[float(p) for p, _, _ in values]])
-    losses = np.array([[float(loss) if known else NAN for _, loss, known in values]])
-    columns = [i for i, (_, _, known) in enumerate(values) if known]
-    found = rank_correlations(predicted, losses)
+    losses = np.array([[float(loss) if measured else NAN for _, loss, measured in values]])
+    columns = [i for i, (_, _, measured) in enumerate(values) if measured]
+    correlations = rank_correlations(predicted, losses)
     alone = rank_correlations(predicted[:, columns], losses[:, columns])
     if columns:
-        np.testing.assert_allclose(found, alone)
-    assert np.isnan(found[0]) or -1 - 1e-9 <= found[0] <= 1 + 1e-9
+        np.testing.assert_allclose(correlations, alone)
+    assert np.isnan(correlations[0]) or -1 - 1e-9 <= correlations[0] <= 1 + 1e-9
 
 
 def test_brier_and_calibration_are_given_where_losses_are_zero_or_one():
     losses = [[0.0, 1.0], [1.0, 1.0], [0.5, 0.0]]
     predicted = [[0.25, 0.5], [0.5, 1.0], [0.5, 0.0]]
-    found = quality(losses, predicted, ["plain", "plain", "partial"])
-    assert found["brier"] == pytest.approx((0.0625 + 0.25 + 0.25 + 0.0) / 4)
-    assert found["expected_calibration_error"] == pytest.approx((0.25 + 2 * 0.5) / 4)
+    figures = quality(losses, predicted, ["plain", "plain", "partial"])
+    assert figures["brier"] == pytest.approx((0.0625 + 0.25 + 0.25 + 0.0) / 4)
+    assert figures["expected_calibration_error"] == pytest.approx((0.25 + 2 * 0.5) / 4)
     assert set(quality([[0.5, 0.0]], [[0.5, 0.0]])) == {"mae", "spearman"}
 
 

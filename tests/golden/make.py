@@ -154,9 +154,9 @@ def main(root):
     lines = [{"prompt": f"text {n}", "losses": {"a": 1.5 + n, "b": 0.25}} for n in range(4)]
     (tables / "losses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     library.write(root / "library.yaml")
-    told = made["clusters"].with_feedback(tables / "feedback.jsonl", store_prompts=True)
-    told.feedback(told.route(PROMPTS[0]), 0.5)
-    told.feedback(told.route(PROMPTS[1]), True)
+    learning = made["clusters"].with_feedback(tables / "feedback.jsonl", store_prompts=True)
+    learning.feedback(learning.route(PROMPTS[0]), 0.5)
+    learning.feedback(learning.route(PROMPTS[1]), True)
     answers_of(root / "labels" / "answers")
     answers_of(root / "labels" / "answers-half", stop_after=7)
     (root / "expected.json").write_text(json.dumps({"prompts": PROMPTS, "routers": expected}))

@@ -34,7 +34,7 @@ class Mortal(Likelihood):
 
 def main() -> None:
     """Run and report."""
-    library, prompts, out, told = map(Path, sys.argv[1:])
+    library, prompts, out, result_file = map(Path, sys.argv[1:])
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     if "DEATH" in os.environ:
@@ -42,7 +42,7 @@ def main() -> None:
 
         api.Likelihood = Mortal
     summary = label(Library.read(library), prompts, out, engine="ray", workers=2)
-    told.write_text(json.dumps(summary.to_dict()))
+    result_file.write_text(json.dumps(summary.to_dict()))
 
 
 if __name__ == "__main__":

@@ -196,9 +196,9 @@ async def test_what_is_no_text_is_a_failure(value, reason):
 
 
 async def test_answers_are_timed_and_can_be_written():
-    found = await ask(lambda text: Answer("half \ud800", 3, 4, 99.0))
-    assert (found.text, found.prompt_tokens, found.completion_tokens) == ("half ?", 3, 4)
-    assert found.seconds < 99
+    answer = await ask(lambda text: Answer("half \ud800", 3, 4, 99.0))
+    assert (answer.text, answer.prompt_tokens, answer.completion_tokens) == ("half ?", 3, 4)
+    assert answer.seconds < 99
     assert not (await ask(lambda text: "plain")).counted
 
 
@@ -211,10 +211,10 @@ async def test_a_model_that_keeps_failing_is_left_alone():
     call = failing(99, ValueError("no key"))
     caller = Caller("small", call, Calling(give_up_after=3))
     for _ in range(5):
-        with pytest.raises(ExpertError) as told:
+        with pytest.raises(ExpertError) as caught:
             await caller.ask("hello")
     assert call.calls == 3
-    assert str(told.value) == (
+    assert str(caught.value) == (
         "left alone after 3 failures in a row, at last with ValueError: no key"
     )
 
@@ -290,9 +290,9 @@ async def test_who_wants_to_end_ends():
     ],
 )
 def test_wrong_options(options, message):
-    with pytest.raises(OptionError) as told:
+    with pytest.raises(OptionError) as caught:
         Calling.of(options)
-    assert message in str(told.value)
+    assert message in str(caught.value)
 
 
 def test_rates_are_one_for_all_or_by_name():

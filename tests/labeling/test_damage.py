@@ -46,8 +46,8 @@ def test_a_disk_that_is_full_leaves_whole_shards_and_one_error(
     """A limit of the system stands for the disk: writing beyond it fails in the same method."""
     library, out = Library.read(tiny_library), tmp_path / "out"
     label(library, texts[:20], out)
-    kept = {shard.name: shard.read_bytes() for shard in LabelStore(out).shards()}
-    limit = max(map(len, kept.values())) + 1000
+    contents = {shard.name: shard.read_bytes() for shard in LabelStore(out).shards()}
+    limit = max(map(len, contents.values())) + 1000
     run = start(
         tiny_library,
         write(tmp_path / "prompts.jsonl", texts),
@@ -58,7 +58,7 @@ def test_a_disk_that_is_full_leaves_whole_shards_and_one_error(
     assert run.returncode == 1
     assert "measured cells could not be written" in errors
     assert "Traceback" not in errors
-    assert kept == {shard.name: shard.read_bytes() for shard in LabelStore(out).shards()}
+    assert contents == {shard.name: shard.read_bytes() for shard in LabelStore(out).shards()}
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
     rest = label(library, texts, out)
     assert (rest.reused, rest.failed) == (80, 0)

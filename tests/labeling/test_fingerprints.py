@@ -71,7 +71,7 @@ def test_a_mark_is_the_same_in_another_process():
     code = "import sys; from tryage.labeling.fingerprints import code_fingerprint; f = {}; "
     code += "exec(\"def metric(a, r): return a in {'x', 'y', 'z'} or (lambda: r)()\", f); "
     code += "print(code_fingerprint(f['metric']))"
-    told = {
+    fingerprints = {
         subprocess.run(
             [sys.executable, "-c", code],
             env=os.environ | {"PYTHONHASHSEED": seed},
@@ -81,7 +81,7 @@ def test_a_mark_is_the_same_in_another_process():
         ).stdout
         for seed in ("1", "2", "3")
     }
-    assert len(told) == 1
+    assert len(fingerprints) == 1
 
 
 def test_marks_of_two_versions_of_python_tell_nothing():
@@ -103,8 +103,8 @@ def test_a_metric_that_changed_is_warned_of_where_scores_are_there(tmp_path):
     assert run(["one"], half).measured == 1
     assert run(["one", "two"], half).reused == 1
     with pytest.warns(UserWarning, match=r"<lambda> is no longer the code that .* stay as they"):
-        found = run(["one", "two", "three"], lambda answer, reference: 1.0)
-    assert (found.reused, found.measured) == (2, 1)
+        summary = run(["one", "two", "three"], lambda answer, reference: 1.0)
+    assert (summary.reused, summary.measured) == (2, 1)
 
 
 def test_a_judges_own_reading_counts_as_well(tmp_path):

@@ -25,9 +25,9 @@ def asking(judge):
     return ask
 
 
-async def scores(judge, answers=ANSWERS, row=ROW, wanted=None):
-    found = await judge.verdicts(asking(judge), row, answers, wanted or list(answers))
-    return {name: verdict.score for name, verdict in found.items()}
+async def scores(judge, answers=ANSWERS, row=ROW, judged=None):
+    verdicts = await judge.verdicts(asking(judge), row, answers, judged or list(answers))
+    return {name: verdict.score for name, verdict in verdicts.items()}
 
 
 def fair(text):
@@ -78,7 +78,7 @@ async def test_a_bias_for_length_is_not_cancelled():
 
 async def test_only_what_is_wanted_is_compared():
     judge = PairwiseJudge(fair)
-    assert await scores(judge, wanted=["wrong"]) == {"wrong": 0.0}
+    assert await scores(judge, judged=["wrong"]) == {"wrong": 0.0}
     assert judge.counts.asked == 4
 
 
@@ -98,16 +98,16 @@ async def test_against_the_reference_each_answer_stands_alone():
 
 
 async def test_the_reference_is_shown_where_there_is_one():
-    seen = []
+    requests = []
 
     def note(text):
-        seen.append(text)
+        requests.append(text)
         return "Winner: tie"
 
     for row in (ROW, BARE):
         await scores(PairwiseJudge(note), {"a": "x {0}", "b": "y"}, row)
-    assert ["[Reference answer]\n4" in text for text in seen] == [True, True, False, False]
-    assert "x {0}" in seen[0]
+    assert ["[Reference answer]\n4" in text for text in requests] == [True, True, False, False]
+    assert "x {0}" in requests[0]
 
 
 async def test_a_reply_that_cannot_be_read_fails_the_pair_in_both_orders():
@@ -116,16 +116,16 @@ async def test_a_reply_that_cannot_be_read_fails_the_pair_in_both_orders():
         return "Both have merits." if first == ANSWERS["wrong"] else fair(text)
 
     judge = PairwiseJudge(mumbles)
-    found = await judge.verdicts(asking(judge), ROW, ANSWERS, list(ANSWERS))
+    verdicts = await judge.verdicts(asking(judge), ROW, ANSWERS, list(ANSWERS))
     # The pair of the others is read; of a pair with a reply unread neither order counts.
-    assert {name: one.score for name, one in found.items()} == {
+    assert {name: one.score for name, one in verdicts.items()} == {
         "right": 0.5,
         "wrong": None,
         "long": 0.5,
     }
-    assert [one.parse_failure for one in found.values()] == [True, True, True]
-    assert found["wrong"].error == "the judge's reply could not be read"
-    assert found["right"].error is None
+    assert [one.parse_failure for one in verdicts.values()] == [True, True, True]
+    assert verdicts["wrong"].error == "the judge's reply could not be read"
+    assert verdicts["right"].error is None
     assert judge.counts.parse_failures == 2
 
 
@@ -133,9 +133,9 @@ async def test_a_judge_that_fails_fails_what_it_was_to_judge():
     async def ask(text):
         raise ExpertError("ConnectionError: reset")
 
-    found = await PairwiseJudge(fair).verdicts(ask, ROW, ANSWERS, ["right"])
-    assert found["right"].error == "the judge failed: ConnectionError: reset"
-    assert not found["right"].parse_failure
+    verdicts = await PairwiseJudge(fair).verdicts(ask, ROW, ANSWERS, ["right"])
+    assert verdicts["right"].error == "the judge failed: ConnectionError: reset"
+    assert not verdicts["right"].parse_failure
 
 
 async def test_comparisons_that_the_judge_failed_in_are_not_left_out_of_a_score():
@@ -147,21 +147,21 @@ async def test_comparisons_that_the_judge_failed_in_are_not_left_out_of_a_score(
             raise ExpertError("ConnectionError: reset")
         return "Both have merits." if ANSWERS["long"] in shown else fair(text)
 
-    found = await PairwiseJudge(fair).verdicts(ask, ROW, ANSWERS, list(ANSWERS))
-    assert {name: one.score for name, one in found.items()} == {
+    verdicts = await PairwiseJudge(fair).verdicts(ask, ROW, ANSWERS, list(ANSWERS))
+    assert {name: one.score for name, one in verdicts.items()} == {
         "right": 1.0,
         "wrong": None,
         "long": None,
     }
     for name in ("wrong", "long"):
-        assert found[name].error == "the judge failed: ConnectionError: reset"
-    assert [one.parse_failure for one in found.values()] == [True, False, True]
+        assert verdicts[name].error == "the judge failed: ConnectionError: reset"
+    assert [one.parse_failure for one in verdicts.values()] == [True, False, True]
 
 
 async def test_a_reading_that_is_no_number_fails_the_cell_and_not_the_run():
     judge = PointwiseJudge(lambda text: "A", parse=lambda reply: reply)
-    found = await judge.verdicts(asking(judge), ROW, {"a": "x"}, ["a"])
-    assert found["a"].error == "reading the judge's reply gave 'A', which is no number"
+    verdicts = await judge.verdicts(asking(judge), ROW, {"a": "x"}, ["a"])
+    assert verdicts["a"].error == "reading the judge's reply gave 'A', which is no number"
     judge = PointwiseJudge(lambda text: "A", parse=lambda reply: float("nan"))
     assert await scores(judge, {"a": "x"}) == {"a": None}
     assert judge.counts.parse_failures == 1
@@ -178,8 +178,8 @@ async def test_verdicts_by_degrees_are_flipped_where_the_place_won_twice():
 
 async def test_nobody_to_compare_with():
     judge = PairwiseJudge(fair)
-    found = await judge.verdicts(asking(judge), ROW, {"right": "4"}, ["right"])
-    assert "no other expert answered" in found["right"].error
+    verdicts = await judge.verdicts(asking(judge), ROW, {"right": "4"}, ["right"])
+    assert "no other expert answered" in verdicts["right"].error
 
 
 async def test_a_grade_is_put_on_the_scale():
@@ -197,10 +197,10 @@ async def test_a_grade_that_cannot_be_read_is_counted_and_never_guessed(reply):
 
 
 async def test_a_template_and_a_reading_of_ones_own():
-    seen = []
+    requests = []
 
     def model(text):
-        seen.append(text)
+        requests.append(text)
         return "yes"
 
     judge = PointwiseJudge(
@@ -210,12 +210,12 @@ async def test_a_template_and_a_reading_of_ones_own():
         scale=(0, 1),
     )
     assert await scores(judge, {"a": "four"}) == {"a": 1.0}
-    assert seen == ["Is four right? It should be 4."]
+    assert requests == ["Is four right? It should be 4."]
     assert judge.needs_reference
 
     broken = PointwiseJudge(model, parse=lambda reply: {}[reply])
-    found = await broken.verdicts(asking(broken), ROW, {"a": "x"}, ["a"])
-    assert found["a"].error == "reading the judge's reply failed: KeyError: 'yes'"
+    verdicts = await broken.verdicts(asking(broken), ROW, {"a": "x"}, ["a"])
+    assert verdicts["a"].error == "reading the judge's reply failed: KeyError: 'yes'"
 
 
 @pytest.mark.parametrize(
@@ -248,8 +248,8 @@ def test_what_scores_depend_on_tells_judges_apart():
         PointwiseJudge(fair),
         PointwiseJudge(fair, scale=(0, 1)),
     ]
-    told = [repr(judge.settings()) for judge in kinds]
-    assert len(set(told)) == len(told)
+    settings = [repr(judge.settings()) for judge in kinds]
+    assert len(set(settings)) == len(settings)
     wrapped = kinds[0].over(lambda text: fair(text))
     assert wrapped.settings() == kinds[0].settings()
     assert wrapped.counts is kinds[0].counts

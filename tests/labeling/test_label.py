@@ -76,8 +76,8 @@ def test_the_folder_reads_as_a_score_table(library, prompts, tmp_path) -> None:
 def test_files_give_what_mappings_give(library, prompts, tmp_path) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text("\n".join(map(json.dumps, prompts)))
-    for out, given in (("a", prompts), ("b", path)):
-        label(library, given, tmp_path / out)
+    for out, source in (("a", prompts), ("b", path)):
+        label(library, source, tmp_path / out)
     one, other = (ScoreTable.read(tmp_path / out) for out in "ab")
     assert one.hash == other.hash
 
@@ -243,8 +243,8 @@ def test_runs_that_open_a_new_folder_at_once_agree(library, tmp_path) -> None:
 
         with concurrent.futures.ThreadPoolExecutor(len(parts)) as pool:
             list(pool.map(run, parts))
-        found = json.loads((folder / "label.json").read_text())
-        assert set(found["experts"]) == set(library.names)
+        label = json.loads((folder / "label.json").read_text())
+        assert set(label["experts"]) == set(library.names)
         with pytest.raises(OutputFolderError, match="mask_share"):
             LabelStore(folder).open(library, {**settings, "mask_share": 0.5})
 

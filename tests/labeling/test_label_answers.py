@@ -69,12 +69,12 @@ def scores(folder):
 
 def cells(folder):
     shards = LabelStore(folder, "scores").shards()
-    found = [cell for shard in shards for cell in parquet.read_table(shard).to_pylist()]
-    return {(cell["expert"], cell["prompt_id"]): cell for cell in found}
+    rows = [cell for shard in shards for cell in parquet.read_table(shard).to_pylist()]
+    return {(cell["expert"], cell["prompt_id"]): cell for cell in rows}
 
 
 def test_every_expert_answers_and_everything_is_measured(tmp_path):
-    told = []
+    reports = []
 
     def small(prompt):
         return Answer(adds(prompt), 1000, 500, 0.0, finish_reason="length")
@@ -85,12 +85,12 @@ def test_every_expert_answers_and_everything_is_measured(tmp_path):
         "number",
         tmp_path,
         library=LIBRARY,
-        progress=lambda *args: told.append(args),
+        progress=lambda *args: reports.append(args),
     )
     assert (summary.cells, summary.measured, summary.failed) == (24, 24, 0)
     assert summary.conditions == {"cut_off": 12}
-    assert told[:2] == [("small", 0, 12), ("large", 0, 12)]
-    assert {("small", 12, 12), ("large", 12, 12)} <= set(told)
+    assert reports[:2] == [("small", 0, 12), ("large", 0, 12)]
+    assert {("small", 12, 12), ("large", 12, 12)} <= set(reports)
     table = ScoreTable.read(tmp_path).reorder(["small", "large"])
     assert table.losses.tolist() == [[0, 0 if i == 4 else 1] for i in range(12)]
     assert table.targets["cost"][:, 0].tolist() == pytest.approx([0.002] * 12)
@@ -105,18 +105,18 @@ def test_every_expert_answers_and_everything_is_measured(tmp_path):
 
 
 def test_a_later_call_fills_what_is_missing_and_no_more(tmp_path):
-    asked = []
+    prompts_sent = []
 
     def small(prompt):
-        asked.append(prompt)
+        prompts_sent.append(prompt)
         return adds(prompt)
 
     experts = {"small": small, "large": doubles}
     assert label_answers(experts, SUMS[:5], "number", tmp_path).measured == 10
-    del asked[:]
+    del prompts_sent[:]
     summary = label_answers(experts, SUMS, "number", tmp_path)
     assert (summary.reused, summary.measured) == (10, 14)
-    assert sorted(asked) == sorted(one["prompt"] for one in SUMS[5:])
+    assert sorted(prompts_sent) == sorted(one["prompt"] for one in SUMS[5:])
 
 
 @pytest.mark.parametrize("judged", [False, True])
@@ -159,10 +159,10 @@ def test_an_expert_that_fails_and_a_prompt_that_poisons(tmp_path, judged):
     assert failures["hangs"] == {late.format("hangs"): 1}
     assert failures["hangs_too"] == {late.format("hangs_too"): 1}
     assert cells(tmp_path)["poisoned", "4"]["empty"]
-    found = scores(tmp_path)
-    assert "broken" not in found
-    assert math.isnan(found["poisoned"]["3"])
-    assert found["hangs"]["3"] == (0.5 if judged else 1.0)
+    by_expert = scores(tmp_path)
+    assert "broken" not in by_expert
+    assert math.isnan(by_expert["poisoned"]["3"])
+    assert by_expert["hangs"]["3"] == (0.5 if judged else 1.0)
 
     mended = dict.fromkeys(experts, adds)
     again = label_answers(mended, SUMS, metric, tmp_path, **options)
@@ -176,9 +176,9 @@ def test_half_a_character_and_an_endless_answer_can_be_kept(tmp_path):
         answers, ["hello"], lambda answer, reference: 0.5, tmp_path, keep_answers=True
     )
     assert summary.measured == 2
-    kept = cells(tmp_path)
-    name = next(name for expert, name in kept if expert == "small")
-    assert kept["small", name]["answer"] == "? it is"
+    stored = cells(tmp_path)
+    name = next(name for expert, name in stored if expert == "small")
+    assert stored["small", name]["answer"] == "? it is"
 
 
 READ, WRITTEN = 1e-6, 2e-6
@@ -328,22 +328,22 @@ def test_a_run_that_is_ended_goes_on_later(tmp_path, end):
     assert run.returncode in (-end, 1), errors
     if end == signal.SIGINT:
         assert errors.strip().endswith("KeyboardInterrupt")
-    kept = LabelStore(tmp_path, "scores").shards()
+    shards = LabelStore(tmp_path, "scores").shards()
     some = answers_run.prompts(300)
     experts = {"small": answers_run.small, "large": answers_run.large}
     summary = label_answers(experts, some, "exact", tmp_path)
     assert summary.reused > 0
     assert summary.measured + summary.reused == 600
-    assert kept == LabelStore(tmp_path, "scores").shards()[: len(kept)]
+    assert shards == LabelStore(tmp_path, "scores").shards()[: len(shards)]
     assert set(scores(tmp_path)["small"].values()) == {1.0}
 
 
 def test_two_runs_may_fill_a_new_folder_at_once(tmp_path):
     runs = [start(tmp_path, 200) for _ in range(2)]
     for run in runs:
-        told, errors = run.communicate(timeout=120)
+        output, errors = run.communicate(timeout=120)
         assert run.returncode == 0, errors
-        assert told.startswith("400 cells")
+        assert output.startswith("400 cells")
     table = ScoreTable.read(tmp_path)
     assert table.losses.shape == (200, 2)
     assert (table.losses == 0).all()
@@ -352,11 +352,11 @@ def test_two_runs_may_fill_a_new_folder_at_once(tmp_path):
 def judging(text):
     """Prefers the right sum."""
     one, other = re.search(r"\[Prompt\]\n(\d+) \+ (\d+)", text).groups()
-    wanted = f"It is {int(one) + int(other)}."
+    right_answer = f"It is {int(one) + int(other)}."
     first, second = re.search(r"\[Answer A\]\n(.*)\n\[Answer B\]\n(.*)\n", text).groups()
-    if (first == wanted) == (second == wanted):
+    if (first == right_answer) == (second == right_answer):
         return "Winner: tie"
-    return f"Winner: {'A' if first == wanted else 'B'}"
+    return f"Winner: {'A' if first == right_answer else 'B'}"
 
 
 def test_a_judge_compares_experts_with_each_other_without_references(tmp_path):
@@ -404,10 +404,10 @@ async def test_a_judge_is_called_as_carefully_as_experts(tmp_path):
 
 def test_nobody_is_asked_for_answers_that_no_judge_will_score(tmp_path):
     """Answers cost money; the rest is for a run with a judge that answers."""
-    asked = []
+    prompts_sent = []
 
     def expert(prompt):
-        asked.append(prompt)
+        prompts_sent.append(prompt)
         return adds(prompt)
 
     def judge(text):
@@ -415,7 +415,7 @@ def test_nobody_is_asked_for_answers_that_no_judge_will_score(tmp_path):
 
     options = {"give_up_after": 3, "concurrency": 1, "sample": 12}
     summary = label_answers({"small": expert}, SUMS, PointwiseJudge(judge), tmp_path, **options)
-    assert (summary.failed, len(asked)) == (12, 3)
+    assert (summary.failed, len(prompts_sent)) == (12, 3)
     why = "the judge failed: PermissionError: wrong key"
     alone = "left alone after 3 failures in a row, at last with PermissionError: wrong key"
     assert summary.failures["small"] == {f"the judge failed: {alone}": 9, why: 3}

@@ -27,11 +27,11 @@ def test_a_causal_loss_is_the_bits_of_the_text_over_its_bytes(runtime, tiny_text
     with torch.no_grad():
         logp = pipeline.model(ids).logits[0, :-1].log_softmax(-1)
     nats = -logp.gather(1, ids[0, 1:, None]).sum()
-    (found,) = measure(pipeline, [text])
-    assert found.loss == pytest.approx(float(nats) / math.log(2) / len(text.encode()), abs=1e-5)
-    assert found.token_loss == pytest.approx(float(nats) / (ids.shape[1] - 1), abs=1e-5)
+    (cell,) = measure(pipeline, [text])
+    assert cell.loss == pytest.approx(float(nats) / math.log(2) / len(text.encode()), abs=1e-5)
+    assert cell.token_loss == pytest.approx(float(nats) / (ids.shape[1] - 1), abs=1e-5)
     right = (logp.argmax(-1) == ids[0, 1:]).float().mean()
-    assert found.token_accuracy == pytest.approx(float(right))
+    assert cell.token_accuracy == pytest.approx(float(right))
 
 
 def test_a_reference_is_scored_given_the_prompt(runtime) -> None:
@@ -42,10 +42,10 @@ def test_a_reference_is_scored_given_the_prompt(runtime) -> None:
     with torch.no_grad():
         logp = pipeline.model(ids).logits[0, -n - 1 : -1].log_softmax(-1)
     nats = -logp.gather(1, ids[0, -n:, None]).sum()
-    (found,) = measure(pipeline, [{"prompt": prompt, "reference": reference}])
+    (cell,) = measure(pipeline, [{"prompt": prompt, "reference": reference}])
     expected = float(nats) / math.log(2) / len(reference.encode())
-    assert found.loss == pytest.approx(expected, abs=1e-5)
-    assert found.loss < measure(pipeline, [reference])[0].loss
+    assert cell.loss == pytest.approx(expected, abs=1e-5)
+    assert cell.loss < measure(pipeline, [reference])[0].loss
 
 
 def test_a_masked_loss_is_the_bits_of_the_hidden_words_over_their_bytes(runtime) -> None:
@@ -62,14 +62,14 @@ def test_a_masked_loss_is_the_bits_of_the_hidden_words_over_their_bytes(runtime)
         logp = pipeline.model(**inputs).logits[0].log_softmax(-1)
     places = (inputs["input_ids"][0] == pipeline.tokenizer.mask_token_id).nonzero()[:, 0]
     nats = -sum(float(logp[place, token]) for place, token in zip(places, tokens, strict=True))
-    (found,) = measure(pipeline, [text], mask_share=0.15)
-    assert found.loss == pytest.approx(nats / math.log(2) / (end - start), abs=1e-5)
+    (cell,) = measure(pipeline, [text], mask_share=0.15)
+    assert cell.loss == pytest.approx(nats / math.log(2) / (end - start), abs=1e-5)
     if len(tokens) == 1:
         own = transformers.pipeline(
             "fill-mask", model=pipeline.model, tokenizer=pipeline.tokenizer, device="cpu"
         )
         (best,) = own(masked.prompt, targets=text[start:end], top_k=1)
-        assert found.token_loss == pytest.approx(-math.log(best["score"]), abs=1e-4)
+        assert cell.token_loss == pytest.approx(-math.log(best["score"]), abs=1e-4)
 
 
 @pytest.mark.parametrize("expert", ["code-gpt", "prose-gpt", "code-bert", "prose-bert"])
@@ -80,11 +80,11 @@ def test_batches_change_nothing(runtime, tiny_texts, expert) -> None:
     if pipeline.task == "fill-mask":
         texts = texts[:-3]
     together = measure(pipeline, texts, mask_share=0.3)
-    for text, found in zip(texts, together, strict=True):
+    for text, cell in zip(texts, together, strict=True):
         for options in ({}, {"batch_tokens": 1}):
             (alone,) = measure(pipeline, [text], mask_share=0.3, **options)
-            assert found.loss == pytest.approx(alone.loss, abs=1e-4)
-            assert found.token_accuracy == pytest.approx(alone.token_accuracy)
+            assert cell.loss == pytest.approx(alone.loss, abs=1e-4)
+            assert cell.token_accuracy == pytest.approx(alone.token_accuracy)
     order = list(reversed(texts))
     for one, other in zip(measure(pipeline, order, mask_share=0.3), together[::-1], strict=True):
         assert one.loss == pytest.approx(other.loss, abs=1e-4)
@@ -110,9 +110,9 @@ def test_a_long_text_is_measured_to_its_end(runtime, tiny_texts) -> None:
         with torch.no_grad():
             logp = pipeline.model(row).logits[0, :-1].log_softmax(-1)
         nats -= float(logp.gather(1, row[0, 1:, None]).sum())
-    (found,) = measure(pipeline, [long])
-    assert found.loss == pytest.approx(nats / math.log(2) / len(long.encode()), abs=1e-4)
-    assert not found.truncated
+    (cell,) = measure(pipeline, [long])
+    assert cell.loss == pytest.approx(nats / math.log(2) / len(long.encode()), abs=1e-4)
+    assert not cell.truncated
 
 
 @pytest.mark.parametrize("expert", ["prose-gpt", "prose-bert"])
@@ -127,9 +127,9 @@ def test_the_last_words_of_a_long_text_count(runtime, tiny_texts, expert) -> Non
 def test_a_prompt_that_does_not_fit_is_cut_and_says_so(runtime) -> None:
     pipeline = runtime.load("code-gpt")
     long = {"prompt": "def alpha(beta):\n    return beta\n" * 40, "reference": "def"}
-    (found,) = measure(pipeline, [long])
-    assert found.truncated
-    assert math.isfinite(found.loss)
+    (cell,) = measure(pipeline, [long])
+    assert cell.truncated
+    assert math.isfinite(cell.loss)
 
 
 def test_one_bad_row_does_not_spoil_the_others(runtime, monkeypatch) -> None:
@@ -166,9 +166,9 @@ def test_what_a_model_fails_on_is_told(runtime, monkeypatch, fault) -> None:
         raise fault
 
     monkeypatch.setattr(pipeline.model, "forward", broken)
-    found = measure(pipeline, ["the old river", "a garden"])
-    told = f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__
-    assert [one.error for one in found] == [told] * 2
+    cells = measure(pipeline, ["the old river", "a garden"])
+    reason = f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__
+    assert [one.error for one in cells] == [reason] * 2
 
 
 def test_a_template_that_refuses_a_prompt_fails_its_row_alone(tiny_library) -> None:
@@ -204,8 +204,8 @@ def test_a_fault_of_the_code_here_is_no_failed_cell(runtime, monkeypatch, fault)
 
 @pytest.mark.parametrize(("expert", "size", "special"), [("code-gpt", 1, 1), ("prose-bert", 2, 2)])
 def test_a_window_without_room_is_told(runtime, expert, size, special) -> None:
-    (found,) = measure(runtime.load(expert), ["the old river"], max_window=size)
-    assert found.error == (
+    (cell,) = measure(runtime.load(expert), ["the old river"], max_window=size)
+    assert cell.error == (
         f"a window of {size} tokens leaves no room for text beside {special} special tokens"
     )
 
@@ -213,8 +213,8 @@ def test_a_window_without_room_is_told(runtime, expert, size, special) -> None:
 def test_a_masked_expert_without_a_mask_token_is_told(tiny_library) -> None:
     pipeline = Runtime(Library.read(tiny_library)).load("prose-bert")
     pipeline.tokenizer.mask_token = None
-    (found,) = measure(pipeline, ["the old river"])
-    assert "its tokenizer has no mask token" in found.error
+    (cell,) = measure(pipeline, ["the old river"])
+    assert "its tokenizer has no mask token" in cell.error
 
 
 def test_an_output_that_is_not_a_number_is_a_failure(runtime, monkeypatch) -> None:
@@ -227,8 +227,8 @@ def test_an_output_that_is_not_a_number_is_a_failure(runtime, monkeypatch) -> No
         return output
 
     monkeypatch.setattr(pipeline.model, "forward", broken)
-    (found,) = measure(pipeline, ["the old river"])
-    assert found.error == "the model's output is not a number"
+    (cell,) = measure(pipeline, ["the old river"])
+    assert cell.error == "the model's output is not a number"
 
 
 def test_no_batch_holds_more_tokens_than_allowed_padding_included(runtime) -> None:
@@ -263,14 +263,14 @@ def test_a_model_that_looks_at_what_stands_behind_is_read_with_its_mask(
 
     def looks_behind(ids, attention_mask=None, **options):
         output = forward(ids, attention_mask=attention_mask, **options)
-        seen = torch.ones_like(ids) if attention_mask is None else attention_mask
-        output.logits = output.logits * (1 + 0.01 * seen.sum(1))[:, None, None]
+        mask = torch.ones_like(ids) if attention_mask is None else attention_mask
+        output.logits = output.logits * (1 + 0.01 * mask.sum(1))[:, None, None]
         return output
 
     monkeypatch.setattr(pipeline.model, "forward", looks_behind)
     together = measure(pipeline, texts)
-    for text, found in zip(texts, together, strict=True):
-        assert found.loss == pytest.approx(measure(pipeline, [text])[0].loss, abs=1e-4)
+    for text, cell in zip(texts, together, strict=True):
+        assert cell.loss == pytest.approx(measure(pipeline, [text])[0].loss, abs=1e-4)
     assert read_narrowly(pipeline, texts, monkeypatch) is False
 
 

@@ -67,8 +67,8 @@ def test_answers_are_scored_and_measured(writers, questions, tmp_path) -> None:
         assert table.targets["response_chars"][i, column] == len(answer.text)
         assert table.targets["cost"][i, column] == pytest.approx(cost)
         assert table.targets["latency"][i, column] > 0
-    kept = {(c["expert"], c["prompt_id"]): c["answer"] for c in cells(tmp_path)}
-    assert kept["code-gpt", "7"] == answer.text
+    answers = {(c["expert"], c["prompt_id"]): c["answer"] for c in cells(tmp_path)}
+    assert answers["code-gpt", "7"] == answer.text
     assert label(writers, questions, tmp_path, metric="f1", max_new_tokens=24).reused == 16
 
 
@@ -198,9 +198,9 @@ def test_a_twin_shares_the_weights_and_nothing_that_changes(library) -> None:
     assert twin.model is not pipeline.model
     assert twin.tokenizer is not pipeline.tokenizer
     with pipeline.turn():
-        (found,) = measure(twin, ["the old river"])
-    assert math.isfinite(found.loss)
-    assert measure(pipeline, ["the old river"])[0].loss == pytest.approx(found.loss)
+        (cell,) = measure(twin, ["the old river"])
+    assert math.isfinite(cell.loss)
+    assert measure(pipeline, ["the old river"])[0].loss == pytest.approx(cell.loss)
 
 
 def test_data_sets_give_what_mappings_give(library, tiny_texts, tmp_path) -> None:
@@ -222,8 +222,8 @@ def test_data_sets_give_what_mappings_give(library, tiny_texts, tmp_path) -> Non
         "lines": tmp_path / "prompts.jsonl",
     }
     hashes = set()
-    for name, given in ways.items():
-        label(one, given, tmp_path / "out" / name)
+    for name, source in ways.items():
+        label(one, source, tmp_path / "out" / name)
         hashes.add(ScoreTable.read(tmp_path / "out" / name).hash)
     assert len(hashes) == 1
 
@@ -232,7 +232,7 @@ def test_wrong_data_sets_are_told(library, tmp_path) -> None:
     data = datasets.Dataset.from_list([{"question": "who?"}])
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.parquet").write_text("PAR0")
-    for given, reason in (
+    for source, reason in (
         (data, "prompt 1: prompt: is missing"),
         (datasets.DatasetDict(train=data), "found a mapping with 'train'; choose one split"),
         (tmp_path / "empty", "holds no saved data set"),
@@ -240,4 +240,4 @@ def test_wrong_data_sets_are_told(library, tmp_path) -> None:
         (tmp_path / "gone.parquet", "does not exist"),
     ):
         with pytest.raises(PromptError, match=reason):
-            label(library, given, tmp_path / "out")
+            label(library, source, tmp_path / "out")

@@ -48,11 +48,11 @@ def test_hidden_words_are_whole_and_the_rest_stays(text, share) -> None:
 @given(TEXT.filter(lambda t: words(t) and "[MASK]" not in t), st.floats(0.01, 1))
 def test_marks_can_be_laid_over_their_text(text, share) -> None:
     masked = mask_words(text, share=share)
-    found = align(masked.prompt, text)
-    assert len(found.spans) == len(masked.spans)
+    aligned = align(masked.prompt, text)
+    assert len(aligned.spans) == len(masked.spans)
     # Where the marks could stand elsewhere another place may be found, never another text.
     rebuilt, end = "", 0
-    for start, stop in found.spans:
+    for start, stop in aligned.spans:
         rebuilt += text[end:start] + "[MASK]"
         end = stop
     assert rebuilt + text[end:] == masked.prompt

@@ -26,12 +26,12 @@ def test_metrics_by_name(metric, answer, reference, score) -> None:
 
 
 def test_an_answer_is_measured_beside_its_score() -> None:
-    found = score_answer("The old river.", "river", contains, latency=0.5, cost=0.1, cut_off=True)
-    assert (found.loss, found.error, found.latency, found.cost) == (0.0, None, 0.5, 0.1)
-    assert found.response_chars == 14
-    assert math.isfinite(found.readability)
-    assert found.cut_off
-    assert not found.empty
+    cell = score_answer("The old river.", "river", contains, latency=0.5, cost=0.1, cut_off=True)
+    assert (cell.loss, cell.error, cell.latency, cell.cost) == (0.0, None, 0.5, 0.1)
+    assert cell.response_chars == 14
+    assert math.isfinite(cell.readability)
+    assert cell.cut_off
+    assert not cell.empty
 
 
 def refuses(answer, reference):
@@ -52,10 +52,10 @@ def refuses(answer, reference):
 def test_what_a_metric_does_wrong_fails_the_cell_with_its_reason(
     metric, reason, parse_failure
 ) -> None:
-    found = score_answer(" ", None, metric)
-    assert math.isnan(found.loss)
-    assert (found.error, found.parse_failure) == (reason, parse_failure)
-    assert found.empty
+    cell = score_answer(" ", None, metric)
+    assert math.isnan(cell.loss)
+    assert (cell.error, cell.parse_failure) == (reason, parse_failure)
+    assert cell.empty
 
 
 def test_a_reason_holds_no_secret_and_is_short() -> None:

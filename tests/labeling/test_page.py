@@ -44,8 +44,8 @@ def test_the_commands_run(tiny_library, tiny_texts, tmp_path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["cells"], told["measured"], told["failed"]) == (32, 32, 0)
+    summary = json.loads(done.stdout)
+    assert (summary["cells"], summary["measured"], summary["failed"]) == (32, 32, 0)
     tables = {name: ScoreTable.read(tmp_path / name) for name in ("scores", "few", "answers")}
     assert {name: len(table) for name, table in tables.items()} == {
         "scores": 16,

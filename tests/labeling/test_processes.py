@@ -42,9 +42,9 @@ def test_two_runs_may_fill_a_new_folder_at_once(tiny_library, texts, tmp_path) -
     prompts, out = write(tmp_path / "prompts.jsonl", texts[:40]), tmp_path / "out"
     runs = [start(tiny_library, prompts, out) for _ in range(2)]
     for run in runs:
-        told, errors = run.communicate(timeout=240)
+        output, errors = run.communicate(timeout=240)
         assert run.returncode == 0, errors
-        counts = json.loads(told)
+        counts = json.loads(output)
         assert counts["measured"] + counts["reused"] == counts["cells"] == 160
     library = Library.read(tiny_library)
     assert label(library, prompts, out).reused == 160
@@ -70,15 +70,15 @@ def test_a_run_that_is_ended_goes_on_later(tiny_library, texts, tmp_path, end) -
         assert "Traceback" not in errors
     else:
         assert run.returncode == -signal.SIGKILL
-    kept = LabelStore(out).shards()
+    shards = LabelStore(out).shards()
     library = Library.read(tiny_library)
     some = texts[:20]
     done = label(library, some, out)
     assert done.failed == 0
     assert 20 <= done.reused < done.cells == 80
-    assert kept == LabelStore(out).shards()[: len(kept)]
-    found = ScoreTable.read(out).by_task(library)
+    assert shards == LabelStore(out).shards()[: len(shards)]
+    tables = ScoreTable.read(out).by_task(library)
     label(library, some, tmp_path / "whole")
     for task, table in ScoreTable.read(tmp_path / "whole").by_task(library).items():
-        rows = [found[task].ids.index(name) for name in table.ids]
-        np.testing.assert_allclose(found[task].losses[rows], table.losses, atol=1e-4)
+        rows = [tables[task].ids.index(name) for name in table.ids]
+        np.testing.assert_allclose(tables[task].losses[rows], table.losses, atol=1e-4)

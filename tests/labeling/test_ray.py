@@ -29,8 +29,8 @@ def texts(tiny_texts) -> list[dict[str, str]]:
 
 
 def run(*arguments, **environment):
-    told = arguments[-1].with_suffix(".json")
-    words = map(str, (Path(__file__).with_name("ray_run.py"), *arguments, told))
+    result_file = arguments[-1].with_suffix(".json")
+    words = map(str, (Path(__file__).with_name("ray_run.py"), *arguments, result_file))
     done = subprocess.run(
         [sys.executable, *words],
         capture_output=True,
@@ -40,7 +40,7 @@ def run(*arguments, **environment):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(told.read_text())
+    return json.loads(result_file.read_text())
 
 
 def test_a_worker_that_dies_in_the_middle_costs_nothing(tiny_library, texts, tmp_path) -> None:
@@ -50,12 +50,12 @@ def test_a_worker_that_dies_in_the_middle_costs_nothing(tiny_library, texts, tmp
     prompts, out, dead = tmp_path / "prompts.jsonl", tmp_path / "out", tmp_path / "dead"
     prompts.write_text("\n".join(map(json.dumps, texts)))
     begun = label(library, texts[:10], out)
-    told = run(tiny_library, prompts, out, DEATH=str(dead))
+    summary = run(tiny_library, prompts, out, DEATH=str(dead))
     assert dead.exists()
     cells = 4 * len(texts)
-    assert (told["cells"], told["reused"]) == (cells, begun.cells)
-    assert (told["measured"], told["failed"]) == (cells - begun.cells - 2, 2)
-    assert told["failures"]["code-bert"] == {"the text has no word to hide": 1}
+    assert (summary["cells"], summary["reused"]) == (cells, begun.cells)
+    assert (summary["measured"], summary["failed"]) == (cells - begun.cells - 2, 2)
+    assert summary["failures"]["code-bert"] == {"the text has no word to hide": 1}
     again = label(library, texts, out)
     assert (again.reused, again.failed) == (cells - 2, 2)
     assert len(LabelStore(out).shards()) > 8

@@ -123,26 +123,26 @@ PROMPTS = [
 ]
 
 
-def taken(*sample, prompts=PROMPTS):
+def sampled(*sample, prompts=PROMPTS):
     rows = read_rows(prompts, ("text-generation",), mask_share=0.15, sample=Sample.of(*sample))
     return [row.id for row in rows]
 
 
 def test_a_sample_is_the_same_in_any_order_and_grows() -> None:
-    some = taken(20, None, 0)
+    some = sampled(20, None, 0)
     assert len(some) == 20
-    assert set(some) == set(taken(20, None, 0, prompts=PROMPTS[::-1]))
-    assert set(some) < set(taken(30, None, 0))
+    assert set(some) == set(sampled(20, None, 0, prompts=PROMPTS[::-1]))
+    assert set(some) < set(sampled(30, None, 0))
     assert some == [row for row in (p["id"] for p in PROMPTS) if row in set(some)]
-    assert set(some) != set(taken(20, None, 1))
-    assert len(taken(1000, None, 0)) == 100
+    assert set(some) != set(sampled(20, None, 1))
+    assert len(sampled(1000, None, 0)) == 100
 
 
 def test_strata_get_as_much_each_as_they_have() -> None:
     groups = {p["id"]: p["group"] for p in PROMPTS}
-    assert Counter(groups[i] for i in taken(12, "group", 0)) == {"large": 6, "small": 6}
-    assert Counter(groups[i] for i in taken(40, "group", 0)) == {"large": 30, "small": 10}
-    assert set(taken(12, "group", 0)) < set(taken(40, "group", 0))
+    assert Counter(groups[i] for i in sampled(12, "group", 0)) == {"large": 6, "small": 6}
+    assert Counter(groups[i] for i in sampled(40, "group", 0)) == {"large": 30, "small": 10}
+    assert set(sampled(12, "group", 0)) < set(sampled(40, "group", 0))
 
 
 @pytest.mark.parametrize(
@@ -155,4 +155,4 @@ def test_strata_get_as_much_each_as_they_have() -> None:
 )
 def test_a_wrong_sample_is_told(sample, reason) -> None:
     with pytest.raises(OptionError, match=reason):
-        taken(*sample)
+        sampled(*sample)

@@ -47,8 +47,8 @@ def test_every_number_comes_back_as_a_target(tmp_path, kind) -> None:
     assert table.kind == kind
     assert table.experts == ("small", "large")
     np.testing.assert_allclose(table.losses, [[0.7, np.nan], [np.nan, 0.0]])
-    found = {name: values[0, 0] for name, values in table.targets.items()}
-    assert found == {"response_chars": 120, "readability": 8.5, "latency": 0.25, "cost": 0.002}
+    targets = {name: values[0, 0] for name, values in table.targets.items()}
+    assert targets == {"response_chars": 120, "readability": 8.5, "latency": 0.25, "cost": 0.002}
     assert all(np.isnan(values[1]).all() for values in table.targets.values())
 
 

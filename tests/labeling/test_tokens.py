@@ -70,13 +70,13 @@ def spelled(pipeline: FillMaskPipeline, ids: list[int]) -> str:
 @pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
 def test_hidden_tokens_spell_the_hidden_words(masked_expert, text, share) -> None:
     masked = mask_words(text, share=share)
-    for found in (
+    for tokens in (
         _in_context(masked_expert, masked, _tokenize(masked_expert, masked.text)),
         _in_pieces(masked_expert, masked),
     ):
-        if found is None:
+        if tokens is None:
             continue
-        ids, ranges, _ = found
+        ids, ranges, _ = tokens
         unknown = masked_expert.tokenizer.unk_token_id
         for (start, end), (low, high) in zip(masked.spans, ranges, strict=True):
             assert high > low
@@ -88,9 +88,9 @@ def test_hidden_tokens_spell_the_hidden_words(masked_expert, text, share) -> Non
 def test_plain_text_is_tokenized_as_a_whole(masked_expert) -> None:
     """The usual case: the words' tokens are those of the running text."""
     masked = mask_words(TEXTS[0], share=0.4)
-    found = _in_context(masked_expert, masked, _tokenize(masked_expert, masked.text))
-    assert found is not None
-    assert found[0] == masked_expert.tokenizer(TEXTS[0], add_special_tokens=False)["input_ids"]
+    tokens = _in_context(masked_expert, masked, _tokenize(masked_expert, masked.text))
+    assert tokens is not None
+    assert tokens[0] == masked_expert.tokenizer(TEXTS[0], add_special_tokens=False)["input_ids"]
 
 
 def test_a_token_that_reaches_over_the_edge_of_a_word_is_cut_there(runtime) -> None:
@@ -242,7 +242,7 @@ def test_a_tokenizer_in_python_is_measured_like_others(bytewise) -> None:
 
     assert not bytewise.tokenizer.is_fast
     text = "naïve 東"
-    [found] = measure(bytewise, [text])
+    [cell] = measure(bytewise, [text])
     ids = [bytewise.start_token] if bytewise.start_token is not None else []
     ids += bytewise.encode(text)
     with torch.no_grad():
@@ -250,4 +250,4 @@ def test_a_tokenizer_in_python_is_measured_like_others(bytewise) -> None:
     nats = torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="sum")
     free_choice = 0.0 if bytewise.start_token is not None else math.log2(len(bytewise.tokenizer))
     bits = float(nats) / math.log(2) + free_choice
-    assert found.loss == pytest.approx(bits / len(text.encode()), rel=1e-5)
+    assert cell.loss == pytest.approx(bits / len(text.encode()), rel=1e-5)

@@ -102,16 +102,16 @@ def test_fixed_plans_are_the_best_by_enumeration():
     right, wrong = np.full(4, 0.9), np.full(4, 0.2)
     measured = MeasuredPlans(scores, values, np.full(40, 1 / 40), right, wrong)
     losses = np.broadcast_to((1 - scores).mean(axis=0), scores.shape)
-    found = {}
+    means = {}
     for length in (1, 2, 3):
         for plan in itertools.permutations(range(4), length):
             score, value = realised([plan] * 40, scores, values, losses, right, wrong)
-            found[plan] = (1 - score.mean(), value.mean())
+            means[plan] = (1 - score.mean(), value.mean())
     for plan in best_fixed_plans(measured, 3):
-        loss, value = found[plan.columns]
+        loss, value = means[plan.columns]
         assert (plan.loss, plan.value) == pytest.approx((loss, value))
         assert not any(
-            other[0] < loss - 1e-9 and other[1] < value - 1e-9 for other in found.values()
+            other[0] < loss - 1e-9 and other[1] < value - 1e-9 for other in means.values()
         )
 
 
@@ -270,10 +270,10 @@ def test_the_command_line_counts_every_attempt_in_a_budget(files, planner, table
     args = ("calibrate", files / "router", files / "prompts.jsonl", budget, "--check", rates)
     code, out, _ = invoke(*args, "--json")
     assert code == 0
-    found = json.loads(out)["attained"][budget]
+    attained = json.loads(out)["attained"][budget]
     goals = planner.calibrate(prompts, budget, check=rated())
     cost, _ = expected_cost(planner, prompts, goals, rated())
-    assert found["value"] == pytest.approx(cost)
+    assert attained["value"] == pytest.approx(cost)
     code, out, _ = invoke(*args)
     assert (code, out.count("mean cost")) == (0, 1)
 
@@ -351,32 +351,34 @@ def expected_cost(planner, prompts, goals, check):
 def test_a_budget_counts_every_attempt(planner, tables):
     prompts = tables[1].prompts[:60]
     check = rated(1.0, 0.0)
-    found = planner.calibrate(prompts, "mean cost <= 4 USD per 1000 prompts", check=check)
-    assert found.met
-    cost, plans = expected_cost(planner, prompts, found, check)
-    assert cost == pytest.approx(found.attained["mean cost <= 4 USD per 1000 prompts"]["value"])
+    calibration = planner.calibrate(prompts, "mean cost <= 4 USD per 1000 prompts", check=check)
+    assert calibration.met
+    cost, plans = expected_cost(planner, prompts, calibration, check)
+    assert cost == pytest.approx(
+        calibration.attained["mean cost <= 4 USD per 1000 prompts"]["value"]
+    )
     assert 0.002 < cost <= 0.004
     assert any(len(plan.attempts) > 1 for plan in plans)
-    cheaper, _ = expected_cost(planner, prompts, Goals(cost=found.weights["cost"] / 3), check)
+    cheaper, _ = expected_cost(planner, prompts, Goals(cost=calibration.weights["cost"] / 3), check)
     assert cheaper > cost  # a smaller weight breaks the budget
 
 
 def test_a_score_budget_lowers_the_cost(planner, tables):
     prompts = tables[1].prompts[:60]
-    found = planner.calibrate(prompts, "score >= 95% of best", check=rated(1.0, 0.0))
-    row = found.attained["score >= 95% of best"]
-    assert found.met
+    calibration = planner.calibrate(prompts, "score >= 95% of best", check=rated(1.0, 0.0))
+    row = calibration.attained["score >= 95% of best"]
+    assert calibration.met
     assert row["ci95"][0] <= row["value"] <= row["ci95"][1]
     free, _ = expected_cost(planner, prompts, Goals(cost=0.0), rated(1.0, 0.0))
-    cost, _ = expected_cost(planner, prompts, found, rated(1.0, 0.0))
+    cost, _ = expected_cost(planner, prompts, calibration, rated(1.0, 0.0))
     assert cost < free
 
 
 def test_a_budget_that_cannot_be_met_tells_the_nearest(planner, tables):
     text = "mean cost <= 0.1 USD per 1000 prompts"
-    found = planner.calibrate(tables[1].prompts[:20], text, check=rated())
-    assert not found.met
-    assert found.attained[text]["attainable"] == pytest.approx(0.001)
+    calibration = planner.calibrate(tables[1].prompts[:20], text, check=rated())
+    assert not calibration.met
+    assert calibration.attained[text]["attainable"] == pytest.approx(0.001)
 
 
 @pytest.mark.parametrize(

@@ -45,21 +45,21 @@ def plan(check=None, weight=1.0, losses=LOSSES, joint=None, most=3, measured=Non
 
 
 def test_a_perfect_check_tries_the_cheap_expert_first():
-    found = plan(Check(accept, accepts_right=1.0, accepts_wrong=0.0), weight=4.0)
-    assert found.experts[0] == "cheap"
-    assert found.experts[-1] == "dear"
-    assert found.attempts[0].reached == 1.0
-    assert found.attempts[1].reached == pytest.approx(0.4)
-    assert found.loss < 0.1
-    expected = sum(a.reached * a.cost for a in found.attempts)
-    assert found.cost == pytest.approx(expected)
+    chosen = plan(Check(accept, accepts_right=1.0, accepts_wrong=0.0), weight=4.0)
+    assert chosen.experts[0] == "cheap"
+    assert chosen.experts[-1] == "dear"
+    assert chosen.attempts[0].reached == 1.0
+    assert chosen.attempts[1].reached == pytest.approx(0.4)
+    assert chosen.loss < 0.1
+    expected = sum(a.reached * a.cost for a in chosen.attempts)
+    assert chosen.cost == pytest.approx(expected)
 
 
 def test_one_attempt_is_the_plain_decision():
-    found = plan(most=1)
-    assert found.experts == ("dear",)
-    assert found.loss == pytest.approx(0.1)
-    assert found.total == pytest.approx(float((LOSSES + COSTS).min()))
+    chosen = plan(most=1)
+    assert chosen.experts == ("dear",)
+    assert chosen.loss == pytest.approx(0.1)
+    assert chosen.total == pytest.approx(float((LOSSES + COSTS).min()))
 
 
 @settings(max_examples=50, deadline=None)
@@ -85,10 +85,10 @@ def test_experts_that_the_check_asks_are_paid_for():
 
 def test_a_plan_of_one_attempt_asks_nobody():
     check = agrees_with("middle", accepts_right=0.5, accepts_wrong=0.5)
-    found = plan(check)
-    assert found.experts == ("dear",)
-    assert found.cost == pytest.approx(0.02)
-    assert found.total == pytest.approx(0.12)
+    chosen = plan(check)
+    assert chosen.experts == ("dear",)
+    assert chosen.cost == pytest.approx(0.02)
+    assert chosen.total == pytest.approx(0.12)
 
 
 def test_rates_come_from_the_check_then_the_router_then_an_assumption():
@@ -106,12 +106,12 @@ def test_rates_come_from_the_check_then_the_router_then_an_assumption():
 
 
 def test_the_plan_reads_well():
-    found = plan(Check(accept, accepts_right=1.0, accepts_wrong=0.0, name="tests"), weight=4.0)
-    first, second, *_ = found.explain()
+    chosen = plan(Check(accept, accepts_right=1.0, accepts_wrong=0.0, name="tests"), weight=4.0)
+    first, second, *_ = chosen.explain()
     assert first.startswith("Plan: expected loss 0.")
     assert "check tests (accepts 100% of right and 0% of wrong)" in first
     assert second == "  1. cheap  reached 100%, loss 0.4000, 1 USD per 1000"
-    assert found.to_dict()["check"]["name"] == "tests"
+    assert chosen.to_dict()["check"]["name"] == "tests"
     assert "assumed" in plan(Check(accept)).explain()[0]
 
 

@@ -74,9 +74,9 @@ def drawn(draw):
 @settings(max_examples=40, deadline=None)
 @given(drawn(), st.integers(1, 3))
 def test_no_plan_is_better_than_the_one_found(inputs, most):
-    found = best_plan(inputs, most, alone(inputs), np.arange(5))
+    plan = best_plan(inputs, most, alone(inputs), np.arange(5))
     best, values = exhaustive(inputs, most)
-    assert values[tuple(found)] == pytest.approx(best, abs=1e-7)
+    assert values[tuple(plan)] == pytest.approx(best, abs=1e-7)
 
 
 @settings(max_examples=60, deadline=None)

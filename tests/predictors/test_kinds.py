@@ -317,9 +317,9 @@ def test_features_are_stored_and_new_experts_take_them():
     predictor = fit(LinearPredictor, vectors, truth, features=256)
     stored = LinearPredictor.from_state(*predictor.state(), predictor.encoder)
     expected = predictor.predict(rows(300))
-    found = stored.predict(rows(300))
-    np.testing.assert_array_equal(found.mean["loss"], expected.mean["loss"])
-    np.testing.assert_array_equal(found.std["loss"], expected.std["loss"])
+    prediction = stored.predict(rows(300))
+    np.testing.assert_array_equal(prediction.mean["loss"], expected.mean["loss"])
+    np.testing.assert_array_equal(prediction.std["loss"], expected.std["loss"])
     probes = replace(table_of(5.0 - truth[:, :1]), experts=("new",))
     grown = stored.with_expert(probes.prompts, probes)
     mean = grown.predict(rows(300)).mean["loss"]
@@ -426,8 +426,8 @@ def test_results_of_known_experts_on_the_probes_tell_hard_probes_from_a_bad_new_
     alone = predictor.with_expert(probes.prompts, probes.reorder(["e4"]))
     beside = predictor.with_expert(probes.prompts, probes.reorder(["e4", "e0", "e1", "e2"]))
     true = losses[:, 4].mean()
-    found = [grown.predict(rows(400)).mean["loss"][:, -1].mean() for grown in (alone, beside)]
-    assert abs(found[1] - true) < 0.5 * abs(found[0] - true)
+    means = [grown.predict(rows(400)).mean["loss"][:, -1].mean() for grown in (alone, beside)]
+    assert abs(means[1] - true) < 0.5 * abs(means[0] - true)
 
 
 def test_one_lucky_probe_does_not_bound_what_is_expected_of_a_new_expert():

@@ -363,8 +363,8 @@ def test_an_expert_leaves_without_changing_the_others(kind):
     assert left.experts_ == ("e0", "e2", "e3")
     before, after = whole.predict(prompts), left.predict(prompts)
     for target in whole.targets_:
-        kept = before.mean[target][:, [0, 2, 3]]
-        np.testing.assert_allclose(after.mean[target], kept, atol=1e-12)
+        others = before.mean[target][:, [0, 2, 3]]
+        np.testing.assert_allclose(after.mean[target], others, atol=1e-12)
 
 
 def test_who_cannot_join_or_leave_is_named():

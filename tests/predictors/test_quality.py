@@ -113,8 +113,8 @@ def test_a_new_expert_joins_experts_of_which_one_is_free():
     vectors, camp = two_camps(rng, 200)
     cost = np.column_stack([np.zeros(200), 1.0 + camp, 3.0 + camp])
     table = table_of(rng.random((200, 3)), cost=cost)
-    known = table.reorder(["e0", "e1"])
-    predictor = ClustersPredictor(Rows(vectors), k=2).fit(table.prompts, known)
+    two_experts = table.reorder(["e0", "e1"])
+    predictor = ClustersPredictor(Rows(vectors), k=2).fit(table.prompts, two_experts)
     probes = table.select(np.arange(40)).reorder(["e2"])
     grown = predictor.with_expert(probes.prompts, probes)
     mean = grown.predict(table.prompts).mean["cost"]

@@ -132,11 +132,11 @@ def test_a_router_on_it_goes_through_files_and_loads_without_torch(start, table,
     few = table.select(np.arange(60))
     from tryage import training
 
-    found = training.fit_and_validate(few, "transformer", start, 0)
-    assert 0.1 < found.validation["measured"] < 0.3
+    fitted = training.fit_and_validate(few, "transformer", start, 0)
+    assert 0.1 < fitted.validation["measured"] < 0.3
     router = Router.fit(few, library=Library(experts, name="t"), predictor="best-single")
     router = Router(
-        router.library, {"text-generation": found.predictor}, objective=router.objective
+        router.library, {"text-generation": fitted.predictor}, objective=router.objective
     )
     router.save_pretrained(tmp_path / "r")
     loaded = Router.from_pretrained(tmp_path / "r")

@@ -27,10 +27,10 @@ def goes_on(prompt, answer):
 def prompts(out, name):
     """The texts of the quickstart's own prompts, cut short, with their kind as the reference."""
     lines = (out / "prompts" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    found = [json.loads(line) for line in lines]
+    rows = [json.loads(line) for line in lines]
     return [
         {"prompt": row["prompt"][:60], "reference": row["group"], "group": row["group"]}
-        for row in found
+        for row in rows
     ]
 
 
@@ -53,11 +53,11 @@ def checked(tiny_run, tmp_path_factory):
     return measured, report, [row["prompt"] for row in prompts(out, "test")]
 
 
-def answers(router, asked):
+def answers(router, texts):
     """What both frameworks' models answer to every prompt, and what they say of it."""
     chat = ChatTryage(router, check=Check(goes_on))
     llm = TryageLLM(router, check=Check(goes_on))
-    for text in asked:
+    for text in texts:
         message = chat.invoke(text)
         yield text, message.text, message.response_metadata["tryage"]
         response = llm.chat([ChatMessage(text)])
@@ -74,9 +74,9 @@ def test_the_check_is_measured_on_what_the_experts_wrote(checked):
 
 
 def test_the_next_expert_is_asked_where_the_check_rejects(checked):
-    router, report, asked = checked
+    router, report, texts = checked
     tried = {1: 0, 2: 0}
-    for text, answer, record in answers(router, asked):
+    for text, answer, record in answers(router, texts):
         check = record["plan"]["check"]
         assert (check["name"], check["assumed"]) == (report.check, False)
         verdicts = [attempt["accepted"] for attempt in record["tried"]]

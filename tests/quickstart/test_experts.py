@@ -28,9 +28,9 @@ def _quiet_saving():
 
 @pytest.mark.parametrize("recipe", [WRITER, FILLER], ids=lambda recipe: recipe.task)
 def test_an_expert_loads_through_transformers_pipeline(recipe, tmp_path):
-    seen = []
-    experts.train(recipe, TEXTS, tmp_path / "model", progress=seen.append)
-    assert seen == list(range(1, 13))
+    steps = []
+    experts.train(recipe, TEXTS, tmp_path / "model", progress=steps.append)
+    assert steps == list(range(1, 13))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
     assert (tmp_path / "model" / "model.safetensors").is_file()
     pipe = transformers.pipeline(recipe.task, model=str(tmp_path / "model"))
@@ -53,9 +53,9 @@ def test_an_interrupted_training_ends_with_the_same_weights(recipe, tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         experts.train(recipe, TEXTS, tmp_path / "cut", progress=interrupt)
     assert not (tmp_path / "cut").exists()
-    seen = []
-    experts.train(recipe, TEXTS, tmp_path / "cut", progress=seen.append)
-    assert seen[0] == 6
+    steps = []
+    experts.train(recipe, TEXTS, tmp_path / "cut", progress=steps.append)
+    assert steps[0] == 6
     whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
     assert not list(tmp_path.rglob("*.training"))

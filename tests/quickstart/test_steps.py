@@ -54,11 +54,11 @@ def test_the_result_has_the_keys_of_the_json_object(tiny_run, tiny_plan):
     assert list(result) == ["experts", "evaluation", "examples", "seconds"]
     assert [expert["name"] for expert in result["experts"]] == [r.name for r in tiny_plan.recipes]
     assert set(result["evaluation"]) == {"text-generation", "fill-mask"}
-    for found in result["evaluation"].values():
-        assert found["prompts"] == 24
-        assert set(found["groups"]) == {"legal", "headers"}
-        assert found["router"]["regret"] >= 0
-        assert all(found["references"][name] for name in ("oracle", "best_single", "random"))
+    for evaluation in result["evaluation"].values():
+        assert evaluation["prompts"] == 24
+        assert set(evaluation["groups"]) == {"legal", "headers"}
+        assert evaluation["router"]["regret"] >= 0
+        assert all(evaluation["references"][name] for name in ("oracle", "best_single", "random"))
     keys = ["prompt", "expert", "predicted_loss", "measured_loss", "answer", "via"]
     assert all(list(example) == keys for example in result["examples"])
     assert result["seconds"]["total"] > 0
@@ -68,10 +68,10 @@ def test_the_result_has_the_keys_of_the_json_object(tiny_run, tiny_plan):
 def test_examples_are_answered_by_experts_of_their_task(tiny_run, tiny_plan):
     root, result, _ = tiny_run
     library = Library.read(root / "out" / "library.yaml")
-    for example, asked in zip(result["examples"], tiny_plan.examples, strict=True):
-        assert example["prompt"] == asked.prompt
-        assert example["via"] == asked.via
-        task = "fill-mask" if "[MASK]" in asked.prompt else "text-generation"
+    for example, planned in zip(result["examples"], tiny_plan.examples, strict=True):
+        assert example["prompt"] == planned.prompt
+        assert example["via"] == planned.via
+        task = "fill-mask" if "[MASK]" in planned.prompt else "text-generation"
         assert library[example["expert"]].task == task
         assert example["measured_loss"] > 0
         assert example["predicted_loss"] > 0
@@ -83,8 +83,8 @@ def test_examples_are_answered_by_experts_of_their_task(tiny_run, tiny_plan):
 def test_everything_is_kept_as_ordinary_files(tiny_run, tiny_plan):
     root, result, _ = tiny_run
     out = root / "out"
-    found = {path.name for path in out.iterdir()}
-    assert found == {
+    names = {path.name for path in out.iterdir()}
+    assert names == {
         "library.yaml",
         "models",
         "prompts",
@@ -129,21 +129,21 @@ def test_an_interrupted_run_is_resumed_and_ends_the_same(
     tiny_run, tiny_plan, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("TRYAGE_CACHE", str(tmp_path))
-    told = Bar.part
+    part = Bar.part
 
     def interrupt(bar, name, done, total):
-        told(bar, name, done, total)
+        part(bar, name, done, total)
         if list(tmp_path.rglob("models/[!.]*/config.json")):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Bar, "part", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(console=silent(), plan=tiny_plan)
-    [kept, *_] = tmp_path.rglob("models/[!.]*/config.json")
-    written = kept.stat().st_mtime_ns
-    monkeypatch.setattr(Bar, "part", told)
+    [config, *_] = tmp_path.rglob("models/[!.]*/config.json")
+    written = config.stat().st_mtime_ns
+    monkeypatch.setattr(Bar, "part", part)
     result = run(console=silent(), plan=tiny_plan)
-    assert kept.stat().st_mtime_ns == written
+    assert config.stat().st_mtime_ns == written
     assert without_times(result) == without_times(tiny_run[1])
 
 

@@ -18,8 +18,8 @@ def test_no_file_and_no_long_paragraph_is_in_two_parts(tiny_corpora):
         parts = (corpus.train, corpus.label, corpus.test)
         names = [source.name for part in parts for source in part]
         assert len(names) == len(set(names))
-        found = [key for part in parts for key in paragraphs(part)]
-        assert len(found) == len(set(found))
+        keys = [key for part in parts for key in paragraphs(part)]
+        assert len(keys) == len(set(keys))
 
 
 def test_each_part_holds_the_text_asked_for(tiny_corpora, tiny_plan):
@@ -54,11 +54,11 @@ def test_too_little_text_is_named_with_the_way_out(monkeypatch):
 def test_excerpts_are_pieces_of_their_files_in_turn():
     long = Source("python", "long.py", "value = compute(first, second)\n" * 100)
     short = Source("python", "short.py", "other = collect(third, fourth)\n" * 10)
-    found = texts.excerpts([long, short], count=4, length=100)
-    assert [one.id.split(":")[0] for one in found] == ["python/long.py"] * 2 + [
+    excerpts = texts.excerpts([long, short], count=4, length=100)
+    assert [one.id.split(":")[0] for one in excerpts] == ["python/long.py"] * 2 + [
         "python/short.py"
     ] * 2
-    for one, source in zip(found, [long, long, short, short], strict=True):
+    for one, source in zip(excerpts, [long, long, short, short], strict=True):
         start = int(one.id.rpartition(":")[2])
         assert source.text[start:].startswith(one.text)
         assert start == 0 or source.text[start - 1] == "\n"

@@ -36,12 +36,12 @@ def test_finished_pieces_of_the_same_key_are_taken_over(tmp_path):
     target.open()
     (tmp_path / "target" / "models" / "one").mkdir(parents=True)
     target.adopt(source)
-    found = {
+    pieces = {
         path.relative_to(target.folder).as_posix()
         for path in target.folder.rglob("*")
         if path.is_file()
     }
-    assert found == {"quickstart.json", "scores/label/file", "router/file"}
+    assert pieces == {"quickstart.json", "scores/label/file", "router/file"}
 
 
 def test_pieces_of_another_key_stay_where_they_are(tmp_path):

@@ -37,8 +37,8 @@ def routers(router, table, table_library, tmp_path_factory):
 
     root = tmp_path_factory.mktemp("routers")
     other = Router.fit(table.select(range(40)), library=table_library, predictor="nearest")
-    found = []
+    folders = []
     for number, one in enumerate((router, other)):
         one.save_pretrained(root / str(number))
-        found.append((root / str(number), one.provenance))
-    return found
+        folders.append((root / str(number), one.provenance))
+    return folders

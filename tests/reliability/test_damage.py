@@ -66,11 +66,11 @@ def test_no_damaged_folder_decides_otherwise(folder, routers):
         else:
             path.write_bytes(damaged(originals[path], draw))
         try:
-            found = answers(Router.from_pretrained(folder))
+            after = answers(Router.from_pretrained(folder))
         except TryageError as error:
             named.append(str(folder) in str(error))
         else:
-            assert found == before
+            assert after == before
         path.write_bytes(originals[path])
     assert len(named) > 0.9 * (number + 1)
     assert all(named)
@@ -178,7 +178,7 @@ def test_files_that_are_none(folder, tmp_path):
 
     before = (folder / "router.json").read_bytes()
     for name in ("router.json", "predictor-0.safetensors"):
-        kept = (folder / name).read_bytes()
+        content = (folder / name).read_bytes()
         for put in (
             lambda path: path.symlink_to("/dev/zero"),
             os.mkfifo,
@@ -190,6 +190,6 @@ def test_files_that_are_none(folder, tmp_path):
             with pytest.raises(TryageError, match=name.replace(".", r"\.")):
                 Router.from_pretrained(folder)
             (folder / name).rmdir() if (folder / name).is_dir() else (folder / name).unlink()
-            (folder / name).write_bytes(kept)
+            (folder / name).write_bytes(content)
     assert (folder / "router.json").read_bytes() == before
     Router.from_pretrained(folder)

@@ -41,7 +41,7 @@ BYTES = 64
 """Bytes allocated that count as one line."""
 
 
-def work(call, *given):
+def work(call, *arguments):
     """Return the work of a call: lines that ran, and bytes that they allocated over `BYTES`."""
     lines = allocated = 0
     before = 0
@@ -59,7 +59,7 @@ def work(call, *given):
     tracemalloc.start(1)
     sys.settrace(trace)
     try:
-        read(call, *given)
+        read(call, *arguments)
     finally:
         sys.settrace(old)
         _, peak = tracemalloc.get_traced_memory()
@@ -67,10 +67,10 @@ def work(call, *given):
     return lines + (allocated + max(0, peak - before)) / BYTES
 
 
-def read(call, *given):
+def read(call, *arguments):
     """Call a parser, which may refuse what it reads."""
     with contextlib.suppress(TryageError, ValueError):
-        call(*given)
+        call(*arguments)
 
 
 def check_growth(call, make, length=LENGTH):

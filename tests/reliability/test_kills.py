@@ -63,9 +63,9 @@ def test_saving_is_killed_at_any_event(before, victims, routers, tmp_path):
     for number in moments(whole["events"], 40):
         prepare()
         assert was_killed(victims.run("save", second, target, kill=number))
-        found = loaded(target)
-        assert found in ((old, new) if before == "a router" else (None, new))
-        ends.add(found == new)
+        state = loaded(target)
+        assert state in ((old, new) if before == "a router" else (None, new))
+        ends.add(state == new)
         assert victims.run("save", second, target)["status"] == 0
         assert (loaded(target), left_hidden(tmp_path)) == (new, [])
     assert ends == {True, False}
@@ -102,8 +102,8 @@ def test_fitting_is_killed_at_any_event(victims, table, table_library, tmp_path)
     for number in moments(whole["events"], 10):
         end = victims.run("command", *words, tmp_path / "r", kill=number)
         assert was_killed(end)
-        found = loaded(tmp_path / "r")
-        assert found in (old, new) or found | {"seconds": 0} == new | {"seconds": 0}
+        state = loaded(tmp_path / "r")
+        assert state in (old, new) or state | {"seconds": 0} == new | {"seconds": 0}
     assert victims.run("command", *words, tmp_path / "r")["status"] == 0
     assert left_hidden(tmp_path) == []
 
@@ -121,12 +121,12 @@ def test_feedback_is_killed_at_any_event(victims, tmp_path):
         FeedbackFile(path).append("after", "text-generation", "a", 0.25)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # the torn line is gone
-            found = ScoreTable.read(path).prompts
+            stored = ScoreTable.read(path).prompts
         acknowledged = tuple(end["done"])
-        assert found[-1] == "after"
-        assert found[: len(acknowledged)] == acknowledged
+        assert stored[-1] == "after"
+        assert stored[: len(acknowledged)] == acknowledged
         # A line that was written whole may not have been acknowledged yet.
-        assert len(found) <= len(acknowledged) + 2
+        assert len(stored) <= len(acknowledged) + 2
 
 
 def test_labelling_is_killed_at_any_event(victims, tmp_path):
@@ -134,8 +134,8 @@ def test_labelling_is_killed_at_any_event(victims, tmp_path):
     count = 20
     whole = victims.run("label", tmp_path / "whole", count)
     assert whole["status"] == 0, whole
-    [told] = whole["done"]
-    cells = told["cells"]
+    [summary] = whole["done"]
+    cells = summary["cells"]
     assert cells == 2 * count
     for number in moments(whole["events"], 12):
         out = tmp_path / f"out-{number}"
@@ -143,8 +143,8 @@ def test_labelling_is_killed_at_any_event(victims, tmp_path):
         shards = {path: path.read_bytes() for path in LabelStore(out).shards()}
         end = victims.run("label", out, count)
         assert end["status"] == 0, end
-        [told] = end["done"]
-        assert (told["failed"], told["reused"] + told["measured"]) == (0, cells)
+        [summary] = end["done"]
+        assert (summary["failed"], summary["reused"] + summary["measured"]) == (0, cells)
         assert all(path.read_bytes() == data for path, data in shards.items())
         assert left_hidden(out) == []
         table = ScoreTable.read(out)

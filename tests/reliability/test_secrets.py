@@ -277,7 +277,7 @@ def test_nothing_that_dispatch_tells_holds_a_secret(kind, way, decide, caplog):
     caplog.set_level(logging.DEBUG)
     health = Health(Breaker(failures=2))
     options = DispatchOptions(timeout=30.0 if way == "timeout" else None)
-    told, raised_kinds = [], set()
+    texts, raised_kinds = [], set()
     for form in FORMS[:: 4 if way != "call" else 1]:
 
         def fail(name, *_, text=form):
@@ -300,19 +300,19 @@ def test_nothing_that_dispatch_tells_holds_a_secret(kind, way, decide, caplog):
                 dispatch(decision, fail, options, health=health)
         except Exception as error:
             logging.getLogger("app").exception("it failed")
-            told.append(shown(error))
+            texts.append(shown(error))
             raised_kinds.add(isinstance(error, DispatchError))
             if isinstance(error, DispatchError):
-                told += [repr(attempt) + str(attempt.to_dict()) for attempt in error.tried]
+                texts += [repr(attempt) + str(attempt.to_dict()) for attempt in error.tried]
         outcome = dispatch(
             decision, lambda name: "yes" if name == "b" else fail(name), DispatchOptions()
         )
         whole = record(decision, outcome)
-        told += [whole.explain(), json.dumps(whole.to_dict()), repr(whole), repr(outcome)]
+        texts += [whole.explain(), json.dumps(whole.to_dict()), repr(whole), repr(outcome)]
     # A stream that is cut raises its expert's own error, until the circuit is open.
     assert raised_kinds == ({True, False} if way == "cut stream" else {True})
-    told += [str(health.snapshot()), repr(health), caplog.text]
-    assert not [text for text in told if leaks(text)]
+    texts += [str(health.snapshot()), repr(health), caplog.text]
+    assert not [text for text in texts if leaks(text)]
 
 
 def test_no_file_of_measured_answers_holds_a_secret(tmp_path, capfd, caplog):

@@ -17,16 +17,16 @@ def test_readers_during_saves_get_a_whole_router(way, victims, routers, tmp_path
     victims.run("save", routers[0][0], target)
     times = cases(60, counted=False)
     writers = [victims.start("save", folder, target, times, way) for folder, _ in routers]
-    found = [0, 0]
+    reads = [0, 0]
     loads = 0
     while any(writer.poll() is None for writer in writers):
         provenance = Router.from_pretrained(target).provenance
         [number] = [n for n, (_, whole) in enumerate(routers) if provenance == whole]
-        found[number] += 1
+        reads[number] += 1
         loads += 1
         kit.TRIED[0] += 1
     assert [writer.communicate(timeout=60) and writer.returncode for writer in writers] == [0, 0]
-    assert min(found) > 0, loads
+    assert min(reads) > 0, loads
     victims.run("save", routers[1][0], target)
     assert Router.from_pretrained(target).provenance == routers[1][1]
     assert [path.name for path in tmp_path.iterdir()] == ["r"]

@@ -124,21 +124,21 @@ def label(out: str, count: str) -> None:
 
 JOBS = {"save": save, "command": command, "feedback": feedback, "label": label}
 
-_told = sys.stdout
+_output = sys.stdout
 
 
 def tell(value: Any) -> None:
     """Tell the other process of something that is finished."""
-    _told.write(json.dumps({"done": value}) + "\n")
-    _told.flush()
+    _output.write(json.dumps({"done": value}) + "\n")
+    _output.flush()
 
 
-def _router(source: str, known: dict[str, Any] = {}) -> Any:  # noqa: B006 - kept for every fork
+def _router(source: str, loaded: dict[str, Any] = {}) -> Any:  # noqa: B006 - kept for every fork
     from tryage import Router
 
-    if source not in known:
-        known[source] = Router.from_pretrained(source)
-    return known[source]
+    if source not in loaded:
+        loaded[source] = Router.from_pretrained(source)
+    return loaded[source]
 
 
 class Events:
@@ -213,8 +213,8 @@ def _serve() -> None:
             os.close(reading)
             _be(request, writing)
         os.close(writing)
-        with os.fdopen(reading) as told:
-            lines = [json.loads(part) for part in told if part.endswith("\n")]
+        with os.fdopen(reading) as pipe:
+            lines = [json.loads(part) for part in pipe if part.endswith("\n")]
         _, status = os.waitpid(child, 0)
         answer: dict[str, Any] = {"status": status, "done": [], "error": None, "events": None}
         for entry in lines:
@@ -227,8 +227,8 @@ def _serve() -> None:
 
 def _be(request: dict[str, Any], writing: int) -> None:
     """Do a job in the child, and end."""
-    global _told
-    _told = os.fdopen(writing, "w")
+    global _output
+    _output = os.fdopen(writing, "w")
     quiet = os.open(os.devnull, os.O_RDWR)
     errors, errors_in = os.pipe()
     os.dup2(quiet, 1)
@@ -257,14 +257,14 @@ def _be(request: dict[str, Any], writing: int) -> None:
         printed += part
     if error is None and printed:
         error = printed.decode()
-    _told.write(json.dumps({"events": events.count, "error": error}) + "\n")
-    _told.flush()
+    _output.write(json.dumps({"events": events.count, "error": error}) + "\n")
+    _output.flush()
     os._exit(code)
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        asked = json.loads(sys.argv[1])
-        JOBS[asked["job"]](*asked["args"])
+        order = json.loads(sys.argv[1])
+        JOBS[order["job"]](*order["args"])
     else:
         _serve()

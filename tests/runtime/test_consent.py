@@ -77,8 +77,8 @@ def run(*args):
 def test_a_router_from_elsewhere_gets_no_key(stranger, server):
     done = run("--router", stranger)
     assert done.exit_code == 2
-    for told in ("router.json", "BANK_KEY", server.place, f"--allow-key {server.place}=BANK_KEY"):
-        assert told in done.stderr
+    for part in ("router.json", "BANK_KEY", server.place, f"--allow-key {server.place}=BANK_KEY"):
+        assert part in done.stderr
     router = Router.from_pretrained(stranger)
     for library in (
         router.library,
@@ -242,8 +242,8 @@ def test_a_model_outside_the_own_folder_needs_consent(outside, tmp_path, monkeyp
     library = Library.from_dict(models_of(outside), source="theirs.yaml", root=tmp_path)
     with pytest.raises(ConsentError) as caught:
         Runtime(library).load("m0")
-    for told in ("theirs.yaml", str(outside), str(tmp_path), "folders=", "TRYAGE_MODELS"):
-        assert told in str(caught.value)
+    for part in ("theirs.yaml", str(outside), str(tmp_path), "folders=", "TRYAGE_MODELS"):
+        assert part in str(caught.value)
     for folders in (outside, [outside.parent], [tmp_path, outside]):
         assert Runtime(library, folders=folders).check("m0") == outside
     with pytest.raises(ConsentError):

@@ -295,7 +295,7 @@ async def test_a_refused_request_counts_against_nobody(runtime, server, decide, 
 
 @pytest.mark.parametrize("half", ["\ud83d", [{"role": "user", "content": "hi \ude00"}]])
 def test_half_a_character_is_never_sent(runtime, server, half) -> None:
-    for call in (runtime.run, lambda *given: next(runtime.stream(*given))):
+    for call in (runtime.run, lambda *arguments: next(runtime.stream(*arguments))):
         with pytest.raises(PromptError, match="half a character"):
             call("served", half)
     assert (server.requests, runtime.health("served").failures) == ([], 0)

@@ -88,8 +88,8 @@ def test_a_long_prompt_keeps_its_end_and_says_so(code) -> None:
     answer = code.generate(long, max_new_tokens=10)
     assert answer.truncated
     assert answer.prompt_tokens == code.context - 10
-    kept = code.tokenizer.decode(code.tokenizer(long, verbose=False)["input_ids"][-118:])
-    assert answer.text == code.generate(kept, max_new_tokens=10).text
+    end = code.tokenizer.decode(code.tokenizer(long, verbose=False)["input_ids"][-118:])
+    assert answer.text == code.generate(end, max_new_tokens=10).text
 
 
 def test_more_tokens_asked_for_than_the_context_holds(code) -> None:
@@ -103,8 +103,8 @@ def test_more_tokens_asked_for_than_the_context_holds(code) -> None:
 
 def test_a_long_prompt_leaves_room_for_an_answer_and_no_more(code, monkeypatch) -> None:
     long = "def alpha(beta):\n    return beta\n" * 40
-    for asked in (512, code.context // 4):
-        answer = code.generate(long, max_new_tokens=asked)
+    for limit in (512, code.context // 4):
+        answer = code.generate(long, max_new_tokens=limit)
         assert (answer.prompt_tokens, answer.truncated) == (code.context - code.context // 4, True)
     monkeypatch.setattr(code, "context", 1)
     assert code.generate("def alpha", max_new_tokens=3).prompt_tokens == 1

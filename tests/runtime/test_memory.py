@@ -170,8 +170,8 @@ def test_memory_that_runs_out_while_loading(many, monkeypatch) -> None:
 
 
 def test_what_was_seen_corrects_the_estimate(many, monkeypatch) -> None:
-    seen = iter([1000, 1000 + 7 * 10**6])
-    monkeypatch.setattr("tryage.runtime.memory.bytes_in_use", lambda device: next(seen))
+    readings = iter([1000, 1000 + 7 * 10**6])
+    monkeypatch.setattr("tryage.runtime.memory.bytes_in_use", lambda device: next(readings))
     runtime = Runtime(many)
     runtime.load("m0")
     assert runtime.health("m0").bytes == weights_of(runtime)
@@ -318,7 +318,7 @@ def test_health_counts_calls_and_says_why_one_failed(tiny_library, monkeypatch) 
 
 
 @pytest.mark.parametrize(
-    ("given", "size"),
+    ("text", "size"),
     [
         ("4GB", 4 * 10**9),
         ("1.5 GiB", 3 * 2**29),
@@ -328,14 +328,14 @@ def test_health_counts_calls_and_says_why_one_failed(tiny_library, monkeypatch) 
         (None, None),
     ],
 )
-def test_sizes_are_read(given, size) -> None:
-    assert parse_bytes(given) == size
+def test_sizes_are_read(text, size) -> None:
+    assert parse_bytes(text) == size
 
 
-@pytest.mark.parametrize("given", ["", "much", "-1GB", 0])
-def test_sizes_that_are_none(given) -> None:
+@pytest.mark.parametrize("text", ["", "much", "-1GB", 0])
+def test_sizes_that_are_none(text) -> None:
     with pytest.raises(ValueError, match="memory_budget"):
-        parse_bytes(given)
+        parse_bytes(text)
 
 
 def test_sizes_are_written() -> None:

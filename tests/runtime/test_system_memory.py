@@ -105,6 +105,6 @@ print(taken, bytes_in_use("cpu") - before)
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
     )
-    taken, left = map(int, done.stdout.split())
-    assert taken > 90e6
-    assert left < taken / 3
+    used, left = map(int, done.stdout.split())
+    assert used > 90e6
+    assert left < used / 3

@@ -144,10 +144,10 @@ def test_an_encoder_decoder_model_writes_what_it_writes_itself(runtime) -> None:
     pipeline = runtime.load("text-generation")
     assert isinstance(pipeline, EncoderDecoderPipeline)
     ids = pipeline.tokenizer(TEXT, return_tensors="pt", return_token_type_ids=False)
-    wanted = pipeline.model.generate(
+    expected = pipeline.model.generate(
         **ids, max_new_tokens=12, do_sample=False, num_beams=1, max_length=None
     )
-    text = pipeline.tokenizer.decode(wanted[0], skip_special_tokens=True)
+    text = pipeline.tokenizer.decode(expected[0], skip_special_tokens=True)
     answer = runtime.run("text-generation", TEXT, max_new_tokens=12)
     assert answer.text.strip() == text.strip() != ""
     assert "".join(runtime.stream("text-generation", TEXT, max_new_tokens=12)) == answer.text
