@@ -99,13 +99,13 @@ def ways(model: BaseChatModel, router: Router) -> dict[str, Runnable[Any, Any]]:
 
 
 def in_turns(
-    calls: dict[str, Callable[[Any], Any]], given: list[Any], warm_up: int, of: int = 1
+    calls: dict[str, Callable[[Any], Any]], inputs: list[Any], warm_up: int, of: int = 1
 ) -> dict[str, dict[str, Any]]:
     """Time every call on every input, in turns.
 
     Args:
         calls: name → call; that of "lambda" is what the others are compared with.
-        given: the inputs.
+        inputs: what the calls get, one after the other.
         warm_up: how many of them are not counted.
         of: prompts in an input.
 
@@ -113,27 +113,27 @@ def in_turns(
         Name → median in milliseconds a prompt; for Tryage also that of the paired differences.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for value in given:
+    for value in inputs:
         for name, call in calls.items():
             started = time.perf_counter()
             call(value)
             seconds[name].append(time.perf_counter() - started)
-    taken = {name: 1e3 / of * np.array(times[warm_up:]) for name, times in seconds.items()}
-    found: dict[str, dict[str, Any]] = {
-        n: {"median": float(np.median(t))} for n, t in taken.items()
+    milliseconds = {name: 1e3 / of * np.array(times[warm_up:]) for name, times in seconds.items()}
+    figures: dict[str, dict[str, Any]] = {
+        n: {"median": float(np.median(t))} for n, t in milliseconds.items()
     }
     for name in TRYAGE:
-        added = taken[name] - taken["lambda"]
-        found[name]["added"] = float(np.median(added))
-        found[name]["added_ci95"] = interval(np.median, added)
-    return found
+        added = milliseconds[name] - milliseconds["lambda"]
+        figures[name]["added"] = float(np.median(added))
+        figures[name]["added_ci95"] = interval(np.median, added)
+    return figures
 
 
 def interval(statistic: Callable[..., Any], *samples: np.ndarray) -> list[float]:
     """Return the 95 % interval of a statistic by bootstrap; samples are drawn together."""
     drawn = np.random.default_rng(SEED).integers(0, len(samples[0]), (1000, len(samples[0])))
-    found = [statistic(*(sample[rows] for sample in samples)) for rows in drawn]
-    return [float(np.quantile(found, share)) for share in (0.025, 0.975)]
+    values = [statistic(*(sample[rows] for sample in samples)) for rows in drawn]
+    return [float(np.quantile(values, share)) for share in (0.025, 0.975)]
 
 
 async def at_once(model: Runnable[Any, Any], texts: list[str]) -> float:
@@ -145,12 +145,12 @@ async def at_once(model: Runnable[Any, Any], texts: list[str]) -> float:
 
 async def concurrent(models: dict[str, Runnable[Any, Any]]) -> dict[str, dict[str, Any]]:
     """Call every model once and fifty times at once, in turns, after a round that warms up."""
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
+    timings: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
     for number in range(ROUNDS + 1):
         texts = prompts(AT_ONCE, number * AT_ONCE)
         for name, model in models.items():
-            taken[name].append((await at_once(model, texts[:1]), await at_once(model, texts)))
-    return {name: _ratio(np.array(rounds[1:])) for name, rounds in taken.items()}
+            timings[name].append((await at_once(model, texts[:1]), await at_once(model, texts)))
+    return {name: _ratio(np.array(rounds[1:])) for name, rounds in timings.items()}
 
 
 def _ratio(rounds: np.ndarray) -> dict[str, Any]:
@@ -181,26 +181,26 @@ def measure() -> dict[str, Any]:
     }
 
 
-def missed(found: dict[str, Any]) -> list[str]:
+def missed(results: dict[str, Any]) -> list[str]:
     """Return the bounds that a figure misses, with the figure."""
-    told = []
+    notes = []
     for name in TRYAGE:
         values = {
-            "invoke_ms": found["invoke_ms"][name]["added"],
-            "batch_ms_per_prompt": found["batch_ms_per_prompt"][name]["added"],
-            "concurrent_ratio": found["concurrent"][name]["ratio"],
+            "invoke_ms": results["invoke_ms"][name]["added"],
+            "batch_ms_per_prompt": results["batch_ms_per_prompt"][name]["added"],
+            "concurrent_ratio": results["concurrent"][name]["ratio"],
         }
-        told += [
+        notes += [
             f"{name} misses {what} with {values[what]:.2f}"
             for what, bound in BOUNDS.items()
             if values[what] > bound
         ]
-    return told
+    return notes
 
 
 def main() -> int:
     """Measure, write the results and the page's table; return 1 where a bound is missed."""
-    facts = {
+    provenance = {
         "command": "python benchmarks/adapters.py",
         "versions": {name: version(name) for name in ("tryage", "langchain-core", "numpy")},
         "python": platform.python_version(),
@@ -217,7 +217,7 @@ def main() -> int:
         "bounds": BOUNDS,
     }
     figures = measure()
-    results = facts | figures | {"missed": missed(figures)}
+    results = provenance | figures | {"missed": missed(figures)}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     fill_in(PAGE, table(results), MARKS)
     sys.stdout.write(table(results) + "\n")

@@ -96,8 +96,10 @@ def in_turns(direct: Call, routed: Call) -> dict[str, Any]:
         call(text)
         return time.perf_counter() - started
 
-    taken = [[clock(call, text) for call in (direct, routed)] for text in prompts(CALLS + WARM_UP)]
-    return added(taken[WARM_UP:])
+    timings = [
+        [clock(call, text) for call in (direct, routed)] for text in prompts(CALLS + WARM_UP)
+    ]
+    return added(timings[WARM_UP:])
 
 
 async def ain_turns(direct: ACall, routed: ACall) -> dict[str, Any]:
@@ -109,13 +111,13 @@ async def ain_turns(direct: ACall, routed: ACall) -> dict[str, Any]:
         return time.perf_counter() - started
 
     texts = prompts(CALLS + WARM_UP)
-    taken = [[await clock(call, text) for call in (direct, routed)] for text in texts]
-    return added(taken[WARM_UP:])
+    timings = [[await clock(call, text) for call in (direct, routed)] for text in texts]
+    return added(timings[WARM_UP:])
 
 
-def added(taken: list[list[float]]) -> dict[str, Any]:
+def added(timings: list[list[float]]) -> dict[str, Any]:
     """Return medians in milliseconds, and of the paired differences an interval too."""
-    direct, routed = 1e3 * np.array(taken).T
+    direct, routed = 1e3 * np.array(timings).T
     return {
         "direct_ms": float(np.median(direct)),
         "routed_ms": float(np.median(routed)),
@@ -127,8 +129,8 @@ def added(taken: list[list[float]]) -> dict[str, Any]:
 def interval(statistic: Callable[..., Any], *samples: np.ndarray) -> list[float]:
     """Return the 95 % interval of a statistic by bootstrap; samples are drawn together."""
     drawn = np.random.default_rng(SEED).integers(0, len(samples[0]), (1000, len(samples[0])))
-    found = [statistic(*(sample[rows] for sample in samples)) for rows in drawn]
-    return [float(np.quantile(found, share)) for share in (0.025, 0.975)]
+    values = [statistic(*(sample[rows] for sample in samples)) for rows in drawn]
+    return [float(np.quantile(values, share)) for share in (0.025, 0.975)]
 
 
 async def at_once(llm: LLM, texts: list[str]) -> tuple[float, float]:
@@ -152,13 +154,13 @@ async def at_once(llm: LLM, texts: list[str]) -> tuple[float, float]:
 
 async def concurrent(ways: dict[str, LLM]) -> dict[str, dict[str, Any]]:
     """Call every way once and fifty times at once, in turns, after a round that warms up."""
-    taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ways}
+    timings: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ways}
     for number in range(ROUNDS + 1):
         texts = prompts(AT_ONCE, number * AT_ONCE)
         for name, llm in ways.items():
             one, _ = await at_once(llm, texts[:1])
-            taken[name].append((one, *await at_once(llm, texts)))
-    return {name: _ratio(np.array(rounds[1:])) for name, rounds in taken.items()}
+            timings[name].append((one, *await at_once(llm, texts)))
+    return {name: _ratio(np.array(rounds[1:])) for name, rounds in timings.items()}
 
 
 def _ratio(rounds: np.ndarray) -> dict[str, Any]:
@@ -186,17 +188,18 @@ def measure() -> dict[str, Any]:
     tools = [ToolMetadata(name=n, description="An engine.") for n in router.library.names]
     selector = TryageSelector(router)
 
-    def said(text: str) -> list[ChatMessage]:
+    def message(text: str) -> list[ChatMessage]:
         return [ChatMessage(text)]
 
     return {
-        "chat": in_turns(lambda t: expert.chat(said(t)), lambda t: llm.chat(said(t))),
+        "chat": in_turns(lambda t: expert.chat(message(t)), lambda t: llm.chat(message(t))),
         "complete": in_turns(expert.complete, llm.complete),
         "stream_chat": in_turns(
-            lambda t: list(expert.stream_chat(said(t))), lambda t: list(llm.stream_chat(said(t)))
+            lambda t: list(expert.stream_chat(message(t))),
+            lambda t: list(llm.stream_chat(message(t))),
         ),
         "achat": asyncio.run(
-            ain_turns(lambda t: expert.achat(said(t)), lambda t: llm.achat(said(t)))
+            ain_turns(lambda t: expert.achat(message(t)), lambda t: llm.achat(message(t)))
         ),
         "select": in_turns(lambda _: None, lambda t: selector.select(tools, t)),
         "concurrent": asyncio.run(concurrent({"direct": slow, "routed": slow_llm})),
@@ -205,7 +208,7 @@ def measure() -> dict[str, Any]:
 
 def main() -> int:
     """Measure, write the results and the page's table; return 1 where a bound is missed."""
-    facts = {
+    provenance = {
         "command": "python benchmarks/adapters_llama_index.py",
         "versions": {name: version(name) for name in ("tryage", "llama-index-core", "numpy")},
         "python": platform.python_version(),
@@ -219,7 +222,7 @@ def main() -> int:
         "seconds_each": SLEEP,
         "bounds": BOUNDS,
     }
-    results = facts | measure()
+    results = provenance | measure()
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     fill_in(PAGE, table(results), MARKS)
     sys.stdout.write(table(results) + "\n")

@@ -16,46 +16,46 @@ WAYS = {
 }
 
 
-def table(found: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Return the figures as tables."""
-    bounds = found["bounds"]
+    bounds = results["bounds"]
     lines = [
         "| way to a chat model that answers at once | `invoke`, ms | beyond the lambda, ms "
-        f"| `batch` of {found['batch']}, ms a prompt | beyond the lambda, ms |",
+        f"| `batch` of {results['batch']}, ms a prompt | beyond the lambda, ms |",
         "|---|---|---|---|---|",
     ]
-    for way, told in WAYS.items():
-        one, many = found["invoke_ms"][way], found["batch_ms_per_prompt"][way]
+    for way, label in WAYS.items():
+        one, many = results["invoke_ms"][way], results["batch_ms_per_prompt"][way]
         lines.append(
-            f"| {told} | {one['median']:.3f} | {_added(one)} | {many['median']:.3f} "
+            f"| {label} | {one['median']:.3f} | {_added(one)} | {many['median']:.3f} "
             f"| {_added(many)} |"
         )
     lines += [
         "",
-        f"| `ainvoke` of a model that takes {1e3 * found['seconds_each']:.0f} ms | one, ms "
-        f"| {found['at_once']} at once, ms | times one |",
+        f"| `ainvoke` of a model that takes {1e3 * results['seconds_each']:.0f} ms | one, ms "
+        f"| {results['at_once']} at once, ms | times one |",
         "|---|---|---|---|",
     ]
-    for way, told in WAYS.items():
-        row = found["concurrent"][way]
+    for way, label in WAYS.items():
+        row = results["concurrent"][way]
         low, high = row["ratio_ci95"]
         lines.append(
-            f"| {told} | {row['one_ms']:.1f} | {row['fifty_ms']:.1f} "
+            f"| {label} | {row['one_ms']:.1f} | {row['fifty_ms']:.1f} "
             f"| {row['ratio']:.2f} ({low:.2f} to {high:.2f}) |"
         )
-    missed = ", ".join(found["missed"]) or "none is missed"
-    versions = found["versions"]
+    missed = ", ".join(results["missed"]) or "none is missed"
+    versions = results["versions"]
     return "\n".join(
         [
             *lines,
             "",
             f"Bounds: {bounds['invoke_ms']:g} ms and {bounds['batch_ms_per_prompt']:g} ms a prompt "
             f"beyond the lambda, {bounds['concurrent_ratio']:g} times one call for Tryage: "
-            f"{missed}. Medians of {found['calls']} calls, {found['batches']} batches and "
-            f"{found['rounds']} rounds, the ways in turns, after a warm-up; in brackets 95 % "
-            f"intervals by bootstrap. Router `{found['router']}`, langchain-core "
-            f"{versions['langchain-core']}, Python {found['python']}, {found['machine']}, load "
-            f"average {found['load_average_at_start']:.1f} at the start.",
+            f"{missed}. Medians of {results['calls']} calls, {results['batches']} batches and "
+            f"{results['rounds']} rounds, the ways in turns, after a warm-up; in brackets 95 % "
+            f"intervals by bootstrap. Router `{results['router']}`, langchain-core "
+            f"{versions['langchain-core']}, Python {results['python']}, {results['machine']}, load "
+            f"average {results['load_average_at_start']:.1f} at the start.",
         ]
     )
 

@@ -55,7 +55,9 @@ def chat_model(router: Router, **options: Any) -> ChatTryage:
     return ChatTryage(router, experts, **options)
 
 
-def langchain_chain(router: Router, template: Template, context: Context, asked: Questions) -> int:
+def langchain_chain(
+    router: Router, template: Template, context: Context, questions: Questions
+) -> int:
     """Return how many questions go to the right expert through ``template | ChatTryage``."""
     if callable(template.text):
         prompt: Any = RunnableLambda(lambda row: template.fill(row["context"], row["question"]))
@@ -63,10 +65,10 @@ def langchain_chain(router: Router, template: Template, context: Context, asked:
         prompt = ChatPromptTemplate.from_messages([("human", _braced(template.text))])
     inputs = {"context": lambda _: context.text, "question": RunnablePassthrough()}
     chain: Any = inputs | prompt | chat_model(router)
-    messages = chain.batch([question for question, _ in asked])
+    messages = chain.batch([question for question, _ in questions])
     return sum(
         message.response_metadata["tryage"]["expert"] == RIGHT[kind]
-        for message, (_, kind) in zip(messages, asked, strict=True)
+        for message, (_, kind) in zip(messages, questions, strict=True)
     )
 
 
@@ -76,7 +78,7 @@ def _braced(text: str) -> str:
     return text.replace("{{context}}", "{context}").replace("{{question}}", "{question}")
 
 
-def langchain_others(router: Router, context: Context, asked: Questions) -> dict[str, int]:
+def langchain_others(router: Router, context: Context, questions: Questions) -> dict[str, int]:
     """Return how many questions go to the right expert in LangChain's other ways."""
     rag = ChatPromptTemplate.from_messages(
         [
@@ -105,7 +107,7 @@ def langchain_others(router: Router, context: Context, asked: Questions) -> dict
         | (lambda answer: answer["output"]),
     }
     return {
-        name: sum(way.invoke(question).content == RIGHT[kind] for question, kind in asked)
+        name: sum(way.invoke(question).content == RIGHT[kind] for question, kind in questions)
         for name, way in ways.items()
     }
 
@@ -124,17 +126,19 @@ class Caller(GenericFakeChatModel):
         return self
 
 
-def langchain_agents(router: Router, asked: Questions) -> dict[str, tuple[int, int]]:
+def langchain_agents(router: Router, questions: Questions) -> dict[str, tuple[int, int]]:
     """Return right choices and all choices of agents, two model calls for each question."""
     experts = {name: Caller(messages=_script()) for name in router.library.names}
     counts = {}
     for name, choose in (("once a run", "run"), ("at every call", "call")):
         middleware = TryageMiddleware(router, experts, choose=choose)
         agent = create_agent(Caller(messages=_script()), [look_up], middleware=[middleware])
-        counts[f"LangChain, `create_agent` with `TryageMiddleware`, {name}"] = _agent(agent, asked)
+        counts[f"LangChain, `create_agent` with `TryageMiddleware`, {name}"] = _agent(
+            agent, questions
+        )
     model = ChatTryage(router, experts)
     agent = create_agent(model, [look_up])
-    counts["LangChain, `create_agent` over `ChatTryage`"] = _agent(agent, asked)
+    counts["LangChain, `create_agent` over `ChatTryage`"] = _agent(agent, questions)
     return counts
 
 
@@ -146,9 +150,9 @@ def _script() -> Iterator[AIMessage]:
         yield AIMessage("", tool_calls=[call]) if number % 2 else AIMessage("Done.")
 
 
-def _agent(agent: Any, asked: Questions) -> tuple[int, int]:
+def _agent(agent: Any, questions: Questions) -> tuple[int, int]:
     right = count = 0
-    for question, kind in asked:
+    for question, kind in questions:
         state = agent.invoke({"messages": [("human", question)]})
         records = [
             message.response_metadata.get("tryage") or state.get("tryage")
@@ -171,7 +175,7 @@ class Decisions(BaseEventHandler):
             self.experts.append(event.decision["expert"])
 
 
-def llama_index_ways(router: Router, context: Context, asked: Questions) -> dict[str, int]:
+def llama_index_ways(router: Router, context: Context, questions: Questions) -> dict[str, int]:
     """Return how many questions go to the right expert in LlamaIndex's engines.
 
     The last decision of a call counts, which is the one on the answer.
@@ -191,7 +195,7 @@ def llama_index_ways(router: Router, context: Context, asked: Questions) -> dict
     for mode in ("context", "condense_plus_context"):
         name = f"LlamaIndex, `as_chat_engine`, {mode}, with history"
         ways[name] = _chat(index, mode, top)
-    return {name: _last_right(way, asked) for name, way in ways.items()}
+    return {name: _last_right(way, questions) for name, way in ways.items()}
 
 
 def _chat(index: VectorStoreIndex, mode: Any, top: dict[str, Any]) -> Callable[[str], Any]:
@@ -205,13 +209,13 @@ def _chat(index: VectorStoreIndex, mode: Any, top: dict[str, Any]) -> Callable[[
     return ask
 
 
-def _last_right(way: Callable[[str], Any], asked: Questions) -> int:
+def _last_right(way: Callable[[str], Any], questions: Questions) -> int:
     decisions = Decisions(experts=[])
     handlers = get_dispatcher().event_handlers
     handlers.append(decisions)
     try:
         right = 0
-        for question, kind in asked:
+        for question, kind in questions:
             decisions.experts.clear()
             way(question)
             right += decisions.experts[-1] == RIGHT[kind]
@@ -262,7 +266,7 @@ class Thinker(CustomLLM):
         return (CompletionResponse(text=part, delta=part) for part in (text,))
 
 
-def llama_index_agents(router: Router, asked: Questions) -> dict[str, tuple[int, int]]:
+def llama_index_agents(router: Router, questions: Questions) -> dict[str, tuple[int, int]]:
     """Return right choices and all choices of both kinds of agent, two model calls a question."""
     names = router.library.names
     callers = TryageFunctionCallingLLM(router, {name: LlamaCaller() for name in names})
@@ -273,7 +277,7 @@ def llama_index_agents(router: Router, asked: Questions) -> dict[str, tuple[int,
 
     async def run(make: Callable[[], Any]) -> tuple[int, int]:
         right = count = 0
-        for question, kind in asked:
+        for question, kind in questions:
             decisions.experts.clear()
             await make().run(question, memory=ChatMemoryBuffer.from_defaults())
             count += len(decisions.experts)

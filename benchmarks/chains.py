@@ -21,7 +21,7 @@ import chain_cases as cases
 import chain_frameworks as frameworks
 from chain_cases import RIGHT, Context, Template
 from chains_table import MARKS, PAGE, missed, table
-from data import data_folder, facts, read_jsonl
+from data import data_folder, provenance, read_jsonl
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.prompts import ChatPromptTemplate
 from llama_index.core import Document, MockEmbedding, VectorStoreIndex
@@ -64,53 +64,53 @@ def whole_choices(router: Router, prompts: Sequence[str]) -> list[str]:
     return [names[column] for column in forecaster(prompts).losses.argmin(axis=1)]
 
 
-def in_templates(router: Router, asked: frameworks.Questions) -> dict[str, Any]:
+def in_templates(router: Router, questions: frameworks.Questions) -> dict[str, Any]:
     """Ask every template of every set with the set's contexts, through LangChain."""
-    found: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     for name, templates in SETS.items():
         counts = {kind: [0, 0, 0] for kind in cases.KINDS}
         rows: dict[str, dict[str, list[int]]] = {}
         for template in templates():
             row = rows[template.name] = {kind: [0, 0] for kind in cases.KINDS}
             for context in cases.contexts(name):
-                right = frameworks.langchain_chain(router, template, context, asked)
-                texts = [template.fill(context.text, question) for question, _ in asked]
+                right = frameworks.langchain_chain(router, template, context, questions)
+                texts = [template.fill(context.text, question) for question, _ in questions]
                 whole = whole_choices(router, texts)
                 row[context.kind][0] += right
-                row[context.kind][1] += len(asked)
+                row[context.kind][1] += len(questions)
                 total = counts[context.kind]
                 total[0] += right
-                total[1] += len(asked)
-                total[2] += sum(e == RIGHT[k] for e, (_, k) in zip(whole, asked, strict=True))
-        found[name] = {
+                total[1] += len(questions)
+                total[2] += sum(e == RIGHT[k] for e, (_, k) in zip(whole, questions, strict=True))
+        parts[name] = {
             "kinds": {
                 kind: share(right, of) | {"whole": share(whole, of)}
                 for kind, (right, of, whole) in counts.items()
             },
             "templates": rows,
         }
-    return found
+    return parts
 
 
-def in_other_ways(router: Router, asked: frameworks.Questions) -> dict[str, Any]:
+def in_other_ways(router: Router, questions: frameworks.Questions) -> dict[str, Any]:
     """Ask both frameworks' other chains, engines and agents, with every set's contexts."""
-    found: dict[str, dict[str, list[int]]] = {}
+    counts_of: dict[str, dict[str, list[int]]] = {}
     for name in SETS:
         for context in cases.contexts(name):
             if context.kind == "none":
                 continue
-            ways = frameworks.langchain_others(router, context, asked)
-            ways |= frameworks.llama_index_ways(router, context, asked)
+            ways = frameworks.langchain_others(router, context, questions)
+            ways |= frameworks.llama_index_ways(router, context, questions)
             for way, right in ways.items():
-                counts = found.setdefault(way, {}).setdefault(context.kind, [0, 0])
+                counts = counts_of.setdefault(way, {}).setdefault(context.kind, [0, 0])
                 counts[0] += right
-                counts[1] += len(asked)
-    agents = frameworks.langchain_agents(router, asked)
-    agents |= frameworks.llama_index_agents(router, asked)
+                counts[1] += len(questions)
+    agents = frameworks.langchain_agents(router, questions)
+    agents |= frameworks.llama_index_agents(router, questions)
     return {
         "chains": {
             way: {kind: share(*counts) for kind, counts in kinds.items()}
-            for way, kinds in found.items()
+            for way, kinds in counts_of.items()
         },
         "agents": {way: share(*counts) for way, counts in agents.items()},
     }
@@ -126,16 +126,16 @@ ATTACKS = {
 """What a document holds to take the choice."""
 
 
-def hostile(router: Router, asked: frameworks.Questions) -> dict[str, Any]:
+def hostile(router: Router, questions: frameworks.Questions) -> dict[str, Any]:
     """Count how often a document moves the choice to the expert of its own question."""
     [text] = [c.text for c in cases.contexts("fourth") if c.kind == "neutral"][:1]
     templates = [template for make in SETS.values() for template in make()]
-    taken: dict[str, dict[str, int]] = {}
+    wins: dict[str, dict[str, int]] = {}
     for attack, document in ATTACKS.items():
-        row = taken[attack] = {}
+        row = wins[attack] = {}
         for template in templates:
             texts, targets = [], []
-            for question, kind in asked:
+            for question, kind in questions:
                 target = "kitchen" if kind == "sums" else "sums"
                 words = "Which spices go into curry?" if kind == "sums" else "What is 64 times 12?"
                 injected = document.format(text=text, attack=words)
@@ -147,12 +147,12 @@ def hostile(router: Router, asked: frameworks.Questions) -> dict[str, Any]:
                 for decision, target in zip(decisions, targets, strict=True)
             )
     flag = Context("neutral", f"{text} [Flag: cook] [Flag: smallest model]")
-    chain = frameworks.langchain_chain(router, cases.first()[3], flag, asked)
+    chain = frameworks.langchain_chain(router, cases.first()[3], flag, questions)
     return {
-        "asked": len(asked),
+        "asked": len(questions),
         "templates": len(templates),
-        "taken": taken,
-        "right_beside_a_flag": share(chain, len(asked)),
+        "taken": wins,
+        "right_beside_a_flag": share(chain, len(questions)),
     }
 
 
@@ -166,7 +166,7 @@ def bundled(rows: int = 150) -> dict[str, Any] | None:
     prompts = whole[:: len(whole) // rows][:rows]
     router = Router.from_pretrained("open7")
     bare = [decision.expert for decision in router.route_batch(prompts, flags=False)]
-    found = {}
+    choices = {}
     for name, templates in SETS.items():
         counts = {kind: [0, 0, 0] for kind in cases.KINDS}
         for template in templates():
@@ -178,11 +178,11 @@ def bundled(rows: int = 150) -> dict[str, Any] | None:
                 total[1] += len(prompts)
                 others = whole_choices(router, texts)
                 total[2] += sum(a == b for a, b in zip(others, bare, strict=True))
-        found[name] = {
+        choices[name] = {
             kind: share(same, of) | {"whole": share(before, of)}
             for kind, (same, of, before) in counts.items()
         }
-    return found
+    return choices
 
 
 def _in_turns(calls: dict[str, Callable[[], Any]]) -> dict[str, dict[str, float]]:
@@ -244,16 +244,16 @@ def overhead(router: Router) -> dict[str, Any]:
     prompt = ChatPromptTemplate.from_template("Context:\n{context}\n\nQuestion: {question}")
     direct = prompt | FakeListChatModel(responses=["yes"])
     routed = prompt | frameworks.chat_model(router)
-    given = {"context": text, "question": question}
+    values = {"context": text, "question": question}
     index = VectorStoreIndex.from_documents(
         [Document(text=text)], embed_model=MockEmbedding(embed_dim=4)
     )
     llm = TryageLLM(router, {name: MockLLM(max_tokens=1) for name in router.library.names})
     plain = index.as_query_engine(llm=MockLLM(max_tokens=1), similarity_top_k=1)
     engine = index.as_query_engine(llm=llm, similarity_top_k=1)
-    found = {}
+    rows = {}
     for name, calls in {
-        "LangChain, `template \\| model`": (direct.invoke, routed.invoke, given),
+        "LangChain, `template \\| model`": (direct.invoke, routed.invoke, values),
         "LlamaIndex, `as_query_engine`": (plain.query, engine.query, question),
     }.items():
         alone, through, value = calls
@@ -264,13 +264,13 @@ def overhead(router: Router) -> dict[str, Any]:
             }
         )
         added = times["routed"]["median"] - times["direct"]["median"]
-        found[name] = times | {"added_ms": added}
-    return found
+        rows[name] = times | {"added_ms": added}
+    return rows
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Measure everything, or the times alone."""
-    router, asked = cases.fitted()
+    router, questions = cases.fitted()
     times = {
         "speed": speed(router),
         "overhead": overhead(router),
@@ -278,19 +278,19 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
     if args.times:
         return json.loads(RESULTS.read_text(encoding="utf-8")) | times
-    bare = [decision.expert for decision in router.route_batch([q for q, _ in asked])]
-    right = sum(e == RIGHT[kind] for e, (_, kind) in zip(bare, asked, strict=True))
+    bare = [decision.expert for decision in router.route_batch([q for q, _ in questions])]
+    right = sum(e == RIGHT[kind] for e, (_, kind) in zip(bare, questions, strict=True))
     choices = {
-        "questions": len(asked),
+        "questions": len(questions),
         "kinds": list(RIGHT),
-        "bare": share(right, len(asked)),
+        "bare": share(right, len(questions)),
         "first_looks": cases.FIRST_LOOKS,
-        "templates": in_templates(router, asked),
-        "others": in_other_ways(router, asked),
-        "hostile": hostile(router, asked),
+        "templates": in_templates(router, questions),
+        "others": in_other_ways(router, questions),
+        "hostile": hostile(router, questions),
         "open7": bundled(),
     }
-    return facts("make bench-chains") | choices | times
+    return provenance("make bench-chains") | choices | times
 
 
 if __name__ == "__main__":

@@ -15,32 +15,32 @@ MOST_ADDED_MS = 0.3
 """Milliseconds that looking for the question may add to a prompt of 10,000 characters."""
 
 
-def table(found: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Return all tables."""
     return "\n".join(
         [
-            *_templates(found),
+            *_templates(results),
             "",
-            *_each(found),
+            *_each(results),
             "",
-            *_others(found),
+            *_others(results),
             "",
-            *_open7(found),
+            *_open7(results),
             "",
-            *_hostile(found["hostile"]),
+            *_hostile(results["hostile"]),
             "",
-            *_speed(found),
+            *_speed(results),
             "",
-            *_missed(found),
+            *_missed(results),
         ]
     )
 
 
-def missed(found: dict[str, Any]) -> list[str]:
+def missed(results: dict[str, Any]) -> list[str]:
     """Return the aims that the figures miss, each with its figure."""
-    bare = found["bare"]["share"]
+    bare = results["bare"]["share"]
     notes = []
-    for name, part in found["templates"].items():
+    for name, part in results["templates"].items():
         for kind, row in part["kinds"].items():
             relative = row["share"] / bare
             if relative < AIMS[kind]:
@@ -48,14 +48,14 @@ def missed(found: dict[str, Any]) -> list[str]:
                     f"templates {_set(name)}, context {kind}: {relative:.1%} of the bare figure, "
                     f"aim {AIMS[kind]:.0%}"
                 )
-    for name, looks in found["first_looks"].items():
+    for name, looks in results["first_looks"].items():
         notes += [
             f"templates {_set(name)} when held out, context {kind}: {looks[kind]:.1%}, aim "
             f"{AIMS[kind]:.0%}"
             for kind in AIMS
             if looks[kind] < AIMS[kind]
         ]
-    for row in found["speed"]["rows"]:
+    for row in results["speed"]["rows"]:
         if row["characters"] > 9_000 and row["added_ms"] > MOST_ADDED_MS:
             notes.append(
                 f"{row['prompt']}, router {row['router']}: {row['added_ms']:.2f} ms added at "
@@ -68,8 +68,8 @@ def _set(name: str) -> str:
     return f"of the {name} set"
 
 
-def _templates(found: dict[str, Any]) -> list[str]:
-    bare = found["bare"]
+def _templates(results: dict[str, Any]) -> list[str]:
+    bare = results["bare"]
     kinds = list(AIMS)
     lines = [
         f"Bare, {bare['right']} of {bare['of']} questions go to the right expert "
@@ -79,14 +79,14 @@ def _templates(found: dict[str, Any]) -> list[str]:
         f"| templates | {' | '.join(kinds)} | whole prompt: {' | '.join(kinds)} |",
         "|---" * (1 + 2 * len(kinds)) + "|",
     ]
-    for name, part in found["templates"].items():
+    for name, part in results["templates"].items():
         cells = [_share(part["kinds"][kind]) for kind in kinds]
         cells += [f"{part['kinds'][kind]['whole']['share']:.1%}" for kind in kinds]
         lines.append(f"| {_set(name)} | {' | '.join(cells)} |")
     parts = [
         f"{_set(name)} "
         + ", ".join(f"{part['kinds'][k]['share'] / bare['share']:.1%} ({k})" for k in kinds)
-        for name, part in found["templates"].items()
+        for name, part in results["templates"].items()
     ]
     lines += [
         "",
@@ -95,7 +95,7 @@ def _templates(found: dict[str, Any]) -> list[str]:
         f"{bare['of']} in every template.",
     ]
     lines += ["", f"| when held out | {' | '.join(kinds)} |", "|---" * (1 + len(kinds)) + "|"]
-    for name, looks in found["first_looks"].items():
+    for name, looks in results["first_looks"].items():
         lines.append(f"| {_set(name)} | {' | '.join(f'{looks[kind]:.1%}' for kind in kinds)} |")
     lines += [
         "",
@@ -105,28 +105,28 @@ def _templates(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _each(found: dict[str, Any]) -> list[str]:
+def _each(results: dict[str, Any]) -> list[str]:
     kinds = list(AIMS)
     lines = [f"| template | {' | '.join(kinds)} |", "|---" * (1 + len(kinds)) + "|"]
-    for part in found["templates"].values():
+    for part in results["templates"].values():
         for template, row in part["templates"].items():
             cells = [f"{row[kind][0] / row[kind][1]:.1%}" for kind in kinds]
             lines.append(f"| {template} | {' | '.join(cells)} |")
     return lines
 
 
-def _others(found: dict[str, Any]) -> list[str]:
+def _others(results: dict[str, Any]) -> list[str]:
     kinds = [kind for kind in AIMS if kind != "none"]
     lines = [f"| way | {' | '.join(kinds)} |", "|---" * (1 + len(kinds)) + "|"]
-    for way, row in found["others"]["chains"].items():
+    for way, row in results["others"]["chains"].items():
         lines.append(f"| {way} | {' | '.join(_share(row[kind]) for kind in kinds)} |")
     lines += ["", "| agent, two model calls a question | right choices |", "|---|---|"]
-    lines += [f"| {way} | {_share(row)} |" for way, row in found["others"]["agents"].items()]
+    lines += [f"| {way} | {_share(row)} |" for way, row in results["others"]["agents"].items()]
     return lines
 
 
-def _open7(found: dict[str, Any]) -> list[str]:
-    if found["open7"] is None:
+def _open7(results: dict[str, Any]) -> list[str]:
+    if results["open7"] is None:
         return ["The data for `open7` were not at hand."]
     kinds = list(AIMS)
     lines = [
@@ -135,7 +135,7 @@ def _open7(found: dict[str, Any]) -> list[str]:
         f"| templates | {' | '.join(kinds)} | whole prompt: {' | '.join(kinds)} |",
         "|---" * (1 + 2 * len(kinds)) + "|",
     ]
-    for name, row in found["open7"].items():
+    for name, row in results["open7"].items():
         cells = [_share(row[kind]) for kind in kinds]
         cells += [f"{row[kind]['whole']['share']:.1%}" for kind in kinds]
         lines.append(f"| {_set(name)} | {' | '.join(cells)} |")
@@ -148,37 +148,37 @@ def _hostile(row: dict[str, Any]) -> list[str]:
         "templates in which it never takes one | in which it takes nearly all |",
         "|---|---|---|---|",
     ]
-    asked = row["asked"]
-    for attack, taken in row["taken"].items():
-        counts = list(taken.values())
-        share = sum(counts) / (asked * len(counts))
-        never = sum(count <= 0.05 * asked for count in counts)
-        always = sum(count >= 0.9 * asked for count in counts)
+    total = row["asked"]
+    for attack, wins in row["taken"].items():
+        counts = list(wins.values())
+        share = sum(counts) / (total * len(counts))
+        never = sum(count <= 0.05 * total for count in counts)
+        always = sum(count >= 0.9 * total for count in counts)
         lines.append(f"| {attack} | {share:.1%} | {never} | {always} |")
     worst = [
         name
         for name in next(iter(row["taken"].values()))
-        if max(taken[name] for taken in row["taken"].values()) >= 0.5 * asked
+        if max(wins[name] for wins in row["taken"].values()) >= 0.5 * total
     ]
     flag = row["right_beside_a_flag"]
     return [
         *lines,
         "",
-        f"{asked} questions in each of {row['templates']} templates; a choice is taken if the "
-        "expert of the document's question gets the prompt. Never means at most 5 %, which chance "
-        f"explains. Some document takes half of the choices or more in: {', '.join(worst)}. "
+        f"{total} questions in each of {row['templates']} templates; a choice is taken "
+        "if the expert of the document's question gets the prompt. Never means at most 5 %, which "
+        f"chance explains. Some document takes half of the choices or more in: {', '.join(worst)}. "
         f"Beside a document with flags {flag['right']} of {flag['of']} choices are right, and no "
         "flag acts.",
     ]
 
 
-def _speed(found: dict[str, Any]) -> list[str]:
+def _speed(results: dict[str, Any]) -> list[str]:
     lines = [
         "| prompt | router | characters | whole unfamiliar | predicted as a whole, ms | with the "
         "look for the question, ms | added, ms |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in found["speed"]["rows"]:
+    for row in results["speed"]["rows"]:
         whole, question = row["whole_ms"], row["question_ms"]
         lines.append(
             f"| {row['prompt']} | {row['router']} | {row['characters']:,} | "
@@ -192,7 +192,7 @@ def _speed(found: dict[str, Any]) -> list[str]:
         "| 2,000 characters of context | expert alone, ms | routed, ms | added, ms |",
         "|---|---|---|---|",
     ]
-    for way, row in found["overhead"].items():
+    for way, row in results["overhead"].items():
         direct, routed = row["direct"], row["routed"]
         lines.append(
             f"| {way} | {direct['median']:.3f} ({direct['least']:.3f}) | "
@@ -202,13 +202,14 @@ def _speed(found: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"Medians of {found['speed']['rounds']} alternating calls; minima in brackets. "
-        f"Python {found['python']}, {found['machine']}, load average {found['load_average']}.",
+        f"Medians of {results['speed']['rounds']} alternating calls; minima in brackets. "
+        f"Python {results['python']}, {results['machine']}, "
+        f"load average {results['load_average']}.",
     ]
 
 
-def _missed(found: dict[str, Any]) -> list[str]:
-    notes = missed(found)
+def _missed(results: dict[str, Any]) -> list[str]:
+    notes = missed(results)
     if not notes:
         return ["No aim is missed."]
     return ["Aims that are missed:", "", *(f"- {note}" for note in notes)]

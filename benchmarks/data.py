@@ -29,7 +29,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def facts(command: str) -> dict[str, Any]:
+def provenance(command: str) -> dict[str, Any]:
     """Return what every file of results says of how it came about."""
     return {
         "command": command,

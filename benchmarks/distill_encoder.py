@@ -50,14 +50,14 @@ def excerpts(
     sizes = np.array([len(text) for text in documents], dtype=float)
     picks = rng.choice(len(documents), size=count, p=sizes / sizes.sum())
     lengths = np.exp(rng.uniform(np.log(shortest), np.log(longest), size=count)).astype(int)
-    found = []
+    passages = []
     for pick, length in zip(picks, lengths, strict=True):
         text = documents[pick]
         start = int(rng.integers(0, max(1, len(text) - length)))
         while 0 < start < len(text) and not text[start - 1].isspace():
             start += 1
-        found.append(text[start : start + length].strip())
-    return [text for text in dict.fromkeys(found) if text]
+        passages.append(text[start : start + length].strip())
+    return [text for text in dict.fromkeys(passages) if text]
 
 
 def training_texts(data: Path, per_domain: int, seed: int) -> list[str]:
@@ -149,7 +149,7 @@ def train_table(
 
     torch.manual_seed(seed)
     bag = torch.nn.EmbeddingBag.from_pretrained(torch.from_numpy(table), freeze=False, mode="sum")
-    wanted = torch.from_numpy(targets)
+    target_vectors = torch.from_numpy(targets)
     tensors = [torch.from_numpy(row) for row in ids]
     held_out = torch.arange(0, len(ids), 20)
     rest = torch.tensor([row for row in range(len(ids)) if row % 20])
@@ -160,7 +160,7 @@ def train_table(
     def cosine(rows: torch.Tensor) -> torch.Tensor:
         parts = [tensors[int(row)] for row in rows]
         starts = torch.tensor([0, *np.cumsum([len(part) for part in parts])[:-1]])
-        return cosine_similarity(bag(torch.cat(parts), starts), wanted[rows])
+        return cosine_similarity(bag(torch.cat(parts), starts), target_vectors[rows])
 
     reached = float(cosine(held_out).mean().detach())
     for epoch in range(epochs):
@@ -211,8 +211,8 @@ def distil(teacher: Any, args: argparse.Namespace) -> tuple[StaticEncoder, dict[
         np.array(encoding.ids, dtype=np.int64)
         for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)
     ]
-    kept = [row for row, found in enumerate(ids) if len(found)]
-    ids, embedded = [ids[row] for row in kept], embedded[kept]
+    rows = [row for row, token_ids in enumerate(ids) if len(token_ids)]
+    ids, embedded = [ids[row] for row in rows], embedded[rows]
     counts = np.bincount(np.concatenate(ids), minlength=len(words))
     centre, axes = principal_axes(embedded, args.dim)
     directions, targets = (
@@ -228,7 +228,7 @@ def distil(teacher: Any, args: argparse.Namespace) -> tuple[StaticEncoder, dict[
     )
     vectors, weights = quantise(table)
     surface = surface_scales(texts, args.surface)
-    facts = {
+    training = {
         "teacher": args.teacher_name,
         "dim": args.dim,
         "texts": len(ids),
@@ -241,7 +241,7 @@ def distil(teacher: Any, args: argparse.Namespace) -> tuple[StaticEncoder, dict[
         "seed": args.seed,
         "held_out_cosine": round(reached, 4),
     }
-    return StaticEncoder(tokenizer, vectors, weights, surface=surface, name="static"), facts
+    return StaticEncoder(tokenizer, vectors, weights, surface=surface, name="static"), training
 
 
 CARD = """\
@@ -282,13 +282,13 @@ def main() -> None:
 
     from sentence_transformers import SentenceTransformer
 
-    encoder, facts = distil(SentenceTransformer(args.teacher, device="cpu"), args)
+    encoder, training = distil(SentenceTransformer(args.teacher, device="cpu"), args)
     config = encoder.save(args.out)
-    text = json.dumps(config | {"training": facts}, indent=2, ensure_ascii=False)
+    text = json.dumps(config | {"training": training}, indent=2, ensure_ascii=False)
     (args.out / "encoder.json").write_text(text + "\n", encoding="utf-8")
     domains = ", ".join(DOMAINS)
-    (args.out / "README.md").write_text(CARD.format(**facts | {"domains": domains}), "utf-8")
-    logger.info("wrote %s: %s", args.out, facts)
+    (args.out / "README.md").write_text(CARD.format(**training | {"domains": domains}), "utf-8")
+    logger.info("wrote %s: %s", args.out, training)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data import data_folder, facts
+from data import data_folder, provenance
 from publishing import publish
 
 from tryage import ScoreTable
@@ -40,8 +40,8 @@ def left_out(table: ScoreTable, group: str) -> dict[str, Any]:
     groups = np.array(table.groups)
     train, test = table.select(groups != group), table.select(groups == group)
     predictor = ClustersPredictor(StaticEncoder.bundled()).fit(train.prompts, train)
-    found = predictor.predict(test.prompts)
-    columns = found.with_averages(predictor.averages_).mean["loss"].argmin(axis=1)
+    forecast = predictor.predict(test.prompts)
+    columns = forecast.with_averages(predictor.averages_).mean["loss"].argmin(axis=1)
     cells, _ = measured_cells(train, None)
     means = [macro_mean(column, cells) for column in train.losses.T]
     scores = 1.0 - test.losses
@@ -60,13 +60,13 @@ def left_out(table: ScoreTable, group: str) -> dict[str, Any]:
         "mean_of_experts": float(np.nanmean(scores)),
         "gain": float(np.nanmean(gain)),
         "gain_ci95": [float(value) for value in np.percentile(means_drawn, [2.5, 97.5])],
-        "out_of_distribution": float(found.ood.mean()),
+        "out_of_distribution": float(forecast.ood.mean()),
     }
 
 
 def measure(data: Path) -> dict[str, Any]:
     """Leave every group of every table out in turn."""
-    found: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
     for name in TABLES:
         whole = ScoreTable.read(data / "routing" / f"{name}.jsonl.gz")
         table = replace(whole, targets={})
@@ -77,8 +77,8 @@ def measure(data: Path) -> dict[str, Any]:
             for key in next(iter(rows.values()))
             if not key.endswith("ci95")
         }
-        found[name] = {"sha256": whole.hash, "groups": rows, "mean": mean}
-    return found
+        tables[name] = {"sha256": whole.hash, "groups": rows, "mean": mean}
+    return tables
 
 
 def page(results: dict[str, Any]) -> str:
@@ -119,7 +119,7 @@ def main() -> None:
     """Read the arguments; measure or only render."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
     publish(
-        lambda _: facts("python benchmarks/elsewhere.py") | measure(data_folder()),
+        lambda _: provenance("python benchmarks/elsewhere.py") | measure(data_folder()),
         page,
         results=RESULTS,
         page=PAGE,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data import data_folder, facts
+from data import data_folder, provenance
 from publishing import publish
 
 from tryage import Expert, Library, Router, ScoreTable
@@ -79,7 +79,7 @@ def main() -> None:
     """Read the arguments; measure or only render."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
     publish(
-        lambda _: facts("python benchmarks/fit_time.py") | run(data_folder()),
+        lambda _: provenance("python benchmarks/fit_time.py") | run(data_folder()),
         page,
         results=RESULTS,
         page=PAGE,

@@ -63,12 +63,12 @@ class Held:
             train = table.select(fold_of != fold)
             router = Router.fit(train, library=library, predictor=kind)
             prompts = [table.prompts[row] for row in rows.tolist()]
-            found = router.forecast(prompts, task="text-generation")
-            self.predicted[rows] = found.losses
+            forecast = router.forecast(prompts, task="text-generation")
+            self.predicted[rows] = forecast.losses
             lengths = np.array([float(len(prompt)) for prompt in prompts])
-            facts = router.objective.goal_inputs(lengths, found.targets)
+            inputs = router.objective.goal_inputs(lengths, forecast.targets)
             for goal in TARGET:
-                values = router.objective.goal_values(GOALS[goal], facts)
+                values = router.objective.goal_values(GOALS[goal], inputs)
                 scale = router.objective.scales[goal]
                 self.penalties[goal][rows] = GOALS[goal].scaled(values, scale)
             if calibrated:
@@ -95,13 +95,13 @@ def front(table: ScoreTable, held: Held, goals: list[str], rows: Any = None) -> 
     )
 
 
-def told(found: Front, points: int = 40) -> dict[str, Any]:
+def summary(curve: Front, points: int = 40) -> dict[str, Any]:
     """Return a front's object with at most so many points of each line."""
-    data = found.to_dict()
+    data = curve.to_dict()
     for holder in (data, *data["references"].values()):
         rows = holder["points"]
-        kept = np.unique(np.linspace(0, len(rows) - 1, min(points, len(rows))).round().astype(int))
-        holder["points"] = [rows[row] for row in kept]
+        shown = np.unique(np.linspace(0, len(rows) - 1, min(points, len(rows))).round().astype(int))
+        holder["points"] = [rows[row] for row in shown]
     return data
 
 
@@ -133,20 +133,20 @@ def saving(table: ScoreTable, held: Held, budget: str) -> dict[str, Any]:
     }
 
 
-def equal_quality(found: Front) -> dict[str, float | None]:
+def equal_quality(curve: Front) -> dict[str, float | None]:
     """Return the cost on a front's hull at shares of the best single expert's score.
 
     Costs are shares of that expert's cost; None where the front does not reach the score.
     """
-    singles = found.quality(found.singles)
+    singles = curve.quality(curve.singles)
     best = int(np.argmax(singles))
-    hull = zero_router(found.points)
-    order = np.argsort(found.quality(hull))
-    quality, values = found.quality(hull)[order], hull.values[order, 0]
+    hull = zero_router(curve.points)
+    order = np.argsort(curve.quality(hull))
+    quality, values = curve.quality(hull)[order], hull.values[order, 0]
     ratios: dict[str, float | None] = {}
     for share in (100, 99, 97, 95):
         cost = np.interp(share / 100 * singles[best], quality, values, right=np.nan)
-        ratio = float(cost / found.singles.values[best, 0])
+        ratio = float(cost / curve.singles.values[best, 0])
         ratios[f"{share}%"] = None if np.isnan(ratio) else ratio
     return ratios
 
@@ -170,12 +170,12 @@ def run(data: Path) -> dict[str, Any]:
         "seed": 0,
         "prompts": len(table),
         "data_sha256": table.hash,
-        "cost": {kind: told(front(table, found, ["cost"])) for kind, found in held.items()},
+        "cost": {kind: summary(front(table, one, ["cost"])) for kind, one in held.items()},
         "cost_by_group": {
-            name: told(front(table, best, ["cost"], rows), 10) for name, rows in by_group.items()
+            name: summary(front(table, best, ["cost"], rows), 10) for name, rows in by_group.items()
         },
-        "verbosity": told(front(table, best, ["verbosity"])),
-        "cost_and_verbosity": told(front(table, best, ["cost", "verbosity"])),
+        "verbosity": summary(front(table, best, ["verbosity"])),
+        "cost_and_verbosity": summary(front(table, best, ["cost", "verbosity"])),
         "equal_quality": equal_quality(cost),
         "saving": {budget: saving(table, best, budget) for budget in BUDGETS},
     }
@@ -186,12 +186,12 @@ def page(results: dict[str, Any]) -> str:
     lines = ["| AIQ of score over cost | router | mixtures of single experts | oracle |"]
     lines.append("|---|---|---|---|")
     rows = {
-        **{f"all prompts, `{kind}`": found for kind, found in results["cost"].items()},
+        **{f"all prompts, `{kind}`": results_of for kind, results_of in results["cost"].items()},
         **{f"{name} alone, `clusters`": f for name, f in results["cost_by_group"].items()},
     }
-    for name, found in rows.items():
-        rest = found["references"]
-        figures = (found["aiq"], rest["zero_router"]["aiq"], rest["oracle"]["aiq"])
+    for name, results_of in rows.items():
+        rest = results_of["references"]
+        figures = (results_of["aiq"], rest["zero_router"]["aiq"], rest["oracle"]["aiq"])
         lines.append(f"| {name} | " + " | ".join(f"{100 * f:.2f}" for f in figures) + " |")
     lines += [
         "",
@@ -231,8 +231,8 @@ def _behind(rows: dict[str, dict[str, Any]]) -> str:
     return "; ".join(names)
 
 
-def _rays(found: dict[str, Any]) -> str:
-    return "" if found["exact"] else f" (from {RAYS} proportions of the weights)"
+def _rays(figures: dict[str, Any]) -> str:
+    return "" if figures["exact"] else f" (from {RAYS} proportions of the weights)"
 
 
 def _equal(results: dict[str, Any]) -> str:
@@ -245,8 +245,8 @@ def _equal(results: dict[str, Any]) -> str:
 
 def missed(results: dict[str, Any]) -> list[str]:
     """Return the aim that is missed: the router is above mixtures of single experts."""
-    found = results["cost"]["clusters"]
-    aiq, mixtures = found["aiq"], found["references"]["zero_router"]["aiq"]
+    figures = results["cost"]["clusters"]
+    aiq, mixtures = figures["aiq"], figures["references"]["zero_router"]["aiq"]
     if aiq > mixtures:
         return []
     return [f"AIQ of the router is {aiq:.4f}, not above {mixtures:.4f} of mixtures of experts"]

@@ -33,7 +33,7 @@ from tryage.encoders import StaticEncoder
 
 RESULTS = Path(__file__).parent / "results" / "hostile_prefixes.json"
 SEED = 0
-SEARCHED, TOLD = 200, 2000
+SEARCHED, REPORTED = 200, 2000
 WORDS, ROUNDS, TRIES = 10, 30, 12
 DRAWN = 10
 
@@ -99,19 +99,19 @@ class Attack:
             for word in rng.choice(words, TRIES):
                 tried = [*best]
                 tried[number % len(best)] = str(word)
-                found = short_of_winning(tried)
-                if found < least:
-                    best, least = tried, found
+                remaining = short_of_winning(tried)
+                if remaining < least:
+                    best, least = tried, remaining
         return " ".join(best)
 
 
 def vocabulary() -> list[str]:
     """Return the words and marks that the bundled encoder knows."""
-    known = StaticEncoder.bundled()._tokenizer.get_vocab()
-    return sorted(word for word in known if not word.startswith(("##", "[")))
+    tokens = StaticEncoder.bundled()._tokenizer.get_vocab()
+    return sorted(word for word in tokens if not word.startswith(("##", "[")))
 
 
-def told(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> dict[str, float]:
+def changes(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> dict[str, float]:
     """Return the share of prompts that the target gets, and what share of the others it wins."""
     had, has = before < 0, after < 0
     return {
@@ -125,7 +125,7 @@ def run(router: Router, prompts: list[str], share: float | None) -> dict[str, An
     """Return the figures of one router under one set of goals."""
     order = np.random.default_rng(SEED).permutation(len(prompts))
     searched = [prompts[n] for n in order[:SEARCHED]]
-    others = [prompts[n] for n in order[SEARCHED : SEARCHED + TOLD]]
+    others = [prompts[n] for n in order[SEARCHED : SEARCHED + REPORTED]]
     budget = None if share is None else f"share({dearest(router)}) <= {share:.0%}"
     goals = None if budget is None else router.calibrate(searched, budget)
     attack, words = Attack(router, goals), vocabulary()
@@ -134,8 +134,8 @@ def run(router: Router, prompts: list[str], share: float | None) -> dict[str, An
     drawn = [" ".join(rng.choice(words, WORDS)) for _ in range(DRAWN)]
     starts = [*PREFIXES.values(), *drawn]
     prefixes = PREFIXES | {"searched": attack.search(words, starts, searched)}
-    found = {name: told(before, attack.gap(text, others)) for name, text in prefixes.items()}
-    at_random = [told(before, attack.gap(text, others)) for text in drawn]
+    rows = {name: changes(before, attack.gap(text, others)) for name, text in prefixes.items()}
+    at_random = [changes(before, attack.gap(text, others)) for text in drawn]
     return {
         "dearest": attack.target,
         "weights": {} if goals is None else dict(goals.weights),
@@ -145,7 +145,7 @@ def run(router: Router, prompts: list[str], share: float | None) -> dict[str, An
             key: [float(of([row[key] for row in at_random])) for of in (min, np.median, max)]
             for key in ("share", "won")
         },
-        "prefixes": found,
+        "prefixes": rows,
         "searched_prefix": prefixes["searched"],
         "strange_without": attack.strange("", others),
         "strange_searched": attack.strange(prefixes["searched"], others),

@@ -10,9 +10,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "security.md"
 MARKS = ("<!-- hostile: begin -->", "<!-- hostile: end -->")
 
 
-def table(found: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Return the figures as a table: a column for every router."""
-    routers = found["routers"]
+    routers = results["routers"]
     rows = [
         ("prompts that the most expensive expert gets", *routers),
         ("---",) * (len(routers) + 1),
@@ -20,7 +20,7 @@ def table(found: dict[str, Any]) -> str:
     rows.append(("without a prefix", *(f"{row['share_without']:.1%}" for row in routers.values())))
     rows += [
         (name, *(_share(row["prefixes"][name]) for row in routers.values()))
-        for name in found["texts"]
+        for name in results["texts"]
     ]
     rows.append(("ten words at random, ten times", *map(_spread, routers.values())))
     searched = (_share(row["prefixes"]["searched"]) for row in routers.values())
@@ -38,8 +38,9 @@ def table(found: dict[str, Any]) -> str:
             "In brackets: how many of the prompts that it did not get without the prefix it gets "
             f"with it. Most expensive: {experts}. "
             f"{count:,} prompts of each, so 95 % intervals reach at most "
-            f"{98 / sqrt(count):.1f} points to either side; seed {found['seed']}. The search "
-            f"asked the router {found['tries']} times about {found['searched_on']} other prompts.",
+            f"{98 / sqrt(count):.1f} points to either side; seed {results['seed']}. The search "
+            f"asked the router {results['tries']} times about {results['searched_on']} "
+            "other prompts.",
         ]
     )
 

@@ -51,8 +51,8 @@ def workspace() -> Path:
 
     from tryage.quickstart import run
 
-    found = run(console=Console(stderr=True, quiet=True))
-    return Path(found["experts"][0]["model"]).parents[1]
+    quickstart = run(console=Console(stderr=True, quiet=True))
+    return Path(quickstart["experts"][0]["model"]).parents[1]
 
 
 def ratio(slow: list[float], fast: list[float]) -> dict[str, Any]:
@@ -89,8 +89,8 @@ def speed(root: Path, rounds: int, count: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             # The plain loops have one core: this tells what is not owed to the others.
             seconds["label_one_worker"] = label(library, prompts, folder, workers=1).seconds
-        for way, found in losses.items():
-            apart[way] = max(apart[way], *(_apart(table, found) for table in tables))
+        for way, way_losses in losses.items():
+            apart[way] = max(apart[way], *(_apart(table, way_losses) for table in tables))
         for way, second in seconds.items() if number else ():
             took[way].append(second)
     cells = count * len(library)
@@ -150,8 +150,8 @@ def cores() -> int:
 def apart_from_here(part: str, *arguments: Any) -> dict[str, Any]:
     """Run one part in a process of its own, whose memory nothing else has touched."""
     with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder) / "told.json"
-        words = map(str, (__file__, "--part", part, "--told", told, *arguments))
+        result_file = Path(folder) / "results.json"
+        words = map(str, (__file__, "--part", part, "--results", result_file, *arguments))
         environment = os.environ | {
             "OMP_NUM_THREADS": str(THREADS),
             "HF_HUB_OFFLINE": "1",
@@ -159,16 +159,16 @@ def apart_from_here(part: str, *arguments: Any) -> dict[str, Any]:
             "RAY_USAGE_STATS_ENABLED": "0",
         }
         subprocess.run([sys.executable, *words], check=True, env=environment)
-        found: dict[str, Any] = json.loads(told.read_text(encoding="utf-8"))
-    logger.info("%s %s: %s", part, " ".join(map(str, arguments)), json.dumps(found))
-    return found
+        results: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
+    logger.info("%s %s: %s", part, " ".join(map(str, arguments)), json.dumps(results))
+    return results
 
 
 def run(prompts: int, rounds: int) -> dict[str, Any]:
     """Measure everything, one part after the other."""
     began = time.perf_counter()
     root = workspace()
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "command": "python benchmarks/labelling.py",
         "machine": {
             "cpus": cores(),
@@ -180,26 +180,26 @@ def run(prompts: int, rounds: int) -> dict[str, Any]:
         "experts": len(Library.read(root / "library.yaml")),
         "prompts": prompts,
     }
-    found["speed"] = apart_from_here("speed", "--root", root, "--rounds", rounds)
+    results["speed"] = apart_from_here("speed", "--root", root, "--rounds", rounds)
     with tempfile.TemporaryDirectory() as folder:
         few, many, ray = (Path(folder) / name for name in ("few", "many", "ray"))
 
         def part(name: str, count: int, out: Path) -> dict[str, Any]:
             return apart_from_here(name, "--root", root, "--prompts", count, "--out", out)
 
-        found["few"] = part("local", prompts // 10, few)
-        found["local"] = part("local", prompts, many)
-        found["again"] = [part("local", prompts, many) for _ in range(2)]
-        found["ray"] = part("ray", prompts, ray)
+        results["few"] = part("local", prompts // 10, few)
+        results["local"] = part("local", prompts, many)
+        results["again"] = [part("local", prompts, many) for _ in range(2)]
+        results["ray"] = part("ray", prompts, ray)
         here, there = (ScoreTable.read(out) for out in (many, ray))
-    found["compared"] = _compared(found, here, there)
-    found["seconds"] = time.perf_counter() - began
-    return found
+    results["compared"] = _compared(results, here, there)
+    results["seconds"] = time.perf_counter() - began
+    return results
 
 
-def _compared(found: dict[str, Any], here: ScoreTable, there: ScoreTable) -> dict[str, Any]:
+def _compared(results: dict[str, Any], here: ScoreTable, there: ScoreTable) -> dict[str, Any]:
     """Return the figures that take two runs."""
-    local, ray = found["local"], found["ray"]
+    local, ray = results["local"], results["ray"]
     here, there = (
         table.select(np.argsort([f"{t} {i}" for t, i in zip(table.tasks, table.ids, strict=True)]))
         for table in (here, there)
@@ -208,8 +208,8 @@ def _compared(found: dict[str, Any], here: ScoreTable, there: ScoreTable) -> dic
     apart = np.nanmax(np.abs(here.losses - there.losses[:, columns]))
     busy = [one["seconds"] - one["start_up_s"] for one in (local, ray)]
     return {
-        "memory_many_over_few": local["peak_mb"] / found["few"]["peak_mb"],
-        "resume_share": max(one["seconds"] for one in found["again"]) / local["seconds"],
+        "memory_many_over_few": local["peak_mb"] / results["few"]["peak_mb"],
+        "resume_share": max(one["seconds"] for one in results["again"]) / local["seconds"],
         "ray_over_local": busy[1] / busy[0],
         "ray_over_local_ci95": _interval(local, ray),
         "ray_largest_difference": float(apart),
@@ -234,25 +234,25 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=PROMPTS)
     parser.add_argument("--rounds", type=int, default=ROUNDS, choices=sorted(_T95))
     parser.add_argument("--part", choices=("speed", "local", "ray"), help=argparse.SUPPRESS)
-    for name in ("--root", "--out", "--told"):
+    for name in ("--root", "--out", "--results"):
         parser.add_argument(name, type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if given.part is not None:
+    if arguments.part is not None:
         import torch
 
         torch.set_num_threads(THREADS)
-        told = (
-            speed(given.root, given.rounds, ROUND_PROMPTS)
-            if given.part == "speed"
-            else whole(given.root, given.part, given.prompts, given.out)
+        results = (
+            speed(arguments.root, arguments.rounds, ROUND_PROMPTS)
+            if arguments.part == "speed"
+            else whole(arguments.root, arguments.part, arguments.prompts, arguments.out)
         )
-        write_text(given.told, json.dumps(told))
+        write_text(arguments.results, json.dumps(results))
         return
-    found = run(given.prompts, given.rounds)
-    if (given.prompts, given.rounds) == (PROMPTS, ROUNDS):
-        write_text(RESULTS, json.dumps(found, indent=2) + "\n")
-        render(found)
+    report = run(arguments.prompts, arguments.rounds)
+    if (arguments.prompts, arguments.rounds) == (PROMPTS, ROUNDS):
+        write_text(RESULTS, json.dumps(report, indent=2) + "\n")
+        render(report)
 
 
 if __name__ == "__main__":

@@ -48,8 +48,8 @@ def sampled(
         PromptRecord(prompt, name, "", group)
         for prompt, name, group in zip(table.prompts, table.ids, table.groups, strict=True)
     ]
-    taken = {record.id for record in Sample(size, stratify, seed).take(records)}
-    return np.array([row for row, name in enumerate(table.ids) if name in taken])
+    ids = {record.id for record in Sample(size, stratify, seed).take(records)}
+    return np.array([row for row, name in enumerate(table.ids) if name in ids])
 
 
 def run() -> dict[str, Any]:
@@ -64,18 +64,21 @@ def run() -> dict[str, Any]:
         out = sampled(table, HELD_OUT, 1000 + seed, stratify=None)
         held_out = table.select(out)
         rest = table.select(np.setdiff1d(np.arange(len(table)), out))
-        for (kind, size), found in regrets.items():
+        for (kind, size), of_seeds in regrets.items():
             some = rest.select(sampled(rest, size, seed))
             report = Router.fit(some, library=library, predictor=kind).evaluate(held_out).to_dict()
-            found.append(report["router"]["regret"])
-            logger.info("seed %d, %s, %d prompts: %.4f", seed, kind, size, found[-1])
+            of_seeds.append(report["router"]["regret"])
+            logger.info("seed %d, %s, %d prompts: %.4f", seed, kind, size, of_seeds[-1])
         for name in names:
             references[name].append(report["references"][name]["regret"])
     points = []
-    for (kind, size), found in regrets.items():
-        mean, half = statistics.fmean(found), _T95 * statistics.stdev(found) / SEEDS**0.5
+    for (kind, size), of_seeds in regrets.items():
+        mean, half = (
+            statistics.fmean(of_seeds),
+            _T95 * statistics.stdev(of_seeds) / SEEDS**0.5,
+        )
         point = {"predictor": kind, "prompts": size, "regret": mean}
-        points.append({**point, "ci95": [mean - half, mean + half], "regrets": found})
+        points.append({**point, "ci95": [mean - half, mean + half], "regrets": of_seeds})
     return {
         "command": "python benchmarks/labelling_curve.py",
         "machine": {"python": platform.python_version(), "platform": platform.platform()},
@@ -84,7 +87,7 @@ def run() -> dict[str, Any]:
         "experts": len(library),
         "seeds": SEEDS,
         "points": points,
-        "references": {name: statistics.fmean(found) for name, found in references.items()},
+        "references": {name: statistics.fmean(of_seeds) for name, of_seeds in references.items()},
     }
 
 
@@ -92,9 +95,9 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    found = run()
-    write_text(RESULTS, json.dumps(found, indent=2) + "\n")
-    render(found)
+    results = run()
+    write_text(RESULTS, json.dumps(results, indent=2) + "\n")
+    render(results)
 
 
 if __name__ == "__main__":

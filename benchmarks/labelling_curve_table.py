@@ -11,11 +11,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "labelling.md"
 MARKS = ("<!-- curve: begin -->", "<!-- curve: end -->")
 
 
-def table(found: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Return the curve as a table."""
-    kinds = list(dict.fromkeys(point["predictor"] for point in found["points"]))
-    sizes = list(dict.fromkeys(point["prompts"] for point in found["points"]))
-    cells = {(point["predictor"], point["prompts"]): point for point in found["points"]}
+    kinds = list(dict.fromkeys(point["predictor"] for point in results["points"]))
+    sizes = list(dict.fromkeys(point["prompts"] for point in results["points"]))
+    cells = {(point["predictor"], point["prompts"]): point for point in results["points"]}
     lines = [
         f"| labelled prompts | {' | '.join(f'regret, `{kind}`' for kind in kinds)} |",
         "|" + "---|" * (len(kinds) + 1),
@@ -27,15 +27,15 @@ def table(found: dict[str, Any]) -> str:
         ("best_single", "the best single expert"),
         ("group_best", "the best of each group, known beforehand"),
     ):
-        reference = f"{found['references'][key]:.4f}"
+        reference = f"{results['references'][key]:.4f}"
         lines.append(f"| {name} |" + f" {reference} |" * len(kinds))
     return "\n".join(
         [
             *lines,
             "",
-            f"{found['held_out']:,} held-out prompts of open7_train, {found['experts']} experts. "
-            f"Means of {found['seeds']} samples, each with its own held-out prompts; 95 % "
-            "intervals in brackets.",
+            f"{results['held_out']:,} held-out prompts of open7_train, "
+            f"{results['experts']} experts. Means of {results['seeds']} samples, each with its own "
+            "held-out prompts; 95 % intervals in brackets.",
         ]
     )
 
@@ -45,6 +45,6 @@ def _cell(point: dict[str, Any]) -> str:
     return f"{point['regret']:.4f} ({low:.4f} to {high:.4f})"
 
 
-def render(found: dict[str, Any]) -> None:
+def render(results: dict[str, Any]) -> None:
     """Write the table into the page."""
-    fill_in(PAGE, table(found), MARKS)
+    fill_in(PAGE, table(results), MARKS)

@@ -11,11 +11,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "labelling.md"
 MARKS = ("<!-- labelling: begin -->", "<!-- labelling: end -->")
 
 
-def table(found: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Return the figures as a table."""
-    speed, compared, prompts = found["speed"], found["compared"], found["prompts"]
+    speed, compared, prompts = results["speed"], results["compared"], results["prompts"]
     rates, apart = speed["cells_per_s"], speed["largest_difference"]
-    busy = found["ray"]["seconds"] - found["ray"]["start_up_s"]
+    busy = results["ray"]["seconds"] - results["ray"]["start_up_s"]
     low, high = compared["ray_over_local_ci95"]
     rows = (
         (
@@ -35,21 +35,21 @@ def table(found: dict[str, Any]) -> str:
         ),
         (
             f"peak memory with {prompts // 10:,} and with {prompts:,} prompts",
-            f"{found['few']['peak_mb']:,.0f} MB and {found['local']['peak_mb']:,.0f} MB "
+            f"{results['few']['peak_mb']:,.0f} MB and {results['local']['peak_mb']:,.0f} MB "
             f"({compared['memory_many_over_few'] - 1:+.1%})",
         ),
         (
             f"{prompts:,} prompts under all experts, local engine",
-            f"{found['local']['seconds']:,.0f} s",
+            f"{results['local']['seconds']:,.0f} s",
         ),
         (
             "resuming the finished run: nothing is measured",
-            f"{max(one['seconds'] for one in found['again']):.1f} s "
+            f"{max(one['seconds'] for one in results['again']):.1f} s "
             f"({compared['resume_share']:.1%} of the run)",
         ),
         (
             f"the same {prompts:,} prompts by the Ray engine on this machine",
-            f"{busy:,.0f} s after {found['ray']['start_up_s']:.0f} s of start-up: "
+            f"{busy:,.0f} s after {results['ray']['start_up_s']:.0f} s of start-up: "
             f"{compared['ray_over_local']:.2f} ({low:.2f} to {high:.2f}) times the local engine; "
             f"losses differ by at most {compared['ray_largest_difference']:.0e}",
         ),
@@ -60,10 +60,10 @@ def table(found: dict[str, Any]) -> str:
         one = (what, f"{_times(alone)} faster than the loop prompt by prompt")
         rows = (*rows[:3], one, *rows[3:])
     lines = [f"| {what} | {figure} |" for what, figure in rows]
-    machine = found["machine"]
+    machine = results["machine"]
     caption = (
-        f"The quickstart's {found['experts']} experts, {machine['cpus']} CPU cores, torch "
-        f"{found['versions']['torch']}. {speed['rounds']} rounds of "
+        f"The quickstart's {results['experts']} experts, {machine['cpus']} CPU cores, torch "
+        f"{results['versions']['torch']}. {speed['rounds']} rounds of "
         f"{speed['cells_per_round']:,} cells; 95 % intervals in brackets, over rounds, for Ray "
         "over experts."
     )
@@ -75,6 +75,6 @@ def _times(row: dict[str, Any]) -> str:
     return f"{row['times_faster']:.1f} ({low:.1f} to {high:.1f}) times"
 
 
-def render(found: dict[str, Any]) -> None:
+def render(results: dict[str, Any]) -> None:
     """Write the table into the page."""
-    fill_in(PAGE, table(found), MARKS)
+    fill_in(PAGE, table(results), MARKS)

@@ -78,21 +78,21 @@ def _measured(
 
 
 def _costs(pipeline: Any, windows: Sequence[Window]) -> list[float]:
-    """Return the cost of each window's wanted tokens in nats."""
+    """Return the cost of each window's target tokens in nats."""
     import torch
 
     longest = max(len(window.ids) for window in windows)
     pad = pipeline.tokenizer.pad_token_id or 0
     ids = torch.tensor([window.ids + [pad] * (longest - len(window.ids)) for window in windows])
-    seen = torch.tensor(
+    mask = torch.tensor(
         [[1] * len(window.ids) + [0] * (longest - len(window.ids)) for window in windows]
     )
     with torch.inference_mode():
-        logits = pipeline.model(ids, attention_mask=seen).logits
+        logits = pipeline.model(ids, attention_mask=mask).logits
         return [
             float(
                 torch.nn.functional.cross_entropy(
-                    logits[i, window.at].float(), torch.tensor(window.wanted), reduction="none"
+                    logits[i, window.at].float(), torch.tensor(window.targets), reduction="none"
                 )
                 .double()
                 .sum()

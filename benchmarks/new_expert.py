@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from data import data_folder, facts
+from data import data_folder, provenance
 from numpy.typing import NDArray
 from publishing import publish
 
@@ -62,17 +62,17 @@ CASES = {
 def measured_on_all(table: ScoreTable) -> ScoreTable:
     """Return the prompts on which every expert's loss and cost were measured."""
     costs = table.targets.get("cost")
-    known = ~np.isnan(table.losses).any(axis=1)
+    complete = ~np.isnan(table.losses).any(axis=1)
     if costs is not None:
-        known &= ~np.isnan(costs).any(axis=1)
-    kept = {} if costs is None else {"cost": costs}
-    return replace(table, targets=kept).select(known)
+        complete &= ~np.isnan(costs).any(axis=1)
+    targets = {} if costs is None else {"cost": costs}
+    return replace(table, targets=targets).select(complete)
 
 
 def realised(predictor: Predictor, table: ScoreTable, per_usd: float) -> Floats:
     """Return loss plus weighted cost of what a predictor chooses on each prompt, (n,)."""
-    found = predictor.predict(table.prompts).mean
-    totals = found["loss"] + (per_usd * found["cost"] if per_usd else 0.0)
+    means = predictor.predict(table.prompts).mean
+    totals = means["loss"] + (per_usd * means["cost"] if per_usd else 0.0)
     columns = np.array([table.experts.index(name) for name in predictor.experts_])
     chosen = columns[totals.argmin(axis=1)]
     row = np.arange(len(table))
@@ -165,11 +165,11 @@ def page(results: dict[str, Any]) -> str:
 def measure(_: argparse.Namespace) -> dict[str, Any]:
     """Run every case."""
     folder = data_folder() / "routing"
-    found = {}
+    cases = {}
     for name, case in CASES.items():
-        found[name] = run(ScoreTable.read(folder / f"{case.table}.jsonl.gz"), case)
-        logger.info("%s: %s", name, found[name])
-    return facts("python benchmarks/new_expert.py") | {"cases": found}
+        cases[name] = run(ScoreTable.read(folder / f"{case.table}.jsonl.gz"), case)
+        logger.info("%s: %s", name, cases[name])
+    return provenance("python benchmarks/new_expert.py") | {"cases": cases}
 
 
 def main() -> None:

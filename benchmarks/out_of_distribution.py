@@ -35,30 +35,31 @@ STRANGE = ("legal", "dialogue", "patents")
 PER_DOMAIN = 1000
 
 
-def auroc(strange: np.ndarray[Any, Any], known: np.ndarray[Any, Any]) -> float:
+def auroc(strange: np.ndarray[Any, Any], familiar: np.ndarray[Any, Any]) -> float:
     """Return the chance that a strange value exceeds a known one, ties counted half."""
-    ordered = np.sort(known)
+    ordered = np.sort(familiar)
     below = np.searchsorted(ordered, strange, side="left")
     up_to = np.searchsorted(ordered, strange, side="right")
-    return float((below + up_to).mean() / (2 * len(known)))
+    return float((below + up_to).mean() / (2 * len(familiar)))
 
 
 def cut(texts: list[str], lengths: np.ndarray[Any, Any], seed: int) -> list[str]:
     """Return texts cut at random places to lengths drawn from a distribution."""
     rng = np.random.default_rng(seed)
-    found = []
+    pieces = []
     for text in texts:
         length = int(rng.choice(lengths))
         start = int(rng.integers(max(len(text) - length, 0) + 1))
-        found.append(text[start : start + length].strip() or text[:length])
-    return found
+        pieces.append(text[start : start + length].strip() or text[:length])
+    return pieces
 
 
-def interval(strange: np.ndarray[Any, Any], known: np.ndarray[Any, Any]) -> list[float]:
+def interval(strange: np.ndarray[Any, Any], familiar: np.ndarray[Any, Any]) -> list[float]:
     """Return the 95 % bootstrap interval of an AUROC, both sides drawn anew."""
     rng = np.random.default_rng(0)
     drawn = [
-        auroc(rng.choice(strange, len(strange)), rng.choice(known, len(known))) for _ in range(300)
+        auroc(rng.choice(strange, len(strange)), rng.choice(familiar, len(familiar)))
+        for _ in range(300)
     ]
     return [float(value) for value in np.percentile(drawn, [2.5, 97.5])]
 
@@ -73,10 +74,10 @@ def run(data: Path) -> dict[str, Any]:
     encoder, novelty = predictor.encoder, predictor.novelty_
 
     def strangeness(texts: list[str]) -> np.ndarray[Any, Any]:
-        found: np.ndarray[Any, Any] = -(encoder.encode(texts) @ novelty.centres.T).max(axis=1)
-        return found
+        distances: np.ndarray[Any, Any] = -(encoder.encode(texts) @ novelty.centres.T).max(axis=1)
+        return distances
 
-    known = strangeness(list(prompts))
+    familiar = strangeness(list(prompts))
     values, sizes = {}, {}
     for number, domain in enumerate(STRANGE):
         rows = read_jsonl(data / "corpora" / domain / "test.jsonl")
@@ -90,16 +91,18 @@ def run(data: Path) -> dict[str, Any]:
     rows = {**values, "pooled": pooled}
     by_length = {**sizes, "pooled": pooled_sizes}
     return {
-        "auroc": {name: auroc(found, known) for name, found in rows.items()},
-        "auroc_ci95": {name: interval(found, known) for name, found in rows.items()},
+        "auroc": {name: auroc(strange, familiar) for name, strange in rows.items()},
+        "auroc_ci95": {name: interval(strange, familiar) for name, strange in rows.items()},
         "auroc_of_length": {
             # Whichever direction tells more.
-            name: max(auroc(found, lengths), 1 - auroc(found, lengths))
-            for name, found in by_length.items()
+            name: max(auroc(strange, lengths), 1 - auroc(strange, lengths))
+            for name, strange in by_length.items()
         },
         "flagged": {
-            **{name: float((-found < novelty.threshold).mean()) for name, found in rows.items()},
-            "open7_test": float((-known < novelty.threshold).mean()),
+            **{
+                name: float((-strange < novelty.threshold).mean()) for name, strange in rows.items()
+            },
+            "open7_test": float((-familiar < novelty.threshold).mean()),
         },
         "texts_per_domain": PER_DOMAIN,
         "prompts": len(prompts),
@@ -109,13 +112,13 @@ def run(data: Path) -> dict[str, Any]:
 def main() -> None:
     """Measure, and write the results."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    facts = {
+    provenance = {
         "command": "python benchmarks/out_of_distribution.py",
         "versions": {name: version(name) for name in ("tryage", "numpy", "tokenizers")},
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
-    results = facts | run(data_folder())
+    results = provenance | run(data_folder())
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     logger.info("%s", json.dumps(results, indent=1))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from data import data_folder, facts, read_jsonl
+from data import data_folder, provenance, read_jsonl
 from plans_table import MARKS, PAGE, table
 from publishing import publish
 
@@ -57,7 +57,7 @@ def coding(folder: Path) -> dict[str, Any]:
     whole = ScoreTable.read(folder / "routing" / "coding34_train.jsonl.gz")
     costs = whole.targets["cost"]
     complete = np.flatnonzero(~np.isnan(whole.losses).any(1) & ~np.isnan(costs).any(1))
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in CHECKS}
+    splits: dict[str, list[dict[str, Any]]] = {name: [] for name in CHECKS}
     for seed in range(SPLITS):
         held_out = np.random.default_rng(seed).permutation(complete)[len(complete) // 2 :]
         test = whole.select(held_out)
@@ -66,21 +66,21 @@ def coding(folder: Path) -> dict[str, Any]:
         for name, (right, wrong) in CHECKS.items():
             check = Check(never, accepts_right=right, accepts_wrong=wrong)
             front = router.plan_front(test, check, train=train)
-            found[name].append(_split(front, np.nanmean(train.losses, axis=0)))
+            splits[name].append(_split(front, np.nanmean(train.losses, axis=0)))
     return {
         "prompts": len(complete),
         "splits": SPLITS,
         "experts": len(whole.experts),
-        "checks": {name: _summary(rows) for name, rows in found.items()},
+        "checks": {name: _summary(rows) for name, rows in splits.items()},
     }
 
 
-def _split(front: PlanFront, known: np.ndarray) -> dict[str, Any]:
+def _split(front: PlanFront, mean_losses: np.ndarray) -> dict[str, Any]:
     """Return what one half attains at each share of the best single model's cost.
 
     Args:
         front: of plans, on the judged half.
-        known: mean loss of each expert on the training prompts, shape (experts,).
+        mean_losses: mean loss of each expert on the training prompts, shape (experts,).
     """
     singles = front.singles
     best = int(singles.losses.argmin())
@@ -91,7 +91,7 @@ def _split(front: PlanFront, known: np.ndarray) -> dict[str, Any]:
     for share in SHARES:
         affordable = singles.values[:, 0] <= share * cost
         row[f"single_{share}"] = float((1.0 - singles.losses[affordable]).max())
-        chosen = np.flatnonzero(affordable)[known[affordable].argmin()]
+        chosen = np.flatnonzero(affordable)[mean_losses[affordable].argmin()]
         row[f"chosen_{share}"] = float(1.0 - singles.losses[chosen])
         row[f"router_{share}"] = at(front.points, share * cost)
         row[f"fixed_{share}"] = at(front._fixed_points, share * cost)
@@ -126,14 +126,14 @@ def agreement(folder: Path) -> dict[str, Any]:
     part = whole.select(np.array([row["line"] for row in answers]))
     letters = [row["answers"] for row in answers]
     same = np.array(
-        [[given.get(name) == given.get(OTHER) for name in part.experts] for given in letters]
+        [[choices.get(name) == choices.get(OTHER) for name in part.experts] for choices in letters]
     )
-    found = {}
+    rows_of_groups = {}
     for group in dict.fromkeys(part.groups):
         rows = np.flatnonzero([other == group for other in part.groups])
-        known = ~np.isnan(part.losses[rows]).any(axis=1)
-        found[str(group)] = _agreement(part.select(rows[known]), same[rows[known]])
-    return found
+        complete = ~np.isnan(part.losses[rows]).any(axis=1)
+        rows_of_groups[str(group)] = _agreement(part.select(rows[complete]), same[rows[complete]])
+    return rows_of_groups
 
 
 def _agreement(part: ScoreTable, same: np.ndarray) -> dict[str, Any]:
@@ -218,8 +218,8 @@ def _sweep(case: Case, most: int) -> list[tuple[float, float, int]]:
             )
             plans.append(best_plan(inputs, most, loss + cost, ranks))
         score, cost = realised(plans, case.scores, case.costs, losses, verdicts, verdicts)
-        asked = np.array([len(plan) > 1 for plan in plans])
-        cost = cost + np.where(asked, case.costs[:, case.other], 0.0)
+        is_checked = np.array([len(plan) > 1 for plan in plans])
+        cost = cost + np.where(is_checked, case.costs[:, case.other], 0.0)
         rows.append((float(score.sum()), float(cost.sum()), len(plans)))
     return rows
 
@@ -237,7 +237,7 @@ def _pooled(folds: list[list[tuple[float, float, int]]]) -> Points:
 def speed() -> dict[str, float]:
     """Return the median milliseconds of choosing a plan of at most three attempts."""
     rng = np.random.default_rng(0)
-    found = {}
+    milliseconds = {}
     for m in (10, 100):
         cases = [
             PlanInputs(
@@ -250,8 +250,8 @@ def speed() -> dict[str, float]:
             )
             for _ in range(300)
         ]
-        found[str(m)] = _median([lambda case=case: _choose(case) for case in cases])
-    return found
+        milliseconds[str(m)] = _median([lambda case=case: _choose(case) for case in cases])
+    return milliseconds
 
 
 def _choose(case: PlanInputs) -> None:
@@ -271,7 +271,7 @@ def _median(calls: list[Callable[[], None]]) -> float:
 def measure(_: argparse.Namespace) -> dict[str, Any]:
     """Measure everything."""
     folder = data_folder()
-    return facts("make bench-plans") | {
+    return provenance("make bench-plans") | {
         "coding34": coding(folder),
         "agreement": agreement(folder),
         "milliseconds": speed(),

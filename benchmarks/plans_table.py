@@ -9,9 +9,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "plans.md"
 MARKS = ("<!-- plans: begin -->", "<!-- plans: end -->")
 
 
-def table(found: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Return both tables and the times."""
-    coding, times = found["coding34"], found["milliseconds"]
+    coding, times = results["coding34"], results["milliseconds"]
     lines = [
         "| check | cost | router's plans | best fixed plan | affordable single | lead over it | "
         "the same, in hindsight | lead over it |",
@@ -40,7 +40,7 @@ def table(found: dict[str, Any]) -> str:
         "| AIQ within a task | plans, checked by agreement | prompt alone | single models, mixed |",
         "|---|---|---|---|",
     ]
-    for name, row in found["agreement"].items():
+    for name, row in results["agreement"].items():
         lines.append(
             f"| {name}, {row['prompts']} prompts | {row['aiq_plans']:.4f} | "
             f"{row['aiq_prompt_only']:.4f} | {row['aiq_singles']:.4f} |"

@@ -46,11 +46,11 @@ def publish(
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if not args.render:
         write_text(results, json.dumps(measure(args), indent=1) + "\n")
-    found = json.loads(results.read_text(encoding="utf-8"))
-    text = table(found)
+    figures = json.loads(results.read_text(encoding="utf-8"))
+    text = table(figures)
     logger.info("%s", "filled in" if fill_in(page, text, marks) else "the page has no marks")
     logger.info("%s", text)
-    return status(missed(found))
+    return status(missed(figures))
 
 
 def status(missed: Sequence[str]) -> int:

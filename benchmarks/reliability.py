@@ -55,7 +55,7 @@ def coverage(predictor: ClustersPredictor, vectors: Floats, losses: Floats) -> t
     A cell is a cluster of the first clustering under one expert. Its interval joins what the
     predictor does not know of the mean with what the measured mean leaves open.
     """
-    found = predictor.predict_vectors(vectors)
+    prediction = predictor.predict_vectors(vectors)
     centres = predictor.centres_[: predictor.sizes_[0]]
     assigned = (vectors @ centres.T).argmax(axis=1)
     inside = total = 0
@@ -65,9 +65,9 @@ def coverage(predictor: ClustersPredictor, vectors: Floats, losses: Floats) -> t
             continue
         own = losses[rows]
         error = np.sqrt(
-            np.square(found.std["loss"][rows].mean(axis=0)) + own.var(axis=0, ddof=1) / n
+            np.square(prediction.std["loss"][rows].mean(axis=0)) + own.var(axis=0, ddof=1) / n
         )
-        gap = np.abs(own.mean(axis=0) - found.mean["loss"][rows].mean(axis=0))
+        gap = np.abs(own.mean(axis=0) - prediction.mean["loss"][rows].mean(axis=0))
         inside += int((gap <= NORMAL * error).sum())
         total += own.shape[1]
     return inside, total

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from data import facts, fill_in
+from data import fill_in, provenance
 from reliability_table import MARKS, PAGE, table
 
 ROOT = Path(__file__).parents[1]
@@ -41,10 +41,10 @@ def main() -> None:
         command += ["-k", args.only] if args.only else []
         env = os.environ | {"TRYAGE_RELIABILITY": str(args.cases)}
         code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
-        found = counted(report)
-    results = facts(f"python benchmarks/reliability_run.py --cases {args.cases:g}")
+        parts = counted(report)
+    results = provenance(f"python benchmarks/reliability_run.py --cases {args.cases:g}")
     results |= {"times": args.cases, "minutes": round((time.monotonic() - started) / 60, 1)}
-    results["parts"] = found
+    results["parts"] = parts
     print(table(results))
     if not args.only:
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

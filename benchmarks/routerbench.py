@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data import data_folder, facts
+from data import data_folder, provenance
 from numpy.typing import NDArray
 from publishing import publish
 
@@ -52,36 +52,36 @@ def held_out(
     table: ScoreTable, seed: int, learn: Callable[[ScoreTable, ScoreTable], Forecast]
 ) -> Forecast:
     """Return what is told of every prompt by a fit on the other folds."""
-    found = {name: np.empty(table.losses.shape) for name in ("loss", "cost", LENGTH)}
+    predicted = {name: np.empty(table.losses.shape) for name in ("loss", "cost", LENGTH)}
     fold_of = split_folds(table, 5, seed)
     for fold in range(5):
         rows = np.flatnonzero(fold_of == fold)
-        told = learn(table.select(fold_of != fold), table.select(rows))
-        for name, values in found.items():
-            values[rows] = told[name]
-    return found
+        forecast = learn(table.select(fold_of != fold), table.select(rows))
+        for name, values in predicted.items():
+            values[rows] = forecast[name]
+    return predicted
 
 
 def by_task(train: ScoreTable, test: ScoreTable) -> Forecast:
     """Predict the means of the prompt's task: what the zero router of the training folds knows."""
     groups = np.array(train.groups)
-    found = {}
+    forecast = {}
     for name in ("loss", "cost", LENGTH):
         values = train.losses if name == "loss" else train.targets[name]
         means = {group: mean_over(values[groups == group], axis=0) for group in set(groups)}
-        found[name] = np.stack([means[group] for group in test.groups])
-    return found
+        forecast[name] = np.stack([means[group] for group in test.groups])
+    return forecast
 
 
-def aiq(table: ScoreTable, told: Forecast, rows: Floats) -> dict[str, float | None]:
+def aiq(table: ScoreTable, forecast: Forecast, rows: Floats) -> dict[str, float | None]:
     """Return the AIQ of choosing by what was told, of the zero router and of the oracle."""
     part = table.select(rows)
     cost = part.targets["cost"]
     front = pareto(
         part,
         ["cost"],
-        predicted=told["loss"][rows],
-        penalties=[told["cost"][rows]],
+        predicted=forecast["loss"][rows],
+        penalties=[forecast["cost"][rows]],
         values=[cost],
         realised=[cost],
     )
@@ -91,8 +91,11 @@ def aiq(table: ScoreTable, told: Forecast, rows: Floats) -> dict[str, float | No
 
 def agreement(measured: Floats, predicted: Floats) -> dict[str, float]:
     """Return how predicted values, (n, m), agree with measured ones, over experts."""
-    known = ~np.isnan(measured)
-    rows = [(measured[known[:, j], j], predicted[known[:, j], j]) for j in range(measured.shape[1])]
+    is_measured = ~np.isnan(measured)
+    rows = [
+        (measured[is_measured[:, j], j], predicted[is_measured[:, j], j])
+        for j in range(measured.shape[1])
+    ]
     return {
         "error_of_mean": float(np.mean([abs(p.mean() / y.mean() - 1.0) for y, p in rows])),
         "relative_error": float(np.mean([np.abs(y - p).mean() / y.mean() for y, p in rows])),
@@ -113,14 +116,14 @@ def run(data: Path) -> dict[str, Any]:
     fronts: dict[str, list[dict[str, Any]]] = {name: [] for name in parts}
     targets: dict[str, list[dict[str, Any]]] = {}
     for seed in SEEDS:
-        told, known = held_out(table, seed, clusters), held_out(table, seed, by_task)
+        predicted, by_group = held_out(table, seed, clusters), held_out(table, seed, by_task)
         for name, rows in parts.items():
-            row = aiq(table, told, rows)
-            row["zero_router_of_train"] = aiq(table, known, rows)["router"]
+            row = aiq(table, predicted, rows)
+            row["zero_router_of_train"] = aiq(table, by_group, rows)["router"]
             fronts[name].append(row)
             for target in ("cost", LENGTH):
-                found = agreement(table.targets[target][rows], told[target][rows])
-                targets.setdefault(f"{target}, {name}", []).append(found)
+                figures = agreement(table.targets[target][rows], predicted[target][rows])
+                targets.setdefault(f"{target}, {name}", []).append(figures)
         logger.info("seed %d: %s", seed, {name: rows[-1] for name, rows in fronts.items()})
     return {
         "prompts": len(table),
@@ -186,7 +189,7 @@ def main() -> int:
     """Read the arguments; measure or only render."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
     return publish(
-        lambda _: facts("python benchmarks/routerbench.py") | run(data_folder()),
+        lambda _: provenance("python benchmarks/routerbench.py") | run(data_folder()),
         page,
         results=RESULTS,
         page=PAGE,

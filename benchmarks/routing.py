@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import reliability
-from data import BEGIN, END, data_folder, facts, fill_in
+from data import BEGIN, END, data_folder, fill_in, provenance
 from numpy.typing import NDArray
 from publishing import status
 from vectors import StoredEncoder
@@ -117,24 +117,24 @@ def measure(
         train: the table everything was fitted on.
         test: n prompts.
     """
-    found: dict[str, Any] = router.evaluate(test, train=train).to_dict()
+    figures: dict[str, Any] = router.evaluate(test, train=train).to_dict()
     label = group_best_of_train(train, test)
-    found["references"]["group_best_of_train"] = row_of(test, label)
+    figures["references"]["group_best_of_train"] = row_of(test, label)
     experts = list(test.experts)
     decisions = router.route_batch(test.prompts, flags=False)
     chosen = np.array([experts.index(decision.expert) for decision in decisions])
-    found["paired"]["group_best_of_train"] = paired(test, label, chosen)
-    found["out_of_distribution"] = float(np.mean([d.out_of_distribution for d in decisions]))
-    found["others"] = {}
+    figures["paired"]["group_best_of_train"] = paired(test, label, chosen)
+    figures["out_of_distribution"] = float(np.mean([d.out_of_distribution for d in decisions]))
+    figures["others"] = {}
     for name, predicted in others.items():
         columns = predicted.argmin(axis=1)
         against = {"paired_group_best_of_train": paired(test, label, columns)}
-        found["others"][name] = row_of(test, columns) | against
-    found["reliability"] = {
+        figures["others"][name] = row_of(test, columns) | against
+    figures["reliability"] = {
         "router": reliability.figures(test, router.predict(test.prompts, task=TASK)),
         "group_means": reliability.figures(test, reliability.group_means(train, test)),
     }
-    return found
+    return figures
 
 
 def learned(
@@ -145,11 +145,11 @@ def learned(
     fit = fit_and_validate(train, kind, encoder, 0)
     seconds = time.perf_counter() - start
     chosen = fit.choice["chosen"] if fit.choice else kind
-    found = _expected(fit.predictor, prompts)
+    losses = _expected(fit.predictor, prompts)
     if isinstance(encoder, StoredEncoder):
         fit.predictor.encoder = encoder.behind  # what is kept from before takes no time
-    told = {"kind": chosen, "validation": fit.validation, "fit_seconds": seconds}
-    return found, told | {"ms_per_prompt": _alone(fit.predictor, prompts)}
+    details = {"kind": chosen, "validation": fit.validation, "fit_seconds": seconds}
+    return losses, details | {"ms_per_prompt": _alone(fit.predictor, prompts)}
 
 
 def fine_tuned(
@@ -159,13 +159,13 @@ def fine_tuned(
     start = time.perf_counter()
     fitted = TransformerPredictor(SentenceEncoder(minilm), seed=0, **FINE_TUNING)
     fitted.fit(train.prompts, train)
-    told = {
+    details = {
         "kind": fitted.kind,
         "settings": FINE_TUNING,
         "held_out_objective": fitted.history_,
         "fit_seconds": time.perf_counter() - start,
     }
-    return _expected(fitted, prompts), told | {"ms_per_prompt": _alone(fitted, prompts)}
+    return _expected(fitted, prompts), details | {"ms_per_prompt": _alone(fitted, prompts)}
 
 
 def _expected(fitted: Predictor, prompts: tuple[str, ...]) -> NDArray[Any]:
@@ -196,11 +196,13 @@ def run(data: Path, minilm: str | None, transformer: bool) -> dict[str, Any]:
     if minilm is not None and transformer:
         name = "transformer"
         others[name], costs[name] = fine_tuned(train, test.prompts, minilm)
-    seen = set(train.prompts)
+    training_prompts = set(train.prompts)
     parts = {
         "open7_test": np.ones(len(test), dtype=bool),
         "without_humaneval": np.array([group != "humaneval" for group in test.groups]),
-        "without_prompts_of_train": np.array([prompt not in seen for prompt in test.prompts]),
+        "without_prompts_of_train": np.array(
+            [prompt not in training_prompts for prompt in test.prompts]
+        ),
     }
     return {
         "seed": 0,
@@ -236,7 +238,7 @@ def signed(pair: dict[str, Any]) -> str:
 
 def table(results: dict[str, Any]) -> str:
     """Return the Markdown table of the results, with its caption."""
-    found = results["test"]["open7_test"]
+    row = results["test"]["open7_test"]
     smaller = results["test"]["without_humaneval"]
     lines = [
         "| router | score, % | 95 % | selection accuracy, % | regret, % | without HumanEval |",
@@ -244,32 +246,32 @@ def table(results: dict[str, Any]) -> str:
     ]
     for key, label in ROWS.items():
         if key == "router":
-            lines.append(line(label, found["router"], smaller["router"]))
+            lines.append(line(label, row["router"], smaller["router"]))
             for name, cost in results["others"].items():
-                told = OTHERS[name].format(kind=cost["kind"])
-                lines.append(line(told, found["others"][name], smaller["others"][name]))
+                title = OTHERS[name].format(kind=cost["kind"])
+                lines.append(line(title, row["others"][name], smaller["others"][name]))
         else:
-            lines.append(line(label, found["references"][key], smaller["references"][key]))
-    paired = {"open7": [part["paired"]["group_best_of_train"] for part in (found, smaller)]}
+            lines.append(line(label, row["references"][key], smaller["references"][key]))
+    paired = {"open7": [part["paired"]["group_best_of_train"] for part in (row, smaller)]}
     for name in results["others"]:
         paired[name.replace("_", " over ")] = [
-            part["others"][name]["paired_group_best_of_train"] for part in (found, smaller)
+            part["others"][name]["paired_group_best_of_train"] for part in (row, smaller)
         ]
     differences = "; ".join(
         f"{name} {signed(whole)}, without HumanEval {signed(part)}"
         for name, (whole, part) in paired.items()
     )
     groups = ", ".join(
-        f"{name} {100 * group['score']:.1f}" for name, group in sorted(found["groups"].items())
+        f"{name} {100 * group['score']:.1f}" for name, group in sorted(row["groups"].items())
     )
     clean = results["test"]["without_prompts_of_train"]
     lines += [
         "",
-        f"open7_test: {found['prompts']} prompts, macro average over {len(found['groups'])} "
+        f"open7_test: {row['prompts']} prompts, macro average over {len(row['groups'])} "
         "groups, bootstrap intervals. * chosen in hindsight on the test prompts: an upper bound.",
         "",
         f"- Minus group best chosen on train, paired: {differences}.",
-        f"- open7 by group: {groups}. Without the {found['prompts'] - clean['prompts']} test "
+        f"- open7 by group: {groups}. Without the {row['prompts'] - clean['prompts']} test "
         f"prompts that are in train too: {100 * clean['router']['score']:.2f}.",
         f"- Configurations ever measured on the test prompts: {results['test_configurations']}.",
     ]
@@ -321,7 +323,7 @@ def missed(results: dict[str, Any]) -> list[str]:
     open7 is level with the best expert of each group, though it is not told the group, and its
     predictions can be relied on as much as the groups' means.
     """
-    found = results["test"]["open7_test"]["reliability"]
+    reliability = results["test"]["open7_test"]["reliability"]
     figures = {
         f"lower end of the difference to group best on {part}": (
             results["test"][part]["paired"]["group_best_of_train"]["ci95"][0],
@@ -330,9 +332,18 @@ def missed(results: dict[str, Any]) -> list[str]:
         for part, least in LEVEL.items()
     }
     figures |= {
-        "Brier score": (found["router"]["brier"], (0.0, found["group_means"]["brier"] + 0.002)),
-        "calibration error, pooled": (found["router"]["calibration_error_pooled"], (0.0, 0.03)),
-        "calibration error by group": (found["router"]["calibration_error_by_group"], (0.0, 0.05)),
+        "Brier score": (
+            reliability["router"]["brier"],
+            (0.0, reliability["group_means"]["brier"] + 0.002),
+        ),
+        "calibration error, pooled": (
+            reliability["router"]["calibration_error_pooled"],
+            (0.0, 0.03),
+        ),
+        "calibration error by group": (
+            reliability["router"]["calibration_error_by_group"],
+            (0.0, 0.05),
+        ),
         "coverage of 90 % intervals": (results["interval_coverage"]["exchangeable"], (0.85, 0.95)),
     }
     return [
@@ -355,8 +366,8 @@ def main() -> int:
     if not args.render:
         RESULTS.parent.mkdir(exist_ok=True)
         command = "python benchmarks/routing.py" + " --minilm DIR" * bool(args.minilm)
-        found = run(data_folder(), args.minilm, args.transformer)
-        results = facts(command + " --transformer" * args.transformer) | found
+        measured = run(data_folder(), args.minilm, args.transformer)
+        results = provenance(command + " --transformer" * args.transformer) | measured
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     texts = {(BEGIN, END): table(results), RELIABILITY: reliability_table(results)}

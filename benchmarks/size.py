@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data import facts
+from data import provenance
 from numpy.typing import NDArray
 from publishing import publish
 
@@ -59,8 +59,10 @@ class Shown:
         figures = {"loss": losses, "parameters": sizes, "difference": less}
         ranges = bootstrap_intervals(list(figures.values()), cells, resamples=2000, seed=0)
         means = {name: macro_mean(values, cells) for name, values in figures.items()}
-        told = {f"{name}_ci95": found for name, found in zip(figures, ranges, strict=True)}
-        return {**means, **told}
+        intervals = {
+            f"{name}_ci95": interval for name, interval in zip(figures, ranges, strict=True)
+        }
+        return {**means, **intervals}
 
 
 def of_task(router: Router, train: ScoreTable, test: ScoreTable, task: str) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def run(folder: Path) -> dict[str, Any]:
     tables = {part: ScoreTable.read(folder / "scores" / part) for part in ("label", "test")}
     parts = {part: table.by_task(router.library) for part, table in tables.items()}
     return {
-        **facts("python benchmarks/size.py QUICKSTART"),
+        **provenance("python benchmarks/size.py QUICKSTART"),
         "seed": 0,
         "data_sha256": {part: table.hash for part, table in tables.items()},
         "experts": {expert.name: expert.parameters for expert in router.library},
@@ -113,9 +115,9 @@ def page(results: dict[str, Any]) -> str:
         "| mean parameters (95 %) |",
         "|---|---|---|---|---|",
     ]
-    for task, found in results["tasks"].items():
-        single = next(iter(found["rows"].values()))["loss"]
-        for name, row in found["rows"].items():
+    for task, figures in results["tasks"].items():
+        single = next(iter(figures["rows"].values()))["loss"]
+        for name, row in figures["rows"].items():
             low, high = row["loss_ci95"]
             few, many = row["parameters_ci95"]
             gained = [
@@ -129,10 +131,10 @@ def page(results: dict[str, Any]) -> str:
             )
     counts = " and ".join(f"{f['prompts']} prompts of {t}" for t, f in results["tasks"].items())
     fronts = "; ".join(
-        f"{task}: router {-found['front']['aiq']:.3f}, mixtures "
-        f"{-found['front']['references']['zero_router']['aiq']:.3f}, oracle "
-        f"{-found['front']['references']['oracle']['aiq']:.3f}"
-        for task, found in results["tasks"].items()
+        f"{task}: router {-figures['front']['aiq']:.3f}, mixtures "
+        f"{-figures['front']['references']['zero_router']['aiq']:.3f}, oracle "
+        f"{-figures['front']['references']['oracle']['aiq']:.3f}"
+        for task, figures in results["tasks"].items()
     )
     return "\n".join(
         [

@@ -328,8 +328,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        found = soak(Path(folder), args.calls, args.warm_up, args.further)
-    sys.stdout.write(json.dumps(found) + "\n")
+        results = soak(Path(folder), args.calls, args.warm_up, args.further)
+    sys.stdout.write(json.dumps(results) + "\n")
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def row(seconds: list[float]) -> dict[str, float]:
 
 def rows(seconds: Seconds) -> dict[str, dict[str, float]]:
     """Return the row of every way."""
-    return {name: row(found) for name, found in seconds.items()}
+    return {name: row(samples) for name, samples in seconds.items()}
 
 
 def ratio(seconds: Seconds, way: str, floor: str) -> dict[str, Any]:
@@ -92,14 +92,14 @@ def ratio(seconds: Seconds, way: str, floor: str) -> dict[str, Any]:
     ours, theirs = np.array(seconds[way]), np.array(seconds[floor])
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, len(ours), (1000, len(ours)))
-    told: dict[str, Any] = {}
+    ratios: dict[str, Any] = {}
     for name, share in (("median", 50), ("p95", 95)):
         many = np.percentile(ours[drawn], share, axis=1) / np.percentile(
             theirs[drawn], share, axis=1
         )
-        told[name] = float(np.percentile(ours, share) / np.percentile(theirs, share))
-        told[f"{name}_ci95"] = [float(np.quantile(many, q)) for q in (0.025, 0.975)]
-    return told
+        ratios[name] = float(np.percentile(ours, share) / np.percentile(theirs, share))
+        ratios[f"{name}_ci95"] = [float(np.quantile(many, q)) for q in (0.025, 0.975)]
+    return ratios
 
 
 def with_own_encoder() -> Router:
@@ -122,8 +122,8 @@ def deciding(prompts: list[str]) -> dict[str, Any]:
         "route_with_flags": lambda text: flagged.route(f"{text} [Flag: small, recent]"),
     }
     clocked(ways, prompts[:100])
-    found = clocked(ways, prompts[100:])
-    return {"single": rows(found), "ratio": ratio(found, "route", "tokenizer")}
+    timings = clocked(ways, prompts[100:])
+    return {"single": rows(timings), "ratio": ratio(timings, "route", "tokenizer")}
 
 
 def batches(prompts: list[str], size: int = 256) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def batches(prompts: list[str], size: int = 256) -> dict[str, Any]:
         "route_batch": router.route_batch,
     }
     parts = [prompts[start : start + size] for start in range(0, len(prompts) - size + 1, size)]
-    found = rows(clocked(ways, parts))
+    figures = rows(clocked(ways, parts))
     # The same prompts in batches of each size, so that they differ in nothing else.
     grown: Seconds = {}
     whole = prompts[: len(prompts) // (4 * size) * (4 * size)]
@@ -144,8 +144,8 @@ def batches(prompts: list[str], size: int = 256) -> dict[str, Any]:
             many = [whole[start : start + size * times] for start in starts]
             took = clocked({"route_batch": router.route_batch}, many)["route_batch"]
             grown.setdefault(str(size * times), []).append(sum(took) / len(took))
-    throughput = found["tokenizer"]["median_ms"] / found["route_batch"]["median_ms"]
-    return {"batch_256": found, "batch_throughput_ratio": throughput, "batch_growth": rows(grown)}
+    throughput = figures["tokenizer"]["median_ms"] / figures["route_batch"]["median_ms"]
+    return {"batch_256": figures, "batch_throughput_ratio": throughput, "batch_growth": rows(grown)}
 
 
 def many_experts(table: ScoreTable, count: int, *, context_length: int | None = 8192) -> Router:
@@ -260,11 +260,11 @@ def run(data: Path, minilm: str | None, n: int) -> dict[str, Any]:
     test = ScoreTable.read(data / "routing" / "open7_test.jsonl.gz")
     order = np.random.default_rng(0).permutation(len(test))[:n]
     prompts = [test.prompts[number] for number in order.tolist()]
-    found = deciding(prompts) | batches(prompts) | growth(data, prompts)
-    found |= {what: process(what) for what in PROCESS}
+    results = deciding(prompts) | batches(prompts) | growth(data, prompts)
+    results |= {what: process(what) for what in PROCESS}
     if minilm is not None:
-        found["baselines"] = baselines(minilm, prompts)
-    return found
+        results["baselines"] = baselines(minilm, prompts)
+    return results
 
 
 def main() -> None:
@@ -274,12 +274,12 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=2048)
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    known = ("tryage", "numpy", "tokenizers", "sentence-transformers", "semantic-router")
-    facts = {
+    packages = ("tryage", "numpy", "tokenizers", "sentence-transformers", "semantic-router")
+    provenance = {
         "command": "python benchmarks/speed.py" + (" --minilm DIR" if args.minilm else ""),
         "versions": {
             name: version(name)
-            for name in known
+            for name in packages
             if importlib.util.find_spec(name.replace("-", "_")) is not None
         },
         "python": platform.python_version(),
@@ -289,7 +289,7 @@ def main() -> None:
         "seed": 0,
         "load_average_at_start": os.getloadavg()[0],
     }
-    results = facts | run(data_folder(), args.minilm, args.prompts)
+    results = provenance | run(data_folder(), args.minilm, args.prompts)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     fill_in(PAGE, table(results), MARKS)

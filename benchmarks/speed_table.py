@@ -14,9 +14,9 @@ BASELINES = {
 }
 
 
-def table(found: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Return the figures as tables."""
-    single, batch = found["single"], found["batch_256"]
+    single, batch = results["single"], results["batch_256"]
     lines = [
         "| one prompt | median, ms | 95th percentile, ms |",
         "|---|---|---|",
@@ -24,23 +24,26 @@ def table(found: dict[str, Any]) -> str:
         _line("the prompt's vector (`StaticEncoder.encode`)", single["encoder"]),
         _line("**a whole decision (`Router.route`)**", single["route"]),
         _line("the same, with `[Flag: small, recent]` in the prompt", single["route_with_flags"]),
-        *(_line(BASELINES[name], found["baselines"][name]) for name in found.get("baselines", ())),
+        *(
+            _line(BASELINES[name], results["baselines"][name])
+            for name in results.get("baselines", ())
+        ),
         "",
         "| grows with | | median, ms |",
         "|---|---|---|",
     ]
-    for count, row in found["experts"].items():
+    for count, row in results["experts"].items():
         lines.append(f"| experts | {int(count):,} | {row['median_ms']:.3f} |")
-    for count, row in found["characters"].items():
+    for count, row in results["characters"].items():
         lines.append(f"| characters of the prompt | {int(count):,} | {row['median_ms']:.3f} |")
-    for count, row in found["batch_growth"].items():
+    for count, row in results["batch_growth"].items():
         lines.append(f"| prompts of a batch | {int(count):,} | {row['median_ms']:.1f} |")
     steered = ", ".join(
         f"{1e3 * row['median_ms']:.0f} µs for {int(count):,} experts"
-        for count, row in found["steering"].items()
+        for count, row in results["steering"].items()
     )
-    ratio = found["ratio"]
-    threads = "thread" if found["threads"] == 1 else "threads"
+    ratio = results["ratio"]
+    threads = "thread" if results["threads"] == 1 else "threads"
     return "\n".join(
         [
             *lines,
@@ -49,16 +52,16 @@ def table(found: dict[str, Any]) -> str:
             f"median, {_ratio(ratio, 'p95')} times at the 95th percentile (95 % bootstrap "
             "intervals).",
             f"- Batches of 256 take {batch['route_batch']['median_ms']:.1f} ms: "
-            f"{found['batch_throughput_ratio']:.2f} times the throughput of the tokenizer's "
+            f"{results['batch_throughput_ratio']:.2f} times the throughput of the tokenizer's "
             "`encode_batch_fast`.",
             f"- Everything but the prediction (flags, policy, objective, record), with two words "
             f"and two limits in the flag: {steered}.",
-            f"- `import tryage` takes {found['import_s']:.2f} s, loading `open7` "
-            f"{found['load_s']:.3f} s; a process that has decided holds {found['resident_mb']:.0f} "
-            "MB.",
+            f"- `import tryage` takes {results['import_s']:.2f} s, loading `open7` "
+            f"{results['load_s']:.3f} s; a process that has decided holds "
+            f"{results['resident_mb']:.0f} MB.",
             "",
-            f"{found['prompts']:,} prompts of open7_test, each seen once; {found['machine']}, "
-            f"{found['threads']} {threads}, Python {found['python']}, one run.",
+            f"{results['prompts']:,} prompts of open7_test, each seen once; {results['machine']}, "
+            f"{results['threads']} {threads}, Python {results['python']}, one run.",
         ]
     )
 

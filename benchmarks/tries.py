@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data import data_folder, facts
+from data import data_folder, provenance
 from numpy.typing import NDArray
 from publishing import publish
-from vectors import StoredEncoder, kept
+from vectors import StoredEncoder, cached
 
 from tryage import Library, ScoreTable
 from tryage.encoders import Encoder, StaticEncoder
@@ -63,8 +63,8 @@ def probe_signals(folder: Path, prompts: tuple[str, ...]) -> Floats:
     names = [expert.name for expert in library if expert.task == "text-generation"]
     columns = []
     for name in names:
-        found = measure(runtime.load(name), list(prompts))
-        columns.append([row.loss for row in found])
+        cells = measure(runtime.load(name), list(prompts))
+        columns.append([row.loss for row in cells])
         logger.info("%s read the prompts", name)
     return np.array(columns).T
 
@@ -84,27 +84,35 @@ def standard(values: Floats) -> Floats:
 
 def best_of_groups(train: ScoreTable, groups: tuple[str | None, ...]) -> Floats:
     """Return the column that is best on the training prompts of each group, (n,)."""
-    known = np.array(train.groups)
-    best = {name: int(train.losses[known == name].mean(axis=0).argmin()) for name in set(known)}
+    group_of = np.array(train.groups)
+    best = {
+        name: int(train.losses[group_of == name].mean(axis=0).argmin()) for name in set(group_of)
+    }
     return np.array([best[str(group)] for group in groups])
 
 
-def chosen(make: Make, vectors: Floats, train: ScoreTable, rows: Floats, asked: Floats) -> Floats:
+def chosen(
+    make: Make, vectors: Floats, train: ScoreTable, rows: Floats, test_rows: Floats
+) -> Floats:
     """Return the columns chosen for prompts by a predictor fitted on others, (n,)."""
-    found = make().fit_vectors(vectors[rows], train).predict_vectors(vectors[asked])
+    prediction = make().fit_vectors(vectors[rows], train).predict_vectors(vectors[test_rows])
     average = np.nanmean(train.losses, axis=0)
-    columns: Floats = np.where(found.ood[:, None], average, found.mean["loss"]).argmin(axis=1)
+    columns: Floats = np.where(prediction.ood[:, None], average, prediction.mean["loss"]).argmin(
+        axis=1
+    )
     return columns
 
 
-def by_group(make: Make, vectors: Floats, train: ScoreTable, rows: Floats, asked: Floats) -> Floats:
+def by_group(
+    make: Make, vectors: Floats, train: ScoreTable, rows: Floats, test_rows: Floats
+) -> Floats:
     """Like `chosen`, a predictor for each group, told which it is."""
     names = np.array(WHOLE["groups"])
-    columns = np.empty(len(asked), dtype=np.intp)
+    columns = np.empty(len(test_rows), dtype=np.intp)
     for name in set(names.tolist()):
-        own, mine = names[rows] == name, names[asked] == name
+        own, mine = names[rows] == name, names[test_rows] == name
         part = train.select(np.flatnonzero(own))
-        columns[mine] = chosen(make, vectors, part, rows[own], asked[mine])
+        columns[mine] = chosen(make, vectors, part, rows[own], test_rows[mine])
     return columns
 
 
@@ -120,23 +128,25 @@ def compare(
     for number, seed in enumerate(SEEDS):
         fold_of = split_folds(table, 5, seed)
         for fold in range(5):
-            asked, rows = np.flatnonzero(fold_of == fold), np.flatnonzero(fold_of != fold)
-            label = best_of_groups(table.select(rows), table.select(asked).groups)
+            test_rows, rows = np.flatnonzero(fold_of == fold), np.flatnonzero(fold_of != fold)
+            label = best_of_groups(table.select(rows), table.select(test_rows).groups)
             drawn = np.random.default_rng([seed, fold]).permutation(len(rows))
             rows = np.sort(rows[drawn[: int(share * len(rows))]])
-            columns = how(make, vectors, table.select(rows), rows, asked)
-            gains[number, asked] = table.losses[asked, label] - table.losses[asked, columns]
+            columns = how(make, vectors, table.select(rows), rows, test_rows)
+            gains[number, test_rows] = (
+                table.losses[test_rows, label] - table.losses[test_rows, columns]
+            )
     gain = gains.mean(axis=0)
     parts = {"gain": np.arange(len(table))}
     parts["gain_without_humaneval"] = np.flatnonzero(np.array(table.groups) != "humaneval")
-    told: dict[str, Any] = {}
+    means: dict[str, Any] = {}
     for name, part in parts.items():
         cells, _ = measured_cells(table.select(part), None)
         interval = bootstrap_intervals([gain[part]], cells, resamples=1000, seed=0)[0]
-        told[name] = float(macro_mean(gain[part], cells))
-        told[f"{name}_ci95"] = list(interval) if interval else None
-    logger.info("%s", told)
-    return told
+        means[name] = float(macro_mean(gain[part], cells))
+        means[f"{name}_ci95"] = list(interval) if interval else None
+    logger.info("%s", means)
+    return means
 
 
 def tries(
@@ -145,7 +155,7 @@ def tries(
     """Run every try that can be."""
     WHOLE["groups"] = table.groups
     static = StaticEncoder.bundled().encode(table.prompts)
-    found = {
+    results = {
         "clusters": compare(table, static, ClustersPredictor),
         "clusters, a quarter of the labels": compare(table, static, ClustersPredictor, share=0.25),
         "clusters, half of the labels": compare(table, static, ClustersPredictor, share=0.5),
@@ -165,7 +175,7 @@ def tries(
     if minilm is not None:
         vectors = minilm.encode(table.prompts)
         plain = unit(vectors[:, : -(static.shape[1] - 48)])
-        found |= {
+        results |= {
             "MiniLM with surface features, clusters": compare(table, vectors, ClustersPredictor),
             "MiniLM alone, clusters": compare(table, plain, ClustersPredictor),
             "MiniLM and the bundled encoder, clusters": compare(
@@ -174,10 +184,10 @@ def tries(
         }
     if probes is not None:
         signals = standard(
-            kept("probes", table.prompts, lambda: probe_signals(probes, table.prompts))
+            cached("probes", table.prompts, lambda: probe_signals(probes, table.prompts))
         )
         joined = unit(np.hstack([static, PROBE_WEIGHT * signals]))
-        found |= {
+        results |= {
             "probes joined to the vector, clusters": compare(table, joined, ClustersPredictor),
             "probes joined to the vector, hybrid": compare(table, joined, HybridPredictor),
             "probes joined to the vector, linear": compare(table, joined, LinearPredictor),
@@ -185,18 +195,18 @@ def tries(
                 table, joined, LinearPredictor, how=by_group
             ),
         }
-    return found
+    return results
 
 
 def stored_probabilities(table: ScoreTable) -> dict[str, Any]:
     """Return what the probabilities beside the scores say of right and wrong answers."""
     stored = table.targets["probability"]
-    known = ~np.isnan(stored)
-    right = 1.0 - table.losses[known]
+    is_stored = ~np.isnan(stored)
+    right = 1.0 - table.losses[is_stored]
     return {
-        "cells": int(known.sum()),
-        "right_where_positive": float(right[stored[known] > 0].mean()),
-        "right_where_zero": float(right[stored[known] == 0].mean()),
+        "cells": int(is_stored.sum()),
+        "right_where_positive": float(right[stored[is_stored] > 0].mean()),
+        "right_where_zero": float(right[stored[is_stored] == 0].mean()),
     }
 
 
@@ -228,7 +238,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     table = replace(whole, targets={})
     minilm = StoredEncoder(args.minilm) if args.minilm else None
     options = [" --minilm DIR"] * bool(args.minilm) + [" --probes DIR"] * bool(args.probes)
-    return facts(f"python benchmarks/tries.py{''.join(options)}") | {
+    return provenance(f"python benchmarks/tries.py{''.join(options)}") | {
         "seeds": SEEDS,
         "prompts": len(table),
         "train_sha256": whole.hash,

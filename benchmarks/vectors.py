@@ -32,10 +32,10 @@ class StoredEncoder:
         settings = {k: v for k, v in self.behind.save(Path(model)).items() if k != "model"}
         digest.update(json.dumps(settings, sort_keys=True).encode())
         self._file = cache_folder() / "benchmarks" / f"vectors-{digest.hexdigest()[:16]}.npz"
-        self._known: dict[str, NDArray[np.float32]] = {}
+        self._by_key: dict[str, NDArray[np.float32]] = {}
         if self._file.is_file():
             with np.load(self._file, allow_pickle=False) as stored:
-                self._known = dict(zip(stored["keys"].tolist(), stored["vectors"], strict=True))
+                self._by_key = dict(zip(stored["keys"].tolist(), stored["vectors"], strict=True))
 
     @property
     def dim(self) -> int:
@@ -45,14 +45,14 @@ class StoredEncoder:
     def encode(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return one unit vector per prompt, shape (n_prompts, dim); new ones are kept."""
         keys = [_key(prompt) for prompt in prompts]
-        fresh = {k: p for k, p in zip(keys, prompts, strict=True) if k not in self._known}
+        fresh = {k: p for k, p in zip(keys, prompts, strict=True) if k not in self._by_key}
         lacking = sorted(fresh, key=lambda key: len(fresh[key]))  # alike lengths pad least
         for start in range(0, len(lacking), BATCH):
             part = lacking[start : start + BATCH]
             vectors = self.behind.encode([fresh[key] for key in part])
-            self._known.update(zip(part, vectors, strict=True))
+            self._by_key.update(zip(part, vectors, strict=True))
             self._keep()
-        return np.stack([self._known[key] for key in keys])
+        return np.stack([self._by_key[key] for key in keys])
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Save what names the model; the vectors are not part of it."""
@@ -62,7 +62,7 @@ class StoredEncoder:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self._file) as temporary, temporary.open("wb") as file:
             np.savez(
-                file, keys=np.array(list(self._known)), vectors=np.stack([*self._known.values()])
+                file, keys=np.array(list(self._by_key)), vectors=np.stack([*self._by_key.values()])
             )
 
 
@@ -70,7 +70,7 @@ def _key(prompt: str) -> str:
     return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def kept(
+def cached(
     use: str, prompts: Sequence[str], make: Callable[[], NDArray[np.float64]]
 ) -> NDArray[np.float64]:
     """Return an array about some prompts, made once and kept in Tryage's cache."""
@@ -81,5 +81,5 @@ def kept(
         made = make()
         with replacing(file) as temporary, temporary.open("wb") as opened:
             np.save(opened, made)
-    found: NDArray[np.float64] = np.load(file, allow_pickle=False)
-    return found
+    stored: NDArray[np.float64] = np.load(file, allow_pickle=False)
+    return stored

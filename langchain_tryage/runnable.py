@@ -313,8 +313,8 @@ def _runnable(name: str, expert: Any) -> Expert:
     try:
         runnable: Expert = coerce_to_runnable(expert)
     except TypeError as error:
-        wanted = "it must be a runnable, a function or a dict of these"
-        raise wrong_expert(name, expert, wanted) from error
+        requirement = "it must be a runnable, a function or a dict of these"
+        raise wrong_expert(name, expert, requirement) from error
     return runnable
 
 

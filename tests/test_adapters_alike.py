@@ -138,21 +138,21 @@ def outcome(act):
     )
 
 
-def the_one(found):
+def the_one(outcomes):
     """What all adapters said, which is one thing."""
-    assert all(other == found[0] for other in found)
-    return found[0]
+    assert all(other == outcomes[0] for other in outcomes)
+    return outcomes[0]
 
 
 def of_all(open7, fault, streaming, down):
     """The outcome of a question to which the experts that are down have a fault."""
     options = {"timeout": 0.05} if fault == "hangs" else {}
-    found = []
+    outcomes = []
     for llm, expert, ask in ADAPTERS:
         experts = {n: expert(fault=fault if n in down else "") for n in open7.library.names}
         model = llm(open7, experts, **options)
-        found.append(outcome(lambda ask=ask, model=model: ask(model, streaming)))
-    return the_one(found)
+        outcomes.append(outcome(lambda ask=ask, model=model: ask(model, streaming)))
+    return the_one(outcomes)
 
 
 FAULTS = [
@@ -223,9 +223,9 @@ async def records_of_llama_index(model):
 async def test_metadata_hold_the_five_best_of_many_experts(open7, llm, expert, records, ways):
     model = llm(open7, {name: expert() for name in open7.library.names})
     best = list(open7.route(QUESTION).order[:5])
-    found = [record async for record in records(model)]
-    assert len(found) >= ways
-    for record in found:
+    all_records = [record async for record in records(model)]
+    assert len(all_records) >= ways
+    for record in all_records:
         assert [row["expert"] for row in record["ranking"]] == best
         assert record["answered_by"] == best[0]
 
@@ -253,22 +253,22 @@ async def test_metadata_hold_the_five_best_of_many_experts(open7, llm, expert, r
     ],
 )
 def test_what_cannot_work_is_told_in_the_same_words(open7, router, names, options):
-    found = []
+    errors = []
     for llm, expert, ask in ADAPTERS:
         experts = {name: expert() for name in (open7.library.names if names is None else names)}
         error = outcome(
             lambda llm=llm, experts=experts, ask=ask: ask(llm(router, experts, **options), False)
         )
         assert error[0].endswith("Error")
-        found.append((error[0], error[1].replace(llm.__name__, "the LLM")))
-    the_one(found)
+        errors.append((error[0], error[1].replace(llm.__name__, "the LLM")))
+    the_one(errors)
 
 
 @pytest.mark.parametrize("experts", [["x"], "x", 7, {"x": 7}, {"x": None}])
 def test_experts_that_are_none_are_told_in_the_same_words(experts):
     """Each adapter adds what it takes instead."""
-    found = [outcome(lambda llm=llm: llm("open7", experts)) for llm, _, _ in ADAPTERS]
-    kind, message = the_one([(kind, message.partition(";")[0]) for kind, message in found])
+    outcomes = [outcome(lambda llm=llm: llm("open7", experts)) for llm, _, _ in ADAPTERS]
+    kind, message = the_one([(kind, message.partition(";")[0]) for kind, message in outcomes])
     value = experts["x"] if isinstance(experts, dict) else experts
     subject = "expert 'x'" if isinstance(experts, dict) else "experts"
     assert (kind, message) == ("TypeError", f"{subject} is of type {type(value).__name__}")

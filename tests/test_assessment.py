@@ -53,7 +53,7 @@ def choices(router, table, weight=0.0):
 
 def test_regret_counts_the_measured_cost_of_choices_made_by_the_predicted_one(fitted, judged):
     weight = 0.4
-    found = fitted.with_policy(Policy(weights={"cost": weight})).evaluate(judged).to_dict()
+    figures = fitted.with_policy(Policy(weights={"cost": weight})).evaluate(judged).to_dict()
     spread = fitted.objective.spreads["text-generation"]
     costs = np.array([MEASURED[name] for name in judged.experts])
     objective = judged.losses + weight * spread * on_the_scale(costs)
@@ -61,11 +61,11 @@ def test_regret_counts_the_measured_cost_of_choices_made_by_the_predicted_one(fi
     rows = np.arange(len(judged))
     regret = objective[rows, chosen] - objective.min(axis=1)
     # Both groups have as many prompts, so the mean over groups is the plain mean.
-    assert found["router"]["regret"] == pytest.approx(regret.mean())
-    assert found["router"]["regret"] > 0.1
-    assert found["router"]["mean_cost"] == pytest.approx(costs[chosen].mean())
+    assert figures["router"]["regret"] == pytest.approx(regret.mean())
+    assert figures["router"]["regret"] > 0.1
+    assert figures["router"]["mean_cost"] == pytest.approx(costs[chosen].mean())
     best = objective.argmin(axis=1)
-    assert found["references"]["oracle"]["mean_cost"] == pytest.approx(costs[best].mean())
+    assert figures["references"]["oracle"]["mean_cost"] == pytest.approx(costs[best].mean())
 
 
 def test_a_cost_that_was_not_measured_is_the_predicted_one(fitted, judged):
@@ -73,26 +73,26 @@ def test_a_cost_that_was_not_measured_is_the_predicted_one(fitted, judged):
     costs[::2, 0] = np.nan
     costs[1::3, 2] = np.nan
     part = replace(judged, targets={"cost": costs})
-    found = fitted.with_policy(Policy(weights={"cost": 0.4})).evaluate(part).to_dict()
+    figures = fitted.with_policy(Policy(weights={"cost": 0.4})).evaluate(part).to_dict()
     predicted = np.array([PREDICTED[name] for name in judged.experts])
-    known = np.where(np.isnan(costs), predicted, costs)
+    filled = np.where(np.isnan(costs), predicted, costs)
     spread = fitted.objective.spreads["text-generation"]
-    objective = judged.losses + 0.4 * spread * on_the_scale(known)
+    objective = judged.losses + 0.4 * spread * on_the_scale(filled)
     chosen = choices(fitted, judged, 0.4)
     regret = objective[np.arange(len(judged)), chosen] - objective.min(axis=1)
-    assert found["router"]["regret"] == pytest.approx(regret.mean())
+    assert figures["router"]["regret"] == pytest.approx(regret.mean())
     front = fitted.pareto(part, "cost").to_dict()
     assert front["prompts"] == len(judged)
-    assert front["experts"]["coder"]["value"] == pytest.approx(known[:, 0].mean())
+    assert front["experts"]["coder"]["value"] == pytest.approx(filled[:, 0].mean())
 
 
 def test_the_table_and_the_router_need_not_know_the_same_targets(fitted, judged, table):
     weight = Policy(weights={"cost": 0.4})
     nothing_measured = replace(judged, targets={})
-    found = fitted.with_policy(weight).evaluate(nothing_measured).to_dict()
+    figures = fitted.with_policy(weight).evaluate(nothing_measured).to_dict()
     as_predicted = fitted.with_policy(weight).evaluate(with_costs(judged, PREDICTED)).to_dict()
-    assert found["router"]["regret"] == pytest.approx(as_predicted["router"]["regret"])
-    assert "mean_cost" not in found["router"]
+    assert figures["router"]["regret"] == pytest.approx(as_predicted["router"]["regret"])
+    assert "mean_cost" not in figures["router"]
     # A router that predicts no costs decides by prices, and is judged by what was measured.
     by_price = Router.fit(table, library=priced(fitted.library), predictor="clusters")
     front = by_price.pareto(judged, "cost").to_dict()
@@ -142,18 +142,20 @@ def test_an_expert_that_a_prompt_excludes_is_no_choice_for_the_references(table,
     assert 4 < too_long[is_code].sum() < 16
     open_losses = judged.losses.copy()
     open_losses[too_long, 0] = np.inf
-    found = short.evaluate(replace(judged, targets={})).to_dict()
-    assert found["references"]["oracle"]["loss"] == pytest.approx(open_losses.min(axis=1).mean())
-    assert found["router"]["measured"] == 1.0
-    assert found["router"]["regret"] < 0.05
+    figures = short.evaluate(replace(judged, targets={})).to_dict()
+    assert figures["references"]["oracle"]["loss"] == pytest.approx(open_losses.min(axis=1).mean())
+    assert figures["router"]["measured"] == 1.0
+    assert figures["router"]["regret"] < 0.05
 
 
 def test_an_expert_over_a_limit_on_a_goal_is_no_choice_for_the_references(fitted, judged):
     """The giant is predicted to cost more than it was measured to cost; the prediction decides."""
     limited = fitted.with_policy(Policy(limits={"cost": "<= 0.0005 USD"}))
-    found = limited.evaluate(judged).to_dict()["references"]
-    assert found["oracle"]["loss"] == pytest.approx(judged.losses[:, :2].min(axis=1).mean())
-    assert found["best_single"]["loss"] == pytest.approx(judged.losses[:, :2].mean(axis=0).min())
+    references = limited.evaluate(judged).to_dict()["references"]
+    assert references["oracle"]["loss"] == pytest.approx(judged.losses[:, :2].min(axis=1).mean())
+    assert references["best_single"]["loss"] == pytest.approx(
+        judged.losses[:, :2].mean(axis=0).min()
+    )
 
 
 def test_of_experts_that_are_equal_on_average_the_cheaper_is_the_best_single_one(table, judged):
@@ -169,5 +171,5 @@ def test_of_experts_that_are_equal_on_average_the_cheaper_is_the_best_single_one
     losses = np.where(rows, [0.25, 1.0, 0.5], [0.75, 0.0, 0.5])
     groups = tuple("ab"[row // 2 % 2] for row in range(len(judged)))
     equal = replace(judged, losses=losses, groups=groups, targets={})
-    found = router.evaluate(equal).to_dict()["references"]["best_single"]
-    assert (found["loss"], found["selection_accuracy"]) == (0.5, 0.0)
+    best_single = router.evaluate(equal).to_dict()["references"]["best_single"]
+    assert (best_single["loss"], best_single["selection_accuracy"]) == (0.5, 0.0)

@@ -77,13 +77,13 @@ def test_a_script_whose_figures_miss_an_aim_writes_them_and_fails(
     page = tmp_path / "page.md"
     page.write_text("<!-- a -->\nold\n<!-- b -->\n", encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["script"])
-    given = []
+    tables = []
 
     def missed(results):
-        given.append(results)
+        tables.append(results)
         return aims
 
-    found = publishing.publish(
+    exit_status = publishing.publish(
         lambda _: {"seconds": 3},
         lambda results: f"{results['seconds']} s",
         results=tmp_path / "results.json",
@@ -92,8 +92,8 @@ def test_a_script_whose_figures_miss_an_aim_writes_them_and_fails(
         parser=argparse.ArgumentParser(),
         missed=missed,
     )
-    assert found == status
-    assert given == [{"seconds": 3}]
+    assert exit_status == status
+    assert tables == [{"seconds": 3}]
     assert page.read_text(encoding="utf-8") == "<!-- a -->\n3 s\n<!-- b -->\n"
     assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == [
         f"missed: {aim}" for aim in aims

@@ -28,7 +28,7 @@ PROMPT = "def alpha_count(total, count=3):\n    return total - count\n"
 NAMES = ("coder", "writer", "giant")
 
 COPIES = pytest.mark.parametrize(
-    "copied", [copy.deepcopy, lambda given: pickle.loads(pickle.dumps(given))]
+    "copied", [copy.deepcopy, lambda source: pickle.loads(pickle.dumps(source))]
 )
 
 
@@ -64,8 +64,8 @@ def test_a_router_can_be_pickled_after_a_call_brought_its_own_goal(router):
 @COPIES
 def test_a_binding_can_be_copied(router, copied, tmp_path):
     router.save_pretrained(tmp_path / "r")
-    for given in (router, tmp_path / "r"):
-        binding = Binding(given, {"coder": "c", "writer": "w"}, goals=Goals(size=2.0))
+    for source in (router, tmp_path / "r"):
+        binding = Binding(source, {"coder": "c", "writer": "w"}, goals=Goals(size=2.0))
         decision = binding.decide(PROMPT)
         binding.dispatch(decision, lambda name, expert: expert)
         again = copied(binding)
@@ -192,7 +192,7 @@ async def test_what_a_framework_steers_by_passes_at_once(router, monkeypatch, mo
 
 
 def test_whatever_a_function_of_the_input_raises_is_told():
-    def fails(given):
+    def fails(source):
         raise RuntimeError("no network")
 
     with pytest.raises(PromptError, match="RuntimeError: no network"):

@@ -120,13 +120,13 @@ def run(
 def test_a_cost_budget_is_met_exactly_when_it_can_be(problem, bound):
     losses, costs = problem
     text = f"mean cost <= {bound}"
-    found = run(losses, costs, text)
-    row = found.attained[text]
+    calibration = run(losses, costs, text)
+    row = calibration.attained[text]
     least = costs.min(axis=1).mean()
-    assert row["met"] == found.met == (row["value"] <= bound + 1e-12)
+    assert row["met"] == calibration.met == (row["value"] <= bound + 1e-12)
     if least <= bound - 1e-3:
-        assert found.met
-    if not found.met:
+        assert calibration.met
+    if not calibration.met:
         assert row["attainable"] == pytest.approx(least)
         assert row["value"] <= least + 0.02
 
@@ -135,10 +135,10 @@ def test_the_weight_is_no_larger_than_the_budget_asks():
     losses = np.array([[0.9, 0.0], [0.5, 0.0], [0.1, 0.0]])
     costs = np.array([[0.0, 1.0]] * 3)
     # Loss per unit of cost is 0.1, 0.5 and 0.9; the cheapest swap is the last prompt's.
-    found = run(losses, costs, "mean cost <= 0.67")
-    assert found.attained["mean cost <= 0.67"]["value"] == pytest.approx(2 / 3)
-    assert found.weights["cost"] == pytest.approx(0.1, rel=1e-6)
-    assert found.shares == {"e0": pytest.approx(1 / 3), "e1": pytest.approx(2 / 3)}
+    calibration = run(losses, costs, "mean cost <= 0.67")
+    assert calibration.attained["mean cost <= 0.67"]["value"] == pytest.approx(2 / 3)
+    assert calibration.weights["cost"] == pytest.approx(0.1, rel=1e-6)
+    assert calibration.shares == {"e0": pytest.approx(1 / 3), "e1": pytest.approx(2 / 3)}
     assert run(losses, costs, "mean cost <= 1").weights == {"cost": 0.0}
 
 
@@ -147,35 +147,35 @@ def test_several_budgets_hold_together():
     losses = rng.random((400, 3)) * np.array([1.0, 0.8, 0.4])
     costs = np.tile([0.1, 0.2, 1.0], (400, 1))
     texts = ("mean cost <= 0.5", "share(e1) <= 10%", "score >= 50% of best")
-    found = run(losses, costs, *texts)
-    assert found.met
-    assert set(found.weights) == {"cost", "share(e1)"}
-    assert found.attained["share(e1) <= 10%"]["value"] == pytest.approx(0.1, abs=0.01)
-    low, high = found.attained["mean cost <= 0.5"]["ci95"]
-    assert low < found.attained["mean cost <= 0.5"]["value"] < high
+    calibration = run(losses, costs, *texts)
+    assert calibration.met
+    assert set(calibration.weights) == {"cost", "share(e1)"}
+    assert calibration.attained["share(e1) <= 10%"]["value"] == pytest.approx(0.1, abs=0.01)
+    low, high = calibration.attained["mean cost <= 0.5"]["ci95"]
+    assert low < calibration.attained["mean cost <= 0.5"]["value"] < high
 
 
 def test_a_score_alone_lowers_the_cost_as_far_as_it_allows():
     rng = np.random.default_rng(1)
     losses = np.clip(rng.random((300, 2)) * np.array([0.9, 0.3]), 0, 1)
     costs = np.tile([0.1, 1.0], (300, 1))
-    found = run(losses, costs, "score >= 97% of best")
-    row = found.attained["score >= 97% of best"]
-    assert found.met
+    calibration = run(losses, costs, "score >= 97% of best")
+    row = calibration.attained["score >= 97% of best"]
+    assert calibration.met
     assert row["limit"] == pytest.approx(0.97 * (1 - losses[:, 1].mean()))
     assert row["limit"] <= row["value"] < row["limit"] + 0.01
-    assert found.weights["cost"] > 0
-    assert 0 < found.shares["e0"] < 1
+    assert calibration.weights["cost"] > 0
+    assert 0 < calibration.shares["e0"] < 1
 
 
 def test_the_weight_is_the_greatest_that_a_score_allows():
     """Loss per unit of cost is 0.1, 0.5 and 0.9; the score allows the first two swaps."""
     losses = np.array([[0.9, 0.0], [0.5, 0.0], [0.1, 0.0]])
     costs = np.array([[0.0, 1.0]] * 3)
-    found = run(losses, costs, "score >= 0.79")
-    assert found.attained["score >= 0.79"]["value"] == pytest.approx(0.8)
-    assert found.weights["cost"] == pytest.approx(0.9, rel=1e-5)
-    assert found.weights["cost"] < 0.9
+    calibration = run(losses, costs, "score >= 0.79")
+    assert calibration.attained["score >= 0.79"]["value"] == pytest.approx(0.8)
+    assert calibration.weights["cost"] == pytest.approx(0.9, rel=1e-5)
+    assert calibration.weights["cost"] < 0.9
     everything = run(losses, costs, "score >= 0.4")
     assert everything.shares == {"e0": 1.0}
     assert everything.weights == {"cost": 1e4}
@@ -183,11 +183,11 @@ def test_the_weight_is_the_greatest_that_a_score_allows():
 
 def test_a_score_that_cannot_be_met_is_come_near_to_without_a_weight():
     losses, costs = np.array([[0.9, 0.2], [0.1, 0.4]]), np.tile([0.0, 1.0], (2, 1))
-    found = run(losses, costs, "score >= 0.9")
-    assert not found.met
-    assert found.weights == {"cost": 0.0}
-    assert found.attained["score >= 0.9"]["value"] == pytest.approx(0.85)
-    assert found.attained["score >= 0.9"]["attainable"] == pytest.approx(0.85)
+    calibration = run(losses, costs, "score >= 0.9")
+    assert not calibration.met
+    assert calibration.weights == {"cost": 0.0}
+    assert calibration.attained["score >= 0.9"]["value"] == pytest.approx(0.85)
+    assert calibration.attained["score >= 0.9"]["attainable"] == pytest.approx(0.85)
 
 
 def test_a_score_alone_lowers_the_size_where_experts_that_may_answer_have_no_cost():
@@ -224,10 +224,10 @@ def test_the_tighter_of_two_scores_holds(order):
     losses = np.array([[0.9, 0.0], [0.5, 0.0], [0.1, 0.0]])
     costs = np.array([[0.0, 1.0]] * 3)
     texts = ("score >= 0.4", "score >= 79% of best")
-    found = run(losses, costs, *[texts[place] for place in order])
-    assert found.met
-    assert found.attained["score >= 79% of best"]["value"] == pytest.approx(0.8)
-    assert found.attained["score >= 0.4"]["value"] == pytest.approx(0.8)
+    calibration = run(losses, costs, *[texts[place] for place in order])
+    assert calibration.met
+    assert calibration.attained["score >= 79% of best"]["value"] == pytest.approx(0.8)
+    assert calibration.attained["score >= 0.4"]["value"] == pytest.approx(0.8)
 
 
 def test_the_best_single_expert_may_answer_every_prompt():
@@ -276,18 +276,18 @@ def test_intervals_draw_every_prompt():
 
 def test_what_cannot_be_met_is_told_with_the_nearest():
     losses, costs = np.full((4, 2), 0.5), np.tile([0.2, 1.0], (4, 1))
-    found = run(losses, costs, "mean cost <= 0.1", "score >= 0.9")
-    assert not found.met
-    assert found.attained["mean cost <= 0.1"]["attainable"] == pytest.approx(0.2)
-    assert found.attained["score >= 0.9"]["attainable"] == pytest.approx(0.5)
+    calibration = run(losses, costs, "mean cost <= 0.1", "score >= 0.9")
+    assert not calibration.met
+    assert calibration.attained["mean cost <= 0.1"]["attainable"] == pytest.approx(0.2)
+    assert calibration.attained["score >= 0.9"]["attainable"] == pytest.approx(0.5)
 
 
 def test_budgets_that_can_be_met_alone_but_not_together_say_so():
     """e0 is cheap and poor, e1 dear and good: either budget could be met without the other."""
     losses, costs = np.tile([0.9, 0.1], (10, 1)), np.tile([0.0, 1.0], (10, 1))
-    found = run(losses, costs, "mean cost <= 0.35", "score >= 0.8")
-    assert not found.met
-    cheap, good = (found.attained[text] for text in ("mean cost <= 0.35", "score >= 0.8"))
+    calibration = run(losses, costs, "mean cost <= 0.35", "score >= 0.8")
+    assert not calibration.met
+    cheap, good = (calibration.attained[text] for text in ("mean cost <= 0.35", "score >= 0.8"))
     assert cheap["met"]
     assert not good["met"]
     assert good["attainable"] == good["value"] == pytest.approx(0.1)
@@ -296,8 +296,8 @@ def test_budgets_that_can_be_met_alone_but_not_together_say_so():
 
 def test_two_goals_that_cannot_be_met_together_say_so():
     losses, costs = np.tile([0.9, 0.1], (10, 1)), np.tile([0.0, 1.0], (10, 1))
-    found = run(losses, costs, "mean cost <= 0.3", "share(e0) <= 20%")
-    rows = list(found.attained.values())
+    calibration = run(losses, costs, "mean cost <= 0.3", "share(e0) <= 20%")
+    rows = list(calibration.attained.values())
     assert sorted(row["met"] for row in rows) == [False, True]
     (unmet,) = (row for row in rows if not row["met"])
     assert unmet["attainable"] == unmet["value"] == pytest.approx(1.0)
@@ -324,17 +324,17 @@ PROMPTS = [
 
 def test_a_calibration_is_goals_that_a_router_takes(targets_table, table_library):
     router = Router.fit(targets_table, library=table_library)
-    found = router.calibrate(PROMPTS, "mean cost <= 0.1 USD per 1000 prompts")
-    assert isinstance(found, Goals)
-    assert found.met
-    decisions = router.route_batch(PROMPTS, goals=found)
-    assert {decision.expert for decision in decisions} == {"writer"} == set(found.shares)
-    assert found.to_dict().keys() == {"weights", "attained", "met"}
+    calibration = router.calibrate(PROMPTS, "mean cost <= 0.1 USD per 1000 prompts")
+    assert isinstance(calibration, Goals)
+    assert calibration.met
+    decisions = router.route_batch(PROMPTS, goals=calibration)
+    assert {decision.expert for decision in decisions} == {"writer"} == set(calibration.shares)
+    assert calibration.to_dict().keys() == {"weights", "attained", "met"}
 
 
 def test_a_share_that_was_found_works_by_its_name_too(router):
-    found = router.calibrate(PROMPTS, "share(coder) <= 0%")
-    weights = dict(found.weights)
+    calibration = router.calibrate(PROMPTS, "share(coder) <= 0%")
+    weights = dict(calibration.weights)
     assert set(weights) == {"share(coder)"}
     assert router.route(PROMPTS[0], goals=Goals(**weights)).expert != "coder"
 
@@ -344,16 +344,16 @@ def test_calibration_keeps_limits_and_replaces_weights(targets_table, table_libr
     strict = router.with_policy(Policy(weights={"cost": 50.0}))
     goals = Goals(limits={"parameters": "<=10B"}, recency=0.0)
     text = "mean cost <= 1 USD per 1000 prompts"
-    found = strict.calibrate(PROMPTS, text, goals=goals)
-    assert found.weights == {"recency": 0.0, "cost": 0.0}
-    assert found.limits == goals.limits
+    calibration = strict.calibrate(PROMPTS, text, goals=goals)
+    assert calibration.weights == {"recency": 0.0, "cost": 0.0}
+    assert calibration.limits == goals.limits
     # What is attained is what routing with the weights found attains, without the policy's 50.
-    decisions = strict.route_batch(PROMPTS, goals=found)
+    decisions = strict.route_batch(PROMPTS, goals=calibration)
     assert decisions[0].expert == "coder"
     chosen = [decision.expert for decision in decisions]
-    assert found.shares == {name: chosen.count(name) / 4 for name in set(chosen)}
+    assert calibration.shares == {name: chosen.count(name) / 4 for name in set(chosen)}
     costs = [decision.ranking[0].values["cost"] for decision in decisions]
-    assert found.attained[text]["value"] == pytest.approx(np.mean(costs))
+    assert calibration.attained[text]["value"] == pytest.approx(np.mean(costs))
 
 
 @pytest.mark.parametrize("budget", ["mean cost <= 1 USD per 1000 prompts", "loss <= 9"])
@@ -381,12 +381,12 @@ class Distrust(Goal):
 def test_a_budget_on_a_goal_of_ones_own_replaces_its_weight(router):
     goals = Goals(custom=[Distrust(0.01)], size=0.0)
     assert router.route(PROMPTS[0], goals=goals).expert != "writer"
-    found = router.calibrate(PROMPTS, "mean security <= 0", goals=goals)
-    assert found.met
-    assert found.custom == goals.custom
-    assert found.weights["security"] > 0.01
-    decisions = router.route_batch(PROMPTS, goals=found)
-    assert {decision.expert for decision in decisions} == {"writer"} == set(found.shares)
+    calibration = router.calibrate(PROMPTS, "mean security <= 0", goals=goals)
+    assert calibration.met
+    assert calibration.custom == goals.custom
+    assert calibration.weights["security"] > 0.01
+    decisions = router.route_batch(PROMPTS, goals=calibration)
+    assert {decision.expert for decision in decisions} == {"writer"} == set(calibration.shares)
 
 
 @pytest.mark.parametrize(
@@ -398,10 +398,10 @@ def test_the_policys_weight_gives_way_to_the_one_that_is_found(
     router = Router.fit(targets_table, library=table_library)
     strict = router.with_policy(Policy(weights={"cost": 50.0, "latency": 0.01}))
     free = router.with_policy(Policy(weights={"latency": 0.01}))
-    found, expected = (one.calibrate(PROMPTS, budget) for one in (strict, free))
-    assert found.to_dict() == expected.to_dict()
-    assert found.weights["cost"] > 0
-    assert found.met
+    calibration, expected = (one.calibrate(PROMPTS, budget) for one in (strict, free))
+    assert calibration.to_dict() == expected.to_dict()
+    assert calibration.weights["cost"] > 0
+    assert calibration.met
 
 
 def test_prompts_of_a_calibration(router):

@@ -40,8 +40,8 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 def blocks(language):
     for page in PAGES:
         text = page.read_text(encoding="utf-8") if page.exists() else ""
-        found = list(BLOCK.finditer(text))
-        for match, after in zip(found, [*found[1:], None], strict=False):
+        matches = list(BLOCK.finditer(text))
+        for match, after in zip(matches, [*matches[1:], None], strict=False):
             if match.group(1) != language:
                 continue
             line = text[: match.start()].count("\n") + 2
@@ -118,8 +118,8 @@ def commands(block):
         yield command, "\n".join(expected)
 
 
-@pytest.mark.parametrize(("block", "_told"), list(blocks("console")))
-def test_console_blocks_print_what_stands_below_each_command(block, _told, tmp_path):
+@pytest.mark.parametrize(("block", "_variables"), list(blocks("console")))
+def test_console_blocks_print_what_stands_below_each_command(block, _variables, tmp_path):
     for command, expected in commands(block):
         plain = command.partition("  #")[0].strip()
         if plain in NOT_RUN_HERE or plain.startswith(".venv/bin/"):
@@ -195,5 +195,5 @@ def test_examples_run(example, tmp_path):
 def test_the_figures_of_a_page_are_those_of_its_results(page, results, module, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     table = importlib.import_module(module).table
-    found = json.loads((ROOT / "benchmarks/results" / results).read_text(encoding="utf-8"))
-    assert table(found) in (ROOT / "docs" / page).read_text(encoding="utf-8")
+    figures = json.loads((ROOT / "benchmarks/results" / results).read_text(encoding="utf-8"))
+    assert table(figures) in (ROOT / "docs" / page).read_text(encoding="utf-8")

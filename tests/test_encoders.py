@@ -108,9 +108,9 @@ def test_how_a_prompt_looks_counts_beside_its_words(bundled):
     ],
 )
 def test_surface_features(text, expected):
-    found = np.array(surface_features(text))
-    found[:6] **= 2
-    assert dict(zip(FEATURES, found.tolist(), strict=True)) == pytest.approx(
+    features = np.array(surface_features(text))
+    features[:6] **= 2
+    assert dict(zip(FEATURES, features.tolist(), strict=True)) == pytest.approx(
         dict.fromkeys(FEATURES, 0.0) | expected
     )
 

@@ -222,11 +222,11 @@ def test_the_work_grows_with_the_length_of_a_prompt_and_not_faster(hostile):
     for n in (500, 2000):
         prompt = hostile(n)
         flags.parse("x [Flag: smallest]")
-        seen = [0]
+        opcodes = [0]
 
-        def count(frame, event, arg, seen=seen):
+        def count(frame, event, arg, opcodes=opcodes):
             frame.f_trace_opcodes = True
-            seen[0] += event == "opcode"
+            opcodes[0] += event == "opcode"
             return count
 
         before = sys.gettrace()
@@ -235,7 +235,7 @@ def test_the_work_grows_with_the_length_of_a_prompt_and_not_faster(hostile):
             flags.parse(prompt)
         finally:
             sys.settrace(before)
-        steps.append(seen[0])
+        steps.append(opcodes[0])
     assert steps[1] < 6 * steps[0]
 
 

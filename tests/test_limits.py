@@ -186,7 +186,7 @@ def test_quotes_hold_a_written_value_together():
 
 
 @pytest.mark.parametrize(
-    ("limits", "told"),
+    ("limits", "message"),
     [
         (None, "limits is None; give a mapping"),
         (3, "limits is 3; give a mapping"),
@@ -214,9 +214,9 @@ def test_quotes_hold_a_written_value_together():
         (["license in [mit"], "the list is not closed by ']'"),
     ],
 )
-def test_what_is_no_limit_is_one_named_error(limits, told):
+def test_what_is_no_limit_is_one_named_error(limits, message):
     for made in (Goals, Policy):
-        with pytest.raises(GoalError, match=told):
+        with pytest.raises(GoalError, match=message):
             made(limits=limits)
 
 
@@ -226,8 +226,8 @@ def test_values_of_an_attributes_own_type_are_limits():
         "tools": [True],
         "released": [datetime.date(2024, 1, 31)],
     }
-    told = [str(limit) for limit in Goals(limits=limits).limits]
-    assert told == ["parameters in [1M, 7B]", "tools in [true]", "released in [2024-01-31]"]
+    texts = [str(limit) for limit in Goals(limits=limits).limits]
+    assert texts == ["parameters in [1M, 7B]", "tools in [true]", "released in [2024-01-31]"]
 
 
 @pytest.mark.parametrize("weight", [None, b"1", "much", float("nan"), 10**400, [1], True, -1])

@@ -27,12 +27,12 @@ def objective(experts, spread=1.0):
     return Objective.fit(Library(experts), {TASK: spread})
 
 
-def resolved_goals(weights=(), limits=(), **known):
-    return ResolvedGoals(dict(weights), parse_limits(limits), (), **known)
+def resolved_goals(weights=(), limits=(), **options):
+    return ResolvedGoals(dict(weights), parse_limits(limits), (), **options)
 
 
-def penalties(goals, weights, **known):
-    return goals.penalties(resolved_goals(weights), TASK, goals.goal_inputs(**known))
+def penalties(goals, weights, **options):
+    return goals.penalties(resolved_goals(weights), TASK, goals.goal_inputs(**options))
 
 
 @st.composite
@@ -129,9 +129,9 @@ def test_eligibility_gives_every_reason():
             expert("mask", task="fill-mask", parameters="1B"),
         ]
     )
-    found = goals.eligibility(TASK, parse_limits({"parameters": "<=3B"}))
-    assert found.mask.tolist() == [True, False, False]
-    assert found.reasons == {
+    eligibility = goals.eligibility(TASK, parse_limits({"parameters": "<=3B"}))
+    assert eligibility.mask.tolist() == [True, False, False]
+    assert eligibility.reasons == {
         "big": "parameters is 70B, the limit is <= 3B",
         "mask": "its task is fill-mask, the prompt asks for text-generation",
     }
@@ -226,10 +226,10 @@ def test_latency_is_observed_or_else_guessed_from_the_size():
     goals = objective([*PRICED, expert("unknown")])
     cold = goals.goal_values(GOALS["latency"], goals.goal_inputs())
     np.testing.assert_allclose(cold, [0.6, 10.5, math.nan])
-    seen = goals.goal_values(
+    latencies = goals.goal_values(
         GOALS["latency"], goals.goal_inputs(observed={"dear": 0.1, "gone": 3.0})
     )
-    np.testing.assert_allclose(seen, [0.6, 0.1, math.nan])
+    np.testing.assert_allclose(latencies, [0.6, 0.1, math.nan])
     scaled = penalties(goals, {"latency": 1.0}, observed={"dear": 20.4})
     assert scaled[2] == scaled.max() == pytest.approx(2.0)
 
@@ -238,11 +238,11 @@ def test_scales_are_fixed_by_what_was_measured():
     averages = {"cost": np.array([0.2, 1.2]), "response_chars": np.array([10.0, 30.0])}
     goals = Objective.fit(Library(PRICED), {TASK: 1.0}, averages=averages)
     inputs = {"cost": np.array([[0.7, 1.7]]), "response_chars": np.array([[20.0, 20.0]])}
-    found = penalties(goals, {"cost": 1.0, "verbosity": 1.0}, targets=inputs)
-    np.testing.assert_allclose(found, [[1.0, 2.0]])
+    added = penalties(goals, {"cost": 1.0, "verbosity": 1.0}, targets=inputs)
+    np.testing.assert_allclose(added, [[1.0, 2.0]])
     again = Objective.from_dict(goals.to_dict(), goals.library)
     np.testing.assert_array_equal(
-        penalties(again, {"cost": 1.0, "verbosity": 1.0}, targets=inputs), found
+        penalties(again, {"cost": 1.0, "verbosity": 1.0}, targets=inputs), added
     )
 
 

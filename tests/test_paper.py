@@ -69,7 +69,7 @@ def test_the_experts_are_those_that_the_experiment_asks_for(paper):
     for one in experts:
         if len(one.domains) == 1 and not one.only:
             sizes.setdefault(one.domains[0], set()).add(one.recipe.hidden)
-    assert sum(len(found) > 1 for found in sizes.values()) >= 2
+    assert sum(len(experts_of_size) > 1 for experts_of_size in sizes.values()) >= 2
 
 
 def test_a_draw_hides_every_word_once(paper):
@@ -111,19 +111,21 @@ def test_no_document_serves_two_splits_or_an_expert(paper, corpora):
         }
         for split in paper.texts.SPLITS
     }
-    for name, found in documents.items():
-        assert {doc.split("-")[0] for _, doc in found} == {name}
-    seen = {
+    for name, sources in documents.items():
+        assert {doc.split("-")[0] for _, doc in sources} == {name}
+    training_texts = {
         text
         for one in paper.plan.EXPERTS
         for text in paper.texts.training_texts(corpora, one, 10**9)
     }
-    seen |= {text for some in paper.choosing.domain_texts(corpora, 10**9).values() for text in some}
+    training_texts |= {
+        text for some in paper.choosing.domain_texts(corpora, 10**9).values() for text in some
+    }
     cuts = paper.texts.cut_prompts(corpora, "train", {**COUNTS, "documents": 99})
     whole = {cut.text for cut in cuts if cut.group == "documents"}
-    assert seen
+    assert training_texts
     assert whole
-    assert not seen & whole
+    assert not training_texts & whole
 
 
 def test_an_expert_measures_as_labelling_does(paper, corpora, trained):
@@ -135,9 +137,9 @@ def test_an_expert_measures_as_labelling_does(paper, corpora, trained):
     cuts = paper.texts.cut_prompts(corpora, "test", COUNTS)
     library = paper.training.write_library([expert], work)
     pipeline = Runtime(library).load(expert.name)
-    found = paper.draws.measure_expert(pipeline, cuts, passes=3, draws=2)
-    assert found.loss.shape == found.accuracy.shape == (2, len(cuts))
-    assert ((found.accuracy >= 0) & (found.accuracy <= 1)).all()
+    result = paper.draws.measure_expert(pipeline, cuts, passes=3, draws=2)
+    assert result.loss.shape == result.accuracy.shape == (2, len(cuts))
+    assert ((result.accuracy >= 0) & (result.accuracy <= 1)).all()
     for number, cut in enumerate(cuts):
         parts = paper.draws.deal_words(cut.text, 3, 1)
         rows = [
@@ -149,7 +151,7 @@ def test_an_expert_measures_as_labelling_does(paper, corpora, trained):
             losses |= {i: one.loss for i, one in zip(numbers, measured, strict=True)}
         sizes = [part.hidden_bytes for part in parts]
         expected = np.average([losses[i] for i in range(len(rows))], weights=sizes)
-        assert found.loss[1, number] == pytest.approx(expected, rel=1e-4)
+        assert result.loss[1, number] == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_training_that_is_there_is_not_repeated(paper, corpora, trained):
@@ -187,9 +189,9 @@ def test_what_is_measured_is_kept_and_other_prompts_are_refused(paper, corpora, 
 def test_the_table_holds_numbers_and_spans_and_reads_back(paper, corpora, tmp_path):
     cuts = paper.texts.cut_prompts(corpora, "test", COUNTS)
     values = np.arange(2.0 * len(cuts)).reshape(2, -1) / 8
-    found = {name: paper.draws.Losses(values + i, values, 0.0) for i, name in enumerate("ab")}
+    losses = {name: paper.draws.Losses(values + i, values, 0.0) for i, name in enumerate("ab")}
     path = tmp_path / "scores.jsonl.gz"
-    paper.table.write_table(path, {"test": (cuts, found)})
+    paper.table.write_table(path, {"test": (cuts, losses)})
     split = paper.table.read_split(path, corpora, "test")
     assert split.table.prompts == tuple(cut.text for cut in cuts)
     assert np.array_equal(split.table.losses[:, 1], values[0] + 1)
@@ -203,8 +205,8 @@ def test_the_domain_classifier_tells_domains_apart(paper, corpora):
     texts = paper.choosing.domain_texts(corpora, 10_000)
     classifier = paper.choosing.NaiveBayes(texts, smoothing=0.1)
     cuts = paper.texts.cut_prompts(corpora, "test", {"documents": 3, "excerpts": 0, "mixtures": 0})
-    found = classifier.classify([cut.text for cut in cuts])
-    assert [paper.plan.DOMAINS[number] for number in found] == [cut.domain for cut in cuts]
+    domains = classifier.classify([cut.text for cut in cuts])
+    assert [paper.plan.DOMAINS[number] for number in domains] == [cut.domain for cut in cuts]
 
 
 def test_a_local_language_model_can_be_asked(paper, tiny_causal):
@@ -237,12 +239,12 @@ def test_what_needs_no_router_comes_out_of_the_committed_table_again(paper, monk
     assert test.table.experts == tuple(one.name for one in paper.plan.EXPERTS)
     nobody = dict.fromkeys(paper.results.RIVALS, np.zeros(len(test.table), dtype=int))
     for group, expected in committed["groups"].items():
-        found = paper.results.judge(test, group, nobody, {})
-        assert found["ceiling"]["mean"] == pytest.approx(expected["ceiling"]["mean"])
+        figures = paper.results.judge(test, group, nobody, {})
+        assert figures["ceiling"]["mean"] == pytest.approx(expected["ceiling"]["mean"])
         for name in ("oracle", "best_single", "group_best", "random"):
             for figure in ("selection_accuracy", "strict_selection_accuracy", "regret", "loss"):
-                pair = [results["ways"][name][figure]["mean"] for results in (found, expected)]
+                pair = [results["ways"][name][figure]["mean"] for results in (figures, expected)]
                 assert pair[0] == pytest.approx(pair[1], abs=1e-9), (group, name, figure)
-        assert found["matrix"]["oracle"] == expected["matrix"]["oracle"]
+        assert figures["matrix"]["oracle"] == expected["matrix"]["oracle"]
         for name, row in expected["single_experts"].items():
-            assert found["single_experts"][name]["best_on"] == pytest.approx(row["best_on"])
+            assert figures["single_experts"][name]["best_on"] == pytest.approx(row["best_on"])

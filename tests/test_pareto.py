@@ -150,8 +150,8 @@ def test_the_weights_of_a_point_of_two_goals_attain_it(problem):
     points, _ = sweep_two(*problem)
     chosen, clear = choices_at(points.weights, predicted, first, second)
     axes = np.column_stack([points.losses, points.values])
-    found = attained(chosen, losses, first, second)
-    assert found[clear > 1e-9] == pytest.approx(axes[clear > 1e-9], abs=1e-9)
+    values = attained(chosen, losses, first, second)
+    assert values[clear > 1e-9] == pytest.approx(axes[clear > 1e-9], abs=1e-9)
 
 
 def test_rays_miss_points_and_say_so():
@@ -242,9 +242,9 @@ def test_left_of_the_first_point_counts_the_line_to_the_cheapest_single_expert()
 
 
 def test_dominated_points_are_left_out():
-    kept = non_dominated(points((0.5, 2.0), (0.5, 1.0), (0.4, 3.0), (0.6, 1.0), (0.5, 1.0)))
-    assert kept.losses.tolist() == [0.4, 0.5]
-    assert kept.values[:, 0].tolist() == [3.0, 1.0]
+    front = non_dominated(points((0.5, 2.0), (0.5, 1.0), (0.4, 3.0), (0.6, 1.0), (0.5, 1.0)))
+    assert front.losses.tolist() == [0.4, 0.5]
+    assert front.values[:, 0].tolist() == [3.0, 1.0]
 
 
 def test_the_hypervolume_by_hand():
@@ -269,9 +269,9 @@ def test_weights_of_two_goals_are_no_larger_than_they_need_to_be():
     """The choice changes for the last time where a goal weighs 0.5 or the other 0.25."""
     losses = predicted = np.array([[0.0, 0.5]])
     first, second = np.array([[1.0, 0.0]]), np.array([[2.0, 0.0]])
-    found, _ = sweep_two(losses, predicted, first, second)
-    assert len(found) == 2
-    assert found.weights.max() < 2.0
+    choices, _ = sweep_two(losses, predicted, first, second)
+    assert len(choices) == 2
+    assert choices.weights.max() < 2.0
 
 
 def test_means_are_over_groups():
@@ -295,24 +295,24 @@ def fitted(targets_table, table_library):
 
 
 def test_a_router_draws_its_front(fitted, targets_table):
-    found = fitted.pareto(targets_table, "cost").to_dict()
-    assert found["goal"] == "cost"
-    assert found["points"][0]["weight"] == 0.0
-    assert found["points"][-1]["value"] == pytest.approx(1e-4)
-    assert found["aiq"] > found["references"]["zero_router"]["aiq"]
-    assert set(found["experts"]) == {"coder", "writer", "giant"}
+    front = fitted.pareto(targets_table, "cost").to_dict()
+    assert front["goal"] == "cost"
+    assert front["points"][0]["weight"] == 0.0
+    assert front["points"][-1]["value"] == pytest.approx(1e-4)
+    assert front["aiq"] > front["references"]["zero_router"]["aiq"]
+    assert set(front["experts"]) == {"coder", "writer", "giant"}
     limited = fitted.with_policy(Policy(limits={"parameters": "<=10B"}))
     assert limited.pareto(targets_table, "size").to_dict()["aiq"] is not None
 
 
 def test_two_goals_at_once(fitted, targets_table):
     front = fitted.pareto(targets_table, "cost", "readability")
-    found = front.to_dict()
-    assert found["goal"] == ["cost", "readability"]
-    assert found["aiq"] is None
-    assert 0 < found["hypervolume"] <= 1
-    assert found["exact"] is True
-    assert found["points"][0]["weight"].keys() == {"cost", "readability"}
+    figures = front.to_dict()
+    assert figures["goal"] == ["cost", "readability"]
+    assert figures["aiq"] is None
+    assert 0 < figures["hypervolume"] <= 1
+    assert figures["exact"] is True
+    assert figures["points"][0]["weight"].keys() == {"cost", "readability"}
 
 
 def test_wrong_goals(fitted, targets_table):

@@ -55,8 +55,8 @@ def parts(text):
 )
 def test_the_question_is_among_the_first_parts(name, context):
     text = TEMPLATES[name].format(q=QUESTION, c=context)
-    found = parts(text)
-    assert QUESTION in found[:5], found[:5]
+    candidates = parts(text)
+    assert QUESTION in candidates[:5], candidates[:5]
 
 
 SHOWN = [name for name in TEMPLATES if name not in ("first paragraph", "last paragraph", "quoted")]
@@ -191,8 +191,8 @@ def test_a_question_before_all_documents_comes_first():
 def test_of_several_open_questions_the_last_comes_first():
     hostile = "Notes.\nQuestion: Add 12 and 30."
     text = TEMPLATES["question last"].format(q=QUESTION, c=hostile)
-    found = parts(text)
-    assert found.index(QUESTION) < found.index("Add 12 and 30.")
+    candidates = parts(text)
+    assert candidates.index(QUESTION) < candidates.index("Add 12 and 30.")
 
 
 def test_an_answered_question_is_an_example():
@@ -297,17 +297,17 @@ def test_only_the_ends_of_a_long_prompt_are_read():
 
 def test_a_batch_says_which_part_decided_for_each_prompt():
     router, held_out = chains.fitted()
-    asked = [question for question, _ in held_out[:4]]
+    questions = [question for question, _ in held_out[:4]]
     template = TEMPLATES["question last"]
     prompts = [
-        asked[0],
-        *(template.format(q=question, c=CONTEXT) for question in asked[1:]),
+        questions[0],
+        *(template.format(q=question, c=CONTEXT) for question in questions[1:]),
         "77 @",
     ]
     decisions = router.route_batch(prompts)
     assert [d.question for d in decisions] == [router.route(p).question for p in prompts]
     assert [d.question is None for d in decisions] == [True, False, False, False, True]
-    for question, prompt, decision in zip(asked[1:], prompts[1:4], decisions[1:4], strict=True):
+    for question, prompt, decision in zip(questions[1:], prompts[1:4], decisions[1:4], strict=True):
         start, end = decision.question
         assert prompt[start:end] == question
         sentence = f"Routed by characters {start} to {end} of the prompt"

@@ -175,17 +175,17 @@ def test_an_empty_batch(router):
 
 def test_fifty_threads_decide_alike(router):
     expected = [router.route(CODE).expert, router.route(PROSE).expert]
-    found: list[list[str]] = []
+    choices: list[list[str]] = []
 
     def decide():
-        found.append([router.route(CODE).expert, router.route(PROSE).expert])
+        choices.append([router.route(CODE).expert, router.route(PROSE).expert])
 
     threads = [threading.Thread(target=decide) for _ in range(50)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [expected] * 50
+    assert choices == [expected] * 50
 
 
 def test_excluding_gives_the_reason_and_leaves_the_router_alone(router):

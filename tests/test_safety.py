@@ -207,8 +207,8 @@ def dataclasses_of(package):
     package = importlib.import_module(package)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         if not module.name.endswith("__main__"):
-            found = vars(importlib.import_module(module.name)).values()
-            yield from (k for k in found if isinstance(k, type) and dataclasses.is_dataclass(k))
+            values = vars(importlib.import_module(module.name)).values()
+            yield from (k for k in values if isinstance(k, type) and dataclasses.is_dataclass(k))
 
 
 def test_no_dataclass_shows_a_text_of_a_user():

@@ -553,7 +553,7 @@ def long_form(n=1, **changes):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"prompt": [["p"]]}, "column 'prompt' holds list<"),
         ({"expert": [["a"]]}, "column 'expert' holds list<"),
@@ -565,11 +565,11 @@ def long_form(n=1, **changes):
         ({"score": [True]}, "row 1: score: expert 'a': True is not a number"),
     ],
 )
-def test_cells_of_parquet_are_named_by_row_and_column(tmp_path, changes, told):
+def test_cells_of_parquet_are_named_by_row_and_column(tmp_path, changes, message):
     path = parquet(tmp_path / "t.parquet", **long_form(**changes))
     with pytest.raises(ScoreTableError) as caught:
         ScoreTable.read(path)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith(str(path))
 
 

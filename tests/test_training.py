@@ -87,11 +87,11 @@ def test_validation_holds_out_what_it_judges(encoder):
 def test_each_prompt_is_encoded_once_for_the_fit_and_all_folds():
     counting = CountingEncoder()
     data = table()
-    found = fit_and_validate(data, "clusters", counting, 0)
-    predictor, row = found.predictor, found.validation
+    fit = fit_and_validate(data, "clusters", counting, 0)
+    predictor, row = fit.predictor, fit.validation
     assert counting.read == len(data)
     assert predictor.encoder is counting
-    assert found.choice is None
+    assert fit.choice is None
     alone = fit_predictor(data, "clusters", counting, 0)
     expected = alone.predict(data.prompts).mean["loss"]
     np.testing.assert_array_equal(predictor.predict(data.prompts).mean["loss"], expected)
@@ -169,14 +169,14 @@ def test_an_unknown_kind_is_named():
 def test_auto_encodes_each_prompt_once_and_says_what_it_chose():
     counting = CountingEncoder()
     data = table()
-    found = fit_and_validate(data, "auto", counting, 0)
+    fit = fit_and_validate(data, "auto", counting, 0)
     assert counting.read == len(data)
-    assert found.predictor.encoder is counting
-    assert found.choice["chosen"] == "clusters"
-    assert set(found.choice["inner_regret"]) == {str(candidate) for candidate in CANDIDATES}
-    outer = found.choice["outer_regret"]
-    assert found.validation["regret"] == outer["auto"]
-    assert fit_and_validate(data, "auto", counting, 0).choice == found.choice
+    assert fit.predictor.encoder is counting
+    assert fit.choice["chosen"] == "clusters"
+    assert set(fit.choice["inner_regret"]) == {str(candidate) for candidate in CANDIDATES}
+    outer = fit.choice["outer_regret"]
+    assert fit.validation["regret"] == outer["auto"]
+    assert fit_and_validate(data, "auto", counting, 0).choice == fit.choice
 
 
 class Rows:
@@ -204,10 +204,10 @@ def crossing(n, experts=4):
 
 def test_auto_takes_random_relu_features_where_a_large_table_asks_for_it():
     encoder, rows = crossing(2600)
-    found = fit_and_validate(ScoreTable.from_rows(rows), "auto", encoder, 0)
-    assert found.choice["chosen"] == str(RANDOM_RELU)
-    assert found.predictor.features == RANDOM_RELU.settings["features"]
-    assert found.choice["outer_regret"]["auto"] < 0.8 * found.choice["outer_regret"]["clusters"]
+    fit = fit_and_validate(ScoreTable.from_rows(rows), "auto", encoder, 0)
+    assert fit.choice["chosen"] == str(RANDOM_RELU)
+    assert fit.predictor.features == RANDOM_RELU.settings["features"]
+    assert fit.choice["outer_regret"]["auto"] < 0.8 * fit.choice["outer_regret"]["clusters"]
 
 
 def test_auto_does_not_try_random_relu_features_on_small_or_ragged_tables():
@@ -248,9 +248,9 @@ def sloped(n=600):
 
 def test_auto_leaves_clusters_where_another_kind_does_better(encoder):
     data = sloped()
-    found = fit_and_validate(data, "auto", encoder, 0)
-    assert found.predictor.kind != "clusters"
-    outer = found.choice["outer_regret"]
+    fit = fit_and_validate(data, "auto", encoder, 0)
+    assert fit.predictor.kind != "clusters"
+    outer = fit.choice["outer_regret"]
     assert outer["auto"] <= min(outer["clusters"], outer["nearest"])
 
 
@@ -263,13 +263,13 @@ def test_auto_gives_way_to_a_plain_kind_that_beats_it_on_the_outer_folds(
     monkeypatch.setattr(validation, "best_candidate", lambda *_: (worst, {}))
     if better == "nearest":
         monkeypatch.setattr(validation, "CLUSTERS", Candidate("best-single"))
-    found = fit_and_validate(data, "auto", encoder, 0)
-    assert found.choice["outer_regret"]["auto"] > found.validation["regret"]
+    fit = fit_and_validate(data, "auto", encoder, 0)
+    assert fit.choice["outer_regret"]["auto"] > fit.validation["regret"]
     plain = validation.CLUSTERS if better == "clusters" else validation.NEAREST
-    assert found.predictor.kind == plain.kind
+    assert fit.predictor.kind == plain.kind
 
 
 def test_auto_takes_clusters_where_nothing_can_be_held_out(encoder):
-    found = fit_and_validate(table(1), "auto", encoder, 0)
-    assert found.predictor.kind == "clusters"
-    assert found.validation["regret"] is None
+    fit = fit_and_validate(table(1), "auto", encoder, 0)
+    assert fit.predictor.kind == "clusters"
+    assert fit.validation["regret"] is None

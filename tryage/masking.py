@@ -78,15 +78,15 @@ def mask_error(error: BaseException) -> BaseException:
         let its text be changed. What follows it in the chain is changed or replaced likewise.
     """
     masked = _mask_one(error)
-    seen = {id(error)}
+    visited = {id(error)}
     waiting = [masked]
-    while waiting and len(seen) < _LONGEST_CHAIN:
+    while waiting and len(visited) < _LONGEST_CHAIN:
         link = waiting.pop()
         for name in ("__cause__", "__context__"):
             before = getattr(link, name)
-            if before is None or id(before) in seen:
+            if before is None or id(before) in visited:
                 continue
-            seen.add(id(before))
+            visited.add(id(before))
             after = _mask_one(before)
             if after is not before:
                 suppressed = link.__suppress_context__
@@ -94,8 +94,8 @@ def mask_error(error: BaseException) -> BaseException:
                 link.__suppress_context__ = suppressed
             waiting.append(after)
         if isinstance(link, BaseExceptionGroup):
-            members = [one for one in link.exceptions if id(one) not in seen]
-            seen.update(map(id, members))
+            members = [one for one in link.exceptions if id(one) not in visited]
+            visited.update(map(id, members))
             waiting += [_mask_one(one) for one in members]
     return masked
 

@@ -31,7 +31,7 @@ class ParquetRows:
 
     Args:
         path: the file.
-        wanted: names of the columns to read; others are left out.
+        names: names of the columns to read; others are left out.
         what: what reads it, for the error where pyarrow is missing.
 
     Attributes:
@@ -43,13 +43,13 @@ class ParquetRows:
         OSError: it cannot be read.
     """
 
-    def __init__(self, path: Path, wanted: Collection[str], what: str) -> None:
+    def __init__(self, path: Path, names: Collection[str], what: str) -> None:
         self._arrow = import_pyarrow(what)
         size = path.stat().st_size
         try:
             schema = self._arrow.parquet.read_schema(path)
             self.columns: list[str] = list(schema.names)
-            texts = [f.name for f in schema if _is_text(self._arrow, f.type) and f.name in wanted]
+            texts = [f.name for f in schema if _is_text(self._arrow, f.type) and f.name in names]
             self._file = self._arrow.parquet.ParquetFile(path, read_dictionary=texts)
         except (self._arrow.ArrowException, ValueError) as error:
             raise ParquetError(_first_line(error)) from error
@@ -58,7 +58,7 @@ class ParquetRows:
             name, first, second = twice
             places = f"columns {first + 1} and {second + 1}"
             raise ParquetError(f"column {name!r} stands twice; keep one of {places}")
-        self._names = [name for name in self.columns if name in wanted]
+        self._names = [name for name in self.columns if name in names]
         for name in self._names:
             kind = schema.field(name).type
             if self._arrow.types.is_nested(kind):

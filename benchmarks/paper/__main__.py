@@ -32,7 +32,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 STEPS = ("train", "measure", "choose", "render")
 
 
-def facts() -> dict[str, Any]:
+def provenance() -> dict[str, Any]:
     """What every results file says of how it was made."""
     packages = ("tryage", "numpy", "torch", "transformers", "tokenizers")
     return {
@@ -70,7 +70,7 @@ def measure(plan: Plan, args: argparse.Namespace) -> None:
     for split in SPLITS:
         cuts = cut_prompts(args.corpora, split, getattr(plan, split))
         draws = 2 if split == "test" else 1
-        found = measure_split(
+        losses = measure_split(
             library,
             cuts,
             args.work / "losses" / split,
@@ -78,7 +78,7 @@ def measure(plan: Plan, args: argparse.Namespace) -> None:
             draws=draws,
             device=args.device,
         )
-        parts[split] = (cuts, found)
+        parts[split] = (cuts, losses)
     if len(trained) < len(plan.experts):
         logger.info("%d of %d experts are trained; run again", len(trained), len(plan.experts))
         return
@@ -99,7 +99,8 @@ def measure(plan: Plan, args: argparse.Namespace) -> None:
     }
     write_json(
         args.results / "paper_experts.json",
-        facts() | {"seed": 0, "device": args.device, "passes": plan.passes, "experts": experts},
+        provenance()
+        | {"seed": 0, "device": args.device, "passes": plan.passes, "experts": experts},
     )
 
 
@@ -108,7 +109,7 @@ def choose(plan: Plan, args: argparse.Namespace) -> None:
     from paper.page import FIGURE
     from paper.results import run
 
-    found = run(
+    results = run(
         plan,
         args.results,
         args.corpora,
@@ -117,7 +118,7 @@ def choose(plan: Plan, args: argparse.Namespace) -> None:
         llms=args.llm,
         figure=None if args.smoke else FIGURE,
     )
-    write_json(args.results / "paper.json", facts() | found)
+    write_json(args.results / "paper.json", provenance() | results)
 
 
 def render(plan: Plan, args: argparse.Namespace) -> None:

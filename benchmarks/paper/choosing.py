@@ -67,19 +67,19 @@ class Remembered:
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
-        self._known: dict[str, tuple[Any, Any, bool]] = {}
+        self._by_prompt: dict[str, tuple[Any, Any, bool]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._predictor, name)
 
     def predict(self, prompts: Sequence[str]) -> Prediction:
         """Return what the predictor says of the prompts' losses."""
-        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._by_prompt]
         if new:
-            found = self._predictor.predict(new)
-            rows = zip(found.mean[LOSS], found.std[LOSS], found.ood, strict=True)
-            self._known |= dict(zip(new, rows, strict=True))
-        mean, std, ood = zip(*(self._known[prompt] for prompt in prompts), strict=True)
+            prediction = self._predictor.predict(new)
+            rows = zip(prediction.mean[LOSS], prediction.std[LOSS], prediction.ood, strict=True)
+            self._by_prompt |= dict(zip(new, rows, strict=True))
+        mean, std, ood = zip(*(self._by_prompt[prompt] for prompt in prompts), strict=True)
         return Prediction({LOSS: np.array(mean)}, {LOSS: np.array(std)}, np.array(ood))
 
 
@@ -131,11 +131,13 @@ class DomainChooser:
 
     def __init__(self, classifier: NaiveBayes, table: ScoreTable) -> None:
         self.classifier = classifier
-        found = classifier.classify(table.prompts)
+        domains = classifier.classify(table.prompts)
         overall = int(table.losses.mean(axis=0).argmin())
         self.best = np.array(
             [
-                table.losses[found == d].mean(axis=0).argmin() if (found == d).any() else overall
+                table.losses[domains == d].mean(axis=0).argmin()
+                if (domains == d).any()
+                else overall
                 for d in range(len(classifier.domains))
             ]
         )
@@ -147,17 +149,17 @@ class DomainChooser:
 
 def domain_texts(corpora: Path, characters: int) -> dict[str, list[str]]:
     """The first training texts of every domain, up to so many characters."""
-    found: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for domain in DOMAINS:
-        found[domain] = []
+        texts[domain] = []
         left = characters
         for row in read_jsonl(corpora / domain / "train.jsonl"):
             if left <= 0:
                 break
             if not held_out(row):
-                found[domain].append(row["text"])
+                texts[domain].append(row["text"])
                 left -= len(row["text"])
-    return found
+    return texts
 
 
 def asker(model: str) -> Callable[[str], str]:
@@ -215,11 +217,11 @@ def _classifiers(texts: Mapping[str, Iterable[str]], table: ScoreTable) -> dict[
 
 def _prompts_by_domain(train: Split) -> dict[str, list[str]]:
     """What a router learns from, but for mixtures, which are of no one domain."""
-    found: dict[str, list[str]] = {domain: [] for domain in DOMAINS}
+    prompts: dict[str, list[str]] = {domain: [] for domain in DOMAINS}
     for prompt, domain in zip(train.table.prompts, train.domains, strict=True):
-        if domain in found:
-            found[domain].append(prompt)
-    return found
+        if domain in prompts:
+            prompts[domain].append(prompt)
+    return prompts
 
 
 def mean_regret(table: ScoreTable, choices: Any) -> float:
@@ -235,5 +237,5 @@ def prompted(plan: Plan, model: str, prompts: Sequence[str], fallback: int) -> t
         (n,) columns, and the share of answers that named no expert, or several.
     """
     cards = {one.name: one.card for one in plan.experts}
-    found = PromptedSelector(asker(model), cards).choose(prompts)
-    return np.where(found == NO_CHOICE, fallback, found), float((found == NO_CHOICE).mean())
+    choices = PromptedSelector(asker(model), cards).choose(prompts)
+    return np.where(choices == NO_CHOICE, fallback, choices), float((choices == NO_CHOICE).mean())

@@ -54,15 +54,15 @@ def deal_words(text: str, passes: int, draw: int) -> list[MaskedText]:
     Returns:
         One masked text per part that has words.
     """
-    found = words(text)
+    spans = words(text)
     seed = hashlib.sha256(f"{draw}\n".encode() + text.encode("utf-8", "surrogatepass")).digest()
     order = sorted(
-        range(len(found)),
+        range(len(spans)),
         key=lambda i: hashlib.sha256(seed + i.to_bytes(8, "little")).digest(),
     )
     return [
-        _hide(text, [found[i] for i in sorted(order[part::passes])])
-        for part in range(min(passes, len(found)))
+        _hide(text, [spans[i] for i in sorted(order[part::passes])])
+        for part in range(min(passes, len(spans)))
     ]
 
 
@@ -109,10 +109,10 @@ def measure_split(
         draws: how many draws.
         device: where models run.
     """
-    asked = json.dumps([[cut.id, cut.text] for cut in cuts] + [passes, draws])
+    request = json.dumps([[cut.id, cut.text] for cut in cuts] + [passes, draws])
     keys = {
         one.name: hashlib.sha256(
-            f"{asked} {fingerprint(Path(library.model_path(one)))}".encode()
+            f"{request} {fingerprint(Path(library.model_path(one)))}".encode()
         ).hexdigest()
         for one in library
     }
@@ -131,13 +131,13 @@ def measure_split(
         for future in as_completed(made):
             future.result()
             logger.info("measured %s (%s)", made[future], folder.name)
-    found = {}
+    losses = {}
     for name, path in paths.items():
         data = json.loads(path.read_text(encoding="utf-8"))
-        found[name] = Losses(
+        losses[name] = Losses(
             np.array(data["loss"]), np.array(data["accuracy"]), float(data["seconds"])
         )
-    return found
+    return losses
 
 
 def _measure(
@@ -156,13 +156,13 @@ def _measure(
     torch.set_num_threads(1)
     pipeline = Runtime(library, device=device).load(name)
     measured = measure_expert(pipeline, cuts, passes=passes, draws=draws)
-    kept = {
+    results = {
         "key": key,
         "loss": measured.loss.tolist(),
         "accuracy": measured.accuracy.tolist(),
         "seconds": measured.seconds,
     }
-    write_text(path, json.dumps(kept) + "\n")
+    write_text(path, json.dumps(results) + "\n")
 
 
 def measure_expert(pipeline: Any, cuts: Sequence[Cut], *, passes: int, draws: int) -> Losses:
@@ -179,7 +179,7 @@ def measure_expert(pipeline: Any, cuts: Sequence[Cut], *, passes: int, draws: in
                 size[place] += encoded.size
                 lengths = _tokens_by_word(pipeline, masked, encoded.windows)
                 for window in encoded.windows:
-                    windows.append((window, place, _taken(lengths, len(window.wanted))))
+                    windows.append((window, place, _drawn(lengths, len(window.targets))))
     bits, right, count = (np.zeros(len(size)) for _ in range(3))
     windows.sort(key=lambda item: len(item[0].ids))
     for batch in _batches(windows):
@@ -200,32 +200,32 @@ def measure_expert(pipeline: Any, cuts: Sequence[Cut], *, passes: int, draws: in
 
 def _tokens_by_word(pipeline: Any, masked: MaskedText, windows: Sequence[Window]) -> list[int]:
     """Count the tokens of each hidden word: a byte-level token has a character for every byte."""
-    wanted = [token for window in windows for token in window.wanted]
-    left = iter(pipeline.tokenizer.convert_ids_to_tokens(wanted))
+    targets = [token for window in windows for token in window.targets]
+    left = iter(pipeline.tokenizer.convert_ids_to_tokens(targets))
     lengths = []
     for start, end in masked.spans:
-        size, taken = len(masked.text[start:end].encode()), 0
+        size, length = len(masked.text[start:end].encode()), 0
         while size > 0:
             token = next(left, "")
-            size -= len(token.lstrip(_BLANK) if taken == 0 else token)
-            taken += 1
+            size -= len(token.lstrip(_BLANK) if length == 0 else token)
+            length += 1
         if size:
             raise ExpertError("the tokens of a hidden word do not add up to it")
-        lengths.append(taken)
+        lengths.append(length)
     return lengths
 
 
-def _taken(lengths: list[int], count: int) -> list[int]:
+def _drawn(lengths: list[int], count: int) -> list[int]:
     """Take from the front of a list the words that make up a window's `count` tokens."""
-    taken = []
+    drawn = []
     while count > 0:
         first = min(lengths[0], count)  # a word longer than a window goes over several
-        taken.append(first)
+        drawn.append(first)
         count -= first
         lengths[0] -= first
         if not lengths[0]:
             lengths.pop(0)
-    return taken
+    return drawn
 
 
 def _batches(windows: Sequence[Any]) -> Any:
@@ -249,20 +249,20 @@ def _forward(pipeline: Any, windows: Sequence[Window]) -> list[tuple[Any, Any]]:
     model = pipeline.model
     ids = torch.full((len(windows), max(len(window.ids) for window in windows)), 0)
     ids += pipeline.tokenizer.pad_token_id
-    seen = torch.zeros_like(ids)
+    mask = torch.zeros_like(ids)
     for i, window in enumerate(windows):
         ids[i, : len(window.ids)] = torch.tensor(window.ids)
-        seen[i, : len(window.ids)] = 1
+        mask[i, : len(window.ids)] = 1
     rows = torch.tensor([i for i, window in enumerate(windows) for _ in window.at])
     at = torch.tensor([place for window in windows for place in window.at])
-    wanted = torch.tensor([token for window in windows for token in window.wanted])
-    rows, at, wanted = (tensor.to(model.device) for tensor in (rows, at, wanted))
+    targets = torch.tensor([token for window in windows for token in window.targets])
+    rows, at, targets = (tensor.to(model.device) for tensor in (rows, at, targets))
     with pipeline.turn():
-        states = model.model(input_ids=ids.to(model.device), attention_mask=seen.to(model.device))[
+        states = model.model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))[
             0
         ]
         logits = model.decoder(model.head(states[rows, at])).float()  # (tokens, vocabulary)
-        costs = torch.nn.functional.cross_entropy(logits, wanted, reduction="none").cpu().numpy()
-        hits = (logits.argmax(dim=-1) == wanted).cpu().numpy()
+        costs = torch.nn.functional.cross_entropy(logits, targets, reduction="none").cpu().numpy()
+        hits = (logits.argmax(dim=-1) == targets).cpu().numpy()
     ends = np.cumsum([len(window.at) for window in windows])[:-1]
     return list(zip(np.split(costs.astype(np.float64), ends), np.split(hits, ends), strict=True))

@@ -50,46 +50,46 @@ def marks(name: str) -> tuple[str, str]:
 def fill_page(results: Path) -> None:
     """Fill in every table of the page."""
     for name, text in tables(results).items():
-        told = "filled in" if fill_in(PAGE, text, marks(name)) else "has no marks"
-        logger.info("%s: %s", name, told)
+        outcome = "filled in" if fill_in(PAGE, text, marks(name)) else "has no marks"
+        logger.info("%s: %s", name, outcome)
 
 
 def tables(results: Path) -> Tables:
     """Return every table, by the name of its marks."""
-    found = json.loads((results / "paper.json").read_text(encoding="utf-8"))
+    figures = json.loads((results / "paper.json").read_text(encoding="utf-8"))
     experts = json.loads((results / "paper_experts.json").read_text(encoding="utf-8"))
     return {
-        "experts": _experts(found, experts),
-        "choices": _choices(found),
-        "domains": _domains(found),
-        "matrix": _matrix(found),
-        "reliability": _reliability(found),
-        "size": _size(found),
+        "experts": _experts(figures, experts),
+        "choices": _choices(figures),
+        "domains": _domains(figures),
+        "matrix": _matrix(figures),
+        "reliability": _reliability(figures),
+        "size": _size(figures),
     }
 
 
-def _experts(found: Mapping[str, Any], made: Mapping[str, Any]) -> str:
+def _experts(results: Mapping[str, Any], made: Mapping[str, Any]) -> str:
     lines = [
         "| expert | parameters | training, CPU s (wall s) | loss: documents | excerpts | mixtures "
         "| words correct in documents, % |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, facts in made["experts"].items():
+    for name, entry in made["experts"].items():
         losses = [
-            f"{found['groups'][group]['single_experts'][name]['loss']['mean']:.3f}"
+            f"{results['groups'][group]['single_experts'][name]['loss']['mean']:.3f}"
             for group in TITLES
         ]
-        right = found["groups"]["documents"]["single_experts"][name]["accuracy"]["mean"]
-        seconds = facts["training_seconds"]
+        right = results["groups"]["documents"]["single_experts"][name]["accuracy"]["mean"]
+        seconds = entry["training_seconds"]
         lines.append(
-            f"| {name} | {facts['parameters']:,} | {seconds['cpu']:.0f} ({seconds['wall']:.0f}) "
+            f"| {name} | {entry['parameters']:,} | {seconds['cpu']:.0f} ({seconds['wall']:.0f}) "
             f"| {' | '.join(losses)} | {100 * right:.1f} |"
         )
     total = {
-        kind: sum(facts["training_seconds"][kind] for facts in made["experts"].values()) / 60
+        kind: sum(entry["training_seconds"][kind] for entry in made["experts"].values()) / 60
         for kind in ("cpu", "wall")
     }
-    measuring = sum(facts["measuring_cpu_seconds"] for facts in made["experts"].values()) / 60
+    measuring = sum(entry["measuring_cpu_seconds"] for entry in made["experts"].values()) / 60
     lines += [
         "",
         f"Training all {len(made['experts'])}: {total['cpu']:.0f} minutes of CPU time, two at a "
@@ -100,10 +100,10 @@ def _experts(found: Mapping[str, Any], made: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _choices(found: Mapping[str, Any]) -> str:
+def _choices(results: Mapping[str, Any]) -> str:
     blocks = []
     for group, title in TITLES.items():
-        part = found["groups"][group]
+        part = results["groups"][group]
         single = part["ways"]["best_single"]["regret"]["mean"]
         lines = [
             f"**{title}** ({part['prompts']} prompts; ceiling {_percent(part['ceiling'])}):",
@@ -126,13 +126,13 @@ def _choices(found: Mapping[str, Any]) -> str:
                 f"| {gains} |"
             )
         blocks.append("\n".join(lines))
-    counts = found["prompts"]["train"]
+    counts = results["prompts"]["train"]
     blocks.append(
         "Macro averages over the nine domains (a mixture counts for its first half), with 95 % "
         "bootstrap intervals. \\* chosen in hindsight: an upper bound.\n\n"
-        f"Fitted on {sum(counts.values())} prompts; seeds: experts {found['seeds']['experts']}, "
-        f"predictors {found['seeds']['predictors']}; runs on the test prompts: "
-        f"{found['test_runs']}."
+        f"Fitted on {sum(counts.values())} prompts; seeds: experts {results['seeds']['experts']}, "
+        f"predictors {results['seeds']['predictors']}; runs on the test prompts: "
+        f"{results['test_runs']}."
     )
     return "\n\n".join(blocks)
 
@@ -143,8 +143,8 @@ def _labels(ways: Mapping[str, Any]) -> dict[str, str]:
         for name in ways
         if name.startswith("prompted:")
     }
-    known = {name: label for name, label in WAYS.items() if name in ways}
-    return known | prompted
+    labels = {name: label for name, label in WAYS.items() if name in ways}
+    return labels | prompted
 
 
 def _percent(figure: Mapping[str, Any]) -> str:
@@ -160,18 +160,18 @@ def _share(value: float, of: float) -> str:
     return f"{100 * value / of:.1f}" if of else "-"
 
 
-def _routers(found: Mapping[str, Any]) -> list[str]:
-    return [name for name in ("transformer", "auto") if name in found["size"]]
+def _routers(results: Mapping[str, Any]) -> list[str]:
+    return [name for name in ("transformer", "auto") if name in results["size"]]
 
 
-def _domains(found: Mapping[str, Any]) -> str:
-    names = [*_routers(found), "domain_classifier"]
+def _domains(results: Mapping[str, Any]) -> str:
+    names = [*_routers(results), "domain_classifier"]
     head = [f"{group}: {name.replace('_', ' ')}" for group in _TWO for name in names]
     lines = [
         f"| selection accuracy, % | {' | '.join(head)} |",
         "|---|" + "---|" * len(head),
     ]
-    ways = {group: found["groups"][group]["ways"] for group in _TWO}
+    ways = {group: results["groups"][group]["ways"] for group in _TWO}
     for domain in ways["documents"]["oracle"]["regret"]["domains"]:
         cells = [
             f"{100 * ways[group][name]['selection_accuracy']['domains'][domain]:.0f}"
@@ -185,36 +185,36 @@ def _domains(found: Mapping[str, Any]) -> str:
 _TWO = ("documents", "excerpts")
 
 
-def _matrix(found: Mapping[str, Any]) -> str:
-    name = _routers(found)[0]
+def _matrix(results: Mapping[str, Any]) -> str:
+    name = _routers(results)[0]
     blocks = []
     for group in _TWO:
         lines = [
             f"| {group} of | `{name}` chooses | best is |",
             "|---|---|---|",
         ]
-        matrices = found["groups"][group]["matrix"]
+        matrices = results["groups"][group]["matrix"]
         for domain, row in matrices[name].items():
             best = matrices["oracle"][domain]
-            lines.append(f"| {domain} | {_told(row)} | {_told(best)} |")
+            lines.append(f"| {domain} | {_share_of(row)} | {_share_of(best)} |")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
 
-def _told(row: Mapping[str, int]) -> str:
+def _share_of(row: Mapping[str, int]) -> str:
     ordered = sorted(row.items(), key=lambda pair: (-pair[1], pair[0]))
     return ", ".join(f"{name} {count}" for name, count in ordered)
 
 
-def _reliability(found: Mapping[str, Any]) -> str:
+def _reliability(results: Mapping[str, Any]) -> str:
     lines = [
         "| prompts | predictor | mean absolute error | rank correlation of experts "
         "| mean gap between predicted and measured tenths |",
         "|---|---|---|---|---|",
     ]
     for group in TITLES:
-        for name in _routers(found):
-            row = found["groups"][group]["prediction"][name]
+        for name in _routers(results):
+            row = results["groups"][group]["prediction"][name]
             lines.append(
                 f"| {group} | `{name}` | {row['mae']:.3f} | {row['spearman']:.3f} "
                 f"| {row['decile_gap']:.3f} |"
@@ -222,13 +222,13 @@ def _reliability(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _size(found: Mapping[str, Any]) -> str:
+def _size(results: Mapping[str, Any]) -> str:
     lines = [
         "| router | how | loss | mean parameters of the chosen | times smaller |",
         "|---|---|---|---|---|",
     ]
-    for name in _routers(found):
-        rows = found["size"][name]
+    for name in _routers(results):
+        rows = results["size"][name]
         free = rows["without_flag"]
         lines.append(f"| `{name}` | no flag | {free['loss']:.3f} | {free['size']:,.0f} | 1.00 |")
         for flag, row in rows["flags"].items():

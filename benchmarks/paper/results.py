@@ -65,14 +65,14 @@ def run(
     train, valid, test = (read_split(path, corpora, split) for split in ("train", "valid", "test"))
     library = Library.read(results / "paper_library.yaml")
     routers, fits = _routers(plan, train.table, valid.table, library, encoder, work)
-    found, compared = rivals(plan, train, valid.table, corpora, encoder)
+    rival_ways, compared = rivals(plan, train, valid.table, corpora, encoder)
     prompts = test.table.prompts
     predicted = {name: router.predict(prompts, task=FILL_MASK) for name, router in routers.items()}
     ways: dict[str, Any] = {
         name: np.array([test.table.experts.index(d.expert) for d in _decide(router, prompts)])
         for name, router in routers.items()
     }
-    ways |= {name: choose(prompts) for name, choose in found.items()}
+    ways |= {name: choose(prompts) for name, choose in rival_ways.items()}
     best = int(train.table.losses.mean(axis=0).argmin())
     unreadable = {}
     for model in llms:
@@ -316,6 +316,6 @@ def _thinned(front: dict[str, Any], most: int = 60) -> dict[str, Any]:
     """A front with at most so many of its points, evenly taken."""
     points = front["points"]
     if len(points) > most:
-        taken = np.unique(np.linspace(0, len(points) - 1, most).astype(int))
-        points = [points[i] for i in taken.tolist()]
+        places = np.unique(np.linspace(0, len(points) - 1, most).astype(int))
+        points = [points[i] for i in places.tolist()]
     return front | {"points": points}

@@ -32,7 +32,7 @@ def write_table(
 ) -> None:
     """Write the prompts of every split with what every expert did on them."""
     with replacing(path) as temporary, gzip.GzipFile(temporary, "wb", mtime=0) as file:
-        for split, (cuts, found) in parts.items():
+        for split, (cuts, losses) in parts.items():
             for number, cut in enumerate(cuts):
                 line = {
                     "id": cut.id,
@@ -40,16 +40,16 @@ def write_table(
                     "group": cut.group,
                     "domain": cut.domain,
                     "pieces": [piece.to_dict() for piece in cut.pieces],
-                    "losses": _row(found, number, lambda one: one.loss[0]),
+                    "losses": _row(losses, number, lambda one: one.loss[0]),
                 }
-                if all(len(one.loss) > 1 for one in found.values()):
-                    line["accuracy"] = _row(found, number, lambda one: one.accuracy[0])
-                    line["second"] = _row(found, number, lambda one: one.loss[1])
+                if all(len(one.loss) > 1 for one in losses.values()):
+                    line["accuracy"] = _row(losses, number, lambda one: one.accuracy[0])
+                    line["second"] = _row(losses, number, lambda one: one.loss[1])
                 file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
-def _row(found: Mapping[str, Losses], number: int, values: Any) -> dict[str, float]:
-    return {name: round(float(values(one)[number]), DIGITS) for name, one in found.items()}
+def _row(losses: Mapping[str, Losses], number: int, values: Any) -> dict[str, float]:
+    return {name: round(float(values(one)[number]), DIGITS) for name, one in losses.items()}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Split:
         """
         rows = np.array([name == group for name in self.table.groups])
         table = self.table.select(rows)
-        domains = tuple(d for d, kept in zip(self.domains, rows, strict=True) if kept)
+        domains = tuple(d for d, is_in in zip(self.domains, rows, strict=True) if is_in)
         if by_domain:
             table = replace(table, groups=tuple(domain.split("+")[0] for domain in domains))
         both = (None if some is None else some[rows] for some in (self.accuracy, self.second))

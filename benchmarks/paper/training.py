@@ -105,22 +105,22 @@ def train_one(expert: Trained, work: Path, corpora: Path, characters: int) -> No
 
 def key(expert: Trained, texts: Sequence[str]) -> str:
     """Return what tells trainings apart: a hash of recipe and texts."""
-    told = json.dumps([expert.recipe.to_dict(), list(texts)])
-    return hashlib.sha256(told.encode()).hexdigest()
+    content = json.dumps([expert.recipe.to_dict(), list(texts)])
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _key_of(folder: Path) -> str | None:
     path = folder / KEY_FILE
     if not path.is_file():
         return None
-    found: str = json.loads(path.read_text(encoding="utf-8"))["sha256"]
-    return found
+    digest: str = json.loads(path.read_text(encoding="utf-8"))["sha256"]
+    return digest
 
 
 def times(expert: Trained, work: Path) -> dict[str, float]:
     """Return the wall and CPU seconds that a training took, interruptions left out."""
-    found = list(_lines(work / "logs" / f"{expert.name}.jsonl"))
-    return {kind: sum(line[kind] for line in found) for kind in ("wall", "cpu")}
+    lines = list(_lines(work / "logs" / f"{expert.name}.jsonl"))
+    return {kind: sum(line[kind] for line in lines) for kind in ("wall", "cpu")}
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

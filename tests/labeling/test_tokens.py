@@ -116,7 +116,7 @@ def test_every_expert_hides_the_same_words(runtime, unigram) -> None:
             hidden = TEXTS[0][start:end]
             if TEXTS[0].count(hidden) == 1 and len(hidden) > 4:
                 assert hidden not in text
-        assert len(window.wanted) == window.ids.count(pipeline.tokenizer.mask_token_id)
+        assert len(window.targets) == window.ids.count(pipeline.tokenizer.mask_token_id)
         sizes.add(encoded.size)
     assert sizes == {row.masked.hidden_bytes}
 
@@ -135,8 +135,8 @@ def test_windows_predict_every_hidden_token_once(runtime, text, share) -> None:
     whole = encode_row(pipeline, row, max_window=10_000)
     cut = encode_row(pipeline, row, max_window=16)
     assert all(len(window.ids) <= 16 for window in cut.windows)
-    joined = [token for window in cut.windows for token in window.wanted]
-    assert joined == [token for window in whole.windows for token in window.wanted]
+    joined = [token for window in cut.windows for token in window.targets]
+    assert joined == [token for window in whole.windows for token in window.targets]
     for window in cut.windows:
         mask = pipeline.tokenizer.mask_token_id
         assert [i for i, token in enumerate(window.ids) if token == mask] == window.at
@@ -146,13 +146,13 @@ def test_windows_predict_every_hidden_token_once(runtime, text, share) -> None:
 def test_causal_windows_predict_every_token_once(runtime, text) -> None:
     pipeline = runtime.load("code-gpt")
     encoded = encode_row(pipeline, Row("1", text, "text-generation"), max_window=16)
-    joined = [token for window in encoded.windows for token in window.wanted]
+    joined = [token for window in encoded.windows for token in window.targets]
     assert joined == pipeline.encode(text)
     assert encoded.size == len(text.encode())
     for window in encoded.windows:
         assert len(window.ids) <= 16
         assert window.ids[0] == pipeline.start_token
-        assert [window.ids[i + 1] for i in window.at] == window.wanted
+        assert [window.ids[i + 1] for i in window.at] == window.targets
 
 
 @given(
@@ -165,13 +165,13 @@ def test_a_reference_is_scored_whole_whatever_the_prompts_length(
     pipeline = runtime.load("code-gpt")
     row = Row("1", prompt, "text-generation", reference=reference)
     encoded = encode_row(pipeline, row, max_window=24)
-    joined = [token for window in encoded.windows for token in window.wanted]
+    joined = [token for window in encoded.windows for token in window.targets]
     assert (prompt + reference).endswith(pipeline.tokenizer.decode(joined))
     assert pipeline.tokenizer.decode(joined).endswith(reference)
     assert encoded.size == len(reference.encode())
     assert all(len(window.ids) <= 24 for window in encoded.windows)
     first = encoded.windows[0]
-    shown = pipeline.tokenizer.decode(first.ids[: len(first.ids) - len(first.wanted)])
+    shown = pipeline.tokenizer.decode(first.ids[: len(first.ids) - len(first.targets)])
     assert prompt.rstrip().endswith(shown)
     assert encoded.truncated == (shown != prompt.rstrip())
 
@@ -179,7 +179,7 @@ def test_a_reference_is_scored_whole_whatever_the_prompts_length(
 def test_text_that_a_tokenizer_cannot_express_is_written_out(runtime) -> None:
     pipeline = runtime.load("prose-bert")
     encoded = encode_row(pipeline, row_of("the 東 river", share=1.0))
-    assert pipeline.tokenizer.unk_token_id in encoded.windows[0].wanted
+    assert pipeline.tokenizer.unk_token_id in encoded.windows[0].targets
     assert encoded.bits == 8 * len("東".encode())
     llama = runtime.load("prose-gpt")
     encoded = encode_row(llama, Row("1", "the 東 river", "text-generation"))
@@ -194,7 +194,7 @@ def test_without_a_start_token_the_first_token_costs_a_free_choice(runtime, monk
     monkeypatch.setattr(pipeline, "start_token", None)
     without = encode_row(pipeline, row)
     assert without.bits == pytest.approx(math.log2(len(pipeline.tokenizer)))
-    assert without.windows[0].wanted == with_start.windows[0].wanted[1:]
+    assert without.windows[0].targets == with_start.windows[0].targets[1:]
 
 
 @pytest.mark.parametrize("expert", ["code-gpt", "prose-gpt"])
@@ -209,9 +209,9 @@ def test_a_long_answer_leaves_half_a_window_to_the_end_of_the_question(
         pipeline, Row("1", prompt, "text-generation", reference=reference), max_window=24
     )
     first = encoded.windows[0]
-    shown = first.ids[: len(first.ids) - len(first.wanted)]
+    shown = first.ids[: len(first.ids) - len(first.targets)]
     if question_tokens is None:  # a short answer leaves the rest of the window
-        question_tokens = 24 - len(first.wanted)
+        question_tokens = 24 - len(first.targets)
         assert question_tokens > 12
     assert len(first.ids) == 24
     assert len(shown) == question_tokens

@@ -16,14 +16,14 @@ def all_down(kit):
     return {name: kit.Whole(label=name, fault=DOWN) for name in NAMES}
 
 
-def asked(text):
+def state_of(text):
     return {"messages": [("human", text)]}
 
 
 async def both(kit, middleware, text):
     """The states after the question was asked in both ways."""
     agent = create_agent(kit.Whole(label="own"), [], middleware=middleware)
-    return [agent.invoke(asked(text)), await agent.ainvoke(asked(text))]
+    return [agent.invoke(state_of(text)), await agent.ainvoke(state_of(text))]
 
 
 async def test_outside_it_gets_its_turn_when_no_expert_answers(router, kit):
@@ -48,13 +48,13 @@ async def test_it_gets_its_turn_when_nothing_could_be_decided_too(router, kit):
     )
     config = {"configurable": {"tryage_goals": {"limits": {"parameters": "<=1"}}}}
     for state in (
-        agent.invoke(asked(kit.code), config),
-        await agent.ainvoke(asked(kit.code), config),
+        agent.invoke(state_of(kit.code), config),
+        await agent.ainvoke(state_of(kit.code), config),
     ):
         assert state["messages"][-1].text.startswith("last says")
         assert state["tryage"] is None
     # The next run decides again.
-    assert agent.invoke(asked(kit.code))["tryage"]["answered_by"] == "coder"
+    assert agent.invoke(state_of(kit.code))["tryage"]["answered_by"] == "coder"
 
 
 class Twice(AgentMiddleware):
@@ -71,7 +71,7 @@ def test_who_tries_the_same_model_again_gets_the_experts_again(router, kit):
     experts = all_down(kit)
     middleware = [Twice(), TryageMiddleware(router, experts)]
     with pytest.raises(DispatchError):
-        create_agent(kit.Whole(label="own"), [], middleware=middleware).invoke(asked(kit.code))
+        create_agent(kit.Whole(label="own"), [], middleware=middleware).invoke(state_of(kit.code))
     assert [len(expert.calls) for expert in experts.values()] == [2, 2, 2]
 
 
@@ -103,7 +103,7 @@ def test_a_model_that_was_put_in_its_place_is_told_apart(router, kit):
     def record(inside):
         middleware = [TryageMiddleware(router, kit.experts(kit.Whole)), inside]
         agent = create_agent(kit.Whole(label="own"), [], middleware=middleware)
-        return agent.invoke(asked(kit.code))["tryage"]
+        return agent.invoke(state_of(kit.code))["tryage"]
 
     other = record(Instead(kit.Whole(label="other")))
     assert other["answered_by"] is None
@@ -129,6 +129,6 @@ def test_another_model_beside_the_expert_takes_nothing_from_it(router, kit):
     moderator = kit.Whole(label="moderator")
     middleware = [TryageMiddleware(router, kit.experts(kit.Whole)), Moderated(moderator)]
     agent = create_agent(kit.Whole(label="own"), [], middleware=middleware)
-    record = agent.invoke(asked(kit.code))["tryage"]
+    record = agent.invoke(state_of(kit.code))["tryage"]
     assert (record["answered_by"], record["tried"][0]["error"]) == ("coder", None)
     assert len(moderator.calls) == 1

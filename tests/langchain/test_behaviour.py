@@ -37,8 +37,8 @@ def graph_of(model):
 @pytest.mark.parametrize("kind", [ChatTryage, TryageRouter])
 def test_langgraph_streams_every_token_once(router, kit, kind):
     graph = graph_of(kind(router, kit.experts()))
-    given = {"messages": [("human", kit.code)]}
-    parts = list(graph.stream(given, stream_mode="messages"))
+    state = {"messages": [("human", kit.code)]}
+    parts = list(graph.stream(state, stream_mode="messages"))
     assert "".join(message.content for message, _ in parts) == f"coder says {kit.code}"
     assert len({message.id for message, _ in parts}) == 1
     assert all("expert:coder" in metadata["tags"] for _, metadata in parts)
@@ -313,18 +313,18 @@ async def test_input_that_comes_in_pieces_is_put_together(router, kit, kind):
     model = kind(router, experts)
     pieces = [kit.code[:20], kit.code[20:]]
     config = {"tags": ["mine"], "callbacks": [heard := kit.Recorder()]}
-    given = {"config": config, "stop": ["return"], "top_k": 3}
+    options = {"config": config, "stop": ["return"], "top_k": 3}
 
     async def apieces():
         for piece in pieces:
             yield piece
 
     for chunks in (
-        list(model.transform(iter(pieces), **given)),
-        [chunk async for chunk in model.atransform(apieces(), **given)],
+        list(model.transform(iter(pieces), **options)),
+        [chunk async for chunk in model.atransform(apieces(), **options)],
     ):
-        said = f"coder says {kit.code}".partition("return")[0]
-        assert "".join(chunk.content for chunk in chunks) == said
+        answer = f"coder says {kit.code}".partition("return")[0]
+        assert "".join(chunk.content for chunk in chunks) == answer
         assert sum("tryage" in chunk.response_metadata for chunk in chunks) == 1
     for call, start in zip(experts["coder"].calls, heard.starts, strict=True):
         assert (call["stop"], call["kwargs"]) == (["return"], {"top_k": 3})
@@ -336,17 +336,17 @@ async def test_input_that_comes_in_pieces_is_put_together(router, kit, kind):
 async def test_batches_keep_order_errors_and_the_config_of_each_item(router, kit, kind, at_most):
     model = kind(router, kit.experts())
     assert model.batch([]) == await model.abatch([]) == []
-    given = [kit.code, kit.prose, "  ", kit.code]
+    inputs = [kit.code, kit.prose, "  ", kit.code]
     bound = {"max_concurrency": at_most}
     configs = [bound | {"configurable": {"tryage_goals": {"size": 2.0}}}, bound, bound, bound]
     for outputs in (
-        model.batch(given, configs, return_exceptions=True),
-        await model.abatch(given, configs, return_exceptions=True),
+        model.batch(inputs, configs, return_exceptions=True),
+        await model.abatch(inputs, configs, return_exceptions=True),
     ):
         assert isinstance(outputs.pop(2), PromptError)
         answered = [message.content.partition(" ")[0] for message in outputs]
         assert answered == ["writer", "writer", "coder"]
-    dict_of = dict(model.batch_as_completed(given[:2]))
+    dict_of = dict(model.batch_as_completed(inputs[:2]))
     assert dict_of[1].content == f"writer says {kit.prose}"
 
 
@@ -435,5 +435,5 @@ def test_the_private_methods_used_have_the_signatures_expected():
         BaseLLM._astream: ["prompt", "stop", "run_manager", "kwargs"],
         BaseLLM._dict_for_compat: [],
     }
-    for method, wanted in used.items():
-        assert list(inspect.signature(method).parameters)[1:] == wanted, method
+    for method, parameters in used.items():
+        assert list(inspect.signature(method).parameters)[1:] == parameters, method

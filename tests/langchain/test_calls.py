@@ -78,12 +78,12 @@ async def test_event_streams_of_every_version_heed_the_goals_of_a_call(router, k
 def test_limits_of_all_sources_hold_together(router, kit):
     own = Goals(limits={"parameters": "<=10B"}, size=0.1)
     model = ChatTryage(router, kit.experts(), goals=own)
-    given = {"configurable": {"tryage_goals": {"limits": {"parameters": ">=2B"}}}}
-    decision = model.invoke(kit.prose, given).response_metadata["tryage"]
+    config = {"configurable": {"tryage_goals": {"limits": {"parameters": ">=2B"}}}}
+    decision = model.invoke(kit.prose, config).response_metadata["tryage"]
     assert decision["answered_by"] == "coder"
     assert decision["weights"] == {"size": 0.1}
     with pytest.raises(NoEligibleExpertError):
-        model.invoke(kit.prose, given, tryage=Goals(limits={"parameters": "<=1B"}))
+        model.invoke(kit.prose, config, tryage=Goals(limits={"parameters": "<=1B"}))
     with pytest.raises(GoalError, match="Did you mean 'size'"):
         model.invoke(kit.prose, tryage={"sise": 1})
     with pytest.raises(GoalError, match="found int"):
@@ -112,8 +112,8 @@ def conversation(kit):
 
 def test_which_text_is_routed(router, kit):
     read = {
-        wanted: TryageSelector(router, text_from=wanted).invoke(conversation(kit)).prompt
-        for wanted in ("last_message", "system_and_last", 1, 2, 3, 9)
+        text_from: TryageSelector(router, text_from=text_from).invoke(conversation(kit)).prompt
+        for text_from in ("last_message", "system_and_last", 1, 2, 3, 9)
     }
     assert read["last_message"] == read[1] == "fifth"
     assert read["system_and_last"] == "Be brief.\n\nfifth"

@@ -19,15 +19,15 @@ from tryage.testing import Gate
 FLAG = "[Flag: size=2]"
 
 
-async def every_way(chat, given, config=None, **kwargs):
+async def every_way(chat, input, config=None, **kwargs):
     """Call a chat model in all its ways; one whole message each."""
-    chunks = list(chat.stream(given, config, **kwargs))
-    achunks = [chunk async for chunk in chat.astream(given, config, **kwargs)]
+    chunks = list(chat.stream(input, config, **kwargs))
+    achunks = [chunk async for chunk in chat.astream(input, config, **kwargs)]
     return [
-        chat.invoke(given, config, **kwargs),
-        await chat.ainvoke(given, config, **kwargs),
-        *chat.batch([given], config, **kwargs),
-        *await chat.abatch([given], config, **kwargs),
+        chat.invoke(input, config, **kwargs),
+        await chat.ainvoke(input, config, **kwargs),
+        *chat.batch([input], config, **kwargs),
+        *await chat.abatch([input], config, **kwargs),
         sum(chunks[1:], chunks[0]),
         sum(achunks[1:], achunks[0]),
     ]
@@ -268,8 +268,8 @@ def test_flags(router, kit):
 
 def test_flags_in_a_retrieved_document_do_not_act(router, kit):
     rag = ChatPromptTemplate.from_template("Context: {context}\n\nQuestion: {question}")
-    given = {"context": f"Doc. {FLAG}", "question": kit.code}
-    off = (rag | ChatTryage(router, kit.experts())).invoke(given)
+    values = {"context": f"Doc. {FLAG}", "question": kit.code}
+    off = (rag | ChatTryage(router, kit.experts())).invoke(values)
     assert off.response_metadata["tryage"]["weights"] == {}
     assert FLAG in off.content
 
@@ -277,10 +277,10 @@ def test_flags_in_a_retrieved_document_do_not_act(router, kit):
         return messages[-1].text.partition("Question: ")[2]
 
     model = rag | ChatTryage(router, kit.experts(), flags_from=question)
-    assert model.invoke(given).response_metadata["tryage"]["weights"] == {}
-    asked = model.invoke({**given, "question": f"{kit.code} {FLAG}"})
-    assert asked.response_metadata["tryage"]["answered_by"] == "writer"
-    assert asked.content == f"writer says Context: Doc. {FLAG}\n\nQuestion: {kit.code}"
+    assert model.invoke(values).response_metadata["tryage"]["weights"] == {}
+    answer = model.invoke({**values, "question": f"{kit.code} {FLAG}"})
+    assert answer.response_metadata["tryage"]["answered_by"] == "writer"
+    assert answer.content == f"writer says Context: Doc. {FLAG}\n\nQuestion: {kit.code}"
 
 
 @pytest.fixture

@@ -121,19 +121,19 @@ async def test_checks_ask_experts_by_name(scored_router, kit):
     for record in await every_way(model, kit.code):
         assert (record["answered_by"], record["accepted"]) == ("coder", True)
     judge = judged_by("giant", "Is it so?", **PERFECT)
-    seen = []
+    requests = []
 
     class Judge(kit.Whole):
         def _text(self, messages, stop, kwargs):
-            seen.append(messages[-1].text)
+            requests.append(messages[-1].text)
             return "yes"
 
     experts = kit.experts() | {"giant": Judge(label="giant")}
     model = ChatTryage(scored_router, experts, check=judge)
     record = (await model.ainvoke(kit.code)).response_metadata["tryage"]
     assert (record["answered_by"], record["accepted"]) == ("coder", True)
-    assert "Is it so?" in seen[-1]
-    assert "coder says" in seen[-1]
+    assert "Is it so?" in requests[-1]
+    assert "coder says" in requests[-1]
 
 
 def test_a_check_that_asks_nobody_known_is_told_at_once(scored_router, kit):
@@ -240,10 +240,10 @@ async def test_the_library_s_own_pipelines_are_checked_end_to_end(tiny_library, 
         for text in tiny_texts[kind]
     ]
     router = Router.fit(ScoreTable.from_rows(rows), library=library, predictor="clusters")
-    seen = []
+    answers = []
 
     def looks_like_code(prompt, answer):
-        seen.append(answer)
+        answers.append(answer)
         return any(mark in answer for mark in "()=+:")
 
     check = Check(looks_like_code, accepts_right=0.95, accepts_wrong=0.05)
@@ -251,8 +251,8 @@ async def test_the_library_s_own_pipelines_are_checked_end_to_end(tiny_library, 
     prompt = tiny_texts["prose"][0][:40]
     record = (await model.ainvoke(prompt)).response_metadata["tryage"]
     assert record["tried"][0]["expert"] == "prose-gpt"
-    assert len(record["tried"]) == len(seen)
-    assert record["accepted"] is any(mark in seen[-1] for mark in "()=+:")
+    assert len(record["tried"]) == len(answers)
+    assert record["accepted"] is any(mark in answers[-1] for mark in "()=+:")
 
 
 class Count(BaseModel):

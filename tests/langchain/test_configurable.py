@@ -105,8 +105,8 @@ def test_the_warning_of_strange_prompts_comes_once(router, kit):
         warnings.simplefilter("always")
         for number in range(210):
             model.invoke(f"{strange} {number}", with_goals(number))
-    told = [w for w in caught if "unlike those the router was fitted on" in str(w.message)]
-    assert len(told) == 1
+    warned = [w for w in caught if "unlike those the router was fitted on" in str(w.message)]
+    assert len(warned) == 1
 
 
 def test_it_is_saved_as_any_other(router, tmp_path, kit):

@@ -60,7 +60,7 @@ def selector(router, kit, **options):
     return TryageSelector(router, **options)
 
 
-async def ways(called, given, config, **kwargs):
+async def ways(called, input, config, **kwargs):
     """Call a runnable in every way; return the kinds of errors."""
     errors = []
 
@@ -71,24 +71,24 @@ async def ways(called, given, config, **kwargs):
             errors.append(type(error))
 
     async def stream():
-        list(called.stream(given, config, **kwargs))
+        list(called.stream(input, config, **kwargs))
 
     async def astream():
-        [chunk async for chunk in called.astream(given, config, **kwargs)]
+        [chunk async for chunk in called.astream(input, config, **kwargs)]
 
     async def invoke():
-        called.invoke(given, config, **kwargs)
+        called.invoke(input, config, **kwargs)
 
     async def batch():
-        called.batch([given], config, **kwargs)
+        called.batch([input], config, **kwargs)
 
     for act in (
         invoke,
-        lambda: called.ainvoke(given, config, **kwargs),
+        lambda: called.ainvoke(input, config, **kwargs),
         stream,
         astream,
         batch,
-        lambda: called.abatch([given], config, **kwargs),
+        lambda: called.abatch([input], config, **kwargs),
     ):
         await caught(act)
     return errors
@@ -111,14 +111,14 @@ async def test_a_call_that_nobody_may_answer_is_heard(router, kit, make):
 @pytest.mark.parametrize("make", [chat, text])
 async def test_every_kind_of_error_is_heard(router, kit, make):
     model = make(router, kit)
-    for given, kwargs, kind in (
+    for input, kwargs, kind in (
         (" ", {}, PromptError),
         (kit.code, {"model": "nobody"}, LibraryError),
         (kit.code, {"tryage": "small"}, GoalError),
         (kit.code, {"tryage": Goals(limits={"parameters": "<=1"})}, NoEligibleExpertError),
     ):
         heard = Heard()
-        assert await ways(model, given, {"callbacks": [heard]}, **kwargs) == [kind] * 6
+        assert await ways(model, input, {"callbacks": [heard]}, **kwargs) == [kind] * 6
         assert heard.kinds == ["start", kind.__name__] * 6
         assert not [tag for tag in heard.tags if tag.startswith("expert:")]
 
@@ -160,7 +160,7 @@ async def test_a_fallback_outside_gets_its_turn(router, kit):
 
 
 async def test_flags_that_cannot_be_read_are_heard(router, kit):
-    chain = TryageFlags(RunnableLambda(lambda given: given["q"]) | chat(router, kit), key="q")
+    chain = TryageFlags(RunnableLambda(lambda input: input["q"]) | chat(router, kit), key="q")
     heard = Heard()
     errors = await ways(chain, {"x": kit.code}, {"callbacks": [heard]})
     assert errors == [PromptError] * 6

@@ -36,18 +36,18 @@ async def test_each_answer_is_scored_once_in_every_way_to_call(
 ):
     model = kind(feedback_router, experts_of(kind, kit), flags_from="last_message")
     config = {"callbacks": [TryageFeedback(feedback_router, length)]}
-    asked = f"{kit.code} [Flag: newest model]"
-    model.invoke(asked, config)
-    await model.ainvoke(asked, config)
-    list(model.stream(asked, config))
-    assert [chunk async for chunk in model.astream(asked, config)]
-    model.batch([asked, kit.prose], config)
-    found = feedback_rows()
-    assert len(found) == 6
-    assert all("Flag" not in prompt for prompt, _ in found)
-    experts = {expert for _, scores in found for expert in scores}
+    flagged = f"{kit.code} [Flag: newest model]"
+    model.invoke(flagged, config)
+    await model.ainvoke(flagged, config)
+    list(model.stream(flagged, config))
+    assert [chunk async for chunk in model.astream(flagged, config)]
+    model.batch([flagged, kit.prose], config)
+    rows = feedback_rows()
+    assert len(rows) == 6
+    assert all("Flag" not in prompt for prompt, _ in rows)
+    experts = {expert for _, scores in rows for expert in scores}
     assert experts <= {"coder", "writer", "giant"}
-    assert all(0 < score < 1 for _, scores in found for score in scores.values())
+    assert all(0 < score < 1 for _, scores in rows for score in scores.values())
 
 
 def test_experts_that_are_chains(kit, feedback_router, feedback_rows):
@@ -152,17 +152,17 @@ def test_the_text_that_is_kept_is_the_one_that_was_routed(
 ):
     messages = [SystemMessage("You are a programmer."), HumanMessage(kit.code)]
     model = ChatTryage(feedback_router, kit.experts(), text_from=text_from)
-    seen = []
-    metric = lambda prompt, answer: seen.append(prompt) or 0.5  # noqa: E731
+    prompts = []
+    metric = lambda prompt, answer: prompts.append(prompt) or 0.5  # noqa: E731
     model.invoke(messages, {"callbacks": [TryageFeedback(feedback_router, metric)]})
     whole = "You are a programmer."
     routed = f"{whole}\n{kit.code}" if isinstance(text_from, str) else whole * 2
-    assert [" ".join(text.split()) for text in seen] == [" ".join(routed.split())]
-    assert [prompt for prompt, _ in feedback_rows()] == seen
+    assert [" ".join(text.split()) for text in prompts] == [" ".join(routed.split())]
+    assert [prompt for prompt, _ in feedback_rows()] == prompts
 
 
 def test_dict_inputs_are_scored_too(kit, feedback_router, feedback_rows):
-    experts = {name: RunnableLambda(lambda asked: "an answer") for name in kit.experts()}
+    experts = {name: RunnableLambda(lambda input: "an answer") for name in kit.experts()}
     model = TryageRouter(feedback_router, experts, key="question")
     model.invoke({"question": kit.code}, {"callbacks": [TryageFeedback(feedback_router, length)]})
     assert [prompt for prompt, _ in feedback_rows()] == [kit.code]

@@ -22,8 +22,8 @@ RAG = ChatPromptTemplate.from_template(
 )
 
 
-def retrieve(given):
-    return {**given, "context": "\n\n".join(doc.page_content for doc in DOCUMENTS)}
+def retrieve(input):
+    return {**input, "context": "\n\n".join(doc.page_content for doc in DOCUMENTS)}
 
 
 def rag(router, kit, **options):
@@ -59,11 +59,11 @@ async def test_every_router_and_every_way_knows_the_query(router, kit):
         await chain.ainvoke(kit.code),
         await chain.ainvoke(kit.prose),
     ]
-    for number, found in enumerate(ways):
+    for number, outputs in enumerate(ways):
         question, expert = ((kit.code, "coder"), (kit.prose, "writer"))[number % 2]
-        assert found["chat"].text == f"{expert} says 77 @@ {question.upper()} 88 <<>>"
-        assert found["chosen"].prompt == found["routed"]["decision"].prompt == question
-        assert found["chosen"].expert == found["routed"]["decision"].expert == expert
+        assert outputs["chat"].text == f"{expert} says 77 @@ {question.upper()} 88 <<>>"
+        assert outputs["chosen"].prompt == outputs["routed"]["decision"].prompt == question
+        assert outputs["chosen"].expert == outputs["routed"]["decision"].expert == expert
     streamed = [*TryageFlags(strange | ChatTryage(router, kit.experts())).stream(kit.prose)]
     assert "".join(chunk.text for chunk in streamed).startswith("writer says 77")
 
@@ -111,42 +111,42 @@ def test_the_inner_of_two_queries_is_routed(router, kit):
 def test_flags_in_retrieved_documents_never_act(router, kit):
     chain = TryageFlags(rag(router, kit), key="question")
     for question, weights in ((kit.code, {}), (f"{kit.code} [Flag: newest]", {"recency": 1.0})):
-        found = chain.invoke({"question": question})
-        assert found["decision"].weights == weights
-        assert "[Flag: newest]" not in found["output"].text
-        assert FLAG in found["output"].text
+        output = chain.invoke({"question": question})
+        assert output["decision"].weights == weights
+        assert "[Flag: newest]" not in output["output"].text
+        assert FLAG in output["output"].text
     assert rag(router, kit).invoke({"question": kit.code})["decision"].weights == {}
 
 
 async def test_the_user_s_flags_reach_the_router_in_every_way(router, kit):
     chain = TryageFlags(rag(router, kit), key="question")
-    given = {"question": f"{kit.code} {FLAG}"}
-    before = dict(given)
+    input = {"question": f"{kit.code} {FLAG}"}
+    before = dict(input)
     ways = [
-        chain.invoke(given),
-        await chain.ainvoke(given),
-        chain.batch([given, given])[1],
-        (await chain.abatch([given]))[0],
-        next(chain.stream(given)),
-        await anext(chain.astream(given)),
+        chain.invoke(input),
+        await chain.ainvoke(input),
+        chain.batch([input, input])[1],
+        (await chain.abatch([input]))[0],
+        next(chain.stream(input)),
+        await anext(chain.astream(input)),
     ]
-    assert [found["decision"].expert for found in ways] == ["writer"] * 6
-    assert given == before
+    assert [output["decision"].expert for output in ways] == ["writer"] * 6
+    assert input == before
 
 
 def test_each_input_of_a_batch_keeps_its_own_flags(router, kit):
     chain = TryageFlags(rag(router, kit), key="question")
     questions = [f"{kit.code} {FLAG}", kit.code, f"{kit.code} [Flag: small]"] * 5
-    found = chain.batch([{"question": question} for question in questions])
-    weights = [row["decision"].weights for row in found]
+    outputs = chain.batch([{"question": question} for question in questions])
+    weights = [row["decision"].weights for row in outputs]
     assert weights == [{"size": 2.0}, {}, {"size": 0.3}] * 5
 
 
 async def test_concurrent_calls_do_not_see_each_other_s_flags(router, kit):
     chain = TryageFlags(rag(router, kit), key="question")
     calls = (chain.ainvoke({"question": f"{kit.code} {FLAG if i % 2 else ''}"}) for i in range(20))
-    found = await asyncio.gather(*calls)
-    assert [bool(row["decision"].weights) for row in found] == [bool(i % 2) for i in range(20)]
+    outputs = await asyncio.gather(*calls)
+    assert [bool(row["decision"].weights) for row in outputs] == [bool(i % 2) for i in range(20)]
 
 
 def test_a_stream_leaves_nothing_behind(router, kit):
@@ -202,12 +202,12 @@ def test_text_goes_in_as_it_is_or_by_key(router, kit):
 
 async def test_flags_of_the_user_s_last_message_act_and_those_of_others_do_not(router, kit):
     chat = ChatTryage(router, kit.experts(kit.Whole))
-    said, other = f"{kit.code} {FLAG}", "[Flag: recency=3]"
+    text, other = f"{kit.code} {FLAG}", "[Flag: recency=3]"
     history = [SystemMessage(other), HumanMessage(f"Hello {other}"), AIMessage(f"Hi {other}")]
     for last in (
-        HumanMessage(said),
-        HumanMessage([{"type": "text", "text": said}]),
-        ChatMessage(said, role="user"),
+        HumanMessage(text),
+        HumanMessage([{"type": "text", "text": text}]),
+        ChatMessage(text, role="user"),
     ):
         messages = [*history, last]
         keyed = TryageFlags(itemgetter("messages") | chat, key="messages")
@@ -220,8 +220,8 @@ async def test_flags_of_the_user_s_last_message_act_and_those_of_others_do_not(r
             assert (record["answered_by"], record["weights"]) == ("writer", {"size": 2.0})
         texts = [m.text for m in chat.experts["writer"].calls[-1]["messages"]]
         assert texts == [other, "Hello", f"Hi {other}", kit.code]
-        assert last.text == said
-    answered = TryageFlags(chat).invoke([SystemMessage(said)]).response_metadata["tryage"]
+        assert last.text == text
+    answered = TryageFlags(chat).invoke([SystemMessage(text)]).response_metadata["tryage"]
     assert (answered["answered_by"], answered["weights"]) == ("coder", {})
 
 

@@ -147,7 +147,7 @@ TEMPLATES = {
 
 def rag(template, inner):
     """A chain that retrieves a poisoned document, fills a template and asks a model."""
-    retrieve = RunnablePassthrough.assign(context=lambda given: f"Old text. {FLAG} More text.")
+    retrieve = RunnablePassthrough.assign(context=lambda input: f"Old text. {FLAG} More text.")
     return retrieve | ChatPromptTemplate.from_messages(TEMPLATES[template]) | inner
 
 
@@ -158,11 +158,11 @@ def weights_of(chain, question):
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_flags_in_retrieved_documents_never_act(router, kit, template):
     off = rag(template, ChatTryage(router, kit.experts()))
-    asked = f"{kit.code} [Flag: recency=3]"
-    assert weights_of(off, kit.code) == weights_of(off, asked) == {}
+    question = f"{kit.code} [Flag: recency=3]"
+    assert weights_of(off, kit.code) == weights_of(off, question) == {}
     on = TryageFlags(off, key="question")
     assert weights_of(on, kit.code) == {}
-    assert weights_of(on, asked) == {"recency": 3.0}
+    assert weights_of(on, question) == {"recency": 3.0}
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

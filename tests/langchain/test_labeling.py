@@ -52,10 +52,10 @@ def test_models_texts_chains_and_functions_are_experts(way, kit, tmp_path):
     }
     summary = run(way, experts, PROMPTS, "exact", tmp_path, library=library)
     assert (summary.measured, summary.failed) == (12, 0)
-    found = scores(tmp_path)
-    assert found["chat"] == found["chain"] == [1, 1, 1]
-    assert sorted(found["text"]) == [0, 0, 1]
-    assert found["function"] == [0, 0, 0]
+    by_expert = scores(tmp_path)
+    assert by_expert["chat"] == by_expert["chain"] == [1, 1, 1]
+    assert sorted(by_expert["text"]) == [0, 0, 1]
+    assert by_expert["function"] == [0, 0, 0]
     table = ScoreTable.read(tmp_path).reorder(names)
     # 5 tokens read and 4 written, as the model tells, in a chain too; the others tell nothing.
     cost = pytest.approx(5 * 1e-4 + 4 * 1e-3)
@@ -240,7 +240,7 @@ def test_a_real_client_whose_service_is_busy_slow_and_down(way, tmp_path):
         options = {"library": library, "retries": 2, "backoff": 0, "timeout": 1.0}
         prompts = [{"prompt": "What is a heap?", "reference": "heap"}]
         summary = run(way, experts, prompts, "contains", tmp_path, **options)
-        asked = [body["model"].rpartition("-")[2] for body in server.requests]
+        kinds_called = [body["model"].rpartition("-")[2] for body in server.requests]
         client.close()
     assert (summary.measured, summary.failed) == (2, 4)
     assert summary.conditions == {"empty": 1}
@@ -248,7 +248,7 @@ def test_a_real_client_whose_service_is_busy_slow_and_down(way, tmp_path):
     signs = {"busy": "RateLimit", "fail": "500", "drop": "Connection", "hang": "ExpertTimeout"}
     assert reasons.keys() == signs.keys()
     assert all(sign in reasons[name] for name, sign in signs.items()), reasons
-    assert {kind: asked.count(kind) for kind in kinds} == {
+    assert {kind: kinds_called.count(kind) for kind in kinds} == {
         "ok": 1,
         "busy": 3,
         "fail": 3,

@@ -20,14 +20,14 @@ def experts(kind=ScriptedText, **faults):
     return {n: kind(label=n, **faults.get(n, {})) for n in ("coder", "writer", "giant")}
 
 
-async def every_way(llm, given, config=None, **kwargs):
+async def every_way(llm, input, config=None, **kwargs):
     return [
-        llm.invoke(given, config, **kwargs),
-        await llm.ainvoke(given, config, **kwargs),
-        *llm.batch([given], config, **kwargs),
-        *await llm.abatch([given], config, **kwargs),
-        "".join(llm.stream(given, config, **kwargs)),
-        "".join([chunk async for chunk in llm.astream(given, config, **kwargs)]),
+        llm.invoke(input, config, **kwargs),
+        await llm.ainvoke(input, config, **kwargs),
+        *llm.batch([input], config, **kwargs),
+        *await llm.abatch([input], config, **kwargs),
+        "".join(llm.stream(input, config, **kwargs)),
+        "".join([chunk async for chunk in llm.astream(input, config, **kwargs)]),
     ]
 
 
@@ -91,12 +91,12 @@ def test_many_prompts_of_one_call(router, kit):
 async def test_batches_keep_order_and_errors(router, kit):
     model = TryageLLM(router, experts())
     texts = [kit.code, kit.prose] * 4
-    wanted = [f"coder says {kit.code}", f"writer says {kit.prose}"] * 4
-    assert model.batch(texts, {"max_concurrency": 2}) == wanted
-    assert await model.abatch(texts) == wanted
+    expected = [f"coder says {kit.code}", f"writer says {kit.prose}"] * 4
+    assert model.batch(texts, {"max_concurrency": 2}) == expected
+    assert await model.abatch(texts) == expected
     assert model.batch([]) == await model.abatch([]) == []
     good, bad = await model.abatch([kit.code, ""], return_exceptions=True)
-    assert good == wanted[0]
+    assert good == expected[0]
     assert isinstance(bad, PromptError)
 
 

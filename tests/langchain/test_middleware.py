@@ -48,7 +48,7 @@ def agent_of(kit, middleware, tools=(alpha_count,), **options):
     return create_agent(own, list(tools), middleware=[middleware], **options), own
 
 
-def asked(kit, text="alpha_count(7)\n"):
+def state_of(kit, text="alpha_count(7)\n"):
     return {"messages": [HumanMessage(f"{text}{kit.code}")]}
 
 
@@ -56,14 +56,14 @@ def answers(state):
     return [m for m in state["messages"] if m.type == "ai"]
 
 
-async def both(agent, given, config=None):
-    return [agent.invoke(given, config), await agent.ainvoke(given, config)]
+async def both(agent, state, config=None):
+    return [agent.invoke(state, config), await agent.ainvoke(state, config)]
 
 
 async def test_one_expert_serves_the_whole_run(router, kit):
     experts = kit.experts(kit.Calling)
     agent, own = agent_of(kit, TryageMiddleware(router, experts))
-    for state in await both(agent, asked(kit)):
+    for state in await both(agent, state_of(kit)):
         _, call, result, answer = state["messages"]
         assert call.tool_calls[0]["args"] == {"number": 7}
         assert isinstance(result, ToolMessage)
@@ -78,7 +78,7 @@ async def test_one_expert_serves_the_whole_run(router, kit):
 async def test_an_expert_that_failed_is_not_asked_again_in_the_run(router, kit):
     experts = kit.experts(kit.Calling, coder={"fault": ConnectionError("down")})
     agent, _ = agent_of(kit, TryageMiddleware(router, experts))
-    for state in await both(agent, asked(kit)):
+    for state in await both(agent, state_of(kit)):
         call, answer = answers(state)
         decision = call.response_metadata["tryage"]
         assert (decision["expert"], decision["answered_by"]) == ("coder", "giant")
@@ -86,7 +86,7 @@ async def test_an_expert_that_failed_is_not_asked_again_in_the_run(router, kit):
         assert answer.content == "giant says 8"
     assert len(experts["coder"].calls) == 2
     each = TryageMiddleware(router, experts, choose="call")
-    agent_of(kit, each)[0].invoke(asked(kit))
+    agent_of(kit, each)[0].invoke(state_of(kit))
     assert len(experts["coder"].calls) == 4
 
 
@@ -94,21 +94,21 @@ async def test_all_down_is_one_error(router, kit):
     faults = {name: {"fault": ValueError(name)} for name in ("coder", "writer", "giant")}
     agent, _ = agent_of(kit, TryageMiddleware(router, kit.experts(kit.Calling, **faults)))
     with pytest.raises(DispatchError, match="each of the 3 experts"):
-        agent.invoke(asked(kit))
+        agent.invoke(state_of(kit))
     with pytest.raises(DispatchError, match="each of the 3 experts"):
-        await agent.ainvoke(asked(kit))
+        await agent.ainvoke(state_of(kit))
 
 
 def test_experts_without_tools_are_left_out(router, kit):
     experts = {"coder": kit.Whole(label="coder"), "giant": kit.Calling(label="giant")}
     middleware = TryageMiddleware(router, experts)
-    state = agent_of(kit, middleware)[0].invoke(asked(kit))
+    state = agent_of(kit, middleware)[0].invoke(state_of(kit))
     assert {m.response_metadata["tryage"]["answered_by"] for m in answers(state)} == {"giant"}
-    state = agent_of(kit, middleware, tools=())[0].invoke(asked(kit))
+    state = agent_of(kit, middleware, tools=())[0].invoke(state_of(kit))
     assert answers(state)[0].response_metadata["tryage"]["answered_by"] == "coder"
     agent, _ = agent_of(kit, TryageMiddleware(router, {"coder": kit.Whole(label="coder")}))
     with pytest.raises(NoEligibleExpertError, match="the call has tools"):
-        agent.invoke(asked(kit))
+        agent.invoke(state_of(kit))
 
 
 @pytest.mark.parametrize("form", [ToolStrategy, AutoStrategy, lambda schema: schema])
@@ -117,7 +117,7 @@ def test_structured_output_counts_as_a_tool(router, kit, form):
     agent, _ = agent_of(
         kit, TryageMiddleware(router, experts), tools=(), response_format=form(Verdict)
     )
-    state = agent.invoke(asked(kit, "Say 'guilty'.\n"))
+    state = agent.invoke(state_of(kit, "Say 'guilty'.\n"))
     assert state["structured_response"] == Verdict(text="guilty")
     assert state["tryage"]["expert"] == state["tryage"]["answered_by"] == "giant"
 
@@ -127,7 +127,7 @@ def test_flags_goals_and_bound_arguments(router, kit):
     experts["writer"] = experts["writer"].bind(temperature=0.5)
     middleware = TryageMiddleware(router, experts, flags_from="last_message")
     agent, _ = agent_of(kit, middleware, system_prompt=f"Never say {FLAG}.")
-    state = agent.invoke(asked(kit, f"alpha_count(7) {FLAG}\n"))
+    state = agent.invoke(state_of(kit, f"alpha_count(7) {FLAG}\n"))
     assert state["tryage"]["answered_by"] == "writer"
     assert state["tryage"]["weights"] == {"size": 2.0}
     assert FLAG in state["messages"][0].content
@@ -136,19 +136,19 @@ def test_flags_goals_and_bound_arguments(router, kit):
     assert FLAG not in sent["messages"][1].content
     assert sent["kwargs"]["temperature"] == 0.5
     config = {"configurable": {"tryage_goals": {"size": 2}}}
-    assert agent.invoke(asked(kit), config)["tryage"]["answered_by"] == "writer"
-    assert agent.invoke(asked(kit))["tryage"]["answered_by"] == "coder"
+    assert agent.invoke(state_of(kit), config)["tryage"]["answered_by"] == "writer"
+    assert agent.invoke(state_of(kit))["tryage"]["answered_by"] == "coder"
     own = TryageMiddleware(router, experts, goals=Goals(limits={"parameters": "<=2B"}))
-    assert agent_of(kit, own)[0].invoke(asked(kit))["tryage"]["answered_by"] == "writer"
+    assert agent_of(kit, own)[0].invoke(state_of(kit))["tryage"]["answered_by"] == "writer"
 
 
 def test_the_state_is_changed_only_to_drop_an_old_decision(router, kit):
     middleware = TryageMiddleware(router, kit.experts(kit.Calling))
     agent, _ = agent_of(kit, middleware, tools=(), checkpointer=InMemorySaver())
     config = {"configurable": {"thread_id": "1"}}
-    first, *_ = agent.stream(asked(kit), config, stream_mode="updates")
+    first, *_ = agent.stream(state_of(kit), config, stream_mode="updates")
     assert first == {"TryageMiddleware.before_agent": None}
-    first, *_ = agent.stream(asked(kit), config, stream_mode="updates")
+    first, *_ = agent.stream(state_of(kit), config, stream_mode="updates")
     assert first == {"TryageMiddleware.before_agent": {"tryage": None}}
 
 
@@ -156,7 +156,7 @@ def test_every_run_of_a_thread_decides_anew(router, kit):
     middleware = TryageMiddleware(router, kit.experts(kit.Calling))
     agent, _ = agent_of(kit, middleware, checkpointer=InMemorySaver())
     config = {"configurable": {"thread_id": "1"}}
-    assert agent.invoke(asked(kit), config)["tryage"]["answered_by"] == "coder"
+    assert agent.invoke(state_of(kit), config)["tryage"]["answered_by"] == "coder"
     state = agent.invoke({"messages": [HumanMessage(kit.prose)]}, config)
     assert state["tryage"]["answered_by"] == "writer"
 
@@ -173,7 +173,7 @@ async def test_an_interrupt_passes_and_the_run_goes_on_with_its_expert(router, k
         checkpointer=InMemorySaver(),
     )
     config = {"configurable": {"thread_id": "1"}}
-    state = await agent.ainvoke(asked(kit), config)
+    state = await agent.ainvoke(state_of(kit), config)
     assert state["__interrupt__"]
     resume = Command(resume={"decisions": [{"type": "approve"}]})
     state = await agent.ainvoke(resume, config)
@@ -201,9 +201,9 @@ async def test_an_interrupt_inside_the_model_call_is_no_failure(router, kit):
         checkpointer=InMemorySaver(),
     )
     config = {"configurable": {"thread_id": "1"}}
-    assert agent.invoke(asked(kit, ""), config)["__interrupt__"][0].value == "may I?"
+    assert agent.invoke(state_of(kit, ""), config)["__interrupt__"][0].value == "may I?"
     config = {"configurable": {"thread_id": "2"}}
-    assert (await agent.ainvoke(asked(kit, ""), config))["__interrupt__"]
+    assert (await agent.ainvoke(state_of(kit, ""), config))["__interrupt__"]
     state = await agent.ainvoke(Command(resume="yes"), config)
     assert state["messages"][-1].content == f"coder says {kit.code}"
     assert not experts["giant"].calls
@@ -211,14 +211,14 @@ async def test_an_interrupt_inside_the_model_call_is_no_failure(router, kit):
 
 async def test_streams_hold_every_token_once(router, kit):
     agent, _ = agent_of(kit, TryageMiddleware(router, kit.experts(kit.Calling)), tools=())
-    wanted = f"coder says {kit.code}"
+    expected = f"coder says {kit.code}"
     streams = [
-        list(agent.stream(asked(kit, ""), stream_mode="messages")),
-        [part async for part in agent.astream(asked(kit, ""), stream_mode="messages")],
+        list(agent.stream(state_of(kit, ""), stream_mode="messages")),
+        [part async for part in agent.astream(state_of(kit, ""), stream_mode="messages")],
     ]
     for parts in streams:
         chunks = [m for m, _ in parts if isinstance(m, AIMessageChunk)]
-        assert "".join(chunk.content for chunk in chunks) == wanted
+        assert "".join(chunk.content for chunk in chunks) == expected
         assert len({m.id for m, _ in parts if m.type in ("ai", "AIMessageChunk")}) == 1
         metadata = parts[0][1]
         assert "expert:coder" in metadata["tags"]
@@ -229,23 +229,23 @@ async def test_no_other_expert_after_the_first_token(router, kit):
     experts = kit.experts(kit.Calling, coder={"late": ConnectionError("cut")})
     agent, _ = agent_of(kit, TryageMiddleware(router, experts), tools=())
     with pytest.raises(ConnectionError, match="cut"):
-        list(agent.stream(asked(kit, ""), stream_mode="messages"))
+        list(agent.stream(state_of(kit, ""), stream_mode="messages"))
     with pytest.raises(ConnectionError, match="cut"):
-        [part async for part in agent.astream(asked(kit, ""), stream_mode="messages")]
+        [part async for part in agent.astream(state_of(kit, ""), stream_mode="messages")]
     assert not experts["giant"].calls
     # An expert that fails before its first token is made up for in a stream too.
     experts = kit.experts(kit.Calling, coder={"fault": ConnectionError("down")})
     agent, _ = agent_of(kit, TryageMiddleware(router, experts), tools=())
-    parts = list(agent.stream(asked(kit, ""), stream_mode="messages"))
+    parts = list(agent.stream(state_of(kit, ""), stream_mode="messages"))
     assert "".join(m.content for m, _ in parts) == f"giant says {kit.code}"
 
 
 async def test_a_chat_tryage_is_an_agent_s_model(router, kit):
     agent = create_agent(ChatTryage(router, kit.experts(kit.Calling)), [alpha_count])
-    for state in await both(agent, asked(kit)):
+    for state in await both(agent, state_of(kit)):
         assert state["messages"][-1].content == "coder says 8"
         assert answers(state)[0].response_metadata["tryage"]["answered_by"] == "coder"
-    parts = list(agent.stream(asked(kit), stream_mode="messages"))
+    parts = list(agent.stream(state_of(kit), stream_mode="messages"))
     text = "".join(m.content for m, _ in parts if isinstance(m, AIMessageChunk))
     assert text == "coder says 8"
 

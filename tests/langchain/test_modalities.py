@@ -54,8 +54,8 @@ BLOCKS = [
 
 def reads(kit, name, *kinds):
     """A model that says of every kind whether it reads it."""
-    told = {f"{kind}_inputs": kind in kinds for kind in ("image", "audio", "video", "pdf")}
-    return kit.Whole(label=name, profile=told)
+    profile = {f"{kind}_inputs": kind in kinds for kind in ("image", "audio", "video", "pdf")}
+    return kit.Whole(label=name, profile=profile)
 
 
 @pytest.mark.parametrize(("kind", "block"), BLOCKS)
@@ -66,8 +66,10 @@ def test_every_form_of_block_goes_to_who_reads_it(router, kit, kind, block):
         record = model.invoke(messages).response_metadata["tryage"]
         assert record["expert"] == ("coder" if kind is None else "writer")
         reasons = {row["expert"]: row.get("reason") for row in record["ranking"]}
-        wanted = None if kind is None else f"the call holds {kind} content, which it does not read"
-        assert reasons["coder"] == wanted
+        expected = (
+            None if kind is None else f"the call holds {kind} content, which it does not read"
+        )
+        assert reasons["coder"] == expected
 
 
 def test_what_a_tool_shows_counts_too(router, kit):
@@ -86,17 +88,17 @@ async def test_every_input_of_a_runnable_is_looked_at(router, kit):
     messages = [HumanMessage(mixed)]
     whole = TryageRouter(router, experts)
     keyed = TryageRouter(router, experts, key="messages")
-    by_function = TryageRouter(router, experts, text_from=lambda given: kit.code)
-    for model, given in (
+    by_function = TryageRouter(router, experts, text_from=lambda input: kit.code)
+    for model, input in (
         (whole, messages),
         (whole, ChatPromptValue(messages=messages)),
         (whole, [("human", mixed)]),
         (keyed, {"messages": messages, "number": 7}),
         (by_function, messages),
     ):
-        (batched,) = model.batch([given])
-        streams = [*model.stream(given), *[chunk async for chunk in model.astream(given)]]
-        for message in (model.invoke(given), batched, await model.ainvoke(given), *streams):
+        (batched,) = model.batch([input])
+        streams = [*model.stream(input), *[chunk async for chunk in model.astream(input)]]
+        for message in (model.invoke(input), batched, await model.ainvoke(input), *streams):
             assert message.response_metadata["tryage"]["answered_by"] == "giant"
     lambdas = {name: RunnableLambda(lambda _, name=name: name) for name in experts}
     assert TryageRouter(router, lambdas).invoke(messages[0]) == "coder"
@@ -112,13 +114,13 @@ def stated(table, table_library, **kinds):
 def test_the_library_says_it_for_chains_and_selectors(table, table_library, kit):
     router = stated(table, table_library, coder=("text",), writer=("text", "document"))
     document = {"type": "file", "base64": "x", "mime_type": "application/pdf"}
-    given = [HumanMessage([{"type": "text", "text": kit.code}, document])]
+    messages = [HumanMessage([{"type": "text", "text": kit.code}, document])]
     chains = {name: RunnableLambda(lambda _, name=name: name) for name in ("coder", "writer")}
-    assert TryageRouter(router, chains).invoke(given) == "writer"
-    assert TryageSelector(router, list(chains), output="name").invoke(given) == "writer"
-    assert TryageSelector(router, output="name").batch([given])[0] == "giant"
+    assert TryageRouter(router, chains).invoke(messages) == "writer"
+    assert TryageSelector(router, list(chains), output="name").invoke(messages) == "writer"
+    assert TryageSelector(router, output="name").batch([messages])[0] == "giant"
     with pytest.raises(NoEligibleExpertError, match="coder: the call holds pdf content"):
-        TryageSelector(router, ["coder"]).invoke(given)
+        TryageSelector(router, ["coder"]).invoke(messages)
 
 
 def test_text_models_read_text_alone(router, kit):
@@ -157,12 +159,12 @@ async def test_a_file_of_text_alone_is_routed_and_sets_no_flag(router, kit, file
     file = {key: held if value == "{}" else value for key, value in file.items()}
     if isinstance(file.get("source"), dict):
         file["source"] = {**file["source"], "content": held}
-    given = [HumanMessage([file])]
+    messages = [HumanMessage([file])]
     expected = held if text == "{}" else text
-    decision = await TryageSelector(router, flags_from="last_message").ainvoke(given)
+    decision = await TryageSelector(router, flags_from="last_message").ainvoke(messages)
     assert (decision.prompt, decision.flags) == (expected, ())
     experts = kit.experts()
-    message = ChatTryage(router, experts, flags_from="last_message").invoke(given)
+    message = ChatTryage(router, experts, flags_from="last_message").invoke(messages)
     record = message.response_metadata["tryage"]
     assert record["expert"] == decision.expert
-    assert experts[decision.expert].calls[0]["messages"] == given
+    assert experts[decision.expert].calls[0]["messages"] == messages

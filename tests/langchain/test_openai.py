@@ -56,12 +56,12 @@ async def chat(server, router):
     await aclient.aclose()
 
 
-async def every_way(model, given):
-    chunks = list(model.stream(given))
-    achunks = [chunk async for chunk in model.astream(given)]
+async def every_way(model, input):
+    chunks = list(model.stream(input))
+    achunks = [chunk async for chunk in model.astream(input)]
     return [
-        model.invoke(given),
-        await model.ainvoke(given),
+        model.invoke(input),
+        await model.ainvoke(input),
         sum(chunks[1:], chunks[0]),
         sum(achunks[1:], achunks[0]),
     ]

@@ -111,8 +111,8 @@ async def test_tags_and_metadata_are_in_the_run(router, kit):
         assert len(outer.starts) == 4
         for start in outer.starts:
             assert start["tags"][:3] == ["call", "expert:coder", "mine"]
-            told = {key: start["metadata"][key] for key in ("team", "place", "n")}
-            assert told == {"team": "x", "place": "expert", "n": 1}
+            metadata = {key: start["metadata"][key] for key in ("team", "place", "n")}
+            assert metadata == {"team": "x", "place": "expert", "n": 1}
 
 
 async def test_of_a_bound_config_too_and_nothing_twice(router, kit):

@@ -190,11 +190,11 @@ def test_no_message_of_a_conversation_is_parsed_twice(router, kit, decisions, pa
 async def test_a_router_among_the_experts_plans_its_own_part_once(router, kit, decisions):
     inner = ChatTryage(router, {"writer": kit.Streaming(label="inner")})
     model = ChatTryage(router, {"coder": inner})
-    wanted = f"inner says {kit.code}"
-    assert model.invoke(kit.code).content == wanted
-    assert "".join(chunk.content for chunk in model.stream(kit.code)) == wanted
-    assert (await model.ainvoke(kit.code)).content == wanted
-    assert "".join([chunk.content async for chunk in model.astream(kit.code)]) == wanted
+    expected = f"inner says {kit.code}"
+    assert model.invoke(kit.code).content == expected
+    assert "".join(chunk.content for chunk in model.stream(kit.code)) == expected
+    assert (await model.ainvoke(kit.code)).content == expected
+    assert "".join([chunk.content async for chunk in model.astream(kit.code)]) == expected
     assert len(decisions) == 4 * 2
 
 

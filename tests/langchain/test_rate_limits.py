@@ -34,16 +34,16 @@ class Never(BaseRateLimiter):
     """Gives no turn; notes that it was asked."""
 
     def __init__(self):
-        self.asked = threading.Event()
+        self.was_called = threading.Event()
 
     def acquire(self, *, blocking=True):
-        self.asked.set()
+        self.was_called.set()
         if blocking:
             raise AssertionError("a wait that nobody could end")
         return False
 
     async def aacquire(self, *, blocking=True):
-        self.asked.set()
+        self.was_called.set()
         await asyncio.sleep(60)
 
 
@@ -73,7 +73,7 @@ async def test_a_call_given_up_while_it_waits_is_never_made(router, kit, kind):
             act()
     with pytest.raises(DispatchError, match="for the whole dispatch are over"):
         await model.ainvoke(kit.code)
-    assert never.asked.is_set()
+    assert never.was_called.is_set()
     await kit.until(lambda: "tryage-call-coder" not in {t.name for t in threading.enumerate()})
     assert expert.calls == []
 
@@ -84,7 +84,7 @@ def test_what_is_cached_waits_for_no_turn(router, kit):
     first = model.invoke(kit.code).text
     limited.rate_limiter = Never()
     assert model.invoke(kit.code).text == first
-    assert not limited.rate_limiter.asked.is_set()
+    assert not limited.rate_limiter.was_called.is_set()
     assert len(limited.calls) == 1
 
 

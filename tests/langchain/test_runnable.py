@@ -37,10 +37,10 @@ def named(**faults):
     """Experts that answer with their name and what they got."""
 
     def expert(name):
-        def answer(given):
+        def answer(input):
             if name in faults:
                 raise faults[name]
-            return f"{name}: {given}"
+            return f"{name}: {input}"
 
         return RunnableLambda(answer)
 
@@ -61,15 +61,15 @@ class Chains(BaseCallbackHandler):
         self.errors.append(error)
 
 
-async def every_way(runnable, given, config=None, **kwargs):
+async def every_way(runnable, input, config=None, **kwargs):
     """Call a runnable in all six ways; one output each."""
-    pieces = [piece async for piece in runnable.astream(given, config, **kwargs)]
+    pieces = [piece async for piece in runnable.astream(input, config, **kwargs)]
     return [
-        runnable.invoke(given, config, **kwargs),
-        await runnable.ainvoke(given, config, **kwargs),
-        *runnable.batch([given], config, **kwargs),
-        *await runnable.abatch([given], config, **kwargs),
-        *runnable.stream(given, config, **kwargs),
+        runnable.invoke(input, config, **kwargs),
+        await runnable.ainvoke(input, config, **kwargs),
+        *runnable.batch([input], config, **kwargs),
+        *await runnable.abatch([input], config, **kwargs),
+        *runnable.stream(input, config, **kwargs),
         *pieces,
     ]
 
@@ -81,7 +81,7 @@ async def test_each_prompt_goes_to_its_expert_in_every_way(router, kit):
 
 
 async def test_kwargs_and_config_reach_the_expert_in_every_way(router, kit):
-    def answer(given, config, *, punctuation="."):
+    def answer(input, config, *, punctuation="."):
         return config["configurable"]["who"] + punctuation
 
     runnable = TryageRouter(router, dict.fromkeys(NAMES, RunnableLambda(answer)))
@@ -106,10 +106,10 @@ def test_in_a_chain_the_decision_is_in_the_message_and_the_run(router, kit):
 
 
 def test_the_message_of_the_expert_is_not_touched(router, kit):
-    kept = AIMessage("kept")
-    runnable = TryageRouter(router, dict.fromkeys(NAMES, RunnableLambda(lambda _: kept)))
+    message = AIMessage("kept")
+    runnable = TryageRouter(router, dict.fromkeys(NAMES, RunnableLambda(lambda _: message)))
     assert "tryage" in runnable.invoke(kit.code).response_metadata
-    assert kept.response_metadata == {}
+    assert message.response_metadata == {}
 
 
 async def test_with_decision(router, kit):
@@ -164,13 +164,13 @@ def test_batch_keeps_order_and_groups_by_expert(router, kit):
             sizes.append(len(inputs))
             return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
-    experts = {n: Counting(lambda given, n=n: f"{n}: {given}") for n in NAMES}
-    given = [kit.code, kit.prose, kit.code + "pass", kit.prose + " It was old.", kit.code]
-    outputs = TryageRouter(router, experts).batch(given)
+    experts = {n: Counting(lambda input, n=n: f"{n}: {input}") for n in NAMES}
+    prompts = [kit.code, kit.prose, kit.code + "pass", kit.prose + " It was old.", kit.code]
+    outputs = TryageRouter(router, experts).batch(prompts)
     assert [output.partition(":")[0] for output in outputs] == [
         "coder", "writer", "coder", "writer", "coder",
     ]  # fmt: skip
-    assert [output.partition(": ")[2] for output in outputs] == given
+    assert [output.partition(": ")[2] for output in outputs] == prompts
     assert sorted(sizes) == [2, 3]
 
 
@@ -181,16 +181,16 @@ async def test_an_empty_batch(router):
 
 
 async def test_batch_fails_over_item_by_item(router, kit):
-    def picky(given):
-        if "count" in given:
+    def picky(input):
+        if "count" in input:
             raise ValueError("no counting")
-        return f"coder: {given}"
+        return f"coder: {input}"
 
     experts = named() | {"coder": RunnableLambda(picky)}
     runnable = TryageRouter(router, experts, with_decision=True)
     other = "def item_value(index, value=7):\n    if index > value:\n        return index - value\n"
-    given = [kit.code, other, kit.prose]
-    for outputs in (runnable.batch(given), await runnable.abatch(given)):
+    inputs = [kit.code, other, kit.prose]
+    for outputs in (runnable.batch(inputs), await runnable.abatch(inputs)):
         answered = [output["decision"].answered_by for output in outputs]
         assert answered == ["giant", "coder", "writer"]
         assert outputs[0]["decision"].tried[0].error == "ValueError: no counting"
@@ -200,42 +200,42 @@ async def test_batch_returns_exceptions_where_asked(router, kit):
     faults = dict.fromkeys(NAMES, ValueError("down"))
     runnable = TryageRouter(router, named(**faults) | {"writer": RunnableLambda(str.upper)})
     runnable = TryageRouter(router, runnable.experts, max_attempts=1)
-    given = [kit.prose, "  ", kit.code]
+    inputs = [kit.prose, "  ", kit.code]
     for outputs in (
-        runnable.batch(given, return_exceptions=True),
-        await runnable.abatch(given, return_exceptions=True),
+        runnable.batch(inputs, return_exceptions=True),
+        await runnable.abatch(inputs, return_exceptions=True),
     ):
         assert outputs[0] == kit.prose.upper()
         assert isinstance(outputs[1], PromptError)
         assert isinstance(outputs[2], DispatchError)
         assert isinstance(outputs[2].__cause__, ValueError)
     with pytest.raises(PromptError):
-        runnable.batch(given)
+        runnable.batch(inputs)
     with pytest.raises(DispatchError):
         await runnable.abatch([kit.code])
 
 
 async def test_an_input_that_cannot_be_read_does_not_spoil_the_others(router, kit):
-    def users_text(given):
-        if given == kit.prose:
+    def users_text(input):
+        if input == kit.prose:
             raise RuntimeError("no network")
-        return given
+        return input
 
     bad = [[{"bad": 1}], [7], [("a", "b", "c")], [{"role": "user", "content": 5}]]
-    for runnable, given in (
+    for runnable, inputs in (
         (TryageRouter(router, named()), [kit.code, *bad]),
         (TryageRouter(router, named(), flags_from=users_text), [kit.code, kit.prose]),
     ):
         for outputs in (
-            runnable.batch(given, return_exceptions=True),
-            await runnable.abatch(given, return_exceptions=True),
+            runnable.batch(inputs, return_exceptions=True),
+            await runnable.abatch(inputs, return_exceptions=True),
         ):
             assert outputs[0] == f"coder: {kit.code}"
             assert {type(output) for output in outputs[1:]} == {PromptError}
         with pytest.raises(PromptError):
-            runnable.batch(given)
+            runnable.batch(inputs)
         with pytest.raises(PromptError):
-            runnable.invoke(given[1])
+            runnable.invoke(inputs[1])
 
 
 async def test_an_input_that_cannot_be_decided_on_does_not_spoil_the_others(router, kit):
@@ -243,8 +243,8 @@ async def test_an_input_that_cannot_be_decided_on_does_not_spoil_the_others(rout
         name = "picky"
         fixed = False
 
-        def values(self, library, facts):
-            if facts.longest == len(kit.prose):
+        def values(self, library, inputs):
+            if inputs.longest == len(kit.prose):
                 raise ArithmeticError
             return np.zeros(len(library))
 
@@ -261,12 +261,12 @@ async def test_an_input_that_cannot_be_decided_on_does_not_spoil_the_others(rout
 async def test_batch_calls_no_other_expert_where_none_can_run(router, kit):
     called = []
 
-    def missing(given):
-        called.append(given)
+    def missing(input):
+        called.append(input)
         raise MissingExtraError("install it")
 
     runnable = TryageRouter(router, dict.fromkeys(NAMES, RunnableLambda(missing)))
-    for batch in (runnable.batch, lambda given: asyncio.run(runnable.abatch(given))):
+    for batch in (runnable.batch, lambda inputs: asyncio.run(runnable.abatch(inputs))):
         with pytest.raises(MissingExtraError):
             await asyncio.to_thread(batch, [kit.code, kit.prose])
     assert len(called) == 4
@@ -280,8 +280,8 @@ async def test_an_interrupt_of_a_graph_is_no_failure(router, kit):
 
     called = []
 
-    def asks(given):
-        called.append(given)
+    def asks(input):
+        called.append(input)
         return interrupt("may I?")
 
     runnable = TryageRouter(router, dict.fromkeys(NAMES, RunnableLambda(asks)))
@@ -328,22 +328,22 @@ async def test_batch_honours_max_concurrency(router, kit, bound):
         with lock:
             running -= 1
 
-    def answer(given):
+    def answer(input):
         enter()
         begun.acquire(timeout=0.01)
         leave()
-        return given
+        return input
 
-    async def aanswer(given):
+    async def aanswer(input):
         enter()
         await asyncio.sleep(0.001)
         leave()
-        return given
+        return input
 
     runnable = TryageRouter(router, dict.fromkeys(NAMES, RunnableLambda(answer, aanswer)))
-    given = [kit.code, kit.prose] * 4
-    assert runnable.batch(given, {"max_concurrency": bound}) == given
-    assert await runnable.abatch(given, {"max_concurrency": bound}) == given
+    inputs = [kit.code, kit.prose] * 4
+    assert runnable.batch(inputs, {"max_concurrency": bound}) == inputs
+    assert await runnable.abatch(inputs, {"max_concurrency": bound}) == inputs
     assert peak <= bound
 
 
@@ -396,15 +396,15 @@ def test_errors_that_are_not_declared_are_raised(router, kit):
 async def test_cancelling_reaches_the_expert_and_calls_no_other(router, kit):
     called, cancelled = [], []
 
-    async def hang(given):
-        called.append(given)
+    async def hang(input):
+        called.append(input)
         try:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
-            cancelled.append(given)
+            cancelled.append(input)
             raise
 
-    def no(given):
+    def no(input):
         raise AssertionError
 
     runnable = TryageRouter(router, dict.fromkeys(NAMES, RunnableLambda(no, hang)))
@@ -430,23 +430,23 @@ def test_flags_of_the_last_message_act_and_are_taken_off(router, kit, kind):
     text = f"{kit.code} {FLAG}"
     system = SystemMessage(f"Say nothing of {FLAG}.")
     blocks = [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": "u"}}]
-    given = {
+    state = {
         "string": text,
         "messages": [system, HumanMessage(text, id="7")],
         "prompt": ChatPromptTemplate.from_messages([system, ("human", "{t}")]).invoke({"t": text}),
         "blocks": [system, HumanMessage(blocks)],
     }[kind]
-    before = repr(given)
-    got = []
-    experts = dict.fromkeys(NAMES, RunnableLambda(got.append))
+    before = repr(state)
+    received = []
+    experts = dict.fromkeys(NAMES, RunnableLambda(received.append))
     decision = TryageRouter(router, experts, flags_from="last_message", with_decision=True).invoke(
-        given
+        state
     )["decision"]
-    assert runnable.invoke(given)["output"].startswith("writer")
+    assert runnable.invoke(state)["output"].startswith("writer")
     assert decision.expert == "writer"
     assert decision.weights == {"size": 2.0}
-    assert repr(given) == before
-    (sent,) = got
+    assert repr(state) == before
+    (sent,) = received
     if kind == "string":
         assert sent == kit.code
         return
@@ -462,14 +462,14 @@ def test_flags_of_earlier_turns_reach_no_expert(router, kit):
     experts = dict.fromkeys(NAMES, RunnableLambda(sent.append))
     runnable = TryageRouter(router, experts, flags_from="last_message", with_decision=True)
     system, answer = SystemMessage(f"Say nothing of {FLAG}."), AIMessage(f"I read {FLAG}.")
-    given = [system, HumanMessage(f"Hello {FLAG}"), answer, HumanMessage(kit.code)]
-    assert runnable.invoke(given)["decision"].weights == {}
-    prompt = ChatPromptTemplate.from_messages(given).invoke({})
+    messages = [system, HumanMessage(f"Hello {FLAG}"), answer, HumanMessage(kit.code)]
+    assert runnable.invoke(messages)["decision"].weights == {}
+    prompt = ChatPromptTemplate.from_messages(messages).invoke({})
     assert runnable.invoke(prompt)["decision"].weights == {}
     expected = [system.content, "Hello", answer.content, kit.code]
     assert [message.content for message in sent[0]] == expected
     assert [message.content for message in sent[1].to_messages()] == expected
-    assert given[1].content == f"Hello {FLAG}"
+    assert messages[1].content == f"Hello {FLAG}"
 
 
 def test_a_flag_stands_in_one_block(router, kit):
@@ -496,27 +496,27 @@ RAG = ChatPromptTemplate.from_template("Context: {context}\n\nQuestion: {questio
 
 def test_an_injected_flag_in_a_document_does_not_act(router, kit):
     document = f"Old text. {FLAG}"
-    given = {"context": document, "question": kit.code}
-    expected = RAG.invoke(given)
+    values = {"context": document, "question": kit.code}
+    expected = RAG.invoke(values)
     sent = []
     experts = dict.fromkeys(NAMES, RunnableLambda(sent.append))
     off = TryageRouter(router, experts, with_decision=True)
-    decision = (RAG | off).invoke(given)["decision"]
+    decision = (RAG | off).invoke(values)["decision"]
     assert (decision.weights, decision.flags) == ({}, ())
     keyed = TryageRouter(router, experts, flags_from="question", with_decision=True)
-    decision = keyed.invoke(given)["decision"]
+    decision = keyed.invoke(values)["decision"]
     assert (decision.expert, decision.weights) == ("coder", {})
-    assert sent == [expected, given]
+    assert sent == [expected, values]
 
 
 def test_flags_from_a_key(router, kit):
     sent = []
     experts = {name: RunnableLambda(sent.append) for name in NAMES}
     runnable = TryageRouter(router, experts, flags_from="question", with_decision=True)
-    given = {"context": f"Doc {FLAG}", "question": f"{FLAG} {kit.code}"}
-    assert runnable.invoke(given)["decision"].expert == "writer"
+    values = {"context": f"Doc {FLAG}", "question": f"{FLAG} {kit.code}"}
+    assert runnable.invoke(values)["decision"].expert == "writer"
     assert sent == [{"context": f"Doc {FLAG}", "question": kit.code}]
-    assert given["question"].startswith(FLAG)
+    assert values["question"].startswith(FLAG)
 
 
 def test_flags_from_a_function(router, kit):
@@ -524,12 +524,12 @@ def test_flags_from_a_function(router, kit):
     experts = {name: RunnableLambda(sent.append) for name in NAMES}
     question = f"{FLAG} {kit.code}"
 
-    def users_text(given):
-        return given.to_messages()[-1].text.partition("Question: ")[2]
+    def users_text(prompt):
+        return prompt.to_messages()[-1].text.partition("Question: ")[2]
 
     runnable = TryageRouter(router, experts, flags_from=users_text, with_decision=True)
-    given = RAG.invoke({"context": f"Doc {question}", "question": question})
-    decision = runnable.invoke(given)["decision"]
+    rag_prompt = RAG.invoke({"context": f"Doc {question}", "question": question})
+    decision = runnable.invoke(rag_prompt)["decision"]
     assert (decision.expert, decision.prompt) == ("writer", kit.code)
     expected = f"Context: Doc {question}\n\nQuestion: {kit.code}"
     assert sent[0].to_messages()[0].content == expected
@@ -538,19 +538,19 @@ def test_flags_from_a_function(router, kit):
 def test_flags_from_a_function_of_a_nested_input(router, kit):
     sent = []
     experts = {name: RunnableLambda(sent.append) for name in NAMES}
-    runnable = TryageRouter(router, experts, flags_from=lambda given: given["user"][0]["said"])
+    runnable = TryageRouter(router, experts, flags_from=lambda values: values["user"][0]["said"])
     runnable.invoke({"user": ({"said": f"{kit.code} {FLAG}"},), "other": [HumanMessage("hi")]})
     assert sent == [{"user": ({"said": kit.code},), "other": [HumanMessage("hi")]}]
 
 
 def test_a_function_that_makes_text_up_is_told_so(router, kit):
-    runnable = TryageRouter(router, named(), flags_from=lambda given: f"{given.upper()} {FLAG}")
+    runnable = TryageRouter(router, named(), flags_from=lambda text: f"{text.upper()} {FLAG}")
     with pytest.raises(PromptError, match="word for word"):
         runnable.invoke(kit.prose)
-    runnable = TryageRouter(router, named(), flags_from=lambda given: given["absent"])
+    runnable = TryageRouter(router, named(), flags_from=lambda text: text["absent"])
     with pytest.raises(PromptError, match="KeyError: 'absent'"):
         runnable.invoke({"text": kit.prose})
-    runnable = TryageRouter(router, named(), flags_from=lambda given: 7)
+    runnable = TryageRouter(router, named(), flags_from=lambda text: 7)
     with pytest.raises(PromptError, match="returned int"):
         runnable.invoke(kit.prose)
 
@@ -566,12 +566,12 @@ def test_unknown_flags_warn_unless_the_policy_says_error(router, kit):
 
 
 def test_dicts_need_a_key(router, kit):
-    given = {"text": kit.prose, "other": "x"}
+    values = {"text": kit.prose, "other": "x"}
     with pytest.raises(PromptError, match="key= which text to route: 'text', 'other'"):
-        TryageRouter(router, named()).invoke(given)
-    assert TryageRouter(router, named(), key="text").invoke(given).startswith("writer")
+        TryageRouter(router, named()).invoke(values)
+    assert TryageRouter(router, named(), key="text").invoke(values).startswith("writer")
     with pytest.raises(PromptError, match=r"no key 'texts'\. Did you mean 'text'"):
-        TryageRouter(router, named(), key="texts").invoke(given)
+        TryageRouter(router, named(), key="texts").invoke(values)
     with pytest.raises(PromptError, match="needs a dict, found str"):
         TryageRouter(router, named(), key="text").invoke(kit.prose)
     with pytest.raises(PromptError, match="cannot see the text of int"):
@@ -712,10 +712,10 @@ async def test_experts_left_out_run_the_library_s_own_pipelines(tiny_router, tin
 
 
 async def test_an_empty_stream_of_a_runnable_is_its_output(router, kit):
-    def nothing(given):
+    def nothing(input):
         yield from ()
 
-    async def anothing(given):
+    async def anothing(input):
         return
         yield
 

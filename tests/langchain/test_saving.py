@@ -56,8 +56,8 @@ def test_it_is_saved_as_a_part_of_a_chain(folder, kit):
     ],
 )
 def test_what_cannot_be_saved_is_said_so(folder, change):
-    given = {"router": folder, "experts": {"coder": RunnablePassthrough()}} | change
-    dumped = dumps(TryageRouter(**given))
+    arguments = {"router": folder, "experts": {"coder": RunnablePassthrough()}} | change
+    dumped = dumps(TryageRouter(**arguments))
     assert '"not_implemented"' in dumped
     with pytest.raises(NotImplementedError):
         loads(dumped, allowed_objects=ALLOWED, valid_namespaces=["langchain_tryage"])

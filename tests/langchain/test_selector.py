@@ -15,8 +15,8 @@ FLAG = "[Flag: size=2]"
 async def test_it_returns_the_decision(router, kit):
     selector = TryageSelector(router)
     own = router.route(kit.code)
-    for given in (kit.code, [HumanMessage(kit.code)], [("system", "x"), ("human", kit.code)]):
-        decision = selector.invoke(given)
+    for input in (kit.code, [HumanMessage(kit.code)], [("system", "x"), ("human", kit.code)]):
+        decision = selector.invoke(input)
         assert isinstance(decision, Decision)
         assert (decision.expert, decision.prompt) == (own.expert, kit.code)
     assert (await selector.ainvoke(kit.prose)).expert == "writer"

@@ -61,10 +61,10 @@ async def test_what_stands_around_the_question_counts(short_writer, kit, kind):
             assert reason(message.response_metadata["tryage"]).startswith(TOO_LONG)
         assert reason(model.invoke(kit.prose).response_metadata["tryage"]) is None
     keyed = TryageRouter(short_writer, experts, key="messages")
-    given = {"messages": messages, "more": LONG}
-    assert reason(keyed.invoke(given).response_metadata["tryage"]).startswith(TOO_LONG)
-    given = {"messages": kit.prose, "more": LONG}
-    assert reason(keyed.invoke(given).response_metadata["tryage"]) is None
+    input = {"messages": messages, "more": LONG}
+    assert reason(keyed.invoke(input).response_metadata["tryage"]).startswith(TOO_LONG)
+    input = {"messages": kit.prose, "more": LONG}
+    assert reason(keyed.invoke(input).response_metadata["tryage"]) is None
     decision = TryageSelector(short_writer).invoke(messages)
     assert decision.reasons["writer"].startswith(TOO_LONG)
 
@@ -73,15 +73,15 @@ def test_it_counts_where_a_function_finds_the_question(short_writer, kit):
     model = ChatTryage(
         short_writer,
         kit.experts(kit.Whole),
-        text_from=lambda given: given[-1].text[-len(kit.prose) :],
+        text_from=lambda input: input[-1].text[-len(kit.prose) :],
     )
-    given = f"{LONG}\n\n{kit.prose}"
-    record = model.invoke(given).response_metadata["tryage"]
+    input = f"{LONG}\n\n{kit.prose}"
+    record = model.invoke(input).response_metadata["tryage"]
     assert reason(record).startswith(TOO_LONG)
     texts = {name: FakeListLLM(responses=[name]) for name in ("coder", "writer", "giant")}
-    llm = TryageLLM(short_writer, texts, text_from=lambda given: kit.prose)
+    llm = TryageLLM(short_writer, texts, text_from=lambda input: kit.prose)
     assert llm.invoke(kit.prose) == "writer"
-    assert llm.invoke(given) != "writer"
+    assert llm.invoke(input) != "writer"
 
 
 def test_tools_count_too(short_writer, kit):
@@ -89,12 +89,12 @@ def test_tools_count_too(short_writer, kit):
     record = model.bind_tools([look_up]).invoke(kit.prose).response_metadata["tryage"]
     assert reason(record).startswith(TOO_LONG)
     middleware = TryageMiddleware(short_writer, kit.experts(kit.Calling))
-    asked = {"messages": [("human", kit.prose)]}
+    state = {"messages": [("human", kit.prose)]}
     for tools, system, fits in (([], None, True), ([look_up], None, False), ([], LONG, False)):
         agent = create_agent(
             kit.Whole(label="own"), tools, middleware=[middleware], system_prompt=system
         )
-        record = agent.invoke(asked)["tryage"]
+        record = agent.invoke(state)["tryage"]
         assert (reason(record) is None) == fits
 
 

@@ -200,14 +200,14 @@ class Options(TryageFeedback):
 
 def test_tracers_hear_the_schema_and_feedback_leaves_it_out(scored_router, kit, tmp_path):
     scores = []
-    kept = scored_router.with_feedback(tmp_path / "feedback.jsonl", store_prompts=True)
-    feedback = Options(kept, lambda prompt, answer: scores.append(answer) or 1.0)
-    model = ChatTryage(kept, {"coder": native(kit)(label="coder")})
+    learning = scored_router.with_feedback(tmp_path / "feedback.jsonl", store_prompts=True)
+    feedback = Options(learning, lambda prompt, answer: scores.append(answer) or 1.0)
+    model = ChatTryage(learning, {"coder": native(kit)(label="coder")})
     config = {"callbacks": [feedback]}
     model.with_structured_output(Count, method="json_mode").invoke(kit.code, config)
-    told = feedback.options["ls_structured_output_format"]
-    assert told["kwargs"] == {"method": "json_mode"}
-    assert told["schema"]["properties"]["total"]["type"] == "integer"
+    output_format = feedback.options["ls_structured_output_format"]
+    assert output_format["kwargs"] == {"method": "json_mode"}
+    assert output_format["schema"]["properties"]["total"]["type"] == "integer"
     assert scores == []
     model.invoke(kit.code, config)
     assert scores == ['{"total": 27}']

@@ -114,7 +114,7 @@ def test_a_time_out_of_nothing_is_refused(kind, option, router, kit):
 async def test_an_agent_leaves_a_model_that_hangs(router, kit, hanging, hang):
     left = TryageMiddleware(router, hanging, timeout=0.05)
     agent = create_agent(kit.Calling(label="own"), middleware=[left])
-    asked = {"messages": [HumanMessage(kit.code)]}
-    assert left_behind(agent.invoke(asked)["messages"][-1])
-    assert left_behind((await agent.ainvoke(asked))["messages"][-1])
+    state = {"messages": [HumanMessage(kit.code)]}
+    assert left_behind(agent.invoke(state)["messages"][-1])
+    assert left_behind((await agent.ainvoke(state))["messages"][-1])
     assert hang.cancelled == 1

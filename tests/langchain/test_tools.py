@@ -35,11 +35,11 @@ def of_kinds(kit, **kinds):
 
 
 def test_the_chosen_expert_converts_the_tools_itself(router, kit):
-    seen = []
+    calls = []
 
     class Own(kit.Calling):
         def bind_tools(self, tools, *, tool_choice=None, **kwargs):
-            seen.append((tools, tool_choice, kwargs))
+            calls.append((tools, tool_choice, kwargs))
             return super().bind_tools(tools, tool_choice=tool_choice)
 
     experts = {"coder": Own(label="coder"), "giant": kit.Calling(label="giant")}
@@ -48,7 +48,7 @@ def test_the_chosen_expert_converts_the_tools_itself(router, kit):
     message = model.invoke(call(kit))
     assert message.tool_calls[0]["name"] == "alpha_count"
     assert message.response_metadata["tryage"]["answered_by"] == "coder"
-    assert seen == [([alpha_count], "any", {"strict": True})]
+    assert calls == [([alpha_count], "any", {"strict": True})]
     assert experts["coder"].calls[0]["kwargs"]["tools"][0]["type"] == "function"
 
 
@@ -188,11 +188,11 @@ def profile_of(router, kit, *profiles):
 
 
 def test_bound_tools_survive_copies(router, kit):
-    seen = []
+    tools_bound = []
 
     class Own(kit.Calling):
         def bind_tools(self, tools, **kwargs):
-            seen.append(tools)
+            tools_bound.append(tools)
             return super().bind_tools(tools, **kwargs)
 
     model = ChatTryage(router, {"coder": Own(label="coder")})
@@ -206,7 +206,7 @@ def test_bound_tools_survive_copies(router, kit):
     copied = pickle.loads(pickle.dumps(model.bind_tools([Joke]).kwargs))
     for kwargs in (model.bind_tools([Joke]).kwargs, copied):
         model.invoke(call(kit), **kwargs)
-    assert seen == [[Joke], [Joke]]
+    assert tools_bound == [[Joke], [Joke]]
     with pytest.raises(ValueError, match="Unsupported"):
         model.bind_tools([17])
 

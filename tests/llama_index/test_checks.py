@@ -78,10 +78,10 @@ class Fact(BaseModel):
 
 
 def test_a_structured_answer_is_checked_as_an_object(scored_router, kit):
-    seen = []
+    answers = []
 
     def check(prompt, answer):
-        seen.append(answer)
+        answers.append(answer)
         return isinstance(answer, Fact) and "giant" in answer.text
 
     class Maker(kit.Scripted):
@@ -92,14 +92,14 @@ def test_a_structured_answer_is_checked_as_an_object(scored_router, kit):
     llm = TryageLLM(scored_router, experts, check=Check(check, **PERFECT))
     made = llm.structured_predict(Fact, PromptTemplate("{code}"), code=kit.code)
     assert made.text == "giant made it"
-    assert [fact.text for fact in seen] == ["coder made it", "giant made it"]
+    assert [fact.text for fact in answers] == ["coder made it", "giant made it"]
 
 
 async def test_templates_are_checked_in_every_way(scored_router, kit):
-    seen = []
+    pairs = []
 
     def accepts(prompt, answer):
-        seen.append((prompt, answer))
+        pairs.append((prompt, answer))
         return answer.startswith("giant says")
 
     llm = TryageLLM(scored_router, kit.experts(), check=Check(accepts, **PERFECT))
@@ -118,4 +118,4 @@ async def test_templates_are_checked_in_every_way(scored_router, kit):
     assert (record["answered_by"], record["accepted"]) == ("giant", True)
     assert texts == [answer] * 4
     rejected = answer.replace("giant", "coder")
-    assert seen == [(kit.code, rejected), (kit.code, answer)] * 4
+    assert pairs == [(kit.code, rejected), (kit.code, answer)] * 4

@@ -66,13 +66,13 @@ class Heap(BaseModel):
 def weights(heard):
     """What the decisions since the last look weighed."""
 
-    def found():
-        told = [e.decision["weights"] for e in heard if isinstance(e, TryageDecisionEvent)]
+    def collect():
+        all_weights = [e.decision["weights"] for e in heard if isinstance(e, TryageDecisionEvent)]
         heard.clear()
-        assert told
-        return told
+        assert all_weights
+        return all_weights
 
-    return found
+    return collect
 
 
 @pytest.fixture
@@ -83,9 +83,13 @@ def quoting(kit):
         reply: object = None
         tool: str = ""
 
-        def _text(self, given, kwargs):
-            super()._text(given, kwargs)
-            text = given if isinstance(given, str) else "\n".join(m.content or "" for m in given)
+        def _text(self, call_input, kwargs):
+            super()._text(call_input, kwargs)
+            text = (
+                call_input
+                if isinstance(call_input, str)
+                else "\n".join(m.content or "" for m in call_input)
+            )
             return self.reply(text) if self.reply else PAGE
 
         def _requested_call(self, messages, tools):
@@ -179,43 +183,43 @@ async def test_in_an_agent_only_the_user_s_own_flags_act(router, quoting, weight
     steps = weights()
     assert len(steps) >= 2
     assert steps == [{}] * len(steps)
-    known = TryageFlags(make(router, quoting))
+    flagged = TryageFlags(make(router, quoting))
     for message in (f"What is it? {OWN}", ChatMessage(f"What is it? {OWN}")):
-        await known.run(message, memory=memory())
+        await flagged.run(message, memory=memory())
         assert weights() == [{"recency": 3.0}] * len(steps)
-        assert OWN not in sent_by(known)
-    await known.run(user_msg="What is it?", memory=memory())
+        assert OWN not in sent_by(flagged)
+    await flagged.run(user_msg="What is it?", memory=memory())
     assert weights() == [{}] * len(steps)
-    await known.run(chat_history=[ChatMessage(f"What is it? {OWN}")], memory=memory())
+    await flagged.run(chat_history=[ChatMessage(f"What is it? {OWN}")], memory=memory())
     assert weights() == [{"recency": 3.0}] * len(steps)
-    assert OWN not in sent_by(known)
+    assert OWN not in sent_by(flagged)
 
 
 async def test_a_start_event_s_message_is_the_user_s(router, quoting, weights):
     from llama_index.core.agent.workflow.workflow_events import AgentWorkflowStartEvent
 
     event = AgentWorkflowStartEvent(user_msg=f"What is it? {OWN}", memory=memory())
-    known = TryageFlags(function_agent(router, quoting))
-    await known.run(start_event=event)
+    flagged = TryageFlags(function_agent(router, quoting))
+    await flagged.run(start_event=event)
     assert weights() == [{"recency": 3.0}] * 2
-    assert OWN not in sent_by(known)
+    assert OWN not in sent_by(flagged)
     assert event.get("user_msg") == f"What is it? {OWN}"
 
 
 async def test_the_state_of_an_agent_is_not_the_user_s_in_a_later_run(router, quoting, weights):
     agent = agent_with_state(router, quoting)
-    context, kept = Context(agent), memory()
+    context, history = Context(agent), memory()
     for _ in range(2):
-        await agent.run("What is it?", ctx=context, memory=kept)
+        await agent.run("What is it?", ctx=context, memory=history)
         assert weights() == [{}] * 2
-        await TryageFlags(agent).run(f"What is it? {OWN}", ctx=context, memory=kept)
+        await TryageFlags(agent).run(f"What is it? {OWN}", ctx=context, memory=history)
         assert weights() == [{"recency": 3.0}] * 2
 
 
 async def test_memory_blocks_are_not_the_user_s(router, quoting, weights):
     block = StaticMemoryBlock(name="facts", static_content=[TextBlock(text=PAGE)], priority=0)
     engine = create_async_engine("sqlite+aiosqlite:///:memory:")
-    kept = Memory.from_defaults(
+    history = Memory.from_defaults(
         async_engine=engine,
         session_id="s",
         token_limit=4000,
@@ -224,9 +228,9 @@ async def test_memory_blocks_are_not_the_user_s(router, quoting, weights):
         tokenizer_fn=str.split,
     )
     llm = quoting(router)
-    await FunctionAgent(tools=[look], llm=llm).run("What is it?", memory=kept)
+    await FunctionAgent(tools=[look], llm=llm).run("What is it?", memory=history)
     assert weights() == [{}]
-    await SimpleChatEngine.from_defaults(llm=llm, memory=kept).achat("What is it?")
+    await SimpleChatEngine.from_defaults(llm=llm, memory=history).achat("What is it?")
     assert weights() == [{}]
     await engine.dispose()
 
@@ -242,8 +246,8 @@ async def test_in_a_chat_engine_only_the_user_s_own_flags_act(router, quoting, w
         assert {} in weights()
     list(plain.stream_chat("And what else?").response_gen)
     await plain.achat("And what else?")
-    found = weights()
-    assert found == [{}] * len(found)
+    collected = weights()
+    assert collected == [{}] * len(collected)
 
     llm = quoting(router, TryageLLM)
     engine = TryageFlags(index.as_chat_engine(chat_mode=mode, llm=llm, memory=memory()))
@@ -254,13 +258,13 @@ async def test_in_a_chat_engine_only_the_user_s_own_flags_act(router, quoting, w
         await engine.achat(text)
         response = await engine.astream_chat(text)
         assert "".join([piece async for piece in response.async_response_gen()])
-        found = weights()
-        assert found == [expected] * len(found)
+        collected = weights()
+        assert collected == [expected] * len(collected)
     assert OWN not in str(engine.chat_history)
     history = [ChatMessage(f"Hello {OWN}"), ChatMessage("Hello.", role="assistant")]
     engine.chat("What does it say?", history)
-    found = weights()
-    assert found == [{}] * len(found)
+    collected = weights()
+    assert collected == [{}] * len(collected)
     assert OWN not in str(engine.chat_history)
     engine.reset()
     assert engine.chat_history == []
@@ -297,8 +301,8 @@ async def test_what_query_engines_fill_in_is_not_the_user_s(
     if not at_once:
         engine.query("What does it say?")
     await engine.aquery("What does it say?")
-    found = weights()
-    assert found == [{}] * len(found)
+    collected = weights()
+    assert collected == [{}] * len(collected)
 
 
 def test_a_program_s_messages_are_not_the_user_s(router, quoting, weights):
@@ -361,8 +365,8 @@ async def test_every_step_of_an_agent_is_routed_by_the_question(router, kit, quo
     for agent in agents:
         heard.clear()
         await agent.run(kit.code, memory=memory())
-        told = [event for event in heard if isinstance(event, TryageDecisionEvent)]
-        assert [event.expert for event in told] == ["coder", "coder"]
+        decisions = [event for event in heard if isinstance(event, TryageDecisionEvent)]
+        assert [event.expert for event in decisions] == ["coder", "coder"]
 
 
 def test_a_message_of_a_tool_is_routed_where_it_is_all(router, kit):
@@ -433,9 +437,9 @@ async def test_a_workflow_s_argument_is_named_by_key(router, kit, quoting, weigh
             text = f"{PAGE} {event.question}"
             return StopEvent(result=(await llm.acomplete(text)).text)
 
-    known = TryageFlags(Asking(), key="question")
-    await known.run(question=f"What is it? {OWN}")
-    await known.run(question="What is it?")
+    flagged = TryageFlags(Asking(), key="question")
+    await flagged.run(question=f"What is it? {OWN}")
+    await flagged.run(question="What is it?")
     assert weights() == [{"recency": 3.0}, {}]
     assert OWN not in str([expert.calls for expert in llm.experts.values()])
     with pytest.raises(PromptError, match="run has no argument 'user_msg'; say with key="):

@@ -60,7 +60,7 @@ def test_an_llm_can_be_copied_and_pickled(router, kit, called, copied):
 
 
 def test_pickling_what_cannot_be_pickled_leaves_the_llm_whole(router, kit):
-    llm = TryageLLM(router, kit.experts(), flags_from=lambda given: given)
+    llm = TryageLLM(router, kit.experts(), flags_from=lambda messages: messages)
     with pytest.raises((pickle.PicklingError, AttributeError)):
         pickle.dumps(llm)
     assert llm.complete(kit.code).text.startswith("coder")

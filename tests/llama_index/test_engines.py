@@ -53,9 +53,9 @@ async def test_in_a_query_engine(routed, shelves, heard, mode):
         assert " says " in str(response)
         assert QUESTION in str(response)
         assert response.source_nodes[0].node.get_content()[:100] in shelves["heaps"].text
-    told = [event for event in heard if isinstance(event, TryageDecisionEvent)]
+    decisions = [event for event in heard if isinstance(event, TryageDecisionEvent)]
     starts = [event for event in heard if type(event).__name__ == "LLMChatStartEvent"]
-    assert len(told) == len(starts) >= 2
+    assert len(decisions) == len(starts) >= 2
 
 
 async def test_in_a_streaming_query_engine(routed, shelves):
@@ -89,8 +89,8 @@ async def test_an_injected_flag_in_a_retrieved_document_does_not_act(router, kit
     poisoned.set_content(f"{FLAG} {shelves['heaps'].text[:300]} {FLAG}")
     index = VectorStoreIndex.from_documents([poisoned], embed_model=kit.Embedding())
 
-    def question(given):
-        text = given if isinstance(given, str) else given[-1].content
+    def question(prompt):
+        text = prompt if isinstance(prompt, str) else prompt[-1].content
         return text.rpartition("Query: ")[2].rpartition("\nAnswer:")[0]
 
     experts = kit.experts()
@@ -98,8 +98,8 @@ async def test_an_injected_flag_in_a_retrieved_document_does_not_act(router, kit
     index.as_query_engine(llm=llm).query(kit.code)
     await index.as_query_engine(llm=llm).aquery(kit.code)
     index.as_query_engine(llm=llm).query(f"{kit.code} {FLAG}")
-    told = [event for event in heard if isinstance(event, TryageDecisionEvent)]
-    assert [event.expert for event in told] == ["coder", "coder", "writer"]
+    decisions = [event for event in heard if isinstance(event, TryageDecisionEvent)]
+    assert [event.expert for event in decisions] == ["coder", "coder", "writer"]
     # The document keeps what it holds, the user's own flag is gone.
     sent = experts["writer"].calls[0][0][-1].content
     assert sent.count(FLAG) == 2
@@ -138,7 +138,7 @@ def test_with_memory_made_for_it(routed, kit):
 
 async def test_in_a_sub_question_query_engine(routed, kit, shelves):
     class Asking(kit.Scripted):
-        def _text(self, given, kwargs):
+        def _text(self, call_input, kwargs):
             return json.dumps({"items": [{"sub_question": QUESTION, "tool_name": "heaps"}]})
 
     index = VectorStoreIndex.from_documents([shelves["heaps"]])
@@ -152,7 +152,7 @@ async def test_in_a_sub_question_query_engine(routed, kit, shelves):
     assert " says " in str(engine.query(kit.prose))
 
 
-class Asked(Event):
+class Question(Event):
     text: str
 
 
@@ -166,11 +166,11 @@ class Parallel(Workflow):
         self.llm = llm
 
     @step
-    async def begin(self, event: StartEvent) -> Asked:
-        return Asked(text=event.text)
+    async def begin(self, event: StartEvent) -> Question:
+        return Question(text=event.text)
 
     @step
-    async def answer(self, event: Asked) -> StopEvent:
+    async def answer(self, event: Question) -> StopEvent:
         first, second = await asyncio.gather(
             self.llm.acomplete(event.text), self.llm.achat([ChatMessage(event.text)])
         )
@@ -179,8 +179,8 @@ class Parallel(Workflow):
 
 async def test_in_a_workflow(router, kit):
     llm = TryageLLM(router, kit.experts())
-    found = await Parallel(llm, timeout=30).run(text=kit.prose)
-    assert found == (f"writer says {kit.prose}",) * 2
+    answers = await Parallel(llm, timeout=30).run(text=kit.prose)
+    assert answers == (f"writer says {kit.prose}",) * 2
 
 
 async def test_goals_of_a_whole_application(settings, router, kit, shelves):

@@ -118,9 +118,9 @@ async def test_events_of_tools_and_structured_output(router, kit, heard):
 def test_the_decision_event_tells_the_decision_and_no_text(router, kit, heard):
     response = TryageLLM(router, kit.experts(), goals=Goals(size=2)).complete(kit.code)
     (event,) = [event for event in heard if isinstance(event, TryageDecisionEvent)]
-    told = response.additional_kwargs["tryage"]
-    assert event.expert == told["expert"] == "writer"
-    assert event.decision == {key: told[key] for key in event.decision}
+    record = response.additional_kwargs["tryage"]
+    assert event.expert == record["expert"] == "writer"
+    assert event.decision == {key: record[key] for key in event.decision}
     assert event.model_dump()["class_name"] == "TryageDecisionEvent"
     assert "alpha_count" not in str(event)
 
@@ -159,12 +159,12 @@ def test_callbacks_are_those_of_a_direct_call(router, kit):
 
 
 def test_a_copy_of_an_expert_is_kept_while_nothing_changes(router, kit):
-    seen = []
+    copies = []
 
     class Looking(kit.Scripted):
-        def _text(self, given, kwargs):
-            seen.append((id(self), self.window))
-            return super()._text(given, kwargs)
+        def _text(self, call_input, kwargs):
+            copies.append((id(self), self.window))
+            return super()._text(call_input, kwargs)
 
     expert = Looking(label="coder")
     manager = CallbackManager([LlamaDebugHandler(print_trace_on_end=False)])
@@ -173,24 +173,24 @@ def test_a_copy_of_an_expert_is_kept_while_nothing_changes(router, kit):
     llm.chat(user(kit.code))
     expert.window = 7
     llm.chat(user(kit.code))
-    assert seen[0] == seen[1]
-    assert [window for _, window in seen] == [4096, 4096, 7]
-    assert id(expert) not in {identity for identity, _ in seen}
+    assert copies[0] == copies[1]
+    assert [window for _, window in copies] == [4096, 4096, 7]
+    assert id(expert) not in {identity for identity, _ in copies}
 
 
 @pytest.mark.parametrize("owner", ["expert", "router"])
 def test_handlers_that_are_added_or_removed_later_are_heeded(router, kit, owner):
-    first, second, kept = (LlamaDebugHandler(print_trace_on_end=False) for _ in range(3))
-    managers = {"expert": CallbackManager([kept]), "router": CallbackManager([first])}
+    first, second, of_expert = (LlamaDebugHandler(print_trace_on_end=False) for _ in range(3))
+    managers = {"expert": CallbackManager([of_expert]), "router": CallbackManager([first])}
     expert = kit.Scripted(label="coder", callback_manager=managers["expert"])
     llm = TryageLLM(router, {"coder": expert}, callback_manager=managers["router"])
 
     def counts():
         llm.chat(user(kit.code))
-        found = [len(handler.get_event_pairs()) for handler in (first, second, kept)]
-        for handler in (first, second, kept):
+        numbers = [len(handler.get_event_pairs()) for handler in (first, second, of_expert)]
+        for handler in (first, second, of_expert):
             handler.flush_event_logs()
-        return found
+        return numbers
 
     assert counts() == [1, 0, 1]
     managers[owner].add_handler(second)
@@ -213,17 +213,17 @@ async def test_tokens_are_those_of_a_direct_call(router, kit, kind, owner):
     own = {} if owner == "router" else {"callback_manager": manager}
     names = ("coder", "writer", "giant")
     experts = {name: make(label=name, **own) for name in names}
-    told = {} if owner == "experts" else {"callback_manager": manager}
+    options = {} if owner == "experts" else {"callback_manager": manager}
 
     async def counts(llm):
-        found = []
+        numbers = []
         async for _ in every_way(llm, kit.code):
-            found.append((counter.prompt_llm_token_count, counter.completion_llm_token_count))
+            numbers.append((counter.prompt_llm_token_count, counter.completion_llm_token_count))
             counter.reset_counts()
-        return found
+        return numbers
 
     direct = await counts(make(label="coder", callback_manager=manager))
-    assert await counts(TryageLLM(router, experts, **told)) == direct
+    assert await counts(TryageLLM(router, experts, **options)) == direct
     assert all(prompt > 0 and completion > 0 for prompt, completion in direct)
 
 

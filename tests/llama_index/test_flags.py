@@ -22,8 +22,8 @@ FLAG = "[Flag: size=2]"
 class Watched(TryageLLM):
     """Keeps its decisions."""
 
-    def _decide(self, given, kwargs):
-        sent, decision = super()._decide(given, kwargs)
+    def _decide(self, call_input, kwargs):
+        sent, decision = super()._decide(call_input, kwargs)
         DECISIONS.append(decision)
         return sent, decision
 
@@ -122,9 +122,9 @@ def test_what_was_asked_for_outside_holds_inside(router, kit, streaming):
         def custom_query(self, query_str):
             return inner.query(query_str + self.flag)
 
-    asked = f"{kit.code} {FLAG} [Flag: parameters<=1B]"
-    str(TryageFlags(Adds()).query(asked))
-    str(TryageFlags(Adds(flag=" [Flag: size=1, recency=1]")).query(asked))
+    query = f"{kit.code} {FLAG} [Flag: parameters<=1B]"
+    str(TryageFlags(Adds()).query(query))
+    str(TryageFlags(Adds(flag=" [Flag: size=1, recency=1]")).query(query))
     for decision, weights in zip(
         DECISIONS, ({"size": 2.0}, {"size": 2.0, "recency": 1.0}), strict=True
     ):
@@ -133,55 +133,55 @@ def test_what_was_asked_for_outside_holds_inside(router, kit, streaming):
 
 async def test_the_engine_s_other_methods_are_passed_on(router, kit):
     engine = rag(router, kit)
-    known = TryageFlags(engine)
+    flagged = TryageFlags(engine)
     query = QueryBundle(f"{kit.code} {FLAG}")
-    nodes = known.retrieve(query)
+    nodes = flagged.retrieve(query)
     assert [node.text for node in nodes] == [node.text for node in engine.retrieve(query)]
-    assert [node.text for node in await known.aretrieve(query)] == [node.text for node in nodes]
-    for answer in (known.synthesize(query, nodes), await known.asynthesize(query, nodes)):
+    assert [node.text for node in await flagged.aretrieve(query)] == [node.text for node in nodes]
+    for answer in (flagged.synthesize(query, nodes), await flagged.asynthesize(query, nodes)):
         assert str(answer).startswith("writer says")
         assert str(answer).count(FLAG) == 2
         assert len(answer.source_nodes) == 2
         assert (DECISIONS[-1].weights, DECISIONS[-1].prompt) == ({"size": 2.0}, kit.code)
-    answer = known.synthesize(query, nodes, additional_source_nodes=nodes)
+    answer = flagged.synthesize(query, nodes, additional_source_nodes=nodes)
     assert len(answer.source_nodes) == 4
-    assert known.retriever is engine.retriever
-    assert known.get_prompts().keys() == {f"engine:{name}" for name in engine.get_prompts()}
+    assert flagged.retriever is engine.retriever
+    assert flagged.get_prompts().keys() == {f"engine:{name}" for name in engine.get_prompts()}
     with pytest.raises(AttributeError, match="nothing_like_it"):
-        _ = known.nothing_like_it
-    assert str(TransformQueryEngine(known, IdentityQueryTransform()).query(query)).startswith(
+        _ = flagged.nothing_like_it
+    assert str(TransformQueryEngine(flagged, IdentityQueryTransform()).query(query)).startswith(
         "writer says"
     )
-    tool = QueryEngineTool.from_defaults(known, name="heap", description="Heaps.")
+    tool = QueryEngineTool.from_defaults(flagged, name="heap", description="Heaps.")
     assert str(tool.call(f"{kit.code} {FLAG}")).startswith("writer says")
 
 
 async def test_a_streamed_synthesis_keeps_the_flags(router, kit):
-    known = TryageFlags(rag(router, kit, streaming=True))
+    flagged = TryageFlags(rag(router, kit, streaming=True))
     query = QueryBundle(f"{kit.code} {FLAG}")
-    response = known.synthesize(query, known.retrieve(query))
+    response = flagged.synthesize(query, flagged.retrieve(query))
     assert "".join(response.response_gen).startswith("writer says")
-    response = await known.asynthesize(query, known.retrieve(query))
+    response = await flagged.asynthesize(query, flagged.retrieve(query))
     assert "".join([piece async for piece in response.response_gen]).startswith("writer says")
 
 
 async def test_retrieval_does_not_look_for_the_flags(router, kit):
     """Neither embeddings nor keywords are made of them."""
-    seen = []
+    queries = []
 
     class Looking(BaseRetriever):
         def _retrieve(self, query_bundle):
-            seen.append(query_bundle.query_str)
+            queries.append(query_bundle.query_str)
             return []
 
-    known = TryageFlags(
+    flagged = TryageFlags(
         RetrieverQueryEngine.from_args(Looking(), llm=TryageLLM(router, kit.experts()))
     )
     query = QueryBundle(f"{kit.code} {FLAG}")
-    known.retrieve(query)
-    await known.aretrieve(query)
-    known.query(query)
-    assert seen == [kit.code] * 3
+    flagged.retrieve(query)
+    await flagged.aretrieve(query)
+    flagged.query(query)
+    assert queries == [kit.code] * 3
 
 
 def test_what_is_neither_engine_nor_agent_is_refused():

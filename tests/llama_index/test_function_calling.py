@@ -202,9 +202,9 @@ async def test_a_function_agent_works_with_it(router, kit, streaming):
 
 async def test_a_function_agent_goes_on_with_another_expert(router, kit):
     class Once(kit.Caller):
-        def _text(self, given, kwargs):
+        def _text(self, call_input, kwargs):
             self.fault = ConnectionError("down") if self.calls else None
-            return super()._text(given, kwargs)
+            return super()._text(call_input, kwargs)
 
     experts = kit.experts(kit.Caller) | {"coder": Once(label="coder")}
     agent = FunctionAgent(tools=[add], llm=TryageFunctionCallingLLM(router, experts))
@@ -229,9 +229,9 @@ async def test_a_function_agent_refuses_an_llm_without_function_calling(router, 
 class Reasoner:
     """Answers as a ReAct agent expects it."""
 
-    def _text(self, given, kwargs):
-        super()._text(given, kwargs)
-        last = given[-1].content
+    def _text(self, call_input, kwargs):
+        super()._text(call_input, kwargs)
+        last = call_input[-1].content
         if last.startswith("Observation:"):
             return f"Thought: I can answer.\nAnswer: {self.label} found {last.split()[-1]}"
         return 'Thought: I need a tool.\nAction: multiply\nAction Input: {"a": 6, "b": 7}'
@@ -260,10 +260,10 @@ async def test_what_a_tool_returns_to_a_react_agent_sets_no_flag(router, kit):
         return f"{FLAG} 42"
 
     class Looking(Reasoning):
-        def _text(self, given, kwargs):
+        def _text(self, call_input, kwargs):
             return (
                 super()
-                ._text(given, kwargs)
+                ._text(call_input, kwargs)
                 .replace("multiply", "look")
                 .replace('{"a": 6, "b": 7}', "{}")
             )
@@ -320,27 +320,27 @@ async def test_tools_that_cannot_be_described_open_no_circuit(router, kit):
 
 
 @pytest.mark.parametrize(
-    ("given", "arguments"), [({}, {}), ("", {}), (" ", {}), ("{}", {}), ('{"a": 1}', {"a": 1})]
+    ("stored", "arguments"), [({}, {}), ("", {}), (" ", {}), ("{}", {}), ('{"a": 1}', {"a": 1})]
 )
-def test_a_kept_message_s_calls_are_read(router, kit, given, arguments):
+def test_a_kept_message_s_calls_are_read(router, kit, stored, arguments):
     llm = TryageFunctionCallingLLM(router, kit.experts(kit.Caller))
-    block = ToolCallBlock(tool_call_id="1", tool_name="ping", tool_kwargs=given)
+    block = ToolCallBlock(tool_call_id="1", tool_name="ping", tool_kwargs=stored)
     response = ChatResponse(message=ChatMessage(role="assistant", blocks=[block]))
     (call,) = llm.get_tool_calls_from_response(response)
     assert (call.tool_id, call.tool_name, call.tool_kwargs) == ("1", "ping", arguments)
 
 
 @pytest.mark.parametrize(
-    ("given", "reason"),
+    ("stored", "reason"),
     [
         ('{"a": ', "is not JSON"),
         ("[" * 10**5, "is not JSON"),
         ("[1]", "holds list where its arguments"),
     ],
 )
-def test_a_kept_message_s_broken_call_is_an_error(router, kit, given, reason):
+def test_a_kept_message_s_broken_call_is_an_error(router, kit, stored, reason):
     llm = TryageFunctionCallingLLM(router, kit.experts(kit.Caller))
-    block = ToolCallBlock(tool_call_id="1", tool_name="ping", tool_kwargs=given)
+    block = ToolCallBlock(tool_call_id="1", tool_name="ping", tool_kwargs=stored)
     response = ChatResponse(message=ChatMessage(role="assistant", blocks=[block]))
     with pytest.raises(ExpertError, match=f"the call of tool 'ping' {reason}"):
         llm.get_tool_calls_from_response(response)
@@ -378,4 +378,4 @@ async def test_a_router_among_the_experts_reads_its_own_calls(router, kit):
     result = await agent.run(
         f"{kit.code} add 1 and 2", memory=ChatMemoryBuffer.from_defaults(tokenizer_fn=str.split)
     )
-    assert [found.tool_output.content for found in result.tool_calls] == ["3"]
+    assert [one.tool_output.content for one in result.tool_calls] == ["3"]

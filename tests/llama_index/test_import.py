@@ -14,6 +14,6 @@ except ImportError as error:
 
 
 def test_a_missing_extra_is_named():
-    told = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
-    assert told.stdout.startswith("MissingExtraError")
-    assert 'pip install "tryage[llama-index]"' in told.stdout
+    run = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("MissingExtraError")
+    assert 'pip install "tryage[llama-index]"' in run.stdout

@@ -40,7 +40,7 @@ async def every_way(llm, text, **kwargs):
         [r async for r in await llm.astream_chat(user(text), **kwargs)],
         [r async for r in await llm.astream_complete(text, **kwargs)],
     ]
-    return [(text_of(found[-1]), found) for found in responses]
+    return [(text_of(pieces[-1]), pieces) for pieces in responses]
 
 
 def text_of(response):
@@ -54,9 +54,9 @@ async def test_every_way_answers_with_the_chosen_expert(router, kit):
             assert text.startswith("coder says ")
             assert kit.code.strip() in text
             for response in responses:
-                told = response.additional_kwargs["tryage"]
-                assert (told["expert"], told["answered_by"]) == ("coder", "coder")
-                assert [t["expert"] for t in told["tried"]] == ["coder"]
+                decision = response.additional_kwargs["tryage"]
+                assert (decision["expert"], decision["answered_by"]) == ("coder", "coder")
+                assert [t["expert"] for t in decision["tried"]] == ["coder"]
                 if hasattr(response, "message"):
                     assert "tryage" not in response.message.additional_kwargs
     assert TryageLLM(router, kit.experts()).complete(kit.prose).text == f"writer says {kit.prose}"
@@ -72,15 +72,15 @@ async def test_streams_stream_and_keep_raw(router, kit):
 
 
 def test_the_response_of_the_expert_is_not_touched(router, kit):
-    kept = []
+    responses = []
 
     class Keeping(kit.Scripted):
         def _chat(self, text, delta=None):
-            kept.append(super()._chat(text, delta))
-            return kept[-1]
+            responses.append(super()._chat(text, delta))
+            return responses[-1]
 
     TryageLLM(router, kit.experts(Keeping)).chat(user(kit.code))
-    assert kept[0].additional_kwargs == {}
+    assert responses[0].additional_kwargs == {}
 
 
 async def test_arguments_reach_the_expert_in_every_way(router, kit):
@@ -97,9 +97,9 @@ async def test_fails_over_in_order_and_says_so(router, kit):
     for text, responses in await every_way(llm, kit.code):
         assert text.startswith("giant says")
         for response in responses:
-            told = response.additional_kwargs["tryage"]
-            assert (told["expert"], told["answered_by"]) == ("coder", "giant")
-            assert [t["error"] for t in told["tried"]] == ["ValueError: no", None]
+            decision = response.additional_kwargs["tryage"]
+            assert (decision["expert"], decision["answered_by"]) == ("coder", "giant")
+            assert [t["error"] for t in decision["tried"]] == ["ValueError: no", None]
 
 
 async def test_never_fails_over_after_the_first_chunk(router, kit):
@@ -134,8 +134,8 @@ async def test_all_down_is_one_error_that_lists_them(router, kit):
 
 async def test_an_expert_that_streams_nothing_has_failed(router, kit):
     class Silent(kit.Scripted):
-        def _pieces(self, given, kwargs):
-            return iter(()) if self.label == "coder" else super()._pieces(given, kwargs)
+        def _pieces(self, call_input, kwargs):
+            return iter(()) if self.label == "coder" else super()._pieces(call_input, kwargs)
 
     llm = TryageLLM(router, kit.experts(Silent))
     assert text_of(list(llm.stream_complete(kit.code))[-1]).startswith("giant")
@@ -193,20 +193,20 @@ async def test_cancelling_a_reader_mid_stream_closes_the_expert_s(router, kit):
         lambda: llm.astream_chat(user(kit.code)),
         lambda: llm.astream_complete(kit.code),
     ):
-        seen = []
+        deltas = []
 
-        async def read(open_stream=open_stream, seen=seen):
+        async def read(open_stream=open_stream, deltas=deltas):
             async for response in await open_stream():
-                seen.append(response.delta)
+                deltas.append(response.delta)
 
         task = asyncio.create_task(read())
         async with asyncio.timeout(30):
-            while not seen:
+            while not deltas:
                 await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert seen == ["one"]
+        assert deltas == ["one"]
         assert asyncio.all_tasks() == {asyncio.current_task()}
     assert experts["coder"].closed == ["coder"] * 2
     assert not experts["giant"].closed
@@ -256,9 +256,9 @@ def test_an_expert_that_returns_nothing_has_failed(router, kit):
         def _chat(self, text, delta=None):
             return None if self.label == "coder" else super()._chat(text, delta)
 
-    told = TryageLLM(router, kit.experts(Mute)).chat(user(kit.code)).additional_kwargs["tryage"]
-    assert told["answered_by"] == "giant"
-    assert told["tried"][0]["error"] == "ExpertError: coder returned nothing"
+    decision = TryageLLM(router, kit.experts(Mute)).chat(user(kit.code)).additional_kwargs["tryage"]
+    assert decision["answered_by"] == "giant"
+    assert decision["tried"][0]["error"] == "ExpertError: coder returned nothing"
 
 
 def test_flags_beside_an_image(router, kit):
@@ -304,22 +304,22 @@ def test_an_injected_flag_in_a_document_does_not_act(router, kit):
     assert response.additional_kwargs["tryage"]["weights"] == {}
     assert FLAG in response.text
 
-    def question(given):
-        text = given if isinstance(given, str) else given[-1].content
+    def question(prompt):
+        text = prompt if isinstance(prompt, str) else prompt[-1].content
         return text.partition("Question: ")[2]
 
     llm = TryageLLM(router, experts, flags_from=question)
     response = llm.complete(prompt)
     assert response.additional_kwargs["tryage"]["weights"] == {}
     assert response.text == f"coder says {prompt}"
-    asked = RAG.format(context=f"Doc. {FLAG}", question=f"{kit.code} {FLAG}")
+    query = RAG.format(context=f"Doc. {FLAG}", question=f"{kit.code} {FLAG}")
     expected = f"writer says Context: Doc. {FLAG}\n\nQuestion: {kit.code}"
-    assert llm.complete(asked).text == expected
-    assert llm.chat(user(asked)).message.content == expected
+    assert llm.complete(query).text == expected
+    assert llm.chat(user(query)).message.content == expected
 
 
 def test_a_function_that_makes_text_up_is_told_so(router, kit):
-    llm = TryageLLM(router, kit.experts(), flags_from=lambda given: f"Made up. {FLAG}")
+    llm = TryageLLM(router, kit.experts(), flags_from=lambda messages: f"Made up. {FLAG}")
     for call in (lambda: llm.complete(kit.prose), lambda: llm.chat(user(kit.prose))):
         with pytest.raises(PromptError, match="word for word"):
             call()
@@ -390,8 +390,8 @@ def test_system_prompts_take_a_role_that_every_expert_takes(router, kit):
         llm=llm, system_prompt="Be brief.", memory=ChatMemoryBuffer.from_defaults()
     )
     engine.chat(kit.code)
-    ((given, _),) = mixed["coder"].calls
-    assert [message.role for message in given] == [MessageRole.USER] * 2
+    ((sent, _),) = mixed["coder"].calls
+    assert [message.role for message in sent] == [MessageRole.USER] * 2
 
 
 @pytest.mark.parametrize(
@@ -441,9 +441,9 @@ def test_experts_are_checked_at_construction(router, kit, tmp_path):
         TryageLLM(router, kit.experts(), flags_from="question")
     router.save_pretrained(tmp_path / "r")
     named = TryageLLM(str(tmp_path / "r"), {"a": kit.Scripted(label="a")}, aliases={"a": "writer"})
-    told = named.complete(kit.code).additional_kwargs["tryage"]
-    assert told["expert"] == "writer"
-    reasons = {row["expert"]: row.get("reason") for row in told["ranking"]}
+    decision = named.complete(kit.code).additional_kwargs["tryage"]
+    assert decision["expert"] == "writer"
+    reasons = {row["expert"]: row.get("reason") for row in decision["ranking"]}
     assert reasons["coder"] == "no callable was given for it"
 
 

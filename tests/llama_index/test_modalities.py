@@ -50,9 +50,9 @@ async def test_experts_that_do_not_take_images_are_not_eligible(stating, kit):
     assert llm.chat([ChatMessage(kit.code)]).additional_kwargs["tryage"]["expert"] == "coder"
     messages = with_blocks(kit.code, IMAGE)
     for response in await every_way(llm, messages):
-        told = response.additional_kwargs["tryage"]
-        assert told["expert"] == "giant"
-        reasons = {row["expert"]: row.get("reason") for row in told["ranking"]}
+        decision = response.additional_kwargs["tryage"]
+        assert decision["expert"] == "giant"
+        reasons = {row["expert"]: row.get("reason") for row in decision["ranking"]}
         assert reasons["coder"] == "it takes text; the messages hold image"
         assert reasons["writer"] is None
     assert all(sent == messages for sent, _ in experts["giant"].calls)
@@ -70,8 +70,8 @@ def test_blocks_anywhere_in_the_conversation_count(stating, kit):
     inside = CitableBlock(title="a", source="b", content=[DocumentBlock(data=b"%PDF-1.4")])
     for before, held in ((earlier, "image"), (with_blocks("Read.", inside), "document")):
         llm = TryageLLM(stating, kit.experts())
-        told = llm.chat([*before, ChatMessage(kit.code)]).additional_kwargs["tryage"]
-        reasons = {row["expert"]: row.get("reason") for row in told["ranking"]}
+        decision = llm.chat([*before, ChatMessage(kit.code)]).additional_kwargs["tryage"]
+        reasons = {row["expert"]: row.get("reason") for row in decision["ranking"]}
         assert reasons["coder"] == f"it takes text; the messages hold {held}"
 
 
@@ -85,8 +85,8 @@ def test_an_image_alone_is_routed_by_what_was_written_before(router, kit):
     experts = kit.experts()
     llm = TryageLLM(router, experts)
     messages = [ChatMessage(kit.code), ChatMessage(blocks=[IMAGE])]
-    told = llm.chat(messages).additional_kwargs["tryage"]
-    assert told["expert"] == "coder"
+    decision = llm.chat(messages).additional_kwargs["tryage"]
+    assert decision["expert"] == "coder"
     assert experts["coder"].calls[0][0] == messages
 
 
@@ -97,8 +97,8 @@ async def test_an_image_alone_goes_to_the_best_on_average_that_reads_it(router, 
     assert best.out_of_distribution
     experts = kit.experts()
     llm = TryageLLM(router, experts, flags_from="last_message")
-    for told in (llm.chat(alone), await llm.achat(alone), list(llm.stream_chat(alone))[-1]):
-        assert told.additional_kwargs["tryage"]["answered_by"] == best.expert
+    for response in (llm.chat(alone), await llm.achat(alone), list(llm.stream_chat(alone))[-1]):
+        assert response.additional_kwargs["tryage"]["answered_by"] == best.expert
     assert experts[best.expert].calls[0][0] == alone
     sounds = [ChatMessage("Hello.", role="assistant"), ChatMessage(blocks=[SOUND, IMAGE])]
     assert llm.chat(sounds).additional_kwargs["tryage"]["weights"] == {}
@@ -123,16 +123,16 @@ def test_images_beside_a_prompt_count(stating, kit):
         llm.complete(kit.code, image_documents=pictures),
         list(llm.stream_complete(kit.code, image_documents=pictures))[-1],
     ):
-        told = response.additional_kwargs["tryage"]
-        assert told["answered_by"] == "giant"
-        reasons = {row["expert"]: row.get("reason") for row in told["ranking"]}
+        decision = response.additional_kwargs["tryage"]
+        assert decision["answered_by"] == "giant"
+        reasons = {row["expert"]: row.get("reason") for row in decision["ranking"]}
         assert reasons["coder"] == "it takes text; the messages hold image"
     assert experts["giant"].calls[0][1]["image_documents"] == pictures
-    told = llm.complete(kit.code, image_documents=[]).additional_kwargs["tryage"]
-    assert told["answered_by"] == "coder"
+    decision = llm.complete(kit.code, image_documents=[]).additional_kwargs["tryage"]
+    assert decision["answered_by"] == "coder"
 
 
 def test_a_cited_image_counts(stating, kit):
     cited = CitationBlock(cited_content=IMAGE, source="s", title="t", additional_location_info={})
-    told = TryageLLM(stating, kit.experts()).chat(with_blocks(kit.code, cited))
-    assert told.additional_kwargs["tryage"]["answered_by"] == "giant"
+    response = TryageLLM(stating, kit.experts()).chat(with_blocks(kit.code, cited))
+    assert response.additional_kwargs["tryage"]["answered_by"] == "giant"

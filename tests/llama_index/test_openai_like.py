@@ -148,9 +148,9 @@ async def test_a_server_that_keeps_failing_is_left_alone(router, kit, experts, s
     llm = TryageLLM(router, experts(coder="fail"), breaker=Breaker(failures=2, seconds=600))
     for response in await every_way(llm, kit.code):
         assert record_of(response)["answered_by"] == "giant"
-    asked = [asked["model"] for asked in server.requests]
-    assert asked.count("fail-coder") == 2
-    assert asked.count("fast-giant") == 8
+    models = [models["model"] for models in server.requests]
+    assert models.count("fail-coder") == 2
+    assert models.count("fast-giant") == 8
 
 
 async def test_an_answer_that_is_cut_off(router, kit, experts):
@@ -196,7 +196,7 @@ async def test_a_cancelled_call_leaves_no_task_and_asks_nobody_else(router, kit,
     with pytest.raises(asyncio.CancelledError):
         await call
     assert asyncio.all_tasks() == before
-    assert [asked["model"] for asked in server.requests] == ["hang-coder"]
+    assert [body["model"] for body in server.requests] == ["hang-coder"]
 
 
 class Sum(BaseModel):

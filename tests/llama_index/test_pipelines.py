@@ -163,11 +163,11 @@ async def test_what_other_experts_wrote_is_read_as_text(runtime, monkeypatch, bl
     llm = TryagePipeline(runtime=runtime, expert="prose-gpt", max_new_tokens=2)
     run = runtime.run
 
-    def kept(expert, prompt, **options):
+    def record_run(expert, prompt, **options):
         sent.append(prompt)
         return run(expert, prompt, **options)
 
-    monkeypatch.setattr(runtime, "run", kept)
+    monkeypatch.setattr(runtime, "run", record_run)
     messages = [
         ChatMessage("What is 17 * 3?"),
         ChatMessage(role="assistant", blocks=blocks),

@@ -81,8 +81,8 @@ async def test_query_engines_by_description(router, indices, llm, shelves):
     for place, (subject, question) in enumerate(QUESTIONS.items()):
         for response in (engine.query(question), await engine.aquery(question)):
             assert response.metadata["selector_result"].ind == place
-            found = response.source_nodes[0].node.get_content()
-            assert found[:200] in shelves[subject].text
+            passage = response.source_nodes[0].node.get_content()
+            assert passage[:200] in shelves[subject].text
             assert question in str(response)
 
 
@@ -97,20 +97,20 @@ async def test_several_query_engines_are_summarised(router, kit, indices, llm):
 
 async def test_a_query_engine_and_a_summary_of_one_document(router, shelves, kit, llm):
     summary = SummaryIndex.from_documents([shelves["money"]])
-    facts = VectorStoreIndex.from_documents([shelves["money"]], embed_model=kit.Embedding())
+    index = VectorStoreIndex.from_documents([shelves["money"]], embed_model=kit.Embedding())
     tools = [
         QueryEngineTool.from_defaults(
             summary.as_query_engine(llm=llm, response_mode="tree_summarize"),
             description="Useful to summarize the whole document",
         ),
         QueryEngineTool.from_defaults(
-            facts.as_query_engine(llm=llm),
+            index.as_query_engine(llm=llm),
             description="Useful to look up how a function rounds a number",
         ),
     ]
     engine = RouterQueryEngine(TryageSelector(router), tools, llm=llm)
-    asked = ("Summarize the document", "Which function rounds a number half up?")
-    for place, question in enumerate(asked):
+    questions = ("Summarize the document", "Which function rounds a number half up?")
+    for place, question in enumerate(questions):
         assert engine.query(question).metadata["selector_result"].ind == place
         assert (await engine.aquery(question)).metadata["selector_result"].ind == place
 

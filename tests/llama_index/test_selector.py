@@ -75,8 +75,8 @@ def test_flags_act_only_where_the_query_is_the_user_s_own(router, kit):
     assert NAMES[own.select(TOOLS, query).ind] == "writer"
     assert query.query_str == text
     read = TryageSelector(router, flags_from=lambda bundle: bundle.custom_embedding_strs[0])
-    given = QueryBundle("rewritten", custom_embedding_strs=[text])
-    assert NAMES[read.select(TOOLS, given).ind] == "writer"
+    rewritten = QueryBundle("rewritten", custom_embedding_strs=[text])
+    assert NAMES[read.select(TOOLS, rewritten).ind] == "writer"
     with pytest.warns(TryageWarning, match="shiniest"):
         own.select(TOOLS, f"{kit.code} [Flag: shiniest]")
     with pytest.raises(ValueError, match="no such key"):
@@ -255,7 +255,7 @@ def test_descriptions_that_are_missing(router):
 
 
 @pytest.mark.parametrize(
-    "copied", [copy.copy, copy.deepcopy, lambda given: pickle.loads(pickle.dumps(given))]
+    "copied", [copy.copy, copy.deepcopy, lambda original: pickle.loads(pickle.dumps(original))]
 )
 def test_selectors_can_be_copied(router, kit, tmp_path, copied):
     router.save_pretrained(tmp_path / "r")

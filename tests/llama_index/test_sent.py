@@ -38,7 +38,7 @@ def search(a: int, b: int) -> str:
     return "found"
 
 
-def said(*blocks):
+def message(*blocks):
     return [
         ChatMessage("Hello"),
         ChatMessage(role="assistant", blocks=list(blocks)),
@@ -48,13 +48,13 @@ def said(*blocks):
 
 SENT = {
     "system": [ChatMessage(LONG, role="system"), ChatMessage(QUESTION)],
-    "history": said(TextBlock(text=LONG)),
-    "tool result": [*said(TextBlock(text="I look.")), ChatMessage(LONG, role="tool")],
-    "tool call": said(ToolCallBlock(tool_name="search", tool_kwargs={"text": LONG})),
-    "tool call as JSON": said(ToolCallBlock(tool_name="search", tool_kwargs=LONG)),
-    "thinking": said(ThinkingBlock(content=LONG)),
-    "document": said(DocumentBlock(data=LONG.encode(), document_mimetype="text/plain")),
-    "citable": said(CitableBlock(title="t", source="s", content=[TextBlock(text=LONG)])),
+    "history": message(TextBlock(text=LONG)),
+    "tool result": [*message(TextBlock(text="I look.")), ChatMessage(LONG, role="tool")],
+    "tool call": message(ToolCallBlock(tool_name="search", tool_kwargs={"text": LONG})),
+    "tool call as JSON": message(ToolCallBlock(tool_name="search", tool_kwargs=LONG)),
+    "thinking": message(ThinkingBlock(content=LONG)),
+    "document": message(DocumentBlock(data=LONG.encode(), document_mimetype="text/plain")),
+    "citable": message(CitableBlock(title="t", source="s", content=[TextBlock(text=LONG)])),
     "older tool call": [
         ChatMessage(role="assistant", additional_kwargs={"tool_calls": [{"args": LONG}]}),
         ChatMessage(QUESTION),
@@ -66,9 +66,9 @@ SENT = {
 async def test_long_calls_go_where_they_fit(short, kit, messages):
     llm = TryageLLM(short, kit.experts())
     for response in (llm.chat(messages), await llm.achat(messages)):
-        told = response.additional_kwargs["tryage"]
-        assert told["answered_by"] == "giant"
-        reasons = {row["expert"]: row.get("reason") for row in told["ranking"]}
+        decision = response.additional_kwargs["tryage"]
+        assert decision["answered_by"] == "giant"
+        reasons = {row["expert"]: row.get("reason") for row in decision["ranking"]}
         assert "context_length is 1000, the prompt has about 2" in reasons["coder"]
 
 
@@ -77,20 +77,20 @@ def test_short_calls_go_anywhere(short, kit):
     blocks = [TextBlock(text="51"), CachePoint(cache_control=CacheControl(type="ephemeral"))]
     picture = ImageBlock(image=b"\x89PNG" + b"0" * 20_000)
     pdf = DocumentBlock(data=b"%PDF" + b"0" * 20_000, document_mimetype="application/pdf")
-    for messages in (said(*blocks), said(picture), said(pdf)):
-        told = llm.chat(messages).additional_kwargs["tryage"]
-        assert all(row["eligible"] for row in told["ranking"])
+    for messages in (message(*blocks), message(picture), message(pdf)):
+        decision = llm.chat(messages).additional_kwargs["tryage"]
+        assert all(row["eligible"] for row in decision["ranking"])
 
 
 def test_tools_count(short, kit):
     tool = FunctionTool.from_defaults(search, description=LONG)
     llm = TryageFunctionCallingLLM(short, kit.experts(kit.Caller))
     text = f"{kit.code} search 1 and 2"
-    told = llm.chat_with_tools([tool], text).additional_kwargs["tryage"]
-    assert told["answered_by"] == "giant"
+    decision = llm.chat_with_tools([tool], text).additional_kwargs["tryage"]
+    assert decision["answered_by"] == "giant"
     brief = FunctionTool.from_defaults(search, description="Search.")
-    told = llm.chat_with_tools([brief], text).additional_kwargs["tryage"]
-    assert told["answered_by"] == "coder"
+    decision = llm.chat_with_tools([brief], text).additional_kwargs["tryage"]
+    assert decision["answered_by"] == "coder"
 
     class Arguments(BaseModel):
         """Long."""

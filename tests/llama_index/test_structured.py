@@ -46,9 +46,13 @@ def writing(kit):
     """An LLM that answers with JSON, whose keys its prompt must have asked for."""
 
     class Writing(kit.Scripted):
-        def _text(self, given, kwargs):
-            super()._text(given, kwargs)
-            text = given if isinstance(given, str) else "\n".join(m.content for m in given)
+        def _text(self, call_input, kwargs):
+            super()._text(call_input, kwargs)
+            text = (
+                call_input
+                if isinstance(call_input, str)
+                else "\n".join(m.content for m in call_input)
+            )
             assert '"properties"' in text
             return json.dumps({"a": len(self.label), "b": text.count("river")})
 
@@ -71,8 +75,8 @@ async def test_by_text_where_the_expert_calls_no_functions(router, kit, writing,
     experts = kit.experts(writing)
     llm = TryageLLM(router, experts)
     prompt = PromptTemplate("{text}")
-    for number, found in enumerate(await every_way(llm, prompt, text=kit.prose), 1):
-        assert (found.a, found.b) == (len("writer"), 1)
+    for number, answer in enumerate(await every_way(llm, prompt, text=kit.prose), 1):
+        assert (answer.a, answer.b) == (len("writer"), 1)
         assert len(experts["writer"].calls) >= number
     events = [event for event in heard if isinstance(event, TryageDecisionEvent)]
     assert [event.expert for event in events] == ["writer"] * 4
@@ -83,8 +87,8 @@ async def test_by_function_where_the_expert_calls_them(router, kit):
     for kind in (TryageLLM, TryageFunctionCallingLLM):
         experts = kit.experts(kit.Caller)
         llm = kind(router, experts)
-        for found in await every_way(llm, PROMPT, text=kit.code):
-            assert (found.a, found.b) == (6, 7)
+        for answer in await every_way(llm, PROMPT, text=kit.code):
+            assert (answer.a, answer.b) == (6, 7)
         assert all(kwargs["tools"] == ["coder:Sum"] for _, kwargs in experts["coder"].calls)
 
 
@@ -103,8 +107,8 @@ async def test_natively_where_the_expert_has_a_way_of_its_own(router, kit):
 
 async def test_an_answer_that_does_not_fit_fails_over(router, kit, writing):
     class Wrong(writing):
-        def _text(self, given, kwargs):
-            text = super()._text(given, kwargs)
+        def _text(self, call_input, kwargs):
+            text = super()._text(call_input, kwargs)
             return "no JSON at all" if self.label == "coder" else text
 
     llm = TryageLLM(router, kit.experts(Wrong))
@@ -138,8 +142,8 @@ async def test_flags_act_and_are_taken_off_and_braces_stay(router, kit):
     experts = kit.experts(kit.Caller)
     llm = TryageLLM(router, experts, flags_from="last_message", system_prompt="Be exact.")
     text = f'{kit.code} {{"a": 1}} {{a}} {FLAG}'
-    for found in await every_way(llm, PROMPT, text=text):
-        assert found.a == 6
+    for answer in await every_way(llm, PROMPT, text=text):
+        assert answer.a == 6
     for sent, _ in experts["writer"].calls:
         assert sent[0] == ChatMessage("Be exact.", role="system")
         assert sent[-1].content == f'{kit.code} {{"a": 1}} {{a}}\nSum 6 and 7'
@@ -249,8 +253,8 @@ async def test_a_program_mode_of_the_router_holds(router, kit, writing):
         pass
 
     llm = TryageLLM(router, kit.experts(Talking), pydantic_program_mode=PydanticProgramMode.LLM)
-    for found in await every_way(llm, PromptTemplate("{text}"), text=kit.code):
-        assert found.a == len("coder")
+    for answer in await every_way(llm, PromptTemplate("{text}"), text=kit.code):
+        assert answer.a == len("coder")
 
 
 def test_a_prompt_keeps_the_expert_s_messages_apart(router, kit):
@@ -261,8 +265,8 @@ def test_a_prompt_keeps_the_expert_s_messages_apart(router, kit):
 
 async def test_who_made_an_object_is_told_after_failover_too(router, kit, writing):
     class Wrong(writing):
-        def _text(self, given, kwargs):
-            return "no JSON" if self.label == "coder" else super()._text(given, kwargs)
+        def _text(self, call_input, kwargs):
+            return "no JSON" if self.label == "coder" else super()._text(call_input, kwargs)
 
     llm = TryageLLM(router, kit.experts(Wrong))
     prompt = PromptTemplate("{text}")
@@ -306,7 +310,7 @@ async def test_a_streamed_object_s_last_state_is_not_checked(router, kit, writin
     """As in LlamaIndex; docs/llama-index.md says so."""
 
     class Wrong(writing):
-        def _text(self, given, kwargs):
+        def _text(self, call_input, kwargs):
             return "no JSON"
 
     llm = TryageLLM(router, {"coder": Wrong(label="coder"), "giant": writing(label="giant")})

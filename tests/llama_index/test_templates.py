@@ -32,11 +32,15 @@ def whole(kit):
     """Experts that answer with everything that they are sent."""
 
     class Whole(kit.Scripted):
-        def _text(self, given, kwargs):
-            super()._text(given, kwargs)
-            if isinstance(given, str):
-                return given if kwargs.get("formatted", True) else self.completion_to_prompt(given)
-            return "".join(f"<{m.role.value}>{m.content}" for m in given)
+        def _text(self, call_input, kwargs):
+            super()._text(call_input, kwargs)
+            if isinstance(call_input, str):
+                return (
+                    call_input
+                    if kwargs.get("formatted", True)
+                    else self.completion_to_prompt(call_input)
+                )
+            return "".join(f"<{m.role.value}>{m.content}" for m in call_input)
 
     return Whole
 
@@ -127,11 +131,11 @@ async def test_the_router_s_own_settings_come_first(router, kit, whole):
     loud = TryageLLM(router, {"coder": whole(label="coder")}, output_parser=Shouting())
     assert loud.predict(PROMPT, question="why") == "<USER>WHY LOUD"
     assert await loud.apredict(PROMPT, question="why") == "<USER>WHY LOUD"
-    for given, llm in ((PROMPT, loud), (PromptTemplate("x", output_parser=Shouting()), chat)):
+    for template, llm in ((PROMPT, loud), (PromptTemplate("x", output_parser=Shouting()), chat)):
         with pytest.raises(NotImplementedError, match="not supported for streaming"):
-            llm.stream(given, question="why")
+            llm.stream(template, question="why")
         with pytest.raises(NotImplementedError, match="not supported for streaming"):
-            await llm.astream(given, question="why")
+            await llm.astream(template, question="why")
 
 
 @pytest.mark.parametrize("made", [{}, {"chatty": False, "completion_to_prompt": instruct}])
@@ -163,14 +167,14 @@ def test_the_query_of_a_template_is_what_is_routed(router, kit, heard):
         for question, expert in ((kit.code, "coder"), (kit.prose, "writer")):
             heard.clear()
             ask(question)
-            told = [e for e in heard if isinstance(e, TryageDecisionEvent)]
-            assert told[0].expert == expert
-            assert not told[0].decision["out_of_distribution"]
-            assert told[0].decision["weights"] == {}
+            decisions = [e for e in heard if isinstance(e, TryageDecisionEvent)]
+            assert decisions[0].expert == expert
+            assert not decisions[0].decision["out_of_distribution"]
+            assert decisions[0].decision["weights"] == {}
 
 
 def test_a_function_of_the_operator_s_beats_the_query(router, kit):
-    llm = TryageLLM(router, kit.experts(), text_from=lambda given: kit.prose)
+    llm = TryageLLM(router, kit.experts(), text_from=lambda prompt: kit.prose)
     index = SummaryIndex.from_documents([Document(text="A heap is a tree.")])
     index.as_query_engine(llm=llm).query(kit.code)
     assert last_decision()["expert"] == "writer"

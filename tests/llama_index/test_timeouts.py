@@ -34,11 +34,11 @@ def hanging(kit, gate):
 
 
 def left_behind(response):
-    told = response.additional_kwargs["tryage"]
-    first, *_, last = told["tried"]
+    decision = response.additional_kwargs["tryage"]
+    first, *_, last = decision["tried"]
     assert first["expert"] == "coder"
     assert "did not answer within 0.05 s" in first["error"]
-    assert last["expert"] == told["answered_by"] != "coder"
+    assert last["expert"] == decision["answered_by"] != "coder"
     return True
 
 

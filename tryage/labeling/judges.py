@@ -107,7 +107,7 @@ class Judge:
         ask: Ask,
         row: Row,
         answers: Mapping[str, str],
-        wanted: Collection[str],
+        experts: Collection[str],
     ) -> dict[str, Verdict]:
         """Judge answers to one prompt.
 
@@ -115,7 +115,7 @@ class Judge:
             ask: calls the model.
             row: the prompt and its reference.
             answers: expert → answer.
-            wanted: the experts whose answers to judge.
+            experts: those whose answers to judge.
         """
         raise NotImplementedError
 
@@ -193,10 +193,10 @@ class PointwiseJudge(Judge):
         ask: Ask,
         row: Row,
         answers: Mapping[str, str],
-        wanted: Collection[str],
+        experts: Collection[str],
     ) -> dict[str, Verdict]:
         """Judge answers to one prompt; arguments as `Judge.verdicts`."""
-        return {name: await self._grade(ask, row, answers[name]) for name in wanted}
+        return {name: await self._grade(ask, row, answers[name]) for name in experts}
 
     async def _grade(self, ask: Ask, row: Row, answer: str) -> Verdict:
         low, high = self.scale
@@ -262,12 +262,12 @@ class PairwiseJudge(Judge):
         ask: Ask,
         row: Row,
         answers: Mapping[str, str],
-        wanted: Collection[str],
+        experts: Collection[str],
     ) -> dict[str, Verdict]:
         """Judge answers to one prompt; arguments as `Judge.verdicts`."""
-        results: dict[str, list[float | Verdict]] = {name: [] for name in wanted}
+        results: dict[str, list[float | Verdict]] = {name: [] for name in experts}
         if self.alone:
-            for name in wanted:
+            for name in experts:
                 won = await self._compare(ask, row, answers[name], row.reference or "")
                 results[name].append(won)
         for one, other in () if self.alone else itertools.combinations(answers, 2):

@@ -241,7 +241,7 @@ def _measure_batch(scorer: WindowScorer, part: Sequence[Encoded], limit: int) ->
             bits[i] += loss / math.log(2)
             nats[i] += loss
             hits[i] += window_hits
-            count[i] += len(window.wanted)
+            count[i] += len(window.targets)
         start += size
     return [_measurement(item, bits[i], nats[i], hits[i], count[i]) for i, item in enumerate(part)]
 

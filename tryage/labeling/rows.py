@@ -112,7 +112,7 @@ def read_rows(
     """
     tasks = tuple(tasks)
     rows: list[Row] = []
-    seen: dict[tuple[str, str], str] = {}
+    places: dict[tuple[str, str], str] = {}
     records = read_prompts(prompts)
     for record in records if sample is None else sample.take(records):
         try:
@@ -120,7 +120,7 @@ def read_rows(
         except PromptError as error:
             raise PromptError(f"{record.where}: {error}") from error
         for row in new_rows:
-            first = seen.setdefault((row.task, row.id), record.where)
+            first = places.setdefault((row.task, row.id), record.where)
             if first != record.where:
                 raise PromptError(f"{record.where}: id: {row.id!r} was used by {first} already")
         rows += new_rows

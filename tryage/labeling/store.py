@@ -213,12 +213,12 @@ class LabelStore:
         Raises:
             OutputFolderError: a shard is cut or damaged.
         """
-        wanted = {(row.task, row.id) for row in rows}
+        row_keys = {(row.task, row.id) for row in rows}
         answers: dict[Key, str] = {}
         for shard in self.shards():
             cells = read_cells(shard, ("task", "prompt_id", "expert", "answer", "error"))
             for task, name, expert, answer, error in cells:
-                if error is None and answer is not None and (task, name) in wanted:
+                if error is None and answer is not None and (task, name) in row_keys:
                     answers.setdefault((task, name, expert), answer)
         return answers
 

@@ -29,12 +29,12 @@ class Window:
     Attributes:
         ids: its input.
         at: positions whose output predicts something.
-        wanted: the right token at each of them.
+        targets: the right token at each of them.
     """
 
     ids: list[int]
     at: list[int]
-    wanted: list[int]
+    targets: list[int]
 
 
 @dataclass(slots=True)

@@ -41,20 +41,20 @@ class WindowScorer:
         self.pipeline = pipeline
 
     def losses(self, windows: Sequence[Window]) -> list[tuple[float, int]]:
-        """Return the summed loss of each window's wanted tokens, in nats, and its hits.
+        """Return the summed loss of each window's target tokens, in nats, and its hits.
 
-        A hit is a wanted token that the model finds likeliest.
+        A hit is a target token that the model finds likeliest.
 
         Raises:
             ExpertError: the model failed on these windows.
         """
         import torch
 
-        wanted = torch.tensor([token for window in windows for token in window.wanted]).long()
+        targets = torch.tensor([token for window in windows for token in window.targets]).long()
         try:
             with self.pipeline.turn():
                 outputs = self._outputs(windows, skip=self._may_skip(windows))
-                losses, hits = _losses(outputs, wanted.to(self.pipeline.model.device))
+                losses, hits = _losses(outputs, targets.to(self.pipeline.model.device))
         except MODEL_FAULTS as error:
             text = str(error).strip()
             kind = type(error).__name__
@@ -92,9 +92,9 @@ class WindowScorer:
         pad = self.pipeline.tokenizer.pad_token_id or 0
         ids = torch.tensor([window.ids + [pad] * (length - len(window.ids)) for window in windows])
         sizes = torch.tensor([len(window.ids) for window in windows])
-        seen = (torch.arange(length) < sizes[:, None]).long()
+        mask = (torch.arange(length) < sizes[:, None]).long()
         device = self.pipeline.model.device
-        return ids.to(device), seen.to(device)
+        return ids.to(device), mask.to(device)
 
     def _outputs(self, windows: Sequence[Window], *, skip: bool) -> Any:
         """Return the model's outputs where something is predicted, (targets, vocabulary).
@@ -106,12 +106,12 @@ class WindowScorer:
         import torch
 
         model = self.pipeline.model
-        ids, seen = self._padded(windows)
+        ids, attention_mask = self._padded(windows)
         rows = torch.tensor([i for i, window in enumerate(windows) for _ in window.at]).long()
         at = torch.tensor([place for window in windows for place in window.at]).long()
         rows, at = rows.to(model.device), at.to(model.device)
         # A causal model does not look at what stands behind a token.
-        mask = {"attention_mask": seen} if self._masked or not skip else {}
+        mask = {"attention_mask": attention_mask} if self._masked or not skip else {}
         options = {} if self._masked else {"use_cache": False}
         if not skip:
             return model(ids, **mask, **options).logits[rows, at]
@@ -151,12 +151,12 @@ def _nearly_equal(whole: Any, part: Any) -> bool:
     return difference <= _TOLERANCE * scale
 
 
-def _losses(outputs: Any, wanted: Any) -> tuple[Any, Any]:
-    """Cross-entropy of the wanted tokens, in parts, because float32 outputs are large.
+def _losses(outputs: Any, targets: Any) -> tuple[Any, Any]:
+    """Cross-entropy of the target tokens, in parts, because float32 outputs are large.
 
     Args:
         outputs: (targets, vocabulary).
-        wanted: (targets,) the right token at each position.
+        targets: (targets,) the right token at each position.
 
     Returns:
         (targets,) loss in nats as float64, and whether the token was the likeliest.
@@ -164,9 +164,9 @@ def _losses(outputs: Any, wanted: Any) -> tuple[Any, Any]:
     import torch
 
     losses, hits = [], []
-    for start in range(0, len(wanted), _ROWS_AT_ONCE):
+    for start in range(0, len(targets), _ROWS_AT_ONCE):
         part = outputs[start : start + _ROWS_AT_ONCE].float()
-        tokens = wanted[start : start + _ROWS_AT_ONCE]
+        tokens = targets[start : start + _ROWS_AT_ONCE]
         loss = torch.nn.functional.cross_entropy(part, tokens, reduction="none")
         losses.append(loss.double())
         hits.append(part.gather(1, tokens[:, None])[:, 0] >= part.amax(dim=-1))
