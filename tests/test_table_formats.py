@@ -61,7 +61,7 @@ def write_lines(path, entries):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "part"),
     [
         ("t.csv", WIDE, ""),
         ("t.csv", "\ufeff" + WIDE, ""),
@@ -77,18 +77,18 @@ def write_lines(path, entries):
         ("t.csv", WIDE.replace("0.5,1", "50%,100%").replace("0.25", "25%"), ""),
     ],
 )
-def test_a_column_per_expert_in_text(tmp_path, name, text, said):
+def test_a_column_per_expert_in_text(tmp_path, name, text, part):
     table, note = read(write(tmp_path, name, text))
     assert scores(table) == WIDE_SCORES
     assert table.ids == ("1", "2")
     assert table.groups == ("math", "verse")
-    assert said in note
+    assert part in note
     assert "experts atlas, brook" in note
     assert "group = category" in note
     assert ("separated" in note, "decimal" in note, "100" in note) == (
-        "separated" in said,
-        "decimal" in said,
-        "100" in said,
+        "separated" in part,
+        "decimal" in part,
+        "100" in part,
     )
 
 
@@ -135,8 +135,8 @@ def test_costs_are_recognized_beside_the_experts(tmp_path, cost):
 def test_losses_by_name_and_by_word(tmp_path):
     named, _ = read(write(tmp_path, "n.csv", "prompt,a_loss,b_loss\nWhy?,1.5,0.5\n"))
     assert (named.kind, named.experts) == ("losses", ("a", "b"))
-    said, _ = read(write(tmp_path, "s.csv", "prompt,a,b\nWhy?,1.5,0.5\n"), kind="losses")
-    assert said.losses.tolist() == named.losses.tolist() == [[1.5, 0.5]]
+    stated, _ = read(write(tmp_path, "s.csv", "prompt,a,b\nWhy?,1.5,0.5\n"), kind="losses")
+    assert stated.losses.tolist() == named.losses.tolist() == [[1.5, 0.5]]
 
 
 LONG = [

@@ -22,15 +22,15 @@ class Slow(BaseRateLimiter):
     """Each turn comes after a while."""
 
     def __init__(self):
-        self.taken = []
+        self.tokens = []
 
     def acquire(self, num_tokens=0):
         time.sleep(WAIT)
-        self.taken.append(num_tokens)
+        self.tokens.append(num_tokens)
 
     async def async_acquire(self, num_tokens=0):
         await asyncio.sleep(WAIT)
-        self.taken.append(num_tokens)
+        self.tokens.append(num_tokens)
 
 
 @pytest.mark.parametrize("handlers", [[], [TokenCountingHandler()]])
@@ -57,7 +57,7 @@ async def test_the_wait_for_a_turn_is_no_time_out(router, kit, handlers):
     for answer in answers:
         record = answer.additional_kwargs["tryage"]
         assert (record["answered_by"], len(record["tried"])) == ("coder", 1)
-    assert len(expert.rate_limiter.taken) == len(expert._calls) == 8
+    assert len(expert.rate_limiter.tokens) == len(expert._calls) == 8
     texts = await asyncio.gather(asyncio.to_thread(llm.predict, template), llm.apredict(template))
     assert [text.partition(" ")[0] for text in texts] == ["coder", "coder"]
 
@@ -70,7 +70,7 @@ async def test_a_wait_inside_a_nested_router_counts_nowhere(router, kit):
     for answer in await asyncio.gather(asyncio.to_thread(llm.chat, messages), llm.achat(messages)):
         record = answer.additional_kwargs["tryage"]
         assert [len(record["tried"]), len(record["inner"]["tried"])] == [1, 1]
-    assert [len(llm_.rate_limiter.taken) for llm_ in (inner, expert)] == [2, 2]
+    assert [len(llm_.rate_limiter.tokens) for llm_ in (inner, expert)] == [2, 2]
 
 
 async def test_a_call_given_up_while_it_waits_is_never_made(router, kit):
