@@ -540,13 +540,13 @@ def test_a_broken_check_is_caught(check, contract):
 def test_a_check_that_is_not_safe_in_threads_is_caught():
     import threading
 
-    seen = threading.local()
+    local = threading.local()
 
     def first_in_its_thread(prompt, answer):
-        fresh = not hasattr(seen, "answers")
-        seen.answers = True
+        fresh = not hasattr(local, "answers")
+        local.answers = True
         return not fresh or threading.current_thread().name.startswith("MainThread")
 
-    seen.answers = True
+    local.answers = True
     with fails("threads"):
         check_check(first_in_its_thread, skip=["sync equals async"])

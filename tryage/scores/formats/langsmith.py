@@ -59,7 +59,7 @@ def read_langsmith(path: Path, options: ReadOptions) -> tuple[Columns, list[str]
     if not options.experts and options.format is None:
         notes.append(f"experts {', '.join(names)}")
     cells = Cells(str(path), "row" if files[0].suffix.lower() == ".json" else "line", {})
-    said: dict[str, None] = {}
+    assumed: dict[str, None] = {}
     for file, name in zip(files, names, strict=True):
         cells.start_file(str(file))
         entries = list(_entries(file, options))
@@ -70,11 +70,11 @@ def read_langsmith(path: Path, options: ReadOptions) -> tuple[Columns, list[str]
         references = [column for column in columns if column.startswith("reference.")]
         if reference is None and len(references) == 1:
             reference = references[0]
-        said |= {f"prompt = {prompt}": None, f"score = {score}": None}
+        assumed |= {f"prompt = {prompt}": None, f"score = {score}": None}
         for line, entry in entries:
             cells.add(line, _cell(file, line, entry, name, prompt, score, reference, options))
     if options.format is None:
-        notes += said
+        notes += assumed
     return cells.build(notes), notes
 
 
