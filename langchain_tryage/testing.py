@@ -174,7 +174,7 @@ class ScriptedToolWholeChat(ScriptedWholeChat):
         if isinstance(messages[-1], ToolMessage) and choice is None:
             return []
         text = next(m.text for m in reversed(messages) if isinstance(m, HumanMessage))
-        tool = _wanted(tools, choice, text)
+        tool = _required_tool(tools, choice, text)
         if tool is None:
             return []
         properties = tool.get("parameters", {}).get("properties", {})
@@ -271,7 +271,9 @@ class CallbackRecorder(BaseCallbackHandler):
         self.errors.append(error)
 
 
-def _wanted(tools: Sequence[dict[str, Any]], choice: Any, text: str) -> dict[str, Any] | None:
+def _required_tool(
+    tools: Sequence[dict[str, Any]], choice: Any, text: str
+) -> dict[str, Any] | None:
     """Return the tool to call: the one chosen, else the one whose name the text speaks of."""
     by_name: dict[str, dict[str, Any]] = {}
     for tool in tools:

@@ -107,7 +107,7 @@ def test_assigned_time_outs_act(router, kit, hanging):
 @pytest.mark.parametrize("option", ["timeout", "total_timeout"])
 def test_a_time_out_of_nothing_is_refused(kind, option, router, kit):
     models = {name: FakeListLLM(responses=[""]) for name in router.library.names}
-    with pytest.raises(ValueError, match=rf"{option} is 0\.0; it is above 0 seconds"):
+    with pytest.raises(ValueError, match=rf"{option} is 0(\.0)?; it is above 0 seconds"):
         kind(router, kit.experts() if kind is ChatTryage else models, **{option: 0})
 
 
