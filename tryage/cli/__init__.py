@@ -50,8 +50,8 @@ app.add_typer(library_app, name="library")
 app.add_typer(table_app, name="table")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_set: bool) -> None:
+    if is_set:
         say(f"tryage {version('tryage')}")
         raise typer.Exit
 
