@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from publishing import publish
 
 from tryage import Expert, Library, Router, ScoreTable
-from tryage.cli.pictures import draw_front
 from tryage.evaluation.fronts import zero_router
 from tryage.evaluation.pareto import Front, pareto
 from tryage.evaluation.sweeps import RAYS
 from tryage.goals import GOALS
+from tryage.report import plots
 from tryage.training import split_folds
 
 Array = NDArray[np.float64]
@@ -158,7 +158,7 @@ def run(data: Path) -> dict[str, Any]:
     best = held["clusters"]
     cost = front(table, best, ["cost"])
     FIGURE.parent.mkdir(exist_ok=True)
-    draw_front(cost, FIGURE)
+    plots.write(plots.front(cost), FIGURE)
     groups = np.array(table.groups)
     names = sorted(set(groups.tolist()))
     by_group = {name: np.flatnonzero(groups == name) for name in names}

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from publishing import publish
 
 from tryage import Goals, Router, ScoreTable
-from tryage.cli.pictures import draw_front
 from tryage.evaluation.intervals import bootstrap_intervals
 from tryage.evaluation.metrics import macro_mean, measured_cells
+from tryage.report import plots
 
 Array = NDArray[np.float64]
 
@@ -87,7 +87,7 @@ def of_task(router: Router, train: ScoreTable, test: ScoreTable, task: str) -> d
         rows[f"router, `{budget}`"] = routed(test.prompts, goals)
     front = router.pareto(test, "size")
     if task == DRAWN:
-        draw_front(front, FIGURE)
+        plots.write(plots.front(front), FIGURE)
     return {"prompts": len(test), "rows": rows, "weights": weights, "front": front.to_dict()}
 
 

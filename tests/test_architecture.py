@@ -55,6 +55,7 @@ ORDER = (
     "plan_assessment",
     "plan_budgets",
     "check_rates",
+    "report",
     "training",
     "fitting",
     "persistence",

@@ -37,9 +37,9 @@ def test_the_lowest_version_declared_is_one_that_was_tested(requirement):
 WITHOUT_KNOWN_HOLES = {
     "filelock": "3.20.3",  # CVE-2026-22701
     "httpcore": "1.0.9",  # CVE-2025-43859, of h11
+    "jinja2": "3.1.6",  # CVE-2024-56326, CVE-2025-27516
     "langchain-core": "1.2.5",  # CVE-2025-68664
     "numpy": "1.22",  # CVE-2021-41496
-    "pillow": "12.1.1",  # CVE-2024-28219, CVE-2025-48379, CVE-2026-25990
     "psutil": "5.6.7",  # CVE-2019-18874
     "pyarrow": "14.0.1",  # CVE-2023-47248
     "pydantic": "2.4",  # CVE-2024-3772

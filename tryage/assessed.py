@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tryage.evaluation import Evaluation, TaskEvaluations
     from tryage.evaluation.pareto import Front
     from tryage.evaluation.plans import PlanFront
+    from tryage.report import Report
     from tryage.scores import ScoreTable
 
 
@@ -44,6 +45,37 @@ class AssessedRouter(RouterParts):
         from tryage import assessment
 
         return assessment.evaluate(self._decider, table, train, seed)
+
+    def report(
+        self,
+        table: ScoreTable,
+        *,
+        train: ScoreTable | None = None,
+        seed: int = 0,
+        prompts: bool = True,
+        check: Check | Function | None = None,
+        max_attempts: int = MAX_ATTEMPTS,
+    ) -> Report:
+        """Show what the router does on measured results; ``write`` makes it one HTML file.
+
+        Args:
+            table: measured results the router was not fitted on.
+            train: the table it was fitted on; some reference rows are fitted on it.
+            seed: of intervals, samples and the map.
+            prompts: whether the report may hold the beginnings of prompts.
+            check: adds what plans with this check attain.
+            max_attempts: experts in a plan at most.
+
+        Raises:
+            MissingExtraError: the extra `report` is not installed.
+            ScoreTableError: table and library do not name the same experts.
+        """
+        from tryage.report import Report
+        from tryage.report.gathering import Settings
+
+        wrapped = None if check is None else Check.of(check)
+        settings = Settings(train, seed, prompts, wrapped, max_attempts)
+        return Report.of(self._decider, table, self.provenance, settings)
 
     def evaluate_plans(
         self,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tryage import budgets as budget_room
 from tryage import evaluation
@@ -72,6 +73,12 @@ class Assessment:
             self.predicted.losses, self.task, resolved or self.resolved, self.expected
         )
 
+    def place(self, columns: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return columns of the library, -1 for none, as columns of the table, (n,)."""
+        places = np.full(len(self.decider.library) + 1, -1)  # the last place is that of -1
+        places[self.columns] = np.arange(len(self.columns))
+        return places[columns]
+
     def penalties(self, inputs: GoalInputs, resolved: ResolvedGoals | None = None) -> Array:
         """Return what goals add to the loss of the table's experts, (k,) or (n, k)."""
         added = self.decider.objective.penalties(resolved or self.resolved, self.task, inputs)
@@ -92,51 +99,93 @@ def _eligible(decider: Decider, task: str, table: ScoreTable) -> ScoreTable:
     return table.reorder(names)
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The router's choices on a table of one task, within what the policy and prompts allow.
+
+    Attributes:
+        assessed: the table and the predictions, k experts.
+        open_table: the table; losses are NaN where an expert may not answer the prompt, so that it
+            is no choice for the reference rows either.
+        totals: (n, k) what the router decided by, inf where an expert may not answer.
+        choices: (n,) column of the expert chosen for each prompt; -1 where none may answer.
+        penalties: what the goals add to each loss, (k,) or (n, k).
+        ranks: (k,) place of each expert where totals tie.
+    """
+
+    assessed: Assessment
+    open_table: ScoreTable
+    totals: Array
+    choices: NDArray[np.intp]
+    penalties: Array
+    ranks: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, decider: Decider, task: str, table: ScoreTable) -> Judged:
+        """Decide for a table's prompts.
+
+        Raises:
+            NoEligibleExpertError: the policy allows no expert of the task.
+        """
+        assessed = Assessment.of(decider, task, _eligible(decider, task, table))
+        totals = assessed.totals()
+        columns = assessed.columns
+        own, losses = totals[:, columns], assessed.table.losses
+        return cls(
+            assessed,
+            replace(assessed.table, losses=np.where(np.isinf(own), np.nan, losses)),
+            own,
+            assessed.place(decider.objective.choose(totals)),
+            assessed.penalties(assessed.realised),
+            decider.objective.tie_rank[columns],
+        )
+
+    def evaluate(self, train: ScoreTable | None, seed: int) -> Evaluation:
+        """Compare the choices with what was measured; `train` holds the task's training table."""
+        assessed = self.assessed
+        names = assessed.table.experts
+        return evaluation.evaluate(
+            self.open_table,
+            self.choices,
+            predicted=assessed.predicted.losses[:, assessed.columns],
+            out_of_distribution=assessed.predicted.ood,
+            penalties=self.penalties,
+            ranks=self.ranks,
+            train=None if train is None else train.reorder(names),
+            encoder=assessed.decider.predictors[assessed.task].encoder,
+            seed=seed,
+        )
+
+
 def evaluate(
     decider: Decider, table: ScoreTable, train: ScoreTable | None, seed: int
 ) -> Evaluation | TaskEvaluations:
     """Compare the router's choices with measured results; see `Router.evaluate`."""
     trains = train.by_task(decider.library) if train is not None else {}
-    evaluations = {}
-    for task, part in table.by_task(decider.library).items():
-        assessed = Assessment.of(decider, task, _eligible(decider, task, part))
-        totals = assessed.totals()
-        choices = decider.objective.choose(totals)
-        columns, names = assessed.columns, assessed.table.experts
-        # Experts that the prompt excludes are no choice for the reference rows either.
-        excluded = np.isinf(totals[:, columns])
-        open_table = replace(
-            assessed.table, losses=np.where(excluded, np.nan, assessed.table.losses)
-        )
-        place = np.full(len(decider.library) + 1, -1)  # the last place is that of choice -1
-        place[columns] = np.arange(len(columns))
-        train_part = trains.get(task)
-        evaluations[task] = evaluation.evaluate(
-            open_table,
-            place[choices],
-            predicted=assessed.predicted.losses[:, columns],
-            out_of_distribution=assessed.predicted.ood,
-            penalties=assessed.penalties(assessed.realised),
-            ranks=decider.objective.tie_rank[columns],
-            train=None if train_part is None else train_part.reorder(names),
-            encoder=decider.predictors[task].encoder,
-            seed=seed,
-        )
-    return evaluation.of_tasks(evaluations)
+    return evaluation.of_tasks(
+        {
+            task: Judged.of(decider, task, part).evaluate(trains.get(task), seed)
+            for task, part in table.by_task(decider.library).items()
+        }
+    )
 
 
 def front(decider: Decider, table: ScoreTable, goals: Sequence[str]) -> Front:
     """Sweep the weights of goals over measured results; see `Router.pareto`."""
     task, part = single_task(decider, table)
-    assessed = Assessment.of(decider, task, part)
-    resolved, objective = assessed.resolved, decider.objective
+    return front_of(Assessment.of(decider, task, part), goals)
+
+
+def front_of(assessed: Assessment, goals: Sequence[str]) -> Front:
+    """Sweep the weights of goals over an assessed table; errors as `Router.pareto`."""
+    resolved, objective = assessed.resolved, assessed.decider.objective
     other_weights = {name: w for name, w in resolved.weights.items() if name not in goals}
     alone = [
         replace(resolved, weights=check_weights({goal: 1.0}, resolved.goals)) for goal in goals
     ]
     values = [objective.goal_values(resolved.goal(g), assessed.realised) for g in goals]
     return pareto(
-        part,
+        assessed.table,
         goals,
         predicted=assessed.totals(replace(resolved, weights=other_weights))[:, assessed.columns],
         penalties=[assessed.penalties(assessed.expected, goal) for goal in alone],

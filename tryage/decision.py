@@ -230,8 +230,12 @@ class Decision:
         more = {"limits": list(self.limits), "measured": self.measured, "names": list(self.names)}
         return {**self.to_dict(), "task": self.task, **more}
 
-    def explain(self) -> str:
-        """Return the decision as printable text: one line for the choice, one per expert."""
+    def explain(self, top: int | None = None) -> str:
+        """Return the decision as printable text: one line for the choice, one per expert.
+
+        Args:
+            top: how many experts of the ranking to show; None shows all.
+        """
         lines = [f"{self.expert} — {self._reason()}"]
         if self.out_of_distribution:
             lines.append("The prompt is unlike the training prompts: average losses were used.")
@@ -249,7 +253,7 @@ class Decision:
         lines += [f"Limit: {limit}" for limit in self.limits]
         width = max(len(name) for name in self.names)
         goals = [name for name in self.values if name in self.weights or name in _ALWAYS_SHOWN]
-        lines += [self._line(ranked, width, goals) for ranked in self.ranking]
+        lines += [self._line(ranked, width, goals) for ranked in self._top(top)]
         return "\n".join(lines)
 
     def _reason(self) -> str:

@@ -13,7 +13,6 @@ from paper.choosing import fit_auto, fit_transformer, mean_regret, prompted, riv
 from paper.plan import DOMAINS, GROUPS, Plan
 from paper.table import Split, read_split
 from tryage import Goals, Library, Router, ScoreTable
-from tryage.cli.pictures import draw_front
 from tryage.evaluation import references
 from tryage.evaluation.intervals import bootstrap_intervals
 from tryage.evaluation.metrics import (
@@ -27,6 +26,7 @@ from tryage.evaluation.metrics import (
 )
 from tryage.evaluation.reliability import prediction_quality
 from tryage.experts import FILL_MASK
+from tryage.report import plots
 
 logger = logging.getLogger("paper")
 
@@ -266,7 +266,7 @@ def _size(router: Router, valid: Split, test: Split, figure: Path | None = None)
     free = _loss_and_size(table, _columns(router, table), sizes)
     front = router.pareto(table, "size")
     if figure is not None:
-        draw_front(front, figure)
+        plots.write(plots.front(front), figure)
     points = router.pareto(valid.table, "size").to_dict()["points"]
     weights = [point["weight"] for point in points]
     fine = np.unique(np.concatenate([weights, np.geomspace(1e-4, 2.0, 60)]))

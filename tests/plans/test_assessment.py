@@ -247,7 +247,7 @@ def test_the_command_line_judges_plans(files):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--check", "accepts-right=1,accepts-wrong=0", "--png", "front.png"), "has no --png"),
+        (("--check", "accepts-right=1,accepts-wrong=0", "--png", "front.png"), "has no --plot"),
         (
             ("--check", "accepts-right=1,accepts-wrong=0", "--goal", "cost", "--goal", "latency"),
             "over one --goal",

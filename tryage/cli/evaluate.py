@@ -17,9 +17,10 @@ from tryage.cli.options import (
     load_router,
     read_check,
 )
-from tryage.cli.output import guarded, print_json, say, waiting
+from tryage.cli.output import guarded, note, print_json, say, waiting
 from tryage.evaluation.plans import plans_table
 from tryage.plans import MAX_ATTEMPTS
+from tryage.report import check_report
 
 
 @guarded
@@ -32,6 +33,15 @@ def evaluate(
     seed: BootstrapSeed = 0,
     check: CheckRates = None,
     max_attempts: MaxAttempts = MAX_ATTEMPTS,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write a report with plots: one HTML file.")
+    ] = None,
+    prompts: Annotated[
+        bool,
+        typer.Option(
+            "--prompts/--no-prompts", help="Whether the report shows beginnings of prompts."
+        ),
+    ] = True,
     allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
@@ -40,15 +50,28 @@ def evaluate(
     With --check, evaluate plans instead: the exact expected values of trying experts until the
     check accepts an answer.
 
-    Example: tryage evaluate my-router test.jsonl --train scores.jsonl
+    Example: tryage evaluate my-router test.jsonl --train scores.jsonl --html report.html
     """
     from tryage.scores import ScoreTable
 
+    if html is not None:
+        check_report(html)
     loaded = load_router(router, allow_models)
     table = ScoreTable.read(scores)
     train_table = None if train is None else ScoreTable.read(train)
-    if check is not None:
-        described = read_check(check, loaded)
+    described = None if check is None else read_check(check, loaded)
+    if html is not None:
+        with waiting("drawing the report"):
+            loaded.report(
+                table,
+                train=train_table,
+                seed=seed,
+                prompts=prompts,
+                check=described,
+                max_attempts=max_attempts,
+            ).write(html)
+        note(f"report: {html}")
+    if described is not None:
         with waiting("evaluating"):
             figures = loaded.evaluate_plans(
                 table, described, max_attempts=max_attempts, train=train_table, seed=seed

@@ -17,8 +17,7 @@ from tryage.cli.options import (
     read_check,
 )
 from tryage.cli.output import guarded, print_json, say, waiting
-from tryage.cli.pictures import check_picture, draw_front
-from tryage.errors import OptionError
+from tryage.errors import GoalError, OptionError
 from tryage.evaluation.pareto import Front
 from tryage.evaluation.sweeps import RAYS
 from tryage.plans import MAX_ATTEMPTS
@@ -31,7 +30,10 @@ def pareto(
     goal: Annotated[
         list[str] | None, typer.Option("--goal", help="A goal; give two for both together.")
     ] = None,
-    png: Annotated[Path | None, typer.Option("--png", help="Draw the front of one goal.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", "--png", help="Draw the front of one goal, as .png or .svg."),
+    ] = None,
     check: CheckRates = None,
     max_attempts: MaxAttempts = MAX_ATTEMPTS,
     train: Annotated[
@@ -44,17 +46,17 @@ def pareto(
 
     With --check the points are plans: experts are tried until the check accepts an answer.
 
-    Example: tryage pareto my-router test.jsonl --goal cost --png front.png
+    Example: tryage pareto my-router test.jsonl --goal cost --plot front.svg
     """
     from tryage.scores import ScoreTable
 
-    if png is not None:
-        check_picture(png, goal or ["cost"])
+    if plot is not None:
+        _check_plot(plot, goal or ["cost"])
     loaded = load_router(router, allow_models)
     table = ScoreTable.read(scores)
     if check is not None:
-        if len(goal or ()) > 1 or png is not None:
-            raise OptionError("with --check the front is over one --goal, and has no --png")
+        if len(goal or ()) > 1 or plot is not None:
+            raise OptionError("with --check the front is over one --goal, and has no --plot")
         train_table = None if train is None else ScoreTable.read(train)
         with waiting("sweeping"):
             plans = loaded.plan_front(
@@ -70,12 +72,23 @@ def pareto(
         raise OptionError("--train chooses fixed plans, which need --check")
     with waiting("sweeping"):
         front = loaded.pareto(table, *(goal or ["cost"]))
-    if png is not None:
-        draw_front(front, png)
+    if plot is not None:
+        from tryage.report import plots
+
+        plots.write(plots.front(front), plot)
     if as_json:
         print_json(front.to_dict())
     else:
         say(_front_text(front))
+
+
+def _check_plot(path: Path, goals: list[str]) -> None:
+    """See that a front can be drawn, before it is computed."""
+    from tryage.report import plots
+
+    if len(goals) > 1:
+        raise GoalError("a picture shows one goal; draw one for each, or take the JSON")
+    plots.check(path)
 
 
 def _front_text(front: Front) -> str:

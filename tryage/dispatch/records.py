@@ -136,13 +136,13 @@ class DispatchedDecision(Decision):
             accepted=data.get("accepted"),
         )
 
-    def explain(self) -> str:
+    def explain(self, top: int | None = None) -> str:
         """Return the decision as printable text, with the calls that failed."""
         lines = [line for attempt in self.tried if (line := _explained(attempt))]
         if lines and self.answered_by:
             unaccepted = " (no answer was accepted)" if self.accepted is False else ""
             lines.append(f"Answered by {self.answered_by}{unaccepted}")
-        return "\n".join([Decision.explain(self), *lines])
+        return "\n".join([Decision.explain(self, top), *lines])
 
 
 def record(decision: Decision, dispatched: Dispatch) -> DispatchedDecision:

@@ -1,0 +1,76 @@
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from tryage import Router
+from tryage.cli import app
+
+runner = CliRunner()
+
+
+def call(*args, code=0):
+    done = runner.invoke(app, [str(arg) for arg in args])
+    assert done.exit_code == code, done.output
+    return done
+
+
+@pytest.fixture
+def files(tmp_path, router, table, held_out_table):
+    router.save_pretrained(tmp_path / "r")
+    table.write(tmp_path / "train.jsonl")
+    held_out_table.write(tmp_path / "test.jsonl")
+    return tmp_path
+
+
+def test_evaluate_writes_a_report_beside_the_table(files, held_out_table):
+    target = files / "report.html"
+    args = ("evaluate", files / "r", files / "test.jsonl", "--train", files / "train.jsonl")
+    done = call(*args, "--html", target)
+    assert "oracle" in done.stdout
+    assert f"report: {target}" in done.stderr
+    html = target.read_text(encoding="utf-8")
+    assert "The router is better by" in html
+    beginnings = [prompt[:40] for prompt in held_out_table.prompts if prompt.startswith("The")]
+    assert all(beginning in html for beginning in beginnings)
+    call(*args, "--html", target, "--no-prompts")
+    html = target.read_text(encoding="utf-8")
+    assert not [beginning for beginning in beginnings if beginning in html]
+
+
+def test_a_report_with_a_check_shows_plans(files, targets_table, table_library):
+    priced = replace(targets_table, kind="scores")
+    fitted = Router.fit(priced, library=table_library, predictor="clusters")
+    fitted.save_pretrained(files / "scored")
+    priced.write(files / "scores.jsonl")
+    rates = "accepts-right=0.9,accepts-wrong=0.1"
+    target = files / "plans.html"
+    call("evaluate", files / "scored", files / "scores.jsonl", "--check", rates, "--html", target)
+    html = target.read_text(encoding="utf-8")
+    assert "Plans with a check" in html
+    assert "accepts 90% of right and 10% of wrong answers" in html
+
+
+def test_pareto_draws_svg_and_refuses_other_kinds(files):
+    args = ("pareto", files / "r", files / "test.jsonl", "--goal", "size", "--plot")
+    call(*args, files / "front.svg")
+    assert (files / "front.svg").read_text().startswith("<svg")
+    wrong = call(*args, files / "front.bmp", code=2)
+    assert "written as .png or .svg" in wrong.stderr
+    assert not (files / "front.bmp").exists()
+
+
+def test_a_missing_extra_names_the_pip_line(files):
+    code = f"""
+import sys
+sys.modules["altair"] = sys.modules["jinja2"] = None
+from tryage.cli import app
+app(["evaluate", {str(files / "r")!r}, {str(files / "test.jsonl")!r}, "--html", "r.html"])
+"""
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=files)
+    assert done.returncode == 2
+    assert 'pip install "tryage[report]"' in done.stderr
+    assert not (files / "r.html").exists()
