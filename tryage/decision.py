@@ -253,7 +253,7 @@ class Decision:
         lines += [f"Limit: {limit}" for limit in self.limits]
         width = max(len(name) for name in self.names)
         goals = [name for name in self.values if name in self.weights or name in _ALWAYS_SHOWN]
-        lines += [self._line(ranked, width, goals) for ranked in self._top(top)]
+        lines += [self._line(ranked, width, goals) for ranked in self.ranking[:top]]
         return "\n".join(lines)
 
     def _reason(self) -> str:
