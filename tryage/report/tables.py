@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,9 @@ class Cell:
         explanation: text that is shown when the reader opens it; None has none.
     """
 
-    text: str
+    text: str = field(repr=False)
     value: float | None = None
-    explanation: str | None = None
+    explanation: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
