@@ -15,6 +15,7 @@ ORDER = (
     "characters",
     "pydantic_forms",
     "masking",
+    "tracing",
     "units",
     "yaml_text",
     "paths",

@@ -41,6 +41,7 @@ Tryage can catch them.
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -240,3 +241,17 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
         word, [other for other in candidates if len(other) <= _LONGEST_WORD], n=1, cutoff=0.6
     )
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+_CONTROL_FLOW = (
+    ("langgraph.errors", "GraphBubbleUp"),
+    ("workflows.runtime.types.results", "WaitingForEvent"),
+)
+"""Module and name of exceptions that are control flow of frameworks, such as an interrupt."""
+
+
+def is_control_flow(error: BaseException) -> bool:
+    """Return whether an exception is control flow of a framework; unloaded ones raised none."""
+    loaded = ((sys.modules.get(module), name) for module, name in _CONTROL_FLOW)
+    kinds = tuple(getattr(module, name) for module, name in loaded if hasattr(module, name))
+    return isinstance(error, kinds)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tryage import persistence
 from tryage.assessed import AssessedRouter
@@ -25,6 +26,7 @@ from tryage.persistence import RouterState
 from tryage.policy import Policy
 from tryage.predictors import Predictor, UnmeasuredPredictor
 from tryage.router_parts import saved_parts
+from tryage.tracing import decide_span, is_tracing
 
 
 class Router(AssessedRouter, GrowingRouter, DescribedRouter):
@@ -155,7 +157,7 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
         """
         sent = None if sent_chars is None else [sent_chars]
         request = Request.of(goals, task, flags, observed, check, max_attempts, sent)
-        return self._decider.decide([prompt], request)[0]
+        return self._decide([prompt], request)[0]
 
     def route_batch(
         self,
@@ -174,7 +176,16 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
         A prompt gets the expert it would get alone, unless totals differ by less than 1e-5.
         """
         request = Request.of(goals, task, flags, observed, check, max_attempts, sent_chars)
-        return self._decider.decide(prompts, request)
+        return self._decide(prompts, request)
+
+    def _decide(self, prompts: Sequence[str], request: Request) -> list[Decision]:
+        if not is_tracing():
+            return self._decider.decide(prompts, request)
+        with decide_span(self.library.name, prompts) as span:
+            decisions = self._decider.decide(prompts, request)
+            if len(decisions) == 1:
+                span.set(_traced(decisions[0]))
+        return decisions
 
     def predict(self, prompts: Sequence[str], *, task: str) -> Array:
         """Return predicted losses over the whole library.
@@ -192,3 +203,15 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
     def forecast(self, prompts: Sequence[str], *, task: str) -> Forecast:
         """Return everything that is predicted of prompts; arguments as `predict`."""
         return self._decider.forecast(prompts, task)
+
+
+def _traced(decision: Decision) -> dict[str, Any]:
+    """Return the attributes of a decision's span; None is left out."""
+    loss = float(decision.losses[decision.names.index(decision.expert)])
+    return {
+        "tryage.expert": decision.expert,
+        "tryage.task": decision.task,
+        "tryage.predicted_loss": loss if decision.measured else None,
+        "tryage.out_of_distribution": decision.out_of_distribution,
+        "tryage.plan": None if decision.plan is None else list(decision.plan.experts),
+    }

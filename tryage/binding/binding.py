@@ -6,7 +6,6 @@ experts are given, and decides. The adapter defines what a callable is.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -26,7 +25,7 @@ from tryage.dispatch import (
     Health,
 )
 from tryage.encoders import StaticEncoder
-from tryage.errors import LibraryError, did_you_mean
+from tryage.errors import LibraryError, did_you_mean, is_control_flow
 from tryage.experts import Expert
 from tryage.goals import Goals
 from tryage.library import Library
@@ -43,12 +42,6 @@ R = TypeVar("R")
 NO_CALLABLE = "no callable was given for it"
 
 _MOST_NARROWED = 64
-
-_CONTROL_FLOW = (
-    ("langgraph.errors", "GraphBubbleUp"),
-    ("workflows.runtime.types.results", "WaitingForEvent"),
-)
-"""Module and name of exceptions that are control flow of frameworks, such as an interrupt."""
 
 
 class Binding(ExpertCalls[T]):
@@ -271,7 +264,7 @@ class Binding(ExpertCalls[T]):
         self.router.feedback(record, score, prompt=decision.prompt)
 
     def _is_failure(self, error: BaseException) -> bool:
-        return self.options.is_failure(error) and not _is_control_flow(error)
+        return self.options.is_failure(error) and not is_control_flow(error)
 
     def _router_for(self, only: str | None, without: Mapping[str, str]) -> Router:
         """Return the router for calls that some experts cannot answer."""
@@ -353,10 +346,3 @@ def unknown_expert(name: str, names: Iterable[str]) -> LibraryError:
     names = tuple(names)
     hint = did_you_mean(name, names) or f" Known: {', '.join(names)}."
     return LibraryError(f"there is no expert {name!r}.{hint}")
-
-
-def _is_control_flow(error: BaseException) -> bool:
-    """Return whether an exception is control flow of a framework; unloaded ones raised none."""
-    loaded = ((sys.modules.get(module), name) for module, name in _CONTROL_FLOW)
-    kinds = tuple(getattr(module, name) for module, name in loaded if hasattr(module, name))
-    return isinstance(error, kinds)

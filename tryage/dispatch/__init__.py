@@ -26,14 +26,8 @@ from tryage.dispatch.records import (
     record,
 )
 from tryage.dispatch.scopes import Scope, current_scope, off_the_clock
-from tryage.dispatch.streams import (
-    AsyncStream,
-    Stream,
-    aclose,
-    adispatch_stream,
-    close,
-    dispatch_stream,
-)
+from tryage.dispatch.sources import aclose, close
+from tryage.dispatch.streams import AsyncStream, Stream, adispatch_stream, dispatch_stream
 from tryage.masking import hide_secrets, mask_error
 
 __all__ = [

@@ -16,6 +16,7 @@ from tryage.dispatch.options import DEFAULT_OPTIONS, DispatchOptions
 from tryage.dispatch.records import Outcome
 from tryage.dispatch.scopes import call_within, within
 from tryage.errors import DispatchError, RejectedError
+from tryage.tracing import AnySpan, attempt_span
 
 T = TypeVar("T")
 
@@ -63,11 +64,13 @@ def dispatch_batch(
         seconds = batch.remaining_timeout(group)
         values: Sequence[Any]
         try:
-            if seconds is None:
-                values = call(*group)
-            else:
-                total = batch.remaining_total(group)
-                values = call_within(group.expert, seconds, lambda: call(*group), at_most=total)
+            with batch.span(group) as span:
+                if seconds is None:
+                    values = call(*group)
+                else:
+                    total = batch.remaining_total(group)
+                    values = call_within(group.expert, seconds, lambda: call(*group), at_most=total)
+                span.failures(values)
         except BaseException as error:
             if not batch.is_failure(group, error):
                 raise
@@ -108,7 +111,9 @@ async def adispatch_batch(
         values: Sequence[Any]
         try:
             total = batch.remaining_total(group)
-            values = await within(group.expert, seconds, call(*group), at_most=total)
+            with batch.span(group) as span:
+                values = await within(group.expert, seconds, call(*group), at_most=total)
+                span.failures(values)
         except BaseException as error:
             if not batch.is_failure(group, error):
                 raise
@@ -166,6 +171,10 @@ class _Batch:
                 self._waiting[row] = name
                 groups.setdefault(name, []).append(row)
         return [_Group(name, rows) for name, rows in groups.items()]
+
+    def span(self, group: _Group) -> AnySpan:
+        """Return the span of a group's call."""
+        return attempt_span(group.expert, self._failovers[group.rows[0]].task, len(group.rows))
 
     def remaining_timeout(self, group: _Group) -> float | None:
         """Seconds that the call of a group may take; None for ever."""

@@ -12,6 +12,7 @@ from tryage.checks import Check, CheckedAnswer, Verdict
 from tryage.dispatch.records import describe_error
 from tryage.dispatch.scopes import acall_within, call_within, within
 from tryage.errors import MissingExtraError
+from tryage.tracing import check_span
 
 T = TypeVar("T")
 
@@ -62,6 +63,12 @@ class Checker(Generic[T]):
         checked = self._checked(name, value)
         if checked is None:
             return PASSED
+        with check_span(self.check.name, name) as span:
+            verdict = self._examined(name, checked)
+            span.set(_traced(verdict))
+        return verdict
+
+    def _examined(self, name: str, checked: CheckedAnswer) -> Verdict:
         check, call = self.check, functools.partial(_finding, self.check, checked)
         try:
             finding = (
@@ -80,6 +87,12 @@ class Checker(Generic[T]):
         checked = self._checked(name, value)
         if checked is None:
             return PASSED
+        with check_span(self.check.name, name) as span:
+            verdict = await self._aexamined(name, checked)
+            span.set(_traced(verdict))
+        return verdict
+
+    async def _aexamined(self, name: str, checked: CheckedAnswer) -> Verdict:
         check = self.check
         try:
             if check.is_async:
@@ -114,6 +127,15 @@ class Checker(Generic[T]):
             return None
         ask = None if self.ask is None else self._ask_once
         return CheckedAnswer(self.prompt, view.answer, name, ask, view.logprobs)
+
+
+def _traced(verdict: Verdict) -> dict[str, Any]:
+    """Return the attributes of a verdict's span."""
+    return {
+        "gen_ai.evaluation.score.value": verdict.value,
+        "gen_ai.evaluation.score.label": "accepted" if verdict.accepted else "rejected",
+        "tryage.check.unclear": None if verdict.reason is None else True,
+    }
 
 
 def _finding(check: Check, checked: CheckedAnswer) -> Any:

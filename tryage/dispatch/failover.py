@@ -18,6 +18,7 @@ from tryage.dispatch.records import Attempt, Outcome, checked, describe_error
 from tryage.dispatch.scopes import call_within, within
 from tryage.errors import DispatchError, ExpertTimeoutError, RejectedError
 from tryage.masking import mask_error
+from tryage.tracing import attempt_span
 
 T = TypeVar("T")
 
@@ -53,11 +54,12 @@ def dispatch(
         started = perf_counter()
         seconds = failover.remaining_timeout()
         try:
-            if seconds is None:
-                value = call(name)
-            else:
-                total = failover.remaining_total()
-                value = call_within(name, seconds, functools.partial(call, name), at_most=total)
+            with attempt_span(name, decision.task):
+                if seconds is None:
+                    value = call(name)
+                else:
+                    total = failover.remaining_total()
+                    value = call_within(name, seconds, functools.partial(call, name), at_most=total)
         except BaseException as error:
             if not failover.goes_on(name, started, error):
                 raise
@@ -85,7 +87,8 @@ async def adispatch(
         started = perf_counter()
         try:
             seconds, total = failover.remaining_timeout(), failover.remaining_total()
-            value = await within(name, seconds, call(name), at_most=total)
+            with attempt_span(name, decision.task):
+                value = await within(name, seconds, call(name), at_most=total)
         except BaseException as error:
             if not failover.goes_on(name, started, error):
                 raise
@@ -106,6 +109,7 @@ class Failover(Generic[T]):
     Attributes:
         tried: every call so far, and every expert that was skipped, in order.
         last_error: exception of the last call.
+        task: the decision's task.
         answered_by: the expert that answered.
         accepted: whether the check accepted its answer; None where nothing was checked.
     """
@@ -126,6 +130,7 @@ class Failover(Generic[T]):
         self.tried: list[Attempt] = []
         self.last_error: BaseException | None = None
         self.answered_by: str | None = None
+        self.task = decision.task
         self.accepted: bool | None = None
         self._options = options
         self._order = iter(decision.order)

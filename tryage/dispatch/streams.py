@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Awaitable,
     Callable,
     Generator,
     Iterable,
     Iterator,
 )
 from contextlib import aclosing
-from functools import partial
 from time import perf_counter
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tryage.decision import Decision
 from tryage.dispatch.checking import Checker
 from tryage.dispatch.failover import Failover
 from tryage.dispatch.health import Health
 from tryage.dispatch.options import DEFAULT_OPTIONS, DispatchOptions
-from tryage.dispatch.records import Attempt, present
-from tryage.dispatch.scopes import END, Puller, within
+from tryage.dispatch.records import Attempt
+from tryage.dispatch.scopes import END
+from tryage.dispatch.sources import AsyncSource, Opening, Source
 from tryage.errors import ExpertError
 from tryage.masking import mask_error
+from tryage.tracing import attempt_span
 
 T = TypeVar("T")
-Opening: TypeAlias = Callable[[str], AsyncIterator[T] | Awaitable[AsyncIterator[T]]]
+
+FIRST_CHUNK = "tryage.first_chunk"
+"""Event in the span of a streamed attempt."""
 
 
 def dispatch_stream(
@@ -127,14 +128,16 @@ def _generate(
     """Yield the chunks; no method, so that a stream nobody holds ends at once."""
     for name in failover:
         started = perf_counter()
-        source = _Source(failover, name, partial(_opened, call, name))
+        span = attempt_span(name, failover.task)
+        source = Source(failover, name, call, span)
         try:
             first = source.next()
             if first is END and not may_be_empty:
                 raise _no_chunk(name)
+            span.event(FIRST_CHUNK)
             whole = _all(first, source) if failover.holds_streams else None
         except BaseException as error:
-            source.close()
+            source.close(error)
             if not failover.goes_on(name, started, error):
                 raise
             continue
@@ -150,7 +153,7 @@ def _generate(
 
 
 def _relay(
-    failover: Failover[list[T]], name: str, started: float, first: T, source: _Source[T]
+    failover: Failover[list[T]], name: str, started: float, first: T, source: Source[T]
 ) -> Generator[T, None, None]:
     """Yield the chunks as they come; a check looks at them when they are out."""
     failover.answered(name, started)
@@ -170,50 +173,19 @@ def _relay(
         if failure is error:
             raise
     finally:
-        source.close()
+        source.close(failure)
     if failure is not None:
         # Outside of `except`: the error that it stands for would be its context.
         raise failure
     failover.judged_late(failover.verdict(name, report.sent))
 
 
-def _all(first: T, source: _Source[T]) -> list[T]:
+def _all(first: T, source: Source[T]) -> list[T]:
     chunks, chunk = [], first
     while chunk is not END:
         chunks.append(chunk)
         chunk = source.next()
     return chunks
-
-
-class _Source(Generic[T]):
-    """The chunks of one expert, from a thread of its own where there is a time-out."""
-
-    def __init__(
-        self, failover: Failover[list[T]], name: str, open_chunks: Callable[[], Iterator[T]]
-    ) -> None:
-        self._failover = failover
-        self._open = open_chunks
-        self._chunks: Iterator[T] | None = None
-        self._puller = None if failover.remaining_timeout() is None else Puller(name, open_chunks)
-
-    def next(self) -> T:
-        if self._puller is not None:
-            failover = self._failover
-            return self._puller.next(
-                failover.remaining_timeout() or 0.0, failover.remaining_total()
-            )
-        if self._chunks is None:
-            self._chunks = self._open()
-        return next(self._chunks, END)
-
-    def close(self) -> None:
-        if self._puller is not None:
-            self._puller.close()
-        close(self._chunks)
-
-
-def _opened(call: Callable[[str], Iterable[T] | None], name: str) -> Iterator[T]:
-    return iter(present(name, call(name)))
 
 
 class _StreamReport:
@@ -280,27 +252,28 @@ async def _agenerate(
     """Do what `_generate` does."""
     for name in failover:
         started = perf_counter()
-        chunks: AsyncIterator[T] | None = None
+        source = AsyncSource(failover, name, attempt_span(name, failover.task))
         try:
-            chunks = await _waited(failover, name, _aopened(call, name))
-            first = await _waited(failover, name, anext(chunks, END))
+            await source.open(call)
+            first = await source.next()
             if first is END and not may_be_empty:
                 raise _no_chunk(name)
-            whole = await _aall(failover, name, first, chunks) if failover.holds_streams else None
+            source.span.event(FIRST_CHUNK)
+            whole = await _aall(first, source) if failover.holds_streams else None
         except BaseException as error:
-            await aclose(chunks)
+            await source.close(error)
             if not failover.goes_on(name, started, error):
                 raise
             continue
         if whole is not None:
-            await aclose(chunks)
+            await source.close()
             verdict = await failover.averdict(name, whole)
             if failover.judged(name, started, whole, verdict) is None:
                 continue
             for chunk in whole:
                 yield chunk
             return
-        async with aclosing(_arelay(failover, name, started, first, chunks)) as relayed:
+        async with aclosing(_arelay(failover, name, started, first, source)) as relayed:
             async for chunk in relayed:
                 yield chunk
         return
@@ -313,7 +286,7 @@ async def _arelay(
     name: str,
     started: float,
     first: T,
-    chunks: AsyncIterator[T],
+    source: AsyncSource[T],
 ) -> AsyncGenerator[T, None]:
     """Do what `_relay` does."""
     failover.answered(name, started)
@@ -325,7 +298,7 @@ async def _arelay(
             report.sends(chunk)
             yield chunk
             report.resumes()
-            chunk = await _waited(failover, name, anext(chunks, END))
+            chunk = await source.next()
         report.done()
     except BaseException as error:
         report.ended(error)
@@ -333,47 +306,20 @@ async def _arelay(
         if failure is error:
             raise
     finally:
-        await aclose(chunks)
+        await source.close(failure)
     if failure is not None:
         # Outside of `except`, where the error that it stands for would become its context.
         raise failure
     failover.judged_late(await failover.averdict(name, report.sent))
 
 
-async def _aall(
-    failover: Failover[list[T]], name: str, first: T, chunks: AsyncIterator[T]
-) -> list[T]:
+async def _aall(first: T, source: AsyncSource[T]) -> list[T]:
     gathered, chunk = [], first
     while chunk is not END:
         gathered.append(chunk)
-        chunk = await _waited(failover, name, anext(chunks, END))
+        chunk = await source.next()
     return gathered
-
-
-async def _aopened(call: Opening[T], name: str) -> AsyncIterator[T]:
-    called = call(name)
-    return present(name, await called if inspect.isawaitable(called) else called)
-
-
-async def _waited(failover: Failover[Any], name: str, work: Awaitable[T]) -> T:
-    """Await a part of a stream, as long as the failover lets it."""
-    seconds, total = failover.remaining_timeout(), failover.remaining_total()
-    return await within(name, seconds, work, at_most=total)
 
 
 def _no_chunk(name: str) -> ExpertError:
     return ExpertError(f"the stream of {name} ended without a chunk")
-
-
-def close(chunks: Iterable[Any] | None) -> None:
-    """Close an iterator, where it is one that can be closed."""
-    end = getattr(chunks, "close", None)
-    if end is not None:
-        end()
-
-
-async def aclose(chunks: AsyncIterator[Any] | None) -> None:
-    """Close an iterator, where it is one that can be closed."""
-    end = getattr(chunks, "aclose", None)
-    if end is not None:
-        await end()
