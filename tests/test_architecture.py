@@ -52,6 +52,7 @@ ORDER = (
     "evaluation",
     "kinds",
     "similar",
+    "fingerprints",
     "assessment",
     "plan_assessment",
     "plan_budgets",

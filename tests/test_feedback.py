@@ -239,6 +239,7 @@ def test_a_router_learns_from_feedback(feedback_router, scored_table):
         feedback_router.refit()
 
 
+@pytest.mark.filterwarnings("ignore:.*have one measured expert")
 def test_a_router_of_which_nothing_is_measured_starts_from_feedback(table_library, tmp_path):
     path = tmp_path / "feedback.jsonl"
     cold = Router.from_library(table_library).with_feedback(path, store_prompts=True)

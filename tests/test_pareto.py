@@ -294,6 +294,7 @@ def fitted(targets_table, table_library):
     return Router.fit(targets_table, library=table_library)
 
 
+@pytest.mark.filterwarnings("ignore:the router was fitted on these very prompts")
 def test_a_router_draws_its_front(fitted, targets_table):
     front = fitted.pareto(targets_table, "cost").to_dict()
     assert front["goal"] == "cost"
@@ -305,6 +306,7 @@ def test_a_router_draws_its_front(fitted, targets_table):
     assert limited.pareto(targets_table, "size").to_dict()["aiq"] is not None
 
 
+@pytest.mark.filterwarnings("ignore:the router was fitted on these very prompts")
 def test_two_goals_at_once(fitted, targets_table):
     front = fitted.pareto(targets_table, "cost", "readability")
     figures = front.to_dict()
@@ -315,6 +317,7 @@ def test_two_goals_at_once(fitted, targets_table):
     assert figures["points"][0]["weight"].keys() == {"cost", "readability"}
 
 
+@pytest.mark.filterwarnings("ignore:the router was fitted on these very prompts")
 def test_wrong_goals(fitted, targets_table):
     with pytest.raises(GoalError, match="Did you mean 'cost'"):
         fitted.pareto(targets_table, "cots")

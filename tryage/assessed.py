@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tryage.checks import Check, Function
+from tryage.errors import TryageWarning
 from tryage.goals import Goals
 from tryage.plans import MAX_ATTEMPTS
 from tryage.router_parts import RouterParts
@@ -44,6 +46,7 @@ class AssessedRouter(RouterParts):
         """
         from tryage import assessment
 
+        self._warn_of(table)
         return assessment.evaluate(self._decider, table, train, seed)
 
     def report(
@@ -105,6 +108,7 @@ class AssessedRouter(RouterParts):
         """
         from tryage.plan_assessment import evaluate_plans
 
+        self._warn_of(table)
         return evaluate_plans(self._decider, table, Check.of(check), max_attempts, train, seed)
 
     def measure_check(
@@ -151,6 +155,7 @@ class AssessedRouter(RouterParts):
         """
         from tryage.plan_assessment import plan_front
 
+        self._warn_of(table)
         return plan_front(self._decider, table, goal, Check.of(check), max_attempts, train)
 
     def pareto(self, table: ScoreTable, *goals: str) -> Front:
@@ -166,6 +171,7 @@ class AssessedRouter(RouterParts):
         """
         from tryage import assessment
 
+        self._warn_of(table)
         return assessment.front(self._decider, table, goals)
 
     def calibrate(
@@ -218,3 +224,12 @@ class AssessedRouter(RouterParts):
         return assessment.calibrate(
             self._decider, prompts, budgets, goals=goals, task=task, seed=seed
         )
+
+    def _warn_of(self, table: ScoreTable) -> None:
+        """Warn where figures on a table mislead: the router was fitted on it, or it is doubtful."""
+        from tryage.evaluation.doubts import doubts
+        from tryage.fingerprints import seen_among
+
+        found = [seen_among(self.provenance, table.prompts, table.hash), *doubts(table)]
+        for doubt in filter(None, found):
+            warnings.warn(doubt, TryageWarning, stacklevel=3)

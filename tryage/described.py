@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tryage.decision import Decision
-from tryage.errors import PromptError
+from tryage.errors import PredictorError, PromptError
+from tryage.evaluation.verdict import Verdict
 from tryage.router_parts import RouterParts
 from tryage.similar import SimilarPrompt, explain_similar
 
@@ -16,6 +17,29 @@ if TYPE_CHECKING:
 
 class DescribedRouter(RouterParts):
     """Base of `Router`: what it was fitted on, and why it chooses."""
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """Task → verdict on held-out prompts; empty where nothing was measured."""
+        stored: Mapping[str, Any] = self.provenance.get("verdicts", {})
+        return {task: Verdict.from_dict(one) for task, one in stored.items()}
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on held-out prompts of a router for one task.
+
+        Raises:
+            PredictorError: it was fitted on several tasks (see `verdicts`), or on none.
+        """
+        verdicts = self.verdicts
+        if len(verdicts) != 1:
+            raise PredictorError(
+                f"the router has verdicts of {', '.join(verdicts)}; read router.verdicts[TASK]"
+                if verdicts
+                else "the router has no verdict: nothing was measured, or it was fitted by an "
+                "earlier version of Tryage; fit it on a score table"
+            )
+        return next(iter(verdicts.values()))
 
     @property
     def kinds(self) -> dict[str, tuple[PromptKind, ...]]:

@@ -19,23 +19,25 @@ def fit_parts(
     encoder: str | Encoder,
     seed: int,
     *,
+    holdout: float | None,
     keep_prompts: bool,
     keep_words: bool,
 ) -> dict[str, Any]:
     """Return the parts of a fitted router by name; arguments and errors as `Router.fit`."""
     training.check_kind(predictor)  # an unknown kind fails before the encoder loads
-    predictors, objective, provenance = training.fit_tasks(
-        table, library, predictor, resolve_encoder(encoder), seed, words=keep_words
+    options = training.FitOptions(
+        predictor, resolve_encoder(encoder), seed, words=keep_words, holdout=holdout
     )
+    fitted = training.fit_tasks(table, library, options)
     prompts = {}
     if keep_prompts:
-        parts = table.by_task(library)
+        parts = fitted.table.by_task(library)
         prompts = {task: TrainingPrompts.of(part) for task, part in parts.items()}
     return {
         "library": library,
-        "predictors": predictors,
-        "objective": objective,
-        "provenance": provenance,
-        "joint": fit_joint(table, library, seed),
+        "predictors": fitted.predictors,
+        "objective": fitted.objective,
+        "provenance": fitted.provenance,
+        "joint": fit_joint(fitted.table, library, seed),
         "training_prompts": prompts,
     }

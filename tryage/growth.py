@@ -38,6 +38,7 @@ class GrowingRouter(RouterParts):
         encoder: str | Encoder = "static",
         seed: int = 0,
         policy: Policy | None = None,
+        holdout: float | None = None,
         keep_prompts: bool = False,
         keep_words: bool = False,
     ) -> Self:
@@ -50,6 +51,8 @@ class GrowingRouter(RouterParts):
             encoder: ``"static"``, a sentence-transformers id or folder, or an encoder.
             seed: makes fitting repeatable.
             policy: what the operator allows.
+            holdout: share of the prompts, such as 0.2, that the router is not fitted on but judged
+                by (`verdict`); by default it is judged by cross-validation.
             keep_prompts: keep the table's prompts and results in the router, also where it is
                 saved, so that `similar` can show them. Off, because prompts may be private.
             keep_words: store words that five or more prompts of a kind share; see `kinds`.
@@ -67,6 +70,7 @@ class GrowingRouter(RouterParts):
             predictor,
             encoder,
             seed,
+            holdout=holdout,
             keep_prompts=keep_prompts,
             keep_words=keep_words,
         )
@@ -79,6 +83,7 @@ class GrowingRouter(RouterParts):
         predictor: str | None = None,
         encoder: str | Encoder | None = None,
         seed: int | None = None,
+        holdout: float | None = None,
     ) -> Self:
         """Return a router refitted on old and newer results.
 
@@ -89,6 +94,7 @@ class GrowingRouter(RouterParts):
             predictor: as in `fit`; by default what this router was fitted with.
             encoder: as in `fit`; by default this router's.
             seed: as in `fit`; by default this router's.
+            holdout: as in `fit`.
 
         Raises:
             ScoreTableError: there is no table, they do not fit together, or not to the library.
@@ -104,6 +110,7 @@ class GrowingRouter(RouterParts):
             encoder=encoder or self._encoder_for(kind),
             seed=int(self.provenance.get("seed", 0)) if seed is None else seed,
             policy=self.policy,
+            holdout=holdout,
             keep_prompts=bool(self.training_prompts),
             keep_words=self._keeps_words,
         )

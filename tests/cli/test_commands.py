@@ -46,7 +46,7 @@ def fitted(files):
 
 def test_fit_route_and_evaluate(files, fitted):
     folder, output = fitted
-    assert set(output) == {"predictor", "validation", "seconds"}
+    assert set(output) == {"predictor", "validation", "seconds", "verdict"}
     assert output["predictor"] == "auto"
     assert output["validation"]["selection_accuracy"] > 0.9
 
@@ -63,6 +63,7 @@ def test_fit_route_and_evaluate(files, fitted):
         "choices",
         "prediction",
         "out_of_distribution",
+        "one_expert",
     }
     assert report["out_of_distribution"] == 0.0
     references = {"oracle", "group_best", "best_single", "clusters", "nearest", "random"}
@@ -167,6 +168,7 @@ def test_label_fit_and_run_on_real_models(tiny_library, tiny_texts, tmp_path):
     assert call("library", "check", tiny_library).stdout.count("ok") == 4
 
 
+@pytest.mark.filterwarnings("ignore:.*one text stands under several ids")
 def test_a_check_is_measured_on_kept_answers(tiny_library, tiny_texts, tmp_path, monkeypatch):
     library = yaml.safe_load(tiny_library.read_text())
     library["experts"] = library["experts"][:2]

@@ -83,6 +83,7 @@ def test_a_large_library_is_told_by_its_most_chosen_experts():
     assert "290 more" in line
 
 
+@pytest.mark.filterwarnings("ignore:the router was fitted on these very prompts")
 def test_a_router_that_does_not_look_at_prompts_is_caught_by_evaluate():
     library = Library([Expert(name=name, model=name) for name in "abc"])
     router = Router.fit(camps(), library=library, predictor="best-single")

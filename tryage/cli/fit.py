@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,6 +45,13 @@ def fit(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed; the same one gives the same router.")
     ] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the prompts to judge the router by and not to fit it on, e.g. 0.2; by "
+            "default it is judged by cross-validation.",
+        ),
+    ] = None,
     keep_prompts: Annotated[
         bool,
         typer.Option(
@@ -82,6 +89,7 @@ def fit(
                 predictor=predictor,
                 encoder=loaded_encoder,
                 seed=seed,
+                holdout=holdout,
             )
         elif experts is None:
             raise OptionError("--library is missing; only --update may go without it")
@@ -92,6 +100,7 @@ def fit(
                 predictor=predictor or "auto",
                 encoder=loaded_encoder or "static",
                 seed=seed or 0,
+                holdout=holdout,
                 keep_prompts=keep_prompts,
                 keep_words=keep_words,
             )
@@ -101,19 +110,32 @@ def fit(
 
 def _print_fit(fitted: Router, out: Path, seconds: float, as_json: bool) -> None:
     kind, validation = fitted.provenance["predictor"], fitted.provenance["validation"]
-    if len(validation) == 1:
-        (validation,) = validation.values()
-    else:
-        validation = {"tasks": validation}
+    verdicts = fitted.verdicts
     if as_json:
-        print_json({"predictor": kind, "validation": validation, "seconds": seconds})
+        judged = {task: verdict.to_dict() for task, verdict in verdicts.items()}
+        print_json(
+            {
+                "predictor": kind,
+                "validation": _by_task(validation),
+                "seconds": seconds,
+                "verdict": _by_task(judged),
+            }
+        )
         return
     say(f"{fitted!r} saved in {out} after {seconds:.1f} s")
     for task, choice in fitted.provenance.get("choice", {}).items():
         say(f"{task}: auto chose {choice['chosen']}")
-    for task, row in fitted.provenance["validation"].items():
+    for task, row in validation.items():
         figures = ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
         say(f"{task}, cross-validated: {figures}")
+    for task, verdict in verdicts.items():
+        say(f"\n{verdict.table()}\n")
+        say(verdict.sentence() if len(verdicts) == 1 else f"{task}: {verdict.sentence()}")
+
+
+def _by_task(rows: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of the only task, or all of them under "tasks"."""
+    return next(iter(rows.values())) if len(rows) == 1 else {"tasks": rows}
 
 
 def _router_in(out: Path) -> Router:

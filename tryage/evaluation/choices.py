@@ -28,7 +28,7 @@ class Choices:
     Attributes:
         chosen: expert → share of the prompts it is chosen for, in library order.
         among_best: expert → share of measured prompts on which no expert is better, ties counting
-            for all of them; empty where it is not known.
+            for all of them; without the experts of which it is not known.
     """
 
     chosen: Mapping[str, float]
@@ -74,9 +74,10 @@ class Choices:
     def lines(self) -> list[str]:
         """The shares in one printable line, and the warning if there is one."""
         ranked = sorted(self.chosen, key=lambda name: (-self.chosen[name], name))
+        best = self.among_best
         parts = [
             f"{name} {self.chosen[name]:.1%}"
-            + (f" (among the best on {self.among_best[name]:.1%})" if self.among_best else "")
+            + (f" (among the best on {best[name]:.1%})" if name in best else "")
             for name in ranked[:SHOWN]
         ]
         hidden = len(ranked) - len(parts)
@@ -96,10 +97,14 @@ class Choices:
 
 
 def among_best(cells: Measured, experts: Sequence[str]) -> dict[str, float]:
-    """Return expert → share of its measured prompts on which no other expert is better."""
-    measured = (~np.isnan(cells.losses)).sum(axis=0)
-    shares = cells.is_best.sum(axis=0) / np.maximum(measured, 1)
-    return dict(zip(experts, shares.tolist(), strict=True))
+    """Return expert → share of its measured prompts on which no other expert is better.
+
+    Prompts on which it alone was measured do not count; without others it is left out.
+    """
+    measured = (~np.isnan(cells.losses))[cells.several].sum(axis=0)
+    best = cells.is_best[cells.several].sum(axis=0)
+    shares = zip(experts, best.tolist(), measured.tolist(), strict=True)
+    return {name: good / of for name, good, of in shares if of}
 
 
 def among_best_of(table: ScoreTable) -> dict[str, float]:

@@ -47,7 +47,8 @@ def evaluate(
 ) -> Evaluation:
     """Judge choices on a table of measured results, beside the reference rows.
 
-    Everything is computed over measured cells; prompts without any are left out. Regret, hits and
+    Everything is computed over measured cells; prompts without any are left out, and those with a
+    single one count for no regret and no hit. Regret, hits and
     the references go by the realised objective, which is the measured loss plus the penalties;
     scores, losses and paired differences are the measured ones.
 
@@ -100,6 +101,7 @@ def evaluate(
         choices=Choices.of(table.experts, columns, among_best(cells, table.experts)),
         prediction=None if predicted is None else _prediction(cells, table, predicted, rows),
         out_of_distribution=_share(table, out_of_distribution, rows),
+        one_expert=int((~cells.several).sum()),
     )
 
 

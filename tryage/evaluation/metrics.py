@@ -46,6 +46,12 @@ class Measured:
     scored: bool
 
     @property
+    def several(self) -> NDArray[np.bool_]:
+        """(n,) whether two experts or more were measured: else there is nothing to choose."""
+        many: NDArray[np.bool_] = (~np.isnan(self.losses)).sum(axis=1) > 1
+        return many
+
+    @property
     def is_best(self) -> NDArray[np.bool_]:
         """(n, m) whether a cell is among the best measured of its prompt; ties within 1e-9."""
         lowest = np.nanmin(self.objective, axis=1, keepdims=True)
@@ -56,6 +62,8 @@ class Measured:
 @dataclass(frozen=True)
 class Outcomes:
     """Figures of choices on each of n prompts; NaN where the choice was not measured.
+
+    Where a single expert was measured there was nothing to choose: regret and hits are NaN there.
 
     Attributes:
         loss: (n,) measured loss of the choice, lower is better.
@@ -144,10 +152,11 @@ def outcomes(cells: Measured, choices: Indices) -> Outcomes:
     loss, objective = pick(cells.losses), pick(cells.objective)
     best = cells.is_best
     measured = ~np.isnan(loss)
-    hit = np.where(measured, best[row, chosen], np.nan)
+    hit = np.where(measured & cells.several, best[row, chosen], np.nan)
+    regret = objective - np.nanmin(cells.objective, axis=1)
     return Outcomes(
         loss=loss,
-        regret=objective - np.nanmin(cells.objective, axis=1),
+        regret=np.where(cells.several, regret, np.nan),
         hit=hit,
         strict=np.where(best.sum(axis=1) == 1, hit, np.nan),
         cost=None if cells.costs is None else np.where(measured, pick(cells.costs), np.nan),
@@ -166,11 +175,12 @@ def random_outcomes(cells: Measured) -> Outcomes:
     """
     measured = ~np.isnan(cells.losses)
     best = cells.is_best
-    hit = best.sum(axis=1) / measured.sum(axis=1)
+    hit = np.where(cells.several, best.sum(axis=1) / measured.sum(axis=1), np.nan)
     lowest = np.nanmin(cells.objective, axis=1)
+    regret = np.maximum(mean_over(cells.objective - lowest[:, None]), 0.0)
     return Outcomes(
         loss=mean_over(cells.losses),
-        regret=np.maximum(mean_over(cells.objective - lowest[:, None]), 0.0),
+        regret=np.where(cells.several, regret, np.nan),
         hit=hit,
         strict=np.where(best.sum(axis=1) == 1, hit, np.nan),
         cost=None if cells.costs is None else mean_over(np.where(measured, cells.costs, np.nan)),

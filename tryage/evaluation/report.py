@@ -49,6 +49,8 @@ class Evaluation:
         prediction: agreement of predicted with measured losses; None without predictions.
         out_of_distribution: share of the prompts, 0 to 1, that the router found unlike its
             training prompts, and so chose for by the experts' averages; None where it is unknown.
+        one_expert: prompts on which a single expert was measured; regret and selection accuracy do
+            not count them.
     """
 
     kind: Kind
@@ -60,6 +62,7 @@ class Evaluation:
     choices: Choices
     prediction: Row | None
     out_of_distribution: float | None = None
+    one_expert: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The object that `tryage evaluate --json` prints for one task."""
@@ -73,6 +76,7 @@ class Evaluation:
                 "choices": self.choices.to_dict(),
                 "prediction": self.prediction,
                 "out_of_distribution": self.out_of_distribution,
+                "one_expert": self.one_expert,
             }
         )
 
@@ -156,6 +160,11 @@ class Evaluation:
                     f"router against {name.replace('_', ' ')}: {self._signed(pair['difference'])} "
                     f"{self._interval(pair['ci95'])} (paired, positive: the router is better)"
                 )
+        if self.one_expert:
+            lines.append(
+                f"{self.one_expert} of the prompts have one measured expert, so there was nothing "
+                "to choose: regret and selection do not count them."
+            )
         if self.out_of_distribution is not None:
             lines.append(
                 f"Out of distribution: {self.out_of_distribution:.1%} of the prompts, unlike all "

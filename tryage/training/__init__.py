@@ -8,6 +8,7 @@ fit of one predictor and of a router's.
 from tryage.training.candidates import AUTO, CANDIDATES, RANDOM_RELU, Candidate, check_kind
 from tryage.training.fitting import (
     Fit,
+    FitOptions,
     fit_and_validate,
     fit_predictor,
     fit_tasks,
@@ -22,6 +23,7 @@ __all__ = [
     "RANDOM_RELU",
     "Candidate",
     "Fit",
+    "FitOptions",
     "check_kind",
     "fit_and_validate",
     "fit_predictor",

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from tryage.encoders import Encoder
-from tryage.evaluation import Row
+from tryage.errors import ScoreTableError, TryageWarning
+from tryage.evaluation import Row, row_of
 from tryage.evaluation.choices import among_best_of
-from tryage.evaluation.metrics import mean_over
+from tryage.evaluation.doubts import doubts
+from tryage.evaluation.metrics import Indices, mean_over
+from tryage.evaluation.verdict import judge
+from tryage.fingerprints import fingerprints
 from tryage.kinds import find_kinds
 from tryage.library import Library
 from tryage.objective import Objective, loss_spread
 from tryage.predictors import Predictor
 from tryage.scores import ScoreTable
+from tryage.ties import lowest, name_ranks
 from tryage.training.candidates import AUTO, Candidate, check_kind
 from tryage.training.encoded import EncodedTable
-from tryage.training.validation import choose_candidate, validate_encoded
+from tryage.training.folds import FOLDS, held_out_choices, hold_out
+from tryage.training.validation import choose_candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +36,13 @@ class Fit:
     Attributes:
         predictor: fitted on the whole table.
         validation: the row of figures that `tryage evaluate` gives.
+        choices: (n,) column chosen for each prompt by a fit on other prompts, -1 where none was.
         choice: what `auto` compared and chose, as JSON types; None for any other kind.
     """
 
     predictor: Predictor
     validation: Row
+    choices: Indices
     choice: dict[str, Any] | None = None
 
 
@@ -98,62 +108,123 @@ def fit_and_validate(table: ScoreTable, kind: str, encoder: Encoder | None, seed
 def fit_encoded(encoded: EncodedTable, kind: str, seed: int) -> Fit:
     """Do what `fit_and_validate` does with a table encoded already."""
     if kind == AUTO:
-        candidate, validation, choice = choose_candidate(encoded, seed)
-        return Fit(candidate.fit(encoded, seed), validation, choice)
-    predictor = Candidate(kind).fit(encoded, seed)
-    return Fit(predictor, validate_encoded(encoded, kind, seed))
+        auto = choose_candidate(encoded, seed)
+        fitted = auto.candidate.fit(encoded, seed)
+        return Fit(fitted, auto.validation, auto.choices, auto.record)
+    candidate = Candidate(kind)
+    choices = held_out_choices(encoded, candidate, seed, FOLDS)
+    validation = row_of(encoded.table, choices, seed=seed)
+    return Fit(candidate.fit(encoded, seed), validation, choices)
 
 
-def fit_tasks(
-    table: ScoreTable,
-    library: Library,
-    kind: str,
-    encoder: Encoder,
-    seed: int,
-    *,
-    words: bool = False,
-) -> tuple[dict[str, Predictor], Objective, dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """How a router is fitted.
+
+    Attributes:
+        kind: "auto", or one of `tryage.predictors.PREDICTORS`.
+        encoder: turns prompts into vectors.
+        seed: makes everything reproducible.
+        words: store typical words of the kinds of prompts.
+        holdout: share of the prompts that the router is not fitted on but judged by; None judges
+            by cross-validation.
+    """
+
+    kind: str
+    encoder: Encoder
+    seed: int = 0
+    words: bool = False
+    holdout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FittedTasks:
+    """A router's predictors, the scales of its goals, and where they come from.
+
+    Attributes:
+        predictors: task → fitted predictor.
+        objective: goals on the scales of the fitted table.
+        provenance: as JSON.
+        table: the prompts that it was fitted on, without those held out.
+    """
+
+    predictors: dict[str, Predictor]
+    objective: Objective
+    provenance: dict[str, Any]
+    table: ScoreTable
+
+
+def fit_tasks(table: ScoreTable, library: Library, options: FitOptions) -> FittedTasks:
     """Fit a router's predictors and objective, task by task.
 
-    Args:
-        table: measured losses of the library's experts.
-        library: the experts.
-        kind: as in `fit_and_validate`.
-        encoder: as in `fit_and_validate`.
-        seed: as in `fit_and_validate`.
-        words: store typical words of the kinds of prompts.
-
-    Returns:
-        Task → fitted predictor, the objective on its scales, and the fit's provenance, as JSON.
-
     Raises:
-        ScoreTableError: table and library do not name the same experts.
+        ScoreTableError: table and library do not name the same experts, or nothing can be held
+            out.
         PredictorError: as `fit_and_validate`.
     """
-    check_kind(kind)
-    fits, kinds = {}, {}
-    for task, part in table.by_task(library).items():
-        encoded = EncodedTable.encode(part, kind, encoder)
-        fits[task] = (part, fit_encoded(encoded, kind, seed))
-        if encoded.vectors is not None:
-            kinds[task] = [
-                one.to_dict() for one in find_kinds(part, encoded.vectors, seed=seed, words=words)
-            ]
+    check_kind(options.kind)
+    seed = options.seed
+    held = frozenset() if options.holdout is None else hold_out(table, options.holdout, seed)
+    fits, kinds, verdicts = {}, {}, {}
+    for task, whole in table.by_task(library).items():
+        for doubt in doubts(whole):
+            warnings.warn(f"{task}: {doubt}", TryageWarning, stacklevel=4)
+        encoded = EncodedTable.encode(whole, options.kind, options.encoder)
+        out = np.array([prompt in held for prompt in whole.prompts])
+        train = encoded.select(~out)
+        _check_measured(train.table)
+        fit = fit_encoded(train, options.kind, seed)
+        if options.holdout is None:
+            verdict = judge(whole, fit.choices, held_out="cross-validated", seed=seed)
+        else:
+            test = encoded.select(out)
+            columns = _choose(fit.predictor, test)
+            verdict = judge(test.table, columns, held_out="holdout", whole=whole, seed=seed)
+        fits[task], verdicts[task] = (train.table, fit), verdict.to_dict()
+        if train.vectors is not None:
+            found = find_kinds(train.table, train.vectors, seed=seed, words=options.words)
+            kinds[task] = [one.to_dict() for one in found]
+    fitted = table.select(np.array([prompt not in held for prompt in table.prompts]))
     provenance = {
-        "predictor": kind,
-        "encoder": encoder.name,
+        "predictor": options.kind,
+        "encoder": options.encoder.name,
         "seed": seed,
-        "prompts": len(table),
-        "cells": int(np.isfinite(table.losses).sum()),
+        "fitted_on": datetime.now(UTC).date().isoformat(),
+        "prompts": len(fitted),
+        "cells": int(np.isfinite(fitted.losses).sum()),
         "kind": table.kind,
         "data_sha256": table.hash,
+        "fingerprints": fingerprints(fitted.prompts),
         "validation": {task: fit.validation for task, (_, fit) in fits.items()},
+        "verdicts": verdicts,
         "among_best": {task: among_best_of(part) for task, (part, _) in fits.items()},
         "kinds": kinds,
     }
+    if options.holdout is not None:
+        provenance["holdout"] = options.holdout
     choices = {task: fit.choice for task, (_, fit) in fits.items() if fit.choice is not None}
     if choices:
         provenance["choice"] = choices
     spreads = {task: loss_spread(part.losses) for task, (part, _) in fits.items()}
-    objective = Objective.fit(library, spreads, **goal_statistics(table, library))
-    return {task: fit.predictor for task, (_, fit) in fits.items()}, objective, provenance
+    objective = Objective.fit(library, spreads, **goal_statistics(fitted, library))
+    predictors = {task: fit.predictor for task, (_, fit) in fits.items()}
+    return FittedTasks(predictors, objective, provenance, fitted)
+
+
+def _choose(predictor: Predictor, test: EncodedTable) -> Indices:
+    """Return the columns that a fitted predictor chooses for prompts, (n,); no goals weigh in."""
+    names = test.table.experts
+    losses = test.predict(predictor).with_averages(predictor.averages_).mean["loss"]
+    columns = [predictor.experts_.index(name) for name in names]
+    return lowest(losses[:, columns], name_ranks(names))
+
+
+def _check_measured(table: ScoreTable) -> None:
+    """Refuse a table from which a holdout took all results of an expert."""
+    columns = np.flatnonzero(np.isnan(table.losses).all(axis=0)).tolist()
+    empty = [table.experts[column] for column in columns]
+    if empty:
+        raise ScoreTableError(
+            f"the holdout leaves no result of {', '.join(map(repr, empty))} to fit on; hold out "
+            "fewer prompts, or measure more"
+        )

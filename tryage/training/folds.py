@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tryage.errors import ScoreTableError
 from tryage.evaluation.metrics import Indices
 from tryage.scores import ScoreTable
 from tryage.ties import lowest, name_ranks
@@ -43,6 +44,38 @@ def split_folds(table: ScoreTable, folds: int, seed: int) -> Indices:
     order = order[np.argsort(np.array(names)[order], kind="stable")]
     fold_of = dict(zip(rows[order].tolist(), (np.arange(len(rows)) % count).tolist(), strict=True))
     return np.array([fold_of[first[prompt]] for prompt in table.prompts], dtype=np.intp)
+
+
+def hold_out(table: ScoreTable, share: float, seed: int) -> frozenset[str]:
+    """Draw the texts of prompts to hold out, evenly from every task and group.
+
+    Args:
+        table: prompts, and their groups and tasks where it names them.
+        share: of the different prompts, above 0 and below 1.
+        seed: makes the draw repeatable.
+
+    Raises:
+        ScoreTableError: the share is out of range, or leaves no prompt to fit on or to hold out.
+    """
+    if not 0 < share < 1:
+        raise ScoreTableError(f"a holdout of {share:g}; give a share above 0 and below 1")
+    strata: dict[str, tuple[str, str]] = {}
+    for prompt, task, group in zip(table.prompts, table.tasks, table.groups, strict=True):
+        strata.setdefault(prompt, (task or "", group or ""))
+    texts = list(strata)
+    order = np.random.default_rng([seed, 6]).permutation(len(texts)).tolist()
+    order.sort(key=lambda place: strata[texts[place]])
+    marks = np.floor(np.arange(1, len(texts) + 1) * share + 1e-9)
+    marks = np.diff(marks, prepend=0.0) > 0
+    held = frozenset(
+        texts[place] for place, mark in zip(order, marks.tolist(), strict=True) if mark
+    )
+    if not held or len(held) == len(texts):
+        raise ScoreTableError(
+            f"a holdout of {share:g} of {len(texts)} different prompts leaves nothing to "
+            f"{'judge by' if not held else 'fit on'}; measure more prompts"
+        )
+    return held
 
 
 def held_out_choices(encoded: EncodedTable, candidate: Candidate, seed: int, folds: int) -> Indices:

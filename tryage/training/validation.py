@@ -7,6 +7,7 @@ way to the better of these if it loses.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -73,19 +74,31 @@ def validate(
 def validate_encoded(encoded: EncodedTable, kind: str, seed: int, folds: int = FOLDS) -> Row:
     """Do what `validate` does with a table encoded already."""
     if kind == AUTO:
-        return choose_candidate(encoded, seed, folds)[1]
+        return choose_candidate(encoded, seed, folds).validation
     choices = held_out_choices(encoded, Candidate(kind), seed, folds)
     return row_of(encoded.table, choices, seed=seed)
 
 
-def choose_candidate(
-    encoded: EncodedTable, seed: int, folds: int = FOLDS
-) -> tuple[Candidate, Row, dict[str, Any]]:
-    """Choose a candidate, and compare this procedure with plain kinds on outer folds.
+@dataclass(frozen=True, slots=True, eq=False)
+class AutoChoice:
+    """What `auto` chose.
 
-    Returns:
-        The candidate, its cross-validated row, and what was compared and chosen, as JSON types.
+    Attributes:
+        candidate: to be fitted on the whole table.
+        validation: the cross-validated row of the kind that did best on the outer folds.
+        record: what was compared and chosen, as JSON types.
+        choices: (n,) held-out choices of the whole procedure: also what does best on the outer
+            folds is chosen without the prompt's own fold.
     """
+
+    candidate: Candidate
+    validation: Row
+    record: dict[str, Any]
+    choices: Indices
+
+
+def choose_candidate(encoded: EncodedTable, seed: int, folds: int = FOLDS) -> AutoChoice:
+    """Choose a candidate, and compare this procedure with plain kinds on outer folds."""
     chosen, inner = best_candidate(encoded, seed)
     choices = _outer_choices(encoded, seed, folds)
     rows = {name: row_of(encoded.table, row, seed=seed) for name, row in choices.items()}
@@ -96,7 +109,25 @@ def choose_candidate(
     if best != AUTO:
         chosen = CLUSTERS if best == str(CLUSTERS) else NEAREST
     choice = {"chosen": str(chosen), "inner_regret": inner, "outer_regret": outer}
-    return chosen, rows[best], choice
+    nested = _nested_choices(encoded.table, choices, split_folds(encoded.table, folds, seed))
+    return AutoChoice(chosen, rows[best], choice, nested)
+
+
+def _nested_choices(table: ScoreTable, choices: dict[str, Indices], fold_of: Indices) -> Indices:
+    """Return for each fold the choices of the kind that does best on the other folds, (n,)."""
+    nested = np.full(len(table), MISSING)
+    for fold in range(count_folds(fold_of)):
+        rows = np.flatnonzero((fold_of != fold) & ~np.isnan(table.losses).all(axis=1))
+        others = table.select(rows)
+        regrets = {
+            name: row_of(others, columns[rows], resamples=0)["regret"]
+            for name, columns in choices.items()
+            if len(rows)
+        }
+        known = {name: regret for name, regret in regrets.items() if regret is not None}
+        best = min(known, key=known.__getitem__) if known else AUTO
+        nested[fold_of == fold] = choices[best][fold_of == fold]
+    return nested
 
 
 def _outer_choices(encoded: EncodedTable, seed: int, folds: int) -> dict[str, Indices]:
