@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-LEAST_SHARE = 0.01
+LEAST_SHARE = 0.05
 """Share of the prompts that must have been seen before anything is said of it."""
 
 MOST = 4096

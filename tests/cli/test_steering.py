@@ -84,6 +84,7 @@ def test_the_summary_of_a_file_tells_the_share_out_of_distribution(files):
     assert "Out of distribution: 50.0% of the prompts, unlike all training" in done.stderr
 
 
+@pytest.mark.filterwarnings("ignore:the router was fitted on these very prompts")
 def test_pareto(files):
     args = ("pareto", files / "r", files / "scores.jsonl", "--goal", "cost")
     output = json.loads(call(*args, "--json", "--png", files / "front.png").stdout)

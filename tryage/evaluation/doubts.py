@@ -6,7 +6,7 @@ import numpy as np
 
 from tryage.scores import ScoreTable
 
-REPEATED = 0.2
+REPEATED = 1 / 3
 """Share of the rows that repeat a text from which a table is doubtful."""
 
 ONE_EXPERT = 0.5
