@@ -88,10 +88,12 @@ def test_the_judged_predictor_has_not_seen_the_holdout():
     before = fit(data, holdout=0.2)
     unseen = before.verdict.prompts
     table = ScoreTable.from_rows(data)
-    kept = fit(data, holdout=0.2, keep_prompts=True).training_prompts["text-generation"].prompts
-    assert len(kept) == len(table) - unseen == before.provenance["prompts"]
+    fitted_on = (
+        fit(data, holdout=0.2, keep_prompts=True).training_prompts["text-generation"].prompts
+    )
+    assert len(fitted_on) == len(table) - unseen == before.provenance["prompts"]
     for row in data:
-        if row["prompt"] not in kept:
+        if row["prompt"] not in fitted_on:
             row["scores"] = {name: 1.0 - score for name, score in row["scores"].items()}
     after = fit(data, holdout=0.2)
     prompts = table.prompts

@@ -230,6 +230,6 @@ class AssessedRouter(RouterParts):
         from tryage.evaluation.doubts import doubts
         from tryage.fingerprints import seen_among
 
-        found = [seen_among(self.provenance, table.prompts, table.hash), *doubts(table)]
-        for doubt in filter(None, found):
+        sentences = [seen_among(self.provenance, table.prompts, table.hash), *doubts(table)]
+        for doubt in filter(None, sentences):
             warnings.warn(doubt, TryageWarning, stacklevel=3)

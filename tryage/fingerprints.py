@@ -73,13 +73,13 @@ def seen_share(stored: str, prompts: Sequence[str]) -> tuple[float, bool]:
         were fitted on than are stored, the share is that of a sample.
     """
     try:
-        known = np.frombuffer(base64.b64decode(stored, validate=True), dtype="<u4")
+        stored_marks = np.frombuffer(base64.b64decode(stored, validate=True), dtype="<u4")
     except (binascii.Error, ValueError):
         return 0.0, False
     marks = _marks(prompts)
-    exact = len(known) < MOST
+    exact = len(stored_marks) < MOST
     if not exact:
-        marks = marks[marks <= known[-1]]  # the range in which every fingerprint was stored
+        marks = marks[marks <= stored_marks[-1]]  # the range in which every fingerprint was stored
     if not len(marks):
         return 0.0, exact
-    return float(np.isin(marks, known).mean()), exact
+    return float(np.isin(marks, stored_marks).mean()), exact

@@ -21,19 +21,19 @@ def doubts(table: ScoreTable) -> list[str]:
     """
     if len(table.experts) < 2:
         return []
-    found = []
+    sentences = []
     measured = (~np.isnan(table.losses)).sum(axis=1)
     rows, single = int((measured > 0).sum()), int((measured == 1).sum())
     different = len(set(table.prompts))
     if len(table) - different > REPEATED * len(table):
-        found.append(
+        sentences.append(
             f"{len(table)} rows hold {different} different prompts: one text stands under several "
             "ids. Where the rows are results of different experts, give them the same id, or leave "
             "the ids out"
         )
     if single > ONE_EXPERT * rows:
-        found.append(
+        sentences.append(
             f"{single} of {rows} prompts have one measured expert, so nothing can be compared on "
             "them and they count for no regret; measure several experts on each prompt"
         )
-    return found
+    return sentences

@@ -182,8 +182,8 @@ def fit_tasks(table: ScoreTable, library: Library, options: FitOptions) -> Fitte
             verdict = judge(test.table, columns, held_out="holdout", whole=whole, seed=seed)
         fits[task], verdicts[task] = (train.table, fit), verdict.to_dict()
         if train.vectors is not None:
-            found = find_kinds(train.table, train.vectors, seed=seed, words=options.words)
-            kinds[task] = [one.to_dict() for one in found]
+            prompt_kinds = find_kinds(train.table, train.vectors, seed=seed, words=options.words)
+            kinds[task] = [one.to_dict() for one in prompt_kinds]
     fitted = table.select(np.array([prompt not in held for prompt in table.prompts]))
     provenance = {
         "predictor": options.kind,

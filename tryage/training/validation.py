@@ -124,8 +124,8 @@ def _nested_choices(table: ScoreTable, choices: dict[str, Indices], fold_of: Ind
             for name, columns in choices.items()
             if len(rows)
         }
-        known = {name: regret for name, regret in regrets.items() if regret is not None}
-        best = min(known, key=known.__getitem__) if known else AUTO
+        measured = {name: regret for name, regret in regrets.items() if regret is not None}
+        best = min(measured, key=measured.__getitem__) if measured else AUTO
         nested[fold_of == fold] = choices[best][fold_of == fold]
     return nested
 
