@@ -75,7 +75,7 @@ ORDER = (
     "quickstart",
     "cli",
 )
-"""The rooms of the core; each may import only from those before it."""
+"""The modules and packages of the core; each may import only from those before it."""
 
 DATA_ONLY = {"pretrained"}
 
@@ -95,24 +95,25 @@ def imports(path, everywhere=True):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def rooms():
+def parts_of_the_core():
     for path in sorted((ROOT / "tryage").rglob("*.py")):
-        room = path.relative_to(ROOT / "tryage").parts[0].removesuffix(".py")
-        yield room, path
+        part = path.relative_to(ROOT / "tryage").parts[0].removesuffix(".py")
+        yield part, path
 
 
-def test_every_room_of_the_core_is_in_the_order():
-    names = {room for room, _ in rooms()} - {"__init__", "__main__"} - DATA_ONLY
+def test_every_part_of_the_core_is_in_the_order():
+    names = {part for part, _ in parts_of_the_core()} - {"__init__", "__main__"} - DATA_ONLY
     assert names == set(ORDER)
 
 
 @pytest.mark.parametrize(
-    ("room", "path"), [pytest.param(*pair, id=str(pair[1].relative_to(ROOT))) for pair in rooms()]
+    ("part", "path"),
+    [pytest.param(*pair, id=str(pair[1].relative_to(ROOT))) for pair in parts_of_the_core()],
 )
-def test_a_room_imports_only_from_those_before_it(room, path):
-    if room in ("__init__", "__main__"):
+def test_a_part_imports_only_from_those_before_it(part, path):
+    if part in ("__init__", "__main__"):
         return
-    allowed = set(ORDER[: ORDER.index(room) + 1])
+    allowed = set(ORDER[: ORDER.index(part) + 1])
     for name in imports(path):
         parts = name.split(".")
         if parts[0] == "tryage" and len(parts) > 1 and parts[1] in ORDER:
@@ -262,13 +263,13 @@ def test_modules_of_an_adapter_that_export_nothing_have_a_leading_underscore(pac
 
 
 def test_only_the_quickstart_knows_the_adapters_and_only_inside_functions():
-    for room, path in rooms():
+    for part, path in parts_of_the_core():
         frameworks = {
             name.split(".")[0]
             for name in imports(path)
             if name.startswith(("langchain", "llama_index"))
         }
-        if room == "quickstart":
+        if part == "quickstart":
             top = {name.split(".")[0] for name in imports(path, everywhere=False)}
             assert not frameworks & top, path
         else:

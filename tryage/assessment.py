@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tryage import budgets as budget_room
+from tryage import budgets as budget_search
 from tryage import evaluation
 from tryage.budgets import Calibration
 from tryage.deciding import Array, Decider, read_prompt
@@ -206,7 +206,7 @@ def calibrate(
     """Find weights that meet budgets; see `Router.calibrate`."""
     task = task_of_prompts(prompts, task)
     predicted = decider.forecast(prompts, task)
-    return budget_room.calibrate(
+    return budget_search.calibrate(
         decider.objective,
         predicted,
         task,

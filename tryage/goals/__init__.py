@@ -1,7 +1,7 @@
 """Goals: what to minimise besides loss, in which unit, and on which scale.
 
-Room by room: `base` says what a goal is, `builtin` holds those that Tryage knows, `asked` what one
-call asks for. A goal of your own is one class::
+Its modules: `base` defines what a goal is, `builtin` holds Tryage's own goals, and
+`goals` the weights and limits of one call. A goal of your own is one class::
 
     class Hops(Goal):
         name, unit = "hops", "network hops"

@@ -1,6 +1,6 @@
 """The main job in one command: train a starter library here, measure it, fit a router, use it.
 
-Room by room: `texts` gathers and splits the text, `plan` and `recipes` say what is made of it,
+Its modules: `texts` gathers and splits the text, `plan` and `recipes` say what is made of it,
 `workers`, `worker` and `experts` train, `vectors` makes the encoder, `answers` sends the examples
 through both adapters, `workspace` keeps the files, `show` prints, and `steps` walks through it all.
 """
