@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: quickstart test lint types wheel test-openai-like bench-routing bench-speed bench-adapters
+.PHONY: quickstart test lint types docs wheel test-openai-like bench-routing bench-speed bench-adapters
 .PHONY: bench-runtime bench-labelling bench-labelling-curve bench-paper bench-predictors
 .PHONY: bench-goals bench-plans bench-reliability bench-chains test-lowest test-newest clean
 
@@ -20,6 +20,10 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+# The documentation site, in build/site. Strict: a broken link or a public name that is missing fails.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 wheel: $(READY)
 	bash .ci/wheel
@@ -130,7 +134,7 @@ bench-paper: $(READY)
 # an interrupted install is taken up again.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,dev,docs]"
 	touch $@
 
 clean:

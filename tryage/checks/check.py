@@ -14,8 +14,11 @@ Finding = bool | float | None
 """What a check's function returns: accepted or not, a number (higher is better), or None where it
 cannot tell."""
 
-ASSUMED_RIGHT, ASSUMED_WRONG = 0.9, 0.1
-"""Rates of a check whose reliability is neither stated nor measured."""
+ASSUMED_RIGHT = 0.9
+"""Chance that a check accepts a right answer, where it is neither stated nor measured."""
+
+ASSUMED_WRONG = 0.1
+"""Chance that a check accepts a wrong answer, where it is neither stated nor measured."""
 
 
 @dataclass(frozen=True, slots=True)

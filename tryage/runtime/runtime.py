@@ -177,8 +177,8 @@ class Runtime:
         The pipeline can be kept: if its model is unloaded meanwhile, its next call loads it again.
 
         Raises:
-            LibraryError, ModelNotFoundError, GatedModelError, TaskError, ExpertError,
-                ConsentError: as `check`.
+            LibraryError, ModelNotFoundError, GatedModelError: as `check`.
+            TaskError, ExpertError, ConsentError: as `check`.
             MemoryBudgetError: the model does not fit into memory or into the budget.
             MissingExtraError: torch or transformers is not installed; for an endpoint, httpx.
             ExpertTimeoutError: dispatch gave up while the load waited for memory.
