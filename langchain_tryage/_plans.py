@@ -16,11 +16,12 @@ from langchain_core.runnables.config import ensure_config
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
 from langchain_tryage._inputs import Reading, TextSource
-from langchain_tryage._sent import sent_chars
+from langchain_tryage._sent import sent_tokens
 from langchain_tryage._tools import Needs, unable
 from tryage import Decision, Goals
 from tryage.binding import Binding, joined_goals
 from tryage.errors import GoalError
+from tryage.tokens import count_tokens
 
 PLAN = "_tryage_plan"
 """Call argument that carries a plan from the public methods to those that call the expert."""
@@ -139,7 +140,7 @@ class Planner:
             only=request.only,
             goals=request.goals,
             without=unable(request.needs, self.binding),
-            sent_chars=self._sent(request, reading),
+            sent_tokens=self._sent(request, reading),
         )
         return reading, decision
 
@@ -165,15 +166,15 @@ class Planner:
             only=request.only,
             goals=request.goals,
             without=unable(request.needs, self.binding),
-            sent_chars=[self._sent(*pair) for pair in zip(requests, readings, strict=True)],
+            sent_tokens=[self._sent(*pair) for pair in zip(requests, readings, strict=True)],
         )
 
-    def _sent(self, request: Request, reading: Reading) -> int:
-        """Return the characters sent to the expert; those routed if the input's form is unknown."""
+    def _sent(self, request: Request, reading: Reading) -> float:
+        """Return the estimated tokens sent; those of the routed text if the form is unknown."""
         value, key = request.input, self.source.dict_key
         part = value.get(key) if key is not None and isinstance(value, Mapping) else value
-        sent = sent_chars(part, request.tools)
-        return len(reading.text) if sent is None else sent
+        sent = sent_tokens(part, request.tools)
+        return count_tokens(reading.text) if sent is None else sent
 
     def _planned(self, request: Request, reading: Reading, decision: Decision) -> Plan:
         stripped = self.source.strip(request.input, reading, decision)

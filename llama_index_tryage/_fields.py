@@ -18,7 +18,7 @@ from llama_index.core.llms import LLM
 from llama_index_tryage._caller import is_composed, warn_composed
 from llama_index_tryage._experts import Children
 from llama_index_tryage._identity import identity
-from llama_index_tryage._inputs import CallInput, TextSource, modalities_of, sent_chars
+from llama_index_tryage._inputs import CallInput, TextSource, modalities_of, sent_tokens
 from llama_index_tryage._rate_limits import TurnLimiter
 from llama_index_tryage._views import VIEWS
 from llama_index_tryage.events import announce
@@ -35,9 +35,10 @@ from tryage.binding import (
     wrong_expert,
 )
 from tryage.dispatch import describe_error, present
+from tryage.eligibility import overflow
 from tryage.errors import ExpertError
 from tryage.experts import TEXT_GENERATION
-from tryage.goals import CHARS_PER_TOKEN
+from tryage.tokens import count_tokens
 
 R = TypeVar("R")
 
@@ -179,27 +180,25 @@ class RoutedLLM(DispatchingModel, LLM):
     def _decide(self, call_input: CallInput, kwargs: Mapping[str, Any]) -> tuple[Any, Decision]:
         composed, by_template = _CALL.get()
         text, is_own = self._source.read(call_input, composed=composed)
-        chars = sent_chars(call_input, kwargs.get("tools"))
+        tokens = sent_tokens(call_input, kwargs.get("tools"))
         unfit = self._unfit(call_input, kwargs)
         if by_template:
-            unfit = {**self._too_short(chars), **unfit}
-        decision = self._binding.decide(text, flags=is_own, without=unfit, sent_chars=chars)
+            unfit = {**self._too_short(tokens), **unfit}
+        decision = self._binding.decide(text, flags=is_own, without=unfit, sent_tokens=tokens)
         return self._source.strip(call_input, decision, composed=composed), decision
 
-    def _too_short(self, chars: int) -> dict[str, str]:
+    def _too_short(self, tokens: float) -> dict[str, str]:
         """Return whose context a call exceeds once their own system prompt comes on top, and why.
 
         Args:
-            chars: characters that every expert is sent.
+            tokens: those that every expert is sent.
         """
         library, reasons = self._binding.router.library, {}
         for name, expert in self._binding.experts.items():
-            length, own = library[name].context_length, expert.system_prompt
-            if own and length and chars + len(own) >= length * CHARS_PER_TOKEN:
-                reasons[name] = (
-                    f"context_length is {length}, the prompt has about "
-                    f"{(chars + len(own)) / CHARS_PER_TOKEN:.0f} tokens"
-                )
+            if own := expert.system_prompt:
+                reason = overflow(library, library.index(name), tokens + count_tokens(own))
+                if reason is not None:
+                    reasons[name] = reason
         return reasons
 
     def _unfit(self, call_input: CallInput, kwargs: Mapping[str, Any]) -> dict[str, str]:

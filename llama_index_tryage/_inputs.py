@@ -31,10 +31,11 @@ from tryage.binding import (
     own_text,
     passed_query,
     strip_own,
-    text_chars,
+    text_tokens,
 )
 from tryage.errors import PromptError
 from tryage.flags import parse
+from tryage.tokens import CHARS_PER_TOKEN, count_tokens
 
 R = TypeVar("R", ChatResponse, CompletionResponse)
 CallInput = str | Sequence[ChatMessage]
@@ -58,7 +59,7 @@ class Reading(NamedTuple):
 _TOOL_REPORTS = ("Observation: ", "Result of executing the code given:")
 """How the messages begin in which a `ReActAgent` or a `CodeActAgent` reports tool results."""
 
-_TOOLS: WeakKeyDictionary[BaseTool, int] = WeakKeyDictionary()
+_TOOLS: WeakKeyDictionary[BaseTool, float] = WeakKeyDictionary()
 """Tool → characters that describe it."""
 
 
@@ -192,36 +193,39 @@ def modalities_of(
     return tuple(kind for kind in MODALITIES if kind in kinds)
 
 
-def sent_chars(call_input: CallInput, tools: Any = None) -> int:
-    """Return the characters of all that is sent: system prompt, history, calls, tools.
+def sent_tokens(call_input: CallInput, tools: Any = None) -> float:
+    """Return the estimated tokens of all that is sent: system prompt, history, calls, tools.
 
     Args:
         call_input: the prompt or the messages.
         tools: LlamaIndex's own, or a vendor's descriptions of them.
     """
-    chars = len(call_input) if isinstance(call_input, str) else sum(map(_message_chars, call_input))
-    return chars + (sum(map(_tool_chars, tools)) if isinstance(tools, list | tuple) else 0)
+    if isinstance(call_input, str):
+        tokens = count_tokens(call_input)
+    else:
+        tokens = sum(map(_message_tokens, call_input))
+    return tokens + (sum(map(_tool_tokens, tools)) if isinstance(tools, list | tuple) else 0)
 
 
-def _message_chars(message: ChatMessage) -> int:
-    chars = 0
+def _message_tokens(message: ChatMessage) -> float:
+    tokens = 0.0
     for block in message.blocks:
         # Almost every block is text, and isinstance is slow for classes of LlamaIndex.
-        chars += len(block.text) if type(block) is TextBlock else _block_chars(block)
+        tokens += count_tokens(block.text) if type(block) is TextBlock else _block_tokens(block)
     others = message.additional_kwargs
-    return chars + text_chars(others["tool_calls"]) if "tool_calls" in others else chars
+    return tokens + text_tokens(others["tool_calls"]) if "tool_calls" in others else tokens
 
 
-def _block_chars(block: Any) -> int:
+def _block_tokens(block: Any) -> float:
     if isinstance(block, TextBlock):
-        return len(block.text)
+        return count_tokens(block.text)
     if isinstance(block, ThinkingBlock):
-        return len(block.content or "")
+        return count_tokens(block.content or "")
     if isinstance(block, ToolCallBlock):
-        return len(block.tool_name) + text_chars(block.tool_kwargs)
+        return count_tokens(block.tool_name) + text_tokens(block.tool_kwargs)
     if isinstance(block, DocumentBlock):
-        return _document_chars(block)
-    return sum(map(_block_chars, _nested(block)))
+        return _document_tokens(block)
+    return sum(map(_block_tokens, _nested(block)))
 
 
 def read_text(blocks: Iterable[Any]) -> str:
@@ -252,18 +256,18 @@ def read_text(blocks: Iterable[Any]) -> str:
     return "\n".join(text for text in texts if text)
 
 
-def _document_chars(block: DocumentBlock) -> int:
-    """Return the characters of a document that is text; of others they are not known."""
+def _document_tokens(block: DocumentBlock) -> float:
+    """Return the estimated tokens of a document that is text; of others they are not known."""
     is_text = (block.document_mimetype or "").startswith("text/")
     if not is_text or not isinstance(block.data, bytes):
         return 0
-    return len(block.data) * 3 // 4  # LlamaIndex holds base64
+    return len(block.data) * 3 / 4 / CHARS_PER_TOKEN  # LlamaIndex holds base64
 
 
-def _tool_chars(tool: Any) -> int:
-    """Return the characters that describe a tool; a schema is made once for each."""
+def _tool_tokens(tool: Any) -> float:
+    """Return the estimated tokens that describe a tool; a schema is made once for each."""
     if not isinstance(tool, BaseTool):
-        return text_chars(tool)
+        return text_tokens(tool)
     with contextlib.suppress(KeyError, TypeError):  # not every tool can be a key
         return _TOOLS[tool]
     try:
@@ -271,10 +275,10 @@ def _tool_chars(tool: Any) -> int:
         described = [data.name or "", data.description, data.get_parameters_dict()]
     except Exception:  # noqa: BLE001 - tools are the user's; the expert's call raises the error
         return 0
-    chars = text_chars(described)
+    tokens = text_tokens(described)
     with contextlib.suppress(TypeError):
-        _TOOLS[tool] = chars
-    return chars
+        _TOOLS[tool] = tokens
+    return tokens
 
 
 def _nested(block: Any) -> list[Any]:

@@ -17,6 +17,7 @@ ORDER = (
     "masking",
     "tracing",
     "units",
+    "tokens",
     "yaml_text",
     "paths",
     "files",

@@ -18,7 +18,7 @@ from tryage.binding import (
     own_text,
     passed_query,
     passing_on,
-    text_chars,
+    text_tokens,
 )
 from tryage.errors import LibraryError, NoEligibleExpertError, PromptError
 from tryage.flags import parse
@@ -215,14 +215,16 @@ PROSE = "The quiet river follows the garden, and the garden watches a small vill
 def test_all_that_is_sent_counts_against_context_lengths_and_costs(short_writer):
     binding = Binding(short_writer, dict.fromkeys(NAMES, "x"))
     assert binding.decide(PROSE).expert == "writer"
-    assert binding.decide(PROSE, sent_chars=399).expert == "writer"
-    decision = binding.decide(PROSE, sent_chars=400)
-    assert decision.reasons["writer"] == "context_length is 100, the prompt has about 100 tokens"
+    assert binding.decide(PROSE, sent_tokens=87).expert == "writer"
+    decision = binding.decide(PROSE, sent_tokens=88)
+    assert decision.reasons["writer"].startswith(
+        "context_length is 100, the prompt has about 88 tokens"
+    )
     # What is sent holds the prompt, so it is never shorter.
-    assert binding.decide(PROSE * 10, sent_chars=0).expert != "writer"
+    assert binding.decide(PROSE * 10, sent_tokens=0).expert != "writer"
     with pytest.raises(NoEligibleExpertError, match="about 5000 tokens"):
-        binding.decide(PROSE, sent_chars=20_000)
-    one, other, last = binding.decide_batch([PROSE, PROSE, PROMPT], sent_chars=[10, 400, 10])
+        binding.decide(PROSE, sent_tokens=5_000)
+    one, other, last = binding.decide_batch([PROSE, PROSE, PROMPT], sent_tokens=[10, 88, 10])
     assert (one.expert, "writer" in other.reasons, last.expert) == ("writer", True, "coder")
 
 
@@ -231,10 +233,10 @@ def test_what_is_sent_is_priced(table, table_library):
     experts = [{**expert, **price} for expert in table_library.to_dict()["experts"]]
     router = Router.fit(table, library=Library.from_dict({"experts": experts}))
     alone, long = (
-        router.route(PROSE, goals=Goals(cost=0.1), sent_chars=chars).values["cost"]
-        for chars in (None, 40_000)
+        router.route(PROSE, goals=Goals(cost=0.1), sent_tokens=tokens).values["cost"]
+        for tokens in (None, 10_000)
     )
-    assert long - alone == pytest.approx([(40_000 - len(PROSE)) / 4 / 1e6] * 3)
+    assert long - alone == pytest.approx([(10_000 - len(PROSE) / 4) / 1e6] * 3)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +251,7 @@ def test_what_is_sent_is_priced(table, table_library):
     ],
 )
 def test_texts_are_counted_and_pictures_are_not(value, chars):
-    assert text_chars(value) == chars
+    assert text_tokens(value) == chars / 4
 
 
 def test_inside_the_user_s_known_text_no_other_flags_act():

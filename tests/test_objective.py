@@ -184,18 +184,18 @@ PRICED = [
 
 def test_a_cost_is_the_price_times_the_lengths_where_nothing_was_measured():
     goals = objective(PRICED)
-    chars = np.array([400.0, 4000.0])
-    values = goals.goal_values(GOALS["cost"], goals.goal_inputs(chars))
+    tokens = np.array([100.0, 1000.0])
+    values = goals.goal_values(GOALS["cost"], goals.goal_inputs(tokens))
     # 100 tokens read and 250 written at 1 and 2 USD a million, ten times that for the other.
     np.testing.assert_allclose(values, [[6e-4, 6e-3], [1.5e-3, 1.5e-2]])
     lengths = {"response_chars": np.array([[40.0, math.nan]])}
-    measured = goals.goal_values(GOALS["cost"], goals.goal_inputs(chars[:1], lengths))
+    measured = goals.goal_values(GOALS["cost"], goals.goal_inputs(tokens[:1], lengths))
     np.testing.assert_allclose(measured, [[1.2e-4, 6e-3]])
 
 
 def test_a_predicted_cost_comes_before_the_price():
     goals = objective(PRICED)
-    inputs = goals.goal_inputs(np.array([400.0]), {"cost": np.array([[0.5, math.nan]])})
+    inputs = goals.goal_inputs(np.array([100.0]), {"cost": np.array([[0.5, math.nan]])})
     np.testing.assert_allclose(goals.goal_values(GOALS["cost"], inputs), [[0.5, 6e-3]])
 
 
@@ -213,7 +213,7 @@ def test_of_many_experts_without_a_cost_ten_are_named():
 
 def test_an_expert_that_a_limit_excludes_needs_no_cost():
     goals = objective([*PRICED, expert("free?", parameters="500B")])
-    inputs = goals.goal_inputs(np.array([400.0]))
+    inputs = goals.goal_inputs(np.array([100.0]))
     resolved = resolved_goals({"cost": 0.1}, limits=["parameters <= 200B"])
     totals = goals.totals(np.zeros((1, 3)), TASK, resolved, inputs)
     assert np.isfinite(totals).tolist() == [[True, True, False]]
@@ -248,7 +248,7 @@ def test_scales_are_fixed_by_what_was_measured():
 
 def test_limits_on_goals_hold_prompt_by_prompt():
     goals = objective(PRICED)
-    inputs = goals.goal_inputs(np.array([400.0, 4_000_000.0]))
+    inputs = goals.goal_inputs(np.array([100.0, 1_000_000.0]))
     limit = resolved_goals(limits=["cost <= 0.002 USD"])
     totals = goals.totals(np.zeros((2, 2)), TASK, limit, inputs)
     np.testing.assert_array_equal(totals, [[0, np.inf], [np.inf, np.inf]])
@@ -285,11 +285,48 @@ def test_limits_that_users_write_take_no_more_and_more_memory():
 
 def test_a_prompt_must_fit_into_the_context():
     goals = objective([expert("short", context_length=100), expert("any")])
-    inputs = goals.goal_inputs(np.array([399.0, 400.0]))
+    inputs = goals.goal_inputs(np.array([87.0, 88.0]))
     totals = goals.totals(np.zeros((2, 2)), TASK, resolved_goals(), inputs)
     np.testing.assert_array_equal(totals, [[0, 0], [np.inf, 0]])
     assert goals.reasons(TASK, resolved_goals(), inputs.row(1)) == {
-        "short": "context_length is 100, the prompt has about 100 tokens"
+        "short": "context_length is 100, the prompt has about 88 tokens and its answer needs "
+        "about 12"
+    }
+
+
+def test_the_room_for_an_answer_follows_from_what_is_expected_of_it():
+    goals = objective([expert("a", context_length=8000), expert("mask", context_length=8000)])
+    limits = resolved_goals()
+    answers = {"response_chars": np.array([[400.0, math.nan]] * 3)}
+    inputs = goals.goal_inputs(np.array([7750.0, 7751.0, 7901.0]), answers)
+    totals = goals.totals(np.zeros((3, 2)), TASK, limits, inputs)
+    assert np.isfinite(totals).tolist() == [[True, True], [True, False], [False, False]]
+    # Its expected answer is of 250 tokens, or 100; a model that fills masks writes none.
+    masks = objective([expert("mask", task="fill-mask", context_length=512)])
+    inputs = masks.goal_inputs(np.array([512.0, 512.5]))
+    totals = masks.totals(np.zeros((2, 1)), "fill-mask", limits, inputs)
+    assert np.isfinite(totals).tolist() == [[True], [False]]
+    assert masks.reasons("fill-mask", limits, inputs.row(1)) == {
+        "mask": "context_length is 512, the prompt has about 512 tokens"
+    }
+
+
+def test_an_expert_s_own_ratio_of_characters_to_tokens_counts():
+    price = Price(input=1, output=1)
+    goals = objective(
+        [
+            expert("usual", context_length=1000, price=price),
+            expert("wordy", context_length=1000, price=price, chars_per_token=2),
+        ]
+    )
+    inputs = goals.goal_inputs(np.array([437.0, 438.0, 875.0, 876.0]))
+    totals = goals.totals(np.zeros((4, 2)), TASK, resolved_goals(), inputs)
+    assert np.isfinite(totals).tolist() == [[True, True], [True, False], [True, False], [False] * 2]
+    costs = goals.goal_values(GOALS["cost"], inputs)
+    np.testing.assert_allclose(costs[0], [687e-6, 1374e-6])
+    assert goals.reasons(TASK, resolved_goals(), inputs.row(1)) == {
+        "wordy": "context_length is 1000, the prompt has about 876 tokens and its answer needs "
+        "about 125"
     }
 
 
@@ -304,7 +341,7 @@ def test_limits_on_attributes_and_on_goals_and_the_context_hold_together():
         ]
     )
     losses = np.array([[0.1, 0.2, 0.3, 0.4]] * 2)
-    inputs = goals.goal_inputs(np.array([399.0, 400.0]))
+    inputs = goals.goal_inputs(np.array([87.0, 88.0]))
 
     def allowed(*limits):
         totals = goals.totals(losses, TASK, resolved_goals(limits=limits), inputs)
@@ -318,8 +355,9 @@ def test_limits_on_attributes_and_on_goals_and_the_context_hold_together():
         TASK, resolved_goals(limits=["license = mit", "cost <= 0.001"]), inputs.row(1)
     ) == {
         "closed": "license is custom, the limit is = mit",
-        "costly": "cost is 0.0035 USD, the limit is <= 0.001 USD",
-        "short": "context_length is 100, the prompt has about 100 tokens",
+        "costly": "cost is 0.00338 USD, the limit is <= 0.001 USD",
+        "short": "context_length is 100, the prompt has about 88 tokens and its answer needs "
+        "about 12",
     }
 
 
@@ -334,21 +372,21 @@ def test_an_expert_is_eligible_where_it_keeps_every_kind_of_limit(data):
             for i, (size, context) in enumerate(made)
         ]
     )
-    chars = data.draw(st.lists(st.sampled_from([4, 39, 40, 400, 5000]), min_size=1, max_size=4))
+    tokens = data.draw(st.lists(st.sampled_from([1, 8, 9, 87, 100, 751]), min_size=1, max_size=4))
     smallest, largest = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
     # Without an observation half a second and one more for every ten billion parameters.
     seconds = 0.5 + largest / 10
     limits = [f"parameters >= {smallest}B", f"latency <= {seconds + 1e-6} s"]
-    inputs = goals.goal_inputs(np.array(chars, dtype=float))
+    inputs = goals.goal_inputs(np.array(tokens, dtype=float))
     totals = goals.totals(
-        np.zeros((len(chars), len(sizes))), TASK, resolved_goals(limits=limits), inputs
+        np.zeros((len(tokens), len(sizes))), TASK, resolved_goals(limits=limits), inputs
     )
     expected = [
         [
-            smallest <= size <= largest and length < 4 * context
+            smallest <= size <= largest and count + min(250, context / 8) <= context
             for size, context in zip(sizes, contexts, strict=True)
         ]
-        for length in chars
+        for count in tokens
     ]
     assert np.isfinite(totals).tolist() == expected
 

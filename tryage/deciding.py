@@ -24,6 +24,7 @@ from tryage.objective import Objective
 from tryage.plans import MAX_ATTEMPTS, JointSuccess, Plan, Rates, make_plan, reliability
 from tryage.policy import Policy, ResolvedGoals
 from tryage.predictors import Predictor
+from tryage.tokens import count_tokens
 
 Array = NDArray[np.float64]
 FlagMode = bool | Literal["warn"] | Flags
@@ -40,7 +41,7 @@ class Request(NamedTuple):
         observed: expert → recent seconds of its calls.
         check: accepts or rejects answers; None plans nothing.
         max_attempts: experts in a plan at most.
-        sent_chars: characters of everything that is sent for each prompt; None sends the prompt.
+        sent_tokens: tokens of everything that is sent for each prompt; None sends the prompt.
     """
 
     goals: Goals | None = None
@@ -49,7 +50,7 @@ class Request(NamedTuple):
     observed: Mapping[str, float] | None = None
     check: Check | None = None
     max_attempts: int = MAX_ATTEMPTS
-    sent_chars: Sequence[int] | None = None
+    sent_tokens: Sequence[float] | None = None
 
     @classmethod
     def of(
@@ -60,12 +61,12 @@ class Request(NamedTuple):
         observed: Mapping[str, float] | None,
         check: Check | Function | None,
         max_attempts: int | None,
-        sent_chars: Sequence[int] | None = None,
+        sent_tokens: Sequence[float] | None = None,
     ) -> Request:
         """Return the request of a call's arguments."""
         wrapped = None if check is None else Check.of(check)
         attempts = MAX_ATTEMPTS if max_attempts is None else max_attempts
-        return cls(goals, task, flags, observed, wrapped, attempts, sent_chars)
+        return cls(goals, task, flags, observed, wrapped, attempts, sent_tokens)
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,13 @@ class Decider:
         prompts: Sequence[str],
         predicted: Forecast,
         observed: Mapping[str, float] | None = None,
-        sent_chars: Sequence[int] | None = None,
+        sent_tokens: Sequence[float] | None = None,
     ) -> GoalInputs:
-        """Return what goals may look at for these prompts; `sent_chars` as in `Request`."""
-        lengths = np.array([len(prompt) for prompt in prompts], dtype=np.float64)
-        if sent_chars is not None:
-            lengths = np.maximum(lengths, np.array(sent_chars, dtype=np.float64))
-        return self.objective.goal_inputs(lengths, predicted.targets, observed)
+        """Return what goals may look at for these prompts; `sent_tokens` as in `Request`."""
+        tokens = np.array([count_tokens(prompt) for prompt in prompts], dtype=np.float64)
+        if sent_tokens is not None:
+            tokens = np.maximum(tokens, np.array(sent_tokens, dtype=np.float64))
+        return self.objective.goal_inputs(tokens, predicted.targets, observed)
 
     def decide(self, prompts: Sequence[str], request: Request) -> list[Decision]:
         """Decide for prompts in one pass.
@@ -134,7 +135,7 @@ class Decider:
         for task, rows in rows_of.items():
             texts = [parsed_prompts[row].prompt for row in rows]
             predicted = self.forecast(texts, task)
-            sent = request.sent_chars and [request.sent_chars[row] for row in rows]
+            sent = request.sent_tokens and [request.sent_tokens[row] for row in rows]
             inputs = self.goal_inputs(texts, predicted, request.observed, sent)
             for place, row in enumerate(rows):
                 decisions[row] = self._decision(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.errors import GoalError
-from tryage.goals import CHARS_PER_TOKEN, GoalInputs
+from tryage.goals import GoalInputs, answer_tokens
 from tryage.library import Library
 from tryage.limits import ON_GOALS, Limit
 from tryage.policy import ResolvedGoals
@@ -102,14 +103,15 @@ def excluded_by_prompt(
         GoalError: an eligible expert has no value of a goal that is limited.
     """
     out: Mask | None = None
-    if inputs.longest >= library.shortest_context * CHARS_PER_TOKEN:
-        out = inputs.prompt_chars[:, None] >= library.context_lengths * CHARS_PER_TOKEN
+    if inputs.longest > library.fits_everywhere:
+        prompt, answer = _tokens_needed(library, inputs)
+        out = prompt + answer > library.context_lengths
     for limit in resolved.limits:
         if limit.attribute in ON_GOALS:
             broken = ~limit.holds_for(_limited(library, limit, eligible, values))
             out = broken if out is None else out | broken
     if out is not None and out.ndim == 1:
-        out = np.broadcast_to(out, (len(inputs.prompt_chars), len(out)))
+        out = np.broadcast_to(out, (len(inputs.prompt_tokens), len(out)))
     return out
 
 
@@ -122,12 +124,10 @@ def reasons_for_row(
 ) -> dict[str, str]:
     """Return why eligible experts may not answer one prompt: name → reason."""
     by_column: dict[int, list[str]] = {}
-    tokens = inputs.longest / CHARS_PER_TOKEN
-    lengths = library.context_lengths
-    for column in np.flatnonzero(eligible & (tokens >= lengths)).tolist():
-        by_column.setdefault(column, []).append(
-            f"context_length is {lengths[column]:.0f}, the prompt has about {tokens:.0f} tokens"
-        )
+    prompt, answer = (tokens[0] for tokens in _tokens_needed(library, inputs))
+    for column in np.flatnonzero(eligible & (prompt + answer > library.context_lengths)).tolist():
+        reason = _too_long(library, column, prompt[column], answer[column])
+        by_column.setdefault(column, []).append(reason)
     for limit in resolved.limits:
         if limit.attribute not in ON_GOALS:
             continue
@@ -136,6 +136,33 @@ def reasons_for_row(
         for column in np.flatnonzero(eligible & ~limit.holds_for(row)).tolist():
             by_column.setdefault(column, []).append(limit.reason(row[column]))
     return {library.names[column]: "; ".join(reasons) for column, reasons in by_column.items()}
+
+
+def overflow(library: Library, column: int, tokens: float) -> str | None:
+    """Return why a prompt of so many tokens leaves one expert no room for an answer, or None."""
+    prompt, answer = _tokens_needed(library, GoalInputs(datetime.date.min, np.array([tokens])))
+    if prompt[0, column] + answer[0, column] <= library.context_lengths[column]:
+        return None
+    return _too_long(library, column, prompt[0, column], answer[0, column])
+
+
+def _tokens_needed(library: Library, inputs: GoalInputs) -> tuple[Array, Array]:
+    """Return the tokens of prompts and of the room for their answers, (n, m) each.
+
+    The room is the expected length of an answer, and at most an eighth of the context, so that
+    experts of small contexts answer briefly rather than never.
+    """
+    prompt = inputs.prompt_tokens[:, None] * library.token_factors
+    answer = np.minimum(answer_tokens(inputs) * library.token_factors, library.most_room)
+    return prompt, np.broadcast_to(answer, prompt.shape)
+
+
+def _too_long(library: Library, column: int, prompt: float, answer: float) -> str:
+    reason = (
+        f"context_length is {library.context_lengths[column]:.0f}, the prompt has about "
+        f"{prompt:.0f} tokens"
+    )
+    return f"{reason} and its answer needs about {answer:.0f}" if answer else reason
 
 
 def _limited(library: Library, limit: Limit, eligible: Mask, values: Mapping[str, Array]) -> Array:

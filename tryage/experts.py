@@ -59,6 +59,10 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_num
 """A finite number, at least 0."""
 
 
+Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_number)]
+"""A finite number above 0."""
+
+
 class _Record(BaseModel):
     # An address, or a key in place of its variable's name, may be secret.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -148,6 +152,8 @@ class Expert(_Record):
         released: date of release.
         license: SPDX identifier, lower case as on the Hub.
         context_length: limit of prompt and answer together, in tokens.
+        chars_per_token: characters of English in one token of its tokenizer, 4 where unknown;
+            lengths in other scripts change in proportion.
         languages: ISO 639-1 codes.
         revision: commit to which the model is pinned.
         gated: whether its terms must be accepted before it can be fetched.
@@ -161,6 +167,7 @@ class Expert(_Record):
     released: datetime.date | None = None
     license: str | None = None
     context_length: Count | None = None
+    chars_per_token: Ratio | None = None
     languages: tuple[str, ...] | None = None
     tools: bool | None = None
     modalities: tuple[str, ...] | None = None

@@ -18,10 +18,14 @@ from pydantic import (
 
 from tryage.characters import short
 from tryage.errors import LibraryError, did_you_mean
-from tryage.experts import Endpoint, Expert, Price, Security
+from tryage.experts import TEXT_GENERATION, Endpoint, Expert, Price, Security
 from tryage.folders import Origin
 from tryage.masking import hide_secrets
 from tryage.paths import read_bytes, shown, user_path
+from tryage.tokens import CHARS_PER_TOKEN
+
+ANSWERS_SHARE = 1 / 8
+"""Share of a context that is left for an answer at most."""
 
 
 @dataclass(frozen=True, init=False)
@@ -270,9 +274,22 @@ class Library:
         return np.array([expert.context_length or np.inf for expert in self.experts])
 
     @functools.cached_property
-    def shortest_context(self) -> float:
-        """The smallest of `context_lengths`."""
-        return float(self.context_lengths.min())
+    def token_factors(self) -> NDArray[np.float64]:
+        """Tokens that every expert makes of one estimated token, shape (m,)."""
+        ratios = [expert.chars_per_token or CHARS_PER_TOKEN for expert in self.experts]
+        return CHARS_PER_TOKEN / np.array(ratios)
+
+    @functools.cached_property
+    def most_room(self) -> NDArray[np.float64]:
+        """Tokens of every expert's context that are left for an answer at most, shape (m,)."""
+        answers = np.array([expert.task == TEXT_GENERATION for expert in self.experts])
+        return np.where(answers, self.context_lengths * ANSWERS_SHARE, 0.0)
+
+    @functools.cached_property
+    def fits_everywhere(self) -> float:
+        """Estimated tokens of a prompt that every expert has room for, and for its answer."""
+        lengths = np.where(self.most_room > 0, 1 - ANSWERS_SHARE, 1.0) * self.context_lengths
+        return float((lengths / self.token_factors).min())
 
     @functools.cached_property
     def priced(self) -> bool:

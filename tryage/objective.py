@@ -116,7 +116,7 @@ class Objective:
         spreads: Mapping[str, float],
         *,
         averages: Mapping[str, Array] | None = None,
-        prompt_chars: float | None = None,
+        prompt_tokens: float | None = None,
     ) -> Objective:
         """Fix the scale of every goal on a library and its measurements.
 
@@ -124,13 +124,13 @@ class Objective:
             library: m experts.
             spreads: task → width of its measured losses.
             averages: target → (m,) mean measured value of every expert, NaN where none was.
-            prompt_chars: mean characters of the prompts measured on.
+            prompt_tokens: mean tokens of the prompts measured on.
         """
         reference = reference_date(library)
         targets = {name: values[None, :] for name, values in (averages or {}).items()}
         inputs = GoalInputs(reference, targets=targets)
-        if prompt_chars is not None:
-            inputs = GoalInputs(reference, np.array([prompt_chars]), targets)
+        if prompt_tokens is not None:
+            inputs = GoalInputs(reference, np.array([prompt_tokens]), targets)
         scales = {}
         for name, goal in GOALS.items():
             values = goal.values(library, inputs)
@@ -140,14 +140,14 @@ class Objective:
 
     def goal_inputs(
         self,
-        prompt_chars: Array | None = None,
+        prompt_tokens: Array | None = None,
         targets: Mapping[str, Array] | None = None,
         observed: Mapping[str, float] | None = None,
     ) -> GoalInputs:
         """Return goal inputs of prompts; arguments left out count as unknown."""
-        if prompt_chars is None:
+        if prompt_tokens is None:
             return GoalInputs(self.reference, targets=targets or {}, observed=observed or {})
-        return GoalInputs(self.reference, prompt_chars, targets or {}, observed or {})
+        return GoalInputs(self.reference, prompt_tokens, targets or {}, observed or {})
 
     def goal_values(self, goal: Goal, inputs: GoalInputs) -> Array:
         """Return a goal's values in its unit, (m,) or (n, m), NaN where not stated."""

@@ -128,7 +128,7 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
         observed: Mapping[str, float] | None = None,
         check: Check | Function | None = None,
         max_attempts: int | None = None,
-        sent_chars: int | None = None,
+        sent_tokens: float | None = None,
     ) -> Decision:
         """Decide which expert a prompt goes to, or with a check, which plan to follow.
 
@@ -144,7 +144,7 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
                 `tryage.dispatch.Health`; the goal latency uses them.
             check: accepts or rejects answers; the decision then holds a `plan`.
             max_attempts: most experts in a plan; None means 3.
-            sent_chars: characters of everything that is sent with the prompt: system prompt,
+            sent_tokens: tokens of everything that is sent with the prompt: system prompt,
                 history, documents, tools. Context lengths and costs follow from them; None means
                 that the prompt is sent alone.
 
@@ -155,7 +155,7 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
             NoEligibleExpertError: limits exclude every expert.
             CheckError: a check has no meaning for this router, or is wrong.
         """
-        sent = None if sent_chars is None else [sent_chars]
+        sent = None if sent_tokens is None else [sent_tokens]
         request = Request.of(goals, task, flags, observed, check, max_attempts, sent)
         return self._decide([prompt], request)[0]
 
@@ -169,13 +169,13 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
         observed: Mapping[str, float] | None = None,
         check: Check | Function | None = None,
         max_attempts: int | None = None,
-        sent_chars: Sequence[int] | None = None,
+        sent_tokens: Sequence[float] | None = None,
     ) -> list[Decision]:
         """Decide for many prompts in one pass; arguments and errors as `route`, a prompt each.
 
         A prompt gets the expert it would get alone, unless totals differ by less than 1e-5.
         """
-        request = Request.of(goals, task, flags, observed, check, max_attempts, sent_chars)
+        request = Request.of(goals, task, flags, observed, check, max_attempts, sent_tokens)
         return self._decide(prompts, request)
 
     def _decide(self, prompts: Sequence[str], request: Request) -> list[Decision]:

@@ -8,7 +8,7 @@ from langchain_core.prompt_values import StringPromptValue
 from langchain_core.tools import tool
 
 from langchain_tryage import ChatTryage, TryageLLM, TryageMiddleware, TryageRouter, TryageSelector
-from langchain_tryage._sent import sent_chars
+from langchain_tryage._sent import sent_tokens
 from tryage import Library, Router
 
 LONG = "x" * 400
@@ -99,7 +99,8 @@ def test_tools_count_too(short_writer, kit):
 
 
 def test_what_is_counted(kit):
-    assert sent_chars(StringPromptValue(text="four")) == 4
-    assert sent_chars(7) is None
-    assert sent_chars("four", [{"type": "function"}, kit]) == 4 + 4 + 8
-    assert sent_chars("", [look_up]) == sent_chars("", [look_up]) > len(LONG)
+    assert sent_tokens(StringPromptValue(text="four")) == 1
+    assert sent_tokens("四四四") == 3
+    assert sent_tokens(7) is None
+    assert sent_tokens("four", [{"type": "function"}, kit]) == (4 + 4 + 8) / 4
+    assert sent_tokens("", [look_up]) == sent_tokens("", [look_up]) > len(LONG) / 4

@@ -248,7 +248,9 @@ class Wandering(Hops):
 
 class Batched(Hops):
     def values(self, library, inputs):
-        return np.broadcast_to(inputs.prompt_chars.max(), (len(inputs.prompt_chars), len(library)))
+        return np.broadcast_to(
+            inputs.prompt_tokens.max(), (len(inputs.prompt_tokens), len(library))
+        )
 
 
 class Numbered(Hops):

@@ -38,7 +38,7 @@ from tryage.binding.passing import (
     passing_on,
     stream_passing_on,
 )
-from tryage.binding.sent import text_chars
+from tryage.binding.sent import text_tokens
 from tryage.binding.turns import with_limiter
 from tryage.binding.views import Views
 
@@ -74,7 +74,7 @@ __all__ = [
     "stream_passing_on",
     "strip_own",
     "tells_logprobs",
-    "text_chars",
+    "text_tokens",
     "with_limiter",
     "wrong_expert",
 ]

@@ -199,7 +199,7 @@ class Binding(ExpertCalls[T]):
         only: str | None = None,
         goals: Goals | None = None,
         without: Mapping[str, str] | None = None,
-        sent_chars: int | None = None,
+        sent_tokens: float | None = None,
     ) -> Decision:
         """Decide for one text.
 
@@ -210,7 +210,7 @@ class Binding(ExpertCalls[T]):
             only: the one expert that may answer; limits still hold for it.
             goals: of this call, joined with the binding's.
             without: expert → why it cannot answer this call.
-            sent_chars: characters of everything that is sent, as `Router.route` takes them.
+            sent_tokens: tokens of everything that is sent, as `Router.route` takes them.
 
         Raises:
             PromptError, FlagError, GoalError, NoEligibleExpertError: as `Router.route`.
@@ -227,7 +227,7 @@ class Binding(ExpertCalls[T]):
             observed=observed,
             check=self.options.check,
             max_attempts=self.options.max_attempts,
-            sent_chars=sent_chars,
+            sent_tokens=sent_tokens,
         )
         self._familiarity.note([decision.out_of_distribution])
         return decision
@@ -240,7 +240,7 @@ class Binding(ExpertCalls[T]):
         only: str | None = None,
         goals: Goals | None = None,
         without: Mapping[str, str] | None = None,
-        sent_chars: Sequence[int] | None = None,
+        sent_tokens: Sequence[float] | None = None,
     ) -> list[Decision]:
         """Decide for many texts in one pass; arguments and errors as `decide`."""
         router = self._router_for(only, without or {})
@@ -254,7 +254,7 @@ class Binding(ExpertCalls[T]):
             observed=observed,
             check=self.options.check,
             max_attempts=self.options.max_attempts,
-            sent_chars=sent_chars,
+            sent_tokens=sent_tokens,
         )
         self._familiarity.note([decision.out_of_distribution for decision in decisions])
         return decisions

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
+from tryage.tokens import count_tokens
+
 _DATA = frozenset(("data", "base64", "bytes", "file_data", "image", "url"))
 _TELLS_MEDIA = frozenset(("mime_type", "media_type", "source_type", "mimetype", "format"))
 
 
-def text_chars(value: Any) -> int:
-    """Return the characters of all texts in a value made of JSON types.
+def text_tokens(value: Any) -> float:
+    """Return the estimated tokens of all texts in a value made of JSON types.
 
     Pictures, recordings and other data count nothing: what a model makes of their bytes is not
     known. Such data are bytes, ``data:`` URLs, and the data of a mapping that states a media type.
@@ -20,16 +22,16 @@ def text_chars(value: Any) -> int:
             count nothing.
     """
     if isinstance(value, str):
-        return 0 if value.startswith("data:") else len(value)
+        return 0 if value.startswith("data:") else count_tokens(value)
     if isinstance(value, Mapping):
         media = not _TELLS_MEDIA.isdisjoint(value)
         return sum(
-            len(str(key)) + text_chars(part)
+            count_tokens(str(key)) + text_tokens(part)
             for key, part in value.items()
             if not (media and key in _DATA)
         )
     if isinstance(value, bytes | bytearray | memoryview):
         return 0
     if isinstance(value, Sequence | Set):
-        return sum(map(text_chars, value))
-    return len(str(value)) if isinstance(value, int | float) else 0
+        return sum(map(text_tokens, value))
+    return count_tokens(str(value)) if isinstance(value, int | float) else 0

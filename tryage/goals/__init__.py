@@ -14,7 +14,6 @@ Its modules: `base` defines what a goal is, `builtin` holds Tryage's own goals, 
 
 from tryage.goals.base import Goal, GoalInputs, Scale, reference_date
 from tryage.goals.builtin import (
-    CHARS_PER_TOKEN,
     GOALS,
     Cost,
     Latency,
@@ -24,12 +23,12 @@ from tryage.goals.builtin import (
     Share,
     Size,
     Verbosity,
+    answer_tokens,
     find_goal,
 )
 from tryage.goals.goals import Goals, check_weights
 
 __all__ = [
-    "CHARS_PER_TOKEN",
     "GOALS",
     "Cost",
     "Goal",
@@ -43,6 +42,7 @@ __all__ = [
     "Share",
     "Size",
     "Verbosity",
+    "answer_tokens",
     "check_weights",
     "find_goal",
     "reference_date",

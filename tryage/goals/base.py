@@ -24,7 +24,7 @@ from tryage.library import Library
 
 Array = NDArray[np.float64]
 
-PROMPT_CHARS = 1000.0
+PROMPT_TOKENS = 250.0
 """Characters of a prompt that nothing is known of."""
 
 MOST_WEIGHT = 1e6
@@ -39,7 +39,7 @@ class GoalInputs:
 
     Attributes:
         reference: the day that ages are counted from.
-        prompt_chars: (n,) characters of every prompt.
+        prompt_tokens: (n,) estimated tokens of everything that is sent with every prompt.
         targets: target → (n, m) predicted (or measured) values in the target's unit: "cost"
             (USD), "response_chars", "readability" (grade), "latency" (s). NaN where an expert was
             never measured; a target that nothing was measured of is missing.
@@ -47,23 +47,23 @@ class GoalInputs:
     """
 
     reference: datetime.date
-    prompt_chars: Array = field(default_factory=lambda: np.array([PROMPT_CHARS]))
+    prompt_tokens: Array = field(default_factory=lambda: np.array([PROMPT_TOKENS]))
     targets: Mapping[str, Array] = field(default_factory=dict)
     observed: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def longest(self) -> float:
-        """Characters of the longest prompt; 0 without prompts."""
-        chars = self.prompt_chars
-        return float(chars[0] if len(chars) == 1 else chars.max(initial=0.0))
+        """Tokens of the longest prompt; 0 without prompts."""
+        tokens = self.prompt_tokens
+        return float(tokens[0] if len(tokens) == 1 else tokens.max(initial=0.0))
 
     def row(self, number: int) -> GoalInputs:
         """Return the inputs for one prompt."""
-        if len(self.prompt_chars) == 1:
+        if len(self.prompt_tokens) == 1:
             return self
         part = slice(number, number + 1)
         targets = {name: values[part] for name, values in self.targets.items()}
-        return GoalInputs(self.reference, self.prompt_chars[part], targets, self.observed)
+        return GoalInputs(self.reference, self.prompt_tokens[part], targets, self.observed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ def checked_values(goal: Goal, library: Library, inputs: GoalInputs) -> Array:
         GoalError: the shape fits neither the library nor the prompts, or a value is infinite.
     """
     values = np.asarray(goal.values(library, inputs), dtype=np.float64)
-    m, n = len(library), len(inputs.prompt_chars)
+    m, n = len(library), len(inputs.prompt_tokens)
     if values.shape not in ((m,), (n, m)):
         raise GoalError(
             f"goal {goal.name!r} gave values of shape {values.shape} for {m} experts and {n} "

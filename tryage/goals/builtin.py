@@ -18,10 +18,8 @@ from tryage.files import without_repeats
 from tryage.goals.base import Array, Goal, GoalInputs
 from tryage.library import Library
 from tryage.paths import user_path
+from tryage.tokens import CHARS_PER_TOKEN
 from tryage.units import format_count, format_money, format_seconds
-
-CHARS_PER_TOKEN = 4.0
-"""Characters that make a token where only characters are known: about right for English."""
 
 RESPONSE_CHARS = 1000.0
 """Characters of an answer where none was measured, to price it."""
@@ -74,8 +72,8 @@ class Recency(Goal):
 class Cost(Goal):
     """US dollars for the prompt: predicted where costs were measured, else price times lengths.
 
-    Lengths are the prompt's characters and the answer's (predicted where they were measured, else
-    1000), over four characters a token.
+    Lengths are the estimated tokens of all that is sent, and those of the answer (predicted where
+    answers were measured, else of 1000 characters).
     """
 
     name, unit = "cost", "USD per prompt"
@@ -89,16 +87,10 @@ class Cost(Goal):
             floored: Array = np.maximum(predicted, 0.0)
             return floored
         input_prices, output_prices = library.token_prices
-        predicted_chars = inputs.targets.get("response_chars")
-        chars = (
-            RESPONSE_CHARS
-            if predicted_chars is None
-            else np.nan_to_num(predicted_chars, nan=RESPONSE_CHARS)
-        )
         priced: Array = (
-            inputs.prompt_chars[:, None] * input_prices + np.maximum(chars, 0.0) * output_prices
+            inputs.prompt_tokens[:, None] * input_prices + answer_tokens(inputs) * output_prices
         )
-        priced = priced / CHARS_PER_TOKEN
+        priced = priced * library.token_factors
         if predicted is None:
             return priced
         return np.where(np.isnan(predicted), priced, np.maximum(predicted, 0.0))
@@ -106,6 +98,15 @@ class Cost(Goal):
     def format(self, value: float) -> str:
         """Return US dollars."""
         return format_money(value)
+
+
+def answer_tokens(inputs: GoalInputs) -> Array:
+    """Return the estimated tokens of answers in English, (1, 1) or (n, m)."""
+    chars = inputs.targets.get("response_chars")
+    if chars is None:
+        return np.array([[RESPONSE_CHARS / CHARS_PER_TOKEN]])
+    answer_chars: Array = np.nan_to_num(chars, nan=RESPONSE_CHARS)
+    return np.maximum(answer_chars, 0.0) / CHARS_PER_TOKEN
 
 
 class Latency(Goal):

@@ -120,7 +120,7 @@ class _Suite:
 
     def batch_equals_single(self) -> None:
         together = self._wide(self.values())
-        for row in range(len(self.inputs.prompt_chars)):
+        for row in range(len(self.inputs.prompt_tokens)):
             alone = checked_values(self.goal, self.library, self.inputs.row(row))
             what = "values of a prompt in a batch and alone"
             require_close(
@@ -131,18 +131,18 @@ class _Suite:
         experts = list(self.library)[::-1]
         targets = {name: values[:, ::-1] for name, values in self.inputs.targets.items()}
         inputs = GoalInputs(
-            self.inputs.reference, self.inputs.prompt_chars, targets, self.inputs.observed
+            self.inputs.reference, self.inputs.prompt_tokens, targets, self.inputs.observed
         )
         turned = self._wide(checked_values(self.goal, Library(experts), inputs))
         what = "values of a library and of the same in another order"
         require_close(self._wide(self.values())[:, ::-1], turned, what, within=1e-9)
 
     def no_mutation(self) -> None:
-        before = snapshot(self.inputs.prompt_chars, dict(self.inputs.targets))
+        before = snapshot(self.inputs.prompt_tokens, dict(self.inputs.targets))
         experts = list(self.library)
         self.goal.scaled(self.values(), self.goal.fit(self.values()))
         require_unchanged(
-            before, self.inputs.prompt_chars, dict(self.inputs.targets), what="values"
+            before, self.inputs.prompt_tokens, dict(self.inputs.targets), what="values"
         )
         require(list(self.library) == experts, "values changed the library")
         require(
@@ -218,7 +218,7 @@ class _Suite:
             require_close(expected, values, "values in several threads", within=0.0)
 
     def _wide(self, values: Array) -> Array:
-        return np.broadcast_to(values, (len(self.inputs.prompt_chars), len(self.library)))
+        return np.broadcast_to(values, (len(self.inputs.prompt_tokens), len(self.library)))
 
     def _stated(self) -> Array:
         values = self.values().ravel()

@@ -23,6 +23,7 @@ from tryage.objective import Objective, loss_spread
 from tryage.predictors import Predictor
 from tryage.scores import ScoreTable
 from tryage.ties import lowest, name_ranks
+from tryage.tokens import count_tokens
 from tryage.training.candidates import AUTO, Candidate, check_kind
 from tryage.training.encoded import EncodedTable
 from tryage.training.folds import FOLDS, held_out_choices, hold_out
@@ -54,15 +55,15 @@ def goal_statistics(table: ScoreTable, library: Library) -> dict[str, Any]:
         library: m experts.
 
     Returns:
-        The keyword arguments `averages` and `prompt_chars` of `tryage.objective.Objective.fit`.
+        The keyword arguments `averages` and `prompt_tokens` of `tryage.objective.Objective.fit`.
     """
     averages = {}
     for name, values in table.targets.items():
         wide = np.full(len(library), np.nan)
         wide[[library.index(expert) for expert in table.experts]] = mean_over(values, axis=0)
         averages[name] = wide
-    lengths = [len(prompt) for prompt in table.prompts]
-    return {"averages": averages, "prompt_chars": float(np.mean(lengths))}
+    tokens = [count_tokens(prompt) for prompt in table.prompts]
+    return {"averages": averages, "prompt_tokens": float(np.mean(tokens))}
 
 
 def fit_predictor(table: ScoreTable, kind: str, encoder: Encoder | None, seed: int) -> Predictor:
