@@ -132,7 +132,7 @@ def test_an_expert_that_a_prompt_excludes_is_no_choice_for_the_references(table,
     lengths = np.array([len(prompt) for prompt in judged.prompts])
     is_code = np.array([group == "code" for group in judged.groups])
     # An eighth of the context is left for the answer.
-    context = int(np.median(lengths[is_code]) / 4 * 8 / 7) + 1
+    context = int(np.median(lengths[is_code]) / 4 * 8 / 7)
     experts = [
         {"name": "coder", "model": "coder", "context_length": context},
         {"name": "writer", "model": "writer"},
