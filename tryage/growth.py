@@ -114,7 +114,7 @@ class GrowingRouter(RouterParts):
             keep_prompts=bool(self.training_prompts),
             keep_words=self._keeps_words,
         )
-        return fitted.replace(feedback_file=self.feedback_file)
+        return fitted.replace(feedback_file=self.feedback_file, decision_log=self.decision_log)
 
     def add_expert(self, expert: Expert, probes: ScoreTable) -> Self:
         """Return a router with one more expert; the others are not refitted.

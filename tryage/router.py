@@ -13,6 +13,7 @@ from tryage.assessed import AssessedRouter
 from tryage.checks import Check, Function
 from tryage.deciding import Array, FlagMode, Request
 from tryage.decision import Decision
+from tryage.decision_log import DecisionLog, log_decisions
 from tryage.described import DescribedRouter
 from tryage.errors import TryageWarning
 from tryage.folders import Folders
@@ -43,6 +44,7 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
         joint: task → how its experts fail together, which plans follow from.
         check_rates: check's name → expert → measured (accepts_right, accepts_wrong).
         feedback_file: where scores of answers are kept; None, as usual, keeps none.
+        decision_log: gets a line for each decision; None, as usual, writes none.
         training_prompts: task → prompts for `similar`; empty unless fitted with `keep_prompts`.
     """
 
@@ -103,6 +105,22 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
     def with_policy(self, policy: Policy) -> Router:
         """Return a router that decides under another policy."""
         return self.replace(policy=policy)
+
+    def with_log(self, path: str | Path, *, prompts: bool = False) -> Router:
+        """Return a router that appends a JSON line for each decision to a file.
+
+        A line has the keys of ``tryage route --input`` (the first five of the ranking) and `time`.
+        Safe from many threads and processes; a line that cannot be written is lost with one
+        warning, and the answer goes on. The path is not saved with the router.
+
+        Args:
+            path: the file; it is made at the first decision.
+            prompts: write the prompts' texts as well. Off, because they may be private.
+
+        Raises:
+            OptionError: it is no file that may be written.
+        """
+        return self.replace(decision_log=DecisionLog(path, prompts=prompts))
 
     def excluding(self, reasons: Mapping[str, str]) -> Router:
         """Return a router that never chooses some experts.
@@ -180,11 +198,13 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
 
     def _decide(self, prompts: Sequence[str], request: Request) -> list[Decision]:
         if not is_tracing():
-            return self._decider.decide(prompts, request)
-        with decide_span(self.library.name, prompts) as span:
             decisions = self._decider.decide(prompts, request)
-            if len(decisions) == 1:
-                span.set(_traced(decisions[0]))
+        else:
+            with decide_span(self.library.name, prompts) as span:
+                decisions = self._decider.decide(prompts, request)
+                if len(decisions) == 1:
+                    span.set(_traced(decisions[0]))
+        log_decisions(self.decision_log, decisions)
         return decisions
 
     def predict(self, prompts: Sequence[str], *, task: str) -> Array:

@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Self
 
 from tryage.deciding import Decider, without_unmeasured
+from tryage.decision_log import DecisionLog
 from tryage.library import Library
 from tryage.objective import Objective
 from tryage.persistence import RouterState
@@ -34,6 +35,7 @@ class RouterParts:
         check_rates: Mapping[str, Rates] | None = None,
         training_prompts: Mapping[str, TrainingPrompts] | None = None,
         feedback_file: FeedbackFile | None = None,
+        decision_log: DecisionLog | None = None,
     ) -> None:
         self.library = library
         self.predictors = dict(predictors)
@@ -44,6 +46,7 @@ class RouterParts:
         self.check_rates = dict(check_rates or {})
         self.training_prompts = dict(training_prompts or {})
         self.feedback_file = feedback_file
+        self.decision_log = decision_log
         self._decider = Decider(
             library,
             self.predictors,
@@ -65,7 +68,8 @@ class RouterParts:
 
     def replace(self, **changes: Any) -> Self:
         """Return a router with some parts replaced, named as in the constructor."""
-        parts = {**saved_parts(self), "feedback_file": self.feedback_file}
+        files = {"feedback_file": self.feedback_file, "decision_log": self.decision_log}
+        parts = {**saved_parts(self), **files}
         return type(self)(**{**parts, **changes})
 
 

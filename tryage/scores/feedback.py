@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
-import threading
-from collections.abc import Iterator
 from numbers import Real
 from pathlib import Path
 
 import numpy as np
 
+from tryage.appending import append
 from tryage.errors import FeedbackError
-from tryage.files import lock
 from tryage.paths import check_writable, user_path
 from tryage.prompts import short
 from tryage.scores.feedback_lines import torn_tail
 from tryage.scores.files import json_line
-
-_APPENDING = threading.Lock()
-"""One for all files, so that what holds a file can be copied and pickled."""
 
 
 class FeedbackFile:
@@ -64,37 +56,4 @@ class FeedbackFile:
             raise FeedbackError("the prompt is empty; nothing can be learned from its score")
         entry = {"prompt": prompt, "task": task, "scores": {expert: float(score)}}
         line = json_line(entry).encode("utf-8") + b"\n"
-        with _APPENDING:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(self.path) as handle:
-                _write(handle, line, self.path)
-
-
-def _write(handle: int, line: bytes, path: Path) -> None:
-    if torn := torn_tail(handle):
-        os.ftruncate(handle, os.fstat(handle).st_size - torn)
-    size = os.fstat(handle).st_size
-    os.lseek(handle, max(0, size - 1), os.SEEK_SET)
-    if size and os.read(handle, 1) != b"\n":
-        # Somebody wrote a last line without an end; it stays a line of its own.
-        line = b"\n" + line
-    written = 0
-    try:
-        written = os.write(handle, line)
-        if written < len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-    except OSError as error:
-        if written:
-            os.ftruncate(handle, size)
-        raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[int]:
-    """Open a file for appending, under a lock that other processes wait for."""
-    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        lock(handle)
-        yield handle
-    finally:
-        os.close(handle)
+        append(self.path, line, torn=torn_tail)
