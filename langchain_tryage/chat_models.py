@@ -23,6 +23,7 @@ from langchain_tryage._calls import PlannedCalls, drop_routing, planned_config
 from langchain_tryage._chat_experts import ChatExpert, chat_pipeline
 from langchain_tryage._experts import Call, ask_model, with_stop
 from langchain_tryage._fields import RoutedModel, inspected
+from langchain_tryage._generations import ChatGenerations
 from langchain_tryage._metadata import annotated_chunk, annotated_result
 from langchain_tryage._plans import PLAN, Plan, Planner, Request, Unplanned, call_goals
 from langchain_tryage._structured import STRUCTURED, structured
@@ -35,7 +36,9 @@ from tryage.dispatch import amarked, marked, record
 EventVersion = Literal["v1", "v2", "v3"]
 
 
-class ChatTryage(RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], BaseChatModel):
+class ChatTryage(
+    RoutedModel, PlannedCalls[AIMessage, AIMessageChunk], ChatGenerations, BaseChatModel
+):
     """Answers with the expert that a router chooses, and with the next one if it fails.
 
     To callbacks this is one run of one chat model: tokens count once and stream once. The message

@@ -18,6 +18,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_tryage._calls import PlannedCalls, drop_routing
 from langchain_tryage._experts import Call, ask_model, with_stop
 from langchain_tryage._fields import RoutedModel
+from langchain_tryage._generations import TextGenerations
 from langchain_tryage._metadata import annotated_text
 from langchain_tryage._modalities import messages_in
 from langchain_tryage._plans import PLAN, Plan, Request, Unplanned, call_goals
@@ -34,7 +35,7 @@ Row = LLMResult | ExpertError
 """The answer to one prompt of a batch, or why there is none."""
 
 
-class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
+class TryageLLM(RoutedModel, PlannedCalls[str, str], TextGenerations, BaseLLM):
     """Answers text with the expert that a router chooses, and with the next one if it fails.
 
     To callbacks this is one run of one text model, with the tag ``expert:<name>``; generations
@@ -141,11 +142,14 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], BaseLLM):
             prompts = [plan.input for plan in plans]
         return [prompt.to_string() for prompt in prompts]
 
+    def _planned_texts(self, prompts: Sequence[str], kwargs: dict[str, Any]) -> list[str]:
+        return self._plan_prompts([StringPromptValue(text=text) for text in prompts], kwargs)
+
     def _take_plans(
         self, prompts: Sequence[str], kwargs: dict[str, Any]
     ) -> tuple[list[str], list[Plan]]:
         """Take the plans from a call's arguments, or make them; return texts and plans."""
-        texts = self._plan_prompts([StringPromptValue(text=text) for text in prompts], kwargs)
+        texts = self._planned_texts(prompts, kwargs)
         plans = kwargs.pop(PLAN)
         each: list[Plan | Unplanned] = plans if isinstance(plans, list) else [plans]
         for plan in each:

@@ -6,6 +6,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
 from langchain_core.language_models import FakeListLLM
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.output_parsers import StrOutputParser
@@ -48,6 +49,68 @@ async def test_each_answer_is_scored_once_in_every_way_to_call(
     experts = {expert for _, scores in rows for expert in scores}
     assert experts <= {"coder", "writer", "giant"}
     assert all(0 < score < 1 for _, scores in rows for score in scores.values())
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageLLM])
+async def test_answers_of_generate_are_scored_too(kind, kit, feedback_router, feedback_rows):
+    model = kind(feedback_router, experts_of(kind, kit))
+    feedback = TryageFeedback(feedback_router, length)
+    chats = kind is ChatTryage
+    asked = (
+        [[HumanMessage(kit.code)], [HumanMessage(kit.prose)]] if chats else [kit.code, kit.prose]
+    )
+    prompts = [model._convert_input(text) for text in (kit.code, kit.prose)]
+    results = [
+        model.generate(asked, callbacks=[feedback], tags=["own"], metadata={"n": 1}),
+        model.generate_prompt(prompts, callbacks=CallbackManager([feedback])),
+        await model.agenerate(asked, None, [feedback]),
+        await model.agenerate_prompt(prompts, callbacks=[feedback]),
+    ]
+    rows = feedback_rows()
+    assert sorted((prompt, [*scores]) for prompt, scores in rows) == sorted(
+        [(kit.code, ["coder"]), (kit.prose, ["writer"])] * 4
+    )
+    for result in results:
+        assert [len(row) for row in result.generations] == [1, 1]
+        assert len({run.run_id for run in result.run}) == 2
+
+
+@pytest.mark.parametrize("kind", [ChatTryage, TryageLLM])
+async def test_runs_of_generate_are_labelled_as_those_of_invoke(kind, kit, router):
+    class Heard(BaseCallbackHandler):
+        def __init__(self):
+            self.runs = []
+
+        def on_llm_start(self, *args, tags, metadata, name=None, run_id, **kwargs):
+            self.runs.append((tags, metadata["tryage"]["expert"], metadata.get("n"), name, run_id))
+
+        def on_chat_model_start(self, *args, **kwargs):
+            self.on_llm_start(**kwargs)
+
+    model = kind(router, experts_of(kind, kit))
+    asked = [[HumanMessage(kit.code)], [HumanMessage(kit.prose)]]
+    asked = asked if kind is ChatTryage else [kit.code, kit.prose]
+    first = uuid.uuid4()
+    for call in (model.generate, model.agenerate):
+        heard = Heard()
+        options = {"tags": ["own"], "metadata": {"n": 1}, "run_name": "many", "run_id": first}
+        result = call(asked, callbacks=[heard], **options)
+        if call == model.agenerate:
+            await result
+        assert [run[:4] for run in sorted(heard.runs, key=lambda run: run[1])] == [
+            (["own", "expert:coder"], "coder", 1, "many"),
+            (["own", "expert:writer"], "writer", 1, "many"),
+        ]
+        assert [run[-1] == first for run in heard.runs].count(True) == 1
+    if kind is TryageLLM:
+        heard, other = Heard(), Heard()
+        model.generate(asked, callbacks=[[heard], [other]], tags=[["a"], ["b"]])
+        assert [h.runs[0][:2] for h in (heard, other)] == [
+            (["a", "expert:coder"], "coder"),
+            (["b", "expert:writer"], "writer"),
+        ]
+        with pytest.raises(ValueError, match="must be a list of the same length"):
+            model.generate(asked, callbacks=[[heard], [other]], tags=[["a"]])
 
 
 def test_experts_that_are_chains(kit, feedback_router, feedback_rows):
