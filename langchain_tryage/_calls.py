@@ -82,7 +82,11 @@ class PlannedCalls(Generic[AnswerT, ChunkT]):
         plan = self._plan_call(input, kwargs, config)
         config = planned_config(config, plan)
         model: Any = super()
-        yield from model.stream(plan.input, config, stop=stop, **kwargs)
+        if self._answers_whole(plan, async_api=False):
+            yield model.invoke(plan.input, config, stop=stop, **kwargs)
+            return
+        for chunk in model.stream(plan.input, config, stop=stop, **kwargs):
+            yield self._as_streamed(chunk)
 
     async def astream(
         self,
@@ -96,9 +100,12 @@ class PlannedCalls(Generic[AnswerT, ChunkT]):
         plan = await self._aplan_call(input, kwargs, config)
         config = planned_config(config, plan)
         model: Any = super()
+        if self._answers_whole(plan, async_api=True):
+            yield await model.ainvoke(plan.input, config, stop=stop, **kwargs)
+            return
         async with aclosing(model.astream(plan.input, config, stop=stop, **kwargs)) as chunks:
             async for chunk in chunks:
-                yield chunk
+                yield self._as_streamed(chunk)
 
     def batch(
         self,
@@ -132,6 +139,14 @@ class PlannedCalls(Generic[AnswerT, ChunkT]):
             self, planned, config, return_exceptions=return_exceptions, **kwargs
         )
         return answers
+
+    def _answers_whole(self, plan: Plan | Unplanned, *, async_api: bool) -> bool:
+        """Whether the chosen expert does not stream, where LangChain does not ask for it itself."""
+        return False
+
+    def _as_streamed(self, answer: Any) -> Any:
+        """Return what a stream yields: LangChain yields a whole answer where nothing streams."""
+        return answer
 
     def _plan_call(
         self,

@@ -101,6 +101,10 @@ class ChatExpert:
             return self._model
         return ask_model(self, lambda model: model._get_llm_string(stop=stop, **kwargs), "")
 
+    def streams(self, *, async_api: bool) -> bool:
+        """Whether the model streams; one that cannot say so is taken to."""
+        return ask_model(self, lambda m: m._should_stream(async_api=async_api, stream=True), True)
+
     def generate(self, messages: list[BaseMessage], call: Call) -> ChatResult:
         """Answer, through the model's cache and rate limiter; an answer must fit a structure."""
         model, arguments = self._call(call)
@@ -289,6 +293,10 @@ class _Blocks:
 
 def _as_chunk(result: ChatResult) -> ChatGenerationChunk:
     generation: ChatGeneration = result.generations[0]
-    fields = generation.message.model_dump(exclude={"type"})
-    message = AIMessageChunk(**fields, chunk_position="last")
+    message = whole_chunk(generation.message)
     return ChatGenerationChunk(message=message, generation_info=generation.generation_info)
+
+
+def whole_chunk(message: BaseMessage) -> AIMessageChunk:
+    """Return a whole answer as the one chunk of a stream."""
+    return AIMessageChunk(**message.model_dump(exclude={"type"}), chunk_position="last")

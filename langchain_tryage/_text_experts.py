@@ -29,6 +29,7 @@ from langchain_tryage._experts import (
 )
 from langchain_tryage._own_runs import OwnRuns
 from langchain_tryage._plans import as_goals
+from langchain_tryage._tokens import WholeText
 from langchain_tryage._tools import NO_KWARGS
 from tryage.binding import DecidingModel, joined_goals, wrong_expert
 from tryage.dispatch import aclose, nothing, present
@@ -59,6 +60,12 @@ class TextExpert(NamedTuple):
             raise wrong_expert(name, expert, expected)
         return cls(model, {**settings, **kwargs}, name, labels)
 
+    def streams(self, *, async_api: bool) -> bool:
+        """Whether the model streams."""
+        kind = type(self.model)
+        in_loop = async_api and kind._astream is not BaseLLM._astream
+        return in_loop or kind._stream is not BaseLLM._stream
+
     def generate(self, prompts: list[str], call: Call) -> LLMResult:
         """Answer prompts, through the model's cache."""
         model, arguments = self.model, self._arguments(call)
@@ -87,7 +94,7 @@ class TextExpert(NamedTuple):
 
     def stream(self, prompt: str, call: Call) -> Iterator[GenerationChunk]:
         """Stream; a model that cannot answers in one chunk."""
-        if type(self.model)._stream is BaseLLM._stream:
+        if not self.streams(async_api=False):
             yield self._as_chunk(self.generate([prompt], call))
             return
         arguments = self._arguments(call)
@@ -96,8 +103,7 @@ class TextExpert(NamedTuple):
 
     async def astream(self, prompt: str, call: Call) -> AsyncIterator[GenerationChunk]:
         """Stream; a model that cannot answers in one chunk."""
-        kind = type(self.model)
-        if kind._astream is BaseLLM._astream and kind._stream is BaseLLM._stream:
+        if not self.streams(async_api=True):
             yield self._as_chunk(await self.agenerate([prompt], call))
             return
         arguments = self._arguments(call)
@@ -125,4 +131,4 @@ class TextExpert(NamedTuple):
         if not generations:
             raise nothing(self.name)
         generation = generations[0]
-        return GenerationChunk(text=generation.text, generation_info=generation.generation_info)
+        return WholeText(text=generation.text, generation_info=generation.generation_info)

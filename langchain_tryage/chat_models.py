@@ -20,7 +20,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 
 from langchain_tryage._calls import PlannedCalls, drop_routing, planned_config
-from langchain_tryage._chat_experts import ChatExpert, chat_pipeline
+from langchain_tryage._chat_experts import ChatExpert, chat_pipeline, whole_chunk
 from langchain_tryage._experts import Call, ask_model, with_stop
 from langchain_tryage._fields import RoutedModel, inspected
 from langchain_tryage._generations import ChatGenerations
@@ -169,6 +169,9 @@ class ChatTryage(
         """
         return structured(self, schema, include_raw, kwargs)
 
+    def _as_streamed(self, answer: Any) -> AIMessageChunk:
+        return answer if isinstance(answer, AIMessageChunk) else whole_chunk(answer)
+
     def stream_events(
         self,
         input: LanguageModelInput,
@@ -263,6 +266,15 @@ class ChatTryage(
         if PLAN in kwargs:
             return self._take_plan(messages, kwargs)
         return await off_loop(self._take_plan, messages, kwargs)
+
+    def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
+        """Whether the chosen expert streams: else the events are those of a whole answer."""
+        plan = kwargs.pop(PLAN, None)
+        inherited = super()._should_stream(async_api=async_api, run_manager=run_manager, **kwargs)
+        if not inherited or not isinstance(plan, Plan):
+            return inherited
+        expert: ChatExpert = self._binding.experts[plan.decision.expert]
+        return not expert.is_made or expert.streams(async_api=async_api)
 
     # `generate` comes to these two without a plan, which is part of the cache key.
     def _generate_with_cache(

@@ -142,6 +142,12 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], TextGenerations, BaseLLM):
             prompts = [plan.input for plan in plans]
         return [prompt.to_string() for prompt in prompts]
 
+    def _answers_whole(self, plan: Plan | Unplanned, *, async_api: bool) -> bool:
+        if isinstance(plan, Unplanned):
+            return False
+        expert: TextExpert = self._binding.experts[plan.decision.expert]
+        return not expert.streams(async_api=async_api)
+
     def _planned_texts(self, prompts: Sequence[str], kwargs: dict[str, Any]) -> list[str]:
         return self._plan_prompts([StringPromptValue(text=text) for text in prompts], kwargs)
 
