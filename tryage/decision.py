@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tryage.decision_json import DECISION_PROPERTIES, decision_fields
 from tryage.errors import PromptError
+from tryage.flags import Flags
 from tryage.goals import Goal, find_goal
 from tryage.plans import Plan
 from tryage.pydantic_forms import object_schema
@@ -137,6 +138,8 @@ class Decision:
         plan: the experts to try until a check accepts an answer; None without a check.
         question: start and end (exclusive) of the part of `prompt` that was routed, where a chain
             has built the prompt around it; None where all of it was.
+        directives: the prompt's flags without its text, as routers obey them that the chosen expert
+            calls; None where there were none, or they came from outside.
     """
 
     expert: str
@@ -156,6 +159,7 @@ class Decision:
     measured: bool = field(default=True, kw_only=True)
     plan: Plan | None = field(default=None, kw_only=True)
     question: tuple[int, int] | None = field(default=None, kw_only=True)
+    directives: Flags | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if isinstance(self.text, HiddenText) and isinstance(self.names, tuple):

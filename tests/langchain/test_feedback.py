@@ -56,14 +56,14 @@ async def test_answers_of_generate_are_scored_too(kind, kit, feedback_router, fe
     model = kind(feedback_router, experts_of(kind, kit))
     feedback = TryageFeedback(feedback_router, length)
     chats = kind is ChatTryage
-    asked = (
+    inputs = (
         [[HumanMessage(kit.code)], [HumanMessage(kit.prose)]] if chats else [kit.code, kit.prose]
     )
     prompts = [model._convert_input(text) for text in (kit.code, kit.prose)]
     results = [
-        model.generate(asked, callbacks=[feedback], tags=["own"], metadata={"n": 1}),
+        model.generate(inputs, callbacks=[feedback], tags=["own"], metadata={"n": 1}),
         model.generate_prompt(prompts, callbacks=CallbackManager([feedback])),
-        await model.agenerate(asked, None, [feedback]),
+        await model.agenerate(inputs, None, [feedback]),
         await model.agenerate_prompt(prompts, callbacks=[feedback]),
     ]
     rows = feedback_rows()
@@ -88,13 +88,13 @@ async def test_runs_of_generate_are_labelled_as_those_of_invoke(kind, kit, route
             self.on_llm_start(**kwargs)
 
     model = kind(router, experts_of(kind, kit))
-    asked = [[HumanMessage(kit.code)], [HumanMessage(kit.prose)]]
-    asked = asked if kind is ChatTryage else [kit.code, kit.prose]
+    inputs = [[HumanMessage(kit.code)], [HumanMessage(kit.prose)]]
+    inputs = inputs if kind is ChatTryage else [kit.code, kit.prose]
     first = uuid.uuid4()
     for call in (model.generate, model.agenerate):
         heard = Heard()
         options = {"tags": ["own"], "metadata": {"n": 1}, "run_name": "many", "run_id": first}
-        result = call(asked, callbacks=[heard], **options)
+        result = call(inputs, callbacks=[heard], **options)
         if call == model.agenerate:
             await result
         assert [run[:4] for run in sorted(heard.runs, key=lambda run: run[1])] == [
@@ -104,13 +104,13 @@ async def test_runs_of_generate_are_labelled_as_those_of_invoke(kind, kit, route
         assert [run[-1] == first for run in heard.runs].count(True) == 1
     if kind is TryageLLM:
         heard, other = Heard(), Heard()
-        model.generate(asked, callbacks=[[heard], [other]], tags=[["a"], ["b"]])
+        model.generate(inputs, callbacks=[[heard], [other]], tags=[["a"], ["b"]])
         assert [h.runs[0][:2] for h in (heard, other)] == [
             (["a", "expert:coder"], "coder"),
             (["b", "expert:writer"], "writer"),
         ]
         with pytest.raises(ValueError, match="must be a list of the same length"):
-            model.generate(asked, callbacks=[[heard], [other]], tags=[["a"]])
+            model.generate(inputs, callbacks=[[heard], [other]], tags=[["a"]])
 
 
 def test_experts_that_are_chains(kit, feedback_router, feedback_rows):

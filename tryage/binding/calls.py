@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, Generic, TypeVar
 
+from tryage.binding.passing import astream_passing_on, passing_flags, stream_passing_on
 from tryage.binding.views import Checkers, joined_rows
 from tryage.decision import Decision
 from tryage.dispatch import (
@@ -14,14 +23,17 @@ from tryage.dispatch import (
     Health,
     Outcome,
     Stream,
+    aclose,
     adispatch,
     adispatch_batch,
     adispatch_stream,
     dispatch,
     dispatch_batch,
     dispatch_stream,
+    present,
     record,
 )
+from tryage.flags import Flags
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -62,7 +74,10 @@ class ExpertCalls(Generic[T]):
         """
 
         def call_expert(name: str) -> R:
-            return call(name, self.experts[name])
+            if decision.directives is None:
+                return call(name, self.experts[name])
+            with passing_flags(decision.directives):
+                return call(name, self.experts[name])
 
         checker = self._checkers.of_answers(decision, call_expert)
         outcome = dispatch(
@@ -75,7 +90,13 @@ class ExpertCalls(Generic[T]):
     ) -> tuple[R, DispatchedDecision]:
         """Do what `dispatch` does, with a call that is awaited."""
 
+        async def obeying(name: str) -> R:
+            with passing_flags(decision.directives):
+                return await call(name, self.experts[name])
+
         def call_expert(name: str) -> Awaitable[R]:
+            if decision.directives is not None:
+                return obeying(name)
             return call(name, self.experts[name])
 
         checker = self._checkers.of_awaited(decision, call_expert)
@@ -99,7 +120,14 @@ class ExpertCalls(Generic[T]):
             may_be_empty: whether a stream without a chunk is an answer.
         """
 
+        def obeying(name: str, directives: Flags) -> Iterator[R]:
+            with passing_flags(directives):
+                chunks = iter(present(name, call(name, self.experts[name])))
+            yield from stream_passing_on(directives, chunks, passing_flags)
+
         def call_expert(name: str) -> Iterable[R]:
+            if decision.directives is not None:
+                return obeying(name, decision.directives)
             return call(name, self.experts[name])
 
         checker = self._checkers.of_chunks(decision, lambda name: list(call_expert(name)))
@@ -121,7 +149,20 @@ class ExpertCalls(Generic[T]):
     ) -> AsyncStream[R]:
         """Do what `stream` does, with asynchronous iterators or coroutines that return one."""
 
+        async def obeying(name: str, directives: Flags) -> AsyncIterator[R]:
+            with passing_flags(directives):
+                opened = call(name, self.experts[name])
+                chunks = await opened if isinstance(opened, Awaitable) else opened
+            chunks = astream_passing_on(directives, present(name, chunks), passing_flags)
+            try:
+                async for chunk in chunks:
+                    yield chunk
+            finally:
+                await aclose(chunks)
+
         def call_expert(name: str) -> AsyncIterator[R] | Awaitable[AsyncIterator[R]]:
+            if decision.directives is not None:
+                return obeying(name, decision.directives)
             return call(name, self.experts[name])
 
         async def gathered(name: str) -> list[R]:
@@ -160,7 +201,14 @@ class ExpertCalls(Generic[T]):
         """
 
         def call_expert(name: str, rows: list[int]) -> Sequence[R | BaseException]:
-            return call(name, self.experts[name], rows)
+            if all(decisions[row].directives is None for row in rows):
+                return call(name, self.experts[name], rows)
+            answers: dict[int, R | BaseException] = {}
+            for directives, alike in _by_directives(decisions, rows):
+                with passing_flags(directives):
+                    results = call(name, self.experts[name], alike)
+                answers.update(zip(alike, results, strict=True))
+            return [answers[row] for row in rows]
 
         def alone(row: int) -> Callable[[str], R]:
             return lambda name: joined_rows(call_expert(name, [row]))
@@ -194,8 +242,15 @@ class ExpertCalls(Generic[T]):
             at_once: whether the experts run side by side.
         """
 
-        def call_expert(name: str, rows: list[int]) -> Awaitable[Sequence[R | BaseException]]:
-            return call(name, self.experts[name], rows)
+        async def call_expert(name: str, rows: list[int]) -> Sequence[R | BaseException]:
+            if all(decisions[row].directives is None for row in rows):
+                return await call(name, self.experts[name], rows)
+            answers: dict[int, R | BaseException] = {}
+            for directives, alike in _by_directives(decisions, rows):
+                with passing_flags(directives):
+                    results = await call(name, self.experts[name], alike)
+                answers.update(zip(alike, results, strict=True))
+            return [answers[row] for row in rows]
 
         def alone(row: int) -> Callable[[str], Awaitable[R]]:
             async def ask(name: str) -> R:
@@ -217,6 +272,21 @@ class ExpertCalls(Generic[T]):
             at_once=at_once,
         )
         return [_joined(*pair) for pair in zip(decisions, outcomes, strict=True)]
+
+
+def _by_directives(
+    decisions: Sequence[Decision], rows: list[int]
+) -> list[tuple[Flags | None, list[int]]]:
+    """Return the rows whose calls pass on the same flags, together; mostly there are none."""
+    groups: list[tuple[Flags | None, list[int]]] = []
+    for row in rows:
+        directives = decisions[row].directives
+        alike = next((group for flags, group in groups if flags == directives), None)
+        if alike is None:
+            groups.append((directives, [row]))
+        else:
+            alike.append(row)
+    return groups
 
 
 def _joined(

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
+from tryage.decision import Decision
 from tryage.dispatch import aclose, close
-from tryage.flags import Flags
+from tryage.flags import Flags, parse
 
 T = TypeVar("T")
+
+FlagMode = Literal["warn", False] | Flags
+Passing = Callable[[Flags], AbstractContextManager[None]]
 
 _END: Any = object()
 
@@ -39,6 +45,30 @@ def passing_on(flags: Flags) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def passing_flags(flags: Flags | None) -> Iterator[None]:
+    """Do what `passing_on` does, without making a text the query; None passes nothing on."""
+    token = None if flags is None else _PASSED_ON.set(_joined(_PASSED_ON.get(), flags))
+    try:
+        yield
+    finally:
+        if token is not None:
+            _PASSED_ON.reset(token)
+
+
+def with_directives(decision: Decision, text: str, mode: FlagMode) -> Decision:
+    """Return a decision that carries the flags which acted in it, for the calls that follow.
+
+    Args:
+        decision: on the text.
+        text: with its flags.
+        mode: how the decision treated flags.
+    """
+    if mode != "warn" or not decision.flags:
+        return decision
+    return replace(decision, directives=replace(parse(text), prompt="", unknown=()))
+
+
+@contextlib.contextmanager
 def known_query(query: str) -> Iterator[None]:
     """Make a text the query inside; flags in it do not act."""
     token = _QUERY.set(query)
@@ -58,11 +88,13 @@ def passed_query() -> str | None:
     return query if query and query.strip() else None
 
 
-def stream_passing_on(flags: Flags, chunks: Iterator[T]) -> Generator[T, None, None]:
+def stream_passing_on(
+    flags: Flags, chunks: Iterator[T], passing: Passing = passing_on
+) -> Generator[T, None, None]:
     """Yield a stream's chunks; the flags act while each is made, and not while it is read."""
     try:
         while True:
-            with passing_on(flags):
+            with passing(flags):
                 chunk = next(chunks, _END)
             if chunk is _END:
                 return
@@ -71,11 +103,13 @@ def stream_passing_on(flags: Flags, chunks: Iterator[T]) -> Generator[T, None, N
         close(chunks)
 
 
-async def astream_passing_on(flags: Flags, chunks: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+async def astream_passing_on(
+    flags: Flags, chunks: AsyncIterator[T], passing: Passing = passing_on
+) -> AsyncGenerator[T, None]:
     """Do what `stream_passing_on` does, without blocking."""
     try:
         while True:
-            with passing_on(flags):
+            with passing(flags):
                 chunk = await anext(chunks, _END)
             if chunk is _END:
                 return
@@ -100,7 +134,7 @@ def _joined(outer: Flags | None, inner: Flags) -> Flags:
     )
 
 
-def flag_mode(is_own: bool) -> Literal["warn", False] | Flags:
+def flag_mode(is_own: bool) -> FlagMode:
     """Return how a decision treats flags.
 
     Args:
