@@ -31,7 +31,7 @@ class FinalError(NamedTuple):
 
 
 class OtherModelAnswer(NamedTuple):
-    """An answer of another model, which middleware inside called in the expert's place."""
+    """An answer of another model, which inner middleware called instead of the expert."""
 
     response: Response
     reason: str

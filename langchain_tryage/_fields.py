@@ -83,7 +83,7 @@ class Routed(DecidingModel):
 
 
 class _Configurable(RunnableConfigurableFields):  # type: ignore[type-arg]
-    """Makes a new object for a call that sets fields; what it loaded and learned is shared."""
+    """Makes a new object for a call that sets fields; all share what was loaded and learned."""
 
     @classmethod
     def lc_id(cls) -> list[str]:
@@ -232,7 +232,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def inspected(function: F) -> F:
-    """Keep a function's signature with it, which LangChain asks for at every call.
+    """Store a function's signature with it, since LangChain asks for it at every call.
 
     Working it out takes a third of a decision's time.
     """

@@ -1,4 +1,4 @@
-"""Structured output: each expert makes it in its own way, and what does not fit is its failure."""
+"""Structured output: each expert makes it in its own way; if it does not fit, the expert failed."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ R = TypeVar("R")
 
 
 class _Call(NamedTuple):
-    """What a decision has to know of its call beside what is sent.
+    """What a decision must know of its call, besides what is sent.
 
     Attributes:
         composed: whether LlamaIndex wrote what is sent.
@@ -84,7 +84,7 @@ class RoutedLLM(DispatchingModel, LLM):
         return identity(value)
 
     def __getstate__(self) -> dict[Any, Any]:
-        """Return everything: LlamaIndex's own drops what cannot be pickled, off this object too."""
+        """Return everything; LlamaIndex's own method removes what cannot be pickled from this object."""
         return BaseModel.__getstate__(self)
 
     @property

@@ -1,4 +1,4 @@
-"""Texts of strangers: their Unicode forms in bounded time, and how errors show them."""
+"""Untrusted texts: Unicode forms in bounded time, and short forms for error messages."""
 
 from __future__ import annotations
 

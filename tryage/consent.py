@@ -105,7 +105,7 @@ class Consent:
         return cls(frozenset(pairs), absolute(folders))
 
     def check_key(self, expert: Expert, address: Address | None = None) -> None:
-        """See that an expert's key may go to its endpoint.
+        """Check that an expert's key may go to its endpoint.
 
         Args:
             expert: one with an endpoint.
@@ -134,7 +134,7 @@ class Consent:
             )
 
     def check_folder(self, expert: Expert, folder: Path) -> None:
-        """See that the model folder of an expert may be used.
+        """Check that the model folder of an expert may be used.
 
         Raises:
             ConsentError: the file that names it lies elsewhere, and the operator did not allow it.

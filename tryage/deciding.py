@@ -282,7 +282,7 @@ def read_prompt(prompt: str, flags: FlagMode) -> Flags:
 
 
 def without_unmeasured(objective: Objective, predictors: Mapping[str, Predictor]) -> Objective:
-    """Make experts of a task that nothing was measured on unavailable, with that reason."""
+    """Mark experts of a task without measurements as unavailable, with that reason."""
     reasons = {
         expert.name: f"nothing was measured on its task {expert.task}"
         for expert in objective.library

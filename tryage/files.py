@@ -95,7 +95,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def standing(path: Path) -> Path:
-    """Return a folder, or where it stands aside while another process replaces it."""
+    """Return a folder, or where it was moved while another process replaces it."""
     if path.exists():
         return path
     aside = [left for left in _left_beside(path) if left.suffix == _ASIDE]
@@ -103,7 +103,7 @@ def standing(path: Path) -> Path:
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Give a folder its final name; what stood there is left under the other name, or removed."""
+    """Give a folder its final name; an old one there gets the other name, or is removed."""
     put: Callable[[Path, Path], None] = _exchange
     while True:
         try:
@@ -197,7 +197,7 @@ def _locked_beside(path: Path, *, folder: bool) -> tuple[Path, int | None]:
 
 
 def _clear(path: Path) -> None:
-    """Remove what crashes left beside `path`; put back what stepped aside and is missed."""
+    """Remove temporary files that crashes left beside `path`; restore what was moved aside."""
     for left in _left_beside(path):
         if left.suffix == _ASIDE and not path.exists():
             with contextlib.suppress(OSError):

@@ -43,7 +43,7 @@ class Origin:
         return cls(str(source), own, absolute(folders))
 
     def check(self, folder: Path, what: str, folders: Sequence[Path] = ()) -> None:
-        """See that a model folder may be used.
+        """Check that a model folder may be used.
 
         Args:
             folder: what the file names; links are followed, those of files in it too.

@@ -96,7 +96,7 @@ class ParquetRows:
             yield from rows
 
     def _unpacked(self, column: Any) -> int:
-        """Return the bytes of a column's values, of a packed text as often as it stands."""
+        """Return the bytes of a column's values, each text counted as often as it occurs."""
         if not self._arrow.types.is_dictionary(column.type):
             return int(column.nbytes)
         import pyarrow.compute as compute

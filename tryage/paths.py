@@ -37,7 +37,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def check_writable(path: Path) -> None:
-    """See that a file may be written, before work is done for it.
+    """Check that a file may be written, before work is done for it.
 
     Raises:
         OSError: it may not; names what stands in the way.
@@ -56,7 +56,7 @@ def check_writable(path: Path) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """See that a folder may be made or filled, before work is done for it.
+    """Check that a folder may be made or filled, before work is done for it.
 
     Raises:
         OutputFolderError: it may not.
@@ -78,7 +78,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _check_parent(path: Path) -> None:
-    """See that something new may be made at a path, its missing parents too."""
+    """Check that something new may be made at a path, its missing parents too."""
     parent = next(folder for folder in path.parents if os.path.lexists(folder))
     if not parent.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent))

@@ -107,7 +107,7 @@ def bundled_routers() -> dict[str, Path]:
 
 
 def check_output(folder: Path) -> None:
-    """See that a router may be saved in a folder.
+    """Check that a router may be saved in a folder.
 
     Raises:
         OutputFolderError: it holds something other than a router, or may not be made or written
@@ -313,7 +313,7 @@ def _build(
 
 
 def _try_out(predictor: Predictor, library: Library) -> None:
-    """See that a predictor's numbers fit together, and to the library.
+    """Check that a predictor's numbers fit together, and to the library.
 
     Raises:
         ValueError, TypeError, LookupError: they do not.

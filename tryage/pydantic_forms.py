@@ -1,4 +1,4 @@
-"""How objects of Tryage stand in pydantic's models: as they are, and dumped as plain types."""
+"""Pydantic schemas of Tryage's objects: models hold the objects, and dump plain types."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ _COPIED: ContextVar[Bound[Any] | None] = ContextVar("tryage_copied", default=Non
 
 @contextlib.contextmanager
 def made_like(model: DecidingModel) -> Iterator[None]:
-    """Let a model that is made inside of another's fields go on from what the other loaded.
+    """Let a copy that is made inside the block share what the copied model has loaded.
 
     Frameworks copy a model so for one call, with other options; what was learned of the experts,
     such as which of them is down, would end with the call.
@@ -162,7 +162,7 @@ class DecidingModel(BaseModel):
 
 
 class DispatchingModel(DecidingModel):
-    """One that also calls the experts."""
+    """A `DecidingModel` that also calls the experts."""
 
     max_attempts: int | None = None
     errors: Any = (Exception,)

@@ -26,7 +26,7 @@ _QUERY: ContextVar[str | None] = ContextVar("tryage_query", default=None)
 
 @contextlib.contextmanager
 def passing_on(flags: Flags) -> Iterator[None]:
-    """Let flags act in every decision that is made inside, and the user's text be the query there.
+    """Pass flags and the user's query to every decision that is made inside the block.
 
     No other flags act there, since the user's text is known. They reach decisions in threads and
     tasks that copy the context, as those of both frameworks do. Flags that are passed on already
@@ -70,7 +70,7 @@ def with_directives(decision: Decision, text: str, mode: FlagMode) -> Decision:
 
 @contextlib.contextmanager
 def known_query(query: str) -> Iterator[None]:
-    """Make a text the query inside; flags in it do not act."""
+    """Pass a text as the query to decisions inside the block; flags in it do not act."""
     token = _QUERY.set(query)
     try:
         yield
@@ -79,7 +79,7 @@ def known_query(query: str) -> Iterator[None]:
 
 
 def passed_query() -> str | None:
-    """Return the user's query without its flags, where what is around the call knows it.
+    """Return the query, without its flags, that a block around this call passes on; else None.
 
     What a chain or an engine builds around the query is then not needed to decide. None where no
     query is passed on, or it is blank.
@@ -119,7 +119,7 @@ async def astream_passing_on(
 
 
 def _joined(outer: Flags | None, inner: Flags) -> Flags:
-    """Return both at once; where both weigh a goal, the larger weight. The text is the inner's."""
+    """Join the flags of two blocks: a goal's larger weight counts, and the inner block's text."""
     if outer is None:
         return inner
     weights = dict(outer.weights)

@@ -266,7 +266,7 @@ def _least(at: Callable[[float], tuple[bool, Any]]) -> tuple[float, Any]:
 
 
 def _before(weight: float, holds: Callable[[float], bool]) -> float:
-    """Return the greatest weight just below one, where a condition holds; 0 where it never does."""
+    """Return the greatest weight below a given one at which a condition holds; else 0."""
     for step in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1):
         if holds(weight * (1.0 - step)):
             return weight * (1.0 - step)

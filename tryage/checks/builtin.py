@@ -196,7 +196,7 @@ class _Confident:
 
 @dataclass(frozen=True, slots=True)
 class _Combined:
-    """Several checks in one, with three truth values: what decides need not wait for None."""
+    """Several checks in one, with three truth values; a decisive result beats an unclear one."""
 
     parts: tuple[Check, ...]
     all_must: bool

@@ -1,4 +1,4 @@
-"""What many decisions come to: who, how well and at what cost, against each expert alone."""
+"""Summary of many decisions: experts, predicted loss and cost, against each expert alone."""
 
 from __future__ import annotations
 

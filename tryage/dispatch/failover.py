@@ -279,7 +279,7 @@ class Failover(Generic[T]):
         return self.checker is not None and not self._options.stream_unchecked
 
     def judged_late(self, verdict: Verdict | None) -> None:
-        """Note what the check said of a stream that is out already."""
+        """Record the verdict on a stream that was sent already."""
         if verdict is not None:
             self.tried[-1] = checked(self.tried[-1], verdict)
             self.accepted = verdict.accepted

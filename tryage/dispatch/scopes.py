@@ -64,14 +64,14 @@ class Scope:
         return self.given_up.is_set() or (self.outer is not None and self.outer.nobody_waits)
 
     def stop(self) -> None:
-        """Let time not count until `go_on`; threads that wait at once may each say so."""
+        """Stop the clock until `go_on`; waits of several threads may overlap."""
         with self._lock:
             self._stops += 1
             if self._stops == 1:
                 self._stopped = time.monotonic()
 
     def go_on(self) -> None:
-        """Let time count again, where nobody else still waits."""
+        """Restart the clock, unless another wait is still on."""
         with self._lock:
             self._stops -= 1
             if self._stops == 0 and self._stopped is not None:
@@ -100,11 +100,11 @@ class _AwaitedClock:
         return self._timeout.expired() or (self.outer is not None and self.outer.nobody_waits)
 
     def stop(self) -> None:
-        """Let time not count until `go_on`; tasks that wait at once may each say so."""
+        """Stop the clock until `go_on`; waits of several tasks may overlap."""
         self._in_loop(self._stop)
 
     def go_on(self) -> None:
-        """Let time count again, where nobody else still waits."""
+        """Restart the clock, unless another wait is still on."""
         self._in_loop(self._go_on)
 
     def _in_loop(self, act: Callable[[], None]) -> None:

@@ -85,7 +85,7 @@ class _Dispatched:
 
     @property
     def is_checked_late(self) -> bool:
-        """Whether a check looks at the answer only when all of it is out."""
+        """Whether the check runs only after the whole answer was sent."""
         return self._failover.checker is not None and not self._failover.holds_streams
 
     @property
@@ -155,7 +155,7 @@ def _generate(
 def _relay(
     failover: Failover[list[T]], name: str, started: float, first: T, source: Source[T]
 ) -> Generator[T, None, None]:
-    """Yield the chunks as they come; a check looks at them when they are out."""
+    """Yield the chunks as they come; the check runs after the last was sent."""
     failover.answered(name, started)
     report = _StreamReport(failover, name, started)
     failure: BaseException | None = None

@@ -29,7 +29,7 @@ from tryage.scores.grades import readability
 
 @dataclass(frozen=True)
 class _MetricMethod:
-    """What both ways to score answers by a metric share.
+    """Base of the classes that score answers by a metric.
 
     Attributes:
         metric: scores an answer against the row's reference.

@@ -29,7 +29,7 @@ Ask = Callable[[str], Awaitable[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """What both kinds of judge share.
+    """Base of both kinds of judge.
 
     Attributes:
         model: text → reply; a callable, or anything that an adapter takes as an expert.

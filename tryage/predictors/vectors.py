@@ -1,4 +1,4 @@
-"""What the predictors share that see a prompt as its encoder's vector."""
+"""Base of the predictors that see a prompt as its encoder's vector."""
 
 from __future__ import annotations
 

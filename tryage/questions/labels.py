@@ -199,7 +199,7 @@ def first_document(text: str, marks: list[Mark], *, enclosed: bool) -> int | Non
 
 
 def announced(text: str, marks: list[Mark]) -> int | None:
-    """Return where documents may begin that no label and no ruler opens.
+    """Return where documents may begin without a label or a ruler before them.
 
     The first line mentions them, and a label follows; or a tag of another name is closed.
     """

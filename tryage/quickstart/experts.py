@@ -213,7 +213,7 @@ class _Trainer:
             save_file({**weights, **self.optimizer.state()}, temporary, metadata=about)
 
     def restore(self, folder: Path) -> None:
-        """Go on from a checkpoint of the same recipe, if there is one."""
+        """Continue from a checkpoint of the same recipe, if there is one."""
         path = folder / "state.safetensors"
         if not path.is_file():
             return

@@ -1,4 +1,4 @@
-"""`run`: the quickstart, step by step. What a step has finished, the next run finds."""
+"""`run`: the quickstart, step by step; a later run reuses the steps that are finished."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _check_extras() -> None:
 
 
 def _workspaces(out: str | Path | None, key: str) -> tuple[Workspace, Workspace]:
-    """Return where this run works and the cache; each has what the other had finished."""
+    """Return this run's workspace and the cache, each with the other's finished parts."""
     cache = Workspace(cache_folder() / "quickstart" / key, key)
     workspace = cache if out is None else Workspace(user_path(out), key)
     workspace.open()

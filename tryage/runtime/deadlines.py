@@ -132,7 +132,7 @@ class Bounds(float):
         self._most = self._received + count
 
     def progress(self) -> None:
-        """Note that the server got on; a byte alone is no progress."""
+        """Record progress of the server; a byte alone is no progress."""
         self._idle = 0.0
 
     def linger(self) -> None:
@@ -180,7 +180,7 @@ class BoundedStream:
                 return data
 
     def write(self, buffer: bytes, timeout: Any = None) -> None:
-        """Send; a server that does not read is not waited for without end either."""
+        """Send, within the time-out, to a server that may not read."""
         for part in _parts(buffer):
             with _waiting(timeout):
                 self._stream.write(part, timeout=_wait(timeout))

@@ -1,4 +1,4 @@
-"""How the experts of a runtime do: calls, failures, and average times."""
+"""Health of a runtime's experts: calls, failures and average times."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NEW_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class ExpertHealth:
-    """How one expert of a runtime does.
+    """Health of one expert of a runtime.
 
     Attributes:
         state: ``"ready"`` if it can answer at once (an endpoint always can, as far as anybody

@@ -270,7 +270,7 @@ class Runtime:
         return seconds
 
     def health(self, name: str) -> ExpertHealth:
-        """Return how an expert does."""
+        """Return the health of an expert."""
         pipeline = self._pipelines.get(name)
         is_endpoint = self.library[name].endpoint is not None
         ready = is_endpoint or (isinstance(pipeline, Pipeline) and pipeline.loaded)

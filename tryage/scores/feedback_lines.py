@@ -1,4 +1,4 @@
-"""Lines of a feedback file: one that is damaged costs itself, not the file."""
+"""Lines of a feedback file; a damaged line is skipped, and the others are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers a score table may hold: their names in files, their ranges, the way out of errors."""
+"""The numbers a score table may hold: names in files, ranges, and advice in errors."""
 
 from __future__ import annotations
 
