@@ -84,7 +84,7 @@ class RoutedLLM(DispatchingModel, LLM):
         return identity(value)
 
     def __getstate__(self) -> dict[Any, Any]:
-        """Return everything; LlamaIndex's own method removes what cannot be pickled from this object."""
+        """Return everything; LlamaIndex's own method drops what cannot be pickled."""
         return BaseModel.__getstate__(self)
 
     @property
