@@ -7,7 +7,7 @@ from tryage import Expert, Goals, Library, Policy, Router
 from tryage.budgets import calibrate, parse_budget
 from tryage.errors import GoalError, LibraryError, PromptError
 from tryage.forecast import Forecast
-from tryage.goals import Goal
+from tryage.goals import GOALS, Goal
 from tryage.objective import Objective
 
 TASK = "text-generation"
@@ -25,12 +25,40 @@ TASK = "text-generation"
         ("loss <= 1.5", "loss", 1.5),
         ("share(org/gpt-4) <= 20%", "share(org/gpt-4)", 0.2),
         ("share( big ) ≤ 0.2", "share(big)", 0.2),
+        ("share(gpt-4 (mini)) <= 20%", "share(gpt-4 (mini))", 0.2),
+        ("share(a <= b) <= 5%", "share(a <= b)", 0.05),
+        ("cost <= 0.4 USD/1000", "cost", 0.0004),
+        ("mean recency <= 60 days", "recency", 60),
+        ("mean parameters <= 3B", "size", 3e9),
+        ("price <= 1 USD", "cost", 1),
     ],
 )
 def test_budgets_are_read_with_their_units(text, measure, bound):
     read = parse_budget(text)
     assert (read.measure, read.of_best) == (measure, False)
     assert read.bound == pytest.approx(bound)
+
+
+@pytest.mark.parametrize("name", GOALS)
+@pytest.mark.parametrize("value", [0.0, 7.24, 999.6e6])
+def test_budgets_are_read_in_the_units_that_decisions_print(name, value):
+    written = GOALS[name].format(value)
+    read = parse_budget(f"mean {name} <= {written}")
+    assert read.bound == pytest.approx(value, rel=1e-3, abs=0.5)
+
+
+def test_a_budget_on_a_goal_of_ones_own():
+    class Carbon(Goal):
+        name, unit = "CO2_grams", "g of CO2"
+
+        def value(self, expert):
+            return 2.0
+
+    assert parse_budget("mean CO2_grams <= 3.5 g of CO2", {"CO2_grams": Carbon()}).bound == 3.5
+    router = Router.from_library(Library([Expert(name="a", model="m")]))
+    goals = Goals(custom=[Carbon()])
+    assert router.calibrate(["p"], "CO2_grams <= 2", goals=goals).met
+    assert not router.calibrate(["p"], "CO2_grams <= 1.9", goals=goals).met
 
 
 def test_budgets_relative_to_the_best_single_expert():
@@ -42,6 +70,9 @@ def test_budgets_relative_to_the_best_single_expert():
     ("text", "message"),
     [
         ("cheap please", "is not a budget"),
+        (7, "7 is not a budget"),
+        ("exact_match >= 0.8", "'exact_match', which is not a goal"),
+        ("f1 >= 0.8", "scored by any metric is named score"),
         ("mean cots <= 3", "Did you mean 'cost'"),
         ("mean cost >= 3", "held <= only"),
         ("score <= 0.5", "held >= only"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,6 +11,7 @@ from tryage.checks import Check, Function
 from tryage.errors import TryageWarning
 from tryage.goals import Goals
 from tryage.plans import MAX_ATTEMPTS
+from tryage.prompts import prompt_list
 from tryage.router_parts import RouterParts
 
 if TYPE_CHECKING:
@@ -22,12 +23,20 @@ if TYPE_CHECKING:
     from tryage.report import Report
     from tryage.scores import ScoreTable
 
+    Table = ScoreTable | str | Path
+    """A table, or the file or folder of one."""
+
 
 class AssessedRouter(RouterParts):
     """Base of `Router`: evaluation, fronts, plans on measured results, calibration."""
 
     def evaluate(
-        self, table: ScoreTable, *, train: ScoreTable | None = None, seed: int = 0
+        self,
+        table: Table,
+        *,
+        train: Table | None = None,
+        seed: int = 0,
+        task: str | None = None,
     ) -> Evaluation | TaskEvaluations:
         """Compare the router's choices with measured results, beside the reference rows.
 
@@ -37,6 +46,7 @@ class AssessedRouter(RouterParts):
             table: measured results the router was not fitted on.
             train: the table it was fitted on; some reference rows are fitted on it.
             seed: of the bootstrap.
+            task: of the prompts to evaluate; by default every task.
 
         Returns:
             An `Evaluation`, or one per task where the table has several.
@@ -46,8 +56,17 @@ class AssessedRouter(RouterParts):
         """
         from tryage import assessment
 
-        self._warn_of(table)
-        return assessment.evaluate(self._decider, table, train, seed)
+        measured = self._measured(table, task)
+        self._warn_of(measured)
+        fitted_on = None if train is None else self._measured(train, task)
+        return assessment.evaluate(self._decider, measured, fitted_on, seed)
+
+    def _measured(self, table: Table, task: str | None) -> ScoreTable:
+        """Return a table, or its part of one task."""
+        from tryage.scores import ScoreTable
+
+        whole = ScoreTable.of(table)
+        return whole if task is None else whole.part_of(self.library, task)
 
     def report(
         self,
@@ -82,12 +101,13 @@ class AssessedRouter(RouterParts):
 
     def evaluate_plans(
         self,
-        table: ScoreTable,
+        table: Table,
         check: Check | Function,
         *,
         max_attempts: int = MAX_ATTEMPTS,
-        train: ScoreTable | None = None,
+        train: Table | None = None,
         seed: int = 0,
+        task: str | None = None,
     ) -> dict[str, Any]:
         """Evaluate plans with a check on measured scores: exact expected values.
 
@@ -97,6 +117,7 @@ class AssessedRouter(RouterParts):
             max_attempts: experts in a plan at most.
             train: the table it was fitted on; the best fixed plan is chosen on it.
             seed: of the bootstrap.
+            task: of the prompts, where the tables have several.
 
         Returns:
             What ``tryage evaluate --check --json`` prints: rows of the router, of the best single
@@ -108,8 +129,12 @@ class AssessedRouter(RouterParts):
         """
         from tryage.plan_assessment import evaluate_plans
 
-        self._warn_of(table)
-        return evaluate_plans(self._decider, table, Check.of(check), max_attempts, train, seed)
+        measured = self._measured(table, task)
+        self._warn_of(measured)
+        fitted_on = None if train is None else self._measured(train, task)
+        return evaluate_plans(
+            self._decider, measured, Check.of(check), max_attempts, fitted_on, seed
+        )
 
     def measure_check(
         self, check: Check | Function, answers: str | Path | Iterable[ScoredAnswer]
@@ -133,12 +158,13 @@ class AssessedRouter(RouterParts):
 
     def plan_front(
         self,
-        table: ScoreTable,
+        table: Table,
         check: Check | Function,
         *,
         goal: str = "cost",
         max_attempts: int = MAX_ATTEMPTS,
-        train: ScoreTable | None = None,
+        train: Table | None = None,
+        task: str | None = None,
     ) -> PlanFront:
         """Sweep the weight of a goal over plans with a check; arguments as `evaluate_plans`.
 
@@ -148,6 +174,7 @@ class AssessedRouter(RouterParts):
             goal: one that adds up over attempts: cost or latency.
             max_attempts: experts in a plan at most.
             train: the table it was fitted on; fixed plans are chosen on it.
+            task: of the prompts, where the tables have several.
 
         Raises:
             CheckError: the goal does not add up, or the table holds losses, not scores.
@@ -155,15 +182,18 @@ class AssessedRouter(RouterParts):
         """
         from tryage.plan_assessment import plan_front
 
-        self._warn_of(table)
-        return plan_front(self._decider, table, goal, Check.of(check), max_attempts, train)
+        measured = self._measured(table, task)
+        self._warn_of(measured)
+        fitted_on = None if train is None else self._measured(train, task)
+        return plan_front(self._decider, measured, goal, Check.of(check), max_attempts, fitted_on)
 
-    def pareto(self, table: ScoreTable, *goals: str) -> Front:
+    def pareto(self, table: Table, *goals: str, task: str | None = None) -> Front:
         """Sweep the weights of goals over measured results; see `tryage.evaluation.pareto`.
 
         Args:
             table: measured results of one task that the router was not fitted on.
             goals: one goal or two, such as ``"cost"``.
+            task: of the prompts, where the table has several.
 
         Raises:
             GoalError: a goal is unknown or cannot be computed.
@@ -171,12 +201,13 @@ class AssessedRouter(RouterParts):
         """
         from tryage import assessment
 
-        self._warn_of(table)
-        return assessment.front(self._decider, table, goals)
+        measured = self._measured(table, task)
+        self._warn_of(measured)
+        return assessment.front(self._decider, measured, goals)
 
     def calibrate(
         self,
-        prompts: Sequence[str],
+        prompts: Iterable[str],
         *budgets: str,
         goals: Goals | None = None,
         task: str | None = None,
@@ -206,12 +237,13 @@ class AssessedRouter(RouterParts):
             GoalError: a budget is malformed, or is on something that is not known.
             PromptError: there is no prompt, or prompts ask for several tasks.
         """
+        texts = prompt_list(prompts)
         if check is not None:
             from tryage.plan_budgets import calibrate_plans
 
             return calibrate_plans(
                 self._decider,
-                prompts,
+                texts,
                 budgets,
                 Check.of(check),
                 max_attempts,
@@ -222,7 +254,7 @@ class AssessedRouter(RouterParts):
         from tryage import assessment
 
         return assessment.calibrate(
-            self._decider, prompts, budgets, goals=goals, task=task, seed=seed
+            self._decider, texts, budgets, goals=goals, task=task, seed=seed
         )
 
     def _warn_of(self, table: ScoreTable) -> None:

@@ -144,10 +144,11 @@ class Judged:
         """Compare the choices with what was measured; `train` holds the task's training table."""
         assessed = self.assessed
         names = assessed.table.experts
+        losses = assessed.predicted.losses[:, assessed.columns]
         return evaluation.evaluate(
             self.open_table,
             self.choices,
-            predicted=assessed.predicted.losses[:, assessed.columns],
+            predicted=losses if assessed.predicted.measured else None,
             out_of_distribution=assessed.predicted.ood,
             penalties=self.penalties,
             ranks=self.ranks,
@@ -242,6 +243,8 @@ def single_task(decider: Decider, table: ScoreTable) -> tuple[str, ScoreTable]:
     """
     parts = table.by_task(decider.library)
     if len(parts) != 1:
-        raise ScoreTableError(f"the table has the tasks {', '.join(parts)}; give one of them")
+        raise ScoreTableError(
+            f"the table has the tasks {', '.join(parts)}; choose one with task= (--task)"
+        )
     ((task, part),) = parts.items()
     return task, part

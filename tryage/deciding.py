@@ -212,6 +212,11 @@ class Decider:
         row_values = {name: v if v.ndim == 1 else v[0] for name, v in values.items()}
         plan = None
         if request.check is not None:
+            if not predicted.measured:
+                raise CheckError(
+                    "nothing is measured yet, so no plan can be made of how often an expert is "
+                    "right; fit a router on scores, or leave the check out"
+                )
             plan = self._plan(request, resolved, task, predicted.losses[0], totals[0], row_values)
         expert = self.library.experts[column].name if plan is None else plan.attempts[0].expert
         return Decision(

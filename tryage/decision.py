@@ -278,7 +278,8 @@ class Decision:
             return f"  {ranked.expert:<{width}}  not eligible: {ranked.reason}"
         values = "  ".join(f"{name} {self._written(name, ranked.values[name])}" for name in goals)
         loss = f"loss {ranked.loss:.4f} ± {ranked.std:.4f}  " if self.measured else ""
-        return f"  {ranked.expert:<{width}}  total {ranked.total:.4f}  {loss}{values}".rstrip()
+        total = f"total {ranked.total:.4f}  " if self.measured or self.weights else ""
+        return f"  {ranked.expert:<{width}}  {total}{loss}{values}".rstrip()
 
     def _written(self, name: str, value: float | None) -> str:
         if value is None:

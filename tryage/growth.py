@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -19,10 +19,8 @@ from tryage.plans import JointSuccess
 from tryage.policy import Policy
 from tryage.predictors import PREDICTORS, Predictor
 from tryage.router_parts import RouterParts
+from tryage.scores import ScoreTable
 from tryage.scores.feedback import FeedbackFile
-
-if TYPE_CHECKING:
-    from tryage.scores import ScoreTable
 
 
 class GrowingRouter(RouterParts):
@@ -78,7 +76,7 @@ class GrowingRouter(RouterParts):
 
     def refit(
         self,
-        *tables: ScoreTable,
+        *tables: ScoreTable | str | Path,
         library: Library | None = None,
         predictor: str | None = None,
         encoder: str | Encoder | None = None,
@@ -88,8 +86,8 @@ class GrowingRouter(RouterParts):
         """Return a router refitted on old and newer results.
 
         Args:
-            tables: the table it was fitted on, and newer ones, such as feedback; where several
-                tables have the same cell, the last one counts.
+            tables: the table it was fitted on, and newer ones, such as feedback, or their files;
+                where several tables have the same cell, the last one counts.
             library: the experts; by default this router's.
             predictor: as in `fit`; by default what this router was fitted with.
             encoder: as in `fit`; by default this router's.
@@ -104,7 +102,7 @@ class GrowingRouter(RouterParts):
             raise ScoreTableError("there is no table to fit on; give the old one and newer ones")
         kind = predictor or str(self.provenance.get("predictor", "auto"))
         fitted = self.fit(
-            functools.reduce(lambda old, newer: old.join(newer), tables),
+            functools.reduce(lambda old, newer: old.join(newer), map(ScoreTable.of, tables)),
             library=library or self.library,
             predictor=kind,
             encoder=encoder or self._encoder_for(kind),
@@ -116,20 +114,22 @@ class GrowingRouter(RouterParts):
         )
         return fitted.replace(feedback_file=self.feedback_file, decision_log=self.decision_log)
 
-    def add_expert(self, expert: Expert, probes: ScoreTable) -> Self:
+    def add_expert(self, expert: Expert, probes: ScoreTable | str | Path) -> Self:
         """Return a router with one more expert; the others are not refitted.
 
         Args:
             expert: the new expert, of a task that the router knows.
-            probes: its measured results on prompts like those the router was fitted on; a
-                few hundred suffice, more if it differs little from the others. Results of known
-                experts on the same prompts improve the estimate. Scales of goals do not change.
+            probes: its measured results, a table or a file of one, on prompts like those the
+                router was fitted on; a few hundred suffice, more if it differs little from the
+                others. Results of known experts on the same prompts improve the estimate. Scales
+                of goals do not change.
 
         Raises:
             LibraryError: the library has an expert of that name.
             ScoreTableError: the probes do not measure the expert.
             PredictorError: nothing is known of its task, or the probes lack a target.
         """
+        probes = ScoreTable.of(probes)
         library = Library(
             (*self.library.experts, expert), name=self.library.name, root=self.library.root
         )

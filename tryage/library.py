@@ -119,6 +119,8 @@ class Library:
         """
         from tryage.attributes import expert_of
 
+        if isinstance(models, str):
+            raise LibraryError(f"models is {models!r}; give a list of them")
         base = None if root is None else user_path(root)
         return cls(
             [expert_of(model, root=base, timeout=timeout) for model in models],

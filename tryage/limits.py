@@ -29,6 +29,7 @@ from tryage.units import (
     parse_count,
     parse_money,
     parse_seconds,
+    without_unit,
 )
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
@@ -79,12 +80,16 @@ def _date(value: str) -> datetime.date:
 
 def _number(value: str) -> float:
     try:
-        number = float(value)
+        number = float(without_unit(value, "level", "grade"))
     except ValueError:
         raise ValueError(f"{value!r} is not a number") from None
     if not 0 <= number < math.inf:
         raise ValueError(f"{number:g} is not a number from 0 on")
     return number
+
+
+def _characters(value: str) -> int:
+    return parse_count(without_unit(value, "chars", "characters"))
 
 
 def _of_a_goal(expert: Expert) -> None:
@@ -124,7 +129,7 @@ ATTRIBUTES: Mapping[str, _Attribute] = {
     ),
     "security": _Attribute(_of_a_goal, _number, True, "a level such as 2", "{:g}".format),
     "verbosity": _Attribute(
-        _of_a_goal, parse_count, True, "a number of characters such as 800", "{:.0f}".format
+        _of_a_goal, _characters, True, "a number of characters such as 800", "{:.0f}".format
     ),
     "readability": _Attribute(_of_a_goal, _number, True, "a grade such as 8", "{:.3g}".format),
 }

@@ -49,9 +49,9 @@ def calibrate_plans(
     if len(budgets) != 1:
         raise GoalError(f"{len(budgets)} budgets; with a check give one")
     (text,) = budgets
-    budget = parse_budget(text)
-    goal = "cost" if budget.measure == "loss" else budget.measure
     resolved = decider.policy.combine(goals, None)
+    budget = parse_budget(text, resolved.goals)
+    goal = "cost" if budget.measure == "loss" else budget.measure
     if budget.measure != "loss" and not resolved.goal(goal).adds_up:
         raise GoalError(
             f"the budget {text!r} is on {goal}, which does not add up over attempts; with a check "

@@ -51,6 +51,18 @@ def prompt_id(prompt: str, occurrence: int) -> str:
     return f"{digest[:16]}-{occurrence}"
 
 
+def prompt_list(prompts: Iterable[str]) -> list[str]:
+    """Return prompts as a list: of a generator too, which gives them only once.
+
+    Raises:
+        PromptError: they are one text, whose letters would pass for prompts, or no texts at all.
+    """
+    if isinstance(prompts, str | bytes | Mapping) or not isinstance(prompts, Iterable):
+        what = "one text" if isinstance(prompts, str) else type(prompts).__name__
+        raise PromptError(f"expected a sequence of prompts, found {what}; wrap it in a list")
+    return list(prompts)
+
+
 def read_prompts(prompts: Prompts) -> Iterator[PromptRecord]:
     """Yield prompts as mappings hold them: ``{"prompt", "id"?, "group"?, "task"?, "reference"?}``.
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tryage import persistence
 from tryage.assessed import AssessedRouter
@@ -15,7 +17,7 @@ from tryage.deciding import Array, FlagMode, Request
 from tryage.decision import Decision
 from tryage.decision_log import DecisionLog, log_decisions
 from tryage.described import DescribedRouter
-from tryage.errors import TryageWarning
+from tryage.errors import PromptError, TryageWarning
 from tryage.folders import Folders
 from tryage.forecast import Forecast
 from tryage.goals import Goals
@@ -26,6 +28,7 @@ from tryage.paths import user_path
 from tryage.persistence import RouterState
 from tryage.policy import Policy
 from tryage.predictors import Predictor, UnmeasuredPredictor
+from tryage.prompts import prompt_list
 from tryage.router_parts import saved_parts
 from tryage.tracing import decide_span, is_tracing
 
@@ -179,7 +182,7 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
 
     def route_batch(
         self,
-        prompts: Sequence[str],
+        prompts: Iterable[str],
         *,
         goals: Goals | None = None,
         task: str | None = None,
@@ -193,8 +196,12 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
 
         A prompt gets the expert it would get alone, unless totals differ by less than 1e-5.
         """
-        request = Request.of(goals, task, flags, observed, check, max_attempts, sent_tokens)
-        return self._decide(prompts, request)
+        texts = prompt_list(prompts)
+        sent = None if sent_tokens is None else list(sent_tokens)
+        if sent is not None and len(sent) != len(texts):
+            raise PromptError(f"{len(sent)} sent_tokens for {len(texts)} prompts; give one each")
+        request = Request.of(goals, task, flags, observed, check, max_attempts, sent)
+        return self._decide(texts, request)
 
     def _decide(self, prompts: Sequence[str], request: Request) -> list[Decision]:
         if not is_tracing():
@@ -207,7 +214,7 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
         log_decisions(self.decision_log, decisions)
         return decisions
 
-    def predict(self, prompts: Sequence[str], *, task: str) -> Array:
+    def predict(self, prompts: Iterable[str], *, task: str) -> Array:
         """Return predicted losses over the whole library.
 
         Args:
@@ -215,14 +222,15 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
             task: one of `tasks`.
 
         Returns:
-            float64 (n, m), lower is better; NaN for experts of another task. Prompts that are out
-            of distribution get the experts' averages.
+            float64 (n, m), lower is better; NaN for experts of another task, and where nothing
+            is measured. Prompts that are out of distribution get the experts' averages.
         """
-        return self.forecast(prompts, task=task).losses
+        forecast = self.forecast(prompts, task=task)
+        return forecast.losses if forecast.measured else np.full_like(forecast.losses, np.nan)
 
-    def forecast(self, prompts: Sequence[str], *, task: str) -> Forecast:
+    def forecast(self, prompts: Iterable[str], *, task: str) -> Forecast:
         """Return everything that is predicted of prompts; arguments as `predict`."""
-        return self._decider.forecast(prompts, task)
+        return self._decider.forecast(prompt_list(prompts), task)
 
 
 def _traced(decision: Decision) -> dict[str, Any]:

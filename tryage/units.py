@@ -9,7 +9,8 @@ _MOST = 1e18
 _COUNT = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)\s*([kmbt]?)", re.IGNORECASE)
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|\.[0-9]+)"
 _MONEY = re.compile(
-    rf"\$?\s*{_NUMBER}\s*(?:usd|\$)?(?:\s*(?:per|/)\s*([0-9][0-9,_]*\s*[km]?)?\s*prompts?)?",
+    rf"\$?\s*{_NUMBER}\s*(?:usd|\$)?(?:\s*(?:per|/)\s*"
+    r"(?:([0-9][0-9,_]*\s*[km]?)(?:\s*prompts?)?|prompts?))?",
     re.IGNORECASE,
 )
 _SECONDS = re.compile(rf"{_NUMBER}\s*(ms|s|sec|seconds?|min|minutes?)?", re.IGNORECASE)
@@ -74,6 +75,30 @@ def parse_seconds(text: str) -> float:
     number, unit = match.groups()
     unit = (unit or "").lower()
     return _finite(float(number) * _IN_SECONDS[unit if unit == "ms" else unit[:1]])
+
+
+def parse_days(text: str) -> float:
+    """Read a number of days: ``"60"``, ``"60 d"``, ``"60 days"``.
+
+    Raises:
+        ValueError: the text is no number of days.
+    """
+    digits = without_unit(text, "d", "day", "days")
+    if re.fullmatch(_NUMBER, digits, re.IGNORECASE) is None:
+        raise ValueError(f"{text!r} is not a number of days such as 60 d")
+    return _finite(float(digits))
+
+
+def without_unit(text: str, *units: str) -> str:
+    """Return the text of a number without a word for its unit, before or behind it."""
+    number = text.strip()
+    for unit in units:
+        if number.lower().startswith(f"{unit.lower()} "):
+            return number[len(unit) :].strip()
+        rest = number[: -len(unit)]
+        if rest and number.lower().endswith(unit.lower()) and rest[-1] in "0123456789. kKmMbBtT":
+            return rest.strip()
+    return number
 
 
 def format_seconds(value: float) -> str:

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tryage.errors import GoalError, did_you_mean
-from tryage.goals import GOALS
+from tryage.goals import GOALS, Goal
 from tryage.limits import ON_GOALS, parse_limit
 from tryage.prompts import short
+from tryage.units import parse_days, without_unit
 
-_BUDGET = re.compile(
-    r"(?:(?P<share>share) ?\((?P<expert>[^()]+)\)|(?:mean )?(?P<goal>[a-z]+))"
-    r" ?(?P<sign><=|>=|≤|≥) ?(?P<amount>.+)",
-    re.IGNORECASE,
-)
+_SIGN = re.compile("<=|>=|≤|≥")
+_SHARE = re.compile(r"share\s*\((.*)\)", re.IGNORECASE | re.DOTALL)
+_MEAN = re.compile(r"mean\s", re.IGNORECASE)
 _OF_BEST = re.compile(r"([0-9.]+)\s*%\s*of\s*(?:the\s+)?best", re.IGNORECASE)
+
+_WORDS = re.compile(r"[\w.|/:-]+")
+
+_OTHER_NAMES = {
+    "parameters": "size",
+    "price": "cost",
+    "costs": "cost",
+    "response_chars": "verbosity",
+    "losses": "loss",
+    "scores": "score",
+}
+"""What goals are called in limits, tables and libraries."""
+
+_QUALITIES = ("accuracy", "contains", "exact", "f1", "number", "quality", "probability")
+"""What people call a score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,39 +53,62 @@ class Budget:
     scored: bool = False
 
 
-def parse_budget(text: str) -> Budget:
+def parse_budget(text: str, own: Mapping[str, Goal] | None = None) -> Budget:
     """Read a budget.
 
     Args:
         text: ``"mean cost <= 0.40 USD per 1000 prompts"``, ``"score >= 95% of best"``,
-            ``"loss <= 110% of best"``, ``"share(gpt-4) <= 20%"``, or the mean of another goal.
+            ``"loss <= 110% of best"``, ``"share(gpt-4) <= 20%"``, or the mean of another goal, in
+            the units that decisions are explained in.
+        own: goals by name besides the built-in ones.
 
     Raises:
         GoalError: it is no budget; the message says how to write one.
     """
-    # Runs of blanks between optional parts would be tried in every way.
-    match = _BUDGET.fullmatch(" ".join(text.split()))
-    if match is None:
+    if not isinstance(text, str):
+        raise GoalError(f"{short(text)} is not a budget; write one as text")
+    # The last sign: the name of an expert may hold one.
+    signs = list(_SIGN.finditer(text))
+    left, amount = (text[: signs[-1].start()], text[signs[-1].end() :]) if signs else ("", "")
+    left, amount = left.strip(), " ".join(amount.split())
+    if not left or not amount:
         raise GoalError(
             f"{short(text)} is not a budget; write one such as 'mean cost <= 0.40 USD per 1000 "
             "prompts', 'score >= 95% of best' or 'share(NAME) <= 20%'"
         )
-    at_least = match["sign"] in (">=", "≥")
-    measure, amount = (match["goal"] or "").lower(), match["amount"]
-    if match["share"]:
-        measure = f"share({match['expert'].strip()})"
+    at_least = signs[-1][0] in (">=", "≥")
+    share = _SHARE.fullmatch(left)
+    measure = f"share({share[1].strip()})" if share else _measure(text, left, own or {})
     if at_least != (measure == "score"):
         raise GoalError(
             f"the budget {short(text)}: {measure} is held {'<=' if at_least else '>='} only"
         )
     if measure in ("score", "loss"):
         return _quality(text, measure, amount)
-    if match["share"]:
+    if share:
         return Budget(text, measure, _share(text, amount))
-    if measure not in GOALS:
-        hint = did_you_mean(measure, [*GOALS, "score", "loss"])
-        raise GoalError(f"the budget {short(text)} is on {measure!r}, which is not a goal.{hint}")
-    return Budget(text, measure, _amount(text, measure, amount))
+    return Budget(text, measure, _amount(text, measure, amount, own or {}))
+
+
+def _measure(text: str, name: str, own: Mapping[str, Goal]) -> str:
+    """Return the goal, ``"score"`` or ``"loss"`` that a budget names."""
+    name = name[4:].strip() if _MEAN.match(name) else name
+    known = {*GOALS, *own, "score", "loss"}
+    for word in (name, name.lower(), _OTHER_NAMES.get(name.lower(), "")):
+        if word in known:
+            return word
+    if name.lower() in _QUALITIES:
+        raise GoalError(
+            f"the budget {short(text)} is on {name!r}; what answers scored by any metric is named "
+            "score here, and a measured loss is named loss"
+        )
+    if _WORDS.fullmatch(name) is None:
+        raise GoalError(
+            f"{short(text)} is not a budget; write one such as 'mean cost <= 0.40 USD per 1000 "
+            "prompts', 'score >= 95% of best' or 'share(NAME) <= 20%'"
+        )
+    hint = did_you_mean(name, known) or f" Known: {', '.join(sorted(known))}."
+    raise GoalError(f"the budget {short(text)} is on {name!r}, which is not a goal.{hint}")
 
 
 def _quality(text: str, measure: str, amount: str) -> Budget:
@@ -102,9 +140,16 @@ def _number(text: str, amount: str) -> float:
     return value
 
 
-def _amount(text: str, goal: str, amount: str) -> float:
+def _amount(text: str, goal: str, amount: str, own: Mapping[str, Goal]) -> float:
     """Read an amount in the unit of a goal, as limits do where there is such a limit."""
     attribute = {"size": "parameters"}.get(goal, goal)
+    if goal in own:
+        return _number(text, without_unit(amount, own[goal].unit))
     if attribute in ON_GOALS or attribute == "parameters":
         return float(parse_limit(f"{attribute} <= {amount}").value)
-    return _number(text, amount)
+    try:
+        return parse_days(amount)
+    except ValueError as error:
+        raise GoalError(
+            f"the budget {short(text)}: {short(amount)} is not a number of days, such as 60 d"
+        ) from error

@@ -59,7 +59,7 @@ def calibrate(
     Raises:
         GoalError: a budget is malformed, or is on something that is not known.
     """
-    parsed = [parse_budget(text) for text in budgets]
+    parsed = [parse_budget(text, resolved.goals) for text in budgets]
     if not parsed:
         raise GoalError("give at least one budget, such as 'score >= 95% of best'")
     on_goals = [budget for budget in parsed if budget.measure != "loss"]
@@ -67,6 +67,11 @@ def calibrate(
         raise GoalError(f"{len(on_goals)} budgets on goals; at most {MOST} can be met together")
     if any(budget.scored for budget in parsed) and not scored:
         raise GoalError("the router was fitted on losses, not scores; write 'loss <= 110% of best'")
+    if len(on_goals) < len(parsed) and not predicted.measured:
+        raise GoalError(
+            "nothing is measured yet, so no score or loss is known; give a budget on a goal such "
+            "as cost, or fit a router on measured results"
+        )
     primary = "" if on_goals else _primary(objective, predicted, task, resolved, inputs)
     # The search replaces the weights that the call or the policy sets on these goals.
     replaced = {primary, *(budget.measure for budget in on_goals)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,8 +23,11 @@ from tryage.cli.options import (
     read_check,
     read_goals,
 )
-from tryage.cli.output import guarded, print_json, say, waiting
+from tryage.cli.output import guarded, note, print_json, say, waiting
+from tryage.errors import PromptError
+from tryage.experts import asked_task
 from tryage.plans import MAX_ATTEMPTS
+from tryage.prompts import PromptRecord, read_prompts
 
 
 @guarded
@@ -48,10 +52,8 @@ def calibrate(
 
     Example: tryage calibrate my-router prompts.jsonl "score >= 95% of best" "share(big) <= 20%"
     """
-    from tryage.prompts import read_prompts
-
     loaded = load_router(router, allow_models)
-    texts = [record.prompt for record in read_prompts(prompts)]
+    task, texts = _of_one_task(list(read_prompts(prompts)), task)
     with waiting("calibrating"):
         calibration = loaded.calibrate(
             texts,
@@ -66,6 +68,27 @@ def calibrate(
         print_json(calibration.to_dict())
     else:
         say(_calibration_text(calibration))
+
+
+def _of_one_task(records: Sequence[PromptRecord], task: str | None) -> tuple[str | None, list[str]]:
+    """Return the task that is calibrated for, and its prompts.
+
+    Raises:
+        PromptError: lines name several tasks, and none was chosen.
+    """
+    named = {record.task: record.where for record in records if record.task is not None}
+    if task is not None:
+        chosen = [record for record in records if record.task in (None, task)]
+        if len(chosen) < len(records):
+            others = ", ".join(sorted(set(named) - {task}))
+            note(f"left out: {len(records) - len(chosen)} prompts of {others}")
+        return task, [record.prompt for record in chosen]
+    # A line without a task asks for one by its mark.
+    asked = {record.task or asked_task(record.prompt): record.where for record in records}
+    if named and len(asked) > 1:
+        places = "; ".join(f"{name} on {where}" for name, where in asked.items())
+        raise PromptError(f"the prompts are of several tasks ({places}); choose one with --task")
+    return next(iter(named), None), [record.prompt for record in records]
 
 
 def _calibration_text(calibration: Calibration) -> str:

@@ -14,6 +14,7 @@ from tryage.cli.options import (
     CheckRates,
     MaxAttempts,
     RouterArgument,
+    TaskOfTable,
     load_router,
     read_check,
 )
@@ -30,6 +31,7 @@ def evaluate(
     train: Annotated[
         Path | None, typer.Option(help="The table it was fitted on, for the fitted references.")
     ] = None,
+    task: TaskOfTable = None,
     seed: BootstrapSeed = 0,
     check: CheckRates = None,
     max_attempts: MaxAttempts = MAX_ATTEMPTS,
@@ -63,7 +65,7 @@ def evaluate(
     if html is not None:
         with waiting("drawing the report"):
             loaded.report(
-                table,
+                table if task is None else table.part_of(loaded.library, task),
                 train=train_table,
                 seed=seed,
                 prompts=prompts,
@@ -74,12 +76,12 @@ def evaluate(
     if described is not None:
         with waiting("evaluating"):
             figures = loaded.evaluate_plans(
-                table, described, max_attempts=max_attempts, train=train_table, seed=seed
+                table, described, max_attempts=max_attempts, train=train_table, seed=seed, task=task
             )
         print_json(figures) if as_json else say(plans_table(figures))
         return
     with waiting("evaluating"):
-        report = loaded.evaluate(table, train=train_table, seed=seed)
+        report = loaded.evaluate(table, train=train_table, seed=seed, task=task)
     if as_json:
         print_json(report.to_dict())
     else:

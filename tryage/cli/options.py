@@ -34,6 +34,10 @@ TaskName = Annotated[
     str | None,
     typer.Option("--task", help="A Transformers task; by default it is inferred from the prompt."),
 ]
+TaskOfTable = Annotated[
+    str | None,
+    typer.Option("--task", help="The Transformers task to look at, of a table that has several."),
+]
 Download = Annotated[
     bool, typer.Option("--download", help="Download models that are not in the local cache.")
 ]

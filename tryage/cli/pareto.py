@@ -13,6 +13,7 @@ from tryage.cli.options import (
     CheckRates,
     MaxAttempts,
     RouterArgument,
+    TaskOfTable,
     load_router,
     read_check,
 )
@@ -36,6 +37,7 @@ def pareto(
     ] = None,
     check: CheckRates = None,
     max_attempts: MaxAttempts = MAX_ATTEMPTS,
+    task: TaskOfTable = None,
     train: Annotated[
         Path | None, typer.Option(help="The table it was fitted on, to choose fixed plans on.")
     ] = None,
@@ -65,13 +67,14 @@ def pareto(
                 goal=(goal or ["cost"])[0],
                 max_attempts=max_attempts,
                 train=train_table,
+                task=task,
             )
         print_json(plans.to_dict()) if as_json else say(plans.table())
         return
     if train is not None:
         raise OptionError("--train chooses fixed plans, which need --check")
     with waiting("sweeping"):
-        front = loaded.pareto(table, *(goal or ["cost"]))
+        front = loaded.pareto(table, *(goal or ["cost"]), task=task)
     if plot is not None:
         from tryage.report import plots
 

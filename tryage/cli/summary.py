@@ -30,20 +30,23 @@ def summary(
     eligible = np.isfinite(np.stack([decision.totals for decision in decisions]))
     quality = 1.0 - losses if scored else losses
     unknown = np.full(len(names), np.nan)
+    measured = all(decision.measured for decision in decisions)
     costs = 1000.0 * np.stack([decision.values.get("cost", unknown) for decision in decisions])
     priced = not np.isnan(costs).all()
     measure = "score" if scored else "loss"
-    header = ["", "share", measure, *["USD/1000"] * priced, f"alone {measure}"]
-    rows = [header + ["alone USD/1000"] * priced]
+    shown = [(quality, ".4f")] * measured + [(costs, ".4g")] * priced
+    known = [measure] * measured + ["USD/1000"] * priced
+    rows = [["", "share", *known, *(f"alone {name}" for name in known)]]
     everyone = np.arange(len(decisions))
     counts = np.bincount(chosen, minlength=len(names))
     for column in sorted(range(len(names)), key=lambda c: (-counts[c], names[c])):
         mine = everyone[chosen == column]
         alone = everyone if eligible[:, column].all() else everyone[:0]
-        own = _figures(quality, costs, mine, chosen, priced)
-        if_alone = _figures(quality, costs, alone, np.full_like(chosen, column), priced)
+        own = _figures(shown, mine, chosen)
+        if_alone = _figures(shown, alone, np.full_like(chosen, column))
         rows.append([names[column], f"{counts[column] / len(decisions):.1%}", *own, *if_alone])
-    rows.append(["routed", "100.0%", *_figures(quality, costs, everyone, chosen, priced)])
+    rows.append(["routed", "100.0%", *_figures(shown, everyone, chosen)])
+    unmeasured = "Nothing is measured yet: goals and limits alone decided."
     caption = (
         f"{len(decisions)} prompts. Predicted means: of the prompts that an expert gets, and of "
         "all prompts were it alone (- where it may not answer them all)."
@@ -55,16 +58,17 @@ def summary(
         "routed by the experts' averages."
     )
     evenness = f"Evenness of the shares (entropy, 0 to 1): {spread.entropy:.2f}."
+    if not measured:
+        return "\n".join([*_aligned(rows), unmeasured])
     return "\n".join([*_aligned(rows), caption, familiarity, evenness, *spread.warning()])
 
 
 def _figures(
-    quality: Array, costs: Array, rows: NDArray[np.intp], columns: NDArray[np.intp], priced: bool
+    shown: Sequence[tuple[Array, str]], rows: NDArray[np.intp], columns: NDArray[np.intp]
 ) -> list[str]:
     if not len(rows):
-        return ["-"] * (1 + priced)
-    means = [float(values[rows, columns[rows]].mean()) for values in (quality, costs)]
-    return [f"{means[0]:.4f}", *[f"{means[1]:.4g}"] * priced]
+        return ["-"] * len(shown)
+    return [format(float(values[rows, columns[rows]].mean()), how) for values, how in shown]
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

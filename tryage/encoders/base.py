@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.errors import PromptError
+from tryage.prompts import prompt_list
 
 HEAD_CHARACTERS = 8_000
 TAIL_CHARACTERS = 2_000
@@ -58,6 +59,4 @@ def prepare_all(prompts: Sequence[str]) -> list[str]:
     Raises:
         PromptError: `prompts` is a single str, or holds something that is not text.
     """
-    if isinstance(prompts, str):
-        raise PromptError("expected a sequence of prompts, found one str; wrap it in a list")
-    return [prepare(prompt) for prompt in prompts]
+    return [prepare(prompt) for prompt in prompt_list(prompts)]

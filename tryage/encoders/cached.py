@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.encoders.base import Encoder
+from tryage.prompts import prompt_list
 
 
 class CachedEncoder:
@@ -46,6 +47,7 @@ class CachedEncoder:
 
     def encode(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return one vector per prompt, shape (n_prompts, dim), of unit length or all zero."""
+        prompts = prompt_list(prompts)
         rows = [self._rows.get(prompt) for prompt in prompts]
         cached = [row for row in rows if row is not None]
         return self._vectors[cached] if len(cached) == len(rows) else self._encoder.encode(prompts)

@@ -13,6 +13,7 @@ from tryage.encoders import Encoder
 from tryage.predictors.base import Predictor
 from tryage.predictors.shrinkage import standard_error
 from tryage.predictors.targets import LOSS, Floats, Prediction, Targets, stored_targets
+from tryage.prompts import prompt_list
 from tryage.scores import ScoreTable
 
 
@@ -41,6 +42,7 @@ class BestSinglePredictor(Predictor):
             NotFittedError: `fit` was not called.
         """
         self._check_fitted()
+        prompts = prompt_list(prompts)
         shape = (len(prompts), len(self.experts_))
         mean = {name: np.broadcast_to(row, shape).copy() for name, row in self.averages_.items()}
         std = {name: np.broadcast_to(row, shape).copy() for name, row in self.average_std_.items()}
@@ -87,6 +89,7 @@ class RandomPredictor(Predictor):
             NotFittedError: `fit` was not called.
         """
         self._check_fitted()
+        prompts = prompt_list(prompts)
         shape = (len(prompts), len(self.targets_), len(self.experts_))
         draws = np.array([self._draw(prompt) for prompt in prompts]).reshape(shape)
         mean, std = {}, {}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tryage.errors import PredictorError
 from tryage.predictors.base import Predictor
 from tryage.predictors.targets import LOSS, Prediction, Targets
+from tryage.prompts import prompt_list
 from tryage.scores import ScoreTable
 
 
@@ -37,6 +38,7 @@ class UnmeasuredPredictor(Predictor):
             NotFittedError: no names were learned.
         """
         self._check_fitted()
+        prompts = prompt_list(prompts)
         zeros = np.zeros((len(prompts), len(self.experts_)))
         return Prediction({LOSS: zeros}, {LOSS: zeros}, np.zeros(len(prompts), dtype=bool))
 

@@ -16,6 +16,7 @@ from tryage.errors import ScoreTableError, TryageWarning, did_you_mean
 from tryage.experts import asked_task
 from tryage.library import Library
 from tryage.paths import user_path
+from tryage.prompts import short
 from tryage.scores.building import TableBuilder
 from tryage.scores.columns import Array, Columns
 from tryage.scores.fields import TARGETS, Kind
@@ -120,13 +121,28 @@ class ScoreTable(Columns):
             MissingExtraError: Parquet without pyarrow.
         """
         options = ReadOptions(
-            format, dict(columns or {}), tuple(experts), kind, scale, delimiter, decimal,
-            tuple(metrics),
+            format, dict(columns or {}), _names(experts), kind, scale, delimiter, decimal,
+            _names(metrics),
         )  # fmt: skip
         content, note = read_source(source, options)
         if note is not None:
             warnings.warn(note, TryageWarning, stacklevel=2)
         return cls._checked(content)
+
+    @classmethod
+    def of(cls, source: Any) -> ScoreTable:
+        """Return a table as it is, or read it from whatever `read` takes.
+
+        Raises:
+            ScoreTableError: it is neither, or cannot be read.
+        """
+        if isinstance(source, ScoreTable):
+            return source
+        if isinstance(source, Sequence) and source and not isinstance(source, str):
+            first = source[0]
+            if isinstance(first, Mapping) and {"scores", "losses"} & first.keys():
+                return cls.from_rows(source)
+        return cls.read(source)
 
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[str, Any]], *, source: str = "rows") -> Self:
@@ -142,6 +158,11 @@ class ScoreTable(Columns):
         Raises:
             ScoreTableError: a bad row, named by source, number (from 1) and field.
         """
+        if isinstance(rows, str | bytes | Path | Mapping) or not isinstance(rows, Iterable):
+            raise ScoreTableError(
+                f"from_rows takes a list of rows, found {short(rows)}; a file is read with "
+                "ScoreTable.read"
+            )
         builder = TableBuilder(source, unit="row")
         for number, row in enumerate(rows, start=1):
             builder.add_line(number, row)
@@ -175,6 +196,8 @@ class ScoreTable(Columns):
         Raises:
             ScoreTableError: an expert that the table lacks.
         """
+        if isinstance(experts, str):
+            raise ScoreTableError(f"experts is {experts!r}; give a list of names")
         columns = {name: i for i, name in enumerate(self.experts)}
         for name in experts:
             if name not in columns:
@@ -190,14 +213,14 @@ class ScoreTable(Columns):
             targets={name: values[:, index] for name, values in self.targets.items()},
         )
 
-    def join(self, newer: ScoreTable) -> ScoreTable:
+    def join(self, newer: ScoreTable | str | Path) -> ScoreTable:
         """Return the prompts and experts of both tables.
 
         Rows with the same task and id become one row. Where both tables hold a number, the
         newer table's wins.
 
         Args:
-            newer: a table of the same kind.
+            newer: a table of the same kind, or a file of one.
 
         Returns:
             This table's rows and columns, then those that only the newer one has.
@@ -206,7 +229,7 @@ class ScoreTable(Columns):
             ScoreTableError: one table holds scores and the other losses, or the texts of a prompt
                 id differ.
         """
-        return self._checked(join(self, newer))
+        return self._checked(join(self, ScoreTable.of(newer)))
 
     def by_task(self, library: Library) -> dict[str, ScoreTable]:
         """Split into one table per task, its columns the library's experts of that task.
@@ -234,6 +257,16 @@ class ScoreTable(Columns):
         for row, task in enumerate(tasks):
             rows_of.setdefault(task, []).append(row)
         return {task: self._of_task(library, task, rows) for task, rows in rows_of.items()}
+
+    def part_of(self, library: Library, task: str) -> ScoreTable:
+        """Return the part of one task; arguments and errors as `by_task`."""
+        parts = self.by_task(library)
+        if task not in parts:
+            raise ScoreTableError(
+                f"the table has no prompts of task {task!r}; it has {', '.join(parts)}."
+                + did_you_mean(task, parts)
+            )
+        return parts[task]
 
     def _check_experts(self, library: Library) -> None:
         """Refuse measured experts that the library lacks."""
@@ -286,6 +319,10 @@ class ScoreTable(Columns):
             plain = np.where(np.isnan(values), np.nan, values + 0.0).astype("<f8")
             digest.update(name.encode() + plain.tobytes())
         return digest.hexdigest()
+
+
+def _names(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _read_only(values: ArrayLike, shape: tuple[int, int], name: str) -> Array:
