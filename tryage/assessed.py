@@ -70,13 +70,14 @@ class AssessedRouter(RouterParts):
 
     def report(
         self,
-        table: ScoreTable,
+        table: Table,
         *,
-        train: ScoreTable | None = None,
+        train: Table | None = None,
         seed: int = 0,
         prompts: bool = True,
         check: Check | Function | None = None,
         max_attempts: int = MAX_ATTEMPTS,
+        task: str | None = None,
     ) -> Report:
         """Show what the router does on measured results; ``write`` makes it one HTML file.
 
@@ -87,6 +88,7 @@ class AssessedRouter(RouterParts):
             prompts: whether the report may hold the beginnings of prompts.
             check: adds what plans with this check attain.
             max_attempts: experts in a plan at most.
+            task: of the prompts to report on; by default every task.
 
         Raises:
             MissingExtraError: the extra `report` is not installed.
@@ -96,8 +98,9 @@ class AssessedRouter(RouterParts):
         from tryage.report.gathering import Settings
 
         wrapped = None if check is None else Check.of(check)
-        settings = Settings(train, seed, prompts, wrapped, max_attempts)
-        return Report.of(self._decider, table, self.provenance, settings)
+        fitted_on = None if train is None else self._measured(train, task)
+        settings = Settings(fitted_on, seed, prompts, wrapped, max_attempts)
+        return Report.of(self._decider, self._measured(table, task), self.provenance, settings)
 
     def evaluate_plans(
         self,

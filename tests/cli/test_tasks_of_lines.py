@@ -29,7 +29,8 @@ def files(tmp_path_factory):
     Router.fit(table, library=Library(experts), predictor="best-single").save_pretrained(
         folder / "r"
     )
-    table.write(folder / "t.jsonl")
+    others = [row | {"prompt": f"{row['prompt']} of another book"} for row in rows]
+    ScoreTable.from_rows(others).write(folder / "t.jsonl")
     lines = [{key: row[key] for key in ("prompt", "task") if key in row} for row in rows]
     (folder / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder

@@ -65,8 +65,9 @@ def evaluate(
     if html is not None:
         with waiting("drawing the report"):
             loaded.report(
-                table if task is None else table.part_of(loaded.library, task),
+                table,
                 train=train_table,
+                task=task,
                 seed=seed,
                 prompts=prompts,
                 check=described,
