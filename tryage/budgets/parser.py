@@ -93,9 +93,9 @@ def parse_budget(text: str, own: Mapping[str, Goal] | None = None) -> Budget:
 def _measure(text: str, name: str, own: Mapping[str, Goal]) -> str:
     """Return the goal, ``"score"`` or ``"loss"`` that a budget names."""
     name = name[4:].strip() if _MEAN.match(name) else name
-    known = {*GOALS, *own, "score", "loss"}
+    names = {*GOALS, *own, "score", "loss"}
     for word in (name, name.lower(), _OTHER_NAMES.get(name.lower(), "")):
-        if word in known:
+        if word in names:
             return word
     if name.lower() in _QUALITIES:
         raise GoalError(
@@ -107,7 +107,7 @@ def _measure(text: str, name: str, own: Mapping[str, Goal]) -> str:
             f"{short(text)} is not a budget; write one such as 'mean cost <= 0.40 USD per 1000 "
             "prompts', 'score >= 95% of best' or 'share(NAME) <= 20%'"
         )
-    hint = did_you_mean(name, known) or f" Known: {', '.join(sorted(known))}."
+    hint = did_you_mean(name, names) or f" Known: {', '.join(sorted(names))}."
     raise GoalError(f"the budget {short(text)} is on {name!r}, which is not a goal.{hint}")
 
 

@@ -84,9 +84,9 @@ def _of_one_task(records: Sequence[PromptRecord], task: str | None) -> tuple[str
             note(f"left out: {len(records) - len(chosen)} prompts of {others}")
         return task, [record.prompt for record in chosen]
     # A line without a task asks for one by its mark.
-    asked = {record.task or asked_task(record.prompt): record.where for record in records}
-    if named and len(asked) > 1:
-        places = "; ".join(f"{name} on {where}" for name, where in asked.items())
+    tasks = {record.task or asked_task(record.prompt): record.where for record in records}
+    if named and len(tasks) > 1:
+        places = "; ".join(f"{name} on {where}" for name, where in tasks.items())
         raise PromptError(f"the prompts are of several tasks ({places}); choose one with --task")
     return next(iter(named), None), [record.prompt for record in records]
 

@@ -35,8 +35,8 @@ def summary(
     priced = not np.isnan(costs).all()
     measure = "score" if scored else "loss"
     shown = [(quality, ".4f")] * measured + [(costs, ".4g")] * priced
-    known = [measure] * measured + ["USD/1000"] * priced
-    rows = [["", "share", *known, *(f"alone {name}" for name in known)]]
+    heads = [measure] * measured + ["USD/1000"] * priced
+    rows = [["", "share", *heads, *(f"alone {name}" for name in heads)]]
     everyone = np.arange(len(decisions))
     counts = np.bincount(chosen, minlength=len(names))
     for column in sorted(range(len(names)), key=lambda c: (-counts[c], names[c])):
