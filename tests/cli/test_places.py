@@ -136,10 +136,10 @@ def test_standard_input_is_a_file_that_is_read(files, command):
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".csv"])
-def test_a_table_from_standard_input_says_its_format_itself(files, table, ending):
-    table.write(files / f"t{ending}")
+def test_a_table_from_standard_input_says_its_format_itself(files, held_out_table, ending):
+    held_out_table.write(files / f"t{ending}")
     read = call("evaluate", files / "r", "-", "--json", stdin=(files / f"t{ending}").read_bytes())
-    assert json.loads(read.stdout)["prompts"] == len(table)
+    assert json.loads(read.stdout)["prompts"] == len(held_out_table)
 
 
 def test_a_bad_line_of_standard_input_is_named(files):
@@ -190,7 +190,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-def test_the_home_folder_is_meant_by_its_sign(home, router, table, table_library):
+def test_the_home_folder_is_meant_by_its_sign(home, router, table, held_out_table, table_library):
     router.save_pretrained("~/r")
     table.write("~/t.jsonl")
     table_library.write("~/l.yaml")
@@ -200,7 +200,8 @@ def test_the_home_folder_is_meant_by_its_sign(home, router, table, table_library
     assert ScoreTable.read("~/t.jsonl").hash == table.hash
     assert Library.read("~/l.yaml") == table_library
     call("fit", "~/t.jsonl", "--library=~/l.yaml", "--predictor", "best-single", "--out=~/other")
-    call("evaluate", "~/other", "~/t.jsonl", "--train=~/t.jsonl")
+    held_out_table.write("~/test.jsonl")
+    call("evaluate", "~/other", "~/test.jsonl", "--train=~/t.jsonl")
     assert (home / "other" / "router.json").is_file()
     assert not (home.parent / "~").exists()
 
