@@ -158,7 +158,7 @@ def run(data: Path) -> dict[str, Any]:
     best = held["clusters"]
     cost = front(table, best, ["cost"])
     FIGURE.parent.mkdir(exist_ok=True)
-    plots.write(plots.front(cost), FIGURE)
+    plots.write(cost.plot(), FIGURE)
     groups = np.array(table.groups)
     names = sorted(set(groups.tolist()))
     by_group = {name: np.flatnonzero(groups == name) for name in names}

@@ -87,7 +87,7 @@ def of_task(router: Router, train: ScoreTable, test: ScoreTable, task: str) -> d
         rows[f"router, `{budget}`"] = routed(test.prompts, goals)
     front = router.pareto(test, "size")
     if task == DRAWN:
-        plots.write(plots.front(front), FIGURE)
+        plots.write(front.plot(), FIGURE)
     return {"prompts": len(test), "rows": rows, "weights": weights, "front": front.to_dict()}
 
 

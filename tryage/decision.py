@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.decision_json import DECISION_PROPERTIES, decision_fields
+from tryage.drawing.notebook import html_table
 from tryage.errors import PromptError
 from tryage.flags import Flags
 from tryage.goals import Goal, find_goal
@@ -256,9 +257,41 @@ class Decision:
         lines += [f"Flag: {flag}" for flag in self.flags]
         lines += [f"Limit: {limit}" for limit in self.limits]
         width = max(len(name) for name in self.names)
-        goals = [name for name in self.values if name in self.weights or name in _ALWAYS_SHOWN]
+        goals = self._shown_goals()
         lines += [self._line(ranked, width, goals) for ranked in self.ranking[:top]]
         return "\n".join(lines)
+
+    def plot(self) -> Any:
+        """Draw the ranking as an Altair chart: predicted losses, and what goals add to them.
+
+        Raises:
+            MissingExtraError: the extra `report` is not installed.
+        """
+        from tryage.drawing.rankings import ranking
+
+        place = {name: column for column, name in enumerate(self.names)}
+        columns = [place[ranked.expert] for ranked in self.ranking]
+        losses = self.losses if self.measured else np.full(len(self.names), np.nan)
+        return ranking(self.names, losses, self.std, self.totals, columns)
+
+    def _repr_html_(self) -> str:
+        first, *lines = self.explain(top=0).splitlines()
+        goals = self._shown_goals()
+        rows = [
+            (
+                ranked.expert,
+                "–" if ranked.total is None else f"{ranked.total:.4f}",
+                f"{ranked.loss:.4f} ± {ranked.std:.4f}" if ranked.loss is not None else "–",
+                *(self._written(goal, ranked.values[goal]) for goal in goals),
+                ranked.reason or "",
+            )
+            for ranked in self.ranking
+        ]
+        head = ["expert", "total", "predicted loss", *goals, "not eligible"]
+        return html_table("\n".join([first, *lines]), head, rows)
+
+    def _shown_goals(self) -> list[str]:
+        return [name for name in self.values if name in self.weights or name in _ALWAYS_SHOWN]
 
     def _reason(self) -> str:
         if self.plan is not None:

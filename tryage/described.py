@@ -9,6 +9,7 @@ from tryage.decision import Decision
 from tryage.errors import PredictorError, PromptError
 from tryage.evaluation.verdict import Verdict
 from tryage.router_parts import RouterParts
+from tryage.runner_up import RunnerUp, runner_up
 from tryage.similar import SimilarPrompt, explain_similar
 
 if TYPE_CHECKING:
@@ -80,19 +81,35 @@ class DescribedRouter(RouterParts):
         encoder = None if predictor is None else predictor.encoder
         return prompts.nearest(text, encoder, decision.expert, count)
 
-    def explain(self, decision: Decision, *, similar: int = 0) -> str:
+    def runner_up(self, decision: Decision) -> RunnerUp | None:
+        """Return what would have to change for the second-best expert to win.
+
+        Args:
+            decision: of this router.
+
+        Returns:
+            The least loss and the least weights; None for a plan, or without a second expert.
+        """
+        return runner_up(decision, self.objective)
+
+    def explain(self, decision: Decision, *, similar: int = 0, why: bool = False) -> str:
         """Return a decision as printable text, with the training prompts nearest to it.
 
         Args:
             decision: of this router.
             similar: how many training prompts; 0 shows none. Only a router that was fitted with
                 ``keep_prompts=True`` has them.
+            why: add what would have to change for the runner-up to win.
 
         Raises:
             PromptError: the router keeps no prompts.
         """
-        if not similar:
-            return decision.explain()
-        nearest = self.similar(decision, similar)
-        kind = self.training_prompts[decision.task].kind
-        return f"{decision.explain()}\n{explain_similar(nearest, kind)}"
+        parts = [decision.explain()]
+        second = self.runner_up(decision) if why else None
+        if second is not None:
+            parts.append(second.explain())
+        if similar:
+            nearest = self.similar(decision, similar)
+            kind = self.training_prompts[decision.task].kind
+            parts.append(explain_similar(nearest, kind))
+        return "\n".join(parts)

@@ -17,12 +17,14 @@ from pydantic import (
 )
 
 from tryage.characters import short
+from tryage.drawing.notebook import MOST_ROWS, html_table
 from tryage.errors import LibraryError, did_you_mean
 from tryage.experts import TEXT_GENERATION, Endpoint, Expert, Price, Security
 from tryage.folders import Origin
 from tryage.masking import hide_secrets
 from tryage.paths import read_bytes, shown, user_path
 from tryage.tokens import CHARS_PER_TOKEN
+from tryage.units import format_count
 
 ANSWERS_SHARE = 1 / 8
 """Share of a context that is left for an answer at most."""
@@ -239,6 +241,23 @@ class Library:
     def tasks(self) -> tuple[str, ...]:
         """The tasks that occur, in order of first use."""
         return tuple(dict.fromkeys(expert.task for expert in self.experts))
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                expert.name,
+                expert.task,
+                "–" if expert.parameters is None else format_count(expert.parameters),
+                expert.released or "–",
+                expert.license or "–",
+            )
+            for expert in self.experts[:MOST_ROWS]
+        ]
+        return html_table(
+            f"Library {self.name!r}: {len(self)} experts",
+            ["expert", "task", "parameters", "released", "license"],
+            rows,
+        )
 
     def __len__(self) -> int:
         return len(self.experts)

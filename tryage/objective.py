@@ -212,6 +212,17 @@ class Objective:
             added = penalty if added is None else added + penalty
         return np.zeros(len(self.library)) if added is None else added
 
+    def unit_penalty(self, goal: Goal, task: str, values: Array) -> Array:
+        """Return what a weight of 1 on a goal adds to every loss, in units of the loss, (m,).
+
+        Args:
+            goal: built in, or one of the call's own.
+            task: what the prompt asks for.
+            values: the goal's values, as `shown` returned them for one prompt, (m,).
+        """
+        scaled = goal.scaled(values, self._scale(goal))
+        return np.asarray(self.spreads.get(task, 1.0) * scaled, dtype=np.float64)
+
     def attempt_prices(
         self, resolved: ResolvedGoals, task: str, values: Mapping[str, Array]
     ) -> Array:

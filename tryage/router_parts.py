@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tryage.deciding import Decider, without_unmeasured
 from tryage.decision_log import DecisionLog
+from tryage.drawing.notebook import html_table
 from tryage.library import Library
 from tryage.objective import Objective
 from tryage.persistence import RouterState
@@ -60,6 +61,24 @@ class RouterParts:
     def __repr__(self) -> str:
         kinds = ", ".join(f"{task}: {p.kind}" for task, p in self.predictors.items())
         return f"Router({self.library.name!r}, {len(self.library)} experts, {kinds})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                task,
+                predictor.kind,
+                f"{len(predictor.experts_):,}",
+                "–" if predictor.encoder is None else predictor.encoder.name,
+            )
+            for task, predictor in self.predictors.items()
+        ]
+        prompts = self.provenance.get("prompts")
+        fitted = "" if prompts is None else f", fitted on {prompts:,} prompts"
+        return html_table(
+            f"Router of library {self.library.name!r}{fitted}",
+            ["task", "predictor", "experts", "encoder"],
+            rows,
+        )
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -266,7 +266,7 @@ def _size(router: Router, valid: Split, test: Split, figure: Path | None = None)
     free = _loss_and_size(table, _columns(router, table), sizes)
     front = router.pareto(table, "size")
     if figure is not None:
-        plots.write(plots.front(front), figure)
+        plots.write(front.plot(), figure)
     points = router.pareto(valid.table, "size").to_dict()["points"]
     weights = [point["weight"] for point in points]
     fine = np.unique(np.concatenate([weights, np.geomspace(1e-4, 2.0, 60)]))

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -60,6 +61,18 @@ def test_pareto_draws_svg_and_refuses_other_kinds(files):
     wrong = call(*args, files / "front.bmp", code=2)
     assert "written as .png or .svg" in wrong.stderr
     assert not (files / "front.bmp").exists()
+
+
+def test_route_tells_what_the_runner_up_lacks(files, router):
+    prompt = "The old river follows the garden."
+    decision = router.route(prompt)
+    second = router.runner_up(decision)
+    args = ("route", prompt, "--router", files / "r", "--why")
+    assert call(*args).stdout == router.explain(decision, why=True) + "\n"
+    assert json.loads(call(*args, "--json").stdout)["runner_up"] == second.to_dict()
+    (files / "p.jsonl").write_text(json.dumps({"prompt": prompt}) + "\n")
+    refused = call("route", "--input", files / "p.jsonl", "--router", files / "r", "--why", code=2)
+    assert "--why is for one prompt" in refused.stderr
 
 
 def test_a_missing_extra_names_the_pip_line(files):

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from tryage import Router, ScoreTable
+from tryage.drawing.beginnings import beginning, fitting
+from tryage.drawing.names import short_names
 from tryage.errors import OptionError
 from tryage.report import plots
-from tryage.report.beginnings import beginning, fitting
 from tryage.report.latent import draw
-from tryage.report.names import short_names
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ def pareto(
     if plot is not None:
         from tryage.report import plots
 
-        plots.write(plots.front(front), plot)
+        plots.write(front.plot(), plot)
     if as_json:
         print_json(front.to_dict())
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,6 +58,10 @@ def route(
     top: Annotated[
         int | None, typer.Option(min=1, help="Most experts of a ranking in JSON; by default all.")
     ] = None,
+    why: Annotated[
+        bool,
+        typer.Option("--why", help="Show what would have to change for the runner-up to win."),
+    ] = False,
     allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
@@ -71,6 +75,8 @@ def route(
         raise OptionError("--output is for the decisions of an --input FILE")
     if similar and prompt is None:
         raise OptionError("--similar is for one prompt, not for an --input FILE")
+    if why and prompt is None:
+        raise OptionError("--why is for one prompt, not for an --input FILE")
     goals = read_goals(goal, limit)
     if output is not None:
         check_writable(output)
@@ -81,10 +87,13 @@ def route(
     decision = loaded.route(text_of(prompt or ""), goals=goals, task=task)
     if as_json:
         nearest = [one.to_dict() for one in loaded.similar(decision, similar)] if similar else None
-        shown = {} if nearest is None else {"similar": nearest}
+        shown: dict[str, Any] = {} if nearest is None else {"similar": nearest}
+        if why:
+            second = loaded.runner_up(decision)
+            shown["runner_up"] = None if second is None else second.to_dict()
         print_json(decision.to_dict(top) | shown)
     else:
-        say(loaded.explain(decision, similar=similar))
+        say(loaded.explain(decision, similar=similar, why=why))
 
 
 def _route_file(

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+MIXTURES = "mixtures of single experts"
+"""What plots call the zero router's line."""
+
 
 @dataclass(frozen=True, eq=False)
 class Points:

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tryage.errors import ScoreTableError
+from tryage.drawing.notebook import html_table
+from tryage.errors import GoalError, ScoreTableError
 from tryage.evaluation.fronts import (
+    MIXTURES,
     Points,
     hull_area,
     hypervolume,
@@ -96,6 +98,47 @@ class Front:
             },
         }
 
+    def plot(self, placed: PlacedFront | None = None) -> Any:
+        """Draw the front as an Altair chart: router, oracle, mixtures and single experts.
+
+        Args:
+            placed: marks the place of a router on it.
+
+        Raises:
+            GoalError: the front is over two goals.
+            MissingExtraError: the extra `report` is not installed.
+        """
+        from tryage.evaluation.front_plots import Drawn, draw
+
+        if len(self.goals) > 1:
+            raise GoalError("a picture shows one goal; draw one for each, or take the JSON")
+        (goal,) = self.goals
+        lines = {"oracle": self.oracle, "router": self.points, MIXTURES: self.zero}
+        own: tuple[tuple[str, str, float, float], ...] = ()
+        if placed is not None:
+            name = f"this router, {goal}={placed.weight:g}"
+            own = (("this router", name, placed.value, placed.loss),)
+        scored = self.kind == "scores"
+        return draw(Drawn(goal, scored, self.prompts, lines, self.experts, self.singles, own))
+
+    def _repr_html_(self) -> str:
+        measure = "score" if self.kind == "scores" else "loss"
+        rows = zip(
+            self.experts,
+            self.quality(self.singles).tolist(),
+            self.singles.values.tolist(),
+            strict=True,
+        )
+        return html_table(
+            f"A front of {len(self.points)} points over {' and '.join(self.goals)} on "
+            f"{self.prompts:,} prompts, hypervolume {self.hypervolume:.4f}; the single experts:",
+            ["", f"mean {measure}", *(f"mean {goal}" for goal in self.goals)],
+            [
+                (name, f"{quality:.4f}", *(f"{value:.4g}" for value in values))
+                for name, quality, values in rows
+            ],
+        )
+
     def quality(self, points: Points) -> Array:
         """Return scores, or losses, as the table was measured, (points,)."""
         return 1.0 - points.losses if self.kind == "scores" else points.losses
@@ -117,6 +160,27 @@ class Front:
         if len(self.goals) == 1:
             return numbers[0]
         return dict(zip(self.goals, numbers, strict=True))
+
+
+@dataclass(frozen=True)
+class PlacedFront:
+    """A front, and the place on it of the router as it is.
+
+    Attributes:
+        front: of one goal.
+        weight: the policy's weight on the goal.
+        loss: mean measured loss of the router's choices on the front's prompts.
+        value: mean value of the goal of its choices.
+    """
+
+    front: Front
+    weight: float
+    loss: float
+    value: float
+
+    def plot(self) -> Any:
+        """Draw it as an Altair chart."""
+        return self.front.plot(self)
 
 
 def pareto(

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tryage.drawing.notebook import preformatted
 from tryage.errors import ScoreTableError
-from tryage.evaluation.fronts import Points, hull_area, non_dominated, zero_router
+from tryage.evaluation.fronts import MIXTURES, Points, hull_area, non_dominated, zero_router
 from tryage.plans import realised
 from tryage.scores import ScoreTable
 
@@ -224,6 +225,25 @@ class PlanFront:
             "aiq": self.aiq(self.points),
             "references": references,
         }
+
+    def plot(self) -> Any:
+        """Draw the front as an Altair chart: plans, fixed plans, mixtures and single experts.
+
+        Raises:
+            MissingExtraError: the extra `report` is not installed.
+        """
+        from tryage.evaluation.front_plots import Drawn, draw
+
+        lines = {"oracle": self.oracle, "plans of the router": self.points}
+        lines[MIXTURES] = zero_router(self.singles)
+        fixed = tuple(
+            ("fixed plans", " > ".join(experts), value, 1.0 - score)
+            for experts, score, value in self.fixed or ()
+        )
+        return draw(Drawn(self.goal, True, self.prompts, lines, self.experts, self.singles, fixed))
+
+    def _repr_html_(self) -> str:
+        return preformatted(self.table())
 
     def table(self) -> str:
         """Return the front as printable text."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tryage.drawing.notebook import escaped, html_table
 from tryage.evaluation.choices import Choices
 from tryage.scores.fields import Kind
 
@@ -85,6 +86,9 @@ class Evaluation:
         body = _aligned([self._header(), *self._lines()])
         caption = [part for line in self._caption() for part in textwrap.wrap(line, WIDTH)]
         return "\n".join([*body, "", *caption])
+
+    def _repr_html_(self) -> str:
+        return html_table("\n".join(self._caption()), self._header(), self._lines())
 
     @property
     def _measure(self) -> str:
@@ -189,6 +193,13 @@ class TaskEvaluations:
     def to_dict(self) -> dict[str, Any]:
         """The object that `tryage evaluate --json` prints for several tasks."""
         return {"tasks": {task: evaluation.to_dict() for task, evaluation in self.tasks.items()}}
+
+    def _repr_html_(self) -> str:
+        parts = (
+            f"<h4>{escaped(task)}</h4>{evaluation._repr_html_()}"
+            for task, evaluation in self.tasks.items()
+        )
+        return "".join(parts)
 
     def table(self) -> str:
         """One table per task, under its name."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tryage.drawing.notebook import html_table
 from tryage.plans.nodes import Nodes
 
 Array = NDArray[np.float64]
@@ -101,6 +102,19 @@ class Plan:
         fields = {name: data[name] for name in ("loss", "cost", "accepted", "total")}
         attempts = tuple(PlannedAttempt(**attempt) for attempt in data["attempts"])
         return cls(attempts, check=check.pop("name"), **fields, **check)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                attempt.expert,
+                f"{attempt.reached:.0%}",
+                f"{attempt.loss:.4f}",
+                "–" if attempt.cost is None else _usd(attempt.cost),
+            )
+            for attempt in self.attempts
+        ]
+        head = ["attempt", "reached", "predicted loss", "cost"]
+        return html_table(self.explain()[0], head, rows)
 
     def explain(self) -> list[str]:
         """Return the plan as printable lines: one for the whole, and one for each attempt."""

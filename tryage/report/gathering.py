@@ -13,6 +13,7 @@ import numpy as np
 from tryage.assessment import Judged, front_of
 from tryage.checks import Check
 from tryage.deciding import Decider, Request
+from tryage.drawing.beginnings import beginning, fitting
 from tryage.errors import TryageError
 from tryage.evaluation.metrics import (
     Measured,
@@ -22,11 +23,11 @@ from tryage.evaluation.metrics import (
     measured_cells,
     outcomes,
 )
+from tryage.evaluation.pareto import PlacedFront
 from tryage.evaluation.references import oracle
 from tryage.plan_assessment import evaluate_plans, plan_front
 from tryage.plans import MAX_ATTEMPTS
 from tryage.predictors.targets import LOSS
-from tryage.report.beginnings import beginning, fitting
 from tryage.report.latent import draw, latent_map, mean_interval
 from tryage.report.values import (
     Array,
@@ -34,7 +35,6 @@ from tryage.report.values import (
     GroupTable,
     Indices,
     LatentMap,
-    PlacedFront,
     PromptRows,
     ReliabilityBins,
     ReportValues,

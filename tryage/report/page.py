@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tryage.drawing.beginnings import beginning, visible
+from tryage.drawing.charts import alt, number
+from tryage.drawing.names import short_names
 from tryage.errors import missing_extra
 from tryage.report import plots, tables
-from tryage.report.beginnings import beginning, visible
-from tryage.report.names import short_names
-from tryage.report.plots.drawing import alt, number
 from tryage.report.plots.maps import map_of, map_rows
 from tryage.report.plots.summaries import regret_of
 from tryage.report.values import ReportValues, TaskValues
@@ -166,9 +166,9 @@ def _specs(values: TaskValues) -> Iterator[tuple[str, Any]]:
     if values.reliability is not None:
         yield "reliability", _spec(plots.reliability(values.reliability, scored=values.scored))
     for placed in values.fronts:
-        yield f"front-{placed.front.goals[0]}", _spec(plots.front(placed))
+        yield f"front-{placed.front.goals[0]}", _spec(placed.plot())
     if values.plan_front is not None:
-        yield "plans", _spec(plots.plan_front(values.plan_front))
+        yield "plans", _spec(values.plan_front.plot())
     shared = alt.NamedData("prompts")
     yield "regret", _spec(regret_of(shared))
     if values.latent is not None:

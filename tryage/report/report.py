@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tryage.deciding import Decider
+from tryage.drawing.notebook import html_table
 from tryage.errors import missing_extra
 from tryage.files import write_text
 from tryage.paths import check_writable, user_path
@@ -65,6 +66,12 @@ class Report:
     def tasks(self) -> dict[str, TaskValues]:
         """The values of each task, by name."""
         return {task.task: task for task in self.values.tasks}
+
+    def _repr_html_(self) -> str:
+        from tryage.report.page import verdict
+
+        rows = [(task, verdict(values)) for task, values in self.tasks.items()]
+        return html_table(f"{self.values.title}. Write it with .write(FILE).", ["task", ""], rows)
 
     def html(self) -> str:
         """Return the page: one HTML file that needs no network.

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from tryage.drawing.names import short_names
+from tryage.evaluation.pareto import PlacedFront
 from tryage.evaluation.report import BOUNDS
 from tryage.goals import find_goal
-from tryage.report.names import short_names
-from tryage.report.values import PlacedFront, Separation, TaskValues
+from tryage.report.values import Separation, TaskValues
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.evaluation import Evaluation
-from tryage.evaluation.pareto import Front
+from tryage.evaluation.pareto import PlacedFront
 from tryage.evaluation.plans import PlanFront
 
 Array = NDArray[np.float64]
@@ -76,23 +76,6 @@ class ReliabilityBins:
     measured: Array
     error: Array
     cells: Indices
-
-
-@dataclass(frozen=True)
-class PlacedFront:
-    """A front, and the place on it of the router as it is.
-
-    Attributes:
-        front: of one goal.
-        weight: the policy's weight on the goal.
-        loss: mean measured loss of the router's choices on the front's prompts.
-        value: mean value of the goal of its choices.
-    """
-
-    front: Front
-    weight: float
-    loss: float
-    value: float
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tryage.drawing.notebook import MOST_ROWS, html_table
 from tryage.errors import ScoreTableError, TryageWarning, did_you_mean
 from tryage.experts import asked_task
 from tryage.library import Library
@@ -305,6 +306,22 @@ class ScoreTable(Columns):
                 f"the library {library.name!r}; measure them (tryage label) or take them out"
             )
         return part.reorder(names)
+
+    def _repr_html_(self) -> str:
+        measured = ~np.isnan(self.losses)
+        scored = self.kind == "scores"
+        rows = []
+        for column, name in enumerate(self.experts[:MOST_ROWS]):
+            losses = self.losses[measured[:, column], column]
+            values = 1.0 - losses if scored else losses
+            rows.append((name, f"{values.mean():.4f}" if len(values) else "–", f"{len(values):,}"))
+        groups = len({group for group in self.groups if group is not None})
+        return html_table(
+            f"Score table: {len(self):,} prompts in {groups} groups, {len(self.experts)} experts, "
+            f"{int(measured.sum()):,} of {measured.size:,} cells measured",
+            ["expert", f"mean {'score' if scored else 'loss'}", "measured cells"],
+            rows,
+        )
 
     @property
     def hash(self) -> str:

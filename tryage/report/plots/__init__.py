@@ -1,20 +1,18 @@
 """Plots of the report, one by one: Altair charts, for notebooks and as SVG or PNG files.
 
-``plots.write(plots.front(router.pareto(table, "cost")), "front.svg")``
+Fronts and decisions draw themselves: ``plots.write(router.pareto(table, "cost").plot(), "f.svg")``,
+``router.route(prompt).plot()``.
 """
 
-from tryage.report.plots.drawing import check, write
-from tryage.report.plots.fronts import front, plan_front
+from tryage.drawing.charts import check, write
 from tryage.report.plots.maps import COLOURS, latent_map
 from tryage.report.plots.summaries import heat_map, regret, reliability, summary
 
 __all__ = [
     "COLOURS",
     "check",
-    "front",
     "heat_map",
     "latent_map",
-    "plan_front",
     "regret",
     "reliability",
     "summary",

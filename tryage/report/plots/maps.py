@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tryage.errors import OptionError, did_you_mean
-from tryage.report.names import short_names
-from tryage.report.plots.drawing import (
+from tryage.drawing.charts import (
     OTHER,
     PALETTE,
     SHAPES,
@@ -17,6 +15,8 @@ from tryage.report.plots.drawing import (
     inline,
     number,
 )
+from tryage.drawing.names import short_names
+from tryage.errors import OptionError, did_you_mean
 from tryage.report.values import LatentMap, TaskValues
 
 COLOURS = ("group", "expert", "predicted")

@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
+from tryage.drawing.charts import PALETTE, Chart, alt, inline, number
+from tryage.drawing.names import short_names
 from tryage.evaluation import Evaluation
 from tryage.evaluation.report import BOUNDS
-from tryage.report.names import short_names
-from tryage.report.plots.drawing import PALETTE, Chart, alt, inline, number
 from tryage.report.values import ReliabilityBins, TaskValues
 
 _MOST_NUMBERS = 240

@@ -1,21 +1,18 @@
-"""Plots of fronts: quality against cost, size or another goal, for routers and for plans."""
+"""The plot of a front: quality against cost, size or another goal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tryage.errors import GoalError
-from tryage.evaluation.fronts import Points, zero_router
-from tryage.evaluation.pareto import Front
-from tryage.evaluation.plans import PlanFront
+from tryage.drawing.charts import PALETTE, Chart, alt, inline, number
+from tryage.drawing.names import short_names
+from tryage.evaluation.fronts import Points
 from tryage.goals import find_goal
-from tryage.report.names import short_names
-from tryage.report.plots.drawing import PALETTE, Chart, alt, inline, number
-from tryage.report.values import PlacedFront
 
 Array = NDArray[np.float64]
 
@@ -38,6 +35,9 @@ _SHOWN_UNITS = {
 }
 """Goal → factor, and title of the axis."""
 
+_SHAPES = {"single expert": "circle", "this router": "diamond", "fixed plans": "square"}
+"""Kind of point → its mark."""
+
 _COLOURS = {
     "router": PALETTE[0],
     "plans of the router": PALETTE[0],
@@ -49,41 +49,36 @@ _COLOURS = {
 }
 
 
-def front(front: Front | PlacedFront) -> Chart:
-    """Draw a front over one goal: router, oracle, mixtures and single experts.
+@dataclass(frozen=True)
+class Drawn:
+    """What a plot of a front shows.
 
-    Raises:
-        GoalError: the front is over two goals.
+    Attributes:
+        goal: the name of the goal.
+        scored: whether qualities are scores, higher is better; else losses.
+        prompts: how many prompts the points are means of.
+        lines: name → points of a line.
+        experts: names of the single experts.
+        singles: their points.
+        extras: marks of other points: kind, name, value of the goal, loss.
     """
-    placed = front if isinstance(front, PlacedFront) else None
-    curves = front.front if isinstance(front, PlacedFront) else front
-    if len(curves.goals) > 1:
-        raise GoalError("a picture shows one goal; draw one for each, or take the JSON")
-    axes = _Axes(curves.goals[0], curves.kind == "scores")
-    lines = [
-        *axes.line("oracle", curves.oracle),
-        *axes.line("router", curves.points),
-        *axes.line("mixtures of single experts", curves.zero),
-    ]
-    points = axes.singles(curves.experts, curves.singles)
-    if placed is not None:
-        name = f"this router, {axes.goal}={placed.weight:g}"
-        points.append(axes.row("this router", placed.value, placed.loss, name))
-    return axes.chart(lines, points, curves.prompts)
+
+    goal: str
+    scored: bool
+    prompts: int
+    lines: Mapping[str, Points]
+    experts: tuple[str, ...]
+    singles: Points
+    extras: tuple[tuple[str, str, float, float], ...] = ()
 
 
-def plan_front(front: PlanFront) -> Chart:
-    """Draw what plans with a check attain, beside fixed plans and single experts."""
-    axes = _Axes(front.goal, True)
-    lines = [
-        *axes.line("oracle", front.oracle),
-        *axes.line("plans of the router", front.points),
-        *axes.line("mixtures of single experts", zero_router(front.singles)),
-    ]
-    for experts, score, value in front.fixed or ():
-        row = axes.row("fixed plans", value, 1.0 - score, " > ".join(short_names(experts)))
-        lines.append(row | {"weight": None})
-    return axes.chart(lines, axes.singles(front.experts, front.singles), front.prompts)
+def draw(drawn: Drawn) -> Chart:
+    """Draw quality against the value of a goal."""
+    axes = _Axes(drawn.goal, drawn.scored)
+    lines = [row for name, points in drawn.lines.items() for row in axes.line(name, points)]
+    points = axes.singles(drawn.experts, drawn.singles)
+    points += [axes.row(kind, value, loss, name) for kind, name, value, loss in drawn.extras]
+    return axes.chart(lines, points, drawn.prompts)
 
 
 class _Axes:
@@ -152,13 +147,14 @@ class _Axes:
             )
         )
         layers = curves
-        for kind, shape in (("single expert", "circle"), ("this router", "diamond")):
+        for kind, shape in _SHAPES.items():
             layers += (
                 alt.Chart(inline(row for row in points if row["line"] == kind))
                 .mark_point(filled=True, size=100, opacity=1, shape=shape)
                 .encode(x=x, y=y, color=colour, tooltip=[alt.Tooltip("name:N"), *figures])
             )
-        for align, label in self._labels(points, low, high, log):
+        named = [row for row in points if row["line"] != "fixed plans"]
+        for align, label in self._labels(named, low, high, log):
             layers += (
                 alt.Chart(inline([label]))
                 .mark_text(align=align, dx=8 if align == "left" else -8, fontSize=10.5)

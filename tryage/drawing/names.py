@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tryage.report.beginnings import beginning
+from tryage.drawing.beginnings import beginning
 
 _LONGEST_NAME = 28
 
