@@ -2,7 +2,6 @@
 
 import re
 
-import numpy as np
 import pytest
 
 from tryage import Expert, Library, Router, ScoreTable
@@ -12,23 +11,22 @@ NAME = "<img src=x onerror=alert(1)>\u202e"
 
 
 @pytest.fixture(scope="module")
-def hostile(table):
+def hostile(table, held_out_table):
     """A router and a table whose experts' names try to be HTML."""
     experts = [NAME, "plain", "</td></table>"]
-    rows = [
-        {"prompt": prompt, "scores": dict(zip(experts, (1 - losses).tolist(), strict=True))}
-        for prompt, losses in zip(table.prompts, table.losses.clip(0, 1), strict=True)
-    ]
-    costs = np.tile([0.001, 0.002, 0.003], (len(rows), 1))
-    rows = [
-        {**row, "costs": dict(zip(experts, cost.tolist(), strict=True))}
-        for row, cost in zip(rows, costs, strict=True)
-    ]
     library = Library(
         [Expert(name=name, model="m", parameters="1B") for name in experts], name=NAME
     )
-    scores = ScoreTable.from_rows(rows)
-    return Router.fit(scores, library=library, predictor="clusters"), scores
+    costs = dict(zip(experts, (0.001, 0.002, 0.003), strict=True))
+
+    def scored(measured):
+        rows = [
+            {"prompt": prompt, "scores": dict(zip(experts, scores, strict=True)), "costs": costs}
+            for prompt, scores in zip(measured.prompts, (1 - measured.losses).tolist(), strict=True)
+        ]
+        return ScoreTable.from_rows(rows)
+
+    return Router.fit(scored(table), library=library, predictor="clusters"), scored(held_out_table)
 
 
 def shown(hostile):
@@ -59,7 +57,7 @@ def test_everything_shows_its_figures_and_no_name_acts(hostile):
 
 def test_several_tasks_show_a_table_each(tiny_router, tiny_texts):
     rows = [
-        {"prompt": text, "losses": {"code-gpt": 0.1, "prose-gpt": 0.9}}
+        {"prompt": f"New: {text}", "losses": {"code-gpt": 0.1, "prose-gpt": 0.9}}
         for text in tiny_texts["code"]
     ] + [
         {"prompt": f"[MASK] {text}", "losses": {"code-bert": 0.1, "prose-bert": 0.9}}

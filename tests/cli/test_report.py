@@ -45,7 +45,8 @@ def test_a_report_with_a_check_shows_plans(files, targets_table, table_library):
     priced = replace(targets_table, kind="scores")
     fitted = Router.fit(priced, library=table_library, predictor="clusters")
     fitted.save_pretrained(files / "scored")
-    priced.write(files / "scores.jsonl")
+    prompts = tuple(f"Please: {prompt}" for prompt in priced.prompts)
+    replace(priced, prompts=prompts).write(files / "scores.jsonl")
     rates = "accepts-right=0.9,accepts-wrong=0.1"
     target = files / "plans.html"
     call("evaluate", files / "scored", files / "scores.jsonl", "--check", rates, "--html", target)

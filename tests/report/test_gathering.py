@@ -136,7 +136,7 @@ def test_notes_warn_of_the_training_table(report_router, report_train, report_ta
     def notes(table):
         return " ".join(report_router.report(table).values.notes)
 
-    assert "fitted on this very table" in notes(report_train)
+    assert "fitted on these very prompts" in notes(report_train)
     assert "fitted on" not in notes(report_table)
 
 

@@ -15,6 +15,7 @@ from tryage.checks import Check
 from tryage.deciding import Decider, Request
 from tryage.drawing.beginnings import beginning, fitting
 from tryage.errors import TryageError
+from tryage.evaluation.doubts import doubts
 from tryage.evaluation.metrics import (
     Measured,
     Outcomes,
@@ -25,6 +26,8 @@ from tryage.evaluation.metrics import (
 )
 from tryage.evaluation.pareto import PlacedFront
 from tryage.evaluation.references import oracle
+from tryage.evaluation.verdict import Verdict
+from tryage.fingerprints import seen_among
 from tryage.plan_assessment import evaluate_plans, plan_front
 from tryage.plans import MAX_ATTEMPTS
 from tryage.predictors.targets import LOSS
@@ -331,11 +334,9 @@ def _plans(
 
 
 def _notes(table: ScoreTable, provenance: Mapping[str, Any], settings: Settings) -> Iterator[str]:
-    if provenance.get("data_sha256") == table.hash:
-        yield (
-            "The router was fitted on this very table. It knows these results, so every figure "
-            "flatters it; evaluate it on prompts that it has not seen."
-        )
+    for doubt in (seen_among(provenance, table.prompts, table.hash), *doubts(table)):
+        if doubt:
+            yield f"{doubt[0].upper()}{doubt[1:]}."
     if settings.train is None:
         yield (
             "Without the training table there are no rows for clusters, nearest and shuffled "
@@ -365,6 +366,8 @@ def _origins(
             f"{_count(int(provenance['prompts']), 'prompt')}, seed {provenance.get('seed', 0)}, "
             f"SHA-256 {str(provenance.get('data_sha256', ''))[:16]}"
         )
+    for task, stored in provenance.get("verdicts", {}).items():
+        origins[f"verdict when it was fitted ({task})"] = Verdict.from_dict(stored).sentence()
     policy = decider.policy.combine(None, None)
     if policy.weights or policy.limits:
         weights = [f"{name}={weight:g}" for name, weight in policy.weights.items()]
