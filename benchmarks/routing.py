@@ -50,6 +50,7 @@ PAGES = (
     HERE.parent / "tryage" / "pretrained" / "open7" / "README.md",
     HERE.parent / "docs" / "routing-results.md",
 )
+SHORT = ("<!-- routing in short: begin -->", "<!-- routing in short: end -->")
 RELIABILITY = ("<!-- reliability: begin -->", "<!-- reliability: end -->")
 LEVEL = {"open7_test": -0.0075, "without_humaneval": -0.01}
 """Part of the test → least paired difference to the best expert of each group, at 97.5 %."""
@@ -278,6 +279,38 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+SHORT_ROWS = {
+    "random": "a random model",
+    "best_single": "the best single model *",
+    "router": "**the router**",
+    "group_best": "the best model of each benchmark * (needs the label)",
+    "oracle": "the best model of each prompt * (oracle)",
+}
+
+
+def short_table(results: dict[str, Any]) -> str:
+    """Return the rows that a reader needs first, with plain heads."""
+    row = results["test"]["open7_test"]
+    lines = [
+        "| chosen by | mean score, % | 95 % interval | chose a best model, % of prompts "
+        "| score lost to the oracle |",
+        "|---|---|---|---|---|",
+    ]
+    for key, label in SHORT_ROWS.items():
+        part = row["router"] if key == "router" else row["references"][key]
+        low, high = (100 * value for value in part["score_ci95"])
+        lines.append(
+            f"| {label} | {100 * part['score']:.1f} | {low:.1f} to {high:.1f} "
+            f"| {100 * part['selection_accuracy']:.0f} | {100 * part['regret']:.1f} |"
+        )
+    lines += [
+        "",
+        f"{row['prompts']:,} prompts; every figure is the mean over {len(row['groups'])} "
+        "benchmarks. * chosen with the results in sight: an upper bound.",
+    ]
+    return "\n".join(lines)
+
+
 def reliability_table(results: dict[str, Any]) -> str:
     """Return the Markdown table of how far predicted losses can be relied on."""
     lines = [
@@ -370,7 +403,11 @@ def main() -> int:
         results = provenance(command + " --transformer" * args.transformer) | measured
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
-    texts = {(BEGIN, END): table(results), RELIABILITY: reliability_table(results)}
+    texts = {
+        (BEGIN, END): table(results),
+        SHORT: short_table(results),
+        RELIABILITY: reliability_table(results),
+    }
     for marks, text in texts.items():
         for path in PAGES:
             if fill_in(path, text, marks):

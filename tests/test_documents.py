@@ -31,7 +31,7 @@ NOT_RUN_HERE = {
     'pip install ".[llama-index]"',
     'pip install ".[hf]"',
     'pip install ".[endpoints]"',
-    "pip install .",
+    "python3 -m venv .venv && . .venv/bin/activate",
 }
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -135,6 +135,16 @@ def test_console_blocks_print_what_stands_below_each_command(block, _variables, 
         assert done.stdout.rstrip() == expected.rstrip()
 
 
+def results_of_the_readme():
+    """Return the README's table of results as CSV, with rows enough to fit a router on."""
+    page = PAGES[0].read_text(encoding="utf-8").partition("## You already have results")[2]
+    rows = re.findall(r"^\| (.+) \|$", page, re.MULTILINE)[:3]
+    header, *shown = [row.split(" | ") for row in rows]
+    assert header == ["prompt", "small", "small_cost", "large", "large_cost"]
+    cells = [[f"{row[0]} {n}", *row[1:]] for n in range(12) for row in shown]
+    return "".join(",".join(row) + "\n" for row in [header, *cells])
+
+
 def test_the_path_with_ones_own_models(tiny_library, tiny_texts, tmp_path):
     """The README's library and commands, on two small models in the place of its names."""
     [described] = [block for block, _ in values("yaml")]
@@ -151,8 +161,10 @@ def test_the_path_with_ones_own_models(tiny_library, tiny_texts, tmp_path):
     label(Library.read(tmp_path / "library.yaml"), tmp_path / "test.jsonl", tmp_path / "test")
     ScoreTable.read(tmp_path / "test").write(tmp_path / "test-scores.jsonl")
 
-    [block] = [block for block, _ in values("sh")]
-    for line in block.splitlines():
+    (tmp_path / "results.csv").write_text(results_of_the_readme())
+    lines = [line for block, _ in values("sh") for line in block.splitlines()]
+    assert {line.split()[1] for line in lines} == {"fit", "label", "evaluate", "run"}
+    for line in lines:
         done = subprocess.run(
             shlex.split(line, comments=True),
             capture_output=True,

@@ -32,3 +32,19 @@ def test_a_table_between_marks_is_the_one_of_its_results(measuring):
     text = getattr(measuring, made)(results)
     assert f"{begin}\n{text}\n{end}" in PAGE.read_text(encoding="utf-8")
     assert results["command"].startswith(f"python benchmarks/{measuring.__name__}.py")
+
+
+@pytest.mark.parametrize("measuring", ["routing"], indirect=True)
+@pytest.mark.parametrize(
+    ("page", "made", "marks"),
+    [
+        ("README.md", "short_table", "SHORT"),
+        ("docs/routing-results.md", "table", None),
+        ("tryage/pretrained/open7/README.md", "table", None),
+    ],
+)
+def test_the_tables_of_the_bundled_router_are_those_of_its_results(measuring, page, made, marks):
+    results = json.loads(measuring.RESULTS.read_text(encoding="utf-8"))
+    begin, end = getattr(measuring, marks) if marks else (measuring.BEGIN, measuring.END)
+    text = getattr(measuring, made)(results)
+    assert f"{begin}\n{text}\n{end}" in (ROOT / page).read_text(encoding="utf-8")

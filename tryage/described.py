@@ -92,7 +92,9 @@ class DescribedRouter(RouterParts):
         """
         return runner_up(decision, self.objective)
 
-    def explain(self, decision: Decision, *, similar: int = 0, why: bool = False) -> str:
+    def explain(
+        self, decision: Decision, *, similar: int = 0, why: bool = False, top: int | None = None
+    ) -> str:
         """Return a decision as printable text, with the training prompts nearest to it.
 
         Args:
@@ -100,11 +102,12 @@ class DescribedRouter(RouterParts):
             similar: how many training prompts; 0 shows none. Only a router that was fitted with
                 ``keep_prompts=True`` has them.
             why: add what would have to change for the runner-up to win.
+            top: how many experts of the ranking to show; None shows all.
 
         Raises:
             PromptError: the router keeps no prompts.
         """
-        parts = [decision.explain()]
+        parts = [decision.explain(top)]
         second = self.runner_up(decision) if why else None
         if second is not None:
             parts.append(second.explain())

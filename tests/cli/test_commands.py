@@ -320,3 +320,9 @@ def test_fit_update_fits_the_router_anew_on_old_and_newer_results(files, scored_
     again = Router.from_pretrained(out)
     assert again.route(CODE).expert == "giant"
     assert (again.provenance["seed"], again.provenance["cells"]) == (3, 360)
+
+
+def test_a_ranking_is_as_short_as_one_asks_in_text_too():
+    whole = call("route", PROSE, "--router", "open7").stdout.splitlines()
+    short = call("route", PROSE, "--router", "open7", "--top", "2").stdout.splitlines()
+    assert short == whole[: len(whole) - 5]

@@ -56,7 +56,7 @@ def route(
         ),
     ] = 0,
     top: Annotated[
-        int | None, typer.Option(min=1, help="Most experts of a ranking in JSON; by default all.")
+        int | None, typer.Option(min=1, help="Most experts of a ranking to show; by default all.")
     ] = None,
     why: Annotated[
         bool,
@@ -93,7 +93,7 @@ def route(
             shown["runner_up"] = None if second is None else second.to_dict()
         print_json(decision.to_dict(top) | shown)
     else:
-        say(loaded.explain(decision, similar=similar, why=why))
+        say(loaded.explain(decision, similar=similar, why=why, top=top))
 
 
 def _route_file(
