@@ -1,8 +1,10 @@
 """Tryage in LangChain: runnables and models that send each prompt to the best expert."""
 
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from tryage.errors import missing_extra
+from tryage.errors import MissingExtraError, missing_extra
 
 try:
     from langchain_tryage.chat_models import ChatTryage
@@ -18,10 +20,12 @@ except ModuleNotFoundError as error:
     raise missing_extra("langchain", "langchain_tryage") from error
 
 if TYPE_CHECKING:
+    from langchain_tryage._decision_model import TryageDecisionModel
     from langchain_tryage.middleware import TryageMiddleware
 
 __all__ = [
     "ChatTryage",
+    "TryageDecisionModel",
     "TryageFeedback",
     "TryageFlags",
     "TryageLLM",
@@ -33,10 +37,20 @@ __all__ = [
 ]
 
 
+if find_spec("langchain_core.decisions") is None:
+    __all__.remove("TryageDecisionModel")
+
+
 def __getattr__(name: str) -> Any:
-    """Import the agent middleware at first use: it alone needs `langchain` itself."""
-    if name != "TryageMiddleware":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import at first use what needs `langchain` itself, or the newest langchain-core."""
+    if name == "TryageMiddleware":
+        return _load_middleware()
+    if name == "TryageDecisionModel":
+        return _load_decision_model()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _load_middleware() -> Any:
     try:
         from langchain_tryage.middleware import TryageMiddleware
     except ModuleNotFoundError as error:
@@ -44,3 +58,16 @@ def __getattr__(name: str) -> Any:
             raise
         raise missing_extra("langchain", "TryageMiddleware") from error
     return TryageMiddleware
+
+
+def _load_decision_model() -> Any:
+    try:
+        from langchain_tryage._decision_model import TryageDecisionModel
+    except ModuleNotFoundError as error:
+        if error.name != "langchain_core.decisions":
+            raise
+        raise MissingExtraError(
+            f"TryageDecisionModel needs langchain-core 1.8 or newer, found "
+            f"{version('langchain-core')}; install it with: pip install -U langchain-core"
+        ) from error
+    return TryageDecisionModel

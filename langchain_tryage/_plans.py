@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,6 +94,7 @@ class Request(NamedTuple):
         only: the one expert that may answer.
         needs: what the expert must be able to do.
         tools: of the call, which are sent too.
+        without: expert → why it may not answer.
     """
 
     input: Any
@@ -100,6 +102,7 @@ class Request(NamedTuple):
     only: str | None = None
     needs: Needs = Needs()
     tools: Sequence[Any] = ()
+    without: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,7 @@ class Planner:
             flags=reading.flags_act,
             only=request.only,
             goals=request.goals,
-            without=unable(request.needs, self.binding),
+            without={**unable(request.needs, self.binding), **request.without},
             sent_tokens=self._sent(request, reading),
         )
         return reading, decision
@@ -165,7 +168,7 @@ class Planner:
             flags=readings[0].flags_act,
             only=request.only,
             goals=request.goals,
-            without=unable(request.needs, self.binding),
+            without={**unable(request.needs, self.binding), **request.without},
             sent_tokens=[self._sent(*pair) for pair in zip(requests, readings, strict=True)],
         )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Unpack
 
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
+from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import QueryBundle
 from llama_index.core.tools import ToolMetadata
@@ -46,6 +48,15 @@ class TryageSelectorResult(SelectorResult):
 
     decision: dict[str, Any] | None = None
     similarities: list[float] | None = None
+    _chances: Callable[[], list[float]] | None = PrivateAttr(default=None)
+
+    @property
+    def probabilities(self) -> list[float] | None:
+        """For every choice, in their order, the chance that it has the lowest total.
+
+        See `tryage.chances`. None where descriptions were compared.
+        """
+        return None if self._chances is None else self._chances()
 
 
 class _Picked(NamedTuple):
@@ -152,8 +163,9 @@ class TryageSelector(BaseSelector):
             SingleSelection(index=names.index(ranked.expert), reason=self._reason(decision, ranked))
             for ranked in near
         ]
-        data = decision.to_dict(top=TOP)
-        return _Picked(TryageSelectorResult(selections=selections, decision=data), decision)
+        result = TryageSelectorResult(selections=selections, decision=decision.to_dict(top=TOP))
+        result._chances = partial(_chances_of, decision, names)
+        return _Picked(result, decision)
 
     def _reason(self, decision: Decision, ranked: RankedExpert) -> str:
         loss = f"predicted loss {ranked.loss:.4f}"
@@ -235,6 +247,11 @@ class TryageMultiSelector(TryageSelector):
         super().__init__(router, **options)
         self._top_k = top_k
         self._margin = margin
+
+
+def _chances_of(decision: Decision, names: Sequence[str]) -> list[float]:
+    chances = decision.chances()
+    return [chances[name] for name in names]
 
 
 def _words(choice: ToolMetadata) -> Iterator[str]:

@@ -47,6 +47,7 @@ ORDER = (
     "checks",
     "plans",
     "decision_json",
+    "chances",
     "decision",
     "decision_log",
     "runner_up",

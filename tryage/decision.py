@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tryage.chances import chance_of_lowest
 from tryage.decision_json import DECISION_PROPERTIES, decision_fields
 from tryage.drawing.notebook import html_table
 from tryage.errors import PromptError
@@ -197,6 +198,18 @@ class Decision:
     def ranking(self) -> tuple[RankedExpert, ...]:
         """Every expert: the eligible by total, then the others by name."""
         return tuple(RankedExpert(**{"reason": None, **row}) for row in self._rows(None))
+
+    def chances(self, spread: float = 1.0) -> dict[str, float]:
+        """Return each expert's chance to have the lowest total, by its predicted standard error.
+
+        Weighted goals count as they are; 0 for an expert that is not eligible. See
+        `tryage.chances` for the formula.
+
+        Args:
+            spread: factor on the standard errors.
+        """
+        chances = chance_of_lowest(self.totals, self.std, spread)
+        return dict(zip(self.names, chances.tolist(), strict=True))
 
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
         """Return JSON types, with the keys of ``tryage route --json``.

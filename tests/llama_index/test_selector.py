@@ -106,6 +106,8 @@ async def test_the_decision_is_told(router, kit, heard):
     for result in (selector.select(TOOLS, kit.code), await selector.aselect(TOOLS, kit.code)):
         assert result.decision["expert"] == "coder"
         assert result.similarities is None
+        assert sum(result.probabilities) == pytest.approx(1)
+        assert max(result.probabilities) == result.probabilities[result.ind]
     assert [type(event) for event in heard] == [TryageDecisionEvent] * 2
     assert heard[0].expert == "coder"
 
