@@ -14,6 +14,7 @@ from tryage.similar import SimilarPrompt, explain_similar
 
 if TYPE_CHECKING:
     from tryage.kinds import PromptKind
+    from tryage.router_summary import RouterSummary
 
 
 class DescribedRouter(RouterParts):
@@ -41,6 +42,15 @@ class DescribedRouter(RouterParts):
                 "earlier version of Tryage; fit it on a score table"
             )
         return next(iter(verdicts.values()))
+
+    def summary(self) -> RouterSummary:
+        """Return what the router is: experts, training, verdicts, kinds of prompts.
+
+        ``print(router.summary())`` shows it as text, `RouterSummary.to_dict` gives JSON types.
+        """
+        from tryage.router_summary import RouterSummary
+
+        return RouterSummary.of(self, self.verdicts, self.kinds)
 
     @property
     def kinds(self) -> dict[str, tuple[PromptKind, ...]]:

@@ -21,6 +21,7 @@ from tryage.predictors import PREDICTORS, Predictor
 from tryage.router_parts import RouterParts
 from tryage.scores import ScoreTable
 from tryage.scores.feedback import FeedbackFile
+from tryage.sources import LibrarySource, TableSource, as_library
 
 
 class GrowingRouter(RouterParts):
@@ -29,9 +30,9 @@ class GrowingRouter(RouterParts):
     @classmethod
     def fit(
         cls,
-        table: ScoreTable,
+        table: TableSource,
         *,
-        library: Library,
+        library: LibrarySource = None,
         predictor: str = "auto",
         encoder: str | Encoder = "static",
         seed: int = 0,
@@ -43,8 +44,12 @@ class GrowingRouter(RouterParts):
         """Fit a router on measured results, task by task.
 
         Args:
-            table: prompts × experts; cells may be missing.
-            library: the experts; those of a task that occurs in the table must be measured.
+            table: prompts × experts, cells may be missing: a `ScoreTable`, or what
+                `ScoreTable.read` takes, such as a path or rows.
+            library: the experts: a `Library`, the path of its YAML file, a bundled router's name
+                for that router's library, or experts or their names as a list; by default the
+                table's experts, of which nothing but the names is known. Those of a task that
+                occurs in the table must be measured.
             predictor: "auto", or a key of `tryage.predictors.PREDICTORS`.
             encoder: ``"static"``, a sentence-transformers id or folder, or an encoder.
             seed: makes fitting repeatable.
@@ -62,9 +67,10 @@ class GrowingRouter(RouterParts):
         """
         from tryage.fitting import fit_parts
 
+        table = ScoreTable.of(table)
         parts = fit_parts(
             table,
-            library,
+            as_library(library, table),
             predictor,
             encoder,
             seed,
@@ -76,8 +82,8 @@ class GrowingRouter(RouterParts):
 
     def refit(
         self,
-        *tables: ScoreTable | str | Path,
-        library: Library | None = None,
+        *tables: TableSource,
+        library: LibrarySource = None,
         predictor: str | None = None,
         encoder: str | Encoder | None = None,
         seed: int | None = None,
@@ -86,8 +92,8 @@ class GrowingRouter(RouterParts):
         """Return a router refitted on old and newer results.
 
         Args:
-            tables: the table it was fitted on, and newer ones, such as feedback, or their files;
-                where several tables have the same cell, the last one counts.
+            tables: the table it was fitted on, and newer ones, such as feedback; where several
+                tables have the same cell, the last one counts. Paths and rows as in `fit`.
             library: the experts; by default this router's.
             predictor: as in `fit`; by default what this router was fitted with.
             encoder: as in `fit`; by default this router's.
@@ -114,15 +120,15 @@ class GrowingRouter(RouterParts):
         )
         return fitted.replace(feedback_file=self.feedback_file, decision_log=self.decision_log)
 
-    def add_expert(self, expert: Expert, probes: ScoreTable | str | Path) -> Self:
+    def add_expert(self, expert: Expert, probes: TableSource) -> Self:
         """Return a router with one more expert; the others are not refitted.
 
         Args:
             expert: the new expert, of a task that the router knows.
-            probes: its measured results, a table or a file of one, on prompts like those the
-                router was fitted on; a few hundred suffice, more if it differs little from the
-                others. Results of known experts on the same prompts improve the estimate. Scales
-                of goals do not change.
+            probes: its measured results on prompts like those the router was fitted on; a
+                few hundred suffice, more if it differs little from the others. Results of known
+                experts on the same prompts improve the estimate. Scales of goals do not change.
+                A path or rows as in `fit`.
 
         Raises:
             LibraryError: the library has an expert of that name.

@@ -313,7 +313,6 @@ def test_fit_update_fits_the_router_anew_on_old_and_newer_results(files, scored_
     assert "holds no router to update" in (
         call("fit", old, "--update", feedback, "--out", files / "none", code=2).stderr
     )
-    assert "--library is missing" in call("fit", old, "--out", out, code=2).stderr
 
     output = call_json("fit", old, "--update", feedback, "--out", out)
     assert output["predictor"] == "clusters"

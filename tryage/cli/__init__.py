@@ -1,4 +1,4 @@
-"""The command line: ``tryage quickstart | route | run | label | fit | evaluate | check | …``.
+"""The command line: ``tryage quickstart | route | run | label | fit | show | evaluate | …``.
 
 Every command prints for people, or one JSON object with ``--json``; then standard output holds the
 JSON alone, and progress and warnings go to standard error. User errors end with exit code 2 and
@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from tryage.cli import library, table
+from tryage.cli.add import add
 from tryage.cli.calibrate import calibrate
 from tryage.cli.check import check
 from tryage.cli.commands import Command, Group
@@ -29,6 +30,7 @@ from tryage.cli.pareto import pareto
 from tryage.cli.quickstart import quickstart
 from tryage.cli.route import route
 from tryage.cli.run import run
+from tryage.cli.show import show
 
 app = typer.Typer(
     cls=Group, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
@@ -39,7 +41,7 @@ library_app = typer.Typer(
 table_app = typer.Typer(cls=Group, no_args_is_help=True, help="Show or convert tables of results.")
 
 _COMMANDS: Mapping[typer.Typer, tuple[Callable[..., None], ...]] = {
-    app: (quickstart, route, run, label, fit, evaluate, calibrate, pareto, check, flags),
+    app: (quickstart, route, run, label, fit, add, show, evaluate, calibrate, pareto, check, flags),
     library_app: (library.show, library.check, library.from_hub),
     table_app: (table.convert, table.show),
 }

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from tryage.cli.options import AsJson, Download
-from tryage.cli.output import guarded, print_json, say, waiting
-from tryage.errors import OptionError, RouterNotFoundError
+from tryage.cli.output import guarded, note, print_json, say, waiting
+from tryage.errors import RouterNotFoundError
 from tryage.persistence import INDEX, check_output
 from tryage.router import Router
 
@@ -21,7 +21,10 @@ def fit(
     out: Annotated[Path, typer.Option(help="Folder of the router.")],
     library: Annotated[
         Path | None,
-        typer.Option(help="The library's YAML file; by default, with --update, the router's."),
+        typer.Option(
+            help="The library's YAML file; by default the table's experts, of which only the names "
+            "are known. With --update: by default the router's."
+        ),
     ] = None,
     update: Annotated[
         Path | None,
@@ -91,8 +94,6 @@ def fit(
                 seed=seed,
                 holdout=holdout,
             )
-        elif experts is None:
-            raise OptionError("--library is missing; only --update may go without it")
         else:
             fitted = Router.fit(
                 table,
@@ -105,6 +106,11 @@ def fit(
                 keep_words=keep_words,
             )
         fitted.save_pretrained(out)
+    if experts is None and update is None:
+        note(
+            f"note: the library is the table's {len(fitted.library)} experts by name; sizes, "
+            "prices and models come from a library file (--library)"
+        )
     _print_fit(fitted, out, time.perf_counter() - start, as_json)
 
 
