@@ -18,7 +18,8 @@ from langchain_core.messages import (
 )
 from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPromptValue
 
-from langchain_tryage._modalities import file_text, modalities
+from langchain_tryage._message_texts import texts_of_files
+from langchain_tryage._modalities import modalities
 from tryage import Decision
 from tryage.binding import (
     LAST_MESSAGE,
@@ -141,10 +142,12 @@ class TextSource:
         # The flags of other messages are not this call's: routing does not see them.
         stripped = {text: parse(text).prompt for text in before} if flags_act else {}
         texts = [stripped.get(text, text) for text in before]
-        text = "\n\n".join([*texts, _text(message)])
-        if not text.strip():  # pictures, sounds or documents alone, or a file of text
-            text = " ".join(f"[{kind}]" for kind in sorted(modalities(messages)))
-            return Reading(text or file_text(message.content), False, stripped)
+        own = _text(message)
+        if not own.strip():  # pictures, sounds or documents alone, or a file of text
+            flags_act, files = False, texts_of_files(message.content)
+            kinds = " ".join(f"[{kind}]" for kind in sorted(modalities(messages)))
+            own = files or ("" if texts else kinds or ("" if files is None else "[file]"))
+        text = "\n\n".join([*texts, own] if own else texts)
         return Reading(text, flags_act, stripped)
 
     def strip(self, value: Any, reading: Reading, decision: Decision) -> Any:
@@ -256,13 +259,20 @@ def _messages(part: Any) -> Sequence[BaseMessage]:
 def routed_message(messages: Sequence[BaseMessage]) -> BaseMessage:
     """Return the user's last message with text, or the last message with text.
 
-    A message may hold an image alone; what was written before it is then all there is to read.
+    A message may hold an image alone; what was written before it is then all there is to read. A
+    file of text that the user sent stands for what the user did not write.
     """
     if not messages:
         raise PromptError("the list of messages is empty; there is nothing to route")
-    written = [message for message in messages if _text(message).strip()]
-    users = (message for message in reversed(written) if role_of(message) == "user")
-    return next(users, (written or messages)[-1])
+    users = [message for message in reversed(messages) if role_of(message) == "user"]
+    for message in users:
+        if _text(message).strip():
+            return message
+    for message in users:
+        if texts_of_files(message.content):
+            return message
+    written = (message for message in reversed(messages) if _text(message).strip())
+    return next(written, messages[-1])
 
 
 def role_of(message: BaseMessage) -> str:

@@ -10,11 +10,15 @@ from langchain_core.prompt_values import PromptValue, StringPromptValue
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langchain_tryage._modalities import messages_in
+from langchain_tryage._message_texts import file_text
+from langchain_tryage._modalities import kind_of, messages_in
 from tryage.binding import text_tokens
 from tryage.tokens import count_tokens
 
 _MOST_CACHED = 256
+
+_MADE = ("image_generation_call",)
+"""Types of blocks in which models answer with data that are no text."""
 
 _sizes: dict[int, tuple[BaseTool, float]] = {}
 """Id of a tool → the tool, so that the id stays its own, and the tokens of its schema."""
@@ -41,10 +45,25 @@ def sent_tokens(part: Any, tools: Iterable[Any] = ()) -> float | None:
 
 def _message_tokens(message: BaseMessage) -> float:
     content = message.content
-    count = count_tokens(content) if isinstance(content, str) else text_tokens(content)
+    count = count_tokens(content) if isinstance(content, str) else _block_tokens(content)
     if isinstance(message, AIMessage) and message.tool_calls:
         count += text_tokens([[call["name"], call["args"]] for call in message.tool_calls])
     return count
+
+
+def _block_tokens(content: Any) -> float:
+    """Return the tokens of a message's blocks: of files of text what stands in them."""
+    if isinstance(content, list | tuple):
+        return sum(map(_block_tokens, content))
+    if not isinstance(content, Mapping):
+        return text_tokens(content)
+    text = file_text(content)
+    if text is not None:
+        return count_tokens(text)
+    if content.get("type") in _MADE or kind_of(content) is not None:
+        return text_tokens(content.get("text") or "")
+    others = {key: value for key, value in content.items() if key != "content"}
+    return text_tokens(others) + _block_tokens(content.get("content") or "")
 
 
 def _tool_tokens(tool: Any) -> float:

@@ -27,7 +27,7 @@ from langchain_core.outputs import (
 from pydantic import ConfigDict
 
 from langchain_tryage._inputs import role_of, routed_message
-from langchain_tryage._modalities import read_text
+from langchain_tryage._message_texts import read_text
 from langchain_tryage._tokens import areported, reported
 from tryage.binding import LocalModel, check_arguments
 from tryage.errors import ExpertError

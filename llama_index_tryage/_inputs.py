@@ -21,6 +21,7 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.tools.types import BaseTool
 
+from llama_index_tryage._documents import document_text, texts_of_documents
 from tryage import Decision
 from tryage.binding import (
     Change,
@@ -35,7 +36,7 @@ from tryage.binding import (
 )
 from tryage.errors import PromptError
 from tryage.flags import parse
-from tryage.tokens import CHARS_PER_TOKEN, count_tokens
+from tryage.tokens import count_tokens
 
 R = TypeVar("R", ChatResponse, CompletionResponse)
 CallInput = str | Sequence[ChatMessage]
@@ -110,8 +111,10 @@ class TextSource:
             return Reading(call_input, is_own)
         message = routed_message(call_input)
         text = message.content or ""
-        if not text.strip():  # images, sounds or documents alone
-            return Reading(" ".join(f"[{kind}]" for kind in modalities_of(call_input)), False)
+        if not text.strip():  # images, sounds or documents alone, or a file of text
+            files = texts_of_documents(message)
+            kinds = " ".join(f"[{kind}]" for kind in modalities_of(call_input))
+            return Reading(files or kinds or ("" if files is None else "[file]"), False)
         return Reading(text, is_own and message.role == MessageRole.USER)
 
     def strip(self, call_input: CallInput, decision: Decision, *, composed: bool = False) -> Any:
@@ -159,7 +162,8 @@ def routed_message(messages: Sequence[ChatMessage]) -> ChatMessage:
 
     A message may hold an image alone; what was written before it is then all there is to read.
     What agents of LlamaIndex write of tools into messages of the user is passed over, unless it
-    is all that there is of the user.
+    is all that there is of the user. A file of text that the user sent stands for what the user did
+    not write.
     """
     if not messages:
         raise PromptError("the list of messages is empty; there is nothing to route")
@@ -174,7 +178,12 @@ def routed_message(messages: Sequence[ChatMessage]) -> ChatMessage:
                 last = message
                 break
             last_report = last_report or message
-    return last or last_report or last_message or messages[-1]
+    written = last or last_report
+    if written is not None:
+        return written
+    users = (message for message in reversed(messages) if message.role == MessageRole.USER)
+    file = next((message for message in users if texts_of_documents(message)), None)
+    return file or last_message or messages[-1]
 
 
 def modalities_of(
@@ -224,7 +233,7 @@ def _block_tokens(block: Any) -> float:
     if isinstance(block, ToolCallBlock):
         return count_tokens(block.tool_name) + text_tokens(block.tool_kwargs)
     if isinstance(block, DocumentBlock):
-        return _document_tokens(block)
+        return count_tokens(document_text(block) or "")
     return sum(map(_block_tokens, _nested(block)))
 
 
@@ -249,19 +258,13 @@ def read_text(blocks: Iterable[Any]) -> str:
                 else json.dumps(tool_kwargs, ensure_ascii=False)
             )
             texts.append(f"{block.tool_name}({arguments})")
+        elif text := document_text(block):
+            texts.append(text)
         elif block.block_type in MODALITIES:
             raise PromptError(f"a local pipeline reads text, not a block of {block.block_type!r}")
         else:
             texts.append(read_text(_nested(block)))
     return "\n".join(text for text in texts if text)
-
-
-def _document_tokens(block: DocumentBlock) -> float:
-    """Return the estimated tokens of a document that is text; of others they are not known."""
-    is_text = (block.document_mimetype or "").startswith("text/")
-    if not is_text or not isinstance(block.data, bytes):
-        return 0
-    return len(block.data) * 3 / 4 / CHARS_PER_TOKEN  # LlamaIndex holds base64
 
 
 def _tool_tokens(tool: Any) -> float:
@@ -292,7 +295,8 @@ def _nested(block: Any) -> list[Any]:
 def _kinds(blocks: Iterable[Any]) -> Iterator[str]:
     for block in blocks:
         if type(block) is not TextBlock:
-            yield block.block_type
+            if document_text(block) is None:
+                yield block.block_type
             yield from _kinds(_nested(block))
 
 

@@ -1,13 +1,18 @@
 """Pictures, sounds, videos and documents go only to who reads them, in any vendor's form."""
 
+import base64
+from urllib.parse import quote
+
 import pytest
 from langchain_core.language_models import FakeListLLM
-from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.runnables import RunnableLambda
 
 from langchain_tryage import ChatTryage, TryageLLM, TryageRouter, TryageSelector
-from tryage import Library, Router
+from langchain_tryage._message_texts import read_text
+from langchain_tryage._sent import sent_tokens
+from tryage import Decision, Library, Router
 from tryage.errors import NoEligibleExpertError, PromptError
 
 DATA = "data:application/pdf;base64,JVBE"
@@ -146,12 +151,116 @@ async def test_what_holds_no_text_goes_to_the_best_on_average_that_reads_it(rout
         TryageSelector(router).invoke([HumanMessage("")])
 
 
+HELD = "def alpha_count(total, count=3):\n    return total\n"
+ENCODED = base64.b64encode(HELD.encode()).decode()
+TEXT_FILES = {
+    "LangChain": {"type": "file", "base64": ENCODED, "mime_type": "text/plain"},
+    "LangChain, JSON": {"type": "file", "base64": ENCODED, "mime_type": "application/json"},
+    "plain": {"type": "text-plain", "text": HELD, "mime_type": "text/plain"},
+    "plain, encoded": {"type": "text-plain", "base64": ENCODED, "mime_type": "text/plain"},
+    "version 0": {
+        "type": "file",
+        "source_type": "base64",
+        "data": ENCODED,
+        "mime_type": "text/csv",
+    },
+    "OpenAI": {
+        "type": "file",
+        "file": {"filename": "a.txt", "file_data": f"data:text/plain;base64,{ENCODED}"},
+    },
+    "OpenAI, responses": {"type": "input_file", "filename": "a.md", "file_data": ENCODED},
+    "Anthropic": {
+        "type": "document",
+        "source": {"type": "text", "media_type": "text/plain", "data": HELD},
+    },
+    "Anthropic, encoded": {
+        "type": "document",
+        "source": {"type": "base64", "media_type": "text/plain", "data": ENCODED},
+    },
+    "Anthropic, blocks": {
+        "type": "document",
+        "source": {"type": "content", "content": [{"type": "text", "text": HELD}]},
+    },
+    "Google": {"type": "media", "mime_type": "text/plain", "data": ENCODED},
+    "Google, bytes": {"type": "media", "mime_type": "text/plain", "data": HELD.encode()},
+    "Google, inline": {"inline_data": {"mime_type": "text/plain", "data": ENCODED}},
+    "Google, camel case": {"inlineData": {"mimeType": "text/plain", "data": ENCODED}},
+    "Bedrock": {"document": {"format": "txt", "name": "x", "source": {"bytes": HELD.encode()}}},
+    "Bedrock, text": {"document": {"format": "txt", "name": "x", "source": {"text": HELD}}},
+    "Mistral": {"type": "document_url", "document_url": f"data:text/plain;base64,{ENCODED}"},
+    "address": {"type": "file", "url": f"data:text/plain,{quote(HELD)}"},
+}
+"""Form → a file of the same text."""
+
+
+@pytest.mark.parametrize("form", TEXT_FILES)
+def test_a_file_of_text_is_its_text_in_every_form(router, kit, form):
+    file = TEXT_FILES[form]
+    experts = {"coder": reads(kit, "coder"), "writer": reads(kit, "writer")}
+    for model in (ChatTryage(router, experts), TryageSelector(router)):
+        for before in ([], [SystemMessage("Be brief.")], [SystemMessage(kit.prose)]):
+            answer = model.invoke([*before, HumanMessage([file])])
+            if isinstance(answer, Decision):
+                assert answer.prompt == HELD
+            else:
+                assert answer.response_metadata["tryage"]["expert"] == "coder"
+    assert sent_tokens([HumanMessage([file])]) == sent_tokens(HELD)
+    assert read_text(HumanMessage([{"type": "text", "text": "Look:"}, file])) == f"Look:\n{HELD}"
+    both = TryageSelector(router, text_from="system_and_last")
+    assert both.invoke([SystemMessage("Be brief."), HumanMessage([file])]).prompt == (
+        f"Be brief.\n\n{HELD}"
+    )
+
+
+def test_a_file_of_text_counts_wherever_it_stands(kit):
+    file = TEXT_FILES["LangChain"]
+    inside = {"type": "tool_result", "content": [file]}
+    assert sent_tokens([ToolMessage([file], tool_call_id="1")]) == sent_tokens(HELD)
+    assert sent_tokens([HumanMessage([inside])]) > sent_tokens(HELD)
+    assert sent_tokens([HumanMessage([inside])]) < sent_tokens(HELD) + 10
+    assert sent_tokens([HumanMessage(content_blocks=[file])]) == sent_tokens(HELD)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"inlineData": {"mimeType": "image/png", "data": "A" * 4000}},
+        {"type": "input_file", "filename": "a.pdf", "file_data": "A" * 4000},
+        {"type": "image", "source": {"type": "base64", "data": "A" * 4000}},
+        {"type": "image", "base64": "A" * 4000},
+        {"type": "image_generation_call", "result": "A" * 4000},
+        {"type": "file", "mime_type": "application/pdf", "base64": "A" * 4000},
+    ],
+)
+def test_data_that_are_no_text_count_nothing(block):
+    assert sent_tokens([HumanMessage([block])]) == 0
+
+
+def test_what_the_user_wrote_is_routed_before_a_file(router, kit):
+    messages = [HumanMessage(kit.prose), AIMessage("Yes."), HumanMessage([TEXT_FILES["OpenAI"]])]
+    assert TryageSelector(router).invoke(messages).prompt == kit.prose
+    beside = [HumanMessage([{"type": "text", "text": kit.prose}, TEXT_FILES["OpenAI"]])]
+    assert TryageSelector(router).invoke(beside).prompt == kit.prose
+
+
+def test_a_file_of_text_that_is_not_in_the_message_is_no_text(router, kit):
+    for file in (
+        {"type": "file", "url": "https://example.org/notes.md"},
+        {"type": "file", "base64": "not base64!", "mime_type": "text/plain"},
+    ):
+        assert TryageSelector(router).invoke([HumanMessage([file])]).prompt == "[file]"
+        system = [SystemMessage(kit.prose), HumanMessage([file])]
+        assert TryageSelector(router).invoke(system).prompt == kit.prose
+        with pytest.raises(PromptError, match="reads text, not a block of 'file'"):
+            read_text(HumanMessage([file]))
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [
         ({"type": "text-plain", "mime_type": "text/plain", "text": "{}"}, "{}"),
         ({"type": "document", "source": {"type": "text", "data": "x", "content": "{}"}}, "{}"),
-        ({"type": "file", "mime_type": "text/plain", "base64": "eA=="}, "[file]"),
+        ({"type": "file", "mime_type": "text/plain", "base64": "eA=="}, "x"),
     ],
 )
 async def test_a_file_of_text_alone_is_routed_and_sets_no_flag(router, kit, file, text):

@@ -1,5 +1,8 @@
 """Messages with more than text: limits where experts state what they take, else passed through."""
 
+import base64
+from io import BytesIO
+
 import pytest
 from llama_index.core.base.llms.types import (
     AudioBlock,
@@ -14,6 +17,7 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.schema import ImageNode
 
 from llama_index_tryage import TryageLLM
+from llama_index_tryage._inputs import TextSource, modalities_of, read_text, sent_tokens
 from tryage import Library, Router
 from tryage.errors import NoEligibleExpertError, PromptError
 
@@ -136,3 +140,68 @@ def test_a_cited_image_counts(stating, kit):
     cited = CitationBlock(cited_content=IMAGE, source="s", title="t", additional_location_info={})
     response = TryageLLM(stating, kit.experts()).chat(with_blocks(kit.code, cited))
     assert response.additional_kwargs["tryage"]["answered_by"] == "giant"
+
+
+HELD = "def alpha_count(total, count=3):\n    return total\n"
+
+
+def text_documents(tmp_path):
+    """Form → a document that is the same text."""
+    path = tmp_path / "notes.txt"
+    path.write_text(HELD)
+    nameless = tmp_path / "notes"
+    nameless.write_text(HELD)
+    return {
+        "stated": DocumentBlock(data=HELD.encode(), document_mimetype="text/plain"),
+        "stated, JSON": DocumentBlock(data=HELD.encode(), document_mimetype="application/json"),
+        "nothing stated": DocumentBlock(data=HELD.encode()),
+        "title": DocumentBlock(data=HELD.encode(), title="notes.md"),
+        "encoded": DocumentBlock(data=base64.b64encode(HELD.encode())),
+        "path": DocumentBlock(path=path),
+        "path without an ending": DocumentBlock(path=nameless),
+        "buffer": DocumentBlock(data=BytesIO(HELD.encode()), title="notes.csv"),
+    }
+
+
+async def test_a_document_that_is_text_is_its_text(stating, kit, tmp_path):
+    for block in text_documents(tmp_path).values():
+        llm = TryageLLM(stating, kit.experts())
+        beside = llm.chat(with_blocks(kit.code, block)).additional_kwargs["tryage"]
+        assert beside["expert"] == "coder"  # which takes text alone
+        for before in ([], [ChatMessage("Be brief.", role="system")]):
+            for response in await every_way(llm, [*before, ChatMessage(blocks=[block])]):
+                assert response.additional_kwargs["tryage"]["expert"] == "coder"
+        routed = TextSource().read([ChatMessage("x", role="system"), ChatMessage(blocks=[block])])
+        assert (routed.text, routed.flags_act) == (HELD, False)
+        assert sent_tokens([ChatMessage(blocks=[block])]) == sent_tokens(HELD)
+        assert read_text([TextBlock(text="Look:"), block]) == f"Look:\n{HELD}".rstrip("\n") + "\n"
+
+
+def test_flags_in_a_file_do_not_act(stating, kit):
+    block = DocumentBlock(data=f"{kit.code} [Flag: size=2]".encode())
+    llm = TryageLLM(stating, kit.experts(), flags_from="last_message")
+    record = llm.chat([ChatMessage(blocks=[block])]).additional_kwargs["tryage"]
+    assert (record["expert"], record["flags"]) == ("coder", [])
+
+
+def test_other_documents_are_documents(stating, tmp_path):
+    pdf, zipped = b"%PDF-1.4\n\x00\xff", b"PK\x03\x04\x00\x00"
+    path = tmp_path / "a.pdf"
+    path.write_bytes(pdf)
+    for block in (
+        DocumentBlock(data=pdf),
+        DocumentBlock(data=zipped),
+        DocumentBlock(path=path),
+        DocumentBlock(url="https://example.org/a"),
+        DocumentBlock(data=b"\xff\xfe\x00\x01 binary"),
+        DocumentBlock(data=b"text in a", document_mimetype="application/msword"),
+    ):
+        assert modalities_of([ChatMessage(blocks=[block])]) == ("document",)
+        assert sent_tokens([ChatMessage(blocks=[block])]) == 0
+        with pytest.raises(PromptError, match="not a block of 'document'"):
+            read_text([block])
+    notes = DocumentBlock(url="https://example.org/notes.md")
+    assert modalities_of([ChatMessage(blocks=[notes])]) == ()
+    assert TextSource().read([ChatMessage(blocks=[notes])]).text == "[file]"
+    with pytest.raises(PromptError, match="not a block of 'document'"):
+        read_text([notes])

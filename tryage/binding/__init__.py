@@ -29,6 +29,7 @@ from tryage.binding.inputs import (
     strip_own,
 )
 from tryage.binding.local import LocalModel, tells_logprobs
+from tryage.binding.media import is_text_type, text_of, type_of_name
 from tryage.binding.off_loop import off_loop
 from tryage.binding.passing import (
     astream_passing_on,
@@ -64,6 +65,7 @@ __all__ = [
     "checked_names",
     "each_expert",
     "flag_mode",
+    "is_text_type",
     "joined_goals",
     "known_query",
     "made_like",
@@ -74,7 +76,9 @@ __all__ = [
     "stream_passing_on",
     "strip_own",
     "tells_logprobs",
+    "text_of",
     "text_tokens",
+    "type_of_name",
     "with_limiter",
     "wrong_expert",
 ]

@@ -8,7 +8,9 @@ from typing import Any
 from tryage.tokens import count_tokens
 
 _DATA = frozenset(("data", "base64", "bytes", "file_data", "image", "url"))
-_TELLS_MEDIA = frozenset(("mime_type", "media_type", "source_type", "mimetype", "format"))
+_TELLS_MEDIA = frozenset(
+    ("mime_type", "mimeType", "mimetype", "media_type", "mediaType", "source_type", "format")
+)
 
 
 def text_tokens(value: Any) -> float:
