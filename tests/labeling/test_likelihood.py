@@ -271,37 +271,29 @@ def test_a_model_that_looks_at_what_stands_behind_is_read_with_its_mask(
     together = measure(pipeline, texts)
     for text, cell in zip(texts, together, strict=True):
         assert cell.loss == pytest.approx(measure(pipeline, [text])[0].loss, abs=1e-4)
-    assert read_narrowly(pipeline, texts, monkeypatch) is False
+    assert max(rows for rows, _ in rows_scored(pipeline, texts)) > 1
 
 
-def read_narrowly(pipeline, texts, monkeypatch):
-    """Return whether the last batch was read only where something is predicted."""
-    from tryage.labeling.window_losses import WindowScorer
-
-    ways = []
-    outputs = WindowScorer._outputs
-
-    def watched(scorer, windows, *, skip):
-        ways.append((skip, len(windows)))
-        return outputs(scorer, windows, skip=skip)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(WindowScorer, "_outputs", watched)
+def rows_scored(pipeline, texts):
+    """Return the shape (rows, positions) of what the model's last layer scored, batch by batch."""
+    shapes = []
+    head = pipeline.model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape[:2]))
+    try:
         measure(pipeline, texts, batch_tokens=100)
-    return ways[-1][0]
+    finally:
+        handle.remove()
+    return shapes
 
 
 @pytest.mark.parametrize("expert", ["code-gpt", "prose-bert"])
-def test_a_few_windows_of_a_model_tell_how_it_may_be_read(
-    runtime, expert, tiny_texts, monkeypatch
-) -> None:
+def test_a_few_windows_of_a_model_tell_how_it_may_be_read(runtime, expert, tiny_texts) -> None:
     """Finding it out again for every block would cost a tenth of the run."""
     texts = [*tiny_texts["code"][:6], "def alpha"]
     pipeline = runtime.load(expert).twin()
-    assert read_narrowly(pipeline, texts, monkeypatch) is True
-    monkeypatch.setattr(
-        "tryage.labeling.window_losses._attempt", lambda _: pytest.fail("tried again")
-    )
+    first, later = rows_scored(pipeline, texts), rows_scored(pipeline, texts)
+    assert len(first) == len(later) + 2  # the trial, in both ways
+    assert {rows for rows, _ in later} == {1}  # only positions where something is predicted
     for one, other in zip(
         measure(pipeline, texts), measure(pipeline, texts[::-1])[::-1], strict=True
     ):

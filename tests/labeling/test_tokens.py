@@ -1,6 +1,7 @@
 """Tokens of the hidden words: exact, for tokenizers of three kinds."""
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -9,9 +10,8 @@ from hypothesis import strategies as st
 from tryage import Expert, Library
 from tryage.errors import ExpertError
 from tryage.labeling import measure
-from tryage.labeling.masking import mask_words
 from tryage.labeling.rows import Row, read_rows
-from tryage.labeling.tokens import _in_context, _in_pieces, _tokenize, encode_row
+from tryage.labeling.tokens import encode_row
 from tryage.runtime import FillMaskPipeline, Runtime
 
 TEXTS = [
@@ -66,31 +66,29 @@ def spelled(pipeline: FillMaskPipeline, ids: list[int]) -> str:
     return text.replace(" ", "").replace("##", "")
 
 
+def hidden_text(pipeline: FillMaskPipeline, encoded) -> str:
+    """What the tokens to predict stand for, of all windows."""
+    return spelled(pipeline, [token for window in encoded.windows for token in window.targets])
+
+
 @pytest.mark.parametrize("text", TEXTS[:3])
 @pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
 def test_hidden_tokens_spell_the_hidden_words(masked_expert, text, share) -> None:
-    masked = mask_words(text, share=share)
-    for tokens in (
-        _in_context(masked_expert, masked, _tokenize(masked_expert, masked.text)),
-        _in_pieces(masked_expert, masked),
-    ):
-        if tokens is None:
-            continue
-        ids, ranges, _ = tokens
-        unknown = masked_expert.tokenizer.unk_token_id
-        for (start, end), (low, high) in zip(masked.spans, ranges, strict=True):
-            assert high > low
-            if unknown not in ids[low:high]:
-                word = text[start:end].replace(" ", "")
-                assert spelled(masked_expert, ids[low:high]) == word
+    row = row_of(text, share)
+    words = [text[start:end] for start, end in row.masked.spans]
+    hidden = hidden_text(masked_expert, encode_row(masked_expert, row))
+    known_parts = hidden.split(masked_expert.tokenizer.unk_token)  # any word may be unknown
+    assert re.fullmatch(".+".join(map(re.escape, known_parts)), "".join(words))
 
 
 def test_plain_text_is_tokenized_as_a_whole(masked_expert) -> None:
     """The usual case: the words' tokens are those of the running text."""
-    masked = mask_words(TEXTS[0], share=0.4)
-    tokens = _in_context(masked_expert, masked, _tokenize(masked_expert, masked.text))
-    assert tokens is not None
-    assert tokens[0] == masked_expert.tokenizer(TEXTS[0], add_special_tokens=False)["input_ids"]
+    (window,) = encode_row(masked_expert, row_of(TEXTS[0], 0.4)).windows
+    ids = list(window.ids)
+    for place, token in zip(window.at, window.targets, strict=True):
+        ids[place] = token
+    text_ids = ids[len(masked_expert.prefix) : len(ids) - len(masked_expert.suffix)]
+    assert text_ids == masked_expert.tokenizer(TEXTS[0], add_special_tokens=False)["input_ids"]
 
 
 def test_a_token_that_reaches_over_the_edge_of_a_word_is_cut_there(runtime) -> None:
@@ -98,10 +96,13 @@ def test_a_token_that_reaches_over_the_edge_of_a_word_is_cut_there(runtime) -> N
 
     pipeline = Runtime(runtime.library).load("prose-bert")
     pipeline.tokenizer.add_tokens([AddedToken("old),", single_word=False)])
-    masked = mask_words("the (old), river", share=1.0)
-    assert _in_context(pipeline, masked, _tokenize(pipeline, masked.text)) is None
-    ids, ranges, _ = _in_pieces(pipeline, masked)
-    assert [spelled(pipeline, ids[low:high]) for low, high in ranges] == ["the", "old", "river"]
+    text = "the (old), river"
+    edge = pipeline.tokenizer.convert_tokens_to_ids("old),")
+    assert edge in pipeline.encode(text)
+    encoded = encode_row(pipeline, row_of(text, 1.0))
+    assert hidden_text(pipeline, encoded) == "theoldriver"
+    (window,) = encoded.windows
+    assert edge not in [*window.ids, *window.targets]
 
 
 def test_every_expert_hides_the_same_words(runtime, unigram) -> None:

@@ -241,7 +241,9 @@ def test_a_call_cancelled_while_others_use_the_model_is_settled_at_once(pipeline
     assert (answer.text, answer.finish_reason) == ("", "cancelled")
 
 
-def test_streams_of_a_batch_that_fails_after_their_first_words_fail(pipeline, monkeypatch) -> None:
+def test_streams_of_a_batch_that_fails_after_their_first_words_fail(
+    pipeline, monkeypatch, never_ending
+) -> None:
     lengths = []
     forward, generate = pipeline.model.forward, pipeline.model.generate
 
@@ -259,7 +261,7 @@ def test_streams_of_a_batch_that_fails_after_their_first_words_fail(pipeline, mo
     steps: list[int] = []
     monkeypatch.setattr(pipeline.model, "generate", counted)
     monkeypatch.setattr(pipeline.model, "forward", failing)
-    monkeypatch.setattr(pipeline, "_end_tokens", lambda: {pipeline.tokenizer.pad_token_id})
+    never_ending(pipeline)
 
     def read():
         pieces = []

@@ -275,7 +275,7 @@ async def test_async_calls_leave_the_event_loop_free(code) -> None:
     assert answer.text == code.generate("def alpha", max_new_tokens=60).text
 
 
-async def test_a_cancelled_call_ends_its_generation(code, monkeypatch) -> None:
+async def test_a_cancelled_call_ends_its_generation(code, monkeypatch, never_ending) -> None:
     steps = 0
     forward = code.model.forward
 
@@ -285,7 +285,7 @@ async def test_a_cancelled_call_ends_its_generation(code, monkeypatch) -> None:
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(code.model, "forward", counted)
-    monkeypatch.setattr(code, "_end_tokens", lambda: {code.tokenizer.pad_token_id})
+    never_ending(code)
     call = asyncio.create_task(code.agenerate("def", max_new_tokens=120))
     deadline = time.monotonic() + 20
     while steps < 3:

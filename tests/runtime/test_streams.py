@@ -16,7 +16,7 @@ def code(tiny_library) -> TextGenerationPipeline:
 
 
 @pytest.fixture
-def endless(code, monkeypatch):
+def endless(code, monkeypatch, never_ending):
     """The pipeline with a model that never ends by itself; counts its steps."""
     steps: list[int] = []
     forward = code.model.forward
@@ -26,7 +26,7 @@ def endless(code, monkeypatch):
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(code.model, "forward", counted)
-    monkeypatch.setattr(code, "_end_tokens", lambda: {code.tokenizer.pad_token_id})
+    never_ending(code)
     return code, steps
 
 
