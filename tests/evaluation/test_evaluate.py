@@ -352,10 +352,11 @@ def test_a_router_tells_the_share_of_a_table_that_is_out_of_distribution(domains
 def test_the_printed_table_says_what_its_rows_are(small, domains):
     text = evaluate(small, [0, 0, 1, 1], resamples=50).table()
     lines = text.splitlines()
-    header = next(i for i, line in enumerate(lines) if "strict %" in line)
+    header = next(i for i, line in enumerate(lines) if "sole best %" in line)
     names = [line.split("  ")[0] for line in lines[header + 1 : lines.index("")]]
     assert names == ["oracle *", "group best *", "best single *", "router", "random"]
     assert "* chosen on this very table with the results known: upper bounds" in text
+    assert "best chosen: prompts on which no expert did better" in text
     assert "need the training table: --train" in text.replace("\n", " ")
     assert max(map(len, lines)) <= 100
     train, test = domains
@@ -366,7 +367,7 @@ def test_the_printed_table_says_what_its_rows_are(small, domains):
 
 def test_the_printed_table_shows_costs_and_unmeasured_choices_only_where_there_are():
     plain = evaluate(make([[0.0, 1.0]]), [0]).table()
-    assert "USD/1000" not in plain
+    assert "USD per 1,000" not in plain
     assert "measured %" not in plain
     table = make([[0.0, 1.0], [NAN, 0.5]], costs=[[0.002, NAN], [NAN, NAN]], kind="scores")
     text = evaluate(table, [0, 0]).table()

@@ -110,8 +110,9 @@ class Evaluation:
     def _header(self) -> list[str]:
         costs, shares = self._extra()
         unit = " %" if self.kind == "scores" else ""
-        header = ["", f"{self._measure}{unit}", "95 %", "regret", "95 %", "selected %", "strict %"]
-        return header + ["USD/1000"] * costs + ["measured %"] * shares
+        header = ["", f"{self._measure}{unit}", "95 % interval", "regret", "95 % interval"]
+        header += ["best chosen %", "sole best %"]
+        return header + ["USD per 1,000"] * costs + ["measured %"] * shares
 
     def _lines(self) -> list[list[str]]:
         costs, shares = self._extra()
@@ -149,6 +150,8 @@ class Evaluation:
         lines = [
             f"{self.prompts} prompts, {over}; {self._measure}: {better}; regret: distance to the "
             "oracle, lower is better; intervals: bootstrap over prompts.",
+            "best chosen: prompts on which no expert did better than the chosen one; sole best: "
+            "the same, where one alone was best.",
             "* chosen on this very table with the results known: upper bounds, not routers.",
         ]
         if any(self.references.get(name) for name in FITTED):
