@@ -88,3 +88,18 @@ app(["evaluate", {str(files / "r")!r}, {str(files / "test.jsonl")!r}, "--html", 
     assert done.returncode == 2
     assert 'pip install "tryage[report]"' in done.stderr
     assert not (files / "r.html").exists()
+
+
+def test_report_shows_a_file_of_decisions(files, held_out_table):
+    lines = [json.dumps({"prompt": prompt}) + "\n" for prompt in held_out_table.prompts]
+    (files / "p.jsonl").write_text("".join(lines))
+    decisions = files / "d.jsonl"
+    call("route", "--input", files / "p.jsonl", "--router", files / "r", "--output", decisions)
+    target = files / "week.html"
+    done = call("report", decisions, "--out", target, "--json")
+    assert json.loads(done.stdout)["decisions"] == len(held_out_table)
+    assert f"report: {target}" in done.stderr
+    assert "40 decisions" in target.read_text(encoding="utf-8")
+    wrong = call("report", files / "p.jsonl", "--out", files / "no.html", code=2)
+    assert "line 1: no decision" in wrong.stderr
+    assert not (files / "no.html").exists()

@@ -28,6 +28,7 @@ from tryage.cli.label import label
 from tryage.cli.output import say, show_warning
 from tryage.cli.pareto import pareto
 from tryage.cli.quickstart import quickstart
+from tryage.cli.report import report
 from tryage.cli.route import route
 from tryage.cli.run import run
 from tryage.cli.show import show
@@ -41,7 +42,21 @@ library_app = typer.Typer(
 table_app = typer.Typer(cls=Group, no_args_is_help=True, help="Show or convert tables of results.")
 
 _COMMANDS: Mapping[typer.Typer, tuple[Callable[..., None], ...]] = {
-    app: (quickstart, route, run, label, fit, add, show, evaluate, calibrate, pareto, check, flags),
+    app: (
+        quickstart,
+        route,
+        run,
+        label,
+        fit,
+        add,
+        show,
+        evaluate,
+        report,
+        calibrate,
+        pareto,
+        check,
+        flags,
+    ),
     library_app: (library.show, library.check, library.from_hub),
     table_app: (table.convert, table.show),
 }

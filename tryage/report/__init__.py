@@ -3,6 +3,6 @@
 Data flows one way: `gathering` computes `values`, `plots` draws them, `page` writes them as HTML.
 """
 
-from tryage.report.report import Report, check_report
+from tryage.report.report import Report, RoutingReport, check_report
 
-__all__ = ["Report", "check_report"]
+__all__ = ["Report", "RoutingReport", "check_report"]

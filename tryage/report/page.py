@@ -61,16 +61,16 @@ def render(values: ReportValues) -> str:
     """Return a report as an HTML page."""
     sections = [_section(number, task) for number, task in enumerate(values.tasks)]
     data = {"tasks": [section["data"] for section in sections]}
-    return _template("report.html").render(
+    return template("report.html").render(
         title=beginning(values.title),
         notes=values.notes,
         origins={name: beginning(text, 400) for name, text in values.origins.items()},
         sections=sections,
-        **_common(data),
+        **common(data),
     )
 
 
-def _common(data: Mapping[str, Any]) -> dict[str, Any]:
+def common(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return what every page holds: styles, scripts, data, and the policy that allows only them."""
     scripts = [_library(), _own("report.js")]
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
@@ -160,24 +160,24 @@ def _titles(values: TaskValues) -> dict[str, tuple[str, str]]:
 
 
 def _specs(values: TaskValues) -> Iterator[tuple[str, Any]]:
-    yield "summary", _spec(plots.summary(values.evaluation))
-    yield "mean", _spec(plots.heat_map(values, "mean"))
-    yield "chosen", _spec(plots.heat_map(values, "chosen"))
+    yield "summary", page_spec(plots.summary(values.evaluation))
+    yield "mean", page_spec(plots.heat_map(values, "mean"))
+    yield "chosen", page_spec(plots.heat_map(values, "chosen"))
     if values.reliability is not None:
-        yield "reliability", _spec(plots.reliability(values.reliability, scored=values.scored))
+        yield "reliability", page_spec(plots.reliability(values.reliability, scored=values.scored))
     for placed in values.fronts:
-        yield f"front-{placed.front.goals[0]}", _spec(placed.plot())
+        yield f"front-{placed.front.goals[0]}", page_spec(placed.plot())
     if values.plan_front is not None:
-        yield "plans", _spec(values.plan_front.plot())
+        yield "plans", page_spec(values.plan_front.plot())
     shared = alt.NamedData("prompts")
-    yield "regret", _spec(regret_of(shared))
+    yield "regret", page_spec(regret_of(shared))
     if values.latent is not None:
         for colour in plots.COLOURS:
             name = "map" if colour == "group" else f"map-{colour}"
-            yield name, _spec(map_of(shared, values, colour))
+            yield name, page_spec(map_of(shared, values, colour))
 
 
-def _spec(chart: Any) -> dict[str, Any]:
+def page_spec(chart: Any) -> dict[str, Any]:
     """Return a chart's specification; the page's own colours replace its configuration."""
     spec: dict[str, Any] = chart.to_dict()
     spec.pop("config", None)
@@ -258,7 +258,8 @@ def _visible(value: Any) -> Any:
 
 
 @functools.cache
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
+    """Return a template of the package; what it prints is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tryage.report"),
         autoescape=True,

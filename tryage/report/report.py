@@ -1,10 +1,10 @@
-"""`Report`: what `Router.report` returns: values, the page, and the file."""
+"""Reports as users hold them: values, the page, and the file."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,8 +12,10 @@ from tryage.deciding import Decider
 from tryage.drawing.notebook import html_table
 from tryage.errors import missing_extra
 from tryage.files import write_text
-from tryage.paths import check_writable, user_path
+from tryage.paths import check_writable, shown, user_path
+from tryage.report.decision_rows import read_decisions
 from tryage.report.gathering import Settings, gather
+from tryage.report.routing import RoutingValues, gather_routing
 from tryage.report.values import ReportValues, TaskValues
 from tryage.scores import ScoreTable
 
@@ -90,4 +92,53 @@ class Report:
             MissingExtraError: the extra `report` is not installed.
             OSError: the file cannot be written.
         """
+        write_text(user_path(path), self.html())
+
+
+@dataclass(frozen=True)
+class RoutingReport:
+    """A report on a file of decisions.
+
+    Attributes:
+        values: everything that it shows.
+    """
+
+    values: RoutingValues = field(repr=False)
+
+    @classmethod
+    def read(cls, path: str | Path, *, prompts: bool = True, seed: int = 0) -> Self:
+        """Read the decisions that `Router.with_log` or ``tryage route --output`` wrote.
+
+        Args:
+            path: JSON lines; ``-`` is standard input.
+            prompts: whether typical words of the prompts may be shown, where the lines hold them.
+            seed: of clusters and samples.
+
+        Raises:
+            DecisionError: there are no decisions, or a line is none.
+            OSError: the file cannot be read.
+        """
+        return cls(
+            gather_routing(read_decisions(path), shown(user_path(path)), prompts=prompts, seed=seed)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON types."""
+        figures = asdict(self.values)
+        if self.values.span is not None:
+            figures["span"] = [time.isoformat() for time in self.values.span]
+        return figures
+
+    def html(self) -> str:
+        """Return the page: one HTML file that needs no network.
+
+        Raises:
+            MissingExtraError: the extra `report` is not installed.
+        """
+        from tryage.report.routing_page import render_routing
+
+        return render_routing(self.values)
+
+    def write(self, path: str | Path) -> None:
+        """Write the page to a file, whole or not at all; errors as `html`, and OSError."""
         write_text(user_path(path), self.html())

@@ -193,6 +193,7 @@
   function listen(article) {
     const place = Number(article.dataset.place);
     const form = article.querySelector("form.filters");
+    if (!form) return;
     const read = () => {
       filters[place] = { group: form.group.value, expert: form.expert.value, ood: form.ood.checked };
       return refresh(article);
