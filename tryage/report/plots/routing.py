@@ -35,7 +35,12 @@ def shares(values: RoutingValues) -> Chart:
         .mark_bar()
         .encode(
             x=_periods(values),
-            y=alt.Y("share:Q", title="share of the decisions", axis=alt.Axis(format="%")),
+            y=alt.Y(
+                "share:Q",
+                title="share of the decisions",
+                axis=alt.Axis(format="%"),
+                scale=alt.Scale(domain=[0, 1], clamp=True),
+            ),
             color=alt.Color(
                 "expert:N",
                 title=None,
