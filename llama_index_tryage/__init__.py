@@ -3,7 +3,7 @@
 from tryage.errors import missing_extra
 
 try:
-    from llama_index_tryage._answers import last_decision
+    from llama_index_tryage._metadata import last_decision
     from llama_index_tryage.events import TryageDecisionEvent
     from llama_index_tryage.feedback import TryageFeedback
     from llama_index_tryage.flags import TryageFlags

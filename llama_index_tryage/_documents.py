@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
 from io import IOBase
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.base.llms.types import ChatMessage, DocumentBlock
+from llama_index.core.base.llms.types import DocumentBlock
 
 from tryage.binding import is_text_type, text_of, type_of_name
 
@@ -37,19 +36,6 @@ def document_text(block: Any) -> str | None:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return None
-
-
-def texts_of_documents(message: ChatMessage) -> str | None:
-    """Return what stands in the files of text of a message; None where it holds none.
-
-    These are no words of the message's author.
-    """
-    return _joined(document_text(block) for block in message.blocks)
-
-
-def _joined(texts: Iterable[str | None]) -> str | None:
-    held = [text for text in texts if text is not None]
-    return "\n".join(text for text in held if text) if held else None
 
 
 def _data(block: DocumentBlock) -> bytes | None:

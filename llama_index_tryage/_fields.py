@@ -18,8 +18,10 @@ from llama_index.core.llms import LLM
 from llama_index_tryage._caller import is_composed, warn_composed
 from llama_index_tryage._experts import Children
 from llama_index_tryage._identity import identity
-from llama_index_tryage._inputs import CallInput, TextSource, modalities_of, sent_tokens
+from llama_index_tryage._inputs import CallInput, TextSource
+from llama_index_tryage._modalities import modalities_of
 from llama_index_tryage._rate_limits import TurnLimiter
+from llama_index_tryage._sent import sent_tokens
 from llama_index_tryage._views import VIEWS
 from llama_index_tryage.events import announce
 from tryage import Decision

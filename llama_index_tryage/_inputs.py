@@ -1,27 +1,19 @@
-"""Finds the text of a call to route, removes its flags, and annotates responses."""
+"""Finds the text of a call to route, and removes its flags."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, NamedTuple
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
-    ChatResponse,
-    CompletionResponse,
-    DocumentBlock,
     MessageRole,
     TextBlock,
-    ThinkingBlock,
-    ToolCallBlock,
 )
-from llama_index.core.tools.types import BaseTool
 
-from llama_index_tryage._documents import document_text, texts_of_documents
+from llama_index_tryage._message_texts import texts_of_documents
+from llama_index_tryage._modalities import modalities_of
 from tryage import Decision
 from tryage.binding import (
     Change,
@@ -32,17 +24,11 @@ from tryage.binding import (
     own_text,
     passed_query,
     strip_own,
-    text_tokens,
 )
 from tryage.errors import PromptError
 from tryage.flags import parse
-from tryage.tokens import count_tokens
 
-R = TypeVar("R", ChatResponse, CompletionResponse)
 CallInput = str | Sequence[ChatMessage]
-
-MODALITIES = ("image", "audio", "video", "document")
-"""Kinds of block that an expert must state to take, if it states what it takes."""
 
 
 class Reading(NamedTuple):
@@ -59,9 +45,6 @@ class Reading(NamedTuple):
 
 _TOOL_REPORTS = ("Observation: ", "Result of executing the code given:")
 """How the messages begin in which a `ReActAgent` or a `CodeActAgent` reports tool results."""
-
-_TOOLS: WeakKeyDictionary[BaseTool, float] = WeakKeyDictionary()
-"""Tool → characters that describe it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,21 +125,6 @@ def strip_messages(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     return [_strip_message(message) for message in messages]
 
 
-def annotate(response: R, data: dict[str, Any]) -> R:
-    """Return a copy of a response that carries the decision.
-
-    Where the expert is a router itself, its own decision is the ``"inner"`` one of this. A copy,
-    because the expert may keep the response. Not on its message: that goes into chat histories,
-    and clients send a message's additional arguments on to their service.
-    """
-    inner = response.additional_kwargs.get("tryage")
-    if inner is not None:
-        data = {**data, "inner": inner}
-    return response.model_copy(
-        update={"additional_kwargs": {**response.additional_kwargs, "tryage": data}}
-    )
-
-
 def routed_message(messages: Sequence[ChatMessage]) -> ChatMessage:
     """Return the user's last message with text, or the last message with text.
 
@@ -184,120 +152,6 @@ def routed_message(messages: Sequence[ChatMessage]) -> ChatMessage:
     users = (message for message in reversed(messages) if message.role == MessageRole.USER)
     file = next((message for message in users if texts_of_documents(message)), None)
     return file or last_message or messages[-1]
-
-
-def modalities_of(
-    call_input: CallInput, kwargs: Mapping[str, Any] | None = None
-) -> tuple[str, ...]:
-    """Return the modalities of a call other than text, in the order of `MODALITIES`.
-
-    Args:
-        call_input: the prompt or the messages.
-        kwargs: of the call; multi-modal LLMs take images as `image_documents`.
-    """
-    messages = () if isinstance(call_input, str) else call_input
-    kinds = {kind for message in messages for kind in _kinds(message.blocks)}
-    if kwargs and kwargs.get("image_documents"):
-        kinds.add("image")
-    return tuple(kind for kind in MODALITIES if kind in kinds)
-
-
-def sent_tokens(call_input: CallInput, tools: Any = None) -> float:
-    """Return the estimated tokens of all that is sent: system prompt, history, calls, tools.
-
-    Args:
-        call_input: the prompt or the messages.
-        tools: LlamaIndex's own, or a vendor's descriptions of them.
-    """
-    if isinstance(call_input, str):
-        tokens = count_tokens(call_input)
-    else:
-        tokens = sum(map(_message_tokens, call_input))
-    return tokens + (sum(map(_tool_tokens, tools)) if isinstance(tools, list | tuple) else 0)
-
-
-def _message_tokens(message: ChatMessage) -> float:
-    tokens = 0.0
-    for block in message.blocks:
-        # Almost every block is text, and isinstance is slow for classes of LlamaIndex.
-        tokens += count_tokens(block.text) if type(block) is TextBlock else _block_tokens(block)
-    others = message.additional_kwargs
-    return tokens + text_tokens(others["tool_calls"]) if "tool_calls" in others else tokens
-
-
-def _block_tokens(block: Any) -> float:
-    if isinstance(block, TextBlock):
-        return count_tokens(block.text)
-    if isinstance(block, ThinkingBlock):
-        return count_tokens(block.content or "")
-    if isinstance(block, ToolCallBlock):
-        return count_tokens(block.tool_name) + text_tokens(block.tool_kwargs)
-    if isinstance(block, DocumentBlock):
-        return count_tokens(document_text(block) or "")
-    return sum(map(_block_tokens, _nested(block)))
-
-
-def read_text(blocks: Iterable[Any]) -> str:
-    """Return a message as text, for a model that reads text only.
-
-    Calls of tools are written out, cited texts stand for themselves; what a model thought before,
-    and marks for caches, are left out.
-
-    Raises:
-        PromptError: there is a picture, a sound, a video or a document.
-    """
-    texts = []
-    for block in blocks:
-        if isinstance(block, TextBlock):
-            texts.append(block.text)
-        elif isinstance(block, ToolCallBlock):
-            tool_kwargs = block.tool_kwargs
-            arguments = (
-                tool_kwargs
-                if isinstance(tool_kwargs, str)
-                else json.dumps(tool_kwargs, ensure_ascii=False)
-            )
-            texts.append(f"{block.tool_name}({arguments})")
-        elif text := document_text(block):
-            texts.append(text)
-        elif block.block_type in MODALITIES:
-            raise PromptError(f"a local pipeline reads text, not a block of {block.block_type!r}")
-        else:
-            texts.append(read_text(_nested(block)))
-    return "\n".join(text for text in texts if text)
-
-
-def _tool_tokens(tool: Any) -> float:
-    """Return the estimated tokens that describe a tool; a schema is made once for each."""
-    if not isinstance(tool, BaseTool):
-        return text_tokens(tool)
-    with contextlib.suppress(KeyError, TypeError):  # not every tool can be a key
-        return _TOOLS[tool]
-    try:
-        data = tool.metadata
-        described = [data.name or "", data.description, data.get_parameters_dict()]
-    except Exception:  # noqa: BLE001 - tools are the user's; the expert's call raises the error
-        return 0
-    tokens = text_tokens(described)
-    with contextlib.suppress(TypeError):
-        _TOOLS[tool] = tokens
-    return tokens
-
-
-def _nested(block: Any) -> list[Any]:
-    """Return the blocks that a block holds."""
-    nested = getattr(block, "content", None) or getattr(block, "cited_content", None)
-    if isinstance(nested, list):
-        return nested
-    return [] if nested is None or isinstance(nested, str) else [nested]
-
-
-def _kinds(blocks: Iterable[Any]) -> Iterator[str]:
-    for block in blocks:
-        if type(block) is not TextBlock:
-            if document_text(block) is None:
-                yield block.block_type
-            yield from _kinds(_nested(block))
 
 
 def _strip_message(message: ChatMessage) -> ChatMessage:

@@ -19,8 +19,7 @@ from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
 from llama_index_instrumentation.dispatcher import DISPATCHER_SPAN_DECORATED_ATTR
 
-from llama_index_tryage._answers import last_decision, note_answer
-from llama_index_tryage._inputs import annotate
+from llama_index_tryage._metadata import annotate, last_decision, note_answer
 from llama_index_tryage._templates import Filled, TemplateRouting
 from tryage.dispatch import present, record
 

@@ -13,8 +13,8 @@ from llama_index.core.llms.llm import default_completion_to_prompt
 from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, PromptTemplate
 from llama_index.core.types import TokenAsyncGen, TokenGen
 
-from llama_index_tryage._answers import note_answer
 from llama_index_tryage._fields import RoutedLLM, metadata_or_reason
+from llama_index_tryage._metadata import note_answer
 from tryage import Decision
 from tryage.binding import known_query
 from tryage.dispatch import AsyncStream, Stream, present, record

@@ -12,8 +12,8 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index_instrumentation.span import BaseSpan
 from llama_index_instrumentation.span_handlers import BaseSpanHandler
 
-from llama_index_tryage._answers import last_answer
 from llama_index_tryage._fields import RoutedLLM
+from llama_index_tryage._metadata import last_answer
 from llama_index_tryage._views import response_view
 from tryage import Router
 from tryage.binding import check_options

@@ -21,9 +21,8 @@ from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
 from llama_index.core.types import BaseOutputParser, PydanticProgramMode
 
-from llama_index_tryage._answers import note_answer
 from llama_index_tryage._fields import apresent
-from llama_index_tryage._inputs import annotate
+from llama_index_tryage._metadata import annotate, note_answer
 from llama_index_tryage._structured import StructuredRouting
 from tryage import Decision, Router
 from tryage.binding import TOP, CallOptions, check_arguments, check_options

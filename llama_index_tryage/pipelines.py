@@ -27,7 +27,8 @@ from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms import LLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
-from llama_index_tryage._inputs import read_text, routed_message
+from llama_index_tryage._inputs import routed_message
+from llama_index_tryage._message_texts import read_text
 from tryage import Expert
 from tryage.binding import LocalModel, check_arguments
 from tryage.errors import ModelNotFoundError

@@ -535,16 +535,16 @@ def test_probes_that_lack_the_new_expert_change_nothing(table, table_library, ki
 
 
 def test_an_expert_joins_from_probes_and_leaves_again(router, table, tmp_path):
-    new = Expert(name="newcomer", model="org/newcomer", parameters=5_000_000_000)
+    new = Expert(name="new-expert", model="org/new-expert", parameters=5_000_000_000)
     probes = ScoreTable.from_rows(
         [
-            {"prompt": prompt, "losses": {"newcomer": 0.05 if prompt.startswith("def") else 2.0}}
+            {"prompt": prompt, "losses": {"new-expert": 0.05 if prompt.startswith("def") else 2.0}}
             for prompt in table.prompts
         ]
     )
     grown = router.add_expert(new, probes)
-    assert "newcomer" not in router.library
-    assert grown.route(CODE).expert == "newcomer"
+    assert "new-expert" not in router.library
+    assert grown.route(CODE).expert == "new-expert"
     assert grown.route(PROSE).expert == "writer"
     for name in router.library.names:
         ours = grown.predict([CODE, PROSE], task="text-generation")[:, grown.library.index(name)]
@@ -553,8 +553,8 @@ def test_an_expert_joins_from_probes_and_leaves_again(router, table, tmp_path):
         ]
         np.testing.assert_allclose(ours, theirs)
     grown.save_pretrained(tmp_path / "grown")
-    assert Router.from_pretrained(tmp_path / "grown").route(CODE).expert == "newcomer"
-    back = grown.without("newcomer")
+    assert Router.from_pretrained(tmp_path / "grown").route(CODE).expert == "new-expert"
+    back = grown.without("new-expert")
     assert back.library.names == router.library.names
     assert back.route(CODE).order == router.route(CODE).order
 
@@ -562,10 +562,10 @@ def test_an_expert_joins_from_probes_and_leaves_again(router, table, tmp_path):
 def test_who_cannot_join_or_leave_a_router_is_named(router, table):
     with pytest.raises(LibraryError, match="twice"):
         router.add_expert(router.library["coder"], table)
-    with pytest.raises(ScoreTableError, match="newcomer"):
-        router.add_expert(Expert(name="newcomer", model="m"), table)
+    with pytest.raises(ScoreTableError, match="new-expert"):
+        router.add_expert(Expert(name="new-expert", model="m"), table)
     with pytest.raises(PredictorError, match="fill-mask"):
-        router.add_expert(Expert(name="newcomer", model="m", task="fill-mask"), table)
+        router.add_expert(Expert(name="new-expert", model="m", task="fill-mask"), table)
     with pytest.raises(LibraryError, match="nobody"):
         router.without("nobody")
     alone = router.without("giant").without("coder")

@@ -266,8 +266,9 @@ async def test_interrupts_and_cancelled_calls_are_no_errors(small_router, spans)
     gate = Gate()
     model = ChatTryage(small_router, chats(coder={"gate": gate}))
     call = asyncio.create_task(model.ainvoke("hi"))
-    while not gate.waiting:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        while not gate.waiting:
+            await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call

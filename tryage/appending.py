@@ -22,7 +22,7 @@ def append(
     data: bytes,
     *,
     torn: Callable[[int], int] | None = None,
-    patience: float | None = None,
+    timeout: float | None = None,
 ) -> None:
     """Append lines to a file, all of them or none.
 
@@ -31,7 +31,7 @@ def append(
         data: lines with their ends.
         torn: bytes that a crash left at the end of the open file and that are cut off; None cuts
             nothing.
-        patience: most seconds to wait for other processes; then the lines are appended without
+        timeout: most seconds to wait for other processes; then the lines are appended without
             the lock. None waits for ever.
 
     Raises:
@@ -39,7 +39,7 @@ def append(
     """
     with _APPENDING:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _opened(path, patience) as (handle, is_locked):
+        with _opened(path, timeout) as (handle, is_locked):
             if is_locked and torn is not None and (length := torn(handle)):
                 os.ftruncate(handle, os.fstat(handle).st_size - length)
             _write(handle, data, path, is_locked)
@@ -63,13 +63,13 @@ def _write(handle: int, data: bytes, path: Path, is_locked: bool) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, patience: float | None) -> Iterator[tuple[int, bool]]:
+def _opened(path: Path, timeout: float | None) -> Iterator[tuple[int, bool]]:
     """Open a file for appending; yield it and whether its lock is held, or there are none here."""
     from filelock import lock_descriptor
 
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        end = None if patience is None else time.monotonic() + patience
+        end = None if timeout is None else time.monotonic() + timeout
         is_locked = True
         with contextlib.suppress(OSError):  # some network file systems have no locks
             while not (is_locked := lock_descriptor(handle, blocking=False)):

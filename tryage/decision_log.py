@@ -27,7 +27,7 @@ if LOGGER.level == logging.NOTSET:
 TOP = 5
 """Experts of the ranking in a line."""
 
-_PATIENCE = 0.2
+_TIMEOUT = 0.2
 """Most seconds that an answer waits for another process which writes to the log."""
 
 
@@ -63,7 +63,7 @@ class DecisionLog:
         lines = [_line(decision, prompt=self.prompts) + "\n" for decision in decisions]
         data = "".join(lines).encode("utf-8", "backslashreplace")
         try:
-            append(self.path, data, patience=_PATIENCE)
+            append(self.path, data, timeout=_TIMEOUT)
         except OSError as error:
             if not self._failed:
                 self._failed = True

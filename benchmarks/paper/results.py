@@ -306,7 +306,7 @@ def _size(router: Router, valid: Split, test: Split, figure: Path | None = None)
 
 
 def _loss_and_size(table: ScoreTable, columns: Any, sizes: Any) -> tuple[float, float]:
-    """Mean loss and mean parameters of choices, over groups of the group's mean."""
+    """Mean loss and mean parameters of choices: macro averages over groups."""
     cells, _ = measured_cells(table, None)
     loss = macro_mean(outcomes(cells, columns).loss, cells)
     return loss, macro_mean(sizes[columns], cells)

@@ -44,7 +44,7 @@ def run(*arguments, **environment):
 
 
 def test_a_worker_that_dies_in_the_middle_costs_nothing(tiny_library, texts, tmp_path) -> None:
-    """The same cells as the local engine's, on the same shards, gone on with by either."""
+    """The same cells as the local engine's, on the same shards, which either can resume."""
     pytest.importorskip("ray.data")
     library = Library.read(tiny_library)
     prompts, out, dead = tmp_path / "prompts.jsonl", tmp_path / "out", tmp_path / "dead"

@@ -17,7 +17,10 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.schema import ImageNode
 
 from llama_index_tryage import TryageLLM
-from llama_index_tryage._inputs import TextSource, modalities_of, read_text, sent_tokens
+from llama_index_tryage._inputs import TextSource
+from llama_index_tryage._message_texts import read_text
+from llama_index_tryage._modalities import modalities_of
+from llama_index_tryage._sent import sent_tokens
 from tryage import Library, Router
 from tryage.errors import NoEligibleExpertError, PromptError
 

@@ -100,7 +100,8 @@ def test_metadata_loads_nothing(tiny_library, tmp_path):
         for name in ("code-gpt", "prose-gpt")
     ]
     assert windows == [128, 128]
-    assert not runtime._pipelines
+    states = {runtime.health(name).state for name in ("code-gpt", "prose-gpt")}
+    assert states == {"not loaded"}
     absent = TryagePipeline.from_model(tmp_path / "absent")
     assert absent.metadata.context_window == 3900
     with pytest.raises(ModelNotFoundError, match="absent"):

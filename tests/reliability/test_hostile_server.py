@@ -260,8 +260,9 @@ def test_a_caller_that_gives_up_frees_its_thread_though_the_server_is_silent(run
         call = asyncio.ensure_future(
             acall_within("served", 600, lambda: patient.run("served", "hello"))
         )
-        while not server.requests:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(30):
+            while not server.requests:
+                await asyncio.sleep(0.01)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call

@@ -3,6 +3,7 @@
 import http.client
 import json
 import threading
+import time
 
 import pytest
 
@@ -17,7 +18,7 @@ NEVER_END = {"hang", "wait", "drip", "flood", "endless"}
 
 @pytest.fixture
 def server():
-    with FakeOpenAI(patience=10) as server:
+    with FakeOpenAI(timeout=10) as server:
         yield server
 
 
@@ -128,7 +129,9 @@ def test_a_request_waits_until_it_is_released(server):
     answers = []
     thread = threading.Thread(target=lambda: answers.append(post(server, "wait")))
     thread.start()
+    deadline = time.monotonic() + 30
     while not server.requests:
+        assert time.monotonic() < deadline
         thread.join(0.01)
     assert answers == []
     server.release()

@@ -54,7 +54,7 @@ class FakeOpenAI:
             first tool.
         turns: model's name → turn.
         delay: seconds before every answer.
-        patience: seconds after which a request that waits goes on by itself.
+        timeout: seconds after which a request that waits goes on by itself.
 
     Attributes:
         script: turns of the next requests: a name from `FAULTS`, or (status, body) or (status,
@@ -72,14 +72,14 @@ class FakeOpenAI:
         reply: Callable[[Body], str | Body] | None = None,
         turns: Mapping[str, Turn] | None = None,
         delay: float = 0.0,
-        patience: float = 30.0,
+        timeout: float = 30.0,
     ) -> None:
         for turn in (turns or {}).values():
             _check(turn)
         self.reply = reply or _echo
         self.turns = dict(turns or {})
         self.delay = delay
-        self.patience = patience
+        self.timeout = timeout
         self.script: list[Turn] = []
         self.requests: list[Body] = []
         self.keys: list[str | None] = []
@@ -131,8 +131,8 @@ class FakeOpenAI:
             self._server = self._thread = None
 
     def waited(self, seconds: float | None = None) -> bool:
-        """Wait until `release`, at most so long (`patience`); return whether it was released."""
-        return self._released.wait(self.patience if seconds is None else seconds)
+        """Wait until `release`, at most so long (`timeout`); return whether it was released."""
+        return self._released.wait(self.timeout if seconds is None else seconds)
 
     def turn(self, body: Body) -> Turn:
         """Return what to do with a request, and take it off the script."""
