@@ -48,7 +48,7 @@ class ChatTryage(
     that cannot do what a call needs (tools, images) is not eligible for it.
 
     Attributes:
-        router: a router, a router folder or the name of a bundled router.
+        router: a router, a router folder, the name of a bundled router or a Hub id.
         experts: expert name → chat model, a chat model with bound arguments, or a
             ``"provider:model"`` string, made by LangChain's `init_chat_model` at first use; None
             runs the library's own Hugging Face pipelines.

@@ -43,7 +43,7 @@ class TryageLLM(RoutedModel, PlannedCalls[str, str], TextGenerations, BaseLLM):
     expert, ``tryage=Goals(...)`` and ``config={"configurable": {"tryage_goals": ...}}`` add goals.
 
     Attributes:
-        router: a router, a router folder or the name of a bundled router.
+        router: a router, a router folder, the name of a bundled router or a Hub id.
         experts: expert name → text model (`BaseLLM`), or one with bound arguments; None runs the
             library's own Hugging Face pipelines.
         flags_from: where the user's own text stands, whose flags act and are taken off:

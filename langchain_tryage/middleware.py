@@ -73,7 +73,7 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
     ``response_metadata["tryage"]`` hold the decision, the model's run the tag ``expert:<name>``.
 
     Args:
-        router: a router, a router folder or the name of a bundled router.
+        router: a router, a router folder, the name of a bundled router or a Hub id.
         experts: expert name → chat model, one with bound arguments, or a ``"provider:model"``
             string; None runs the library's own Hugging Face pipelines.
         text_from: which messages are routed, as in `ChatTryage`.

@@ -48,7 +48,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
     ``response_metadata["tryage"]``; the expert's run has the tag ``expert:<name>``.
 
     Attributes:
-        router: a router, a router folder or the name of a bundled router.
+        router: a router, a router folder, the name of a bundled router or a Hub id.
         experts: expert name → runnable, function or dict of these; None runs the library's own
             Hugging Face pipelines as chat models.
         key: for inputs that are dicts, the key of the text, prompt or messages to route. Experts

@@ -42,7 +42,7 @@ class TryageSelector(Routed, Saved, RunnableSerializable[LanguageModelInput, Any
     ``config["configurable"]["model"]``.
 
     Attributes:
-        router: a router, a router folder or the name of a bundled router.
+        router: a router, a router folder, the name of a bundled router or a Hub id.
         experts: names that may be chosen; None allows all of the library.
         key: for inputs that are dicts, the key of the text, prompt or messages to route.
         flags_from: where the user's own text stands, whose flags act: ``"last_message"``, a dict

@@ -37,7 +37,7 @@ class TryageFunctionCallingLLM(TryageLLM, FunctionCallingLLM):
     side by side. A call without tools may go to any expert.
 
     Args:
-        router: a router, a router folder or the name of a bundled router.
+        router: a router, a router folder, the name of a bundled router or a Hub id.
         experts: expert name → LLM; None runs the library's own Hugging Face pipelines.
         **options: as `TryageLLM`.
     """

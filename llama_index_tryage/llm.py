@@ -62,7 +62,7 @@ class TryageLLM(StructuredRouting):
     `TryageDecisionEvent` a call.
 
     Attributes:
-        router: a router, a router folder or the name of a bundled router.
+        router: a router, a router folder, the name of a bundled router or a Hub id.
         experts: expert name → LLM; None runs the library's own Hugging Face pipelines.
         **options: those of `tryage.binding.CallOptions`.
         context_window: tokens that prompts are packed for; None takes the smallest window of the

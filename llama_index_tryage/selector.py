@@ -79,7 +79,7 @@ class TryageSelector(BaseSelector):
     The query itself goes on to the tool as it is, flags included.
 
     Args:
-        router: a router, a router folder or the name of a bundled router.
+        router: a router, a router folder, the name of a bundled router or a Hub id.
         experts: the expert of each choice by place; by default names and descriptions tell.
         fallback: ``"description"`` compares descriptions also where only some of the tools are
             experts, or `aliases` fit none. By default that is an error, since a name may be

@@ -431,3 +431,35 @@ def _decision(*order: str) -> Any:
 def decide():
     """A function: expert names, best first → a decision."""
     return _decision
+
+
+@pytest.fixture
+def hub(socket_enabled: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A Hugging Face Hub on loopback, with an empty cache; its `kit` is tests/hub_server.py."""
+    import importlib.util
+    import time
+    from types import SimpleNamespace
+
+    constants = pytest.importorskip("huggingface_hub.constants", reason="needs the extra hf")
+    from huggingface_hub import close_session
+
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    # huggingface_hub waits up to eight seconds before each of its further attempts.
+    quick = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+    for module in ("utils._http", "file_download"):
+        monkeypatch.setattr(f"huggingface_hub.{module}.time", quick)
+    close_session()
+    place = Path(__file__).parent / "hub_server.py"
+    spec = importlib.util.spec_from_file_location("hub_server", place)
+    hub_server: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hub_server)
+    with hub_server.running() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        server.kit = hub_server
+        yield server
+        close_session()

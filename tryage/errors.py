@@ -30,6 +30,7 @@
     ├── RejectedError (RuntimeError)         a check rejected every answer
     ├── NoEligibleExpertError (LookupError)  limits exclude every expert
     ├── ConsentError (PermissionError)       a file asks for what the operator did not allow
+    ├── HubAccessError (ConnectionError)     the Hub refused, failed or cannot be reached
     ├── OutputFolderError (FileExistsError)  the output folder holds something else
     ├── ContractError (AssertionError)       a part of your own breaks what Tryage relies on
     └── MissingExtraError (ImportError)      an optional dependency is not installed
@@ -199,6 +200,10 @@ class NoEligibleExpertError(TryageError, LookupError):
 
 class ConsentError(TryageError, PermissionError):
     """A library or router asks for a key or a folder that the operator did not allow."""
+
+
+class HubAccessError(TryageError, ConnectionError):
+    """The Hugging Face Hub refused, failed, or cannot be reached."""
 
 
 class OutputFolderError(TryageError, FileExistsError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,10 +49,12 @@ FORMAT = 1
 
 INDEX = "router.json"
 
+CARD = "README.md"
+
 PROMPTS = "prompts.json"
 """Training prompts and their results, where the router's maker allowed to keep them."""
 
-_OWN_FILES = (INDEX, "README.md", "tokenizer.json", PROMPTS)
+_OWN_FILES = (INDEX, CARD, "tokenizer.json", PROMPTS)
 """What a router folder holds besides its arrays."""
 
 
@@ -106,6 +109,11 @@ def bundled_routers() -> dict[str, Path]:
     return {index.parent.name: index.parent for index in sorted(root.glob(f"*/{INDEX}"))}
 
 
+def may_hold(name: str) -> bool:
+    """Tell whether a router folder may hold a file of that name."""
+    return name in _OWN_FILES or re.fullmatch(r"[\w-][\w.-]*\.safetensors", name) is not None
+
+
 def check_output(folder: Path) -> None:
     """Check that a router may be saved in a folder.
 
@@ -128,7 +136,7 @@ def check_output(folder: Path) -> None:
         )
     for name in names:
         # An old router's folder is replaced whole, so nothing else may lie in it.
-        if name not in _OWN_FILES and not name.endswith(".safetensors"):
+        if not may_hold(name):
             raise OutputFolderError(
                 f"{str(folder)!r} holds a router, and {name!r}, which is not one of its files; "
                 "move that away, or name another folder"
@@ -185,11 +193,9 @@ def save(state: RouterState, folder: Path, card: str, *, share_encoder: bool = F
                 )
         if state.training_prompts:
             (temporary / PROMPTS).write_bytes(write_prompts(state.training_prompts))
-        (temporary / "README.md").write_text(card, encoding="utf-8")
+        (temporary / CARD).write_text(card, encoding="utf-8")
         index["files"] = {
-            file.name: sha256(file)
-            for file in sorted(temporary.iterdir())
-            if file.name != "README.md"
+            file.name: sha256(file) for file in sorted(temporary.iterdir()) if file.name != CARD
         }
         index["sha256"] = _digest(index)
         (temporary / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
@@ -264,7 +270,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
 def _router_of(opened: OpenedFolder, folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     if INDEX not in opened.files:
         raise DamagedFileError(f"{folder / INDEX}: missing from the router folder")
-    index = _read_index(opened.files[INDEX].read(), folder / INDEX)
+    index = read_index(opened.files[INDEX].read(), folder / INDEX)
     files = {
         name: _content(opened.files.get(name), folder / name, expected)
         for name, expected in index["files"].items()
@@ -328,7 +334,17 @@ def _try_out(predictor: Predictor, library: Library) -> None:
             raise ValueError(f"predicts losses of shape {mean.shape} for {len(library)} experts")
 
 
-def _read_index(written: bytes, path: Path) -> dict[str, Any]:
+def read_index(written: bytes, path: Path) -> dict[str, Any]:
+    """Return the index of a router folder, which `files` of it names the other files with hashes.
+
+    Args:
+        written: content of the file.
+        path: of the file, for messages.
+
+    Raises:
+        FormatVersionError: a newer Tryage wrote it.
+        DamagedFileError: it is not a router's index, or was changed.
+    """
     try:
         index = json.loads(written.decode("utf-8"))
         format_ = index["format"]

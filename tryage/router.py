@@ -6,11 +6,11 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tryage import persistence
+from tryage import hub_routers, persistence
 from tryage.assessed import AssessedRouter
 from tryage.checks import Check, Function
 from tryage.deciding import Array, FlagMode, Request
@@ -31,6 +31,10 @@ from tryage.predictors import Predictor, UnmeasuredPredictor
 from tryage.prompts import prompt_list
 from tryage.router_parts import saved_parts
 from tryage.tracing import decide_span, is_tracing
+
+if TYPE_CHECKING:
+    from tryage.cards import CardFacts
+    from tryage.publishing import PushedRouter
 
 
 class Router(AssessedRouter, GrowingRouter, DescribedRouter):
@@ -53,22 +57,45 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, *, policy: Policy | None = None, folders: Folders = ()
+        cls,
+        name: str | Path,
+        *,
+        policy: Policy | None = None,
+        folders: Folders = (),
+        revision: str | None = None,
+        token: str | None = None,
+        download: bool = False,
     ) -> Router:
-        """Load a router from a folder, or a bundled one by name.
+        """Load a router from a folder, a bundled one by name, or one from the Hub by its id.
+
+        A folder goes before a bundled name, and that before a Hub id. A router from the Hub is
+        read from the local cache; only with `download` its files are fetched, and a newer version
+        is looked for.
 
         Args:
-            name: a router folder, or a bundled router's name.
+            name: a router folder, a bundled router's name, or a Hub id such as ``"me/router"`` or
+                ``"me/router@revision"`` (extra `hf`).
             policy: what the operator allows; by default the policy that was saved with the router.
             folders: folders outside the router's own whose models it may use.
+            revision: branch, tag or commit of a router on the Hub.
+            token: of the Hub, for a private or gated router; by default the one that you logged in
+                with, or ``HF_TOKEN``. It is not stored.
+            download: whether the Hub is asked, and files that are not in the local cache fetched.
 
         Raises:
             ConsentError: its encoder lies in another folder, and it is not allowed.
-            RouterNotFoundError: there is no such folder or bundled router.
+            RouterNotFoundError: there is no such folder or bundled router; or the Hub has none, or
+                it is not in the local cache and `download` is not set.
+            HubAccessError: the Hub refuses, fails or cannot be reached.
             FormatVersionError: a newer Tryage wrote it.
             DamagedFileError: a file of it is missing, cut or changed.
+            OptionError: a revision of a router that is not on the Hub.
+            MissingExtraError: a Hub id without huggingface_hub.
         """
-        state = persistence.load(persistence.find_router(name), folders=folders)
+        source = hub_routers.find(name)
+        state = hub_routers.load(
+            source, revision=revision, token=token, download=download, folders=folders
+        )
         return cls(**{**saved_parts(state), "policy": policy or state.policy})
 
     @classmethod
@@ -100,10 +127,62 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
         """
         from tryage.cards import model_card
 
-        for part in persistence.left_out(self.policy, self.objective, self.tasks):
-            warnings.warn(f"{folder}: saved without {part}", TryageWarning, stacklevel=2)
+        self._warn_left_out(folder)
         state = RouterState(**saved_parts(self))
         persistence.save(state, user_path(folder), card or model_card(state))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        message: str | None = None,
+        card: str | None = None,
+        card_facts: CardFacts | None = None,
+        local_models: bool = False,
+        training_prompts: bool = False,
+    ) -> PushedRouter:
+        """Publish the router on the Hugging Face Hub (extra `hf`), in one commit.
+
+        The repository is created if it does not exist. Then
+        ``Router.from_pretrained(repo_id, download=True)`` loads the router anywhere.
+
+        Args:
+            repo_id: of the repository, such as ``"me/router"``.
+            private: whether only your accounts may see it. A repository that exists keeps what it
+                is; True with a public one is an error, before anything is sent.
+            token: one that may write; by default the one that you logged in with, or
+                ``HF_TOKEN``. It is not stored.
+            message: of the commit.
+            card: text of the README.md; by default one with valid metadata and a usage block.
+            card_facts: what the card should say of licence, data sets and an evaluation.
+            local_models: publish although the models of some experts lie on this machine only.
+            training_prompts: publish the training prompts that the router keeps.
+
+        Raises:
+            OptionError: the router names models of this machine or keeps prompts, and you did not
+                allow that; or its encoder is a folder.
+            OutputFolderError: the repository holds something other than a router.
+            HubAccessError: the Hub refuses, fails or cannot be reached.
+            MissingExtraError: huggingface_hub is not installed.
+        """
+        from tryage.publishing import PushOptions, push
+
+        options = PushOptions(
+            private=private,
+            message=message,
+            card=card,
+            card_facts=card_facts,
+            local_models=local_models,
+            training_prompts=training_prompts,
+        )
+        self._warn_left_out(repo_id)
+        return push(RouterState(**saved_parts(self)), repo_id, options, token=token)
+
+    def _warn_left_out(self, where: str | Path) -> None:
+        for part in persistence.left_out(self.policy, self.objective, self.tasks):
+            warnings.warn(f"{where}: saved without {part}", TryageWarning, stacklevel=3)
 
     def with_policy(self, policy: Policy) -> Router:
         """Return a router that decides under another policy."""

@@ -28,8 +28,8 @@ from tryage.encoders import StaticEncoder
 from tryage.errors import LibraryError, did_you_mean, is_control_flow
 from tryage.experts import Expert
 from tryage.goals import Goals
+from tryage.hub_routers import HubRouter, find
 from tryage.library import Library
-from tryage.persistence import find_router
 from tryage.policy import Policy
 from tryage.router import Router
 
@@ -48,8 +48,8 @@ class Binding(ExpertCalls[T]):
     """A router, and the callable that runs each of its experts.
 
     Args:
-        router: a router, a router folder, or the name of a bundled router. A folder must
-            exist, and is loaded at first use or by `load`.
+        router: a router, a router folder, the name of a bundled router, or a Hub id. A folder
+            must exist; it, or the Hub's router, is loaded at first use or by `load`.
         experts: expert name → callable. None runs the library's own Hugging Face pipelines, each
             made by `factory`.
         aliases: name in `experts` → name in the library.
@@ -57,6 +57,8 @@ class Binding(ExpertCalls[T]):
         factory: makes a callable of one expert of the library.
         goals: weights and limits of every decision.
         task: a Transformers task; None infers it from the text.
+        download: whether a router named by its Hub id, and the models of the library's own
+            pipelines, may be fetched from the Hub.
         options: attempts, errors, time-outs and breaker. Control flow of frameworks, such as
             LangGraph's interrupts, is never a failure of an expert.
         views: how answers are shown to the check of `options`, if there is one.
@@ -86,18 +88,20 @@ class Binding(ExpertCalls[T]):
         factory: Callable[[Runtime, Expert], T] | None = None,
         goals: Goals | None = None,
         task: str | None = None,
+        download: bool = False,
         options: DispatchOptions = DEFAULT_OPTIONS,
         views: Views = DEFAULT_VIEWS,
         earlier: Binding[Any] | None = None,
     ) -> None:
         check_kinds(router=router, aliases=aliases, policy=policy, goals=goals, task=task)
-        self._source = router if isinstance(router, Router) else find_router(router)
+        self._source = router if isinstance(router, Router) else find(router)
         self._callables = experts
         self._aliases = dict(aliases or {})
         self._policy = policy
         self._factory = factory
         self.goals = goals
         self._task = task
+        self._download = download
         self.options = options
         self._views = views
         self.health = Health(options.circuit_breaker)
@@ -148,7 +152,7 @@ class Binding(ExpertCalls[T]):
         """Load the router, once; safe from many threads."""
         with self._loaded.lock:
             if self._router is None:
-                router = self._loaded.router_of(self._source)
+                router = self._loaded.router_of(self._source, self._download)
                 if self._policy is not None:
                     router = router.with_policy(self._policy)
                 tasks = router.library.tasks
@@ -315,7 +319,7 @@ class Binding(ExpertCalls[T]):
             raise LibraryError("experts is needed: there is nothing to make them of")
         for name in self._aliases.values():
             library.index(name)
-        runtime = self._loaded.runtime_of(library)
+        runtime = self._loaded.runtime_of(library, self._download)
         return {expert.name: self._factory(runtime, expert) for expert in library}
 
 
@@ -331,18 +335,21 @@ class _Loaded:
         self._router: Router | None = None
         self._runtime: Runtime | None = None
 
-    def router_of(self, source: Router | Path) -> Router:
-        """Return the router, read from its folder at the first call."""
+    def router_of(self, source: Router | Path | HubRouter, download: bool) -> Router:
+        """Return the router, read from its folder or the Hub at the first call."""
+        if isinstance(source, Router):
+            return source
         if self._router is None:
-            self._router = source if isinstance(source, Router) else Router.from_pretrained(source)
+            name = str(source) if isinstance(source, HubRouter) else source
+            self._router = Router.from_pretrained(name, download=download)
         return self._router
 
-    def runtime_of(self, library: Library) -> Runtime:
+    def runtime_of(self, library: Library, download: bool) -> Runtime:
         """Return the runtime of the library's own pipelines."""
         from tryage.runtime import Runtime
 
         if self._runtime is None:
-            self._runtime = Runtime(library)
+            self._runtime = Runtime(library, download=download)
         return self._runtime
 
 

@@ -19,7 +19,10 @@ T = TypeVar("T")
 
 _NONE = type(None)
 _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
-    "router": ((Router, str, os.PathLike), "a Router, a router folder or a bundled router's name"),
+    "router": (
+        (Router, str, os.PathLike),
+        "a Router, a router folder, a bundled router's name or a Hub id",
+    ),
     "aliases": ((Mapping, _NONE), "a mapping of names to names of the library, or None"),
     "policy": ((Policy, _NONE), "a Policy, or None"),
     "goals": ((Goals, _NONE), "a Goals, or None"),
@@ -50,6 +53,7 @@ def _are_texts(value: Any) -> bool:
 
 _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "choose": (lambda value: value in ("run", "call"), "'run' or 'call'"),
+    "download": (_is_truth, "True or False"),
     "context_window": (_is_count, "a number of tokens, at least 1"),
     "expert": (lambda value: isinstance(value, str), "the name of an expert of the library"),
     "fallback": (lambda value: value == "description", "'description'"),

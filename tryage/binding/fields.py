@@ -24,7 +24,7 @@ from tryage.router import Router
 T = TypeVar("T")
 
 _DISPATCH = tuple(field.name for field in dataclasses.fields(DispatchOptions))
-_DECIDING = ("aliases", "policy", "goals", "task")
+_DECIDING = ("aliases", "policy", "goals", "task", "download")
 _BINDING = ("router", "experts", *_DECIDING, *_DISPATCH)
 """Fields that a binding is made of."""
 
@@ -40,6 +40,8 @@ class RouterOptions(TypedDict, total=False):
         policy: replaces the router's policy.
         goals: weights and limits of every call.
         task: a Transformers task, or None to see it from the text.
+        download: whether a router named by its Hub id, and the models of the library's own
+            pipelines, may be fetched from the Hub.
         flags_from: where the user's own text stands, whose flags act and are taken off:
             ``"last_message"`` or a function of the input; a dict key, for inputs that are dicts.
             None leaves flags alone.
@@ -49,6 +51,7 @@ class RouterOptions(TypedDict, total=False):
     policy: Policy | None
     goals: Goals | None
     task: str | None
+    download: bool
     flags_from: FlagsFrom
 
 
@@ -109,6 +112,7 @@ class DecidingModel(BaseModel):
     policy: Any = None
     goals: Any = None
     task: str | None = None
+    download: bool = False
     flags_from: Any = None
 
     _bound_fields: ClassVar[tuple[str, ...]] = _BINDING
@@ -186,7 +190,7 @@ def bind(
     """Return a binding of a router and callables.
 
     Args:
-        router: a router, a router folder, or the name of a bundled router.
+        router: a router, a router folder, the name of a bundled router, or a Hub id.
         experts: expert name → callable, or None.
         factory: makes a callable of one expert of the library.
         options: those of `CallOptions` that are given; others are ignored.

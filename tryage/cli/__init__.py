@@ -27,6 +27,7 @@ from tryage.cli.flags import flags
 from tryage.cli.label import label
 from tryage.cli.output import say, show_warning
 from tryage.cli.pareto import pareto
+from tryage.cli.push import push
 from tryage.cli.quickstart import quickstart
 from tryage.cli.report import report
 from tryage.cli.route import route
@@ -55,6 +56,7 @@ _COMMANDS: Mapping[typer.Typer, tuple[Callable[..., None], ...]] = {
         calibrate,
         pareto,
         check,
+        push,
         flags,
     ),
     library_app: (library.show, library.check, library.from_hub),

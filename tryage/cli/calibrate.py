@@ -18,6 +18,7 @@ from tryage.cli.options import (
     LimitOptions,
     MaxAttempts,
     RouterArgument,
+    RouterDownload,
     TaskName,
     load_router,
     read_check,
@@ -43,6 +44,7 @@ def calibrate(
     seed: BootstrapSeed = 0,
     check: CheckRates = None,
     max_attempts: MaxAttempts = MAX_ATTEMPTS,
+    download: RouterDownload = False,
     allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
@@ -52,7 +54,7 @@ def calibrate(
 
     Example: tryage calibrate my-router prompts.jsonl "score >= 95% of best" "share(big) <= 20%"
     """
-    loaded = load_router(router, allow_models)
+    loaded = load_router(router, allow_models, download=download)
     task, texts = _of_one_task(list(read_prompts(prompts)), task)
     with waiting("calibrating"):
         calibration = loaded.calibrate(

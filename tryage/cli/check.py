@@ -11,7 +11,7 @@ import typer
 
 from tryage.check_rates import CheckReport, Rate
 from tryage.checks import Check
-from tryage.cli.options import AllowedModels, AsJson, RouterArgument, load_router
+from tryage.cli.options import AllowedModels, AsJson, RouterArgument, RouterDownload, load_router
 from tryage.cli.output import guarded, print_json, say, waiting
 from tryage.errors import CheckError
 from tryage.persistence import check_output
@@ -28,6 +28,7 @@ def check(
         Path | None,
         typer.Option(help="Save the router with the rates here; by default they are only printed."),
     ] = None,
+    download: RouterDownload = False,
     allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
@@ -37,7 +38,7 @@ def check(
     """
     if out is not None:
         check_output(out)
-    loaded = load_router(router, allow_models)
+    loaded = load_router(router, allow_models, download=download)
     imported = _imported_check(function)
     with waiting("checking"):
         measured, report = loaded.measure_check(imported, answers)

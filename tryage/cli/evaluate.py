@@ -14,6 +14,7 @@ from tryage.cli.options import (
     CheckRates,
     MaxAttempts,
     RouterArgument,
+    RouterDownload,
     TaskOfTable,
     load_router,
     read_check,
@@ -44,6 +45,7 @@ def evaluate(
             "--prompts/--no-prompts", help="Whether the report shows beginnings of prompts."
         ),
     ] = True,
+    download: RouterDownload = False,
     allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
@@ -58,7 +60,7 @@ def evaluate(
 
     if html is not None:
         check_report(html)
-    loaded = load_router(router, allow_models)
+    loaded = load_router(router, allow_models, download=download)
     table = ScoreTable.read(scores)
     train_table = None if train is None else ScoreTable.read(train)
     described = None if check is None else read_check(check, loaded)

@@ -9,7 +9,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tryage.cli.options import AllowedKeys, AllowedModels, AsJson, LibraryFile, allowed_folders
+from tryage.cli.options import (
+    AllowedKeys,
+    AllowedModels,
+    AsJson,
+    Download,
+    LibraryFile,
+    allowed_folders,
+)
 from tryage.cli.output import guarded, print_json, say, waiting
 from tryage.library import Library
 from tryage.paths import check_writable
@@ -55,6 +62,7 @@ def check(
         str | None,
         typer.Option("--router", help="Also list what changed since this router was fitted."),
     ] = None,
+    download: Download = False,
     allow_key: AllowedKeys = None,
     allow_models: AllowedModels = None,
     as_json: AsJson = False,
@@ -67,14 +75,19 @@ def check(
     from tryage.runtime import Runtime
 
     loaded = Library.read(library)
-    runtime = Runtime(loaded, keys=allow_key or (), folders=allowed_folders(allow_models))
+    runtime = Runtime(
+        loaded,
+        download=download,
+        keys=allow_key or (),
+        folders=allowed_folders(allow_models),
+    )
     problems: dict[str, str] = {}
     for name in loaded.names:
         try:
             runtime.check(name)
         except (ConsentError, ExpertError) as error:
             problems[name] = str(error)
-    changes = _changes(loaded, router)
+    changes = _changes(loaded, router, download)
     if as_json:
         print_json({"experts": len(loaded), "problems": problems, "changes": changes})
     else:
@@ -86,10 +99,12 @@ def check(
         raise typer.Exit(2)
 
 
-def _changes(library: Library, router: str | None) -> dict[str, str]:
-    from tryage.persistence import find_router, load
+def _changes(library: Library, router: str | None, download: bool) -> dict[str, str]:
+    from tryage.hub_routers import find, load
 
-    return {} if router is None else library.changes_from(load(find_router(router)).library)
+    if router is None:
+        return {}
+    return library.changes_from(load(find(router), download=download).library)
 
 
 @guarded

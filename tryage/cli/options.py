@@ -17,9 +17,12 @@ from tryage.paths import user_path
 from tryage.router import Router
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-RouterArgument = Annotated[str, typer.Argument(help="A router folder, or a bundled name.")]
+RouterArgument = Annotated[
+    str, typer.Argument(help="A router folder, a bundled name, or a Hub id.")
+]
 RouterName = Annotated[
-    str, typer.Option("--router", metavar="NAME", help="A router folder, or a bundled name.")
+    str,
+    typer.Option("--router", metavar="NAME", help="A router folder, a bundled name, or a Hub id."),
 ]
 LibraryFile = Annotated[Path, typer.Argument(help="The library's YAML file.")]
 GoalOptions = Annotated[
@@ -39,7 +42,11 @@ TaskOfTable = Annotated[
     typer.Option("--task", help="The Transformers task to look at, of a table that has several."),
 ]
 Download = Annotated[
-    bool, typer.Option("--download", help="Download models that are not in the local cache.")
+    bool,
+    typer.Option("--download", help="Fetch a router and models that are not in the local cache."),
+]
+RouterDownload = Annotated[
+    bool, typer.Option("--download", help="Fetch a router that is not in the local cache.")
 ]
 AllowedKeys = Annotated[
     list[str] | None,
@@ -80,20 +87,25 @@ _RATES = {"accepts-right": "accepts_right", "accepts-wrong": "accepts_wrong"}
 
 
 def load_router(
-    name: str, folders: Sequence[str] | None = None, excluded: Sequence[str] | None = None
+    name: str,
+    folders: Sequence[str] | None = None,
+    excluded: Sequence[str] | None = None,
+    *,
+    download: bool = False,
 ) -> Router:
     """Return the router that a command names.
 
     Args:
-        name: a folder, or a bundled router's.
+        name: a folder, a bundled router's, or a Hub id.
         folders: those of ``--allow-models``.
         excluded: the experts of ``--exclude``.
+        download: whether a router may be fetched from the Hub.
 
     Raises:
         OptionError: one of `folders` is no folder.
         LibraryError: the library has no such expert.
     """
-    loaded = Router.from_pretrained(name, folders=allowed_folders(folders))
+    loaded = Router.from_pretrained(name, folders=allowed_folders(folders), download=download)
     reasons = dict.fromkeys(excluded or (), "left out by --exclude")
     return loaded.excluding(reasons) if reasons else loaded
 

@@ -13,6 +13,7 @@ from tryage.cli.options import (
     CheckRates,
     MaxAttempts,
     RouterArgument,
+    RouterDownload,
     TaskOfTable,
     load_router,
     read_check,
@@ -41,6 +42,7 @@ def pareto(
     train: Annotated[
         Path | None, typer.Option(help="The table it was fitted on, to choose fixed plans on.")
     ] = None,
+    download: RouterDownload = False,
     allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
@@ -54,7 +56,7 @@ def pareto(
 
     if plot is not None:
         _check_plot(plot, goal or ["cost"])
-    loaded = load_router(router, allow_models)
+    loaded = load_router(router, allow_models, download=download)
     table = ScoreTable.read(scores)
     if check is not None:
         if len(goal or ()) > 1 or plot is not None:

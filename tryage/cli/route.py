@@ -15,6 +15,7 @@ from tryage.cli.options import (
     Excluded,
     GoalOptions,
     LimitOptions,
+    RouterDownload,
     RouterName,
     TaskName,
     load_router,
@@ -62,6 +63,7 @@ def route(
         bool,
         typer.Option("--why", help="Show what would have to change for the runner-up to win."),
     ] = False,
+    download: RouterDownload = False,
     allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
@@ -80,7 +82,7 @@ def route(
     goals = read_goals(goal, limit)
     if output is not None:
         check_writable(output)
-    loaded = load_router(router, allow_models, exclude)
+    loaded = load_router(router, allow_models, exclude, download=download)
     if input is not None:
         _route_file(loaded, input, output, goals, task, top)
         return

@@ -65,7 +65,7 @@ def run(
     except ValueError as error:
         raise OptionError(str(error)) from error
     prompt = text_of(prompt)
-    loaded = load_router(router, allow_models, exclude)
+    loaded = load_router(router, allow_models, exclude, download=download)
     runtime = Runtime(
         loaded.library, download=download, keys=allow_key or (), folders=allow_models or ()
     )
