@@ -557,6 +557,23 @@ def test_convert_and_show(tmp_path):
     assert "atlas" in runner.invoke(app, ["table", "show", str(out)]).stdout
 
 
+def test_show_counts_costs_per_thousand_prompts(tmp_path):
+    path = write(tmp_path, "t.csv", "prompt,a,a_cost\nWhy?,1,0.002\nHow?,0,0.004\n")
+    printed = runner.invoke(app, ["table", "show", str(path)]).stdout
+    assert "USD per 1,000" in printed
+    [row] = [line for line in printed.splitlines() if " a " in line]
+    assert [cell.strip() for cell in row.strip("│").split("│")] == ["a", "2", "0.5", "3"]
+
+
+def test_convert_prints_the_table_where_that_is_asked(tmp_path):
+    path = write(tmp_path, "t.csv", WIDE)
+    done = runner.invoke(app, ["table", "convert", str(path), "--out", "-"])
+    assert done.exit_code == 0, done.output
+    entries = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [entry["scores"] for entry in entries] == [{"atlas": 0.5, "brook": 1.0}, {"brook": 0.25}]
+    assert "3 of 4 cells measured" in done.stderr
+
+
 def test_convert_with_every_option(tmp_path):
     path = write(tmp_path, "t.txt", "q|m|s\nWhy?|a|7,5\nWhy?|b|10\n")
     out = tmp_path / "scores.csv"

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 
 from tryage.cli.options import AsJson
-from tryage.cli.output import guarded, print_json, say, show_warning, stderr
+from tryage.cli.output import guarded, note, print_json, say, show_warning, stderr
+from tryage.paths import STANDARD
 
 if TYPE_CHECKING:
     from tryage.scores import ScoreTable
@@ -55,7 +56,9 @@ _Metrics = Annotated[
 @guarded
 def convert(
     source: _Source,
-    out: Annotated[Path, typer.Option(help="The file: .jsonl, .jsonl.gz, .csv or .parquet.")],
+    out: Annotated[
+        Path, typer.Option(help="The file: .jsonl, .jsonl.gz, .csv or .parquet; - prints.")
+    ],
     format_: _Format = None,
     columns: _Columns = None,
     experts: _Experts = None,
@@ -79,10 +82,14 @@ def convert(
     if as_json:
         print_json({**_summary(table), "notes": notes, "out": str(out)})
         return
-    say(
+    done = (
         f"{out}: {len(table):,} prompts, {len(table.experts)} experts, {measured:,} of "
         f"{table.losses.size:,} cells measured"
     )
+    if out == STANDARD:
+        note(done)
+    else:
+        say(done)
 
 
 @guarded
@@ -119,7 +126,7 @@ def show(
     heads = ["expert", "prompts", measure, *_units(table)]
     printed = Table(*(Column(head, overflow="fold") for head in heads))
     for name, row in summary["experts"].items():
-        values = [row[measure.removeprefix("mean ")], *(row.get(t) for t in table.targets)]
+        values = [row[measure.removeprefix("mean ")], *(_shown(row, t) for t in table.targets)]
         printed.add_row(
             escape(name), f"{row['prompts']:,}", *("" if v is None else f"{v:.6g}" for v in values)
         )
@@ -127,12 +134,18 @@ def show(
 
 
 _UNITS = {
-    "cost": "mean cost, USD",
+    "cost": "USD per 1,000",
     "latency": "mean latency, s",
     "response_chars": "mean answer, characters",
     "readability": "mean readability, grade",
     "probability": "mean probability of being right",
 }
+
+
+def _shown(row: dict[str, Any], target: str) -> float | None:
+    """Return a mean as it is shown: costs of 1,000 prompts."""
+    mean: float | None = row[target]
+    return mean if mean is None or target != "cost" else 1000.0 * mean
 
 
 def _units(table: ScoreTable) -> list[str]:
@@ -169,8 +182,8 @@ def _read(
                 metrics=metric or [],
             )
     notes = [str(warning.message) for warning in caught]
-    for note in notes:
-        show_warning(note)
+    for line in notes:
+        show_warning(line)
     return table, notes
 
 

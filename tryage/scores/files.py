@@ -15,6 +15,7 @@ from typing import Any
 from tryage.errors import ScoreTableError
 from tryage.files import JsonLineError, json_lines, repeated, replacing
 from tryage.parquet_files import ParquetError, ParquetRows, import_pyarrow
+from tryage.paths import STANDARD
 from tryage.prompts import short
 from tryage.scores.building import TableBuilder
 from tryage.scores.columns import Columns
@@ -79,7 +80,13 @@ def write_table(table: Columns, path: Path) -> None:
 
 
 def check_ending(path: Path) -> str:
-    """Return the ending of a file that names its format; ScoreTableError where it is unknown."""
+    """Return the ending of a file that names its format; standard output gets JSON lines.
+
+    Raises:
+        ScoreTableError: the ending is unknown.
+    """
+    if path == STANDARD:
+        return ".jsonl"
     for ending in FORMATS:
         if path.name.lower().endswith(ending):
             return ending
