@@ -18,6 +18,7 @@ ORDER = (
     "tracing",
     "units",
     "tokens",
+    "scripts",
     "yaml_text",
     "paths",
     "files",

@@ -114,6 +114,8 @@ def check(router, prompts):
         assert "nan" not in decision.explain().lower().split()
 
 
+# Of the strange prompts the encoder reads hardly one.
+@pytest.mark.filterwarnings("ignore:.*knows fewer than half of the tokens")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", TABLES)
 def test_an_awkward_table_gives_a_router_that_decides(name, kind, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tryage import Expert, Library, Router, ScoreTable
+from tryage import Expert, Library, Router, ScoreTable, TryageWarning
 from tryage.questions import MOST_CHARACTERS, MOST_SPANS, question_spans, shown_questions
 
 _spec = importlib.util.spec_from_file_location("chains", Path(__file__).parent / "chains.py")
@@ -166,7 +166,8 @@ def test_a_router_fitted_on_a_chain_s_prompts_goes_by_the_whole():
         for prompt, k in prompts[:90]
     )
     library = Library([Expert(name=name, model=name) for name in chains.RIGHT.values()])
-    router = Router.fit(table, library=library, predictor="clusters")
+    with pytest.warns(TryageWarning, match="begin with the same 129 characters"):
+        router = Router.fit(table, library=library, predictor="clusters")
     decisions = router.route_batch([prompt for prompt, _ in prompts[90:]])
     assert {decision.question for decision in decisions} == {None}
 

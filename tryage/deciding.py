@@ -81,6 +81,7 @@ class Decider:
         joint: task → how experts fail together.
         check_rates: check's name → measured rates.
         scored: whether losses are 1 - score, so that plans have a meaning.
+        scripts: of the training prompts; None where they are not known.
     """
 
     library: Library
@@ -90,11 +91,14 @@ class Decider:
     joint: Mapping[str, JointSuccess] = field(default_factory=dict)
     check_rates: Mapping[str, Rates] = field(default_factory=dict)
     scored: bool = True
+    scripts: tuple[str, ...] | None = None
     _forecasters: dict[str, Forecaster] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         forecasters = {
-            task: Forecaster(p, self.library, finds_questions=task == TEXT_GENERATION)
+            task: Forecaster(
+                p, self.library, finds_questions=task == TEXT_GENERATION, scripts=self.scripts
+            )
             for task, p in self.predictors.items()
         }
         object.__setattr__(self, "_forecasters", forecasters)

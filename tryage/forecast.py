@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from tryage.predictors import Prediction, Predictor, UnmeasuredPredictor
 from tryage.predictors.targets import LOSS
 from tryage.questions import Span, question_spans, shown_questions
 from tryage.scores import ScoreTable
+from tryage.scripts import in_other_scripts
 
 Array = NDArray[np.float64]
 
@@ -70,13 +72,21 @@ class Forecaster:
         library: m experts, the predictor's among them.
         finds_questions: whether a prompt that a chain has built is predicted by the user's
             question in it, where that is like the training prompts.
+        scripts: of the training prompts; prompts in others are out of distribution, which an
+            encoder that cannot read them does not notice. None where they are not known.
     """
 
     def __init__(
-        self, predictor: Predictor | None, library: Library, *, finds_questions: bool = False
+        self,
+        predictor: Predictor | None,
+        library: Library,
+        *,
+        finds_questions: bool = False,
+        scripts: tuple[str, ...] | None = None,
     ) -> None:
         self._predictor = predictor
         self._finds_questions = finds_questions
+        self._scripts = scripts
         self._width = len(library)
         predicted_names = library.names if predictor is None else predictor.experts_
         self._whole = predicted_names == library.names
@@ -89,10 +99,11 @@ class Forecaster:
         if self._predictor is None:
             nothing = np.full((len(prompts), self._width), np.nan)
             return Forecast(nothing, nothing, np.zeros(len(prompts), dtype=bool))
-        prediction = self._predictor.predict(prompts)
+        predict = partial(self._predict, self._predictor)
+        prediction = predict(prompts)
         questions: tuple[Span | None, ...] = ()
         if self._finds_questions and prediction.likeness.size:
-            prediction, questions = by_questions(self._predictor, prompts, prediction)
+            prediction, questions = by_questions(predict, prompts, prediction)
         prediction = prediction.with_averages(self._predictor.averages_)
         means = prediction.mean
         targets = {name: self._wide(values) for name, values in means.items() if name != LOSS}
@@ -105,6 +116,15 @@ class Forecaster:
             questions=questions,
         )
 
+    def _predict(self, predictor: Predictor, prompts: Sequence[str]) -> Prediction:
+        prediction = predictor.predict(prompts)
+        if self._scripts is None:
+            return prediction
+        foreign = in_other_scripts(prompts, self._scripts)
+        if not np.logical_or.reduce(foreign):
+            return prediction
+        return replace(prediction, ood=prediction.ood | foreign)
+
     def _wide(self, values: Array) -> Array:
         """Spread columns of the predictor's experts over the library's, NaN elsewhere."""
         if self._whole:
@@ -115,12 +135,12 @@ class Forecaster:
 
 
 def by_questions(
-    predictor: Predictor, prompts: Sequence[str], prediction: Prediction
+    predict: Callable[[Sequence[str]], Prediction], prompts: Sequence[str], prediction: Prediction
 ) -> tuple[Prediction, tuple[Span | None, ...]]:
     """Predict prompts that chains have built by the user's question in them.
 
     Args:
-        predictor: made the prediction.
+        predict: made the prediction.
         prompts: n texts.
         prediction: of the prompts as a whole.
 
@@ -145,7 +165,7 @@ def by_questions(
         ]
         if not tried:
             continue
-        parts = predictor.predict([prompts[row][span.start : span.end] for row, span, _ in tried])
+        parts = predict([prompts[row][span.start : span.end] for row, span, _ in tried])
         for place, (row, span, least) in enumerate(tried):
             if row in questions or parts.ood[place] or parts.likeness[place] <= least:
                 continue

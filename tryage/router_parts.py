@@ -56,6 +56,7 @@ class RouterParts:
             self.joint,
             self.check_rates,
             scored=self.provenance.get("kind") != "losses",
+            scripts=_scripts(self.provenance.get("scripts")),
         )
 
     def __repr__(self) -> str:
@@ -90,6 +91,11 @@ class RouterParts:
         files = {"feedback_file": self.feedback_file, "decision_log": self.decision_log}
         parts = {**saved_parts(self), **files}
         return type(self)(**{**parts, **changes})
+
+
+def _scripts(names: Any) -> tuple[str, ...] | None:
+    """Return the scripts that a provenance states; None where it states none."""
+    return tuple(map(str, names)) if isinstance(names, list) and names else None
 
 
 def saved_parts(owner: RouterParts | RouterState) -> dict[str, Any]:

@@ -27,6 +27,7 @@ TOKENIZER_FILE = "tokenizer.json"
 VECTORS_FILE = "encoder.safetensors"
 CONFIG_FILE = "encoder.json"
 
+_UNKNOWN_TOKEN = "[UNK]"
 _SILENT_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -175,6 +176,13 @@ class StaticEncoder:
                 row[len(total) :] = surface_vector(text, self._scales)
                 row /= math.sqrt(row @ row)
         return vectors
+
+    def unknown_share(self, prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Return the share of tokens of each prompt that the vocabulary lacks, (n_prompts,)."""
+        unknown = self._tokenizer.token_to_id(_UNKNOWN_TOKEN)
+        token_ids = self._token_ids(prepare_all(prompts))
+        counts = [0 if unknown is None else ids.count(unknown) for ids in token_ids]
+        return np.array(counts) / np.maximum([len(ids) for ids in token_ids], 1)
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of every text, without special ones."""

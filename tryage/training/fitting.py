@@ -22,11 +22,13 @@ from tryage.library import Library
 from tryage.objective import Objective, loss_spread
 from tryage.predictors import Predictor
 from tryage.scores import ScoreTable
+from tryage.scripts import scripts_in
 from tryage.ties import lowest, name_ranks
 from tryage.tokens import count_tokens
 from tryage.training.candidates import AUTO, Candidate, check_kind
 from tryage.training.encoded import EncodedTable
 from tryage.training.folds import FOLDS, held_out_choices, hold_out
+from tryage.training.prompt_doubts import prompt_doubts
 from tryage.training.validation import choose_candidate
 
 
@@ -168,9 +170,10 @@ def fit_tasks(table: ScoreTable, library: Library, options: FitOptions) -> Fitte
     held = frozenset() if options.holdout is None else hold_out(table, options.holdout, seed)
     fits, kinds, verdicts = {}, {}, {}
     for task, whole in table.by_task(library).items():
-        for doubt in doubts(whole):
-            warnings.warn(f"{task}: {doubt}", TryageWarning, stacklevel=4)
         encoded = EncodedTable.encode(whole, options.kind, options.encoder)
+        encoder = None if encoded.vectors is None else options.encoder
+        for doubt in [*doubts(whole), *prompt_doubts(whole.prompts, encoder)]:
+            warnings.warn(f"{task}: {doubt}", TryageWarning, stacklevel=4)
         out = np.array([prompt in held for prompt in whole.prompts])
         train = encoded.select(~out)
         _check_measured(train.table)
@@ -189,6 +192,7 @@ def fit_tasks(table: ScoreTable, library: Library, options: FitOptions) -> Fitte
     provenance = {
         "predictor": options.kind,
         "encoder": options.encoder.name,
+        "scripts": list(scripts_in(fitted.prompts)),
         "seed": seed,
         "fitted_on": datetime.now(UTC).date().isoformat(),
         "prompts": len(fitted),
