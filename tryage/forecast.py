@@ -121,9 +121,11 @@ class Forecaster:
         if self._scripts is None:
             return prediction
         foreign = in_other_scripts(prompts, self._scripts)
-        if not np.logical_or.reduce(foreign):
+        if not foreign:
             return prediction
-        return replace(prediction, ood=prediction.ood | foreign)
+        ood = prediction.ood.copy()
+        ood[foreign] = True
+        return replace(prediction, ood=ood)
 
     def _wide(self, values: Array) -> Array:
         """Spread columns of the predictor's experts over the library's, NaN elsewhere."""
