@@ -192,6 +192,76 @@ def test_a_wrong_value_is_named_with_its_line_and_column(tmp_path, text, place, 
     assert problem in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "experts:\n- {name: a, model: m, parameters: 1B,\n   parameters: 2B}",
+            "line 3, column 4: the key 'parameters' stands twice, first on line 2, column 23; "
+            "keep one of '1B' and '2B'",
+        ),
+        (
+            "experts:\n- {name: a, model: m, released: 2024-02-30}",
+            "line 2, column 33: '2024-02-30': day is out of range for month",
+        ),
+        (
+            "experts:\n- name: a\n  model: 'm\n",
+            "line 4, column 1: not a YAML file: found unexpected end of stream, while scanning a "
+            "quoted scalar on line 3, column 10",
+        ),
+        (
+            "a: 1\nb: \x07",
+            "line 2, column 4: not a YAML file: the character '\\x07' is not allowed",
+        ),
+        (
+            "experts:\n- {name: a, modle: m, price: {input: -1}}\n- {model: 3}",
+            "line 2, column 3: expert 1 (a): model: Field required; line 2, column 38: expert 1 "
+            "(a): price.input: Input should be greater than or equal to 0, found -1; line 2, "
+            "column 30: expert 1 (a): price.output: Field required; line 2, column 20: expert 1 "
+            "(a): unknown key 'modle'. Did you mean 'model'?; line 3, column 3: expert 2: name: "
+            "Field required; line 3, column 11: expert 2: model: Input should be a valid string, "
+            "found 3",
+        ),
+        (
+            "exprts: []\nname: [b]",
+            "line 1, column 9: unknown key 'exprts'. Did you mean 'experts'?; line 2, column 7: "
+            "'name' is ['b'], not text; line 1, column 1: 'experts' must be a list with at least "
+            "one expert",
+        ),
+    ],
+)
+def test_an_error_names_the_cause_and_every_problem(tmp_path, text, message):
+    path = tmp_path / "l.yaml"
+    path.write_text(text)
+    with pytest.raises(LibraryError) as caught:
+        Library.read(path)
+    assert str(caught.value) == f"{path}, {message}"
+
+
+def test_a_file_of_many_problems_names_ten(tmp_path):
+    path = tmp_path / "l.yaml"
+    path.write_text("experts:\n" + "- 3\n" * 12)
+    with pytest.raises(LibraryError, match=r"expert 10: expected .*; and 2 more$"):
+        Library.read(path)
+
+
+def test_a_key_that_stands_twice_in_an_endpoint_is_named_without_its_values(tmp_path):
+    path = tmp_path / "l.yaml"
+    path.write_text(
+        "experts:\n- {name: a, model: m, endpoint: {url: http://h, url: http://hunter2}}"
+    )
+    with pytest.raises(LibraryError, match="the key 'url' stands twice") as caught:
+        Library.read(path)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_file_that_is_not_utf8_names_the_line(tmp_path):
+    path = tmp_path / "l.yaml"
+    path.write_bytes("experts:\n- {name: café, model: m}".encode("latin-1"))
+    with pytest.raises(LibraryError, match="line 2: not a YAML file: not UTF-8"):
+        Library.read(path)
+
+
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
 )

@@ -11,13 +11,16 @@ from typing import Any
 
 import yaml
 
-from tryage.characters import DEEPEST
+from tryage.characters import DEEPEST, short
+from tryage.masking import hide_secrets
 
 _LONGEST_NUMBER = 100
 """Characters of a number; YAML's base 60 takes square time to read."""
 
 _MOST_CHARACTERS = 16 * 2**20
 _KEY = "tag:yaml.org,2002:"
+_ENDPOINT = "endpoint"
+"""What stands under this key may be secret, and is not repeated."""
 
 Path = tuple[str | int, ...]
 
@@ -27,10 +30,11 @@ class YamlTextError(ValueError):
 
     Attributes:
         place: ``"line 3, column 5"``; empty where nobody knows.
-        problem: what is wrong there.
+        problem: what is wrong there; it says "not a YAML file" where that is what is wrong.
     """
 
-    def __init__(self, problem: str, place: str = "") -> None:
+    def __init__(self, problem: str, place: str = "", *, is_yaml: bool = False) -> None:
+        problem = problem if is_yaml else f"not a YAML file: {problem}"
         super().__init__(f"{place}: {problem}" if place else problem)
         self.place = place
         self.problem = problem
@@ -60,8 +64,13 @@ class YamlText:
             raise
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            problem = error.problem or error.context or "not YAML"
-            raise YamlTextError(problem, "" if mark is None else _place(mark)) from error
+            place = "" if mark is None else _place(mark)
+            raise YamlTextError(_cause(error), place, is_yaml="alias" in _cause(error)) from error
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            column = error.position - text.rfind("\n", 0, error.position)
+            problem = f"the character {chr(error.character)!r} is not allowed"
+            raise YamlTextError(problem, f"line {line}, column {column}") from error
         except RecursionError as error:
             raise YamlTextError("nested too deeply") from error
         except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -87,11 +96,10 @@ class YamlText:
             if isinstance(node, yaml.SequenceNode):
                 waiting += [((*path, number), child) for number, child in enumerate(node.value)]
             elif isinstance(node, yaml.MappingNode):
-                waiting += [((*path, key), child) for key, child in _entries(node)]
+                waiting += [((*path, key), child) for key, child in _entries(node, path)]
             elif node.tag in (f"{_KEY}int", f"{_KEY}float") and len(node.value) > _LONGEST_NUMBER:
-                raise YamlTextError(
-                    f"a number of {len(node.value)} characters", _place(node.start_mark)
-                )
+                problem = f"a number of {len(node.value)} characters"
+                raise YamlTextError(problem, _place(node.start_mark), is_yaml=True)
 
 
 class _Loader(yaml.SafeLoader):
@@ -127,22 +135,42 @@ class _Loader(yaml.SafeLoader):
         except YamlTextError:
             raise
         except (ValueError, OverflowError) as error:
-            raise YamlTextError(str(error), _place(node.start_mark)) from error
+            problem = f"{short(node.value)}: {error}"
+            raise YamlTextError(problem, _place(node.start_mark), is_yaml=True) from error
 
 
-def _entries(node: yaml.MappingNode) -> list[tuple[str, yaml.Node]]:
-    first: dict[tuple[str, str], yaml.Node] = {}
-    for key, _ in node.value:
+def _cause(error: yaml.MarkedYAMLError) -> str:
+    """Return what is wrong, and in what: a quote that is not closed, and where it was opened."""
+    parts = [error.problem or "not YAML"]
+    if error.context:
+        opened = "" if error.context_mark is None else f" on {_place(error.context_mark)}"
+        parts.append(f"{error.context}{opened}")
+    return " ".join(", ".join(parts).split())
+
+
+def _entries(node: yaml.MappingNode, path: Path) -> list[tuple[str, yaml.Node]]:
+    first: dict[tuple[str, str], tuple[yaml.Node, yaml.Node]] = {}
+    for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
-            raise YamlTextError("a key is a list or a mapping", _place(key.start_mark))
-        named = first.setdefault((key.tag, key.value), key)
-        if named is not key:
             raise YamlTextError(
-                f"the key {key.value!r} stands twice, first on {_place(named.start_mark)}; "
-                "keep one",
+                "a key is a list or a mapping", _place(key.start_mark), is_yaml=True
+            )
+        earlier_key, earlier = first.setdefault((key.tag, key.value), (key, value))
+        if earlier_key is not key:
+            values = f" of {_shown(earlier)} and {_shown(value)}" if _ENDPOINT not in path else ""
+            raise YamlTextError(
+                f"the key {key.value!r} stands twice, first on "
+                f"{_place(earlier_key.start_mark)}; keep one{values}",
                 _place(key.start_mark),
+                is_yaml=True,
             )
     return [(key.value, child) for key, child in node.value]
+
+
+def _shown(node: yaml.Node) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return hide_secrets(short(node.value))
+    return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
 
 
 def _place(mark: Any) -> str:
