@@ -1,6 +1,8 @@
 import datetime
 import http.server
 import json
+import os
+import shutil
 import struct
 import threading
 import time
@@ -244,6 +246,52 @@ def test_the_command_writes_a_library(hub, folder, tmp_path, monkeypatch):
     assert again.exit_code == 2
     assert "exists" in again.stderr
     assert issubclass(OutputFolderError, FileExistsError)
+
+
+@pytest.mark.enable_socket
+def test_a_revision_may_hold_slashes(hub):
+    (expert,) = Library.from_models(["org/big@refs/pr/1"])
+    assert expert.name == "org/big"
+    assert any("refs%2Fpr%2F1" in path for path in hub.paths), hub.paths
+
+
+@pytest.fixture
+def checkpoints(folder, tmp_path, monkeypatch):
+    for run in ("a", "b"):
+        shutil.copytree(folder, tmp_path / run / "checkpoint-5")
+    monkeypatch.chdir(tmp_path)
+
+
+def written(out, *models, code=0):
+    done = CliRunner().invoke(app, ["library", "from-hub", *models, "--out", out])
+    assert done.exit_code == code, done.output
+    return Library.read(out) if code == 0 else done.stderr
+
+
+def test_folders_of_one_name_are_told_apart(checkpoints):
+    library = written("l.yaml", "a/checkpoint-5", "b/checkpoint-5", "models/small")
+    assert library.names == ("a/checkpoint-5", "b/checkpoint-5", "small")
+    assert written("m.yaml", "old=a/checkpoint-5", "b/checkpoint-5").names == (
+        "old",
+        "checkpoint-5",
+    )
+    message = written("n.yaml", "a/checkpoint-5", "./a/checkpoint-5", code=2)
+    assert "are one model folder; name it once" in message
+
+
+@pytest.mark.parametrize("out", ["new/sub/l.yaml", "link/l.yaml"])
+def test_a_library_may_go_into_a_folder_that_is_new_or_a_link(checkpoints, tmp_path, out):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("far/away")
+    library = written(out, "a/checkpoint-5")
+    assert os.path.samefile(library.model_path(library["checkpoint-5"]), "a/checkpoint-5")
+
+
+def test_a_library_may_go_to_standard_output(checkpoints, tmp_path):
+    done = CliRunner().invoke(app, ["library", "from-hub", "a/checkpoint-5", "--out", "-"])
+    (tmp_path / "l.yaml").write_text(done.stdout)
+    assert Library.read(tmp_path / "l.yaml").names == ("checkpoint-5",)
+    assert done.stderr == "1 experts written\n"
 
 
 def test_a_library_that_changed_is_named_expert_by_expert(table_library, router, tmp_path):

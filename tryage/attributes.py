@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -41,11 +43,57 @@ def expert_of(model: str, *, root: Path | None = None, timeout: float = TIMEOUT)
     """
     path = user_path(model)
     folder = path if path.is_absolute() else (root or Path()) / path
+    if not folder.is_dir():
+        # A root that is still to be made has no parent to the system.
+        folder = Path(os.path.normpath(folder))
     if folder.is_dir():
         return _validated(model, _folder_attributes(model, folder))
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+    # A revision such as refs/pr/1 may hold slashes.
+    if model.startswith((".", "/", "~")) or model.partition("@")[0].count("/") > 1:
         raise LibraryError(f"model folder {str(folder)!r} does not exist")
     return _validated(model, _hub_attributes(model, timeout))
+
+
+def told_apart(
+    models: Sequence[tuple[str, str]], experts: Sequence[Expert], root: Path | None
+) -> list[Expert]:
+    """Return experts under the names that were chosen, or names that tell them apart.
+
+    Args:
+        models: the name that was chosen, or "", and the model as it was named.
+        experts: what was read of them.
+        root: base of relative folders.
+
+    Raises:
+        LibraryError: one folder is named twice, without names of its own.
+    """
+    choices: list[list[str]] = []
+    places: dict[Path, str] = {}
+    for (own, model), expert in zip(models, experts, strict=True):
+        path = user_path(model)
+        folder = Path(os.path.normpath(path if path.is_absolute() else (root or Path()) / path))
+        place = Path(os.path.realpath(folder))
+        parts = place.parts[1:]
+        if folder.is_dir() and not own and places.setdefault(place, model) is not model:
+            raise LibraryError(
+                f"{places[place]!r} and {model!r} are one model folder; name it once"
+            )
+        if own:
+            choices.append([own])
+        elif folder.is_dir():
+            choices.append(["/".join(parts[-count:]) for count in range(1, len(parts) + 1)])
+        else:
+            choices.append([expert.name, model])
+    names = [choice[0] for choice in choices]
+    for length in range(1, max(map(len, choices), default=0)):
+        counts = Counter(names)
+        for number, choice in enumerate(choices):
+            if counts[names[number]] > 1 and length < len(choice):
+                names[number] = choice[length]
+    return [
+        expert if expert.name == name else expert.model_copy(update={"name": name})
+        for expert, name in zip(experts, names, strict=True)
+    ]
 
 
 def _validated(model: str, attributes: Mapping[str, Any]) -> Expert:

@@ -102,7 +102,7 @@ class Library:
     @classmethod
     def from_models(
         cls,
-        models: Sequence[str],
+        models: Sequence[str | tuple[str, str]],
         *,
         name: str = "library",
         root: str | Path | None = None,
@@ -115,7 +115,9 @@ class Library:
         models that are not folders are looked up on the Hub, at ``HF_ENDPOINT`` if it is set.
 
         Args:
-            models: folders, and Hub ids such as ``"org/name"`` or ``"org/name@revision"``.
+            models: folders, and Hub ids such as ``"org/name"`` or ``"org/name@revision"``; or
+                pairs of a name for the expert and one of these. Without a name, an expert is
+                called after its folder, with as many of the folders above as tell two apart.
             name: of the library.
             root: base of relative folders.
             timeout: seconds that the Hub may take for one model.
@@ -124,16 +126,14 @@ class Library:
             LibraryError: a model does not exist or cannot be read; the message says what to do.
             MissingExtraError: a Hub id without huggingface_hub.
         """
-        from tryage.attributes import expert_of
+        from tryage.attributes import expert_of, told_apart
 
         if isinstance(models, str):
             raise LibraryError(f"models is {models!r}; give a list of them")
         base = None if root is None else user_path(root)
-        return cls(
-            [expert_of(model, root=base, timeout=timeout) for model in models],
-            name=name,
-            root=root,
-        )
+        pairs = [("", one) if isinstance(one, str) else one for one in models]
+        experts = [expert_of(model, root=base, timeout=timeout) for _, model in pairs]
+        return cls(told_apart(pairs, experts, base), name=name, root=root)
 
     def changes_from(self, fitted: Library) -> dict[str, str]:
         """Compare this library with the one that a router was fitted on.

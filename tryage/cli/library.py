@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tryage.cli.options import (
     AllowedKeys,
@@ -17,9 +16,9 @@ from tryage.cli.options import (
     LibraryFile,
     allowed_folders,
 )
-from tryage.cli.output import guarded, print_json, say, waiting
+from tryage.cli.output import guarded, note, print_json, print_table, say, waiting
 from tryage.library import Library
-from tryage.paths import check_writable
+from tryage.paths import check_writable, is_stream, user_path
 
 
 @guarded
@@ -31,9 +30,6 @@ def show(
 
     Example: tryage library show library.yaml
     """
-    from rich.markup import escape
-    from rich.table import Column, Table
-
     from tryage.units import format_count
 
     loaded = Library.read(library)
@@ -42,8 +38,7 @@ def show(
         return
     served = any(expert.endpoint for expert in loaded)
     columns = ["expert", "task", "model", "parameters", "released", "license"]
-    # An address that is cut short would not say who reads the prompts.
-    table = Table(*columns, *([Column("endpoint", overflow="fold")] if served else []))
+    rows = []
     for expert in loaded:
         size = "" if expert.parameters is None else format_count(expert.parameters)
         row = [expert.name, expert.task, expert.model, size, str(expert.released or "")]
@@ -51,8 +46,10 @@ def show(
         if served and expert.endpoint:
             key = expert.endpoint.key_env
             row.append(f"{expert.endpoint.url}, key {key}" if key else expert.endpoint.url)
-        table.add_row(*map(escape, row))
-    Console().print(table)
+        elif served:
+            row.append("")
+        rows.append(row)
+    print_table([*columns, *["endpoint"] * served], rows)
 
 
 @guarded
@@ -109,7 +106,10 @@ def _changes(library: Library, router: str | None, download: bool) -> dict[str, 
 
 @guarded
 def from_hub(
-    models: Annotated[list[str], typer.Argument(help="Hub ids, id@revision, or model folders.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(help="Hub ids, id@revision, or model folders; NAME=MODEL names the expert."),
+    ],
     out: Annotated[Path, typer.Option(help="The library's YAML file to write.")],
     name: Annotated[str, typer.Option(help="Name of the library.")] = "library",
     timeout: Annotated[
@@ -123,23 +123,35 @@ def from_hub(
     """
     from tryage.errors import OutputFolderError
 
-    if out.exists():
+    if out.exists() and not is_stream(out):
         raise OutputFolderError(f"{str(out)!r} exists; name a new file")
     check_writable(out)
+    # The folder that links lead to: above it, `..` means another one.
+    root = Path(os.path.realpath(out.parent))
     with waiting("reading"):
-        sources = [_path_from(model, out.parent) for model in models]
-        library = Library.from_models(sources, name=name, root=out.parent, timeout=timeout)
+        sources = [_source(model, root) for model in models]
+        library = Library.from_models(sources, name=name, root=root, timeout=timeout)
     library.write(out)
     if as_json:
         print_json(library.to_dict())
-    else:
+    elif not is_stream(out):
         say(f"{len(library)} experts written to {out}")
+    else:
+        note(f"{len(library)} experts written")
+
+
+def _source(text: str, root: Path) -> str | tuple[str, str]:
+    """Return a model, or its name and the model; folders as paths relative to `root`."""
+    name, sign, model = text.partition("=")
+    if sign and name and model and not user_path(text).is_dir():
+        return name, _path_from(model, root)
+    return _path_from(text, root)
 
 
 def _path_from(model: str, root: Path) -> str:
     """Return a model folder as a path relative to `root`; a Hub id is returned unchanged."""
-    folder = Path(model).expanduser()
+    folder = user_path(model)
     if not folder.is_dir() or folder.is_absolute():
         return model
-    relative = os.path.relpath(folder, root)
+    relative = os.path.relpath(os.path.realpath(folder), root)
     return relative if relative.startswith(".") else f"./{relative}"

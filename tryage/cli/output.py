@@ -9,12 +9,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console
+from rich.table import Column, Table
 from rich.text import Text
 
 from tryage.errors import (
@@ -43,6 +44,9 @@ _PATH_ERRORS = (
 
 _READER_GONE = 141
 """Exit code where the reader of standard output has gone: that of a program that SIGPIPE ends."""
+
+_NO_LIMIT = 1_000_000
+"""Characters of a line that no table fills."""
 
 _OUTPUTS = ("out", "output", "png", "html")
 """Arguments that name what is written; other paths are read."""
@@ -151,6 +155,26 @@ def waiting(what: str) -> Status:
 def say(text: str) -> None:
     """Write text to standard output unchanged: a model's answer may contain markup."""
     write_out([text + "\n"])
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table whose values are whole; what seems markup or an emoji's code is text.
+
+    Where a terminal is too narrow for it, each row is a list of its values.
+    """
+    table = Table(*(Column(Text(head)) for head in heads))
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console()
+    width = Console(width=_NO_LIMIT).measure(table).maximum
+    if not console.is_terminal or width <= console.width:
+        Console(width=width).print(table)
+        return
+    for first, *others in rows:
+        say(first)
+        for head, value in zip(heads[1:], others, strict=True):
+            if value:
+                say(f"  {head}: {value}")
 
 
 def print_json(data: Any) -> None:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 
 from tryage.cli.options import AsJson
-from tryage.cli.output import guarded, note, print_json, say, show_warning, stderr
+from tryage.cli.output import guarded, note, print_json, print_table, say, show_warning, waiting
 from tryage.paths import STANDARD
 
 if TYPE_CHECKING:
@@ -109,9 +108,6 @@ def show(
 
     Example: tryage table show scores.jsonl
     """
-    from rich.markup import escape
-    from rich.table import Column, Table
-
     table, notes = _read(source, format_, columns, experts, kind, scale, delimiter, decimal, metric)
     summary = _summary(table)
     if as_json:
@@ -124,13 +120,12 @@ def show(
             say(f"{name}: {', '.join(f'{k} {v:,}' for k, v in summary[name].items())}")
     measure = "mean score" if table.kind == "scores" else "mean loss"
     heads = ["expert", "prompts", measure, *_units(table)]
-    printed = Table(*(Column(head, overflow="fold") for head in heads))
+    rows = []
     for name, row in summary["experts"].items():
         values = [row[measure.removeprefix("mean ")], *(_shown(row, t) for t in table.targets)]
-        printed.add_row(
-            escape(name), f"{row['prompts']:,}", *("" if v is None else f"{v:.6g}" for v in values)
-        )
-    Console().print(printed)
+        numbers = ["" if value is None else f"{value:.6g}" for value in values]
+        rows.append([name, f"{row['prompts']:,}", *numbers])
+    print_table(heads, rows)
 
 
 _UNITS = {
@@ -169,7 +164,7 @@ def _read(
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with stderr().status("reading"):
+        with waiting("reading"):
             table = ScoreTable.read(
                 source,
                 format=format_,

@@ -16,6 +16,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.text import Text
 
 from tryage.evaluation import TaskEvaluations
 from tryage.quickstart.answers import Answered
@@ -56,7 +57,7 @@ class Show:
 
     def say(self, text: str = "") -> None:
         """Print plain text."""
-        self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+        self.console.print(Text(text), soft_wrap=True)
 
     def evaluation(self, evaluations: TaskEvaluations) -> None:
         """Print the tables, one per task."""
