@@ -34,6 +34,7 @@ ORDER = (
     "hub",
     "attributes",
     "library",
+    "library_root",
     "ties",
     "limits",
     "goals",

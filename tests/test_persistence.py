@@ -1,5 +1,7 @@
 import hashlib
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -281,3 +283,71 @@ def test_an_index_that_is_signed_anew_with_odd_values_is_refused(folder):
             except TryageError:
                 continue
             assert loaded.library.names
+
+
+@pytest.fixture
+def moving(tmp_path):
+    """A library beside one of its models, and a router on it."""
+    (tmp_path / "home" / "models" / "a").mkdir(parents=True)
+    library = tmp_path / "home" / "library.yaml"
+    library.write_text("experts:\n- {name: a, model: ./models/a}\n- {name: b, model: org/b}\n")
+    return tmp_path, Router.from_library(Library.read(library))
+
+
+def model_of(folder):
+    library = Router.from_pretrained(folder).library
+    assert library.model_path(library["b"]) == "org/b"
+    return library.model_path(library["a"])
+
+
+def test_a_router_is_the_same_wherever_it_is_saved(moving):
+    base, router = moving
+    for place in ("r", "deep/down/r", "home/r"):
+        router.save_pretrained(base / place)
+        assert os.path.samefile(model_of(base / place), base / "home" / "models" / "a")
+    indexes = {
+        (base / place / "router.json").read_bytes() for place in ("r", "deep/down/r", "home/r")
+    }
+    assert len(indexes) == 1
+
+
+def test_models_are_found_from_copies_links_and_moves(moving):
+    base, router = moving
+    router.save_pretrained(base / "home" / "r")
+    shutil.copytree(base / "home" / "r", base / "far" / "away" / "copy")
+    (base / "links").mkdir()
+    (base / "links" / "r").symlink_to(base / "home" / "r")
+    for place in ("far/away/copy", "links/r", "home/r"):
+        assert os.path.samefile(model_of(base / place), base / "home" / "models" / "a")
+    (base / "home").rename(base / "moved")
+    assert os.path.samefile(model_of(base / "moved" / "r"), base / "moved" / "models" / "a")
+
+
+def test_a_router_that_is_its_own_root_says_so_in_its_index(router, tmp_path):
+    library = Library(router.library.experts, root=tmp_path / "r")
+    router.replace(library=library).save_pretrained(tmp_path / "r")
+    assert not (tmp_path / "r" / "library_root.json").exists()
+    shutil.copytree(tmp_path / "r", tmp_path / "copy")
+    assert Router.from_pretrained(tmp_path / "copy").library.root == tmp_path / "copy"
+
+
+def test_a_root_that_tells_nothing_is_none(moving):
+    base, router = moving
+    router.save_pretrained(base / "home" / "r")
+    for content in ("", "[]", "{", '{"root": 3}'):
+        (base / "home" / "r" / "library_root.json").write_text(content)
+        assert Router.from_pretrained(base / "home" / "r").library.root is None
+
+
+def test_a_root_in_the_index_is_read_as_earlier_versions_wrote_it(moving):
+    base, router = moving
+    folder = base / "home" / "r"
+    router.save_pretrained(folder)
+    (folder / "library_root.json").unlink()
+    index = json.loads((folder / "router.json").read_text())
+    del index["sha256"]
+    index["library_root"] = ".."
+    canonical = json.dumps(index, sort_keys=True, separators=(",", ":"))
+    index["sha256"] = hashlib.sha256(canonical.encode()).hexdigest()
+    (folder / "router.json").write_text(json.dumps(index))
+    assert os.path.samefile(model_of(folder), base / "home" / "models" / "a")

@@ -36,6 +36,7 @@ from tryage.errors import (
 from tryage.files import replacing_folder, sha256, standing
 from tryage.folders import Folders, Origin
 from tryage.library import Library
+from tryage.library_root import ROOT_FILE, find_root, root_text
 from tryage.objective import Objective
 from tryage.opened_folder import OpenedFolder
 from tryage.paths import check_folder, user_path
@@ -54,7 +55,7 @@ CARD = "README.md"
 PROMPTS = "prompts.json"
 """Training prompts and their results, where the router's maker allowed to keep them."""
 
-_OWN_FILES = (INDEX, CARD, "tokenizer.json", PROMPTS)
+_OWN_FILES = (INDEX, CARD, "tokenizer.json", PROMPTS, ROOT_FILE)
 """What a router folder holds besides its arrays."""
 
 
@@ -174,8 +175,9 @@ def save(state: RouterState, folder: Path, card: str, *, share_encoder: bool = F
             index["joint"] = {task: one.shared.tolist() for task, one in state.joint.items()}
         if state.check_rates:
             index["check_rates"] = {name: dict(r) for name, r in state.check_rates.items()}
-        if state.library.root is not None:
-            index["library_root"] = os.path.relpath(state.library.root, folder)
+        root = root_text(state.library, folder)
+        if state.library.root is not None and root is None:
+            index["library_root"] = "."
         for number, (task, predictor) in enumerate(state.predictors.items()):
             config, arrays = predictor.state()
             file = f"predictor-{number}.safetensors"
@@ -199,6 +201,8 @@ def save(state: RouterState, folder: Path, card: str, *, share_encoder: bool = F
         }
         index["sha256"] = _digest(index)
         (temporary / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+        if root is not None:
+            (temporary / ROOT_FILE).write_text(root, encoding="utf-8")
 
 
 def left_out(policy: Policy, objective: Objective, tasks: Sequence[str]) -> list[str]:
@@ -275,19 +279,19 @@ def _router_of(opened: OpenedFolder, folder: Path) -> tuple[dict[str, Any], dict
         name: _content(opened.files.get(name), folder / name, expected)
         for name, expected in index["files"].items()
     }
+    if ROOT_FILE in opened.files:
+        files[ROOT_FILE] = opened.files[ROOT_FILE].read()
     return index, files
 
 
 def _build(
     index: Mapping[str, Any], files: Mapping[str, bytes], folder: Path, origin: Origin
 ) -> RouterState:
-    root = index.get("library_root")
-    library = Library.from_dict(
-        index["library"],
-        source=str(folder / INDEX),
-        root=None if root is None else Path(os.path.normpath(folder / root)),
-        origin=origin,
-    )
+    library = Library.from_dict(index["library"], source=str(folder / INDEX), origin=origin)
+    # Earlier versions had it in the index.
+    old = index.get("library_root")
+    written = json.dumps({"root": old}).encode() if old is not None else files.get(ROOT_FILE)
+    library = Library(library.experts, name=library.name, root=find_root(written, library, folder))
     encoder: Encoder | None = None
     if index["encoder"] is not None:
         encoder = load_encoder(index["encoder"], folder, files=files, origin=origin)
