@@ -33,6 +33,7 @@ ORDER = (
     "consent",
     "hub",
     "attributes",
+    "library_rows",
     "library",
     "library_root",
     "ties",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,26 +11,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import (
-    BaseModel,
-    ValidationError,
-)
 
-from tryage.characters import short
 from tryage.drawing.notebook import MOST_ROWS, html_table
 from tryage.errors import LibraryError, did_you_mean
-from tryage.experts import TEXT_GENERATION, Endpoint, Expert, Price, Security
+from tryage.experts import TEXT_GENERATION, Expert
 from tryage.folders import Origin
-from tryage.masking import hide_secrets
+from tryage.library_rows import expert_of_row, problems_at_top, together
 from tryage.paths import read_bytes, shown, user_path
 from tryage.tokens import CHARS_PER_TOKEN
 from tryage.units import format_count
 
 ANSWERS_SHARE = 1 / 8
 """Share of a context that is left for an answer at most."""
-
-_SHOWN = 10
-"""Problems of a file that one message names at most."""
 
 
 @dataclass(frozen=True, init=False)
@@ -197,16 +189,16 @@ class Library:
 
         if not isinstance(data, dict):
             raise LibraryError(f"{at()}: expected a mapping with 'name' and 'experts'")
-        problems = _problems_at_top(data, at)
+        problems = problems_at_top(data, at)
         rows = data.get("experts")
         origin = origin or Origin.of(source, root)
         experts = []
         for number, row in enumerate(rows if isinstance(rows, list) else (), 1):
-            expert = _expert(row, number, partial(at, "experts", number - 1), problems)
+            expert = expert_of_row(row, number, partial(at, "experts", number - 1), problems)
             if expert is not None:
                 experts.append(expert.read_from(origin))
         if problems:
-            raise LibraryError(_together(problems, source))
+            raise LibraryError(together(problems, source))
         try:
             return cls(experts, name=str(data.get("name") or "library"), root=root)
         except LibraryError as error:
@@ -344,67 +336,3 @@ class Library:
         only_a_path = expert.model.startswith((".", "/", "~")) or expert.model.count("/") > 1
         beside = self.root is not None and "/" in expert.model and folder.parent.is_dir()
         return folder if only_a_path or beside or folder.is_dir() else expert.model
-
-
-def _problems_at_top(data: Mapping[Any, Any], at: Callable[..., str]) -> list[str]:
-    """Return what is wrong with the keys of a library."""
-    problems = []
-    for key in data:
-        if key not in ("name", "experts"):
-            hint = did_you_mean(str(key), ("name", "experts"))
-            problems.append(f"{at(str(key))}: unknown key {short(key)}.{hint}")
-    name = data.get("name") or "library"
-    if isinstance(name, bool) or not isinstance(name, str | int | float):
-        problems.append(f"{at('name')}: 'name' is {short(name)}, not text")
-    rows = data.get("experts")
-    if not isinstance(rows, list) or not rows:
-        where = at("experts") if "experts" in data else at()
-        problems.append(f"{where}: 'experts' must be a list with at least one expert")
-    return problems
-
-
-def _together(problems: Sequence[str], source: str) -> str:
-    """Return all problems in one message, each with its place, and the source once."""
-    first, *others = problems
-    texts = [first, *(problem.removeprefix(f"{source}, ") for problem in others)]
-    more = f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return "; ".join(text.rstrip(".") if others else text for text in texts[:_SHOWN]) + more
-
-
-def _expert(row: Any, number: int, at: Callable[..., str], problems: list[str]) -> Expert | None:
-    """Return an expert; None where the row is wrong, all of whose problems are then added."""
-    if not isinstance(row, dict):
-        problems.append(f"{at()}: expert {number}: expected a mapping, found {short(row)}")
-        return None
-    label = f"expert {number} ({row['name']})" if row.get("name") else f"expert {number}"
-    try:
-        return Expert.model_validate(row)
-    except ValidationError as error:
-        problems += [
-            f"{at(*one['loc'])}: {label}: {_problem(one)}"
-            for one in error.errors(include_url=False)
-        ]
-        return None
-
-
-def _problem(error: Mapping[str, Any]) -> str:
-    """Return what pydantic found wrong with one key."""
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        hint = did_you_mean(str(error["loc"][-1]), _field_names(error["loc"][:-1]))
-        return f"unknown key {key!r}.{hint}"
-    # The fields of an endpoint may be secret, and are not repeated.
-    show_value = error["type"] != "missing" and error["loc"][0] != "endpoint"
-    text = hide_secrets(repr(error["input"])) if show_value else ""
-    value = f", found {text if len(text) <= 60 else f'{text[:57]}...'}" if text else ""
-    return f"{key}: {error['msg']}{value}"
-
-
-def _field_names(location: tuple[Any, ...]) -> tuple[str, ...]:
-    sections: dict[str, type[BaseModel]] = {
-        "endpoint": Endpoint,
-        "security": Security,
-        "price": Price,
-    }
-    model = sections.get(str(location[-1]), Expert) if location else Expert
-    return tuple(model.model_fields)

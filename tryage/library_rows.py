@@ -1,0 +1,82 @@
+"""The mapping that a library file holds: its experts, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from tryage.characters import short
+from tryage.errors import did_you_mean
+from tryage.experts import Endpoint, Expert, Price, Security
+from tryage.masking import hide_secrets
+
+_SHOWN = 10
+"""Problems of a file that one message names at most."""
+
+
+def problems_at_top(data: Mapping[Any, Any], at: Callable[..., str]) -> list[str]:
+    """Return what is wrong with the keys of a library."""
+    problems = []
+    for key in data:
+        if key not in ("name", "experts"):
+            hint = did_you_mean(str(key), ("name", "experts"))
+            problems.append(f"{at(str(key))}: unknown key {short(key)}.{hint}")
+    name = data.get("name") or "library"
+    if isinstance(name, bool) or not isinstance(name, str | int | float):
+        problems.append(f"{at('name')}: 'name' is {short(name)}, not text")
+    rows = data.get("experts")
+    if not isinstance(rows, list) or not rows:
+        where = at("experts") if "experts" in data else at()
+        problems.append(f"{where}: 'experts' must be a list with at least one expert")
+    return problems
+
+
+def together(problems: Sequence[str], source: str) -> str:
+    """Return all problems in one message, each with its place, and the source once."""
+    first, *others = problems
+    texts = [first, *(problem.removeprefix(f"{source}, ") for problem in others)]
+    more = f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return "; ".join(text.rstrip(".") if others else text for text in texts[:_SHOWN]) + more
+
+
+def expert_of_row(
+    row: Any, number: int, at: Callable[..., str], problems: list[str]
+) -> Expert | None:
+    """Return an expert; None where the row is wrong, all of whose problems are then added."""
+    if not isinstance(row, dict):
+        problems.append(f"{at()}: expert {number}: expected a mapping, found {short(row)}")
+        return None
+    label = f"expert {number} ({row['name']})" if row.get("name") else f"expert {number}"
+    try:
+        return Expert.model_validate(row)
+    except ValidationError as error:
+        problems += [
+            f"{at(*one['loc'])}: {label}: {_problem(one)}"
+            for one in error.errors(include_url=False)
+        ]
+        return None
+
+
+def _problem(error: Mapping[str, Any]) -> str:
+    """Return what pydantic found wrong with one key."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        hint = did_you_mean(str(error["loc"][-1]), _field_names(error["loc"][:-1]))
+        return f"unknown key {key!r}.{hint}"
+    # The fields of an endpoint may be secret, and are not repeated.
+    show_value = error["type"] != "missing" and error["loc"][0] != "endpoint"
+    text = hide_secrets(repr(error["input"])) if show_value else ""
+    value = f", found {text if len(text) <= 60 else f'{text[:57]}...'}" if text else ""
+    return f"{key}: {error['msg']}{value}"
+
+
+def _field_names(location: tuple[Any, ...]) -> tuple[str, ...]:
+    sections: dict[str, type[BaseModel]] = {
+        "endpoint": Endpoint,
+        "security": Security,
+        "price": Price,
+    }
+    model = sections.get(str(location[-1]), Expert) if location else Expert
+    return tuple(model.model_fields)
