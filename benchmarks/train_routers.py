@@ -73,6 +73,30 @@ same version of Tryage.
 """
 
 
+TERMS_CODING = """\
+Trained on 564 software tasks with the measured success and cost in USD of 34 coding models of
+November 2025 to June 2026, each run by one agent: issues to solve (SWE-bench) and issues to write
+a failing test for (SWT-bench). The results are published task by task in
+OpenHands/openhands-index-results (no licence file at its root). The issue texts belong to their
+projects. This folder holds no text of them: numbers computed from the issues and the results, and
+hashes of the texts. The experts' own terms are their vendors'."""
+
+NOTES_CODING = """
+## What it can tell, and what not
+
+It predicts success and cost of an agent's whole run, which is many calls. By the issue alone it
+gains next to nothing over mixing single models: claude-fable-5 solves 95 % of the tasks, and where
+a cheaper model fails hardly shows in the text. With a check of the answer, such as the
+project's own tests, it gains much: plans that begin with cheap models pass the best single model's
+score at a quarter of its cost with a perfect check, and at 40 % with one that accepts 90 % of right
+and 10 % of wrong answers (`docs/plans.md`, measured on random halves of the tasks that all models
+ran). So use it with `check=`, and with a weight on cost or a budget.
+
+Some models did not run every task; the missing cells were left out. The tasks are issues of Python
+projects: other languages, and questions about code, are not among them.
+"""
+
+
 class Recipe(NamedTuple):
     """How a bundled router is made: its data, its library, and what its card says."""
 
@@ -84,6 +108,7 @@ class Recipe(NamedTuple):
 
 RECIPES = {
     "open7": Recipe("open7_train.jsonl.gz", "open7.yaml", TERMS, MEASURED),
+    "coding34": Recipe("coding34_train.jsonl.gz", "coding34.yaml", TERMS_CODING, NOTES_CODING),
     "routerbench11": Recipe(
         "routerbench11_train.jsonl.gz", "routerbench11.yaml", TERMS_ROUTERBENCH, NOTES_ROUTERBENCH
     ),
@@ -97,7 +122,9 @@ def train(name: str, data: Path, out: Path) -> Router:
     library = Library.read(HERE / recipe.library)
     # The folder moves with the package, so nothing in it may point back here.
     router = Router.fit(table, library=Library(library.experts, name=library.name), seed=0)
-    state = RouterState(router.library, router.objective, router.predictors, router.provenance)
+    state = RouterState(
+        router.library, router.objective, router.predictors, router.provenance, joint=router.joint
+    )
     card = model_card(state, terms=recipe.terms) + recipe.notes
     persistence.save(state, out, card, share_encoder=True)
     return router

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import tryage
-from tryage import Router, ScoreTable
+from tryage import Goals, Router, ScoreTable
+from tryage.checks import Check
 from tryage.encoders import StaticEncoder
 
 PRETRAINED = Path(tryage.__file__).parent / "pretrained"
@@ -41,9 +42,10 @@ def test_what_ships_is_small():
         for folder in PRETRAINED.iterdir()
         if folder.is_dir()
     }
-    assert set(sizes) == {"static", "open7", "routerbench11"}
+    assert set(sizes) == {"static", "open7", "routerbench11", "coding34"}
     assert sizes["static"] < 2.7e6
     assert max(sizes["open7"], sizes["routerbench11"]) < 2e5
+    assert sizes["coding34"] < 4e5
     assert sum(sizes.values()) < 6e6
 
 
@@ -66,6 +68,28 @@ def test_bundled_routers_share_the_bundled_encoder_and_copies_of_them_own_it(rou
     copy = Router.from_pretrained(tmp_path / "own")
     for _, prompt in PROMPTS:
         assert copy.route(prompt).order == router.route(prompt).order
+
+
+ISSUE = """TypeError in separability_matrix for nested CompoundModels
+
+Consider the following model:
+```python
+cm = m.Linear1D(10) & m.Linear1D(5)
+```
+It raises a TypeError since version 4.2; expected a matrix."""
+
+
+def test_coding34_starts_with_cheaper_models_where_a_check_stands_behind_them():
+    router = Router.from_pretrained("coding34")
+    assert router.predictors["text-generation"].targets_ == ("loss", "cost")
+    best = router.route(ISSUE)
+    assert best.expert == "claude-fable-5"
+    assert not best.out_of_distribution
+    check = Check(lambda prompt, answer: True, accepts_right=0.95, accepts_wrong=0.05)
+    plan = router.route(ISSUE, goals=Goals(cost=0.3), check=check).plan
+    costs = dict(zip(router.library.names, best.values["cost"], strict=True))
+    assert len(plan.attempts) > 1
+    assert costs[plan.attempts[0].expert] < costs["claude-fable-5"] / 2
 
 
 def test_routerbench11_predicts_cost_and_length_and_knows_prices():

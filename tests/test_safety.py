@@ -116,7 +116,7 @@ for name in {PACKAGES!r}:
             importlib.import_module(found.name)
             count += 1
 from tryage import Router
-for name in ("open7", "routerbench11"):
+for name in ("open7", "routerbench11", "coding34"):
     Router.from_pretrained(name).route("What is 17 * 3?")
 print(count)
 """
@@ -156,7 +156,11 @@ def test_no_log_repr_or_record_holds_the_prompt(router, caplog):
         assert "notasecret" not in text
 
 
-LIMITS = {"open7": "parameters <= 7.6B", "routerbench11": "vendor != OpenAI"}
+LIMITS = {
+    "open7": "parameters <= 7.6B",
+    "routerbench11": "vendor != OpenAI",
+    "coding34": "vendor != Anthropic",
+}
 
 
 @pytest.mark.parametrize("name", LIMITS)
