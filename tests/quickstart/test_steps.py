@@ -4,6 +4,7 @@ import io
 import json
 import math
 import runpy
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tryage.cli import app
 from tryage.errors import MissingExtraError, OutputFolderError
 from tryage.quickstart import run
 from tryage.quickstart.recipes import STARTER
-from tryage.quickstart.show import Bar
+from tryage.quickstart.show import Bar, command_line
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "01_quickstart.py"
 
@@ -37,7 +38,7 @@ def home(tiny_run, monkeypatch):
 
 def without_times(result):
     experts = [{k: v for k, v in expert.items() if k != "model"} for expert in result["experts"]]
-    return {"experts": experts, **{k: result[k] for k in ("evaluation", "examples")}}
+    return {"experts": experts, **{k: result[k] for k in ("evaluation", "verdicts", "examples")}}
 
 
 def test_the_starter_library_is_what_the_quickstart_promises():
@@ -51,7 +52,7 @@ def test_the_starter_library_is_what_the_quickstart_promises():
 
 def test_the_result_has_the_keys_of_the_json_object(tiny_run, tiny_plan):
     _, result, _ = tiny_run
-    assert list(result) == ["experts", "evaluation", "examples", "seconds"]
+    assert list(result) == ["experts", "evaluation", "verdicts", "examples", "seconds"]
     assert [expert["name"] for expert in result["experts"]] == [r.name for r in tiny_plan.recipes]
     assert set(result["evaluation"]) == {"text-generation", "fill-mask"}
     for evaluation in result["evaluation"].values():
@@ -85,6 +86,7 @@ def test_everything_is_kept_as_ordinary_files(tiny_run, tiny_plan):
     out = root / "out"
     names = {path.name for path in out.iterdir()}
     assert names == {
+        "details.txt",
         "library.yaml",
         "models",
         "prompts",
@@ -106,12 +108,65 @@ def test_everything_is_kept_as_ordinary_files(tiny_run, tiny_plan):
         assert sum(p.numel() for p in pipe.model.parameters()) == expert.parameters
 
 
-def test_it_prints_tables_and_examples(tiny_run):
-    _, result, printed = tiny_run
+def end_of(printed):
+    """Return the lines below the progress bars."""
+    return printed.rpartition("\n\n")[2].splitlines()
+
+
+def test_it_ends_with_a_verdict_in_five_lines_and_the_details_are_in_a_file(tiny_run):
+    root, result, printed = tiny_run
+    lines = end_of(printed)
+    assert len(lines) == 5
+    for line, (task, verdict) in zip(lines, result["verdicts"].items(), strict=False):
+        assert line.startswith(f"{task}: {verdict['prompts']} held-out prompts")
+        assert verdict["best_single"] in line
+        assert "worth it" in line
+    assert str(root / "out") in lines[2]
+    details = (root / "out" / "details.txt").read_text()
+    assert str(root / "out" / "details.txt") in lines[3]
     for word in ("router", "oracle", "group best", "best single", "random", "regret", "selected"):
-        assert word in printed
+        assert word in details
     for example in result["examples"]:
-        assert f"{example['expert']} via {example['via']}" in printed
+        assert f"{example['expert']} via {example['via']}" in details
+        assert f"{example['expert']} via {example['via']}" not in printed
+
+
+def test_verbose_prints_the_details_as_well(home, tiny_plan):
+    console = silent()
+    run(home / "out", console=console, plan=tiny_plan, verbose=True)
+    details = (home / "out" / "details.txt").read_text()
+    assert [line for line in details.splitlines() if line not in console.file.getvalue()] == []
+
+
+def test_the_command_at_its_end_works_as_printed(tiny_run, tmp_path):
+    _, _, printed = tiny_run
+    command = end_of(printed)[4].removeprefix("Try it: ")
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=Path.cwd(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "lowest predicted loss" in done.stdout
+    assert "unlike the training prompts" not in done.stdout
+
+
+def test_the_command_names_the_program_as_it_was_called(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    program = tmp_path / ".venv" / "bin" / "tryage"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.argv", [".venv/bin/tryage", "quickstart"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert command_line("run", "two words") == ".venv/bin/tryage run 'two words'"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert command_line("run") == "tryage run"
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "tryage" / "__main__.py")])
+    assert command_line("run").endswith(" -m tryage run")
 
 
 def test_a_second_run_reuses_everything(home, tiny_run, tiny_plan, monkeypatch):
@@ -151,7 +206,13 @@ def test_the_command_prints_one_object(home, tiny_plan, monkeypatch):
     monkeypatch.setattr("tryage.quickstart.run", functools.partial(run, plan=tiny_plan))
     done = CliRunner().invoke(app, ["quickstart", "--json", "--out", str(home / "out")])
     assert done.exit_code == 0
-    assert set(json.loads(done.stdout)) == {"experts", "evaluation", "examples", "seconds"}
+    assert set(json.loads(done.stdout)) == {
+        "experts",
+        "evaluation",
+        "verdicts",
+        "examples",
+        "seconds",
+    }
     assert "training, measuring 4 experts" in done.stderr
 
 

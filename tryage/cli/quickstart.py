@@ -17,6 +17,10 @@ def quickstart(
     out: Annotated[
         Path | None, typer.Option(help="Folder for everything; by default it is in the cache.")
     ] = None,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", help="Print tables and answered examples too, not only a file."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a small library on this machine, measure it, fit a router and use it.
@@ -25,6 +29,6 @@ def quickstart(
     """
     from tryage.quickstart import run as start
 
-    result = start(out, console=Console(stderr=as_json))
+    result = start(out, console=Console(stderr=as_json), verbose=verbose)
     if as_json:
         print_json(result)

@@ -1,10 +1,14 @@
-"""What the quickstart prints: progress bars while it works, then experts, table and examples."""
+"""What the quickstart prints: progress bars, then a verdict; tables and examples go into a file."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
+import shutil
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from rich.progress import (
 from rich.text import Text
 
 from tryage.evaluation import TaskEvaluations
+from tryage.evaluation.verdict import Verdict
 from tryage.quickstart.answers import Answered
 
 _SHOWN = 400  # characters of a prompt or answer
@@ -30,10 +35,12 @@ class Show:
 
     Args:
         console: where everything goes, progress bars included.
+        verbose: print the details as well, which are otherwise only gathered.
     """
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, *, verbose: bool = False) -> None:
+        self.console, self.verbose = console, verbose
+        self.details: list[str] = []
         self.seconds: dict[str, float] = {}
         self._started = time.perf_counter()
 
@@ -59,34 +66,68 @@ class Show:
         """Print plain text."""
         self.console.print(Text(text), soft_wrap=True)
 
+    def detail(self, text: str = "") -> None:
+        """Gather plain text for the file of details; print it where it is wanted."""
+        self.details.append(text)
+        if self.verbose:
+            self.say(text)
+
     def evaluation(self, evaluations: TaskEvaluations) -> None:
-        """Print the tables, one per task."""
-        self.say()
-        self.say("On held-out files, losses in bits per byte:")
+        """Tell the tables, one per task."""
+        self.detail()
+        self.detail("On held-out files, losses in bits per byte:")
         for task, evaluation in evaluations.tasks.items():
-            self.say()
-            self.say(task)
-            self.say()
-            self.say(evaluation.table())
+            self.detail()
+            self.detail(task)
+            self.detail()
+            self.detail(evaluation.table())
 
     def answered(self, number: int, answered: Answered) -> None:
-        """Print one example."""
-        self.say()
-        self.say(
+        """Tell one example."""
+        self.detail()
+        self.detail(
             f"{number}. {answered.expert} via {answered.via}, "
             f"predicted loss {answered.predicted_loss:.2f}, measured {answered.measured_loss:.2f} "
             "bits per byte"
         )
-        self.say(_indented("prompt", answered.prompt))
-        self.say(_indented("answer", answered.answer))
+        self.detail(_indented("prompt", answered.prompt))
+        self.detail(_indented("answer", answered.answer))
 
-    def end(self, folder: Path, result: dict[str, Any]) -> None:
-        """Print where the results are."""
+    def end(self, verdicts: Mapping[str, Verdict], details: Path, command: str) -> None:
+        """Print the verdict of each task, where everything is, and a command to go on with."""
         self.say()
-        self.say(f"{len(result['experts'])} experts, score tables and router: {folder}")
-        where = f"--router {folder / 'router'} --allow-models {folder}"
-        self.say(f'Route a prompt of your own: tryage run "import os" {where}')
-        self.say(f"{result['seconds']['total']:.0f} s in all.")
+        for task, verdict in verdicts.items():
+            self.say(f"{task}: {verdict.sentence()}")
+        total = self.timings()["total"]
+        folder = details.parent
+        self.say(f"Experts, score tables and router: {folder} ({total:.0f} s in all)")
+        self.say(f"Tables and answered examples: {details}")
+        self.say(f"Try it: {command}")
+
+
+def command_line(*arguments: str) -> str:
+    """Return a command of this program that works as printed in the user's shell.
+
+    The program is named as it was called: ``tryage`` where the shell finds it, else its path, such
+    as ``.venv/bin/tryage``, else ``python -m tryage``.
+    """
+    called = Path(sys.argv[0])
+    if called.name == "tryage":
+        on_path = shutil.which("tryage")
+        if on_path is not None and Path(on_path).resolve() == called.resolve():
+            program = ["tryage"]
+        else:
+            program = [_short(called)]
+    else:
+        program = [_short(Path(sys.executable)), "-m", "tryage"]
+    return shlex.join([*program, *arguments])
+
+
+def _short(path: Path) -> str:
+    """Return a path relative to the working directory where it lies below it."""
+    absolute = os.path.abspath(path)
+    below = os.path.relpath(absolute)
+    return absolute if below.startswith(os.pardir) else below
 
 
 class Bar:

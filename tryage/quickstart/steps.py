@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from tryage.errors import missing_extra
 from tryage.evaluation import TaskEvaluations
+from tryage.evaluation.verdict import Verdict, judge
 from tryage.experts import Expert, Security
 from tryage.files import write_text
 from tryage.library import Library
@@ -24,7 +25,7 @@ from tryage.quickstart import texts
 from tryage.quickstart.answers import Answered, answer_all
 from tryage.quickstart.plan import Plan
 from tryage.quickstart.recipes import CONTEXT, LIBRARY, Recipe
-from tryage.quickstart.show import Bar, Show
+from tryage.quickstart.show import Bar, Show, command_line
 from tryage.quickstart.texts import Corpus
 from tryage.quickstart.vectors import train_encoder
 from tryage.quickstart.workers import Job, run_jobs
@@ -36,7 +37,11 @@ _NEEDED = ("torch", "transformers", "pyarrow", "langchain_core", "llama_index")
 
 
 def run(
-    out: str | Path | None = None, *, console: Console | None = None, plan: Plan | None = None
+    out: str | Path | None = None,
+    *,
+    console: Console | None = None,
+    plan: Plan | None = None,
+    verbose: bool = False,
 ) -> dict[str, Any]:
     """Train a starter library on this machine, measure it, fit a router and use it.
 
@@ -45,11 +50,13 @@ def run(
     Args:
         out: folder to keep everything in; None uses the cache (`TRYAGE_CACHE`, else
             ~/.cache/tryage).
-        console: where progress, tables and answers go; None is standard output.
+        console: where progress and verdict go; None is standard output.
         plan: what to do; None is the starter library.
+        verbose: print tables and answered examples too; they are in ``details.txt`` in any case.
 
     Returns:
-        ``{"experts", "evaluation", "examples", "seconds"}``, as ``tryage quickstart --json``.
+        ``{"experts", "evaluation", "verdicts", "examples", "seconds"}``, as ``tryage quickstart
+        --json``.
 
     Raises:
         MissingExtraError: an extra is not installed.
@@ -61,7 +68,7 @@ def run(
     if out is not None:
         check(Path(out))
     plan = plan or Plan()
-    show = Show(console or Console())
+    show = Show(console or Console(), verbose=verbose)
     with show.step("texts", "gathering text", 1) as bar:
         corpora = texts.gather(
             train_chars=plan.train_chars,
@@ -79,19 +86,52 @@ def run(
         bar.advance()
     if not isinstance(evaluation, TaskEvaluations):
         evaluation = TaskEvaluations({library.tasks[0]: evaluation})
+    verdicts = _judge(router, tables["test"], library)
     show.evaluation(evaluation)
     answered = _answer(show, plan, router, library)
     result = {
         "experts": _described(plan, library, workspace),
         "evaluation": evaluation.to_dict()["tasks"],
+        "verdicts": {task: verdict.to_dict() for task, verdict in verdicts.items()},
         "examples": [one.to_dict() for one in answered],
         "seconds": show.timings(),
     }
     write_text(workspace.result, json.dumps(result, ensure_ascii=False, indent=2) + "\n")
     cache.open()
     cache.adopt(workspace)
-    show.end(workspace.folder, result)
+    write_text(workspace.details, "\n".join(show.details) + "\n")
+    # Models lie beside the router, not in it, so their folder must be allowed.
+    where = ("--router", str(workspace.router), "--allow-models", str(workspace.folder))
+    prompt = _familiar_prompt(router, plan)
+    show.end(verdicts, workspace.details, command_line("run", prompt, *where))
     return result
+
+
+def _judge(router: Router, table: ScoreTable, library: Library) -> dict[str, Verdict]:
+    """Return the verdict on the test part, task by task: the router has not seen it."""
+    verdicts = {}
+    for task, part in table.by_task(library).items():
+        decisions = router.route_batch(part.prompts, task=task, flags=False)
+        columns = np.array([part.experts.index(decision.expert) for decision in decisions])
+        verdicts[task] = judge(part, columns, held_out="holdout")
+    return verdicts
+
+
+_PROMPT_CHARS = 70
+
+
+def _familiar_prompt(router: Router, plan: Plan) -> str:
+    """Return the first line of an example, cut at a word, that is like the training prompts."""
+    lines = [example.prompt.partition("\n")[0].partition("[")[0] for example in plan.examples]
+    prompts = [
+        line if len(line) <= _PROMPT_CHARS else line[:_PROMPT_CHARS].rpartition(" ")[0]
+        for line in (line.strip() for line in lines)
+        if line
+    ]
+    familiar = (
+        prompt for prompt in prompts if not router.route(prompt, flags=False).out_of_distribution
+    )
+    return next(familiar, prompts[0])
 
 
 @contextlib.contextmanager
@@ -225,7 +265,7 @@ def _fit(
 
 
 def _answer(show: Show, plan: Plan, router: Router, library: Library) -> list[Answered]:
-    """Send the examples through both adapters, and print them."""
+    """Send the examples through both adapters, and tell the answers."""
     answered = []
     with show.step("examples", "routing unseen prompts", len(plan.examples)) as bar:
         from tryage.runtime import Runtime

@@ -28,7 +28,8 @@ class Workspace:
     """The paths of one quickstart's files.
 
     ``quickstart.json`` marks the folder; beside it ``library.yaml``, ``models/``, ``texts/``,
-    ``prompts/``, ``scores/label``, ``scores/test``, ``router/`` and ``result.json``.
+    ``prompts/``, ``scores/label``, ``scores/test``, ``router/``, ``result.json`` and
+    ``details.txt``.
 
     Args:
         folder: the folder; made by `open`.
@@ -53,6 +54,11 @@ class Workspace:
     def result(self) -> Path:
         """The file of results."""
         return self.folder / "result.json"
+
+    @property
+    def details(self) -> Path:
+        """The file of tables and answered examples, for people."""
+        return self.folder / "details.txt"
 
     def model(self, recipe: Recipe) -> Path:
         """The model folder of an expert."""
