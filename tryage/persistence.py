@@ -100,7 +100,8 @@ def find_router(name: str | Path) -> Path:
         raise RouterNotFoundError(f"folder {str(name)!r} holds no {INDEX}, so it is not a router")
     raise RouterNotFoundError(
         f"router {str(name)!r} is neither a folder nor a bundled router "
-        f"(bundled: {', '.join(bundled)})"
+        f"(bundled: {', '.join(bundled)}); `tryage fit` and Router.fit make one for models of your "
+        "own"
     )
 
 

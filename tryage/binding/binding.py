@@ -300,13 +300,13 @@ class Binding(ExpertCalls[T]):
         if self._callables is None:
             return self._pipelines(library)
         bound: dict[str, T] = {}
+        check_experts([self._aliases.get(name, name) for name in self._callables], library)
         for alias in self._aliases:
             if alias not in self._callables:
                 hint = did_you_mean(alias, self._callables)
                 raise LibraryError(f"aliases name {alias!r}, which is not among the experts.{hint}")
         for alias_or_name, callable_ in self._callables.items():
             name = self._aliases.get(alias_or_name, alias_or_name)
-            library.index(name)
             if name in bound:
                 raise LibraryError(f"expert {name!r} of the library has two callables")
             bound[name] = callable_
@@ -351,6 +351,25 @@ class _Loaded:
         if self._runtime is None:
             self._runtime = Runtime(library, download=download)
         return self._runtime
+
+
+def check_experts(names: Iterable[str], library: Library) -> None:
+    """Check that a library has all experts that somebody wants to call.
+
+    Raises:
+        LibraryError: it lacks some; the message says how one gets a router for one's own models.
+    """
+    lacking = [name for name in names if name not in library]
+    if not lacking:
+        return
+    hint = did_you_mean(lacking[0], library.names) or f" It has: {', '.join(library.names[:20])}."
+    raise LibraryError(
+        f"library {library.name!r} has no expert {', '.join(map(repr, lacking))}.{hint} A router "
+        "knows only the models that it was fitted on. If one of them has another name here, pass "
+        "aliases={name here: name in the library}. For models of your own fit a router on their "
+        "results, Router.fit(table) or `tryage label` and `tryage fit`, or start without results: "
+        "Router.from_library(Library([Expert(name=..., model=...)]))"
+    )
 
 
 def unknown_expert(name: str, names: Iterable[str]) -> LibraryError:
