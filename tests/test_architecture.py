@@ -26,6 +26,7 @@ ORDER = (
     "parquet_files",
     "opened_folder",
     "appending",
+    "progress",
     "folders",
     "retries",
     "checkpoints",

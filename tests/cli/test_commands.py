@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from tryage import Router
 from tryage.cli import app
-from tryage.cli.output import ProgressLines
 
 runner = CliRunner()
 CODE = "def buffer_item(index, item=3):\n    if index > item:\n        return index - item\n"
@@ -231,20 +230,6 @@ def test_every_option_that_is_written_about_exists():
         assert options <= accepted, f"{place}: tryage {' '.join(words)}"
         shown += 1
     assert shown > 20
-
-
-def test_progress_in_a_log_is_a_line_now_and_then(capsys):
-    progress = ProgressLines(every=0.0, rate="cells/s")
-    rarely = ProgressLines(every=60.0, rate="cells/s")
-    for done in (0, 1000, 2000):
-        progress.update("small", done, 2000)
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.partition(",")[0] for line in lines[1:]] == ["small: 1", "small: 2"]
-    assert lines[0] == "small: 0 of 2,000"
-    assert "cells/s" in lines[1]
-    for done in range(2001):
-        rarely.update("small", done, 2000)
-    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_run_falls_over_to_the_next_expert(tiny_library, tiny_texts, tmp_path, table):

@@ -124,7 +124,7 @@ def test_it_ends_with_a_verdict_in_five_lines_and_the_details_are_in_a_file(tiny
     assert str(root / "out") in lines[2]
     details = (root / "out" / "details.txt").read_text()
     assert str(root / "out" / "details.txt") in lines[3]
-    for word in ("router", "oracle", "group best", "best single", "random", "regret", "selected"):
+    for word in ("router", "oracle", "group best", "best single", "random", "regret"):
         assert word in details
     for example in result["examples"]:
         assert f"{example['expert']} via {example['via']}" in details

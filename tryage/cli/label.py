@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tryage.cli.options import AllowedKeys, AllowedModels, AsJson, Download, allowed_folders
-from tryage.cli.output import ProgressLines, guarded, print_json, progress_bars, say
+from tryage.cli.output import guarded, print_json, say
 
 
 @guarded
@@ -84,19 +84,8 @@ def label(
     }
     loaded = Library.read(library)
     # Ray's own threads write to standard output.
-    with contextlib.redirect_stdout(sys.stderr), progress_bars(rate="cells/s") as progress:
-        bars: dict[str, Any] = {}
-        lines = ProgressLines(rate="cells/s")
-
-        def advance(expert: str, done: int, total: int) -> None:
-            if not progress.console.is_terminal:
-                lines.update(expert, done, total)
-                return
-            if expert not in bars:
-                bars[expert] = progress.add_task(expert, total=total, completed=done)
-            progress.update(bars[expert], completed=done, total=total)
-
-        summary = measure(loaded, prompts, out, progress=advance, **options)
+    with contextlib.redirect_stdout(sys.stderr):
+        summary = measure(loaded, prompts, out, progress=True, **options)
     if as_json:
         print_json(summary.to_dict())
     else:

@@ -8,8 +8,7 @@ import functools
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 
@@ -28,7 +27,6 @@ from tryage.errors import (
 from tryage.paths import STANDARD, read_bytes, user_path
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
     from rich.status import Status
 
 P = ParamSpec("P")
@@ -209,66 +207,3 @@ def write_out(lines: Iterable[str]) -> None:
             raise
         _stop_writing()
         raise OSError(error.errno, os.strerror(error.errno), "standard output") from error
-
-
-@contextlib.contextmanager
-def progress_bars(*, rate: str | None = None) -> Iterator[Progress]:
-    """Yield progress bars on standard error.
-
-    Args:
-        rate: unit of a column with the speed of each bar, such as ``"cells/s"``; None omits it.
-    """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:,.1f} {rate}")
-
-    columns: list[ProgressColumn] = [
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    ]
-    if rate is not None:
-        columns.insert(3, Rate())
-    with Progress(*columns, console=stderr()) as progress:
-        yield progress
-
-
-class ProgressLines:
-    """Prints progress as lines where bars cannot be drawn: in a log or a pipe.
-
-    Args:
-        every: least seconds between two lines; the end of each part is always printed.
-        rate: unit of the speed, such as ``"cells/s"``.
-    """
-
-    def __init__(self, *, every: float = 30.0, rate: str) -> None:
-        self._every, self._rate = every, rate
-        self._starts: dict[str, tuple[float, int]] = {}
-        self._printed = time.monotonic()
-
-    def update(self, name: str, done: int, total: int) -> None:
-        """Note how much of a part is done, and print it if the last line is old enough."""
-        now = time.monotonic()
-        start, done_before = self._starts.setdefault(name, (now, done))
-        if done < total and now - self._printed < self._every:
-            return
-        self._printed = now
-        line = f"{name}: {done:,} of {total:,}"
-        if done > done_before and now > start:
-            speed = (done - done_before) / (now - start)
-            line += f", {speed:,.1f} {self._rate}, {(total - done) / speed:,.0f} s left"
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()

@@ -23,10 +23,11 @@ from tryage.labeling.likelihood import BATCH_TOKENS, MASK_SHARE, Likelihood
 from tryage.labeling.local_engine import LocalEngine
 from tryage.labeling.metrics import Metric
 from tryage.labeling.rows import Sample, read_rows
-from tryage.labeling.run import LabelRun, LabelSummary, Progress
+from tryage.labeling.run import LabelRun, LabelSummary
 from tryage.labeling.tokens import MAX_WINDOW
 from tryage.library import Library
 from tryage.paths import check_folder, user_path
+from tryage.progress import Progress, shown_progress
 from tryage.prompts import Prompts
 from tryage.runtime import Runtime
 
@@ -34,6 +35,7 @@ Scorer = str | Metric | Judge
 """The name of a metric, a metric, or a judge."""
 
 _JUDGE = "judge"
+_RATE = "cells/s"
 
 
 def label(
@@ -58,7 +60,7 @@ def label(
     download: bool = False,
     keys: Keys = (),
     folders: Folders = (),
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> LabelSummary:
     """Measure every expert of a library on every prompt; lower losses are better.
 
@@ -99,7 +101,9 @@ def label(
         download: whether Hub models that are not in the local cache may be fetched.
         keys: for a library from a file, which key may go to which host, as for `Runtime`.
         folders: for a library from a file, folders outside its own, as for `Runtime`.
-        progress: called after every batch with the expert, its cells done, and all its cells.
+        progress: called after every batch with the expert, its cells done, and all its cells. By
+            default bars are drawn where standard error is a terminal; True also prints lines where
+            it is not, False shows nothing.
 
     Raises:
         PromptError: a prompt is wrong; names file, line and field.
@@ -126,20 +130,22 @@ def label(
     rows = read_rows(
         prompts, library.tasks, mask_share=mask_share, sample=Sample.of(sample, stratify, seed)
     )
-    run = LabelRun.begin(
-        out,
-        library,
-        rows,
-        method,
-        fingerprints={n: fingerprint(path) for n, path in checked.items() if path is not None},
-        progress=progress,
-        started=started,
-    )
-    if engine == "ray":
-        from tryage.labeling.ray_engine import RayEngine
+    prints = {n: fingerprint(path) for n, path in checked.items() if path is not None}
+    with shown_progress(progress, rate=_RATE) as advance:
+        run = LabelRun.begin(
+            out,
+            library,
+            rows,
+            method,
+            fingerprints=prints,
+            progress=advance,
+            started=started,
+        )
+        if engine == "ray":
+            from tryage.labeling.ray_engine import RayEngine
 
-        return run.measure_with(RayEngine(method, runtime, workers, address))
-    return run.measure_with(LocalEngine(method, runtime, workers))
+            return run.measure_with(RayEngine(method, runtime, workers, address))
+        return run.measure_with(LocalEngine(method, runtime, workers))
 
 
 def _check_engine(engine: str, workers: int | None) -> None:
@@ -165,7 +171,8 @@ class AnswerOptions(TypedDict, total=False):
         seed: of the sample.
         keep_answers: whether the folder also keeps the answers' texts. It always does for a judge
             that compares experts with each other, who needs them later.
-        progress: called after every cell with the expert, its cells done, and all its cells.
+        progress: called after every cell with the expert, its cells done, and all its cells; True,
+            False and None as in `label`.
         concurrency: see `tryage.labeling.Calling`, as for the five that follow.
         per_minute: calls of one expert a minute at most.
         retries: how often a failed call is retried.
@@ -179,7 +186,7 @@ class AnswerOptions(TypedDict, total=False):
     stratify: Literal["group", "task"] | None
     seed: int
     keep_answers: bool
-    progress: Progress | None
+    progress: Progress | bool | None
     concurrency: Any
     per_minute: Any
     retries: Any
@@ -254,13 +261,14 @@ async def alabel_answers(
         scorer = JudgeScorer(metric, Caller(_JUDGE, metric.model, calling), library, keep_answers)
     else:
         scorer = MetricScorer(metric, library, keep_answers)
-    run = LabelRun.begin(out, library, rows, scorer, progress=progress, started=started)
-    if isinstance(scorer, JudgeScorer):
-        _warn_of_self_preference(scorer.judge, experts)
-        if scorer.together:
-            scorer = dataclasses.replace(scorer, earlier=run.store.answers(rows))
-    callers = {name: Caller(name, experts[name], calling) for name in library.names}
-    return await run.ameasure_with(CallEngine(callers, scorer, calling.concurrency))
+    with shown_progress(progress, rate=_RATE) as advance:
+        run = LabelRun.begin(out, library, rows, scorer, progress=advance, started=started)
+        if isinstance(scorer, JudgeScorer):
+            _warn_of_self_preference(scorer.judge, experts)
+            if scorer.together:
+                scorer = dataclasses.replace(scorer, earlier=run.store.answers(rows))
+        callers = {name: Caller(name, experts[name], calling) for name in library.names}
+        return await run.ameasure_with(CallEngine(callers, scorer, calling.concurrency))
 
 
 def wrapped(

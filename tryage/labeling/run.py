@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -15,10 +15,8 @@ from tryage.labeling.rows import Row
 from tryage.labeling.store import LabelStore
 from tryage.library import Library
 from tryage.paths import user_path
+from tryage.progress import Progress
 from tryage.scores.fields import Kind
-
-Progress = Callable[[str, int, int], None]
-"""Called with the expert's name, the number of its cells that are done, and of all its cells."""
 
 _SHARD = 512
 """Cells of a shard, roughly."""
