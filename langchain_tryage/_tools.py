@@ -9,8 +9,9 @@ from typing import Any, cast
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel, BaseLLM
 from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableSequence, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_tryage._modalities import KINDS, modalities
@@ -165,21 +166,34 @@ def unable(needs: Needs, binding: Binding[Any]) -> dict[str, str]:
 
 
 def _reason(needs: Needs, expert: Any, entry: Expert) -> str | None:
+    """Return why none of an expert's models can do it; a chain's abilities are not known."""
     try:
-        return needs.reason_against(model_of(expert), entry)
+        is_bare = isinstance(expert, str | Runnable)
+        models = models_of(expert) if is_bare else [expert.model]
+        reasons = [needs.reason_against(model, entry) for model in models or [None]]
+        return None if None in reasons else reasons[0]
     except Exception as error:  # noqa: BLE001 - vendors' classes raise anything
         return f"what it can do is unknown: {describe_error(error)}"
 
 
-def model_of(expert: Any) -> Any:
-    """Return the language model that an expert is; None where it is a name or a chain."""
-    if isinstance(expert, str):
-        return None
-    if not isinstance(expert, Runnable):
-        return expert.model
-    while isinstance(expert, RunnableBindingBase) and not isinstance(expert, BaseLanguageModel):
-        expert = expert.bound
-    return expert if isinstance(expert, BaseLanguageModel) else None
+def models_of(expert: Any) -> list[Any]:
+    """Return the language models that take an expert's input: itself, or a part that comes first.
+
+    A model with fallbacks has several; a name, a function, or a chain that begins with something
+    else has none.
+    """
+    if isinstance(expert, BaseLanguageModel):
+        return [expert]
+    if isinstance(expert, RunnableBindingBase):
+        return models_of(expert.bound)
+    if isinstance(expert, DynamicRunnable):
+        return models_of(expert.default)
+    if isinstance(expert, RunnableSequence):
+        return models_of(expert.first)
+    if isinstance(expert, RunnableWithFallbacks):
+        first = models_of(expert.runnable)
+        return first and [m for each in expert.runnables for m in models_of(each)]
+    return []
 
 
 def common_profile(profiles: Sequence[ModelProfile | None]) -> ModelProfile | None:

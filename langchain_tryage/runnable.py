@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
+from itertools import chain
 from pathlib import Path
 from typing import Any, Union
 
@@ -21,7 +23,7 @@ from langchain_tryage._metadata import TAG, annotated_message, run_metadata
 from langchain_tryage._modalities import messages_in
 from langchain_tryage._plans import GOALS_SPEC, Plan, Request, call_goals, with_goals
 from langchain_tryage._rate_limits import in_turn
-from langchain_tryage._tools import Needs, model_of
+from langchain_tryage._tools import Needs, models_of
 from langchain_tryage._views import RUNNABLE_VIEWS
 from tryage import Decision, Router
 from tryage.binding import (
@@ -33,9 +35,11 @@ from tryage.binding import (
     tells_logprobs,
     wrong_expert,
 )
-from tryage.dispatch import DispatchedDecision, amarked, marked, record
+from tryage.dispatch import DispatchedDecision, amarked, describe_error, marked, record
 
 Expert = Runnable[Any, Any]
+
+_logger = logging.getLogger(__name__)
 
 _ANY_ERROR = (Exception,)
 """In a batch, an exception of one input never reaches the others."""
@@ -151,8 +155,8 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
     def config_specs(self) -> list[ConfigurableFieldSpec]:
         """What the experts let a config set, and the goals of a call."""
         experts = self._binding.known_experts.values()
-        of_experts = (spec for expert in experts for spec in expert.config_specs)
-        return get_unique_config_specs([*of_experts, GOALS_SPEC])
+        of_experts = [_stated(expert, "config_specs", []) for expert in experts]
+        return get_unique_config_specs([*chain.from_iterable(of_experts), GOALS_SPEC])
 
     @property
     def InputType(self) -> Any:
@@ -202,7 +206,7 @@ class TryageRouter(Routed, DispatchingModel, Saved, RunnableSerializable[Any, An
     def _input_for(self, expert: Expert, input: Any) -> Any:
         """Return an expert's input: for a language model the routed part, else the whole."""
         source = self._source
-        if source.dict_key is None or model_of(expert) is None:
+        if source.dict_key is None or not models_of(expert):
             return input
         return source.part(input)
 
@@ -328,16 +332,30 @@ async def _once(value: Any) -> AsyncIterator[Any]:
     yield value
 
 
-def _type(experts: Iterable[Expert], attribute: str) -> Any:
+def _stated(expert: Expert, attribute: str, otherwise: Any) -> Any:
+    """Return what an expert states of itself; one that is broken must not break the others."""
     try:
-        types = {getattr(expert, attribute) for expert in experts}
-    except TypeError:  # LangChain cannot infer a runnable's type
-        return Any
+        return getattr(expert, attribute)
+    except Exception as error:  # noqa: BLE001 - vendors' classes raise anything
+        _logger.debug("an expert does not state its %s: %s", attribute, describe_error(error))
+        return otherwise
+
+
+def _type(experts: Iterable[Expert], attribute: str) -> Any:
+    types = {_stated(expert, attribute, Any) for expert in experts}
     return Any if Any in types else Union[tuple(types)]  # noqa: UP007
 
 
+def _branch_of(expert: Expert) -> Graph:
+    try:
+        return expert.get_graph()
+    except Exception as error:  # noqa: BLE001 - vendors' classes raise anything
+        _logger.debug("an expert has no graph: %s", describe_error(error))
+        return Graph()
+
+
 def _add_branch(graph: Graph, node: Node, end: Node, name: str, expert: Expert) -> None:
-    branch = expert.get_graph()
+    branch = _branch_of(expert)
     branch.trim_first_node()
     branch.trim_last_node()
     first, last = graph.extend(branch) if branch else (None, None)

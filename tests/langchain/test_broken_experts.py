@@ -3,9 +3,11 @@
 import pytest
 from langchain_core.language_models import FakeListLLM
 from langchain_core.messages import HumanMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 
-from langchain_tryage import ChatTryage, TryageLLM
+from langchain_tryage import ChatTryage, TryageLLM, TryageRouter
 from tryage.errors import ExpertError
 
 ABSENT = "nobody:no-such-model"
@@ -83,3 +85,25 @@ def test_a_text_model_that_cannot_tell_still_answers(router, kit):
     assert model.get_num_tokens("one two three") == 3
     with pytest.raises(ExpertError, match=r"give custom_get_token_ids=. coder: ConnectionError"):
         TryageLLM(router, {"coder": Mute(responses=["coder"])}).get_num_tokens("one")
+
+
+@pytest.mark.parametrize("member", ["config_specs", "InputType", "OutputType", "get_graph"])
+def test_an_expert_that_does_not_describe_itself_leaves_a_runnable_router_whole(
+    router, kit, member
+):
+    def fails(self, *args):
+        raise RuntimeError(f"{member} is broken")
+
+    value = fails if member == "get_graph" else property(fails)
+    kind = type("Broken", (RunnableLambda,), {member: value})
+    experts = kit.experts() | {"writer": kind(lambda text: f"writer: {text}")}
+    model = TryageRouter(router, experts)
+    assert model.invoke(kit.code).text.startswith("coder")
+    assert model.invoke(kit.prose) == f"writer: {kit.prose}"
+    assert "tryage_goals" in [spec.id for spec in model.config_specs]
+    assert set(kit.experts()) <= set(
+        model.get_graph().draw_mermaid().replace("&nbsp;", " ").split()
+    )
+    assert model.get_input_jsonschema()
+    assert model.get_output_jsonschema()
+    assert (model | StrOutputParser()).get_graph().nodes

@@ -6,12 +6,14 @@ from urllib.parse import quote
 import pytest
 from langchain_core.language_models import FakeListLLM
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompt_values import ChatPromptValue
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import ConfigurableField, RunnableLambda
 
 from langchain_tryage import ChatTryage, TryageLLM, TryageRouter, TryageSelector
 from langchain_tryage._message_texts import read_text
 from langchain_tryage._sent import sent_tokens
+from langchain_tryage.testing import ScriptedChat
 from tryage import Decision, Library, Router
 from tryage.errors import NoEligibleExpertError, PromptError
 
@@ -277,3 +279,51 @@ async def test_a_file_of_text_alone_is_routed_and_sets_no_flag(router, kit, file
     record = message.response_metadata["tryage"]
     assert record["expert"] == decision.expert
     assert experts[decision.expert].calls[0]["messages"] == messages
+
+
+def around(model):
+    """Form → what an expert of `TryageRouter` may be around a model that takes its input."""
+    return {
+        "retries": model.with_retry(),
+        "chain": model | StrOutputParser(),
+        "fields": model.configurable_fields(label=ConfigurableField("label")),
+        "alternatives": model.configurable_alternatives(ConfigurableField("which"), other=model),
+        "fallbacks": model.with_fallbacks([model]),
+        "bound": model.bind(stop=["zzz"]).with_config(tags=["x"]),
+    }
+
+
+@pytest.mark.parametrize("form", around(ScriptedChat(label="x")))
+def test_what_a_model_behind_a_wrapper_reads_counts(router, kit, form):
+    experts = {
+        name: around(reads(kit, name, *kinds))[form]
+        for name, kinds in (("coder", []), ("writer", ["image"]))
+    }
+    picture = {"type": "image", "url": "https://example.org/a.png"}
+    messages = [HumanMessage([{"type": "text", "text": kit.code}, picture])]
+    model = TryageRouter(router, experts, with_decision=True)
+    assert model.invoke(messages)["decision"].expert == "writer"
+    assert model.invoke(kit.code)["decision"].expert == "coder"
+
+
+def test_a_model_reads_what_one_of_its_fallbacks_reads(router, kit):
+    seeing = reads(kit, "coder").with_fallbacks([reads(kit, "seeing", "image")])
+    blind = reads(kit, "writer").with_fallbacks([reads(kit, "blind")])
+    picture = {"type": "image", "url": "https://example.org/a.png"}
+    messages = [HumanMessage([{"type": "text", "text": kit.prose}, picture])]
+    model = TryageRouter(router, {"coder": seeing, "writer": blind}, with_decision=True)
+    assert model.invoke(messages)["decision"].expert == "coder"
+    unknown = RunnableLambda(lambda _: "x").with_fallbacks([reads(kit, "blind")])
+    model = TryageRouter(router, {"coder": blind, "writer": unknown}, with_decision=True)
+    assert model.invoke(messages)["decision"].expert == "writer"
+
+
+@pytest.mark.parametrize("form", around(ScriptedChat(label="x")))
+async def test_a_model_behind_a_wrapper_gets_the_value_of_the_key(router, kit, form):
+    expert = ScriptedChat(label="coder")
+    model = TryageRouter(router, {"coder": around(expert)[form]}, key="question")
+    values = {"question": kit.code, "context": "none"}
+    assert model.invoke(values)
+    assert await model.ainvoke(values)
+    assert model.batch([values])
+    assert [call["messages"][-1].text for call in expert.calls] == [kit.code] * 3
