@@ -49,13 +49,15 @@ def table(results: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"Bounds: {bounds['invoke_ms']:g} ms and {bounds['batch_ms_per_prompt']:g} ms a prompt "
-            f"beyond the lambda, {bounds['concurrent_ratio']:g} times one call for Tryage: "
-            f"{missed}. Medians of {results['calls']} calls, {results['batches']} batches and "
+            f"- Bounds: {bounds['invoke_ms']:g} ms and {bounds['batch_ms_per_prompt']:g} ms a "
+            f"prompt beyond the lambda, {bounds['concurrent_ratio']:g} times one call for Tryage: "
+            f"{missed}.",
+            f"- Medians of {results['calls']} calls, {results['batches']} batches and "
             f"{results['rounds']} rounds, the ways in turns, after a warm-up; in brackets 95 % "
-            f"intervals by bootstrap. Router `{results['router']}`, langchain-core "
-            f"{versions['langchain-core']}, Python {results['python']}, {results['machine']}, load "
-            f"average {results['load_average_at_start']:.1f} at the start.",
+            "intervals by bootstrap.",
+            f"- Router `{results['router']}`, langchain-core {versions['langchain-core']}, Python "
+            f"{results['python']}, {results['machine']}, load average "
+            f"{results['load_average_at_start']:.1f} at the start.",
         ]
     )
 

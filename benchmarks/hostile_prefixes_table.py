@@ -35,12 +35,13 @@ def table(results: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            "In brackets: how many of the prompts that it did not get without the prefix it gets "
-            f"with it. Most expensive: {experts}. "
-            f"{count:,} prompts of each, so 95 % intervals reach at most "
-            f"{98 / sqrt(count):.1f} points to either side; seed {results['seed']}. The search "
-            f"asked the router {results['tries']} times about {results['searched_on']} "
-            "other prompts.",
+            "- In brackets: of the prompts that it does not get without the prefix, the share that "
+            "it gets with it.",
+            f"- Most expensive: {experts}.",
+            f"- {count:,} prompts of each, so 95 % intervals reach at most "
+            f"{98 / sqrt(count):.1f} points to either side; seed {results['seed']}.",
+            f"- The search asked the router {results['tries']} times about "
+            f"{results['searched_on']} other prompts.",
         ]
     )
 

@@ -67,9 +67,9 @@ def table(results: dict[str, Any]) -> str:
     machine = results["machine"]
     missed = "; ".join(results["missed"])
     caption = (
-        f"Small GPT-2 models of random weights, {machine['cpus']} CPU cores, load average "
+        f"- Small GPT-2 models of random weights, {machine['cpus']} CPU cores, load average "
         f"{machine['load_average_at_start']:.1f} at the start, {machine['torch_threads']} thread "
-        f"of torch {results['versions']['torch']}. Bounds: 3 times faster; 110% of the budget "
+        f"of torch {results['versions']['torch']}.\n- Bounds: 3 times faster; 110% of the budget "
         "and no call failed; 0.1 ms for dispatch itself; every call ended; as many threads "
         "after as before; memory, with one heap, back within 1 MB: "
         + (f"missed {missed}." if missed else "kept.")
