@@ -6,7 +6,7 @@ READY := .venv/.ready
 
 .PHONY: quickstart test lint types docs wheel test-openai-like bench-routing bench-speed bench-adapters
 .PHONY: bench-runtime bench-labelling bench-labelling-curve bench-paper bench-predictors
-.PHONY: bench-goals bench-plans bench-reliability bench-chains test-lowest test-newest clean
+.PHONY: bench-goals bench-plans bench-reliability bench-chains bench-sticky test-lowest test-newest clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -113,6 +113,10 @@ bench-plans: $(READY)
 # open7.
 bench-chains: $(READY)
 	$(BIN)/python benchmarks/chains.py
+
+# Staying with an expert in simulated conversations, under a minute.
+bench-sticky: $(READY)
+	$(BIN)/python benchmarks/sticky.py
 
 # Goals and budgets, some twenty minutes. Needs the benchmark data. QUICKSTART=FOLDER, which
 # `tryage quickstart --out FOLDER` wrote, adds size against loss on its library.

@@ -6,21 +6,21 @@ A plan is made once and travels through LangChain's methods as one private call 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
-from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
+from langchain_tryage._conversations import conversation_of
 from langchain_tryage._inputs import Reading, TextSource
+from langchain_tryage._modalities import messages_in
 from langchain_tryage._sent import sent_tokens
 from langchain_tryage._tools import Needs, unable
 from tryage import Decision, Goals
-from tryage.binding import Binding, joined_goals
+from tryage.binding import Binding, Sticky, joined_goals, stay
 from tryage.errors import GoalError
 from tryage.tokens import count_tokens
 
@@ -117,7 +117,7 @@ class Planner:
 
     binding: Binding[Any]
     source: TextSource
-    sticky: bool | float = False
+    sticky: Sticky = False
 
     def plan(self, request: Request) -> Plan:
         """Decide on a request, and take the user's flags off its input."""
@@ -182,7 +182,12 @@ class Planner:
     def _planned(self, request: Request, reading: Reading, decision: Decision) -> Plan:
         stripped = self.source.strip(request.input, reading, decision)
         if request.only is None and self.sticky is not False:
-            decision = stay_with(decision, last_answerer(stripped), self.sticky)
+            decision = stay(
+                decision,
+                conversation_of(messages_in(stripped), request.tools),
+                self.sticky,
+                self.binding.router,
+            )
         return Plan(stripped, decision, request.goals)
 
 
@@ -219,34 +224,3 @@ def as_goals(value: Any) -> Goals | None:
     if isinstance(value, Mapping):
         return Goals(**value)
     raise GoalError(f"goals are a Goals or a mapping, found {type(value).__name__}")
-
-
-def last_answerer(messages: Sequence[BaseMessage]) -> str | None:
-    """Return the expert that wrote the last routed message of a conversation."""
-    for message in reversed(messages):
-        if isinstance(message, AIMessage):
-            record = message.response_metadata.get("tryage")
-            if isinstance(record, Mapping) and isinstance(record.get("answered_by"), str):
-                return str(record["answered_by"])
-    return None
-
-
-def stay_with(decision: Decision, expert: str | None, margin: bool | float) -> Decision:
-    """Return the decision for an expert, if it is eligible and costs little enough.
-
-    Args:
-        decision: what the router chose.
-        expert: the one to stay with; None follows the decision.
-        margin: how far its total may lie above the lowest, in units of loss; True means any
-            distance, False none at all.
-    """
-    if expert is None or expert == decision.expert or margin is False:
-        return decision
-    if decision.plan is not None:  # the plan says whom to try; the check rules out staying
-        return decision
-    if expert not in decision.names:
-        return decision
-    excess = decision.totals[decision.names.index(expert)] - np.min(decision.totals)
-    if not np.isfinite(excess) or (margin is not True and excess > margin):
-        return decision
-    return replace(decision, expert=expert)

@@ -30,7 +30,7 @@ from langchain_tryage._structured import STRUCTURED, structured
 from langchain_tryage._tools import Needs, NeutralTool, common_profile
 from langchain_tryage._views import CHAT_VIEWS
 from tryage import Router
-from tryage.binding import Binding, Views, each_expert, off_loop
+from tryage.binding import Binding, Sticky, Views, each_expert, off_loop
 from tryage.dispatch import amarked, marked, record
 
 EventVersion = Literal["v1", "v2", "v3"]
@@ -56,9 +56,12 @@ class ChatTryage(
             ``"last_message"`` or a function of the messages. None leaves flags alone.
         text_from: which messages are routed: ``"last_message"`` of the user,
             ``"system_and_last"``, or a number k: the last k of user and model.
-        sticky: True stays with the expert that answered last in the conversation while it is
-            eligible, which keeps its vendor's prefix cache warm; what that costs is its total
-            above the lowest, as the ranking shows. A number is the most it may cost.
+        sticky: whether to stay with the expert that answered last in the conversation, while it is
+            eligible. True always does; a number while its total is at most that much above the
+            lowest; ``"price"`` weighs what its vendor's prompt cache saves against what switching
+            gains (`tryage.binding.staying`). Unless it is False, nobody else is chosen while a
+            tool's result is awaited, or while a vendor's encrypted reasoning is in the messages;
+            where that expert fails, another one answers.
         **options: those of `tryage.binding.CallOptions`, which are fields too.
         cache: off; the experts' own caches work.
         stop, temperature, max_tokens: call arguments for whichever expert answers; those bound to
@@ -66,7 +69,7 @@ class ChatTryage(
         streaming: whether `invoke` streams too, so that callbacks hear every token.
     """
 
-    sticky: bool | float = False
+    sticky: Sticky = False
     streaming: bool = False
 
     # Without one in the class itself, type checkers take the fields for its arguments.

@@ -36,13 +36,15 @@ from langchain_tryage._agent_calls import (
 from langchain_tryage._chat_experts import ChatExpert, chat_pipeline
 from langchain_tryage._inputs import TextFrom, TextSource
 from langchain_tryage._metadata import annotated_message, metadata
-from langchain_tryage._plans import Planner, Request, call_goals, stay_with
+from langchain_tryage._plans import Planner, Request, call_goals
 from langchain_tryage._tools import Needs, NeutralTool
 from langchain_tryage._views import message_view
 from tryage import Decision, Router
 from tryage.binding import (
     LAST_MESSAGE,
     CallOptions,
+    Conversation,
+    Sticky,
     Views,
     bind,
     check_arguments,
@@ -50,6 +52,7 @@ from tryage.binding import (
     check_options,
     each_expert,
     off_loop,
+    stay,
 )
 from tryage.dispatch import AnswerView, DispatchedDecision
 
@@ -78,6 +81,8 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
             string; None runs the library's own Hugging Face pipelines.
         text_from: which messages are routed, as in `ChatTryage`.
         choose: ``"run"`` decides once per agent run, ``"call"`` before every model call.
+        sticky: as in `ChatTryage`: whether a run, or a call, stays with the expert that answered
+            last in the conversation.
         **options: those of `tryage.binding.CallOptions`;
             ``config["configurable"]["tryage_goals"]`` adds goals of one run.
     """
@@ -91,15 +96,17 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         *,
         text_from: TextFrom = LAST_MESSAGE,
         choose: Choose = "run",
+        sticky: Sticky = False,
         **options: Unpack[CallOptions],
     ) -> None:
         super().__init__()
         check_arguments(type(self).__name__, options, CallOptions.__annotations__)
-        check_options({**options, "choose": choose})
+        check_options({**options, "choose": choose, "sticky": sticky})
         flags_from = options.get("flags_from")
         check_flags_from(flags_from, "messages have")
         self._source = TextSource(flags_from=flags_from, text_from=text_from)
         self._choose = choose
+        self._sticky = sticky
         self._failed: dict[str | None, FailedCall] = {}
         self._binding = bind(
             router, each_expert(experts, ChatExpert), chat_pipeline, options, _VIEWS
@@ -198,14 +205,15 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         messages: list[BaseMessage] = [*system, *request.messages]
         tools = [*request.tools, *_answer_tools(request)]
         needs = Needs.of(messages, {"tools": tools, "tool_choice": request.tool_choice})
-        planner = Planner(self._binding, self._source)
+        planner = Planner(self._binding, self._source, self._sticky)
         plan = planner.plan(Request(messages, call_goals(None, None), needs=needs, tools=tools))
         if plan.input is not messages:
             request = request.override(messages=list(plan.input)[len(system) :])
         if self._choose == "call":
             return request, plan.decision
         last: Any = request.state.get("tryage") or {}
-        return request, stay_with(plan.decision, last.get("answered_by"), True)
+        own = Conversation(last.get("answered_by"))
+        return request, stay(plan.decision, own, True, self._binding.router)
 
 
 _Result = Response | FinalError | OtherModelAnswer

@@ -16,6 +16,7 @@ from llama_index.core.constants import DEFAULT_NUM_OUTPUTS
 from llama_index.core.llms import LLM
 
 from llama_index_tryage._caller import is_composed, warn_composed
+from llama_index_tryage._conversations import Answerers
 from llama_index_tryage._experts import Children
 from llama_index_tryage._identity import identity
 from llama_index_tryage._inputs import CallInput, TextSource
@@ -32,6 +33,7 @@ from tryage.binding import (
     Views,
     each_expert,
     off_loop,
+    stay,
     tells_logprobs,
     with_limiter,
     wrong_expert,
@@ -67,7 +69,9 @@ class RoutedLLM(DispatchingModel, LLM):
 
     context_window: int | None = None
     text_from: Any = None
+    sticky: Any = False
 
+    _answerers: Answerers = PrivateAttr(default_factory=Answerers)
     _children: Children = PrivateAttr(default_factory=Children)
 
     @field_serializer(
@@ -187,6 +191,9 @@ class RoutedLLM(DispatchingModel, LLM):
         if by_template:
             unfit = {**self._too_short(tokens), **unfit}
         decision = self._binding.decide(text, flags=is_own, without=unfit, sent_tokens=tokens)
+        if self.sticky is not False and not isinstance(call_input, str):
+            conversation = self._answerers.conversation(call_input, kwargs.get("tools"))
+            decision = stay(decision, conversation, self.sticky, self._binding.router)
         return self._source.strip(call_input, decision, composed=composed), decision
 
     def _too_short(self, tokens: float) -> dict[str, str]:

@@ -43,7 +43,7 @@ class Reading(NamedTuple):
     flags_act: bool
 
 
-_TOOL_REPORTS = ("Observation: ", "Result of executing the code given:")
+TOOL_REPORTS = ("Observation: ", "Result of executing the code given:")
 """How the messages begin in which a `ReActAgent` or a `CodeActAgent` reports tool results."""
 
 
@@ -142,7 +142,7 @@ def routed_message(messages: Sequence[ChatMessage]) -> ChatMessage:
             continue
         last_message = last_message or message
         if message.role == MessageRole.USER:
-            if not text.startswith(_TOOL_REPORTS):
+            if not text.startswith(TOOL_REPORTS):
                 last = message
                 break
             last_report = last_report or message

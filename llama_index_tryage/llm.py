@@ -25,7 +25,7 @@ from llama_index_tryage._fields import apresent
 from llama_index_tryage._metadata import annotate, note_answer
 from llama_index_tryage._structured import StructuredRouting
 from tryage import Decision, Router
-from tryage.binding import TOP, CallOptions, check_arguments, check_options
+from tryage.binding import TOP, CallOptions, Sticky, check_arguments, check_options
 from tryage.dispatch import (
     AsyncStream,
     DispatchedDecision,
@@ -44,6 +44,7 @@ class LLMOptions(CallOptions, total=False):
 
     context_window: int | None
     text_from: Callable[[Any], str] | None
+    sticky: Sticky
     callback_manager: CallbackManager
     system_prompt: str | None
     messages_to_prompt: Any
@@ -68,6 +69,13 @@ class TryageLLM(StructuredRouting):
         context_window: tokens that prompts are packed for; None takes the smallest window of the
             experts that may generate, since prompts are packed before they are routed.
         text_from: a function of the prompt or the messages that returns the text to route.
+        sticky: whether to stay with the expert that answered last in the conversation, while it is
+            eligible. True always does; a number while its total is at most that much above the
+            lowest; ``"price"`` weighs what its vendor's prompt cache saves against what switching
+            gains (`tryage.binding.staying`). Unless it is False, nobody else is chosen while a
+            tool's result is awaited, or while a vendor's encrypted reasoning is in the messages;
+            where that expert fails, another one answers. This object remembers who gave its last
+            4096 answers, by digests without text.
     """
 
     def __init__(
@@ -141,7 +149,7 @@ class TryageLLM(StructuredRouting):
         response, dispatched = self._binding.dispatch(
             decision, lambda name, expert: present(name, method_of(name, expert)(call_input))
         )
-        return _annotated(response, dispatched)
+        return self._noted(_annotated(response, dispatched))
 
     async def _aanswer(self, method: str, call_input: Any, kwargs: dict[str, Any]) -> Any:
         call_input, decision = await self._arouted(call_input, kwargs)
@@ -149,7 +157,12 @@ class TryageLLM(StructuredRouting):
         response, dispatched = await self._binding.adispatch(
             decision, lambda name, expert: apresent(name, method_of(name, expert)(call_input))
         )
-        return _annotated(response, dispatched)
+        return self._noted(_annotated(response, dispatched))
+
+    def _noted(self, response: R) -> R:
+        if self.sticky is not False:
+            self._answerers.note(response)
+        return response
 
     def _stream(
         self, method: str, call_input: Any, kwargs: dict[str, Any]
@@ -159,7 +172,8 @@ class TryageLLM(StructuredRouting):
         stream = self._binding.stream(
             decision, lambda name, expert: method_of(name, expert)(call_input)
         )
-        return _chunks(decision, stream)
+        chunks = _chunks(decision, stream)
+        return chunks if self.sticky is False else self._answerers.noting(chunks)
 
     async def _astream(
         self, method: str, call_input: Any, kwargs: dict[str, Any]
@@ -169,7 +183,8 @@ class TryageLLM(StructuredRouting):
         stream = self._binding.astream(
             decision, lambda name, expert: method_of(name, expert)(call_input)
         )
-        return await _achunks(decision, stream)
+        chunks = await _achunks(decision, stream)
+        return chunks if self.sticky is False else self._answerers.anoting(chunks)
 
 
 _OWN: Mapping[str, tuple[Callable[[Any], bool], str]] = {

@@ -52,7 +52,7 @@ PIPELINE = MODEL | {
     "logprobs": (["yes", 1, None], TRUTH),
     "expert": ([5, None], "it is the name of an expert"),
 }
-STICKY = "True, False, or the most that it may cost: a finite number, at least 0"
+STICKY = "True, False, 'price', or the most that it may cost: a finite number, at least 0"
 PARSER = "it is a BaseOutputParser, or None"
 LLAMA_INDEX = CALLING | {
     "context_window": (["9", 1.5, NAN, 0, -5, True], COUNT.format("tokens")),
@@ -62,6 +62,7 @@ LLAMA_INDEX = CALLING | {
     "rate_limiter": ([5], "it is a rate limiter with acquire and async_acquire"),
 }
 TEXT_FROM = {"text_from": (["x", 0, -1, 1.5, NAN, True], "it is 'last_message', 'system_and_last'")}
+STAYING = {"sticky": (["yes", NAN, INF, -1, None], STICKY)}
 TOOLS = {
     "top_k": (["2", 1.5, NAN, 0, True], COUNT.format("tools")),
     "margin": (["1", NAN, INF, -1, True], "it is a finite number, at least 0"),
@@ -92,10 +93,7 @@ class Engine(CustomQueryEngine):
 CLASSES = {
     "ChatTryage": (
         lambda router, **options: langchain_tryage.ChatTryage(router, of(chat)(router), **options),
-        CALLING
-        | MODEL
-        | TEXT_FROM
-        | {"sticky": (["yes", NAN, INF, -1, None], STICKY), "streaming": (["yes", 1], TRUTH)},
+        CALLING | MODEL | TEXT_FROM | STAYING | {"streaming": (["yes", 1], TRUTH)},
     ),
     "TryageLLM": (
         lambda router, **options: langchain_tryage.TryageLLM(router, of(text)(router), **options),
@@ -109,7 +107,7 @@ CLASSES = {
     ),
     "TryageMiddleware": (
         lambda router, **options: TryageMiddleware(router, of(chat)(router), **options),
-        CALLING | TEXT_FROM | {"choose": (["always", None], "it is 'run' or 'call'")},
+        CALLING | TEXT_FROM | STAYING | {"choose": (["always", None], "it is 'run' or 'call'")},
     ),
     "TryageSelector": (
         langchain_tryage.TryageSelector,
@@ -119,13 +117,13 @@ CLASSES = {
         lambda router, **options: llama_index_tryage.TryageLLM(
             router, of(MockLLM)(router), **options
         ),
-        LLAMA_INDEX,
+        LLAMA_INDEX | STAYING,
     ),
     "LlamaIndex function calling": (
         lambda router, **options: llama_index_tryage.TryageFunctionCallingLLM(
             router, of(MockLLM)(router), **options
         ),
-        LLAMA_INDEX,
+        LLAMA_INDEX | STAYING,
     ),
     "LlamaIndex selector": (llama_index_tryage.TryageSelector, DECIDING),
     "LlamaIndex multi selector": (llama_index_tryage.TryageMultiSelector, DECIDING | TOOLS),
@@ -159,7 +157,7 @@ def test_an_option_that_cannot_work_is_refused_with_its_value_and_what_it_may_be
     assert (accepted, mute) == ([], [])
 
 
-@pytest.mark.parametrize("sticky", [True, False, 0, 0.0, 0.1, 2])
+@pytest.mark.parametrize("sticky", [True, False, "price", 0, 0.0, 0.1, 2])
 def test_sticky_is_a_truth_value_or_a_cost(open7, sticky):
     model = langchain_tryage.ChatTryage(open7, of(chat)(open7), sticky=sticky)
     assert model.sticky == sticky
@@ -202,5 +200,5 @@ def test_an_option_of_one_call_is_refused_there_and_no_expert_is_blamed(open7):
     inner = langchain_tryage.ChatTryage(open7, of(chat)(open7))
     model = inner.configurable_fields(sticky=ConfigurableField("sticky"))
     assert model.invoke("What is 2+2?").text == "yes"
-    with pytest.raises(ValueError, match="sticky is -1; it is True, False, or the most"):
+    with pytest.raises(ValueError, match="sticky is -1; it is True, False, 'price', or the most"):
         model.invoke("What is 2+2?", config={"configurable": {"sticky": -1}})

@@ -208,6 +208,7 @@ def test_examples_run(example, tmp_path):
         ("security.md", "reliability.json", "reliability_table"),
         ("plans.md", "plans.json", "plans_table"),
         ("chains.md", "chains.json", "chains_table"),
+        ("conversations.md", "sticky.json", "sticky_table"),
     ],
 )
 def test_the_figures_of_a_page_are_those_of_its_results(page, results, module, monkeypatch):

@@ -74,12 +74,15 @@ class Price(_Record):
     Attributes:
         input: price of `per` tokens read.
         output: price of `per` tokens written.
+        cached_input: price of `per` tokens that the vendor reads from its prompt cache; None where
+            it is not stated.
         per: number of tokens the prices are for.
         currency: USD.
     """
 
     input: Amount
     output: Amount
+    cached_input: Amount | None = None
     per: Count = 1_000_000
     currency: Literal["USD"] = "USD"
 

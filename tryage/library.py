@@ -275,6 +275,17 @@ class Library:
         return np.array(rows, dtype=np.float64).T
 
     @functools.cached_property
+    def cached_prices(self) -> NDArray[np.float64]:
+        """USD per input token read from a vendor's prompt cache, shape (m,); NaN if unknown."""
+        prices = (expert.price for expert in self.experts)
+        return np.array(
+            [
+                np.nan if p is None or p.cached_input is None else p.cached_input / p.per
+                for p in prices
+            ]
+        )
+
+    @functools.cached_property
     def sizes(self) -> NDArray[np.float64]:
         """Parameters of every expert, shape (m,); NaN if unknown."""
         return np.array([expert.parameters or np.nan for expert in self.experts], dtype=np.float64)

@@ -124,7 +124,7 @@ def test_experts_that_take_no_tools_are_not_eligible_and_the_decision_says_why(r
     del experts["giant"]
     nobody = TryageFunctionCallingLLM(router, experts)
     assert not nobody.metadata.is_function_calling_model
-    with pytest.raises(NoEligibleExpertError, match="Scripted is no FunctionCallingLLM"):
+    with pytest.raises(NoEligibleExpertError, match="ScriptedLLM is no FunctionCallingLLM"):
         nobody.chat_with_tools(TOOLS, kit.code)
 
 

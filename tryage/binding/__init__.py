@@ -40,6 +40,7 @@ from tryage.binding.passing import (
     stream_passing_on,
 )
 from tryage.binding.sent import text_tokens
+from tryage.binding.staying import Conversation, Sticky, holds_encrypted, stay
 from tryage.binding.turns import with_limiter
 from tryage.binding.views import Views
 
@@ -49,11 +50,13 @@ __all__ = [
     "Binding",
     "CallOptions",
     "Change",
+    "Conversation",
     "DecidingModel",
     "DispatchingModel",
     "FlagsFrom",
     "LocalModel",
     "RouterOptions",
+    "Sticky",
     "Views",
     "astream_passing_on",
     "bind",
@@ -65,6 +68,7 @@ __all__ = [
     "checked_names",
     "each_expert",
     "flag_mode",
+    "holds_encrypted",
     "is_text_type",
     "joined_goals",
     "known_query",
@@ -73,6 +77,7 @@ __all__ = [
     "own_text",
     "passed_query",
     "passing_on",
+    "stay",
     "stream_passing_on",
     "strip_own",
     "tells_logprobs",

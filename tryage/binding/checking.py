@@ -67,8 +67,8 @@ _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "output": (lambda value: value in ("decision", "name"), "'decision' or 'name'"),
     "seed": (lambda value: isinstance(value, Integral), "a whole number"),
     "sticky": (
-        lambda value: _is_truth(value) or _is_number(value),
-        "True, False, or the most that it may cost: a finite number, at least 0",
+        lambda value: _is_truth(value) or _is_number(value) or value == "price",
+        "True, False, 'price', or the most that it may cost: a finite number, at least 0",
     ),
     "stop": (_are_texts, "a text, or a list of texts"),
     "streaming": (_is_truth, "True or False"),
