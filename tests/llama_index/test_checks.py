@@ -6,6 +6,7 @@ from llama_index.core.prompts import PromptTemplate
 from pydantic import BaseModel
 
 from llama_index_tryage import TryageLLM, last_decision
+from tryage import Router
 from tryage.checks import Check, agrees_with
 from tryage.errors import RejectedError
 
@@ -60,6 +61,20 @@ async def test_an_unchecked_stream_tells_the_verdict_at_its_end(scored_router, k
         assert records[-1]["accepted"] is False
         assert all("accepted" not in record for record in records[:-1])
         assert records[-1]["answered_by"] == "coder"
+
+
+async def test_every_chunk_of_an_unchecked_stream_holds_the_five_best_experts(kit):
+    router = Router.from_pretrained("open7")
+    experts = {name: kit.Scripted(label=name) for name in router.library.names}
+    llm = TryageLLM(router, experts, check=by("says"), stream_unchecked=True)
+    streams = [
+        list(llm.stream_complete(kit.code)),
+        [response async for response in await llm.astream_complete(kit.code)],
+    ]
+    for responses in streams:
+        assert len(responses) > 1
+        rankings = [r.additional_kwargs["tryage"]["ranking"] for r in responses]
+        assert {len(ranking) for ranking in rankings} == {5}
 
 
 async def test_checks_ask_experts_by_name(scored_router, kit):
