@@ -63,6 +63,35 @@ async def test_the_wait_for_a_turn_is_no_time_out(router, kit, kind):
     assert len(expert.calls) == 4
 
 
+class Counting(BaseRateLimiter):
+    """Gives every turn at once, and counts them."""
+
+    def __init__(self):
+        self.turns = 0
+
+    def acquire(self, *, blocking=True):
+        self.turns += 1
+        return True
+
+    async def aacquire(self, *, blocking=True):
+        return self.acquire()
+
+
+@pytest.mark.parametrize("kind", ["Whole", "Streaming"])
+async def test_each_call_takes_one_turn_in_every_way(router, kit, kind):
+    counting = Counting()
+    expert = getattr(kit, kind)(label="coder", rate_limiter=counting)
+    model = ChatTryage(router, {**kit.experts(), "coder": expert})
+    model.invoke(kit.code)
+    assert counting.turns == 1
+    await model.ainvoke(kit.code)
+    assert counting.turns == 2
+    list(model.stream(kit.code))
+    assert counting.turns == 3
+    assert [chunk async for chunk in model.astream(kit.code)]
+    assert counting.turns == 4
+
+
 @pytest.mark.parametrize("kind", ["Whole", "Streaming"])
 async def test_a_call_given_up_while_it_waits_is_never_made(router, kit, kind):
     never = Never()
