@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from tryage.cli.options import AllowedModels, AsJson, LibraryFile, RouterArgument, load_router
+from tryage.cli.options import (
+    AllowedModels,
+    AsJson,
+    LibraryFile,
+    RouterArgument,
+    RouterDownload,
+    load_router,
+)
 from tryage.cli.output import guarded, print_json, say, waiting
 from tryage.errors import LibraryError
 from tryage.experts import Expert
@@ -25,6 +32,7 @@ def add(
         typer.Argument(help="Results of the new experts, best of a few hundred prompts."),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the router with the new experts.")],
+    download: RouterDownload = False,
     allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
@@ -35,7 +43,7 @@ def add(
     from tryage.scores import ScoreTable
 
     check_output(out)
-    grown = load_router(router, allow_models)
+    grown = load_router(router, allow_models, download=download)
     offered = Library.read(library)
     new = [expert for expert in offered if expert.name not in grown.library]
     if not new:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tryage.cli.options import AllowedModels, AsJson, RouterArgument, load_router
+from tryage.cli.options import AllowedModels, AsJson, RouterArgument, RouterDownload, load_router
 from tryage.cli.output import guarded, print_json, say
 
 
 @guarded
 def show(
     router: RouterArgument,
+    download: RouterDownload = False,
     allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
@@ -16,7 +17,7 @@ def show(
 
     Example: tryage show my-router
     """
-    summary = load_router(router, allow_models).summary()
+    summary = load_router(router, allow_models, download=download).summary()
     if as_json:
         print_json(summary.to_dict())
     else:
