@@ -128,7 +128,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = urllib.parse.unquote(self.path)
         self.server.requests.append((self.command, path, self.token, self.headers.get("Range")))
-        for part, fault in self.server.faults.items():
+        for part, fault in list(self.server.faults.items()):
             if part in path:
                 if callable(fault):
                     if fault(self):
