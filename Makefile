@@ -21,7 +21,8 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# The documentation site, in build/site. Strict: a broken link or a public name that is missing fails.
+# The documentation site, in build/site; `python3 -m http.server -d build/site` shows it. Strict: a
+# broken link or a public name that is missing fails.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
