@@ -277,6 +277,26 @@ def test_a_hundred_thousand_cells_pass_through_numbers_not_objects(tmp_path):
     assert (table.losses == 0.5).all()
 
 
+OWN = [
+    {"id": "1", "prompt": "Why?", "scores": {"a": 50, "b": 100}, "costs": {"a": 0.5}},
+    {"id": "2", "prompt": "How?", "scores": {"b": 25}, "costs": {"b": 2}},
+]
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "rows", "data set"])
+def test_lines_of_tryage_with_another_scale(tmp_path, form):
+    source = {"rows": OWN}.get(form, tmp_path / f"t.{form}")
+    if form == "json":
+        source.write_text(json.dumps(OWN))
+    elif form == "jsonl":
+        write_lines(source, OWN)
+    elif form == "data set":
+        source = pytest.importorskip("datasets").Dataset.from_list(OWN)
+    table, _ = read(source, scale=100)
+    assert scores(table) == {"Why?": {"a": 0.5, "b": 1.0}, "How?": {"b": 0.25}}
+    assert np.nan_to_num(table.targets["cost"]).tolist() == [[0.5, 0.0], [0.0, 2.0]]
+
+
 # Programs
 
 
@@ -470,6 +490,8 @@ def test_results_of_promptfoo(tmp_path):
     assert np.isnan(table.targets["latency"][0, 1])
     for guess in ("experts openai:a, b", "1 repeated results averaged", "1 results without"):
         assert guess in note
+    lines, _ = read(write_lines(tmp_path / "out.jsonl", results))
+    assert lines.hash == table.hash
     named, _ = read(
         path, metrics=["brief"], columns={"prompt": "vars.question", "group": "vars.topic"}
     )
@@ -535,6 +557,8 @@ def test_experiments_of_langsmith_as_examples_with_runs(tmp_path):
     assert of(table, "latency") == [[2.0]]
     assert of(table, "cost") == [[0.25]]
     assert "1 repeated results averaged" in note
+    lines, _ = read(write_lines(tmp_path / "lines" / "atlas.jsonl", [example]))
+    assert lines.hash == table.hash
 
 
 # Command line

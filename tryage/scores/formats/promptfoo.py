@@ -1,4 +1,4 @@
-"""Reads the JSON output of promptfoo (`promptfoo eval --output results.json`), versions 2 and 3.
+"""Reads the JSON and JSONL output of promptfoo (`promptfoo eval --output results.json`).
 
 `results.results` holds an entry per test, prompt and provider: `provider.id` and `label`,
 `prompt.raw` (the rendered prompt), `vars`, `score`, `namedScores`, `cost`, `latencyMs`, `error`
@@ -15,7 +15,7 @@ from tryage.errors import ScoreTableError
 from tryage.prompts import prompt_id, short
 from tryage.scores.columns import Columns
 from tryage.scores.formats.cells import Cells, choices
-from tryage.scores.formats.json_text import read_json
+from tryage.scores.formats.json_text import read_json, read_json_lines
 from tryage.scores.formats.options import ReadOptions
 from tryage.scores.formats.values import at_path, message_text, number
 
@@ -40,7 +40,10 @@ def read_promptfoo(path: Path, options: ReadOptions) -> tuple[Columns, list[str]
     Raises:
         ScoreTableError: not of this format, or a value in it is wrong.
     """
-    value, _ = read_json(path)
+    if path.suffix.lower() == ".jsonl":
+        value: Any = {"results": [entry for _, entry in read_json_lines(path)]}
+    else:
+        value, _ = read_json(path)
     results = results_of(value)
     if results is None:
         raise ScoreTableError(

@@ -169,7 +169,7 @@ def _format(path: Path, options: ReadOptions) -> str:
     if ending == ".json":
         return _json_format(path)
     if ending == ".jsonl":
-        return "tryage" if options.is_empty and _is_own_line(path) else "rows"
+        return _line_format(path, options)
     if ending in _TEXT_ENDINGS:
         columns = _first_line(path)
         if is_langsmith(columns):
@@ -202,12 +202,34 @@ def _json_format(path: Path) -> str:
     if isinstance(value, Mapping) and "examples_with_runs" in value:
         return "langsmith"
     first = value[0] if isinstance(value, list) and value else None
-    if isinstance(first, Mapping):
-        if set(first) >= KEYS:
-            return "alpaca-eval"
-        if "runs" in first and "inputs" in first:
-            return "langsmith"
+    return _entry_format(first) if isinstance(first, Mapping) else "rows"
+
+
+def _entry_format(entry: Mapping[str, Any]) -> str:
+    """Return the format that an entry of a list has."""
+    if entry.keys() >= KEYS:
+        return "alpaca-eval"
+    if "runs" in entry and "inputs" in entry:
+        return "langsmith"
     return "rows"
+
+
+def _line_format(path: Path, options: ReadOptions) -> str:
+    """Return the format of a JSONL file, by its first line."""
+    try:
+        first = next(islice(read_json_lines(path), 1), None)
+    except ScoreTableError:
+        return "tryage"  # which says what is wrong with it
+    entry = first[1] if first else None
+    if not isinstance(entry, Mapping):
+        return "tryage"
+    if results_of({"results": [entry]}) is not None and isinstance(entry["prompt"], Mapping):
+        return "promptfoo"
+    if "runs" in entry and "inputs" in entry:
+        return "langsmith"
+    foreign = {"scores", "losses"}.isdisjoint(entry) and len(entry) > 1
+    named = set(map(str.lower, entry)) & set(ALIASES["prompt"])
+    return "rows" if (foreign and named) or not options.is_empty else "tryage"
 
 
 def _is_own(columns: Iterable[str], options: ReadOptions) -> bool:
@@ -218,18 +240,6 @@ def _is_own(columns: Iterable[str], options: ReadOptions) -> bool:
     if not names or not {"prompt", "expert"} <= names:
         return not names
     return bool(names & {"score", "loss"}) or not names & set(ALIASES["score"])
-
-
-def _is_own_line(path: Path) -> bool:
-    """Whether the first line of a JSONL file is not one of another form."""
-    try:
-        first = next(islice(read_json_lines(path), 1), None)
-    except ScoreTableError:
-        return True
-    entry = first[1] if first else None
-    if not isinstance(entry, Mapping) or "scores" in entry or "losses" in entry:
-        return True
-    return not (set(map(str.lower, entry)) & set(ALIASES["prompt"])) or len(entry) < 2
 
 
 def _first_line(path: Path) -> list[str]:

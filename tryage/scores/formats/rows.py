@@ -15,6 +15,7 @@ from tryage.errors import ScoreTableError
 from tryage.files import repeated
 from tryage.parquet_files import ParquetError, ParquetRows
 from tryage.prompts import short
+from tryage.scores.fields import FIELDS
 from tryage.scores.formats.json_text import decoded
 from tryage.scores.formats.options import ReadOptions
 from tryage.scores.formats.values import MixedDecimalsError, decimal_of
@@ -143,6 +144,9 @@ def _records(path: Path | None, text: str, delimiter: str) -> Iterator[tuple[int
 def entry_rows(source: str, entries: Iterable[Any], lines: Sequence[int] | None = None) -> Rows:
     """Return the rows of a list of mappings, whose keys are the columns.
 
+    A mapping of experts, as Tryage's own lines have under "scores" or "costs", becomes a column
+    for each, such as "scores.gpt-4".
+
     Args:
         source: what messages call it.
         entries: the mappings.
@@ -151,22 +155,38 @@ def entry_rows(source: str, entries: Iterable[Any], lines: Sequence[int] | None 
     Raises:
         ScoreTableError: an entry is not a mapping.
     """
-    listed = list(entries)
-    numbers = lines if lines is not None else range(1, len(listed) + 1)
+    all_entries = list(entries)
+    numbers = lines if lines is not None else range(1, len(all_entries) + 1)
     unit = "row" if lines is None else "line"
     columns: dict[str, None] = {}
-    for number, entry in zip(numbers, listed, strict=True):
+    listed = []
+    for number, entry in zip(numbers, all_entries, strict=True):
         if not isinstance(entry, Mapping):
             raise ScoreTableError(
                 f"{source}, {unit} {number}: {short(entry)} is not an object {{...}}"
             )
-        columns.update(dict.fromkeys(map(str, entry)))
+        listed.append(_flat(entry))
+        columns.update(dict.fromkeys(listed[-1]))
 
     def start() -> Iterator[tuple[int, Sequence[Any]]]:
         for number, entry in zip(numbers, listed, strict=True):
             yield number, [entry.get(name) for name in columns]
 
     return Rows(source, unit, tuple(columns), start)
+
+
+_KEYS = frozenset(target.key for target in FIELDS.values())
+
+
+def _flat(entry: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return an entry with a key for each expert in place of mappings from experts to numbers."""
+    flat: dict[str, Any] = {}
+    for key, value in entry.items():
+        if key in _KEYS and isinstance(value, Mapping):
+            flat |= {f"{key}.{expert}": number for expert, number in value.items()}
+        else:
+            flat[str(key)] = value
+    return flat
 
 
 def parquet_rows(path: Path) -> Rows:
@@ -199,6 +219,8 @@ def frame_rows(frame: Any) -> Rows:
             "set, and put a single row into a list"
         )
     if hasattr(frame, "column_names") and hasattr(frame, "features"):
+        if _KEYS & set(frame.column_names):
+            return entry_rows("the data set", frame)
         names = tuple(frame.column_names)
         return Rows("the data set", "row", names, lambda: _data_set(frame, names))
     if hasattr(frame, "columns") and hasattr(frame, "itertuples"):
