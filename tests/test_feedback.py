@@ -246,7 +246,7 @@ def test_a_router_of_which_nothing_is_measured_starts_from_feedback(table_librar
     decision = cold.route(CODE)
     assert isinstance(decision, Decision)
     for number, name in enumerate(table_library.names * 4):
-        cold.feedback({"expert": name}, float(name == "giant"), prompt=f"{CODE}{number}")
+        cold.feedback({"expert": name}, float(name == "giant"), prompt=f"{number}. {CODE} {number}")
     warm = cold.refit(ScoreTable.read(path), predictor="best-single")
     assert warm.route(CODE).expert == "giant"
 
