@@ -143,7 +143,7 @@ class Decider:
             inputs = self.goal_inputs(texts, predicted, request.observed, sent)
             for place, row in enumerate(rows):
                 decisions[row] = self._decision(
-                    texts[place],
+                    parsed_prompts[row],
                     resolved[row],
                     task,
                     predicted.row(place),
@@ -197,7 +197,7 @@ class Decider:
 
     def _decision(
         self,
-        prompt: str,
+        parsed: Flags,
         resolved: ResolvedGoals,
         task: str,
         predicted: Forecast,
@@ -213,6 +213,9 @@ class Decider:
             raise NoEligibleExpertError(
                 f"no expert of library {self.library.name!r} may answer:", reasons
             )
+        directives = None
+        if request.flags == "warn" and resolved.flags:
+            directives = replace(parsed, prompt="", unknown=())
         row_values = {name: v if v.ndim == 1 else v[0] for name, v in values.items()}
         plan = None
         if request.check is not None:
@@ -226,7 +229,7 @@ class Decider:
         return Decision(
             expert=expert,
             task=task,
-            text=HiddenText(prompt),
+            text=HiddenText(parsed.prompt),
             names=self.library.names,
             losses=predicted.losses[0],
             std=predicted.std[0],
@@ -241,6 +244,7 @@ class Decider:
             measured=predicted.measured,
             plan=plan,
             question=next(iter(predicted.questions), None),
+            directives=directives,
         )
 
     def _plan(

@@ -16,7 +16,7 @@ from tryage.binding.calls import ExpertCalls
 from tryage.binding.checking import check_kinds
 from tryage.binding.familiarity import Familiarity
 from tryage.binding.goals import joined_goals
-from tryage.binding.passing import flag_mode, with_directives
+from tryage.binding.passing import flag_mode
 from tryage.binding.views import DEFAULT_VIEWS, Checkers, Views
 from tryage.decision import Decision
 from tryage.dispatch import (
@@ -223,19 +223,18 @@ class Binding(ExpertCalls[T]):
         router = self._router_for(only, without or {})
         call_goals = joined_goals(self.goals, goals)
         observed = self.health.snapshot()
-        mode = flag_mode(flags)
         decision = router.route(
             text,
             goals=call_goals,
             task=self._task,
-            flags=mode,
+            flags=flag_mode(flags),
             observed=observed,
             check=self.options.check,
             max_attempts=self.options.max_attempts,
             sent_tokens=sent_tokens,
         )
         self._familiarity.note([decision.out_of_distribution])
-        return with_directives(decision, text, mode) if decision.flags else decision
+        return decision
 
     def decide_batch(
         self,
@@ -251,22 +250,18 @@ class Binding(ExpertCalls[T]):
         router = self._router_for(only, without or {})
         call_goals = joined_goals(self.goals, goals)
         observed = self.health.snapshot()
-        mode = flag_mode(flags)
         decisions = router.route_batch(
             texts,
             goals=call_goals,
             task=self._task,
-            flags=mode,
+            flags=flag_mode(flags),
             observed=observed,
             check=self.options.check,
             max_attempts=self.options.max_attempts,
             sent_tokens=sent_tokens,
         )
         self._familiarity.note([decision.out_of_distribution for decision in decisions])
-        return [
-            with_directives(decision, text, mode)
-            for decision, text in zip(decisions, texts, strict=True)
-        ]
+        return decisions
 
     def _keep_verdict(self, decision: Decision, expert: str, score: float) -> None:
         record = {"expert": expert}

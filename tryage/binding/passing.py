@@ -6,12 +6,10 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
-from tryage.decision import Decision
 from tryage.dispatch import aclose, close
-from tryage.flags import Flags, parse
+from tryage.flags import Flags
 
 T = TypeVar("T")
 
@@ -53,19 +51,6 @@ def passing_flags(flags: Flags | None) -> Iterator[None]:
     finally:
         if token is not None:
             _PASSED_ON.reset(token)
-
-
-def with_directives(decision: Decision, text: str, mode: FlagMode) -> Decision:
-    """Return a decision that carries the flags which acted in it, for the calls that follow.
-
-    Args:
-        decision: on the text.
-        text: with its flags.
-        mode: how the decision treated flags.
-    """
-    if mode != "warn" or not decision.flags:
-        return decision
-    return replace(decision, directives=replace(parse(text), prompt="", unknown=()))
 
 
 @contextlib.contextmanager
