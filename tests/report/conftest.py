@@ -29,7 +29,7 @@ HOSTILE_GROUP = 'prose"><svg onload="window.owned = 8">\u202e'
 def priced_library(table_library):
     """The made-up library with prices, and one name that tries to be HTML."""
     data = table_library.to_dict()
-    for expert, price in zip(data["experts"], (2.0, 1.0, 9.0), strict=True):
+    for expert, price in zip(data["experts"], (2.0, 1.0, 90.0), strict=True):
         expert["price"] = {"input": price, "output": price}
     data["experts"][2]["name"] = HOSTILE_NAME
     return Library.from_dict(data)

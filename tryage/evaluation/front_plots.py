@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,12 +22,14 @@ _MOST_POINTS = 400
 _LOG_FROM = 30.0
 """Ratio of the highest to the lowest value from which the axis is logarithmic."""
 
-_MOST_LABELS = 40
-_LINE = 0.09
-"""Height of a label, as a share of the single experts' range of quality."""
+_WIDTH, _HEIGHT = 600, 360
+"""Pixels of the plot."""
 
-_WIDE = 0.3
-"""Length of a label, as a share of the plot's width."""
+_LETTER = 5.6
+"""Pixels of a letter of a label, about."""
+
+_ROOM = 0.05
+"""Room at both ends of an axis, as a share of it."""
 
 _SHOWN_UNITS = {
     "cost": (1000.0, "mean cost, USD per 1,000 prompts"),
@@ -118,19 +120,23 @@ class _Axes:
     def chart(
         self, lines: list[dict[str, Any]], points: list[dict[str, Any]], prompts: int
     ) -> Chart:
-        shown = [row["value"] for row in [*lines, *points] if row["value"] is not None]
-        low, high = min(shown), max(shown)
-        log = low > 0 and high / low > _LOG_FROM
+        rows = [*lines, *points]
+        across = _Span.of([row["value"] for row in rows], may_be_log=True)
+        up = _Span.of([row["quality"] for row in rows])
         measure = "score (higher is better)" if self.scored else "loss (lower is better)"
-        scale = alt.Scale(type="log") if log else alt.Scale(zero=False)
-        x = alt.X("value:Q", title=self.title, scale=scale, axis=alt.Axis(format="~g"))
-        y = alt.Y("quality:Q", title=f"mean {measure}", scale=alt.Scale(zero=False))
+        x = alt.X(
+            "value:Q",
+            title=self.title,
+            scale=across.scale(),
+            axis=alt.Axis(format="~g", tickCount=7),
+        )
+        y = alt.Y("quality:Q", title=f"mean {measure}", scale=up.scale())
         names = list(dict.fromkeys(row["line"] for row in [*lines, *points]))
         colour = alt.Color(
             "line:N",
             title=None,
             scale=alt.Scale(domain=names, range=[_COLOURS[name] for name in names]),
-            legend=alt.Legend(orient="top", columns=3, labelLimit=220, symbolType="circle"),
+            legend=alt.Legend(orient="top", columns=4, labelLimit=220, symbolType="circle"),
         )
         figures = [
             alt.Tooltip("value:Q", title=self.title, format=".4~g"),
@@ -138,7 +144,7 @@ class _Axes:
         ]
         curves = (
             alt.Chart(inline(lines))
-            .mark_line(strokeWidth=2.5, point=alt.OverlayMarkDef(size=14, opacity=0.9))
+            .mark_line(strokeWidth=2.5, point=alt.OverlayMarkDef(size=50, opacity=0))
             .encode(
                 x=x,
                 y=y,
@@ -154,45 +160,86 @@ class _Axes:
                 .encode(x=x, y=y, color=colour, tooltip=[alt.Tooltip("name:N"), *figures])
             )
         named = [row for row in points if row["line"] != "fixed plans"]
-        for align, label in self._labels(named, low, high, log):
+        for side, label in _labels(named, across, up):
             layers += (
                 alt.Chart(inline([label]))
-                .mark_text(align=align, dx=8 if align == "left" else -8, fontSize=10.5)
+                .mark_text(align=side, dx=9 if side == "left" else -9, fontSize=10.5)
                 .encode(x=x, y=y, text="name:N")
             )
         return layers.properties(
-            width=600,
-            height=360,
+            width=_WIDTH,
+            height=_HEIGHT,
             description=f"Mean {measure} over {self.title}, {prompts} prompts.",
         )
 
-    def _labels(
-        self, points: list[dict[str, Any]], low: float, high: float, log: bool
-    ) -> Iterator[tuple[Literal["left", "right"], dict[str, Any]]]:
-        """Yield the points' names, moved up or down where they would cover each other."""
-        shown = [row for row in points if row["value"] is not None and row["quality"] is not None]
-        if len(shown) > _MOST_LABELS:
-            return
-        heights = [row["quality"] for row in shown]
-        line = max(max(heights) - min(heights), 1e-6) * _LINE
-        occupied: list[tuple[float, float]] = []
-        for row in sorted(shown, key=lambda row: -row["quality"]):
-            at = [_along(amount, log) for amount in (low, row["value"], high)]
-            across = (at[1] - at[0]) / (at[2] - at[0] or 1.0)
-            free = (
-                row["quality"] + step * line
-                for step in (0.0, -1.0, 1.0, -2.0, 2.0, -3.0)
-                if all(
-                    abs(across - x) > _WIDE or abs(row["quality"] + step * line - y) >= 0.9 * line
-                    for x, y in occupied
-                )
-            )
-            height = next(free, None)
-            if height is not None:
-                occupied.append((across, height))
-                side: Literal["left", "right"] = "right" if across > 0.7 else "left"
-                yield side, {**row, "quality": height}
+
+@dataclass(frozen=True)
+class _Span:
+    """The values that an axis shows, with some room around them."""
+
+    low: float
+    high: float
+    log: bool
+
+    @classmethod
+    def of(cls, values: Iterable[float | None], may_be_log: bool = False) -> _Span:
+        shown = [value for value in values if value is not None]
+        low, high = min(shown), max(shown)
+        if may_be_log and low > 0 and high / low > _LOG_FROM:
+            room = (high / low) ** _ROOM
+            return cls(low / room, high * room, True)
+        gap = _ROOM * (high - low) or 0.05 * abs(high) or 1.0
+        return cls(low - gap, high + gap, False)
+
+    def scale(self) -> Any:
+        """Return the scale of the axis."""
+        domain = [self.low, self.high]
+        if self.log:
+            return alt.Scale(type="log", domain=domain, nice=False)
+        return alt.Scale(domain=domain, nice=False, zero=False)
+
+    def share(self, value: float) -> float:
+        """Return how far along the axis a value lies, 0 to 1."""
+        if self.log:
+            return float(np.log(value / self.low) / np.log(self.high / self.low))
+        return (value - self.low) / (self.high - self.low)
+
+    def above(self, value: float, share: float) -> float:
+        """Return the value that lies a share of the axis above another; for linear axes."""
+        return value + share * (self.high - self.low)
 
 
-def _along(value: float, log: bool) -> float:
-    return float(np.log(value)) if log else value
+Side = Literal["left", "right"]
+"""Which end of a label is at its point."""
+
+
+def _labels(
+    points: list[dict[str, Any]], across: _Span, up: _Span
+) -> Iterator[tuple[Side, dict[str, Any]]]:
+    """Yield the names of points that have room for them, right of their point or left of it."""
+    shown = [row for row in points if row["value"] is not None and row["quality"] is not None]
+    places = [
+        (_WIDTH * across.share(row["value"]), _HEIGHT * up.share(row["quality"])) for row in shown
+    ]
+    boxes = [(x - 6, x + 6, y - 6, y + 6) for x, y in places]
+    for place, (row, (x, y)) in enumerate(zip(shown, places, strict=True)):
+        length = _LETTER * len(row["name"])
+        others = [*boxes[:place], *boxes[place + 1 :]]
+        sides: list[tuple[Side, float, float]] = [
+            ("left", x + 9, x + 9 + length),
+            ("right", x - 9 - length, x - 9),
+        ]
+        for rise in (0, 9, -9):
+            for side, start, end in sides:
+                box = (start, end, y + rise - 7, y + rise + 7)
+                if start >= 0 and end <= _WIDTH and not any(_overlap(box, one) for one in others):
+                    boxes.append(box)
+                    yield side, {**row, "quality": up.above(row["quality"], rise / _HEIGHT)}
+                    break
+            else:
+                continue
+            break
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[1] and other[0] < one[1] and one[2] < other[3] and other[2] < one[3]

@@ -127,6 +127,8 @@ def verdict(values: TaskValues) -> str:
         return f"{text} The router is better {difference}, prompt by prompt."
     if high < 0:
         return f"{text} The router is worse {difference}, prompt by prompt."
+    if low == high == 0.0:
+        return f"{text} The router does as well as that expert on every resample."
     return f"{text} The data do not tell them apart: they differ {difference}."
 
 

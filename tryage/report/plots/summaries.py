@@ -12,6 +12,11 @@ from tryage.evaluation import Evaluation
 from tryage.evaluation.report import BOUNDS
 from tryage.report.values import ReliabilityBins, TaskValues
 
+MOST_EXPERTS = 50
+"""Experts in a heat map at most: those chosen most, then the best."""
+
+_FEW_EXPERTS = 10
+
 _MOST_NUMBERS = 240
 """Cells of a heat map up to which each shows its number."""
 
@@ -66,19 +71,21 @@ def summary(evaluation: Evaluation) -> Chart:
 
 def heat_map(values: TaskValues, show: Literal["mean", "chosen"] = "mean") -> Chart:
     """Draw groups by experts: the mean score or loss, or the share that the router chooses."""
-    names = short_names(values.experts)
+    order = _best_first(values)
+    every_name = short_names(values.experts)
+    names = [every_name[column] for column in order]
     groups = short_names(values.groups)
     shown = values.by_group.mean if show == "mean" else values.by_group.chosen
     rows = [
         {
             "group": groups[row],
-            "expert": names[column],
+            "expert": every_name[column],
             "value": number(float(shown[row, column])),
             "cells": int(values.by_group.cells[row, column]),
             "prompts": int(values.by_group.prompts[row]),
         }
         for row in range(len(groups))
-        for column in range(len(names))
+        for column in order
     ]
     if show == "mean":
         title = f"mean {values.measure}"
@@ -122,6 +129,21 @@ def heat_map(values: TaskValues, show: Literal["mean", "chosen"] = "mean") -> Ch
     return plot.properties(
         width=max(320, 46 * len(names)), height=26 * len(groups), description=what
     )
+
+
+def _best_first(values: TaskValues) -> list[int]:
+    """Return the columns by how often they are chosen, then by their mean, `MOST_EXPERTS` of them.
+
+    Small libraries keep their order.
+    """
+    columns = range(len(values.experts))
+    if len(columns) <= _FEW_EXPERTS:
+        return list(columns)
+    chosen = values.prompts.chosen
+    counts = np.bincount(chosen[chosen >= 0], minlength=len(columns))
+    sign = -1.0 if values.scored else 1.0
+    means = [sign * float(np.nanmean(values.by_group.mean[:, column])) for column in columns]
+    return sorted(columns, key=lambda column: (-counts[column], means[column]))[:MOST_EXPERTS]
 
 
 def reliability(bins: ReliabilityBins, *, scored: bool) -> Chart:

@@ -114,8 +114,9 @@
   function narrow(spec) {
     const text = JSON.stringify(spec);
     const smaller = JSON.parse(text.replace(/"columns":\d/g, '"columns":2'));
-    delete spec.layer;
     Object.assign(spec, smaller);
+    // Names of points have no room on a phone; a tap on a point shows its name.
+    if (spec.layer && spec.layer.length > 8) spec.layer = spec.layer.filter((one) => one.mark.type !== "text");
     if (spec.height === 460) spec.height = 360;
   }
 
