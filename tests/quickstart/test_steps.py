@@ -5,6 +5,7 @@ import json
 import math
 import runpy
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,7 @@ def test_everything_is_kept_as_ordinary_files(tiny_run, tiny_plan):
         "models",
         "prompts",
         "quickstart.json",
+        "report.html",
         "result.json",
         "router",
         "scores",
@@ -113,10 +115,10 @@ def end_of(printed):
     return printed.rpartition("\n\n")[2].splitlines()
 
 
-def test_it_ends_with_a_verdict_in_five_lines_and_the_details_are_in_a_file(tiny_run):
+def test_it_ends_with_a_verdict_in_six_lines_and_the_details_are_in_a_file(tiny_run):
     root, result, printed = tiny_run
     lines = end_of(printed)
-    assert len(lines) == 5
+    assert len(lines) == 6
     for line, (task, verdict) in zip(lines, result["verdicts"].items(), strict=False):
         assert line.startswith(f"{task}: {verdict['prompts']} held-out prompts")
         assert verdict["best_single"] in line
@@ -167,6 +169,23 @@ def test_the_command_names_the_program_as_it_was_called(monkeypatch, tmp_path):
     assert command_line("run") == "tryage run"
     monkeypatch.setattr("sys.argv", [str(tmp_path / "tryage" / "__main__.py")])
     assert command_line("run").endswith(" -m tryage run")
+
+
+def test_it_ends_with_the_report_of_its_own_router(tiny_run):
+    root, result, printed = tiny_run
+    path = root / "out" / "report.html"
+    assert printed.rstrip().endswith(f"to open in a browser: {path}")
+    html = path.read_text(encoding="utf-8")
+    for expert in result["experts"]:
+        assert expert["name"] in html
+
+
+def test_without_the_extra_it_says_how_to_get_a_report(home, tiny_run, tiny_plan, monkeypatch):
+    monkeypatch.setitem(sys.modules, "altair", None)
+    printed = io.StringIO()
+    run(home / "plain", console=Console(file=printed, width=100), plan=tiny_plan)
+    assert not (home / "plain" / "report.html").exists()
+    assert 'pip install "tryage[report]"' in printed.getvalue()
 
 
 def test_a_second_run_reuses_everything(home, tiny_run, tiny_plan, monkeypatch):

@@ -104,6 +104,13 @@ class Show:
         self.say(f"Tables and answered examples: {details}")
         self.say(f"Try it: {command}")
 
+    def report(self, path: Path | None) -> None:
+        """Name the report, or the way to one."""
+        if path is None:
+            self.say('For a report with plots: pip install "tryage[report]", and run this again.')
+        else:
+            self.say(f"Its report, to open in a browser: {path}")
+
 
 def command_line(*arguments: str) -> str:
     """Return a command of this program that works as printed in the user's shell.

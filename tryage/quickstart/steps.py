@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from safetensors import safe_open
 
-from tryage.errors import missing_extra
+from tryage.errors import MissingExtraError, missing_extra
 from tryage.evaluation import TaskEvaluations
 from tryage.evaluation.verdict import Verdict, judge
 from tryage.experts import Expert, Security
@@ -30,6 +30,7 @@ from tryage.quickstart.texts import Corpus
 from tryage.quickstart.vectors import train_encoder
 from tryage.quickstart.workers import Job, run_jobs
 from tryage.quickstart.workspace import PARTS, Workspace, cache_folder, check, write_lines
+from tryage.report import check_report
 from tryage.router import Router
 from tryage.scores import ScoreTable
 
@@ -89,6 +90,7 @@ def run(
     verdicts = _judge(router, tables["test"], library)
     show.evaluation(evaluation)
     answered = _answer(show, plan, router, library)
+    report = _report(show, workspace, router, tables)
     result = {
         "experts": _described(plan, library, workspace),
         "evaluation": evaluation.to_dict()["tasks"],
@@ -104,6 +106,7 @@ def run(
     where = ("--router", str(workspace.router), "--allow-models", str(workspace.folder))
     prompt = _familiar_prompt(router, plan)
     show.end(verdicts, workspace.details, command_line("run", prompt, *where))
+    show.report(report)
     return result
 
 
@@ -132,6 +135,20 @@ def _familiar_prompt(router: Router, plan: Plan) -> str:
         prompt for prompt in prompts if not router.route(prompt, flags=False).out_of_distribution
     )
     return next(familiar, prompts[0])
+
+
+def _report(
+    show: Show, workspace: Workspace, router: Router, tables: Mapping[str, ScoreTable]
+) -> Path | None:
+    """Write the report on the router; None without the extra `report`."""
+    try:
+        check_report(workspace.report)
+    except MissingExtraError:
+        return None
+    with show.step("report", "drawing the report", 1) as bar:
+        router.report(tables["test"], train=tables["label"]).write(workspace.report)
+        bar.advance()
+    return workspace.report
 
 
 @contextlib.contextmanager

@@ -60,6 +60,11 @@ class Workspace:
         """The file of tables and answered examples, for people."""
         return self.folder / "details.txt"
 
+    @property
+    def report(self) -> Path:
+        """The report on the router, one HTML file."""
+        return self.folder / "report.html"
+
     def model(self, recipe: Recipe) -> Path:
         """The model folder of an expert."""
         return self.folder / "models" / recipe.name
