@@ -51,6 +51,12 @@ def test_every_plot_is_drawn_without_a_word_on_the_console(browser, path, width,
     }
     assert all(count == 1 and height > 50 for _, count, height in drawn)
     assert browser.get_log("browser") == []
+    spoken = browser.execute_script(
+        "return [...document.querySelectorAll('[data-plot]')].map(e => "
+        "e.querySelector('[aria-label]')?.getAttribute('aria-label') ?? "
+        "e.getAttribute('aria-label'))"
+    )
+    assert all(text and len(text) > 20 for text in spoken), spoken
     wide = "return document.documentElement.scrollWidth"
     assert browser.execute_script(wide) <= width
 
@@ -152,3 +158,16 @@ def test_tables_sort_by_their_numbers_from_the_keyboard(browser, path):
         assert numbers == sorted(numbers, reverse=direction == "descending")
         state = "return arguments[0].parentElement.getAttribute('aria-sort')"
         assert browser.execute_script(state, button) == direction
+
+
+def test_what_was_drawn_for_the_dark_prints_on_white(browser, path):
+    opened(browser, path, scheme="dark")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    colours = browser.execute_script(
+        "return [...document.querySelectorAll('[class*=\"role-axis\"] text')]"
+        ".map(text => getComputedStyle(text).fill)"
+    )
+    assert set(colours) == {"rgb(0, 0, 0)"}
+    back = "return getComputedStyle(document.body).backgroundColor"
+    assert browser.execute_script(back) == "rgb(255, 255, 255)"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tryage import Router, ScoreTable
+from tryage import Expert, Library, Router, ScoreTable
 from tryage.drawing.beginnings import beginning, fitting
 from tryage.drawing.names import short_names
 from tryage.errors import OptionError
@@ -164,3 +164,40 @@ def test_short_names_stay_distinct():
     assert short_names(["a/one", "b/one"]) == ["a/one", "b/one"]
     long = [f"{'x' * 40}{number}{'y' * 40}" for number in range(3)]
     assert len(set(short_names(long))) == 3
+
+
+def test_a_wide_heat_map_begins_with_the_experts_that_are_chosen():
+    names = [f"expert {number:02}" for number in range(14)]
+    rows = [
+        {
+            "prompt": f"{word} {number}",
+            "group": word,
+            "scores": {name: float(name == names[best]) for name in names},
+        }
+        for word, best in (("sum of the numbers", 12), ("tale of the sea", 7))
+        for number in range(30)
+    ]
+    library = Library([Expert(name=name, model=name, parameters="1B") for name in names])
+    router = Router.fit(ScoreTable.from_rows(rows), library=library, predictor="clusters")
+    fresh = [{**row, "prompt": f"{row['prompt']} again"} for row in rows]
+    [values] = router.report(ScoreTable.from_rows(fresh)).tasks.values()
+    order = plots.heat_map(values).to_dict()["layer"][0]["encoding"]["x"]["sort"]
+    assert set(order[:2]) == {"expert 07", "expert 12"}
+    assert sorted(order) == names
+
+
+def test_names_of_points_that_would_cover_each_other_are_left_out(values):
+    front = values.fronts[0].front
+    crowded = replace(
+        front,
+        experts=tuple(f"expert number {number}" for number in range(30)),
+        singles=replace(
+            front.singles,
+            losses=np.linspace(0.5, 0.5001, 30),
+            values=np.linspace(1.0, 1.0001, 30)[:, None],
+        ),
+    )
+    texts = [
+        layer for layer in crowded.plot().to_dict()["layer"] if layer["mark"]["type"] == "text"
+    ]
+    assert 0 < len(texts) < 8

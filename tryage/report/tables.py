@@ -77,7 +77,9 @@ def summary(values: TaskValues) -> Table:
         "summary",
         f"The router beside reference rows: {evaluation.prompts:,} prompts, {over}. {measure}: "
         f"{better}. Regret: distance to the best choice, lower is better. Intervals: 95 %, "
-        "bootstrap over prompts. * chosen with these results known: an upper bound, not a router.",
+        "bootstrap over prompts. Best chosen: prompts on which no other expert is better; sole "
+        "best: of those on which all others are worse. * chosen with these results known: "
+        f"an upper bound, not a router.{_uncounted(evaluation.one_expert)}",
         (
             "",
             f"{measure}{_unit(values)}#",
@@ -85,7 +87,7 @@ def summary(values: TaskValues) -> Table:
             f"regret{_unit(values)}#",
             "95 %",
             "best chosen, %#",
-            "of clear cases, %#",
+            "sole best, %#",
             "measured, %#",
             *(["USD per 1,000#"] if priced else []),
         ),
@@ -292,6 +294,15 @@ def plans(values: TaskValues) -> Table | None:
         "exact expected values.",
         ("", "score, %#", "95 %", "USD per 1,000#", "experts"),
         tuple(rows),
+    )
+
+
+def _uncounted(prompts: int) -> str:
+    if not prompts:
+        return ""
+    return (
+        f" {prompts:,} of the prompts have one measured expert, so there was nothing to choose: "
+        "regret and choices do not count them."
     )
 
 

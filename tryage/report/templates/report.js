@@ -168,7 +168,7 @@
     const held = data.tasks[place].rows.regret.length, total = data.tasks[place].rows.total;
     let text = `${rows.length.toLocaleString("en")} of ${held.toLocaleString("en")} prompts`;
     if (held < total) text += ` (drawn at random from ${total.toLocaleString("en")})`;
-    if (measured.length) text += `; mean regret ${(sum / measured.length).toFixed(4)}; best expert chosen for ${(100 * best / measured.length).toFixed(1)} %`;
+    if (measured.length) text += `; mean regret over these prompts ${(sum / measured.length).toFixed(4)}; best expert chosen for ${(100 * best / measured.length).toFixed(1)} %`;
     article.querySelector(".filters output").textContent = text + ".";
   }
 
