@@ -480,8 +480,9 @@ def test_a_library_of_which_nothing_is_measured(table_library, tmp_path):
     router.save_pretrained(tmp_path / "r")
     again = Router.from_pretrained(tmp_path / "r")
     assert again.route(CODE).to_dict() == router.route(CODE).to_dict()
+    rows = [{"prompt": CODE, "scores": dict.fromkeys(table_library.names, 1.0)}]
     with pytest.raises(PredictorError, match="unknown predictor 'unmeasured'"):
-        Router.fit(None, library=table_library, predictor="unmeasured")
+        Router.fit(rows, library=table_library, predictor="unmeasured")
     assert router.without("writer").route(f"{CODE} [Flag: smallest]").expert == "coder"
     with pytest.raises(PredictorError, match="nothing is measured"):
         router.add_expert(

@@ -19,7 +19,7 @@ from tryage.deciding import Array, Decider, read_prompt
 from tryage.errors import NoEligibleExpertError, PromptError, ScoreTableError
 from tryage.evaluation import Evaluation, TaskEvaluations
 from tryage.evaluation.pareto import Front, pareto
-from tryage.experts import asked_task
+from tryage.experts import task_of_prompt
 from tryage.forecast import Forecast, measured_over
 from tryage.goals import GoalInputs, Goals, check_weights
 from tryage.policy import ResolvedGoals
@@ -228,7 +228,7 @@ def task_of_prompts(prompts: Sequence[str], task: str | None) -> str:
     """
     for prompt in prompts:
         read_prompt(prompt, False)
-    tasks = {task} if task else {asked_task(prompt) for prompt in prompts}
+    tasks = {task} if task else {task_of_prompt(prompt) for prompt in prompts}
     if len(tasks) != 1:
         problem = "there are no prompts" if not tasks else f"prompts ask for {', '.join(tasks)}"
         raise PromptError(f"{problem}; calibrate on prompts of one task")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tryage.checks import Check, Function
 from tryage.decision import Decision, HiddenText
 from tryage.errors import CheckError, NoEligibleExpertError, PromptError
-from tryage.experts import TEXT_GENERATION, asked_task
+from tryage.experts import TEXT_GENERATION, task_of_prompt
 from tryage.flags import Flags, parse
 from tryage.forecast import Forecast, Forecaster
 from tryage.goals import GoalInputs, Goals
@@ -131,7 +131,7 @@ class Decider:
         self._check_plans(request)
         parsed_prompts = [read_prompt(prompt, request.flags) for prompt in prompts]
         resolved = [self._resolve(parsed, request) for parsed in parsed_prompts]
-        tasks = [request.task or asked_task(parsed.prompt) for parsed in parsed_prompts]
+        tasks = [request.task or task_of_prompt(parsed.prompt) for parsed in parsed_prompts]
         rows_of: dict[str, list[int]] = {}
         for row, task in enumerate(tasks):
             rows_of.setdefault(task, []).append(row)

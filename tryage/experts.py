@@ -35,7 +35,7 @@ _KEY = re.compile(
 """Keys of well-known services that have the form of a variable's name."""
 
 
-def asked_task(prompt: str) -> str:
+def task_of_prompt(prompt: str) -> str:
     """Return the task of a prompt for which no task is named."""
     return FILL_MASK if MASK in prompt else TEXT_GENERATION
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tryage.errors import LibraryError
-from tryage.experts import TEXT_GENERATION, Expert, asked_task
+from tryage.experts import TEXT_GENERATION, Expert, task_of_prompt
 from tryage.library import Library
 from tryage.persistence import bundled_routers, load
 from tryage.scores import ScoreTable
@@ -79,7 +79,7 @@ def _task(name: str, table: ScoreTable, losses: np.ndarray[Any, np.dtype[np.floa
     if not any(table.tasks):
         return TEXT_GENERATION
     measured = zip(table.tasks, table.prompts, losses.tolist(), strict=True)
-    tasks = {task or asked_task(prompt) for task, prompt, loss in measured if loss == loss}
+    tasks = {task or task_of_prompt(prompt) for task, prompt, loss in measured if loss == loss}
     if len(tasks) > 1:
         raise LibraryError(
             f"the table measures {name!r} on prompts of several tasks, {', '.join(sorted(tasks))}; "

@@ -26,7 +26,7 @@ from tryage.cli.options import (
 )
 from tryage.cli.output import guarded, note, print_json, say, waiting
 from tryage.errors import PromptError
-from tryage.experts import asked_task
+from tryage.experts import task_of_prompt
 from tryage.plans import MAX_ATTEMPTS
 from tryage.prompts import PromptRecord, read_prompts
 
@@ -86,7 +86,7 @@ def _of_one_task(records: Sequence[PromptRecord], task: str | None) -> tuple[str
             note(f"left out: {len(records) - len(chosen)} prompts of {others}")
         return task, [record.prompt for record in chosen]
     # A line without a task asks for one by its mark.
-    tasks = {record.task or asked_task(record.prompt): record.where for record in records}
+    tasks = {record.task or task_of_prompt(record.prompt): record.where for record in records}
     if named and len(tasks) > 1:
         places = "; ".join(f"{name} on {where}" for name, where in tasks.items())
         raise PromptError(f"the prompts are of several tasks ({places}); choose one with --task")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.errors import ScoreTableError
-from tryage.experts import asked_task
+from tryage.experts import task_of_prompt
 from tryage.scores.columns import Array, Columns
 
 
@@ -83,7 +83,7 @@ def _match_rows(old: Columns, new: Columns) -> tuple[NDArray[np.intp], list[int]
 
 def _keys(table: Columns) -> Sequence[tuple[str, str]]:
     """Return the task and id of every row."""
-    tasks = (t or asked_task(p) for t, p in zip(table.tasks, table.prompts, strict=True))
+    tasks = (t or task_of_prompt(p) for t, p in zip(table.tasks, table.prompts, strict=True))
     return list(zip(tasks, table.ids, strict=True))
 
 

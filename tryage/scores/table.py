@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from tryage.drawing.notebook import MOST_ROWS, html_table
 from tryage.errors import ScoreTableError, TryageWarning, did_you_mean
-from tryage.experts import asked_task
+from tryage.experts import task_of_prompt
 from tryage.library import Library
 from tryage.paths import user_path
 from tryage.prompts import short
@@ -251,7 +251,7 @@ class ScoreTable(Columns):
         self._check_experts(library)
         only = library.tasks[0] if len(library.tasks) == 1 else None
         tasks = [
-            task or only or asked_task(prompt)
+            task or only or task_of_prompt(prompt)
             for task, prompt in zip(self.tasks, self.prompts, strict=True)
         ]
         rows_of: dict[str, list[int]] = {}
