@@ -126,6 +126,8 @@ def train(name: str, data: Path, out: Path) -> Router:
         router.library, router.objective, router.predictors, router.provenance, joint=router.joint
     )
     card = model_card(state, terms=recipe.terms) + recipe.notes
+    # A bundled router is found by its name.
+    card = card.replace('"FOLDER"', f'"{name}"').replace("FOLDER is where this file lies.\n\n", "")
     persistence.save(state, out, card, share_encoder=True)
     return router
 

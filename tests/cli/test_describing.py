@@ -77,7 +77,10 @@ def test_show_tells_what_a_router_is(files, table):
 def test_show_knows_bundled_routers_and_those_without_measurements(files, table_library):
     shown = call("show", "routerbench11").stdout
     assert "10 + 30 USD per 1M tokens" in shown
-    assert "cross-validated: score" in shown
+    assert "cross-validated): router 0.83, best single model" in shown
+    bundled = Router.from_pretrained("routerbench11")
+    old = {name: part for name, part in bundled.provenance.items() if name != "verdicts"}
+    assert "cross-validated: score 0.8331" in str(bundled.replace(provenance=old).summary())
     summary = Router.from_library(table_library).summary()
     assert "Nothing was measured" in str(summary)
     assert summary.to_dict()["training"] == {}
