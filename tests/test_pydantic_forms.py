@@ -44,6 +44,7 @@ def assert_same(restored, decision):
     assert (restored.limits, restored.flags) == (decision.limits, decision.flags)
     assert (restored.names, restored.question) == (decision.names, decision.question)
     assert restored.plan == decision.plan
+    assert restored.totals.tolist() == decision.totals.tolist()
 
 
 @pytest.mark.parametrize("check", [None, Check(lambda p, a: True, accepts_wrong=0.0)])

@@ -35,6 +35,13 @@ TEMPLATES = {
     "instruction and input": "### Instruction:\n{q}\n\n### Input:\n{c}\n\n### Response:\n",
     "an answer to write anew": "New Context: {c}\nQuery: {q}\nOriginal Answer: 7.\nNew Answer: ",
     "what is left to write": "Use this text.\n{c}\nQuestion: {q}\nRelevant text, if any:",
+    "special tokens": "<|context|>\n{c}\n<|user|>\n{q}<|end|>",
+    "ChatML": "<|im_start|>system\nContext: {c}<|im_end|>\n<|im_start|>user\n{q}<|im_end|>\n"
+    "<|im_start|>assistant\n",
+    "Llama": "<|start_header_id|>system<|end_header_id|>\n\nContext: {c}<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\n{q}<|eot_id|>",
+    "Gemma": "<start_of_turn>user\nContext: {c}<end_of_turn>\n<start_of_turn>model\nI see."
+    "<end_of_turn>\n<start_of_turn>user\n{q}<end_of_turn>\n<start_of_turn>model\n",
     "brackets": "[HANDBOOK]\n{c}\n[/HANDBOOK]\n\n[QUESTION]\n{q}\n[/QUESTION]",
     "an answer is asked for": "Documents:\n{c}\n\n---\nUsing only these, answer: {q}",
     "task and question": "task: answer\nquestion: {q}\ncontext: |\n  {c}",

@@ -21,7 +21,14 @@ _NEAR_COLON = 40
 _MOST_COLONS = 50
 """Colons at each end of what is read that may end a label."""
 
-_TAG = re.compile(r"[<\[](/?[A-Za-z][\w-]{0,30})(?: [^<>\n\[\]]{0,80})?[>\]]\s*")
+_TAG = re.compile(r"[<\[]\|?(/?[A-Za-z][\w-]{0,30})\|?(?: [^<>\n\[\]]{0,80})?[>\]]\s*")
+_TURN_TOKEN = re.compile(
+    r"<\|?(?:im_start|start_header_id|start_of_turn)\|?>\s*(\w{1,20})\b(?:<\|end_header_id\|>)?\s*"
+)
+"""The token that opens a turn in a model's own chat format, and the role."""
+
+_ENDS = frozenset(("end", "im end", "eot", "eot id", "endoftext", "end of text", "end of turn"))
+"""Words of tokens that close what another opened."""
 _HEADING = re.compile(r"^(#{1,6} [^\n]{1,60})\n", re.MULTILINE)
 _COLON = re.compile(r"[:：][*_]*[ \t]*")
 _CODE = re.compile(r"\w\(|=")
@@ -143,16 +150,28 @@ def find_marks(text: str) -> list[Mark]:
     marks = [mark for region in regions for mark in _colons(text, *region)]
     for start, end in regions:
         if text.find("#", start, end) >= 0:
-            for heading in _HEADING.finditer(text, start, end):
-                if kind := _kind(words := heading[1].lower()):
-                    marks.append(Mark(kind, words, heading.start(), heading.end()))
+            marks += _headings(text, start, end)
         if text.find("<", start, end) >= 0 or text.find("[", start, end) >= 0:
-            for tag in _TAG.finditer(text, start, end):
-                words = tag[1].lower().replace("_", " ")
-                if kind := "end" if words[0] == "/" else _kind(words):
-                    marks.append(Mark(kind, words, tag.start(), tag.end()))
+            marks += _tags(text, start, end)
     marks.sort(key=lambda mark: mark.start)
     return _with_inputs(marks)
+
+
+def _headings(text: str, start: int, end: int) -> Iterator[Mark]:
+    for heading in _HEADING.finditer(text, start, end):
+        if kind := _kind(words := heading[1].lower()):
+            yield Mark(kind, words, heading.start(), heading.end())
+
+
+def _tags(text: str, start: int, end: int) -> Iterator[Mark]:
+    for tag in _TAG.finditer(text, start, end):
+        words = tag[1].lower().replace("_", " ")
+        if kind := "end" if words[0] == "/" or words in _ENDS else _kind(words):
+            yield Mark(kind, words, tag.start(), tag.end())
+    for turn in _TURN_TOKEN.finditer(text, start, end):
+        role = turn[1].lower()
+        if kind := "answer" if role == "model" else _kind(role):
+            yield Mark(kind, role, turn.start(), turn.end())
 
 
 def sections_of(text: str, marks: list[Mark]) -> list[Section]:
