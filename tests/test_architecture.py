@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 ORDER = (
     "errors",
+    "near_misses",
     "characters",
     "pydantic_forms",
     "masking",
@@ -69,12 +70,12 @@ ORDER = (
     "check_rates",
     "report",
     "training",
-    "fitting",
     "persistence",
     "hub_routers",
     "cards",
     "publishing",
     "sources",
+    "fitting",
     "router_parts",
     "router_summary",
     "described",

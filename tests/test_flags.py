@@ -98,7 +98,7 @@ def test_accents_are_read_as_they_come_or_do_not(words, weights, echo):
 def test_weights_and_limits_on_the_same_goal():
     read = flags.parse("Hello [Flag: size=0.4, cost<=0.001, cost=0.2]")
     assert read.weights == {"size": 0.4, "cost": 0.2}
-    assert [str(limit) for limit in read.limits] == ["cost <= 0.001 USD"]
+    assert [str(limit) for limit in read.limits] == ["cost <= 1 USD per 1000"]
 
 
 def test_no_word_of_the_lexicon_stands_twice():

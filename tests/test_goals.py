@@ -166,7 +166,7 @@ def test_every_goal_writes_its_values():
     assert written == {
         "size": "1",
         "recency": "1 d",
-        "cost": "1 USD",
+        "cost": "1000 USD per 1000",
         "latency": "1 s",
         "security": "level 1",
         "verbosity": "1 chars",

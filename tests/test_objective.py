@@ -254,7 +254,7 @@ def test_limits_on_goals_hold_prompt_by_prompt():
     np.testing.assert_array_equal(totals, [[0, np.inf], [np.inf, np.inf]])
     assert goals.choose(totals).tolist() == [0, -1]
     reasons = goals.reasons(TASK, limit, inputs.row(0))
-    assert reasons == {"dear": "cost is 0.006 USD, the limit is <= 0.002 USD"}
+    assert reasons == {"dear": "cost is 6 USD per 1000, the limit is <= 2 USD per 1000"}
     assert pickle.loads(pickle.dumps(reasons)) == copy.deepcopy(reasons) == reasons
     assert repr(reasons) == repr(dict(reasons))
     with pytest.raises(GoalError, match="the cost of expert 'x' is unknown"):
@@ -355,7 +355,7 @@ def test_limits_on_attributes_and_on_goals_and_the_context_hold_together():
         TASK, resolved_goals(limits=["license = mit", "cost <= 0.001"]), inputs.row(1)
     ) == {
         "closed": "license is custom, the limit is = mit",
-        "costly": "cost is 0.00338 USD, the limit is <= 0.001 USD",
+        "costly": "cost is 3.38 USD per 1000, the limit is <= 1 USD per 1000",
         "short": "context_length is 100, the prompt has about 88 tokens and its answer needs "
         "about 12",
     }

@@ -386,7 +386,7 @@ def test_a_cost_goal_and_a_cost_limit(priced):
     assert priced.route(f"{CODE} [Flag: cost=30]").expert == "writer"
     limited = priced.route(f"{CODE} [Flag: cost<=0.0001]")
     assert limited.expert == "writer"
-    assert limited.reasons["giant"].startswith("cost is 0.007")
+    assert limited.reasons["giant"].startswith("cost is 7.7")
 
 
 def test_a_cost_goal_without_prices_is_an_error(router):

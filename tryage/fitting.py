@@ -6,15 +6,15 @@ from typing import Any
 
 from tryage import training
 from tryage.encoders import Encoder, resolve_encoder
-from tryage.library import Library
 from tryage.plans.fitting import fit_joint
 from tryage.scores import ScoreTable
 from tryage.similar import TrainingPrompts
+from tryage.sources import LibrarySource, TableSource, as_library
 
 
 def fit_parts(
-    table: ScoreTable,
-    library: Library,
+    source: TableSource,
+    experts: LibrarySource,
     predictor: str,
     encoder: str | Encoder,
     seed: int,
@@ -25,6 +25,8 @@ def fit_parts(
 ) -> dict[str, Any]:
     """Return the parts of a fitted router by name; arguments and errors as `Router.fit`."""
     training.check_kind(predictor)  # an unknown kind fails before the encoder loads
+    table = ScoreTable.of(source)
+    library = as_library(experts, table)
     options = training.FitOptions(
         predictor, resolve_encoder(encoder), seed, words=keep_words, holdout=holdout
     )

@@ -21,7 +21,7 @@ from tryage.predictors import PREDICTORS, Predictor
 from tryage.router_parts import RouterParts
 from tryage.scores import ScoreTable
 from tryage.scores.feedback import FeedbackFile
-from tryage.sources import LibrarySource, TableSource, as_library
+from tryage.sources import LibrarySource, TableSource
 
 
 class GrowingRouter(RouterParts):
@@ -67,10 +67,9 @@ class GrowingRouter(RouterParts):
         """
         from tryage.fitting import fit_parts
 
-        table = ScoreTable.of(table)
         parts = fit_parts(
             table,
-            as_library(library, table),
+            library,
             predictor,
             encoder,
             seed,

@@ -12,6 +12,9 @@ from tryage.errors import did_you_mean
 from tryage.experts import Endpoint, Expert, Price, Security
 from tryage.masking import hide_secrets
 
+_MEANT = {"id": "name", "expert": "name", "cost": "price", "costs": "price", "size": "parameters"}
+"""What keys are probably meant for whose letters do not tell."""
+
 _SHOWN = 10
 """Problems of a file that one message names at most."""
 
@@ -63,7 +66,9 @@ def _problem(error: Mapping[str, Any]) -> str:
     """Return what pydantic found wrong with one key."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        hint = did_you_mean(str(error["loc"][-1]), _field_names(error["loc"][:-1]))
+        names, last = _field_names(error["loc"][:-1]), str(error["loc"][-1])
+        meant = _MEANT.get(last.lower())
+        hint = f" Did you mean {meant!r}?" if meant in names else did_you_mean(last, names)
         return f"unknown key {key!r}.{hint}"
     # The fields of an endpoint may be secret, and are not repeated.
     show_value = error["type"] != "missing" and error["loc"][0] != "endpoint"

@@ -11,6 +11,7 @@ from typing import Any
 from tryage.characters import short as short
 from tryage.errors import PromptError, missing_extra
 from tryage.files import JsonLineError, json_lines
+from tryage.near_misses import warn_of_near_misses
 from tryage.parquet_files import ParquetError, ParquetRows
 from tryage.paths import read_bytes, shown, user_path
 
@@ -74,7 +75,10 @@ def read_prompts(prompts: Prompts) -> Iterator[PromptRecord]:
         PromptError: a prompt is wrong; the message says where (file and line) and in which field.
     """
     occurrences: dict[str, int] = {}
+    keys: dict[str, None] = {}
     for where, entry in _entries(prompts):
+        if isinstance(entry, Mapping) and not entry.keys() <= keys.keys():
+            _warn_of_keys(entry, keys, where)
         try:
             yield _record(entry, where, occurrences)
         except PromptError as error:
@@ -159,6 +163,14 @@ def _record(entry: Any, where: str, occurrences: dict[str, int]) -> PromptRecord
         task=_text(entry, "task"),
         reference=_text(entry, "reference"),
     )
+
+
+def _warn_of_keys(entry: Mapping[str, Any], keys: dict[str, None], where: str) -> None:
+    """Note the keys of an entry; warn of new ones that are near misses of those that are read."""
+    new = [key for key in entry if isinstance(key, str) and key not in keys]
+    present = [key for key in _KEYS if key in entry]
+    warn_of_near_misses([*present, *new], _KEYS, where, stacklevel=4)
+    keys.update(dict.fromkeys(new))
 
 
 def _text(entry: Mapping[str, Any], key: str) -> str | None:

@@ -59,8 +59,8 @@ def parse_money(text: str) -> float:
 
 
 def format_money(value: float) -> str:
-    """Write US dollars per prompt: ``"0.002 USD"``."""
-    return f"{value:.4g} USD"
+    """Write US dollars per prompt as people compare them: 0.002 is ``"2 USD per 1000"``."""
+    return f"{1000 * value:.4g} USD per 1000"
 
 
 def parse_seconds(text: str) -> float:

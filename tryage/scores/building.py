@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tryage.errors import ScoreTableError
+from tryage.near_misses import warn_of_near_misses
 from tryage.prompts import prompt_id, short
 from tryage.scores.columns import Array, Columns
 from tryage.scores.fields import (
@@ -69,6 +70,7 @@ class TableBuilder:
         self._first_lines: dict[tuple[str | None, str], int] = {}
         self._occurrences: dict[str, int] = {}
         self._extras: list[Mapping[str, Any]] = []
+        self._keys: dict[str, None] = {}
         self._cells = {name: _Cells() for name in FIELDS}
 
     def start_part(self, source: str, offset: int) -> None:
@@ -108,6 +110,7 @@ class TableBuilder:
             raise self.error(line, "scores", "missing, and so is 'losses'; give one of the two")
         self.set_kind(line, "scores" if scores else "losses")
         extras = {key: entry[key] for key in entry if key not in _KNOWN_KEYS}
+        self._keys.update(dict.fromkeys(entry))
         row = self.add_prompt(line, entry, extras)
         for target in FIELDS.values():
             if target.key in entry:
@@ -195,6 +198,8 @@ class TableBuilder:
                 f"{self.source} holds no prompts; give at least one {self.unit} with a prompt"
             )
         measure = measure_of(self.kind)
+        names = sorted(_KNOWN_KEYS - {"scores", "losses"} | {measure.key})
+        warn_of_near_misses(self._keys, names, self._parts[0][1], stacklevel=3)
         losses = self._matrix(measure)
         targets = {t.name: self._matrix(t) for t in TARGETS if self._cells[t.name].rows}
         return Columns(

@@ -10,10 +10,14 @@ import numpy as np
 
 from tryage.errors import ScoreTableError
 from tryage.files import RepeatedKeyError, without_repeats
+from tryage.near_misses import warn_of_near_misses
 from tryage.prompts import short
 from tryage.scores.building import TableBuilder
 from tryage.scores.columns import Array, Columns
 from tryage.scores.fields import TARGETS, TEXT_FIELDS, Field, Kind, measure_of
+
+_NAMES = ("prompt_id", "prompt", *TEXT_FIELDS, "expert", *(field.name for field in TARGETS))
+"""Columns that are read, beside score or loss."""
 
 
 class LongFormBuilder:
@@ -71,6 +75,8 @@ class LongFormBuilder:
             )
         if {"score", "loss"} <= names:
             raise ScoreTableError(f"{source}: has both columns score and loss; keep one of the two")
+        if not self._labelled:
+            warn_of_near_misses(sorted(names), _NAMES, source, stacklevel=3)
         self._kind = "scores" if "score" in names else "losses"
         measure = measure_of(self._kind)
         self._fields = [field for field in (measure, *TARGETS) if field.name in names]
