@@ -302,10 +302,12 @@ def test_texts_at_random():
     assert fuzz_texts(cases(1500)) == cases(1500) * 6
 
 
+@pytest.mark.filterwarnings("ignore:.*not read")
 def test_values_at_random():
     assert fuzz_values(cases(700)) == cases(700) * 7
 
 
+@pytest.mark.filterwarnings("ignore:.*not read")
 def test_damaged_files(tmp_path):
     assert fuzz_files(tmp_path, cases(120)) == cases(120) * 7
 
