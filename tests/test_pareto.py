@@ -15,6 +15,7 @@ from tryage.evaluation.fronts import (
 )
 from tryage.evaluation.pareto import pareto
 from tryage.evaluation.sweeps import Means, over_two
+from tryage.ties import TIE
 
 
 def table_of(losses, groups=None):
@@ -51,6 +52,17 @@ def problems(draw):
     numbers = st.integers(0, 20).map(lambda value: value / 20)
     matrix = st.lists(st.lists(numbers, min_size=m, max_size=m), min_size=n, max_size=n)
     return tuple(np.array(draw(matrix)) for _ in range(3))
+
+
+def test_the_weight_of_a_point_is_past_the_crossing_by_more_than_a_tie():
+    """A router that is given the weight makes the choices of the point, tie-break or not."""
+    predicted, values = np.array([[0.0, 0.5]]), np.array([[1.0, 0.0]])
+    front = front_of(predicted, predicted, values)
+    first, second = sorted(front.points.weights[:, 0].tolist())
+    assert first == 0.0
+    assert second == pytest.approx(0.5, abs=1e-5)
+    dear_total, cheap_total = (predicted + second * values)[0]
+    assert dear_total - cheap_total > TIE
 
 
 @given(problems())
