@@ -65,16 +65,18 @@ def check_folder(folder: Path) -> None:
     if folder == STANDARD:
         raise OutputFolderError("'-' is standard output, which holds no folder; name a folder")
     try:
-        if not stat.S_ISDIR(os.stat(folder).st_mode):
-            raise OutputFolderError(f"{shown!r} is a file; name a folder")
+        mode = os.stat(folder).st_mode
     except (FileNotFoundError, NotADirectoryError):
         try:
             _check_parent(Path(os.path.realpath(folder)))
         except OSError as error:
             problem = f"{error.filename}: {error.strerror}"
             raise OutputFolderError(f"{shown!r} cannot be made: {problem}") from error
+        return
     except OSError as error:
         raise OutputFolderError(f"{shown!r} cannot be used: {error.strerror}") from error
+    if not stat.S_ISDIR(mode):
+        raise OutputFolderError(f"{shown!r} is a file; name a folder")
 
 
 def _check_parent(path: Path) -> None:

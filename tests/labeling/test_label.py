@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from tryage import Expert, Library, ScoreTable
+from tryage import Endpoint, Expert, Library, ScoreTable
 from tryage.errors import (
     ExpertError,
     MissingExtraError,
@@ -22,6 +22,7 @@ from tryage.labeling import label, measure, run
 from tryage.labeling.fingerprints import fingerprint
 from tryage.labeling.store import LabelStore
 from tryage.runtime import Runtime
+from tryage.testing import FakeOpenAI
 
 pytest.importorskip("pyarrow")
 
@@ -183,6 +184,26 @@ def test_a_missing_extra_names_the_pip_line(
     with pytest.raises(MissingExtraError, match=r'pip install "tryage\[hf\]"'):
         label(library, prompts, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.enable_socket
+def test_experts_at_endpoints_need_no_torch(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("httpx")
+    for package in ("torch", "transformers"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with FakeOpenAI(reply=lambda body: "yes") as server:
+        served = [
+            Expert(name=name, model=name, endpoint=Endpoint(url=server.url)) for name in ("a", "b")
+        ]
+        questions = [{"prompt": "Say yes.", "reference": "yes"}]
+        summary = label(Library(served), questions, tmp_path / "out", metric="exact")
+    assert summary.measured == 2
+
+
+def test_the_prompts_are_looked_at_before_the_packages(library, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(PromptError, match=r"'nowhere.jsonl' does not exist"):
+        label(library, "nowhere.jsonl", tmp_path / "out")
 
 
 def test_a_folder_of_something_else_is_refused(library, prompts, tmp_path) -> None:

@@ -125,11 +125,12 @@ def label(
     runtime = Runtime(
         library, device=device, dtype=dtype, download=download, keys=keys, folders=folders
     )
-    _check_engine(engine, workers)
-    checked = {expert.name: method.check_expert(runtime, expert) for expert in library}
+    _check_options(engine, workers)
     rows = read_rows(
         prompts, library.tasks, mask_share=mask_share, sample=Sample.of(sample, stratify, seed)
     )
+    _check_packages(engine, local=metric is None or any(e.endpoint is None for e in library))
+    checked = {expert.name: method.check_expert(runtime, expert) for expert in library}
     prints = {n: fingerprint(path) for n, path in checked.items() if path is not None}
     with shown_progress(progress, rate=_RATE) as advance:
         run = LabelRun.begin(
@@ -148,14 +149,21 @@ def label(
         return run.measure_with(LocalEngine(method, runtime, workers))
 
 
-def _check_engine(engine: str, workers: int | None) -> None:
+def _check_options(engine: str, workers: int | None) -> None:
     if workers is not None and workers < 1:
         raise OptionError(f"workers is {workers}; it is at least 1")
-    for package in ("pyarrow", "torch", "transformers"):
-        if importlib.util.find_spec(package) is None:
-            raise missing_extra("hf", "measuring experts")
     if engine not in ("local", "ray"):
         raise OptionError(f"engine is {engine!r}; it is 'local' or 'ray'")
+
+
+def _check_packages(engine: str, *, local: bool) -> None:
+    """See that what a run needs is installed; torch only for models that run here."""
+    if local:
+        for package in ("pyarrow", "torch", "transformers"):
+            if importlib.util.find_spec(package) is None:
+                raise missing_extra("hf", "measuring experts")
+    elif importlib.util.find_spec("pyarrow") is None:
+        raise missing_extra("parquet", "keeping measured scores (Parquet)")
     if engine == "ray" and importlib.util.find_spec("ray") is None:
         raise missing_extra("ray", "the Ray engine")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import queue
 import threading
@@ -106,10 +107,11 @@ def default_workers(device: str) -> int:
     Args:
         device: where the models run; anything but a CPU has one worker.
     """
+    # Without torch every expert is an endpoint's, whose answers the runtime batches itself.
+    if device != "cpu" or importlib.util.find_spec("torch") is None:
+        return 1
     import torch
 
-    if device != "cpu":
-        return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (cores or 1) // int(torch.get_num_threads()))
 
