@@ -16,10 +16,11 @@ from tryage import budgets as budget_search
 from tryage import evaluation
 from tryage.budgets import Calibration
 from tryage.deciding import Array, Decider, read_prompt
-from tryage.errors import NoEligibleExpertError, PromptError, ScoreTableError
+from tryage.errors import GoalError, NoEligibleExpertError, PromptError, ScoreTableError
 from tryage.evaluation import Evaluation, TaskEvaluations
 from tryage.evaluation.pareto import Front, pareto
 from tryage.experts import task_of_prompt
+from tryage.files import repeated
 from tryage.forecast import Forecast, measured_over
 from tryage.goals import GoalInputs, Goals, check_weights
 from tryage.policy import ResolvedGoals
@@ -173,6 +174,9 @@ def evaluate(
 
 def front(decider: Decider, table: ScoreTable, goals: Sequence[str]) -> Front:
     """Sweep the weights of goals over measured results; see `Router.pareto`."""
+    twice = repeated(goals)
+    if twice is not None:
+        raise GoalError(f"the goal {twice[0]!r} is given twice; name two different ones, or one")
     task, part = single_task(decider, table)
     return front_of(Assessment.of(decider, task, part), goals)
 

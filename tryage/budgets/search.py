@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tryage.budgets.parser import Budget, parse_budget
 from tryage.budgets.results import Calibration
 from tryage.errors import GoalError
+from tryage.files import repeated
 from tryage.forecast import Forecast
 from tryage.goals import GoalInputs, Goals
 from tryage.objective import Objective
@@ -65,6 +66,11 @@ def calibrate(
     on_goals = [budget for budget in parsed if budget.measure != "loss"]
     if len(on_goals) > MOST:
         raise GoalError(f"{len(on_goals)} budgets on goals; at most {MOST} can be met together")
+    twice = repeated([budget.measure for budget in on_goals])
+    if twice is not None:
+        _, first, second = twice
+        both = f"{on_goals[first].text!r} and {on_goals[second].text!r}"
+        raise GoalError(f"two budgets on {on_goals[first].measure}, {both}; keep one")
     if any(budget.scored for budget in parsed) and not scored:
         raise GoalError("the router was fitted on losses, not scores; write 'loss <= 110% of best'")
     if len(on_goals) < len(parsed) and not predicted.measured:

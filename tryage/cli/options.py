@@ -132,15 +132,16 @@ def read_goals(goals: list[str] | None, limits: list[str] | None) -> Goals | Non
         return None
     weights: dict[str, float] = {}
     for item in goals or []:
-        name, _, text = item.partition("=")
+        name, _, text = item.rpartition("=")  # the name of an expert may hold one
         name = name.strip()
         try:
             weight = float(text)
         except ValueError:
             raise GoalError(f"--goal {item!r}: write it as GOAL=WEIGHT, e.g. size=0.3") from None
-        if weights.setdefault(name, weight) != weight:
+        if name in weights and weights[name] != weight:
             both = f"{weights[name]:g} and {weight:g}"
             raise GoalError(f"--goal {name} is given twice, as {both}; keep one")
+        weights[name] = weight
     checked = check_weights(weights)  # before a name can be mistaken for another argument
     parsed = parse_limits(limits or [])
     for first, second in itertools.combinations(parsed, 2):
@@ -178,9 +179,12 @@ def read_check(text: str, router: Router) -> Check:
             rate = float(value)
         except ValueError:
             raise CheckError(f"--check {text!r}: {value!r} is not a number") from None
-        if rates.setdefault(key, rate) != rate:
+        if key in rates and rates[key] != rate:
             both = f"{rates[key]:g} and {rate:g}"
-            raise CheckError(f"--check {text!r}: {name.strip()} is given twice, as {both}")
+            raise CheckError(
+                f"--check {text!r}: {name.strip()} is given twice, as {both}; keep one"
+            )
+        rates[key] = rate
     missing = [name for name, key in _RATES.items() if key not in rates]
     if missing:
         raise CheckError(f"--check {text!r}: {' and '.join(missing)} missing")
