@@ -156,6 +156,16 @@ def test_two_arguments_cannot_share_standard_input_or_output(files):
     assert done.stderr == "error: --json and '-' both take standard output; name a file\n"
 
 
+def test_text_beside_a_file_on_standard_output_goes_to_standard_error(files, held_out_table):
+    held_out_table.write(files / "t.jsonl")
+    args = ["pareto", files / "r", files / "t.jsonl", "--goal", "size", "--plot"]
+    done = call(*args, files / "front.svg")
+    assert "hypervolume" in done.stdout
+    done = call(*args, "-")
+    assert done.stdout_bytes == b"" or b"hypervolume" not in done.stdout_bytes
+    assert "hypervolume" in done.stderr
+
+
 def test_a_folder_is_not_written_to_standard_output(files, monkeypatch):
     monkeypatch.chdir(files)
     done = call("fit", "train.jsonl", "--library", "library.yaml", "--out", "-", code=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import errno
 import functools
 import json
@@ -43,10 +44,13 @@ _PATH_ERRORS = (
 _READER_GONE = 141
 """Exit code where the reader of standard output has gone: that of a program that SIGPIPE ends."""
 
+_STANDARD_OUTPUT_TAKEN = contextvars.ContextVar("standard output taken", default=False)
+"""Whether a file of the command is standard output."""
+
 _NO_LIMIT = 1_000_000
 """Characters of a line that no table fills."""
 
-_OUTPUTS = ("out", "output", "png", "html")
+_OUTPUTS = ("out", "output", "plot", "html")
 """Arguments that name what is written; other paths are read."""
 
 
@@ -56,7 +60,14 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **_as_meant(kwargs))
+            arguments = _as_meant(kwargs)
+            # Text beside a file that goes to standard output goes to standard error.
+            is_taken = any(arguments.get(name) == STANDARD for name in _OUTPUTS)
+            taken = _STANDARD_OUTPUT_TAKEN.set(is_taken)
+            try:
+                command(*args, **arguments)
+            finally:
+                _STANDARD_OUTPUT_TAKEN.reset(taken)
         except BrokenPipeError as error:
             if error.filename is not None:
                 _fail(f"{error.filename}: {error.strerror}", 1)
@@ -152,7 +163,10 @@ def waiting(what: str) -> Status:
 
 def say(text: str) -> None:
     """Write text to standard output unchanged: a model's answer may contain markup."""
-    write_out([text + "\n"])
+    if _STANDARD_OUTPUT_TAKEN.get():
+        note(text)
+    else:
+        write_out([text + "\n"])
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

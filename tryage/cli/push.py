@@ -12,7 +12,7 @@ import typer
 from tryage import hub_routers
 from tryage.cards import CardFacts, stated_terms
 from tryage.cli.options import AllowedModels, AsJson, RouterArgument, load_router
-from tryage.cli.output import guarded, print_json, say, stderr
+from tryage.cli.output import guarded, print_json, say, waiting
 from tryage.errors import OptionError
 from tryage.paths import read_bytes, user_path
 from tryage.persistence import CARD
@@ -70,12 +70,12 @@ def push(
         evaluation=_read_evaluation(evaluation),
         evaluated_on=evaluated_on,
     )
-    with stderr().status(f"publishing {repository}"):
+    with waiting(f"publishing {repository}"):
         pushed = loaded.push_to_hub(
             repository,
             private=private,
             message=message,
-            card=None if card is None else user_path(card).read_text(encoding="utf-8"),
+            card=None if card is None else read_bytes(card).decode("utf-8"),
             card_facts=card_facts,
             local_models=local_models,
             training_prompts=training_prompts,
