@@ -205,16 +205,14 @@ def json_text(data: Any) -> str:
 
 
 def write_out(lines: Iterable[str]) -> None:
-    """Write lines to standard output, characters that it cannot hold as escapes.
+    """Write lines to standard output, which shows characters that it cannot hold as escapes.
 
     Raises:
         BrokenPipeError: its reader is gone.
         OSError: it cannot be written; where the disk is full, the error names standard output.
     """
-    coding = sys.stdout.encoding or "utf-8"
     try:
-        for line in lines:
-            sys.stdout.write(line.encode(coding, "backslashreplace").decode(coding))
+        sys.stdout.writelines(lines)
         sys.stdout.flush()
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
