@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tryage import Expert, Library, Router
 from tryage.cli import app
-from tryage.cli.output import note, print_table, progress_bars, waiting
+from tryage.cli.output import note, print_table, waiting
 from tryage.quickstart.show import Show
 
 NAMES = ["[red]a[/red]", "b[/v2]", "c:cat:d", "meta-llama/" + "Llama-3.1-70B-Instruct-" * 5]
@@ -60,9 +60,9 @@ def test_messages_and_bars_print_names_as_they_are(monkeypatch):
     file = narrow(monkeypatch)
     text = "[red]a[/v2] :cat:"
     note(text)
-    with waiting(text), progress_bars() as progress:
-        progress.add_task(text)
-    assert file.getvalue().count(text) >= 3
+    with waiting(text):
+        pass
+    assert file.getvalue().count(text) >= 2
     Show(Console(file=file, width=60)).say(f"said {text}")
     assert f"said {text}" in file.getvalue()
 
