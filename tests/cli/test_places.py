@@ -185,6 +185,8 @@ def test_outputs_are_checked_before_the_work(files, monkeypatch):
     check = ["check", router, files, "--check", "os:getcwd", "--out", below]
     for args in (fit, check):
         assert "cannot be made" in call(*args, code=2).stderr
+    convert = ["table", "convert", files / "nowhere.csv", "--out", files / "plain" / "t.csv"]
+    assert call(*convert, code=2).stderr == f"error: {files / 'plain'}: Not a directory\n"
     pareto = ["pareto", router, train, "--goal", "size", "--png", below]
     route = ["route", "--input", files / "prompts.jsonl", "--router", router, "--output", below]
     for args in (pareto, route):

@@ -11,7 +11,7 @@ import typer
 
 from tryage.cli.options import AsJson
 from tryage.cli.output import guarded, note, print_json, print_table, say, show_warning, waiting
-from tryage.paths import STANDARD
+from tryage.paths import STANDARD, check_writable
 
 if TYPE_CHECKING:
     from tryage.scores import ScoreTable
@@ -75,6 +75,7 @@ def convert(
     from tryage.scores.files import check_ending
 
     check_ending(out)
+    check_writable(out)
     table, notes = _read(source, format_, columns, experts, kind, scale, delimiter, decimal, metric)
     table.write(out)
     measured = int((~np.isnan(table.losses)).sum())
