@@ -63,11 +63,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             arguments = _as_meant(kwargs)
             # Text beside a file that goes to standard output goes to standard error.
             is_taken = any(arguments.get(name) == STANDARD for name in _OUTPUTS)
-            taken = _STANDARD_OUTPUT_TAKEN.set(is_taken)
+            token = _STANDARD_OUTPUT_TAKEN.set(is_taken)
             try:
                 command(*args, **arguments)
             finally:
-                _STANDARD_OUTPUT_TAKEN.reset(taken)
+                _STANDARD_OUTPUT_TAKEN.reset(token)
         except BrokenPipeError as error:
             if error.filename is not None:
                 _fail(f"{error.filename}: {error.strerror}", 1)
