@@ -146,6 +146,12 @@ def _check_portable(state: RouterState, options: PushOptions) -> None:
             f"the router keeps {count} training prompts, which would be published with it. Push "
             "with training_prompts=True (--training-prompts), or fit it without keep_prompts"
         )
+    kinds = [kind for of_task in state.provenance.get("kinds", {}).values() for kind in of_task]
+    if any(kind["words"] for kind in kinds) and not options.training_prompts:
+        raise OptionError(
+            "the router keeps typical words of its training prompts, which would be published with "
+            "it. Push with training_prompts=True (--training-prompts), or fit it without keep_words"
+        )
 
 
 def _check_encoder(folder: Path) -> None:

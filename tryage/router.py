@@ -158,7 +158,7 @@ class Router(AssessedRouter, GrowingRouter, DescribedRouter):
             card: text of the README.md; by default one with valid metadata and a usage block.
             card_facts: what the card should say of licence, data sets and an evaluation.
             local_models: publish although the models of some experts lie on this machine only.
-            training_prompts: publish the training prompts that the router keeps.
+            training_prompts: publish the training prompts, or words of them, that the router keeps.
 
         Raises:
             OptionError: the router names models of this machine or keeps prompts, and you did not

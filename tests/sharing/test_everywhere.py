@@ -76,6 +76,7 @@ def test_a_hub_id_in_every_command(hub, published, router, table_file, tmp_path)
     router.library.write(library)
     commands = [
         ("route", "The quiet river", "--router", published),
+        ("show", published),
         ("evaluate", published, table_file),
         ("pareto", published, table_file, "--goal", "size"),
         ("calibrate", published, prompts, "mean size <= 10B"),
@@ -93,7 +94,7 @@ def test_a_hub_id_in_every_command(hub, published, router, table_file, tmp_path)
         assert (
             "--download" in invoke(*command[: 2 if command[0] == "library" else 1], "--help").stdout
         )
-    for command in commands[1:4]:
+    for command in commands[1:5]:
         done = invoke(*command, "--json")
         assert done.exit_code == 0, done.output
 

@@ -196,6 +196,15 @@ def test_training_prompts_are_told(hub, table, table_library):
     assert Router.from_pretrained(NAME, download=True).training_prompts
 
 
+def test_words_of_training_prompts_are_told(hub, table, table_library):
+    router = Router.fit(table, library=table_library, predictor="clusters", keep_words=True)
+    with pytest.raises(OptionError, match=r"keeps typical words .*--training-prompts"):
+        push(router, hub)
+    assert hub.requests == []
+    push(router, hub, training_prompts=True)
+    assert Router.from_pretrained(NAME, download=True).kinds == router.kinds
+
+
 def test_private_repositories(hub, router):
     assert push(router, hub, private=True).private
     assert hub.repositories[NAME].private

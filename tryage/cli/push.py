@@ -53,7 +53,7 @@ def push(
     ] = False,
     training_prompts: Annotated[
         bool,
-        typer.Option("--training-prompts", help="Publish the training prompts that it keeps."),
+        typer.Option("--training-prompts", help="Publish the prompts or words that it keeps."),
     ] = False,
     allow_models: AllowedModels = None,
     as_json: AsJson = False,
