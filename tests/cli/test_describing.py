@@ -133,3 +133,11 @@ def test_add_takes_the_experts_that_a_router_lacks(files, table, table_library, 
     assert "has all experts" in refused
     assert not (tmp_path / "r2").exists()
     assert "Experts were added" in call("show", tmp_path / "r").stdout
+
+
+def test_fit_shows_costs_per_thousand_prompts(tmp_path):
+    costs = {"a": 0.002, "b": 0.002}
+    rows = [{"prompt": f"{n}", "scores": {"a": 1, "b": n % 2}, "costs": costs} for n in range(30)]
+    ScoreTable.from_rows(rows).write(tmp_path / "t.jsonl")
+    shown = call("fit", tmp_path / "t.jsonl", "--out", tmp_path / "r").stdout
+    assert "USD per 1,000 2\n" in shown

@@ -132,8 +132,12 @@ def _print_fit(fitted: Router, out: Path, seconds: float, as_json: bool) -> None
     for task, choice in fitted.provenance.get("choice", {}).items():
         say(f"{task}: auto chose {choice['chosen']}")
     for task, row in validation.items():
-        figures = ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
-        say(f"{task}, cross-validated: {figures}")
+        figures = [
+            f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float) and k != "mean_cost"
+        ]
+        if row.get("mean_cost") is not None:
+            figures.append(f"USD per 1,000 {1000 * row['mean_cost']:.4g}")
+        say(f"{task}, cross-validated: {', '.join(figures)}")
     for task, verdict in verdicts.items():
         say(f"\n{verdict.table()}\n")
         say(verdict.sentence() if len(verdicts) == 1 else f"{task}: {verdict.sentence()}")
