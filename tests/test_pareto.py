@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tryage import Goals, Policy, Router, ScoreTable
@@ -66,7 +66,7 @@ def test_the_weight_of_a_point_is_past_the_crossing_by_more_than_a_tie():
 
 
 @given(problems())
-@settings(max_examples=80)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 def test_no_point_dominates_another_and_every_weight_is_covered(problem):
     losses, predicted, values = problem
     front = front_of(losses, predicted, values)
@@ -85,7 +85,7 @@ def test_no_point_dominates_another_and_every_weight_is_covered(problem):
 
 
 @given(problems())
-@settings(max_examples=40)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_the_weight_of_a_point_attains_it(problem):
     losses, predicted, values = problem
     front = front_of(losses, predicted, values)
@@ -139,7 +139,7 @@ def test_a_line_from_large_weights_to_none_tells_no_negative_weight():
 
 
 @given(problems_of_two(), st.integers(0, 2**32 - 1))
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_two_weights_are_swept_exactly(problem, seed):
     losses, predicted, first, second = problem
     points, exact = sweep_two(*problem)
@@ -156,7 +156,7 @@ def test_two_weights_are_swept_exactly(problem, seed):
 
 
 @given(problems_of_two())
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_the_weights_of_a_point_of_two_goals_attain_it(problem):
     losses, predicted, first, second = problem
     points, _ = sweep_two(*problem)
@@ -194,7 +194,7 @@ def test_many_points_are_gathered_in_parts(monkeypatch):
 
 
 @given(problems_of_two())
-@settings(max_examples=40)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_the_hypervolume_of_two_goals_counts_a_grid(problem):
     """All numbers are twentieths, so that the middles of a grid's cells tell the volume exactly."""
     losses, _, first, second = (np.unique(array) for array in problem)
@@ -208,7 +208,7 @@ def test_the_hypervolume_of_two_goals_counts_a_grid(problem):
 
 
 @given(problems())
-@settings(max_examples=40)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_the_oracle_is_never_below_the_router(problem):
     losses, predicted, values = problem
     front = front_of(losses, predicted, values)

@@ -42,8 +42,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The data reaches the disk before the name changes, so a crash leaves either the old file or
     the complete new one. What an earlier crash left beside it is removed. A link stays a link, to
-    the new contents, and a file keeps its mode. A pipe, a device or standard output (``-``) gets
-    the contents, and stays what it is.
+    the new contents, and a file keeps its mode. Other names of the file (hard links) keep the old
+    contents: writing through them could leave half a file. A pipe, a device or standard output
+    (``-``) gets the contents, and stays what it is.
 
     Raises:
         OSError: it cannot be written; names `path`.

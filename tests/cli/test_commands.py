@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 import shutil
@@ -310,3 +311,22 @@ def test_a_ranking_is_as_short_as_one_asks_in_text_too():
     whole = call("route", PROSE, "--router", "open7").stdout.splitlines()
     short = call("route", PROSE, "--router", "open7", "--top", "2").stdout.splitlines()
     assert short == whole[: len(whole) - 5]
+
+
+def test_fit_update_reads_an_encoder_that_is_allowed(files, scored_table):
+    old, out, encoder = files / "scores.jsonl", files / "mine", files / "encoder"
+    scored_table.write(old)
+    call("fit", old, "--predictor", "clusters", "--out", out)
+    encoder.mkdir()
+    index = json.loads((out / "router.json").read_text())
+    index["encoder"] = {"kind": "sentence", "model": str(encoder)}
+    del index["sha256"]
+    canonical = json.dumps(index, sort_keys=True, separators=(",", ":"))
+    index["sha256"] = hashlib.sha256(canonical.encode()).hexdigest()
+    (out / "router.json").write_text(json.dumps(index))
+    update = ("fit", old, "--update", old, "--out", out)
+    assert "lies outside its own folder" in call(*update, code=2).stderr
+    allowed = call(*update, "--allow-models", encoder, code=2).stderr
+    assert "lies outside" not in allowed
+    assert str(encoder) in allowed
+    assert "is no folder" in call(*update, "--allow-models", files / "none", code=2).stderr

@@ -56,6 +56,15 @@ def test_a_link_stays_a_link_and_its_file_is_written(files, target):
     assert ids((files / "real.jsonl").read_text()) == ["q0", "q1", "q2"]
 
 
+def test_other_names_of_a_file_keep_the_old_contents(files):
+    """A hard link is a second file as soon as one of them is replaced, whole."""
+    (files / "one.jsonl").write_text("old")
+    (files / "other.jsonl").hardlink_to(files / "one.jsonl")
+    route_to(files, files / "one.jsonl")
+    assert ids((files / "one.jsonl").read_text()) == ["q0", "q1", "q2"]
+    assert (files / "other.jsonl").read_text() == "old"
+
+
 def test_a_pipe_gets_the_contents_and_stays_a_pipe(files):
     os.mkfifo(files / "pipe")
     received = []

@@ -467,6 +467,13 @@ def test_folders_of_other_measurements_are_refused(tmp_path):
             OptionError,
             "per_minute names 'smal', which is neither an expert nor the judge. Did you mean",
         ),
+        (
+            {"judge": adds},
+            PointwiseJudge(adds),
+            {"per_minute": {"judge": 9}, "library": Library([Expert(name="judge", model="m")])},
+            OptionError,
+            "per_minute names 'judge', which is both an expert and the judge",
+        ),
         ({"small": adds}, "number", {"speed": 3}, OptionError, "unknown option 'speed'"),
         ({"small": adds}, "number", {"stratify": "group"}, OptionError, "no sample is taken"),
         ({"small": adds}, PairwiseJudge(adds, against="reference"), {}, PromptError, "reference"),
@@ -477,7 +484,7 @@ def test_nothing_is_written_where_something_is_wrong(
 ):
     prompts = ["1 + 1"] if error is PromptError else SUMS
     with pytest.raises(error, match=re.escape(message)):
-        label_answers(experts, prompts, metric, tmp_path / "out", library=LIBRARY, **options)
+        label_answers(experts, prompts, metric, tmp_path / "out", **{"library": LIBRARY, **options})
     assert not (tmp_path / "out").exists()
 
 

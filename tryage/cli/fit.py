@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tryage.cli.options import AsJson, Download
+from tryage.cli.options import AllowedModels, AsJson, Download, allowed_folders
 from tryage.cli.output import guarded, note, print_json, say, waiting
 from tryage.errors import RouterNotFoundError
 from tryage.persistence import INDEX, check_output
@@ -66,6 +66,7 @@ def fit(
         bool, typer.Option("--keep-words", help="Store typical words of each kind of prompt.")
     ] = False,
     download: Download = False,
+    allow_models: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit a router on a score table, or refit one on its table and newer results.
@@ -85,7 +86,7 @@ def fit(
         experts = None if library is None else Library.read(library)
         loaded_encoder = None if encoder is None else resolve_encoder(encoder, download=download)
         if update is not None:
-            fitted = _router_in(out).refit(
+            fitted = _router_in(out, allow_models).refit(
                 table,
                 ScoreTable.read(update),
                 library=experts,
@@ -148,12 +149,17 @@ def _by_task(rows: dict[str, Any]) -> dict[str, Any]:
     return next(iter(rows.values())) if len(rows) == 1 else {"tasks": rows}
 
 
-def _router_in(out: Path) -> Router:
+def _router_in(out: Path, folders: list[str] | None) -> Router:
     """Return the router in a folder, never a bundled one of that name.
 
+    Args:
+        out: the folder.
+        folders: those of ``--allow-models``.
+
     Raises:
+        OptionError: one of `folders` is no folder.
         RouterNotFoundError: it holds none.
     """
     if not (out / INDEX).is_file():
         raise RouterNotFoundError(f"{str(out)!r} holds no router to update; fit it first")
-    return Router.from_pretrained(out)
+    return Router.from_pretrained(out, folders=allowed_folders(folders))

@@ -263,6 +263,8 @@ async def alabel_answers(
     judge = metric if isinstance(metric, Judge) else None
     _check_callables(experts, judge)
     calling.check_names([*(library if full_library is None else full_library).names, _JUDGE])
+    if judge is not None and isinstance(calling.per_minute, Mapping):
+        _check_judge_is_told_apart(library, calling.per_minute)
     rows = read_rows(prompts, library.tasks, mask_share=MASK_SHARE, sample=sample)
     scorer: MetricScorer | JudgeScorer
     if isinstance(metric, Judge):
@@ -309,6 +311,15 @@ def _library_of(experts: Mapping[str, Call], library: Library | None) -> Library
         library.index(name)
     own = [expert for expert in library if expert.name in experts]
     return Library(own, name=library.name, root=library.root)
+
+
+def _check_judge_is_told_apart(library: Library, rates: Mapping[str, float]) -> None:
+    """Raise OptionError if a rate for "judge" could mean an expert or the judge."""
+    if _JUDGE in rates and _JUDGE in library:
+        raise OptionError(
+            f"per_minute names {_JUDGE!r}, which is both an expert and the judge; give the expert "
+            "another name, or one rate for all"
+        )
 
 
 def _check_callables(experts: Mapping[str, Call], judge: Judge | None) -> None:

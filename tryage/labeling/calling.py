@@ -51,7 +51,8 @@ class Calling:
     Attributes:
         concurrency: calls at once, per model.
         per_minute: calls that may start in a minute, per model, spread evenly; a mapping names
-            models (the judge's is ``"judge"``), those left out have no bound. None has none.
+            models (the judge's is ``"judge"``, which then is no expert's name), those left out have
+            no bound. None has none.
         retries: how often a call is retried that failed in a way that may pass.
         backoff: upper bound of the wait before the first retry, in seconds; it doubles with each
             retry, up to a minute. The wait is drawn at random below it. A service that asks for a
