@@ -113,11 +113,13 @@ class Planner:
         binding: decides.
         source: finds the routed text.
         sticky: whether to stay with the expert that answered last, as in `ChatTryage`.
+        loops_bind: whether the expert that called a tool also reads its result.
     """
 
     binding: Binding[Any]
     source: TextSource
     sticky: Sticky = False
+    loops_bind: bool = True
 
     def plan(self, request: Request) -> Plan:
         """Decide on a request, and take the user's flags off its input."""
@@ -181,13 +183,11 @@ class Planner:
 
     def _planned(self, request: Request, reading: Reading, decision: Decision) -> Plan:
         stripped = self.source.strip(request.input, reading, decision)
-        if request.only is None and self.sticky is not False:
-            decision = stay(
-                decision,
-                conversation_of(messages_in(stripped), request.tools),
-                self.sticky,
-                self.binding.router,
+        if request.only is None and (messages := messages_in(stripped)):
+            conversation = conversation_of(
+                messages, request.tools, self.sticky, loops_bind=self.loops_bind
             )
+            decision = stay(decision, conversation, self.sticky, self.binding.router)
         return Plan(stripped, decision, request.goals)
 
 

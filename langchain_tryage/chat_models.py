@@ -59,7 +59,7 @@ class ChatTryage(
         sticky: whether to stay with the expert that answered last in the conversation, while it is
             eligible. True always does; a number while its total is at most that much above the
             lowest; ``"price"`` weighs what its vendor's prompt cache saves against what switching
-            gains (`tryage.binding.staying`). Unless it is False, nobody else is chosen while a
+            gains (`tryage.binding.staying`). Whatever it is, nobody else is chosen while a
             tool's result is awaited, or while a vendor's encrypted reasoning is in the messages;
             where that expert fails, another one answers.
         **options: those of `tryage.binding.CallOptions`, which are fields too.

@@ -82,7 +82,8 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         text_from: which messages are routed, as in `ChatTryage`.
         choose: ``"run"`` decides once per agent run, ``"call"`` before every model call.
         sticky: as in `ChatTryage`: whether a run, or a call, stays with the expert that answered
-            last in the conversation.
+            last in the conversation. ``choose="call"`` without it also decides anew between a tool
+            and its result.
         **options: those of `tryage.binding.CallOptions`;
             ``config["configurable"]["tryage_goals"]`` adds goals of one run.
     """
@@ -205,7 +206,8 @@ class TryageMiddleware(AgentMiddleware[TryageState, Any, Any]):
         messages: list[BaseMessage] = [*system, *request.messages]
         tools = [*request.tools, *_answer_tools(request)]
         needs = Needs.of(messages, {"tools": tools, "tool_choice": request.tool_choice})
-        planner = Planner(self._binding, self._source, self._sticky)
+        afresh = self._choose == "call" and self._sticky is False
+        planner = Planner(self._binding, self._source, self._sticky, loops_bind=not afresh)
         plan = planner.plan(Request(messages, call_goals(None, None), needs=needs, tools=tools))
         if plan.input is not messages:
             request = request.override(messages=list(plan.input)[len(system) :])

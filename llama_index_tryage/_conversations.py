@@ -21,7 +21,7 @@ from llama_index.core.base.llms.types import (
 
 from llama_index_tryage._inputs import TOOL_REPORTS
 from llama_index_tryage._sent import sent_tokens
-from tryage.binding import Conversation, holds_encrypted
+from tryage.binding import Conversation, Sticky, holds_encrypted
 
 R = TypeVar("R")
 
@@ -35,9 +35,16 @@ class Answerers:
     def __init__(self) -> None:
         self._experts: dict[bytes, str] = {}
 
-    def note(self, response: Any) -> None:
-        """Remember who gave an answer to messages, if it can be told from others."""
+    def note(self, response: Any, sticky: Sticky = True) -> None:
+        """Remember who gave an answer to messages, if it can be told from others.
+
+        Args:
+            response: of an expert.
+            sticky: as in `TryageLLM`; for False only what binds a conversation is remembered.
+        """
         if not isinstance(response, ChatResponse):
+            return
+        if sticky is False and not _binds(response.message):
             return
         digest = _digest(response.message)
         expert = response.additional_kwargs.get("tryage", {}).get("answered_by")
@@ -49,7 +56,9 @@ class Answerers:
         while len(experts) > MOST_ANSWERS:
             experts.pop(next(iter(experts)), None)
 
-    def noting(self, responses: Generator[R, None, None]) -> Generator[R, None, None]:
+    def noting(
+        self, responses: Generator[R, None, None], sticky: Sticky
+    ) -> Generator[R, None, None]:
         """Yield the responses of a stream, and note the last one."""
         last = None
         with closing(responses):
@@ -58,9 +67,11 @@ class Answerers:
                     last = response
                     yield response
             finally:
-                self.note(last)
+                self.note(last, sticky)
 
-    async def anoting(self, responses: AsyncGenerator[R, None]) -> AsyncGenerator[R, None]:
+    async def anoting(
+        self, responses: AsyncGenerator[R, None], sticky: Sticky
+    ) -> AsyncGenerator[R, None]:
         """Do what `noting` does."""
         last = None
         async with aclosing(responses):
@@ -69,20 +80,27 @@ class Answerers:
                     last = response
                     yield response
             finally:
-                self.note(last)
+                self.note(last, sticky)
 
-    def conversation(self, messages: Sequence[ChatMessage], tools: Any = None) -> Conversation:
+    def conversation(
+        self, messages: Sequence[ChatMessage], tools: Any = None, sticky: Sticky = True
+    ) -> Conversation:
         """Return who answered last, what it has read, and whether nobody else could go on.
 
         Args:
             messages: of the call.
             tools: of the call.
+            sticky: as in `TryageLLM`; for False only who is bound counts.
         """
+        if not self._experts or (sticky is False and not _is_bound(messages)):
+            return Conversation()
         for place in reversed(range(len(messages))):
             if messages[place].role != MessageRole.ASSISTANT:
                 continue
             digest = _digest(messages[place])
             expert = None if digest is None else self._experts.get(digest)
+            if expert is not None and sticky is False:
+                return Conversation(expert, is_bound=True)
             if expert is not None:
                 read = sent_tokens(messages[: place + 1], tools)
                 return Conversation(expert, read, _is_bound(messages))
@@ -114,11 +132,20 @@ def _is_bound(messages: Sequence[ChatMessage]) -> bool:
     if last.role == MessageRole.USER and (last.content or "").startswith(TOOL_REPORTS):
         return True
     return any(
-        holds_encrypted(message.additional_kwargs)
-        or any(
-            holds_encrypted(getattr(block, "additional_information", None))
-            for block in message.blocks
-        )
-        for message in messages
-        if message.role == MessageRole.ASSISTANT
+        _is_encrypted(message) for message in messages if message.role == MessageRole.ASSISTANT
+    )
+
+
+def _is_encrypted(message: ChatMessage) -> bool:
+    return holds_encrypted(message.additional_kwargs) or any(
+        holds_encrypted(getattr(block, "additional_information", None)) for block in message.blocks
+    )
+
+
+def _binds(message: ChatMessage) -> bool:
+    """Return whether an answer calls tools or holds encrypted reasoning."""
+    return (
+        any(isinstance(block, ToolCallBlock) for block in message.blocks)
+        or bool(message.additional_kwargs.get("tool_calls"))
+        or _is_encrypted(message)
     )

@@ -191,8 +191,10 @@ class RoutedLLM(DispatchingModel, LLM):
         if by_template:
             unfit = {**self._too_short(tokens), **unfit}
         decision = self._binding.decide(text, flags=is_own, without=unfit, sent_tokens=tokens)
-        if self.sticky is not False and not isinstance(call_input, str):
-            conversation = self._answerers.conversation(call_input, kwargs.get("tools"))
+        if not isinstance(call_input, str):
+            conversation = self._answerers.conversation(
+                call_input, kwargs.get("tools"), self.sticky
+            )
             decision = stay(decision, conversation, self.sticky, self._binding.router)
         return self._source.strip(call_input, decision, composed=composed), decision
 

@@ -72,7 +72,7 @@ class TryageLLM(StructuredRouting):
         sticky: whether to stay with the expert that answered last in the conversation, while it is
             eligible. True always does; a number while its total is at most that much above the
             lowest; ``"price"`` weighs what its vendor's prompt cache saves against what switching
-            gains (`tryage.binding.staying`). Unless it is False, nobody else is chosen while a
+            gains (`tryage.binding.staying`). Whatever it is, nobody else is chosen while a
             tool's result is awaited, or while a vendor's encrypted reasoning is in the messages;
             where that expert fails, another one answers. This object remembers who gave its last
             4096 answers, by digests without text.
@@ -160,8 +160,7 @@ class TryageLLM(StructuredRouting):
         return self._noted(_annotated(response, dispatched))
 
     def _noted(self, response: R) -> R:
-        if self.sticky is not False:
-            self._answerers.note(response)
+        self._answerers.note(response, self.sticky)
         return response
 
     def _stream(
@@ -173,7 +172,7 @@ class TryageLLM(StructuredRouting):
             decision, lambda name, expert: method_of(name, expert)(call_input)
         )
         chunks = _chunks(decision, stream)
-        return chunks if self.sticky is False else self._answerers.noting(chunks)
+        return self._answerers.noting(chunks, self.sticky)
 
     async def _astream(
         self, method: str, call_input: Any, kwargs: dict[str, Any]
@@ -184,7 +183,7 @@ class TryageLLM(StructuredRouting):
             decision, lambda name, expert: method_of(name, expert)(call_input)
         )
         chunks = await _achunks(decision, stream)
-        return chunks if self.sticky is False else self._answerers.anoting(chunks)
+        return self._answerers.anoting(chunks, self.sticky)
 
 
 _OWN: Mapping[str, tuple[Callable[[Any], bool], str]] = {

@@ -104,12 +104,12 @@ def test_it_stays_while_the_cache_is_worth_it(priced):
     assert stay(long, after("plain", 40_000), "price", priced).expert == "small"
 
 
-@pytest.mark.parametrize("sticky", [True, 0.0, 0.1, "price"])
+@pytest.mark.parametrize("sticky", [False, True, 0.0, 0.1, "price"])
 def test_who_is_bound_stays_and_who_may_not_answer_never_does(priced, sticky):
     decision = decision_of(priced)
     bound = after("plain", 10, is_bound=True)
     assert stay(decision, bound, sticky, priced).expert == "plain"
-    assert stay(decision, bound, False, priced).expert == "small"
+    assert stay(decision, after("plain", 10), False, priced).expert == "small"
     limited = decision_of(priced, limits={"cost": "<=0.004"})
     assert stay(limited, after("large", 10, is_bound=True), sticky, priced).expert == "small"
     assert stay(decision, Conversation(is_bound=True), sticky, priced).expert == "small"

@@ -68,7 +68,7 @@ def test_what_came_after_its_answer_is_not_in_its_cache(priced, kit):
     assert expert_of(model.invoke(talk)) == "writer"
 
 
-@pytest.mark.parametrize("sticky", ["price", 0.0, True])
+@pytest.mark.parametrize("sticky", [False, "price", 0.0, True])
 async def test_nobody_else_goes_on_in_a_tool_loop(router, kit, sticky):
     model = ChatTryage(router, kit.experts(), sticky=sticky)
     record = {"tryage": {"answered_by": "coder"}}
@@ -76,7 +76,8 @@ async def test_nobody_else_goes_on_in_a_tool_loop(router, kit, sticky):
     calling = AIMessage("", tool_calls=[call], response_metadata=record)
     talk = [HumanMessage(kit.prose), calling, ToolMessage("found", tool_call_id="1")]
     assert await ways(model, talk) == {"coder"}
-    assert await ways(ChatTryage(router, kit.experts()), talk) == {"writer"}
+    unknown = AIMessage("", tool_calls=[call])
+    assert await ways(model, [talk[0], unknown, talk[2]]) == {"writer"}
     if sticky is not True:
         answer = AIMessage("done", response_metadata=record)
         assert await ways(model, [*talk, answer, HumanMessage(kit.prose)]) == {"writer"}
@@ -95,14 +96,15 @@ SIGNED = [
         {"content": "a", "additional_kwargs": {"reasoning": {"encrypted_content": "gAAA"}}},
     ],
 )
-async def test_nor_while_encrypted_reasoning_is_in_the_messages(router, kit, fields):
-    model = ChatTryage(router, kit.experts(), sticky="price")
+@pytest.mark.parametrize("sticky", [False, "price"])
+async def test_nor_while_encrypted_reasoning_is_in_the_messages(router, kit, fields, sticky):
+    model = ChatTryage(router, kit.experts(), sticky=sticky)
     thought = AIMessage(**fields, response_metadata={"tryage": {"answered_by": "coder"}})
     talk = [HumanMessage(kit.code), thought, HumanMessage(kit.prose)]
     assert await ways(model, talk) == {"coder"}
     later = AIMessage("b", response_metadata={"tryage": {"answered_by": "coder"}})
     assert await ways(model, [*talk, later, HumanMessage(kit.prose)]) == {"coder"}
-    assert await ways(ChatTryage(router, kit.experts()), talk) == {"writer"}
+    assert await ways(model, [talk[0], later, talk[2]]) == {"writer"}
 
 
 async def test_unless_it_failed(router, kit):
@@ -164,6 +166,26 @@ def test_a_run_that_decides_every_call_keeps_to_one_expert_between_tool_and_resu
     for sticky in (True, "price", 0.0):
         one = agent(router, kit, choose="call", sticky=sticky)
         assert answerers(one, text, "b") == ["writer", "writer"]
+
+
+def test_only_a_run_that_decides_every_call_may_switch_between_tool_and_result(router, kit):
+    call = {"name": "look", "args": {}, "id": "1", "type": "tool_call"}
+    result = ToolMessage("found", tool_call_id="1")
+    record = {"tryage": {"answered_by": "coder"}}
+
+    def next_expert(content, **options):
+        calling = AIMessage(content, tool_calls=[call], response_metadata=record)
+        one = create_agent(
+            kit.Calling(label="default"),
+            middleware=[TryageMiddleware(router, kit.experts(), **options)],
+        )
+        talk = [HumanMessage(kit.prose), calling, result]
+        return expert_of(one.invoke({"messages": talk})["messages"][-1])
+
+    assert next_expert("") == "coder"
+    assert next_expert("", choose="call") == "writer"
+    assert next_expert("", choose="call", sticky=0.0) == "coder"
+    assert next_expert(SIGNED, choose="call") == "coder"
 
 
 def test_what_the_middleware_refuses(router, kit):

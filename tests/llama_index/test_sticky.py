@@ -4,7 +4,14 @@ import copy
 
 import pytest
 from llama_index.core.agent.workflow import FunctionAgent
-from llama_index.core.base.llms.types import ChatMessage, TextBlock, ThinkingBlock
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+)
+from llama_index.core.llms import MockLLM
 from llama_index.core.memory import ChatMemoryBuffer
 
 from llama_index_tryage import TryageFunctionCallingLLM, TryageLLM
@@ -97,6 +104,53 @@ def test_nobody_else_goes_on_in_a_tool_loop(router, kit, sticky, result):
     talk = [user(kit.prose), first.message, result]
     assert expert_of(llm.chat(talk)) == "coder"
     assert expert_of(TryageLLM(router, kit.experts()).chat(talk)) == "writer"
+
+
+CALL = ToolCallBlock(tool_call_id="1", tool_name="look", tool_kwargs={})
+THOUGHT = ThinkingBlock(content="so", additional_information={"signature": "Er4B"})
+
+
+class Looking(MockLLM):
+    """Answers with the blocks that it holds."""
+
+    blocks: tuple = ()
+
+    def chat(self, messages, **kwargs):
+        return ChatResponse(message=ChatMessage(role="assistant", blocks=list(self.blocks)))
+
+    async def achat(self, messages, **kwargs):
+        return self.chat(messages)
+
+    def stream_chat(self, messages, **kwargs):
+        return iter([self.chat(messages)])
+
+    async def astream_chat(self, messages, **kwargs):
+        async def responses():
+            yield self.chat(messages)
+
+        return responses()
+
+
+@pytest.mark.parametrize("way", [*WAYS, *AWAITED])
+@pytest.mark.parametrize(
+    ("blocks", "last"),
+    [([CALL], ChatMessage("7", role="tool")), ([THOUGHT, TextBlock(text="a")], None)],
+    ids=["a tool's result", "encrypted reasoning"],
+)
+async def test_without_sticky_who_is_bound_stays(router, kit, way, blocks, last):
+    experts = {name: Looking() for name in kit.experts()}
+    for expert in experts.values():
+        expert.blocks = tuple(blocks)
+    llm = TryageLLM(router, experts)
+    first = await ask(way, llm, [user(kit.code)])
+    assert expert_of(first) == "coder"
+    talk = [user(kit.prose), first.message, last or user(kit.prose)]
+    assert expert_of(await ask(way, llm, talk)) == "coder"
+    # What is answered in the open binds nobody.
+    free = TryageLLM(router, kit.experts())
+    plain = await ask(way, free, [user(kit.code)])
+    talk = [user(kit.prose), plain.message, user(kit.prose)]
+    assert expert_of(await ask(way, free, talk)) == "writer"
 
 
 def test_nor_while_encrypted_reasoning_is_in_the_messages(router, kit):

@@ -75,13 +75,13 @@ def stay(
     Args:
         decision: what the router chose.
         conversation: so far.
-        sticky: False never stays; True while the expert is eligible; a number while its total is
-            at most that much above the lowest; "price" by the prices of cached tokens. Unless it
-            is False, an expert that is bound stays while it is eligible.
+        sticky: False stays only while the conversation is bound; True while the expert is
+            eligible; a number while its total is at most that much above the lowest; "price" by
+            the prices of cached tokens. In a bound conversation an eligible expert always stays.
         router: made the decision.
     """
     expert = conversation.answered_by
-    if sticky is False or expert is None or expert == decision.expert:
+    if expert is None or expert == decision.expert:
         return decision
     # With a plan the check says who goes on; it also rules out staying.
     if decision.plan is not None or expert not in decision.names:
@@ -92,6 +92,8 @@ def stay(
         return decision
     if sticky is True or conversation.is_bound:
         stays = True
+    elif sticky is False:
+        stays = False
     elif sticky == PRICE:
         chosen = decision.names.index(decision.expert)
         gain = decision.totals[column] - decision.totals[chosen]
