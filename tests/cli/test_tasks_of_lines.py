@@ -53,6 +53,8 @@ def test_a_line_without_a_decision_is_named(files, tmp_path):
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     done = call("route", "--input", tmp_path / "p.jsonl", "--router", files / "r", code=2)
     assert f"{tmp_path / 'p.jsonl'}, line 2: no expert" in done.stderr
+    reasons = [line for line in done.stderr.splitlines() if "its task is" in line]
+    assert [line.split(":")[0].strip() for line in reasons] == list(NAMES)
 
 
 def test_calibrate_takes_the_lines_of_one_task(files, tmp_path):

@@ -24,7 +24,7 @@ from tryage.cli.options import (
 from tryage.cli.output import guarded, json_text, note, print_json, say, text_of, waiting, write_out
 from tryage.cli.summary import summary
 from tryage.decision import Decision
-from tryage.errors import OptionError, PromptError, TryageError
+from tryage.errors import NoEligibleExpertError, OptionError, PromptError, TryageError
 from tryage.files import replacing
 from tryage.goals import Goals
 from tryage.paths import STANDARD, check_writable
@@ -155,6 +155,8 @@ def _located(
     for record in records:
         try:
             router.route(record.prompt, goals=goals, task=task)
+        except NoEligibleExpertError as reason:
+            return NoEligibleExpertError(f"{record.where}: {reason.summary}", reason.reasons)
         except TryageError as reason:
             return PromptError(f"{record.where}: {reason}")
     return error
