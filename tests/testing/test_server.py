@@ -108,8 +108,12 @@ def test_an_answer_that_breaks_off(server, turn, stream):
         assert [delta["content"] for delta in deltas(text)] == ["cut"]
         assert "[DONE]" not in text
     else:
-        with pytest.raises((http.client.IncompleteRead, http.client.RemoteDisconnected)):
+        with pytest.raises((http.client.IncompleteRead, http.client.RemoteDisconnected)) as caught:
             post(server, turn, stream=stream)
+        if turn == "sever" and stream:
+            part = caught.value.partial.decode()
+            assert [delta["content"] for delta in deltas(part)] == ["sever"]
+            assert "[DONE]" not in part
 
 
 def test_an_error_in_a_stream(server):
