@@ -132,6 +132,16 @@ def test_costs_are_recognized_beside_the_experts(tmp_path, cost):
     assert "left out: answer" in note
 
 
+def test_one_cell_that_is_no_number_does_not_leave_an_expert_out(tmp_path):
+    path = write(tmp_path, "t.csv", "prompt,a,b,why\nOne,1,0,7\nTwo,foo,1,no\nThree,,1,so\n")
+    with pytest.raises(ScoreTableError, match=r"line 3: a: 'foo' is not a number"):
+        read(path)
+    path = write(tmp_path, "t.csv", "prompt,a,b,why\nOne,1,0,7\nTwo,,1,no\n")
+    table, note = read(path)
+    assert table.experts == ("a", "b")
+    assert note.endswith("left out: why")
+
+
 def test_losses_by_name_and_by_word(tmp_path):
     named, _ = read(write(tmp_path, "n.csv", "prompt,a_loss,b_loss\nWhy?,1.5,0.5\n"))
     assert (named.kind, named.experts) == ("losses", ("a", "b"))

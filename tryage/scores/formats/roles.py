@@ -218,7 +218,11 @@ def _parts(column: str) -> list[tuple[Field, str]]:
 
 
 def _is_number(values: Sequence[Any], decimal: str) -> bool:
-    try:
-        return any([number(value, decimal) is not None for value in values])
-    except ValueError:
-        return False
+    """Tell whether most cells that are not empty are numbers; any other is an error when read."""
+    numbers = others = 0
+    for value in values:
+        try:
+            numbers += number(value, decimal) is not None
+        except ValueError:
+            others += 1
+    return numbers > others
