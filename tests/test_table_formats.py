@@ -133,7 +133,7 @@ def test_costs_are_recognized_beside_the_experts(tmp_path, cost):
 
 
 def test_one_cell_that_is_no_number_does_not_leave_an_expert_out(tmp_path):
-    path = write(tmp_path, "t.csv", "prompt,a,b,why\nOne,1,0,7\nTwo,foo,1,no\nThree,,1,so\n")
+    path = write(tmp_path, "t.csv", "prompt,a,b,why\nOne,1,0,7\nTwo,foo,1,no\nThree,0,1,so\n")
     with pytest.raises(ScoreTableError, match=r"line 3: a: 'foo' is not a number"):
         read(path)
     path = write(tmp_path, "t.csv", "prompt,a,b,why\nOne,1,0,7\nTwo,,1,no\n")
