@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.language_models import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
-from pydantic import PrivateAttr
+from pydantic import BaseModel, PrivateAttr
 
 
 def until_stop(stop: Sequence[str] | None, text: str) -> str:
@@ -25,7 +25,43 @@ def spoken(text: str, late: BaseException | None) -> Iterator[str]:
         yield word if number == 0 else f" {word}"
 
 
-class ScriptedWholeText(BaseLLM):
+class Scripted(BaseModel):
+    """What scripted text and chat models share: their script and the calls so far."""
+
+    label: str
+    answer: str | Callable[[Any], str] | None = None
+    fault: Any = None
+    gate: Any = None
+    _calls: list[dict[str, Any]] = PrivateAttr(default_factory=list)
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """The calls so far, each with what was sent, ``stop`` and ``kwargs``."""
+        return self._calls
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"label": self.label}
+
+    def _next_text(self, sent: Any, last: str, **call: Any) -> str:
+        """Note a call and return the text of its answer.
+
+        Args:
+            sent: what a function in `answer` gets.
+            last: the text that the default answer repeats.
+            call: what is noted, with ``stop`` in it.
+        """
+        self._calls.append(call)
+        if self.fault is not None:
+            raise self.fault
+        if self.answer is None:
+            text = f"{self.label} says {last}"
+        else:
+            text = self.answer(sent) if callable(self.answer) else self.answer
+        return until_stop(call["stop"], text)
+
+
+class ScriptedWholeText(Scripted, BaseLLM):
     """A text model that answers with its label and the prompt; it cannot stream.
 
     Attributes:
@@ -35,38 +71,16 @@ class ScriptedWholeText(BaseLLM):
         gate: a `tryage.testing.Gate` that holds every call before its answer.
     """
 
-    label: str
-    answer: str | Callable[[str], str] | None = None
-    fault: Any = None
-    gate: Any = None
-    _calls: list[dict[str, Any]] = PrivateAttr(default_factory=list)
-
-    @property
-    def calls(self) -> list[dict[str, Any]]:
-        """The calls so far, each with ``prompt``, ``stop`` and ``kwargs``."""
-        return self._calls
-
     @property
     def _llm_type(self) -> str:
         return "scripted-text"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        return {"label": self.label}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
         params = super()._get_ls_params(stop=stop, **kwargs)
         return {**params, "ls_model_name": f"{self.label}-model"}
 
     def _text(self, prompt: str, stop: Any, kwargs: dict[str, Any]) -> str:
-        self._calls.append({"prompt": prompt, "stop": stop, "kwargs": kwargs})
-        if self.fault is not None:
-            raise self.fault
-        if self.answer is None:
-            text = f"{self.label} says {prompt}"
-        else:
-            text = self.answer(prompt) if callable(self.answer) else self.answer
-        return until_stop(stop, text)
+        return self._next_text(prompt, prompt, prompt=prompt, stop=stop, kwargs=kwargs)
 
     def _generate(
         self,

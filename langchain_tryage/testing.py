@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -24,9 +24,8 @@ from langchain_core.messages import (
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import PrivateAttr
 
-from langchain_tryage._scripted import ScriptedText, ScriptedWholeText, spoken, until_stop
+from langchain_tryage._scripted import Scripted, ScriptedText, ScriptedWholeText, spoken
 
 __all__ = [
     "CallbackRecorder",
@@ -39,7 +38,7 @@ __all__ = [
 ]
 
 
-class ScriptedWholeChat(BaseChatModel):
+class ScriptedWholeChat(Scripted, BaseChatModel):
     """A chat model that answers with its label and the last message; it cannot stream.
 
     Attributes:
@@ -49,38 +48,17 @@ class ScriptedWholeChat(BaseChatModel):
         gate: a `tryage.testing.Gate` that holds every call before its answer.
     """
 
-    label: str
-    answer: str | Callable[[Sequence[BaseMessage]], str] | None = None
-    fault: Any = None
-    gate: Any = None
-    _calls: list[dict[str, Any]] = PrivateAttr(default_factory=list)
-
-    @property
-    def calls(self) -> list[dict[str, Any]]:
-        """The calls so far, each with ``messages``, ``stop`` and ``kwargs``."""
-        return self._calls
-
     @property
     def _llm_type(self) -> str:
         return "scripted"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        return {"label": self.label}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
         params = super()._get_ls_params(stop=stop, **kwargs)
         return {**params, "ls_model_name": f"{self.label}-model", "ls_provider": "scripted"}
 
     def _text(self, messages: Sequence[BaseMessage], stop: Any, kwargs: dict[str, Any]) -> str:
-        self._calls.append({"messages": messages, "stop": stop, "kwargs": kwargs})
-        if self.fault is not None:
-            raise self.fault
-        if self.answer is None:
-            text = f"{self.label} says {messages[-1].text}"
-        else:
-            text = self.answer(messages) if callable(self.answer) else self.answer
-        return until_stop(stop, text)
+        last = messages[-1].text
+        return self._next_text(messages, last, messages=messages, stop=stop, kwargs=kwargs)
 
     def _message_fields(self, text: str) -> dict[str, Any]:
         written = len(text.split())
