@@ -6,10 +6,15 @@ this one imports none of them at its top.
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
+import threading
 from types import FrameType
+
+_AGAIN = 0.02
+"""Seconds after which an interrupt that nothing could catch is raised again."""
 
 
 def _interrupted(_signal: int, _frame: FrameType | None) -> None:
@@ -17,6 +22,41 @@ def _interrupted(_signal: int, _frame: FrameType | None) -> None:
     sys.stderr.write("error: interrupted\n")
     sys.stderr.flush()
     os._exit(130)
+
+
+def _interrupt() -> None:
+    """Interrupt the main thread, also while it sleeps or waits, where the platform can."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
+
+
+def _raise_interrupts_again() -> None:
+    """Make an interrupt last that comes inside a destructor or a weak reference's callback.
+
+    Python prints exceptions from there and drops them, so that Ctrl-C would do nothing.
+    """
+    report = sys.unraisablehook
+    coming = threading.Event()
+
+    def interrupt() -> None:
+        coming.clear()
+        _interrupt()
+
+    def hook(dropped: sys.UnraisableHookArgs) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            report(dropped)
+            return
+        if coming.is_set():
+            return
+        coming.set()
+        # From another thread and later, so that it does not come inside this hook.
+        again = threading.Timer(_AGAIN, interrupt)
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
 
 
 def main() -> None:
@@ -29,6 +69,7 @@ def main() -> None:
 
     if waits:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        _raise_interrupts_again()
     run()
 
 

@@ -272,3 +272,37 @@ def test_an_early_interrupt_ends_in_one_line():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (130, b"error: interrupted\n")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_interrupt_inside_a_callback_is_not_lost(times):
+    """Python drops what is raised in a destructor; other exceptions there are still reported."""
+    code = (
+        "import os, signal, sys, time\n"
+        "import tryage.cli\n"
+        "from tryage.__main__ import main\n"
+        "class Interrupted:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(0)\n"
+        "class Failing:\n"
+        "    def __del__(self):\n"
+        "        raise ValueError('reported')\n"
+        "def command():\n"
+        "    Failing()\n"
+        f"    for _ in range({times}):\n"
+        "        Interrupted()\n"
+        "    print('the callback is over', flush=True)\n"
+        "    time.sleep(60)\n"
+        "    print('the interrupt was lost')\n"
+        "tryage.cli.main = command\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=45
+    )
+    assert done.stdout == "the callback is over\n"
+    assert "ValueError: reported" in done.stderr
+    assert done.stderr.count("KeyboardInterrupt") == 1, "the one that ended the program"
+    assert done.returncode == -signal.SIGINT
