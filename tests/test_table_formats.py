@@ -132,6 +132,21 @@ def test_costs_are_recognized_beside_the_experts(tmp_path, cost):
     assert "left out: answer" in note
 
 
+@pytest.mark.parametrize("key", ["costs", "cost", "Cost", "COSTS "])
+def test_costs_of_a_list_of_lines_whatever_their_name(tmp_path, key):
+    lines = [{"prompt": "Why?", "scores": {"a": 1, "b": 0.5}, key: {"a": 0.02, "b": 0.1}}]
+    table, note = read(write(tmp_path, "t.json", json.dumps(lines)))
+    assert of(table, "cost") == [[0.02, 0.1]]
+    assert (f"costs = {key}" in note) == (key != "costs")
+
+
+def test_costs_under_two_names_are_not_mixed(tmp_path):
+    lines = [{"prompt": "Why?", "scores": {"a": 1}, "Cost": {"a": 9.0}, "costs": {"a": 0.02}}]
+    table, note = read(write(tmp_path, "t.json", json.dumps(lines)))
+    assert of(table, "cost") == [[0.02]]
+    assert note.endswith("left out: Cost")
+
+
 def test_one_cell_that_is_no_number_does_not_leave_an_expert_out(tmp_path):
     path = write(tmp_path, "t.csv", "prompt,a,b,why\nOne,1,0,7\nTwo,foo,1,no\nThree,0,1,so\n")
     with pytest.raises(ScoreTableError, match=r"line 3: a: 'foo' is not a number"):

@@ -145,7 +145,8 @@ def entry_rows(source: str, entries: Iterable[Any], lines: Sequence[int] | None 
     """Return the rows of a list of mappings, whose keys are the columns.
 
     A mapping of experts, as Tryage's own lines have under "scores" or "costs", becomes a column
-    for each, such as "scores.gpt-4".
+    for each, such as "scores.gpt-4"; also under "Cost" or "score", which the notes
+    then say.
 
     Args:
         source: what messages call it.
@@ -160,33 +161,49 @@ def entry_rows(source: str, entries: Iterable[Any], lines: Sequence[int] | None 
     unit = "row" if lines is None else "line"
     columns: dict[str, None] = {}
     listed = []
+    renamed: dict[str, str] = {}
     for number, entry in zip(numbers, all_entries, strict=True):
         if not isinstance(entry, Mapping):
             raise ScoreTableError(
                 f"{source}, {unit} {number}: {short(entry)} is not an object {{...}}"
             )
-        listed.append(_flat(entry))
+        listed.append(_flat(entry, renamed))
         columns.update(dict.fromkeys(listed[-1]))
 
     def start() -> Iterator[tuple[int, Sequence[Any]]]:
         for number, entry in zip(numbers, listed, strict=True):
             yield number, [entry.get(name) for name in columns]
 
-    return Rows(source, unit, tuple(columns), start)
+    notes = tuple(f"{name} = {key}" for key, name in renamed.items())
+    return Rows(source, unit, tuple(columns), start, notes=notes)
 
 
-_KEYS = frozenset(target.key for target in FIELDS.values())
+_NAMES = {name: field.key for field in FIELDS.values() for name in (field.name, field.key)}
 
 
-def _flat(entry: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return an entry with a key for each expert in place of mappings from experts to numbers."""
+def _flat(entry: Mapping[Any, Any], renamed: dict[str, str]) -> dict[str, Any]:
+    """Return an entry with a key for each expert in place of mappings from experts to numbers.
+
+    Args:
+        entry: what a row holds.
+        renamed: key → the name it was read by, where that is another one; added to.
+    """
     flat: dict[str, Any] = {}
     for key, value in entry.items():
-        if key in _KEYS and isinstance(value, Mapping):
-            flat |= {f"{key}.{expert}": number for expert, number in value.items()}
-        else:
+        name = _key_of(key, entry) if isinstance(value, Mapping) else None
+        if name is None:
             flat[str(key)] = value
+            continue
+        if name != key:
+            renamed[key] = name
+        flat |= {f"{name}.{expert}": number for expert, number in value.items()}
     return flat
+
+
+def _key_of(key: Any, entry: Mapping[Any, Any]) -> str | None:
+    """Return the key of a table's line that a key names, unless the entry has that one too."""
+    name = _NAMES.get(str(key).strip().lower())
+    return name if name == key or name not in entry else None
 
 
 def parquet_rows(path: Path) -> Rows:
@@ -219,7 +236,7 @@ def frame_rows(frame: Any) -> Rows:
             "set, and put a single row into a list"
         )
     if hasattr(frame, "column_names") and hasattr(frame, "features"):
-        if _KEYS & set(frame.column_names):
+        if any(field.key in frame.column_names for field in FIELDS.values()):
             return entry_rows("the data set", frame)
         names = tuple(frame.column_names)
         return Rows("the data set", "row", names, lambda: _data_set(frame, names))
