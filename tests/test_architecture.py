@@ -88,6 +88,7 @@ ORDER = (
     "binding",
     "testing",
     "quickstart",
+    "cotraining",
     "cli",
 )
 """The modules and packages of the core; each may import only from those before it."""

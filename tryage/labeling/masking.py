@@ -55,12 +55,13 @@ def words(text: str) -> list[tuple[int, int]]:
     return ranges
 
 
-def mask_words(text: str, *, share: float = 0.15) -> MaskedText:
+def mask_words(text: str, *, share: float = 0.15, seed: int = 0) -> MaskedText:
     """Hide a share of the words of a text, chosen by a stable hash of the text.
 
     Args:
         text: the text; the same text always hides the same words.
         share: share of the words to hide, above 0 and at most 1; at least one word is hidden.
+        seed: another one hides other words.
 
     Returns:
         The text with its hidden words; without `spans` if the text has no words.
@@ -72,10 +73,11 @@ def mask_words(text: str, *, share: float = 0.15) -> MaskedText:
         raise ValueError(f"the share of hidden words must be above 0 and at most 1, not {share}")
     ranges = words(text)
     count = min(len(ranges), max(1, round(share * len(ranges))))
-    seed = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    salt = f"{seed} " if seed else ""
+    start = hashlib.sha256((salt + text).encode("utf-8", "surrogatepass")).digest()
     order = sorted(
         range(len(ranges)),
-        key=lambda i: hashlib.sha256(seed + i.to_bytes(8, "little")).digest(),
+        key=lambda i: hashlib.sha256(start + i.to_bytes(8, "little")).digest(),
     )
     return _hide(text, [ranges[i] for i in sorted(order[:count])])
 

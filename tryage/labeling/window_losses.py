@@ -84,18 +84,6 @@ class WindowScorer:
         _MAY_SKIP[model] = may_skip
         return may_skip
 
-    def _padded(self, windows: Sequence[Window]) -> tuple[Any, Any]:
-        """Return token ids (windows, tokens), and 1 where they are no padding."""
-        import torch
-
-        length = max(len(window.ids) for window in windows)
-        pad = self.pipeline.tokenizer.pad_token_id or 0
-        ids = torch.tensor([window.ids + [pad] * (length - len(window.ids)) for window in windows])
-        sizes = torch.tensor([len(window.ids) for window in windows])
-        mask = (torch.arange(length) < sizes[:, None]).long()
-        device = self.pipeline.model.device
-        return ids.to(device), mask.to(device)
-
     def _outputs(self, windows: Sequence[Window], *, skip: bool) -> Any:
         """Return the model's outputs where something is predicted, (targets, vocabulary).
 
@@ -103,13 +91,9 @@ class WindowScorer:
             windows: its input.
             skip: whether its last layer sees only those positions; the result may be None then.
         """
-        import torch
-
         model = self.pipeline.model
-        ids, attention_mask = self._padded(windows)
-        rows = torch.tensor([i for i, window in enumerate(windows) for _ in window.at]).long()
-        at = torch.tensor([place for window in windows for place in window.at]).long()
-        rows, at = rows.to(model.device), at.to(model.device)
+        ids, attention_mask = padded(self.pipeline, windows)
+        rows, at = predicted_places(windows, model.device)
         # A causal model does not look at what stands behind a token.
         mask = {"attention_mask": attention_mask} if self._masked or not skip else {}
         options = {} if self._masked else {"use_cache": False}
@@ -118,6 +102,28 @@ class WindowScorer:
         with _only(model, rows, at):
             logits = model(ids, **mask, **options).logits
         return logits[0] if logits.shape[:2] == (1, len(rows)) else None
+
+
+def padded(pipeline: Pipeline, windows: Sequence[Window]) -> tuple[Any, Any]:
+    """Return token ids (windows, tokens), and 1 where they are no padding."""
+    import torch
+
+    length = max(len(window.ids) for window in windows)
+    pad = pipeline.tokenizer.pad_token_id or 0
+    ids = torch.tensor([window.ids + [pad] * (length - len(window.ids)) for window in windows])
+    sizes = torch.tensor([len(window.ids) for window in windows])
+    mask = (torch.arange(length) < sizes[:, None]).long()
+    device = pipeline.model.device
+    return ids.to(device), mask.to(device)
+
+
+def predicted_places(windows: Sequence[Window], device: Any) -> tuple[Any, Any]:
+    """Return the window and the position in it of every output that predicts, (targets,) each."""
+    import torch
+
+    rows = torch.tensor([i for i, window in enumerate(windows) for _ in window.at]).long()
+    at = torch.tensor([place for window in windows for place in window.at]).long()
+    return rows.to(device), at.to(device)
 
 
 @contextlib.contextmanager
