@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import random
+from dataclasses import replace
 
 import pytest
 
@@ -10,24 +12,26 @@ pytest.importorskip("transformers", reason="needs the extra hf")
 from tryage import Router
 from tryage.cotraining import CotrainingOptions, cotrain
 
-LEARNING = CotrainingOptions(
-    rounds=2,
-    task="text-generation",
-    labelled=0.4,
-    held_out=0.25,
-    batch=4,
-    epochs=3,
-    learning_rate=1e-3,
+OPTIONS = CotrainingOptions(
+    rounds=2, task="text-generation", labelled=0.3, held_out=0.2, batch=4, learning_rate=3e-3
 )
 
 
 @pytest.fixture(scope="module")
-def prompts(tiny_texts):
-    return [
-        {"prompt": text, "id": f"{kind}-{n}", "group": kind}
-        for kind, of_kind in tiny_texts.items()
-        for n, text in enumerate(of_kind)
-    ]
+def prompts():
+    """Texts of two kinds that no tiny model has learned."""
+    draw = random.Random(5)
+    rows = []
+    for n in range(50):
+        a, b, c = (draw.randint(0, 99) for _ in range(3))
+        what = draw.choice(["disk", "cable", "fan"])
+        log = f"[{a:02d}:{b:02d}] WARN node-{c}: {what} failed; retry {b} of {a}"
+        dish = (
+            f"Peel {a} onions, add {b} grams of {draw.choice(['salt', 'rice'])} and stir {c} times."
+        )
+        rows += [{"prompt": log, "id": f"log-{n}", "group": "log"}]
+        rows += [{"prompt": dish, "id": f"dish-{n}", "group": "dish"}]
+    return rows
 
 
 def contents(folder):
@@ -42,7 +46,7 @@ def test_the_routed_loss_falls_and_the_start_stays_as_it_was(
     tiny_router, tiny_library, prompts, tmp_path
 ):
     before = contents(tiny_library.parent)
-    run = cotrain(tiny_router, prompts, tmp_path / "out", LEARNING)
+    run = cotrain(tiny_router, prompts, tmp_path / "out", OPTIONS)
     losses = [round_.held_out_loss for round_ in run.rounds]
     assert len(losses) == 3
     assert losses[2] < losses[1] < losses[0]
@@ -58,9 +62,7 @@ def test_the_routed_loss_falls_and_the_start_stays_as_it_was(
 
 def test_lora_trains_and_is_merged_into_the_weights(tiny_router, tiny_library, prompts, tmp_path):
     pytest.importorskip("peft", reason="needs the extra lora")
-    options = CotrainingOptions(
-        rounds=1, task="fill-mask", labelled=0.4, held_out=0.25, learning_rate=1e-2, lora_rank=4
-    )
+    options = replace(OPTIONS, rounds=1, task="fill-mask", learning_rate=1e-2, lora_rank=4)
     run = cotrain(tiny_router, prompts, tmp_path / "out", options)
     assert run.rounds[1].labelled_loss < run.rounds[0].labelled_loss
     for name in ("code-bert", "prose-bert"):
