@@ -164,9 +164,23 @@ class StaticEncoder:
         Raises:
             PromptError: `prompts` is a single str, or holds something that is not text.
         """
+        return self.pooled(*self.tokenized(prompts))
+
+    def tokenized(self, prompts: Sequence[str]) -> tuple[list[str], list[list[int]]]:
+        """Return n prepared prompts, and the token ids of each, without special ones.
+
+        Raises:
+            PromptError: `prompts` is a single str, or holds something that is not text.
+        """
         texts = prepare_all(prompts)
+        return texts, self._token_ids(texts)
+
+    def pooled(
+        self, texts: Sequence[str], token_ids: Sequence[Sequence[int]]
+    ) -> NDArray[np.float32]:
+        """Return the vectors of n prompts from what `tokenized` returned, shape (n, dim)."""
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
-        for text, ids, row in zip(texts, self._token_ids(texts), vectors, strict=True):
+        for text, ids, row in zip(texts, token_ids, vectors, strict=True):
             total = np.add.reduce(self._table.take(ids, axis=0), axis=0)
             length = math.sqrt(total @ total)
             if length == 0.0:
@@ -177,10 +191,20 @@ class StaticEncoder:
                 row /= math.sqrt(row @ row)
         return vectors
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the tokenizer knows."""
+        return len(self._table)
+
+    def token_vectors(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        """Return the weighted vectors of tokens, shape (len(ids), dim without surface features)."""
+        vectors: NDArray[np.float32] = self._table[ids]
+        return vectors
+
     def unknown_share(self, prompts: Sequence[str]) -> NDArray[np.float64]:
         """Return the share of tokens of each prompt that the vocabulary lacks, (n_prompts,)."""
         unknown = self._tokenizer.token_to_id(_UNKNOWN_TOKEN)
-        token_ids = self._token_ids(prepare_all(prompts))
+        _, token_ids = self.tokenized(prompts)
         counts = [0 if unknown is None else ids.count(unknown) for ids in token_ids]
         return np.array(counts) / np.maximum([len(ids) for ids in token_ids], 1)
 

@@ -9,6 +9,7 @@ from tryage.errors import PredictorError, did_you_mean
 from tryage.predictors.base import Predictor
 from tryage.predictors.baselines import BestSinglePredictor, RandomPredictor
 from tryage.predictors.clusters import ClustersPredictor
+from tryage.predictors.embedding_bag import EmbeddingBagPredictor
 from tryage.predictors.hybrid import HybridPredictor
 from tryage.predictors.linear import LinearPredictor
 from tryage.predictors.nearest import NearestPredictor
@@ -21,6 +22,7 @@ __all__ = [
     "STORED",
     "BestSinglePredictor",
     "ClustersPredictor",
+    "EmbeddingBagPredictor",
     "HybridPredictor",
     "LinearPredictor",
     "NearestPredictor",
@@ -37,6 +39,7 @@ PREDICTORS: dict[str, type[Predictor]] = {
     for predictor in (
         BestSinglePredictor,
         ClustersPredictor,
+        EmbeddingBagPredictor,
         HybridPredictor,
         LinearPredictor,
         NearestPredictor,

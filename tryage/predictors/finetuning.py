@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from safetensors.torch import load_file, save_file
 from tryage.encoders.base import prepare_all
 from tryage.errors import PredictorError
 from tryage.files import replacing_folder
-from tryage.predictors.network import Network
 from tryage.predictors.optimizer_state import load_state_tensors, state_tensors
 
 logger = logging.getLogger(__name__)
@@ -79,6 +78,23 @@ class Progress:
     history: list[float] = field(default_factory=list)
 
 
+class Trainable(Protocol):
+    """A network that `FineTuning` trains: a torch module behind vectors of texts."""
+
+    model: Any
+    """The `torch.nn.Module` whose weights are trained."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+
+    def config(self) -> dict[str, Any]:
+        """Return what tells one network from another, as JSON types."""
+
+    def vectors(self, texts: Sequence[str]) -> Any:
+        """Return vectors as a torch tensor with gradients, (n, dim)."""
+
+
 class FineTuning:
     """Trains a network and its outputs, one per expert, on measured losses.
 
@@ -98,7 +114,7 @@ class FineTuning:
 
     def __init__(
         self,
-        network: Network,
+        network: Trainable,
         prompts: Sequence[str],
         losses: Floats,
         recipe: Recipe,

@@ -54,7 +54,7 @@ class VectorPredictor(Predictor):
     def fit_vectors(self, vectors: Vectors, table: ScoreTable) -> Self:
         """Like `fit`, from the prompts' vectors, shape (n_prompts, dim)."""
         measured = self._learn_averages(len(vectors), table)
-        self.novelty_ = NoveltyTest.fit(vectors, seed=self.seed)
+        self.novelty_ = NoveltyTest.fit(self._compared(vectors), seed=self.seed)
         self._fit_space(vectors, measured[LOSS])
         self.fitted_ = {
             name: self._fit_target(name, vectors, values) for name, values in measured.items()
@@ -75,7 +75,7 @@ class VectorPredictor(Predictor):
     def predict_vectors(self, vectors: Vectors) -> Prediction:
         """Like `predict`, from the prompts' vectors, shape (n_prompts, dim)."""
         mean, std = self._predict(vectors)
-        likeness = self.novelty_.likeness(vectors)
+        likeness = self.novelty_.likeness(self._compared(vectors))
         return Prediction(mean, std, likeness < self.novelty_.threshold, likeness)
 
     def _add_expert(self, prompts: Sequence[str], measured: Targets, others: Targets) -> None:
@@ -147,7 +147,15 @@ class VectorPredictor(Predictor):
         }
         self._restore_space(config, arrays)
         self._prepare()
-        self._check_shapes(centres.shape[1])
+        self._check_shapes(self._length(centres.shape[1]))
+
+    def _compared(self, vectors: Vectors) -> Vectors:
+        """Return the part of vectors by which prompts are compared with the training prompts."""
+        return vectors
+
+    def _length(self, compared: int) -> int:
+        """Return the length of vectors of which a part of length `compared` is compared."""
+        return compared
 
     def _check_shapes(self, dim: int) -> None:
         """Predict for made-up vectors, so that arrays that do not fit together are found at once.
