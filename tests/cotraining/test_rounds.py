@@ -2,36 +2,24 @@
 
 import hashlib
 import json
-import random
+import shutil
 from dataclasses import replace
 
 import pytest
 
 pytest.importorskip("transformers", reason="needs the extra hf")
 
-from tryage import Router
+from typer.testing import CliRunner
+
+from tryage import Expert, Library, Router
+from tryage.cli import app
 from tryage.cotraining import CotrainingOptions, cotrain
+from tryage.cotraining.parts import split
+from tryage.errors import ExpertError, OptionError, OutputFolderError, PromptError
 
 OPTIONS = CotrainingOptions(
     rounds=2, task="text-generation", labelled=0.3, held_out=0.2, batch=4, learning_rate=3e-3
 )
-
-
-@pytest.fixture(scope="module")
-def prompts():
-    """Texts of two kinds that no tiny model has learned."""
-    draw = random.Random(5)
-    rows = []
-    for n in range(50):
-        a, b, c = (draw.randint(0, 99) for _ in range(3))
-        what = draw.choice(["disk", "cable", "fan"])
-        log = f"[{a:02d}:{b:02d}] WARN node-{c}: {what} failed; retry {b} of {a}"
-        dish = (
-            f"Peel {a} onions, add {b} grams of {draw.choice(['salt', 'rice'])} and stir {c} times."
-        )
-        rows += [{"prompt": log, "id": f"log-{n}", "group": "log"}]
-        rows += [{"prompt": dish, "id": f"dish-{n}", "group": "dish"}]
-    return rows
 
 
 def contents(folder):
@@ -69,3 +57,167 @@ def test_lora_trains_and_is_merged_into_the_weights(tiny_router, tiny_library, p
         files = {path.name for path in (run.folder / "experts" / name).iterdir()}
         assert "model.safetensors" in files
         assert not any("adapter" in file for file in files)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_router, prompts, tmp_path_factory):
+    """One round that nobody changes."""
+    options = replace(OPTIONS, rounds=1)
+    return cotrain(tiny_router, prompts, tmp_path_factory.mktemp("finished") / "out", options)
+
+
+def assigned(run, number=1):
+    path = run.folder / "rounds" / f"{number:03d}" / "assigned.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_more_rounds_continue_a_finished_folder(finished, tiny_router, prompts, tmp_path):
+    shutil.copytree(finished.folder, tmp_path / "out")
+    reported = []
+    run = cotrain(tiny_router, prompts, tmp_path / "out", OPTIONS, on_round=reported.append)
+    assert run.rounds[:2] == finished.rounds
+    assert len(run.rounds) == 3
+    assert list(run.rounds) == reported
+
+
+def test_an_update_that_forgets_is_rolled_back(tiny_router, prompts, tmp_path):
+    """So high a rate ruins the weights: every expert keeps those that it had."""
+    wild = replace(OPTIONS, rounds=1, learning_rate=3.0, guard="all")
+    run = cotrain(tiny_router, prompts, tmp_path / "out", wild)
+    assert run.rounds[1].rolled_back == ("code-gpt", "prose-gpt")
+    assert "rose from" in run.rounds[1].reasons["code-gpt"]
+    assert run.rounds[1].matrix == run.rounds[0].matrix
+    for name in ("code-gpt", "prose-gpt"):
+        weights = run.folder / "experts" / name / "model.safetensors"
+        model = tiny_router.library.model_path(tiny_router.library[name])
+        assert weights.read_bytes() == (model / "model.safetensors").read_bytes()
+
+
+def test_exploration_is_recorded_with_its_probability(finished):
+    rows = assigned(finished)
+    assert {row["explored"] for row in rows} == {True, False}
+    for row in rows:
+        assert row["explored"] == (row["expert"] != row["chosen"])
+        assert row["probability"] == pytest.approx(0.1 if row["explored"] else 0.9)
+    counts = {
+        name: sum(row["expert"] == name for row in rows) for name in ("code-gpt", "prose-gpt")
+    }
+    assert counts == finished.rounds[1].trained
+
+
+def test_the_three_parts_share_no_text_and_are_the_same_in_any_order(finished, prompts):
+    ids = {row["id"] for row in assigned(finished)}
+    reordered = split(prompts[::-1], "text-generation", OPTIONS)
+    assert {row.id for row in reordered.stream} == ids
+    texts = [
+        {row.prompt for row in part}
+        for part in (reordered.stream, reordered.labelled, reordered.held_out)
+    ]
+    assert sum(map(len, texts)) == len(set.union(*texts)) == len({row["prompt"] for row in prompts})
+
+
+def test_random_assignment_and_none(tiny_router, prompts, tmp_path):
+    chance = cotrain(
+        tiny_router, prompts, tmp_path / "a", replace(OPTIONS, rounds=1, assign="random")
+    )
+    assert {row["probability"] for row in assigned(chance)} == {0.5}
+    frozen = cotrain(
+        tiny_router, prompts, tmp_path / "b", replace(OPTIONS, rounds=1, assign="frozen")
+    )
+    assert frozen.rounds[1].trained == {"code-gpt": 0, "prose-gpt": 0}
+    assert frozen.rounds[1].matrix == frozen.rounds[0].matrix
+
+
+def test_groups_assign(tiny_router, prompts, tmp_path):
+    owners = {"log": "code-gpt", "dish": "prose-gpt"}
+    options = replace(OPTIONS, rounds=1, assign="groups", groups=owners, explore=0.0)
+    run = cotrain(tiny_router, prompts, tmp_path / "out", options)
+    assert all(row["expert"] == owners[row["id"].partition("-")[0]] for row in assigned(run))
+
+
+def test_an_expert_whose_training_fails_stays_as_it_was(tiny_router, prompts, tmp_path):
+    wild = replace(OPTIONS, rounds=1, learning_rate=1e30)
+    run = cotrain(tiny_router, prompts, tmp_path / "out", wild)
+    for name in ("code-gpt", "prose-gpt"):
+        assert "training failed: its loss at step" in run.rounds[1].reasons[name]
+    assert run.rounds[1].matrix == run.rounds[0].matrix
+    assert run.rounds[1].steps == {}
+
+
+def test_two_processes_do_not_work_in_one_folder(finished, tiny_router, prompts):
+    def again(_):
+        with pytest.raises(OutputFolderError, match="another process"):
+            cotrain(tiny_router, prompts, finished.folder, replace(OPTIONS, rounds=1))
+        again.calls += 1
+
+    again.calls = 0
+    cotrain(tiny_router, prompts, finished.folder, replace(OPTIONS, rounds=1), on_round=again)
+    assert again.calls == 2
+
+
+def test_an_expert_behind_an_endpoint_has_no_weights_to_train(tiny_router, prompts, tmp_path):
+    served = Expert(
+        name="served",
+        model="served",
+        task="text-generation",
+        endpoint={"url": "http://127.0.0.1:9/v1"},
+    )
+    local = tiny_router.library.of_task("text-generation").experts
+    library = Library([*local, served], root=tiny_router.library.root)
+    with pytest.raises(ExpertError, match=r"endpoint.*without\('served'\)"):
+        cotrain(Router.from_library(library), prompts, tmp_path / "out", OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"learning_rate": 1e-5}, ("learning_rate", "0.003", "1e-05")),
+        ({"seed": 3}, ("seed", "0", "3")),
+    ],
+)
+def test_other_options_do_not_continue_a_folder(change, words, finished, tiny_router, prompts):
+    before = contents(finished.folder)
+    with pytest.raises(OutputFolderError) as refusal:
+        cotrain(tiny_router, prompts, finished.folder, replace(OPTIONS, rounds=1, **change))
+    for word in (*words, "new folder"):
+        assert word in str(refusal.value)
+    assert contents(finished.folder) == before
+
+
+def test_other_prompts_do_not_continue_a_folder(finished, tiny_router, prompts):
+    with pytest.raises(OutputFolderError, match="other prompts"):
+        cotrain(tiny_router, prompts[:-1], finished.folder, replace(OPTIONS, rounds=1))
+
+
+def test_what_cannot_be_trained_is_refused(tiny_router, open7, prompts, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    with pytest.raises(OutputFolderError, match="something else made it"):
+        cotrain(tiny_router, prompts, tmp_path / "full", OPTIONS)
+    with pytest.raises(ExpertError, match="download"):
+        cotrain(open7, prompts, tmp_path / "out", CotrainingOptions())
+    with pytest.raises(OptionError, match="text-generation, fill-mask"):
+        cotrain(tiny_router, prompts, tmp_path / "out", CotrainingOptions())
+    with pytest.raises(PromptError, match="20 are needed"):
+        cotrain(tiny_router, prompts[:30], tmp_path / "out", OPTIONS)
+    inside = tiny_router.library.model_path(tiny_router.library["code-gpt"]) / "out"
+    with pytest.raises(OptionError, match="stays as it is"):
+        cotrain(tiny_router, prompts, inside, OPTIONS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_prints_one_object_a_round(
+    finished, tiny_router, tiny_library, prompts, tmp_path
+):
+    tiny_router.save_pretrained(tmp_path / "router")
+    stream = tmp_path / "stream.jsonl"
+    stream.write_text("".join(json.dumps(row) + "\n" for row in prompts))
+    words = ["cotrain", tmp_path / "router", "--prompts", stream, "--out", tmp_path / "out"]
+    words += ["--rounds", 1, "--task", "text-generation", "--batch", 4, "--learning-rate", 0.003]
+    words += ["--allow-models", tiny_library.parent, "--json"]
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    rounds = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["round"] for one in rounds] == [0, 1]
+    assert set(rounds[1]) >= {"round", "held_out_loss", "shares", "rolled_back"}
+    assert sum(rounds[1]["shares"].values()) == pytest.approx(1)

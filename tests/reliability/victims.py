@@ -122,7 +122,22 @@ def label(out: str, count: str) -> None:
     tell(summary.to_dict())
 
 
-JOBS = {"save": save, "command": command, "feedback": feedback, "label": label}
+def cotrain(router: str, models: str, prompts: str, out: str) -> None:
+    """Train a router and its experts for two rounds."""
+    import torch
+
+    from tryage.cotraining import CotrainingOptions
+    from tryage.cotraining import cotrain as train
+
+    torch.set_num_threads(1)
+    options = CotrainingOptions(
+        rounds=2, task="text-generation", labelled=0.3, batch=4, learning_rate=3e-3
+    )
+    run = train(router, prompts, out, options, folders=models, progress=False)
+    tell([one.held_out_loss for one in run.rounds])
+
+
+JOBS = {"save": save, "cotrain": cotrain, "command": command, "feedback": feedback, "label": label}
 
 _output = sys.stdout
 
@@ -199,7 +214,7 @@ def _serve() -> None:
     sys.dont_write_bytecode = True
     import tryage.cli
     import tryage.labeling
-    import tryage.scores.files  # noqa: F401
+    import tryage.scores.files
 
     with contextlib.suppress(ImportError):
         import pyarrow.parquet  # noqa: F401
@@ -207,6 +222,8 @@ def _serve() -> None:
         request = json.loads(line)
         if request["job"] == "save":
             _router(request["args"][0])
+        if request["job"] == "cotrain":
+            import tryage.cotraining  # noqa: F401 - once, and not in every fork
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:

@@ -21,6 +21,7 @@ from tryage.cli.add import add
 from tryage.cli.calibrate import calibrate
 from tryage.cli.check import check
 from tryage.cli.commands import Command, Group
+from tryage.cli.cotrain import cotrain
 from tryage.cli.evaluate import evaluate
 from tryage.cli.fit import fit
 from tryage.cli.flags import flags
@@ -50,6 +51,7 @@ _COMMANDS: Mapping[typer.Typer, tuple[Callable[..., None], ...]] = {
         label,
         fit,
         add,
+        cotrain,
         show,
         evaluate,
         report,

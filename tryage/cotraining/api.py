@@ -77,7 +77,10 @@ def cotrain(
     )
     task = _task(start, options)
     sources = _sources(start, task, folders=folders, download=download)
-    _check_place(folder.folder, sources)
+    places = {f"model of expert {name!r}": path for name, path in sources.items()}
+    if not isinstance(router, Router) and user_path(router).is_dir():
+        places["starting router"] = user_path(router)
+    _check_place(folder.folder, places)
     parts = split(prompts, task, options, held_out)
     prints = {
         "prompts": parts.fingerprint,
@@ -87,20 +90,20 @@ def cotrain(
     folder.open(options, prints)
     if options.mode == "joint":
         raise OptionError("mode is 'joint'; it is 'rounds'")
-    with shown_progress(progress, rate="steps/s") as advance:
+    with folder.locked(), shown_progress(progress, rate="steps/s") as advance:
         rounds = Rounds(
             folder, start, sources, task, parts, options, folders=folders, progress=advance
         ).run(on_round)
     return CotrainingRun(folder.folder, tuple(rounds))
 
 
-def _check_place(out: Path, sources: Mapping[str, Path]) -> None:
-    """Refuse to write into the folder of a starting model."""
-    for name, path in sources.items():
+def _check_place(out: Path, places: Mapping[str, Path]) -> None:
+    """Refuse to write into the folder of the starting router or of a starting model."""
+    for what, path in places.items():
         if out.resolve().is_relative_to(path.resolve()):
             raise OptionError(
-                f"out is {str(out)!r}, in the model folder {str(path)!r} of expert {name!r}; give "
-                "another folder"
+                f"out is {str(out)!r}, in the folder {str(path)!r} of the {what}, which stays as "
+                "it is; give another folder"
             )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -186,9 +187,10 @@ def _steps(
         torch.manual_seed(int(np.random.default_rng([*seed, 1]).integers(2**31)))
         for number, batch in enumerate(batches, 1):
             loss = batch_loss(pipeline, model, batch)
-            if not torch.isfinite(loss):
+            value = float(loss.detach())
+            if not math.isfinite(value):
                 raise ExpertError(
-                    f"its loss at step {number} of {len(batches)} is {float(loss):g}; lower the "
+                    f"its loss at step {number} of {len(batches)} is {value:g}; lower the "
                     f"learning rate, {options.learning_rate:g}"
                 )
             loss.backward()
@@ -198,7 +200,7 @@ def _steps(
             schedule.step()
             if advance is not None:
                 advance(number, len(batches))
-            yield float(loss.detach())
+            yield value
 
 
 def batch_loss(pipeline: Pipeline, model: Any, batch: Sequence[Window]) -> Any:

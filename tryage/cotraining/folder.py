@@ -18,17 +18,22 @@ Every file and folder appears whole or not at all, so what is there is finished.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from filelock import lock_descriptor
 
 from tryage.cotraining.options import CotrainingOptions
 from tryage.errors import OutputFolderError
 from tryage.files import clear_folder, replacing_folder, write_text
+from tryage.library import Library
+from tryage.library_root import ROOT_FILE, root_text
 from tryage.paths import check_folder
 
 MARKER = "cotraining.json"
@@ -99,6 +104,25 @@ class CotrainingFolder:
                     "folder"
                 )
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder; the lock ends with this process.
+
+        Raises:
+            OutputFolderError: another process works in it.
+        """
+        with (self.folder / ".lock").open("a") as file:
+            try:
+                free = lock_descriptor(file.fileno(), blocking=False)
+            except OSError:  # a file system without locks
+                free = True
+            if not free:
+                raise OutputFolderError(
+                    f"another process is co-training in {str(self.folder)!r}; wait for its end, "
+                    "or give another folder"
+                )
+            yield
+
     def finished(self) -> list[dict[str, Any]]:
         """Return the figures of the finished rounds, in order from 0."""
         rounds: list[dict[str, Any]] = []
@@ -116,15 +140,25 @@ class CotrainingFolder:
                 if path.is_file() and not any(path.match(pattern) for pattern in _WEIGHTS_ONLY):
                     shutil.copyfile(path, temporary / path.name)
 
-    def publish(self, number: int) -> None:
-        """Put router and experts of a finished round in their places; may be repeated."""
+    def publish(self, number: int, library: Library) -> None:
+        """Put router and experts of a finished round in their places; may be repeated.
+
+        Args:
+            number: of the round.
+            library: the router's; its models are relative to this folder.
+        """
         round_ = self.round(number)
         if not round_.published.is_file():
             for source in sorted((round_.folder / "experts").glob("[!.]*")):
                 if source.is_dir() and round_.is_kept(source.name):
-                    _copy(source, self.folder / "experts" / source.name)
+                    with replacing_folder(self.folder / "experts" / source.name) as temporary:
+                        shutil.copytree(source, temporary, dirs_exist_ok=True)
             if round_.router.is_dir():
-                _copy(round_.router, self.router)
+                with replacing_folder(self.router) as temporary:
+                    shutil.copytree(round_.router, temporary, dirs_exist_ok=True)
+                    # It says where the models lie as seen from the router's folder.
+                    root = root_text(library, self.router)
+                    (temporary / ROOT_FILE).write_text(root or "{}", encoding="utf-8")
             write_text(round_.published, "")
         for left in (round_.folder / "experts", round_.router):
             shutil.rmtree(left, ignore_errors=True)
@@ -217,11 +251,6 @@ def digest(parts: Iterable[str]) -> str:
         data = part.encode("utf-8", "surrogatepass")
         whole.update(len(data).to_bytes(8, "little") + data)
     return whole.hexdigest()
-
-
-def _copy(source: Path, target: Path) -> None:
-    with replacing_folder(target) as temporary:
-        shutil.copytree(source, temporary, dirs_exist_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class Rounds:
         """
         done = [Round.from_dict(row) for row in self.folder.finished()]
         if done:
-            self.folder.publish(len(done) - 1)
+            self.folder.publish(len(done) - 1, self.library)
         for round_ in done:
             if on_round is not None:
                 on_round(round_)
@@ -115,7 +115,7 @@ class Rounds:
             round_ = replace(round_, seconds=round(time.perf_counter() - started, 3))
             text = json.dumps(round_.to_dict(), indent=1)
             write_text(self.folder.round(number).figures, text + "\n")
-            self.folder.publish(number)
+            self.folder.publish(number, self.library)
             done.append(round_)
             if on_round is not None:
                 on_round(round_)
