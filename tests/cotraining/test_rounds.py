@@ -116,6 +116,23 @@ def test_the_three_parts_share_no_text_and_are_the_same_in_any_order(finished, p
     assert sum(map(len, texts)) == len(set.union(*texts)) == len({row["prompt"] for row in prompts})
 
 
+def test_the_measured_parts_are_no_larger_than_wanted(prompts):
+    parts = split(prompts, "text-generation", replace(OPTIONS, most_measured=25))
+    assert len(parts.labelled) == pytest.approx(25, abs=8)
+    assert len(parts.held_out) == len(split(prompts, "text-generation", OPTIONS).held_out)
+    assert sum(map(len, (parts.stream, parts.measured))) == len(prompts)
+
+
+def test_held_out_prompts_of_a_file_are_taken_out_of_the_stream(prompts, tmp_path):
+    path = tmp_path / "held_out.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in prompts[:30]))
+    parts = split(prompts, "text-generation", OPTIONS, path)
+    assert [row.id for row in parts.held_out] == [row["id"] for row in prompts[:30]]
+    assert not {row.prompt for row in parts.held_out} & {
+        row.prompt for row in (*parts.stream, *parts.labelled)
+    }
+
+
 def test_random_assignment_and_none(tiny_router, prompts, tmp_path):
     chance = cotrain(
         tiny_router, prompts, tmp_path / "a", replace(OPTIONS, rounds=1, assign="random")

@@ -63,7 +63,8 @@ def cotrain(
     Raises:
         PromptError: a prompt is wrong, or there are too few.
         OptionError: the router has several tasks and none is named, or not the one named.
-        ExpertError: an expert cannot be trained; nothing is written then.
+        ExpertError: an expert cannot be trained, or not be measured before training. One that fails
+            later stays as it was, and the others go on.
         OutputFolderError: `out` holds something else, or was begun in another way.
         OSError: `out` cannot be written; what was finished stays.
         MissingExtraError: torch, transformers or, for LoRA, peft is not installed.

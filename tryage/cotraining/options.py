@@ -47,6 +47,7 @@ class CotrainingOptions:
         held_out: share of the prompts that are only measured, never trained or fitted on.
         labelled: share of the prompts that the router is fitted on and updates are judged by;
             experts are not trained on them either.
+        most_measured: most prompts of each of these two parts; it lowers their shares.
         per_round: prompts of the stream in one round, the next ones in each; None takes all.
         epochs: passes of an expert over its prompts in one round.
         max_steps: most steps of one expert in one round; None sets no limit.
@@ -76,6 +77,7 @@ class CotrainingOptions:
     guard: Guarded = "served"
     held_out: float = 0.2
     labelled: float = 0.2
+    most_measured: int = 2000
     per_round: int | None = None
     epochs: int = 1
     max_steps: int | None = None
@@ -108,7 +110,7 @@ class CotrainingOptions:
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise OptionError(f"{name} is {getattr(self, name)}; it is above 0")
-        for name in ("rounds", "per_round", "max_steps", "lora_rank"):
+        for name in ("rounds", "most_measured", "per_round", "max_steps", "lora_rank"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise OptionError(f"{name} is {value}; it is at least 1")

@@ -77,15 +77,16 @@ def split(
     if held_out is not None:
         others = tuple(read_rows(held_out, (task,), mask_share=options.mask_share))
     kept_out = {_text(row) for row in others or ()}
-    share = options.held_out if others is None else 0.0
+    most = options.most_measured / len(rows)
+    share = min(options.held_out, most) if others is None else 0.0
+    border = share + min(options.labelled, most)
     parts: dict[str, list[Row]] = {"stream": [], "labelled": [], "held_out": []}
     for row in rows:
         place = _place(_text(row), options.seed)
         if place < share:
             parts["held_out"].append(row)
         elif _text(row) not in kept_out:
-            labelled = place < share + options.labelled
-            parts["labelled" if labelled else "stream"].append(row)
+            parts["labelled" if place < border else "stream"].append(row)
     made = Parts(
         tuple(parts["stream"]),
         tuple(parts["labelled"]),

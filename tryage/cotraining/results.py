@@ -91,7 +91,7 @@ class CotrainingRun:
 def by_group(
     groups: Sequence[str], names: Sequence[str], losses: NDArray[np.float64]
 ) -> dict[str, dict[str, float]]:
-    """Return the mean loss by group and expert; what was not measured does not count.
+    """Return the mean loss by group and expert; what was not measured is left out.
 
     Args:
         groups: of n prompts.
@@ -99,10 +99,11 @@ def by_group(
         losses: (n, m), NaN where not measured.
     """
     of = np.array(groups)
-    return {
-        group: {name: _mean(losses[of == group, column]) for column, name in enumerate(names)}
-        for group in sorted(set(groups))
-    }
+    means: dict[str, dict[str, float]] = {}
+    for group in sorted(set(groups)):
+        row = {name: _mean(losses[of == group, i]) for i, name in enumerate(names)}
+        means[group] = {name: loss for name, loss in row.items() if not np.isnan(loss)}
+    return means
 
 
 def chosen_by_group(
@@ -138,12 +139,13 @@ def figures(
     """
     losses, choices = held_out
     counts = np.bincount(choices, minlength=len(names))
-    best_on_sample = int(np.nanargmin(np.nanmean(labelled[0], axis=0)))
+    averages = [_mean(column) for column in labelled[0].T]
+    best_on_sample = int(np.nanargmin(averages))
     return Round(
         round=number,
         held_out_loss=_routed(losses, choices),
         labelled_loss=_routed(*labelled),
-        best_loss=_mean(np.nanmin(losses, axis=1)),
+        best_loss=_mean(_lowest(losses)),
         single_loss=_mean(losses[:, best_on_sample]),
         shares={name: float(counts[i] / len(choices)) for i, name in enumerate(names)},
         matrix=by_group(groups, names, losses),
@@ -155,6 +157,12 @@ def figures(
 
 def _routed(losses: NDArray[np.float64], choices: NDArray[np.int64]) -> float:
     return _mean(losses[np.arange(len(choices)), choices])
+
+
+def _lowest(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the lowest loss of each row; NaN where none was measured."""
+    lowest = np.where(np.isnan(losses), np.inf, losses).min(axis=1)
+    return np.where(np.isinf(lowest), np.nan, lowest)
 
 
 def _mean(values: NDArray[np.float64]) -> float:

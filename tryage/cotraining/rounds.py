@@ -197,7 +197,7 @@ class Rounds:
                     self.options,
                     dtype=stored_dtype(source),
                     seed=(self.options.seed, number, column, _TRAIN),
-                    advance=self.advance(f"round {number}: training {name}"),
+                    advance=self.advance(f"training {name}"),
                 )
         except ExpertError as error:
             return {"reason": f"training failed: {error}"}
