@@ -3,7 +3,10 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -238,3 +241,24 @@ def test_the_command_prints_one_object_a_round(
     assert [one["round"] for one in rounds] == [0, 1]
     assert set(rounds[1]) >= {"round", "held_out_loss", "shares", "rolled_back"}
     assert sum(rounds[1]["shares"].values()) == pytest.approx(1)
+
+
+def test_the_example_runs_on_these_experts(tiny_router, tiny_library, prompts, tmp_path):
+    example = Path(__file__).parents[2] / "examples" / "13_cotraining.py"
+    start = tmp_path / "start"
+    shutil.copytree(tiny_library.parent, start)
+    library = Library.read(start / "library.yaml")
+    tiny_router.replace(library=library).save_pretrained(start / "router")
+    (start / "prompts").mkdir()
+    lines = "".join(json.dumps(row) + "\n" for row in prompts)
+    (start / "prompts" / "label.jsonl").write_text(lines)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(example), str(start)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()[:1]] == ["round 0"]
+    assert "round 3: " in done.stdout
+    assert len(example.read_text().splitlines()) < 60
