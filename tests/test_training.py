@@ -9,11 +9,11 @@ from tryage.training import (
     CANDIDATES,
     RANDOM_RELU,
     Candidate,
+    auto,
     fit_and_validate,
     fit_predictor,
     split_folds,
     validate,
-    validation,
 )
 from tryage.training.candidates import candidates_for
 
@@ -260,12 +260,12 @@ def test_auto_gives_way_to_a_plain_kind_that_beats_it_on_the_outer_folds(
 ):
     data = table()
     worst = Candidate("random")
-    monkeypatch.setattr(validation, "best_candidate", lambda *_: (worst, {}))
+    monkeypatch.setattr(auto, "best_candidate", lambda *_: (worst, {}))
     if better == "nearest":
-        monkeypatch.setattr(validation, "CLUSTERS", Candidate("best-single"))
+        monkeypatch.setattr(auto, "CLUSTERS", Candidate("best-single"))
     fit = fit_and_validate(data, "auto", encoder, 0)
     assert fit.choice["outer_regret"]["auto"] > fit.validation["regret"]
-    plain = validation.CLUSTERS if better == "clusters" else validation.NEAREST
+    plain = auto.CLUSTERS if better == "clusters" else auto.NEAREST
     assert fit.predictor.kind == plain.kind
 
 
@@ -273,3 +273,56 @@ def test_auto_takes_clusters_where_nothing_can_be_held_out(encoder):
     fit = fit_and_validate(table(1), "auto", encoder, 0)
     assert fit.predictor.kind == "clusters"
     assert fit.validation["regret"] is None
+
+
+def ordered(n):
+    """The same words in two orders, which quick kinds cannot tell apart; b is good at one."""
+    rng = np.random.default_rng(0)
+    texts = ("the dog bites man number {}", "man bites the dog number {}")
+    kinds = rng.integers(2, size=n).tolist()
+    return ScoreTable.from_rows(
+        [
+            {"prompt": texts[kind].format(number), "losses": {"a": 0.2 + kind * 0.5, "b": 0.4}}
+            for number, kind in enumerate(kinds)
+        ]
+    )
+
+
+def test_auto_takes_a_network_that_is_better_and_judges_it_on_other_prompts(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr("tryage.training.network_trial.FEWEST_PROMPTS", 300)
+    data = ordered(300)
+    fit = fit_and_validate(data, "auto", StaticEncoder.bundled(), 0)
+    assert fit.choice["chosen"] == fit.predictor.kind == "embedding-bag"
+    trial = fit.choice["embedding-bag"]
+    assert trial["regret"] < 0.02 < trial["quick_regret"]
+    judged = fit.choices >= 0
+    fold_of = split_folds(data, 5, 0)
+    assert (judged == (fold_of == 1)).all(), "the fold that it was chosen on is the first"
+    assert fit.validation["regret"] < 0.02
+    assert fit.validation["measured"] == pytest.approx(0.2, abs=0.01)
+
+
+def test_auto_keeps_a_quick_kind_where_a_network_is_no_better(monkeypatch, encoder):
+    pytest.importorskip("torch")
+    monkeypatch.setattr("tryage.training.network_trial.FEWEST_PROMPTS", 90)
+    fit = fit_and_validate(table(), "auto", StaticEncoder.bundled(), 0)
+    assert fit.choice["chosen"] == fit.predictor.kind == "clusters"
+    assert fit.choice["embedding-bag"]["tried"] is True
+    assert (fit.choices >= 0).all()
+
+
+def test_auto_says_why_it_tried_no_network(monkeypatch, encoder):
+    def reason(data, encoder):
+        trial = fit_and_validate(data, "auto", encoder, 0).choice["embedding-bag"]
+        assert trial["tried"] is False
+        return trial["reason"]
+
+    static = StaticEncoder.bundled()
+    assert reason(table(), static) == "the table has 90 prompts, fewer than 2,000"
+    monkeypatch.setattr("tryage.training.network_trial.FEWEST_PROMPTS", 90)
+    assert reason(table(), CountingEncoder()) == (
+        "it starts from a static encoder, and the router has another one"
+    )
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert reason(table(), static) == 'torch is not installed; pip install "tryage[hf]"'

@@ -111,6 +111,12 @@ def model_card(
             "",
             f"For {task} `auto` chose `{choice['chosen']}`; regret on outer folds: {regrets}.",
         ]
+        trial = choice.get("embedding-bag")
+        if trial is not None and trial["tried"]:
+            lines[-1] += (
+                f" On one fold `embedding-bag` had {trial['regret']:.4f}, the procedure for the "
+                f"other kinds {trial['quick_regret']:.4f}."
+            )
     for task, row in provenance.get("validation", {}).items():
         lines += ["", f"Cross-validated, {task}:", "", *_row_table(row)]
     policy = state.policy.to_dict()

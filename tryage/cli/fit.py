@@ -131,7 +131,7 @@ def _print_fit(fitted: Router, out: Path, seconds: float, as_json: bool) -> None
         return
     say(f"{fitted!r} saved in {out} after {seconds:.1f} s")
     for task, choice in fitted.provenance.get("choice", {}).items():
-        say(f"{task}: auto chose {choice['chosen']}")
+        say(f"{task}: auto chose {choice['chosen']}{_network(choice)}")
     for task, row in validation.items():
         figures = [
             f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float) and k != "mean_cost"
@@ -142,6 +142,17 @@ def _print_fit(fitted: Router, out: Path, seconds: float, as_json: bool) -> None
     for task, verdict in verdicts.items():
         say(f"\n{verdict.table()}\n")
         say(verdict.sentence() if len(verdicts) == 1 else f"{task}: {verdict.sentence()}")
+
+
+def _network(choice: dict[str, Any]) -> str:
+    """Return what became of the network that `auto` may try; "" where an early router lacks it."""
+    trial = choice.get("embedding-bag")
+    if trial is None:
+        return ""
+    if not trial["tried"]:
+        return f" (embedding-bag was not tried: {trial['reason']})"
+    regret, quick = trial["regret"], trial["quick_regret"]
+    return f" (regret on one fold: embedding-bag {regret:.4f}, the quick kinds {quick:.4f})"
 
 
 def _by_task(rows: dict[str, Any]) -> dict[str, Any]:

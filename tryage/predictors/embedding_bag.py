@@ -43,10 +43,11 @@ class EmbeddingBagPredictor(LinearPredictor):
     RECIPE: ClassVar[Mapping[str, Any]] = {
         "epochs": 10,
         "patience": 3,
-        "batch": 128,
         "rate": 4e-3,
         "head_rate": 4e-3,
     }
+    STEPS: ClassVar[int] = 64
+    """Steps of an epoch that the size of a batch is chosen for, from 16 to 128 prompts."""
 
     def __init__(
         self,
@@ -80,7 +81,8 @@ class EmbeddingBagPredictor(LinearPredictor):
         except ImportError as error:
             raise missing_extra("hf", "training the predictor 'embedding-bag'") from error
         try:
-            recipe = Recipe(**{**self.RECIPE, **self.recipe})
+            batch = min(max(len(prompts) // self.STEPS, 16), 128)
+            recipe = Recipe(**{"batch": batch, **self.RECIPE, **self.recipe})
         except TypeError as error:
             raise PredictorError(
                 f"unknown setting of predictor 'embedding-bag': {error}"

@@ -1,8 +1,9 @@
 """Fitting predictors on a score table, and validating their choices by cross-validation.
 
 `candidates` holds what `auto` tries, `encoded` a table encoded once for all folds, `folds` the
-split and held-out choices, `validation` cross-validation and the choice of `auto`, `fitting` the
-fit of one predictor and of a router's.
+split and held-out choices, `auto` the choice among quick kinds, `network_trial` whether a trained
+network is better, `validation` cross-validation, and `fitting` the fit of one predictor and of a
+router's.
 """
 
 from tryage.training.candidates import AUTO, CANDIDATES, RANDOM_RELU, Candidate, check_kind

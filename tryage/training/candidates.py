@@ -58,6 +58,9 @@ RANDOM_RELU = Candidate("linear", {"features": 1024})
 """A further candidate for large tables: fewer than `_RANDOM_RELU_PROMPTS` prompts are too few to
 fit it, and each pattern of missing cells is a regression of its own."""
 
+EMBEDDING_BAG = Candidate("embedding-bag")
+"""Tried last and by itself, because a fit takes as long as all others together."""
+
 _RANDOM_RELU_PROMPTS, _RANDOM_RELU_PATTERNS = 2000, 8
 
 

@@ -53,12 +53,18 @@ class EncodedTable:
 
     def fit(self, predictor: P) -> P:
         """Fit a predictor on the table."""
-        if self.vectors is not None and isinstance(predictor, VectorPredictor):
-            return predictor.fit_vectors(self.vectors, self.table)
+        vectors = self._vectors_for(predictor)
+        if vectors is not None and isinstance(predictor, VectorPredictor):
+            return predictor.fit_vectors(vectors, self.table)
         return predictor.fit(self.table.prompts, self.table)
 
     def predict(self, predictor: Predictor) -> Prediction:
         """Predict for the table's prompts."""
-        if self.vectors is not None and isinstance(predictor, VectorPredictor):
-            return predictor.predict_vectors(self.vectors)
+        vectors = self._vectors_for(predictor)
+        if vectors is not None and isinstance(predictor, VectorPredictor):
+            return predictor.predict_vectors(vectors)
         return predictor.predict(self.table.prompts)
+
+    def _vectors_for(self, predictor: Predictor) -> NDArray[np.float32] | None:
+        """Return the vectors; None for a network, which makes its own of the texts."""
+        return None if predictor.slow else self.vectors

@@ -28,8 +28,8 @@ from tryage.tokens import count_tokens
 from tryage.training.candidates import AUTO, Candidate, check_kind
 from tryage.training.encoded import EncodedTable
 from tryage.training.folds import FOLDS, held_out_choices, hold_out
+from tryage.training.network_trial import choose_candidate
 from tryage.training.prompt_doubts import prompt_doubts
-from tryage.training.validation import choose_candidate
 
 
 @dataclass(frozen=True, slots=True)
