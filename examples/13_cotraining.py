@@ -1,8 +1,8 @@
 """Train a router and its experts together: pip install "tryage[hf,langchain,llama-index]".
 
 The experts are the quickstart's small writers; without ./quickstart they are trained first, which
-takes about two minutes. Then three rounds follow, of about half a minute each. A folder that holds
-`router/` and `prompts/label.jsonl` may be named instead.
+takes about two minutes; three rounds take one more. A folder that holds `router/` and prompts as
+the quickstart leaves them may be named instead.
 """
 
 import sys
@@ -21,6 +21,7 @@ if not (start / "router").is_dir():
 router = Router.from_pretrained(start / "router", folders=[start])
 options = CotrainingOptions(
     rounds=3,
+    labelled=0.5,  # half of the prompts fit the router and judge updates, half train
     task="text-generation",
     learning_rate=1e-3,
     explore=0.1,  # a tenth of the prompts goes to another expert than the router's
@@ -42,7 +43,12 @@ def show(one: Round) -> None:
 # The prompts need no labels; their groups are only used to judge and to show what happens.
 # Calling this again continues an interrupted run, and shows a finished one.
 result = cotrain(
-    router, start / "prompts" / "label.jsonl", "cotrained", options, on_round=show, progress=False
+    router,
+    start / "prompts" / "label.jsonl",
+    "cotrained",
+    options,
+    held_out=start / "prompts" / "test.jsonl",  # the starting router has not seen these either
+    on_round=show,
 )
 
 trained = Router.from_pretrained(result.router, folders=["cotrained"])

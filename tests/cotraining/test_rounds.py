@@ -250,8 +250,9 @@ def test_the_example_runs_on_these_experts(tiny_router, tiny_library, prompts, t
     library = Library.read(start / "library.yaml")
     tiny_router.replace(library=library).save_pretrained(start / "router")
     (start / "prompts").mkdir()
-    lines = "".join(json.dumps(row) + "\n" for row in prompts)
-    (start / "prompts" / "label.jsonl").write_text(lines)
+    for name, rows in (("label", prompts[:70]), ("test", prompts[70:])):
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (start / "prompts" / f"{name}.jsonl").write_text(lines)
     done = subprocess.run(
         [sys.executable, "-W", "error", str(example), str(start)],
         capture_output=True,

@@ -27,6 +27,7 @@ from tryage.labeling.rows import Row
 from tryage.labeling.tokens import Pipeline, Window, encode_row
 from tryage.labeling.window_losses import padded, predicted_places
 from tryage.runtime.base import MODEL_FAULTS
+from tryage.runtime.models import quiet
 
 try:
     import torch
@@ -125,7 +126,7 @@ def save_model(pipeline: Pipeline, model: Any, folder: Path, dtype: Any) -> None
         folder: appears whole or not at all.
         dtype: number type of the weights in the folder.
     """
-    with replacing_folder(folder) as temporary:
+    with replacing_folder(folder) as temporary, quiet():
         model.eval().to(dtype).save_pretrained(temporary)
         pipeline.tokenizer.save_pretrained(temporary)
 

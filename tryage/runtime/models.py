@@ -165,7 +165,7 @@ def load_parts(expert: Expert, folder: Path, *, device: str, dtype: str) -> Part
     local = {"trust_remote_code": False, "local_files_only": True}
     loader = getattr(transformers, model_class(expert, folder))
     try:
-        with _quiet():
+        with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **local)
             model, info = loader.from_pretrained(
                 str(folder), use_safetensors=True, dtype=dtype, output_loading_info=True, **local
@@ -211,8 +211,8 @@ def _check_no_missing(expert: Expert, folder: Path, info: Any) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress Transformers' messages and progress bars while one model loads."""
+def quiet() -> Iterator[None]:
+    """Suppress Transformers' messages and progress bars while one model is loaded or saved."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging
 
