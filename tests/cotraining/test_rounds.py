@@ -263,3 +263,33 @@ def test_the_example_runs_on_these_experts(tiny_router, tiny_library, prompts, t
     assert [line.partition(":")[0] for line in done.stdout.splitlines()[:1]] == ["round 0"]
     assert "round 3: " in done.stdout
     assert len(example.read_text().splitlines()) < 60
+
+
+def test_the_result_does_not_depend_on_what_drew_random_numbers_before(
+    tiny_router, tiny_library, prompts, tmp_path
+):
+    import torch
+
+    shutil.copytree(tiny_library.parent, tmp_path / "library")
+    config = tmp_path / "library" / "models" / "code-gpt" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "resid_pdrop": 0.3}))
+    router = tiny_router.replace(library=Library.read(tmp_path / "library" / "library.yaml"))
+    experts = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        run = cotrain(router, prompts, tmp_path / str(seed), replace(OPTIONS, rounds=1))
+        experts.append(contents(run.folder / "experts"))
+    assert experts[0] == experts[1]
+
+
+def test_what_is_half_removed_after_a_round_is_not_taken_for_its_result(
+    finished, tiny_router, prompts, tmp_path
+):
+    """A kill may leave a part of the round's own copy, whose place is taken already."""
+    shutil.copytree(finished.folder, tmp_path / "out")
+    left = tmp_path / "out" / "rounds" / "001" / "experts" / "code-gpt"
+    left.mkdir(parents=True)
+    (left / "config.json").write_text("{}")
+    cotrain(tiny_router, prompts, tmp_path / "out", replace(OPTIONS, rounds=1))
+    assert contents(tmp_path / "out" / "experts") == contents(finished.folder / "experts")
+    assert not left.exists()
