@@ -265,6 +265,18 @@ def test_the_example_runs_on_these_experts(tiny_router, tiny_library, prompts, t
     assert len(example.read_text().splitlines()) < 60
 
 
+def test_a_router_that_knows_nothing_learns_before_the_first_round(tiny_router, prompts, tmp_path):
+    library = tiny_router.library.of_task("text-generation")
+    options = replace(OPTIONS, rounds=1, min_share=0.0, max_share=1.0)
+    run = cotrain(Router.from_library(library), prompts, tmp_path / "out", options)
+    rows = assigned(run)
+    best = {
+        group: min(of_group, key=of_group.get) for group, of_group in run.rounds[0].matrix.items()
+    }
+    right = sum(row["chosen"] == best[row["id"].partition("-")[0]] for row in rows)
+    assert right > 0.9 * len(rows)
+
+
 def test_the_result_does_not_depend_on_what_drew_random_numbers_before(
     tiny_router, tiny_library, prompts, tmp_path
 ):

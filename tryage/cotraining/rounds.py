@@ -122,7 +122,11 @@ class Rounds:
         return done
 
     def _first(self) -> Round:
-        """Copy and measure the starting experts; route with the starting router."""
+        """Copy and measure the starting experts.
+
+        They are routed by the starting router; by one fitted on these losses where that one knows
+        none, as `Router.from_library` makes it.
+        """
         for name, source in self.sources.items():
             self.folder.adopt(name, source)
             path = self.folder.round(0).losses(name)
@@ -131,17 +135,17 @@ class Rounds:
                 if np.isnan(losses[: len(self.parts.labelled)]).all():
                     raise ExpertError(f"expert {name!r} could not be measured on any prompt")
                 write_losses(path, losses)
-        return self._figures(0, self.start)
+        router = self.start
+        if np.isnan(self.predicted(router, self.parts.labelled)).all():
+            router = self._refitted(0, self.start)
+        return self._figures(0, router)
 
     def _next(self, number: int) -> Round:
         round_ = self.folder.round(number)
         router = self.router_of(number)
         counts = self.train_round(number, router)
-        labelled, _ = self.losses(number)
         updates = {name: read_json(round_.update(name)) for name in self.names}
-        table = table_of(self.parts.labelled, self.names, labelled)
-        fitted = router.refit(table, library=self.library, seed=self.options.seed)
-        fitted.save_pretrained(round_.router)
+        fitted = self._refitted(number, router)
         reasons = {name: row["reason"] for name, row in updates.items() if row.get("reason")}
         return self._figures(
             number,
@@ -154,9 +158,17 @@ class Rounds:
             },
         )
 
+    def _refitted(self, number: int, router: Router) -> Router:
+        """Return the router fitted on a round's losses; save it."""
+        labelled, _ = self.losses(number)
+        table = table_of(self.parts.labelled, self.names, labelled)
+        fitted = router.refit(table, library=self.library, seed=self.options.seed)
+        fitted.save_pretrained(self.folder.round(number).router)
+        return fitted
+
     def router_of(self, number: int) -> Router:
         """Return the router that a round begins with."""
-        if number == 1:
+        if not self.folder.router.is_dir():
             return self.start
         return Router.from_pretrained(self.folder.router, folders=self.folders)
 
