@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from tryage.distilled import distilled_from
 from tryage.errors import OptionError
 from tryage.persistence import RouterState
 from tryage.units import format_count
@@ -101,8 +102,10 @@ def model_card(
             f"Predictor `{provenance['predictor']}` on encoder `{provenance['encoder']}`, seed "
             f"{provenance['seed']}; {provenance['prompts']} prompts, "
             f"{provenance['cells']} measured cells ({provenance['kind']}), "
-            f"data SHA-256 `{provenance['data_sha256']}`."
+            f"data SHA-256 `{provenance['data_sha256'] or 'not stated'}`."
         )
+    for sentence in distilled_from(provenance):
+        lines += ["", sentence]
     for task, choice in provenance.get("choice", {}).items():
         regrets = ", ".join(
             f"{name} {regret:.4f}" for name, regret in _with_value(choice["outer_regret"])

@@ -33,6 +33,23 @@ def fingerprints(prompts: Sequence[str]) -> str:
     return base64.b64encode(_marks(prompts)[:MOST].tobytes()).decode("ascii")
 
 
+def joined_fingerprints(stored: Any, prompts: Sequence[str]) -> str | None:
+    """Return stored fingerprints with those of more prompts; None where nothing was stored.
+
+    Args:
+        stored: what `fingerprints` returned; anything else counts as nothing.
+        prompts: the further prompts.
+    """
+    if not isinstance(stored, str):
+        return None
+    try:
+        before = np.frombuffer(base64.b64decode(stored, validate=True), dtype="<u4")
+    except (binascii.Error, ValueError):
+        return None
+    marks = np.unique(np.concatenate([before, _marks(prompts)]))[:MOST]
+    return base64.b64encode(marks.astype("<u4").tobytes()).decode("ascii")
+
+
 def seen_among(
     provenance: Mapping[str, Any], prompts: Sequence[str], table_hash: str
 ) -> str | None:

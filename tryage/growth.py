@@ -18,6 +18,8 @@ from tryage.library import Library
 from tryage.plans import JointSuccess
 from tryage.policy import Policy
 from tryage.predictors import PREDICTORS, Predictor
+from tryage.progress import Progress
+from tryage.prompts import Prompts
 from tryage.router_parts import RouterParts
 from tryage.scores import ScoreTable
 from tryage.scores.feedback import FeedbackFile
@@ -118,6 +120,68 @@ class GrowingRouter(RouterParts):
             keep_words=self._keeps_words,
         )
         return fitted.replace(feedback_file=self.feedback_file, decision_log=self.decision_log)
+
+    def distill(
+        self,
+        prompts: Prompts,
+        table: TableSource | None = None,
+        *,
+        student: str = "embedding-bag",
+        encoder: str | Encoder = "static",
+        seed: int = 0,
+        teacher_weight: float | None = None,
+        holdout: float | None = 0.2,
+        predictions: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Return a fast router that learned from this slow one.
+
+        The student learns what this router predicts of prompts that nobody measured, and measured
+        results beside that. Prompts that this router finds out of distribution are left out.
+        Library, scales, policy, check rates and the averages for unknown prompts stay the same;
+        predictors that are fast already do, too.
+
+        Args:
+            prompts: the unlabelled prompts, as `read_prompts` takes them; several tasks may be
+                mixed.
+            table: measured results, such as those that this router was fitted on, of the same
+                experts. Paths and rows as in `fit`.
+            student: kind of the student's predictor, one that decides fast.
+            encoder: of the student; a static one.
+            seed: makes everything repeatable.
+            teacher_weight: weight of this router's prediction beside a measured value, from 0 (the
+                measured value alone) to 1 (the prediction alone). By default 0, 0.5 or 1, whichever
+                has the least regret on the held-out part of the table.
+            holdout: share of the table's prompts that the student does not learn from but is
+                judged by (`verdict`); None learns from all of them. Where this router was fitted
+                on these prompts, a warning says so: its predictions carry what it learned there.
+            predictions: a file that keeps this router's predictions, so that an interrupted run
+                goes on; it holds hashes of the prompts, no texts.
+            progress: called with a part's name, how much of it is done, and how much there is.
+
+        Raises:
+            PredictorError: this router is fast already, or was fitted on no results.
+            PromptError: there are no prompts, or none of a task, or a line is wrong.
+            ScoreTableError: the table does not name the same experts, or is of another kind.
+            OptionError: student, encoder, weight or file cannot serve.
+            EncoderError: this router's encoder is not there.
+            MissingExtraError: torch or transformers is not installed.
+        """
+        from tryage.distilling import Distillation, PredictionFile, distill_parts
+        from tryage.encoders import resolve_encoder
+        from tryage.training import Candidate
+
+        how = Distillation(
+            Candidate(student),
+            resolve_encoder(encoder),
+            seed=seed,
+            teacher_weight=teacher_weight,
+            holdout=holdout,
+        )
+        file = None if predictions is None else PredictionFile(predictions)
+        return self.replace(
+            **distill_parts(self, prompts, table, how, file=file, progress=progress)
+        )
 
     def add_expert(self, expert: Expert, probes: TableSource) -> Self:
         """Return a router with one more expert; the others are not refitted.

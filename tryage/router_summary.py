@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tryage.distilled import distilled_from
 from tryage.evaluation.verdict import Verdict
 from tryage.experts import Expert
 from tryage.kinds import PromptKind
@@ -24,6 +25,7 @@ _TRAINING = (
     "seed",
     "data_sha256",
     "experts_since",
+    "distilled",
     "validation",
 )
 """What a summary tells of the provenance, in this order."""
@@ -113,11 +115,13 @@ class RouterSummary:
                 f"({training['kind']}){held}; predictor {training['predictor']}, encoder "
                 f"{training['encoder']}, seed {training['seed']}."
             )
+            lines += self.distilled()
             for task, row in training.get("validation", {}).items():
                 if task not in self.verdicts:  # fitted before there were verdicts
                     figures = [f"{k} {row[k]:.4f}" for k in _VALIDATED if row.get(k) is not None]
                     lines.append(f"{task}, cross-validated: {', '.join(figures) or 'no figures'}.")
-            lines.append(f"Table: SHA-256 {training['data_sha256']}.")
+            if training["data_sha256"] is not None:
+                lines.append(f"Table: SHA-256 {training['data_sha256']}.")
         if "experts_since" in training:
             lines.append("Experts were added or taken out since; the others were not refitted.")
         lines.append(
@@ -127,6 +131,10 @@ class RouterSummary:
         )
         lines += [f"Policy: {key.replace('_', ' ')}: {value}" for key, value in self.policy.items()]
         return "\n".join(lines)
+
+    def distilled(self) -> list[str]:
+        """Return sentences on the teacher of a distilled router; none for any other."""
+        return distilled_from(self.training)
 
     def _experts(self) -> str:
         rows = [

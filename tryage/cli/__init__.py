@@ -22,6 +22,7 @@ from tryage.cli.calibrate import calibrate
 from tryage.cli.check import check
 from tryage.cli.commands import Command, Group
 from tryage.cli.cotrain import cotrain
+from tryage.cli.distill import distill
 from tryage.cli.evaluate import evaluate
 from tryage.cli.fit import fit
 from tryage.cli.flags import flags
@@ -50,6 +51,7 @@ _COMMANDS: Mapping[typer.Typer, tuple[Callable[..., None], ...]] = {
         run,
         label,
         fit,
+        distill,
         add,
         cotrain,
         show,
