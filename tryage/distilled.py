@@ -40,10 +40,10 @@ def distilled_from(provenance: Mapping[str, Any]) -> list[str]:
                 "teacher's predictions."
             )
     sentences.append(f"Unlabelled prompts: {stated['unlabelled']:,}{left_out}.")
-    seen = stated.get("seen_by_teacher")
-    if seen is not None and seen >= LEAST_SHARE:
+    share = stated.get("seen_by_teacher")
+    if share is not None and share >= LEAST_SHARE:
         sentences.append(
-            f"The teacher was fitted on {seen:.0%} of the held-out prompts, so figures on them are "
+            f"The teacher was fitted on {share:.0%} of the held-out prompts, so figures on them are "
             "better than on new ones."
         )
     return sentences

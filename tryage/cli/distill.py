@@ -79,9 +79,9 @@ def distill(
     start = time.perf_counter()
     check_output(out)
     teacher = load_router(router, allow_models, download=download)
-    kept = predictions or out.with_name(f"{out.name}.predictions.jsonl")
-    if kept.is_dir():
-        raise OptionError(f"--predictions {str(kept)!r} is a folder; name a file")
+    store = predictions or out.with_name(f"{out.name}.predictions.jsonl")
+    if store.is_dir():
+        raise OptionError(f"--predictions {str(store)!r} is a folder; name a file")
     results = None if table is None else ScoreTable.read(table)
     with shown_progress(True if not as_json else None, rate=_RATE) as progress:
         made = teacher.distill(
@@ -92,23 +92,23 @@ def distill(
             seed=seed,
             teacher_weight=teacher_weight,
             holdout=holdout or None,
-            predictions=kept,
+            predictions=store,
             progress=progress,
         )
     made.save_pretrained(out)
     if predictions is None:
-        kept.unlink(missing_ok=True)
+        store.unlink(missing_ok=True)
     _print(made, out, time.perf_counter() - start, as_json)
 
 
 def _print(made: Router, out: Path, seconds: float, as_json: bool) -> None:
-    facts: Mapping[str, Any] = made.provenance["distilled"]
+    stated: Mapping[str, Any] = made.provenance["distilled"]
     if as_json:
         verdicts = {task: verdict.to_dict() for task, verdict in made.verdicts.items()}
         print_json(
             {
                 "predictor": made.provenance["predictor"],
-                "distilled": dict(facts),
+                "distilled": dict(stated),
                 "validation": made.provenance["validation"],
                 "verdicts": verdicts,
                 "seconds": seconds,

@@ -83,7 +83,7 @@ def distill_parts(
             task: None if one.agreement is None else one.agreement.to_dict()
             for task, one in students.items()
         },
-        "seen_by_teacher": _seen(teacher, tables, held),
+        "seen_by_teacher": _share_taught(teacher, tables, held),
     }
     return {"predictors": predictors, "provenance": provenance, "training_prompts": {}}
 
@@ -212,8 +212,8 @@ def _taught(
     row_of = {text: row for row, text in enumerate(lessons.prompts)}
     rows = np.array([row_of[text] for text in lesson.unlabelled.prompts], dtype=np.intp)
     unlabelled = lessons.select(rows)
-    known = unlabelled.select(~unlabelled.ood)
-    if not known.prompts and measured is None:
+    familiar = unlabelled.select(~unlabelled.ood)
+    if not familiar.prompts and measured is None:
         raise PromptError(
             f"all {len(rows)} prompts of {lesson.task} are out of distribution for the teacher, so "
             "it has nothing to teach on them; give prompts like those that it was fitted on"
@@ -222,8 +222,10 @@ def _taught(
         target: values[[row_of[text] for text in labelled]]
         for target, values in lessons.mean.items()
     }
-    taught = Lesson(lesson.task, lesson.teacher, lesson.kind, known, measured, beside, lesson.held)
-    return taught, len(rows) - len(known.prompts)
+    taught = Lesson(
+        lesson.task, lesson.teacher, lesson.kind, familiar, measured, beside, lesson.held
+    )
+    return taught, len(rows) - len(familiar.prompts)
 
 
 def _provenance(
@@ -261,7 +263,7 @@ def _cells(table: ScoreTable, held: frozenset[str]) -> int:
     return int(np.isfinite(table.losses[rows]).sum())
 
 
-def _seen(
+def _share_taught(
     teacher: RouterParts, tables: Mapping[str, ScoreTable], held: frozenset[str]
 ) -> float | None:
     """Return the share of the held-out prompts that the teacher was fitted on, and warn of it."""
