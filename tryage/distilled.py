@@ -43,7 +43,7 @@ def distilled_from(provenance: Mapping[str, Any]) -> list[str]:
     share = stated.get("seen_by_teacher")
     if share is not None and share >= LEAST_SHARE:
         sentences.append(
-            f"The teacher was fitted on {share:.0%} of the held-out prompts, so figures on them are "
-            "better than on new ones."
+            f"The teacher was fitted on {share:.0%} of the held-out prompts, so figures on them "
+            "are better than on new ones."
         )
     return sentences
