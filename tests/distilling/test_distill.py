@@ -464,16 +464,16 @@ def test_an_interrupted_command_keeps_predictions_and_leaves_no_router(files, mo
             "--out", files / "third",
         )  # fmt: skip
     assert done.exit_code == 130
-    assert "finished work is kept" in done.stderr
+    assert "finished work is store" in done.stderr
     assert not (files / "third").exists()
-    kept = files / "third.predictions.jsonl"
-    assert len(kept.read_bytes().splitlines()) == 60
-    before = kept.read_bytes()
+    store = files / "third.predictions.jsonl"
+    assert len(store.read_bytes().splitlines()) == 60
+    before = store.read_bytes()
     assert run(
         "distill", files / "teacher", files / "prompts.jsonl", "--student", "linear",
-        "--out", files / "third", "--predictions", kept,
+        "--out", files / "third", "--predictions", store,
     ).exit_code == 0  # fmt: skip
-    assert kept.read_bytes() == before
+    assert store.read_bytes() == before
 
 
 @pytest.mark.parametrize(
