@@ -464,7 +464,7 @@ def test_an_interrupted_command_keeps_predictions_and_leaves_no_router(files, mo
             "--out", files / "third",
         )  # fmt: skip
     assert done.exit_code == 130
-    assert "finished work is store" in done.stderr
+    assert "finished work is kept" in done.stderr
     assert not (files / "third").exists()
     store = files / "third.predictions.jsonl"
     assert len(store.read_bytes().splitlines()) == 60
