@@ -27,6 +27,7 @@ ORDER = (
     "parquet_files",
     "opened_folder",
     "appending",
+    "resumable",
     "progress",
     "folders",
     "retries",

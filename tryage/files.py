@@ -13,7 +13,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -301,14 +301,19 @@ class JsonLineError(ValueError):
         self.key = key
 
 
-def json_lines(data: bytes) -> Iterator[tuple[int, Any]]:
+def json_lines(data: bytes | Iterable[bytes]) -> Iterator[tuple[int, Any]]:
     """Yield the number, counted from 1, and the value of every line that is not blank.
+
+    Args:
+        data: all lines, or one after the other, such as an open file.
 
     Raises:
         JsonLineError: a line is not UTF-8 or not JSON, repeats a key (`json` would drop one), or
             exceeds the limits on nesting or on the length of numbers.
     """
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    lines = data.split(b"\n") if isinstance(data, bytes) else data
+    for number, line in enumerate(lines, 1):
+        line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         if not line.strip():
             continue
         try:

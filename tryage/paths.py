@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from tryage.errors import OutputFolderError
 
@@ -34,6 +37,16 @@ def shown(path: Path) -> str:
 def read_bytes(path: Path) -> bytes:
     """Return the contents of a file, or of standard input where the path is ``-``."""
     return sys.stdin.buffer.read() if path == STANDARD else path.read_bytes()
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading, or yield standard input where the path is ``-``."""
+    if path == STANDARD:
+        yield sys.stdin.buffer
+        return
+    with path.open("rb") as file:
+        yield file
 
 
 def check_writable(path: Path) -> None:

@@ -13,7 +13,7 @@ from tryage.errors import PromptError, missing_extra
 from tryage.files import JsonLineError, json_lines
 from tryage.near_misses import warn_of_near_misses
 from tryage.parquet_files import ParquetError, ParquetRows
-from tryage.paths import read_bytes, shown, user_path
+from tryage.paths import opened, shown, user_path
 
 _KEYS = ("prompt", "id", "group", "task", "reference")
 
@@ -74,7 +74,7 @@ def read_prompts(prompts: Prompts) -> Iterator[PromptRecord]:
     Raises:
         PromptError: a prompt is wrong; the message says where (file and line) and in which field.
     """
-    occurrences: dict[str, int] = {}
+    occurrences = _Occurrences()
     keys: dict[str, None] = {}
     for where, entry in _entries(prompts):
         if isinstance(entry, Mapping) and not entry.keys() <= keys.keys():
@@ -96,16 +96,15 @@ def _entries(prompts: Prompts) -> Iterator[tuple[str, Any]]:
     if path.suffix.lower() == ".parquet":
         yield from _numbered(_parquet_rows(path), f"{path}, row")
         return
+    source = shown(path)
     try:
-        data = read_bytes(path)
+        with opened(path) as lines:
+            for number, entry in json_lines(lines):
+                yield f"{source}, line {number}", entry
     except FileNotFoundError as error:
         raise PromptError(f"prompts file {str(path)!r} does not exist") from error
     except OSError as error:
         raise PromptError(f"prompts file {str(path)!r}: {error.strerror}") from error
-    source = shown(path)
-    try:
-        for number, entry in json_lines(data):
-            yield f"{source}, line {number}", entry
     except JsonLineError as error:
         field = "" if error.key is None else f"{error.key}: "
         raise PromptError(f"{source}, line {error.number}: {field}{error.problem}") from error
@@ -146,7 +145,24 @@ def _parquet_rows(path: Path) -> Iterator[Any]:
         raise PromptError(f"prompts file {str(path)!r}: not a Parquet file: {error}") from error
 
 
-def _record(entry: Any, where: str, occurrences: dict[str, int]) -> PromptRecord:
+class _Occurrences:
+    """Counts how often each text has occurred, without holding a million texts in memory."""
+
+    def __init__(self) -> None:
+        self._once: set[int] = set()
+        self._more: dict[int, int] = {}
+
+    def number(self, text: str) -> int:
+        """Return which occurrence of a text this is, from 1."""
+        key = hash(text)
+        if key not in self._once:
+            self._once.add(key)
+            return 1
+        self._more[key] = self._more.get(key, 1) + 1
+        return self._more[key]
+
+
+def _record(entry: Any, where: str, occurrences: _Occurrences) -> PromptRecord:
     if isinstance(entry, str):
         entry = {"prompt": entry}
     if not isinstance(entry, Mapping):
@@ -154,10 +170,10 @@ def _record(entry: Any, where: str, occurrences: dict[str, int]) -> PromptRecord
     prompt = _text(entry, "prompt")
     if prompt is None:
         raise PromptError("prompt: is missing or empty")
-    occurrences[prompt] = occurrences.get(prompt, 0) + 1
+    occurrence = occurrences.number(prompt)
     return PromptRecord(
         prompt=prompt,
-        id=_id(entry.get("id")) or prompt_id(prompt, occurrences[prompt]),
+        id=_id(entry.get("id")) or prompt_id(prompt, occurrence),
         where=where,
         group=_text(entry, "group"),
         task=_text(entry, "task"),

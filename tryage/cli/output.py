@@ -204,6 +204,11 @@ def json_text(data: Any) -> str:
     return text
 
 
+def writes_unicode() -> bool:
+    """Whether standard output can hold every character."""
+    return (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
+
+
 def write_out(lines: Iterable[str]) -> None:
     """Write lines to standard output, which shows characters that it cannot hold as escapes.
 

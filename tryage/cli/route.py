@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,15 +19,10 @@ from tryage.cli.options import (
     load_router,
     read_goals,
 )
-from tryage.cli.output import guarded, json_text, note, print_json, say, text_of, waiting, write_out
-from tryage.cli.summary import summary
-from tryage.decision import Decision
-from tryage.errors import NoEligibleExpertError, OptionError, PromptError, TryageError
-from tryage.files import replacing
-from tryage.goals import Goals
+from tryage.cli.output import guarded, print_json, say, text_of, writes_unicode
+from tryage.cli.route_file import TOP, Order, Source, route_file
+from tryage.errors import OptionError
 from tryage.paths import STANDARD, check_writable
-from tryage.prompts import PromptRecord, read_prompts
-from tryage.router import Router
 
 
 @guarded
@@ -46,7 +39,12 @@ def route(
         Path | None, typer.Option("--input", help='JSONL of {"prompt", "id"?, "task"?} lines.')
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", help="Write the decisions here as JSONL.")
+        Path | None,
+        typer.Option(
+            "--output",
+            help="Write the decisions here as JSONL, as they are made; an interrupted run goes on "
+            "when the command is repeated.",
+        ),
     ] = None,
     similar: Annotated[
         int,
@@ -57,8 +55,16 @@ def route(
         ),
     ] = 0,
     top: Annotated[
-        int | None, typer.Option(min=1, help="Most experts of a ranking to show; by default all.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Most experts of a ranking to show; by default all, and 5 on each line of an "
+            "--input FILE.",
+        ),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that decide for an --input FILE.")
+    ] = 1,
     why: Annotated[
         bool,
         typer.Option("--why", help="Show what would have to change for the runner-up to win."),
@@ -82,10 +88,13 @@ def route(
     goals = read_goals(goal, limit)
     if output is not None:
         check_writable(output)
-    loaded = load_router(router, allow_models, exclude, download=download)
     if input is not None:
-        _route_file(loaded, input, output, goals, task, top)
+        source = Source(router, tuple(allow_models or ()), tuple(exclude or ()), download)
+        to_console = output is None or output == STANDARD
+        escaped = to_console and not writes_unicode()
+        route_file(source, input, output, Order(goals, task, top or TOP, escaped), workers)
         return
+    loaded = load_router(router, allow_models, exclude, download=download)
     decision = loaded.route(text_of(prompt or ""), goals=goals, task=task)
     if as_json:
         nearest = [one.to_dict() for one in loaded.similar(decision, similar)] if similar else None
@@ -96,67 +105,3 @@ def route(
         print_json(decision.to_dict(top) | shown)
     else:
         say(loaded.explain(decision, similar=similar, why=why, top=top))
-
-
-def _route_file(
-    router: Router,
-    source: Path,
-    target: Path | None,
-    goals: Goals | None,
-    task: str | None,
-    top: int | None,
-) -> None:
-    records = list(read_prompts(source))
-    if not records:
-        raise PromptError(f"{source}: there are no prompts to route")
-    with waiting("routing"):
-        decisions = _decisions(router, records, goals, task)
-    rows = (
-        {"id": record.id, **decision.to_dict(top)}
-        for record, decision in zip(records, decisions, strict=True)
-    )
-    if target is None or target == STANDARD:
-        write_out(json_text(row) + "\n" for row in rows)
-    else:
-        with replacing(target) as temporary, temporary.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    scored = router.provenance.get("kind") == "scores"
-    best = router.provenance.get("among_best", {})
-    among_best = {name: share for shares in best.values() for name, share in shares.items()}
-    note(summary(decisions, scored=scored, among_best=among_best))
-
-
-def _decisions(
-    router: Router, records: Sequence[PromptRecord], goals: Goals | None, task: str | None
-) -> list[Decision]:
-    """Decide for every line; its own task counts, else that of ``--task``."""
-    decisions: dict[int, Decision] = {}
-    tasks = [record.task or task for record in records]
-    for own_task in dict.fromkeys(tasks):
-        rows = [row for row, other in enumerate(tasks) if other == own_task]
-        prompts = [records[row].prompt for row in rows]
-        try:
-            routed = router.route_batch(prompts, goals=goals, task=own_task)
-        except TryageError as error:
-            alone = (records[row] for row in rows)
-            raise _located(error, router, alone, goals, own_task) from error
-        decisions |= dict(zip(rows, routed, strict=True))
-    return [decisions[row] for row in range(len(records))]
-
-
-def _located(
-    error: TryageError,
-    router: Router,
-    records: Iterator[PromptRecord],
-    goals: Goals | None,
-    task: str | None,
-) -> TryageError:
-    """Return the error of the first prompt without a decision, with its file and line."""
-    for record in records:
-        try:
-            router.route(record.prompt, goals=goals, task=task)
-        except NoEligibleExpertError as reason:
-            return NoEligibleExpertError(f"{record.where}: {reason.summary}", reason.reasons)
-        except TryageError as reason:
-            return PromptError(f"{record.where}: {reason}")
-    return error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tryage.evaluation.metrics import Indices, Measured, measured_cells
 from tryage.scores import ScoreTable
@@ -41,6 +42,17 @@ class Choices:
         """Count choices: (n,) columns of the m experts; negative ones count for no expert."""
         counts = np.bincount(columns[columns >= 0], minlength=len(experts))
         shares = counts / max(len(columns), 1)
+        return cls(dict(zip(experts, shares.tolist(), strict=True)), dict(among_best))
+
+    @classmethod
+    def of_counts(
+        cls,
+        experts: Sequence[str],
+        counts: NDArray[np.floating[Any]],
+        among_best: Mapping[str, float],
+    ) -> Choices:
+        """Return choices from how often each of the m experts was chosen, (m,)."""
+        shares = counts / max(float(counts.sum()), 1.0)
         return cls(dict(zip(experts, shares.tolist(), strict=True)), dict(among_best))
 
     @property

@@ -1,0 +1,330 @@
+"""Routes a file of prompts block by block, in one process or in several."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Future
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+from tryage.cli.options import load_router
+from tryage.cli.output import note, write_out
+from tryage.cli.summary import Tally
+from tryage.decision import Decision
+from tryage.errors import NoEligibleExpertError, OptionError, PromptError, TryageError
+from tryage.goals import Goals
+from tryage.paths import STANDARD
+from tryage.progress import shown_progress
+from tryage.prompts import PromptRecord, read_prompts
+from tryage.resumable import MARK, ResumableOutput
+from tryage.router import Router
+
+BLOCK = 1024
+"""Prompts that are decided, and written, at once."""
+
+TOP = 5
+"""Experts of a ranking on each line, where `--top` does not say otherwise."""
+
+Block = list[PromptRecord]
+
+
+@dataclass(frozen=True)
+class Source:
+    """How each process gets its router: the arguments of `load_router`."""
+
+    name: str
+    folders: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    download: bool = False
+
+    def load(self) -> Router:
+        """Load the router."""
+        return load_router(self.name, self.folders, self.excluded, download=self.download)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked of every prompt, and how lines are written.
+
+    Attributes:
+        goals: weights and limits.
+        task: of lines that name none.
+        top: experts of each ranking.
+        ascii: whether characters beyond ASCII are escaped.
+    """
+
+    goals: Goals | None
+    task: str | None
+    top: int
+    ascii: bool = False
+
+    def lines(self, router: Router, block: Block) -> tuple[str, Tally]:
+        """Return a line of JSON for every prompt, and the tally of the decisions.
+
+        Raises:
+            TryageError: of the first prompt without a decision; names its file and line.
+        """
+        decisions = _decisions(router, block, self.goals, self.task)
+        rows = (
+            {"id": record.id, **decision.to_dict(self.top)}
+            for record, decision in zip(block, decisions, strict=True)
+        )
+        encode = json.JSONEncoder(ensure_ascii=self.ascii).encode
+        text = "".join(encode(row) + "\n" for row in rows)
+        return text, Tally.of(decisions)
+
+
+def route_file(
+    source: Source, prompts: Path, target: Path | None, order: Order, workers: int = 1
+) -> None:
+    """Route a file of prompts and write a line for each, in the file's order.
+
+    Args:
+        source: of the router.
+        prompts: the file, or ``-``.
+        target: a file, which grows block by block and is taken up again after an interruption;
+            None and ``-`` are standard output, and pipes and devices are only written to.
+        order: what is asked of every prompt.
+        workers: processes that decide.
+
+    Raises:
+        PromptError: a line is wrong, or there is none.
+        OptionError: the output is the input, or belongs to another run.
+    """
+    router = source.load()
+    output = _output(router, prompts, target, order)
+    begun = output.resume()
+    records = read_prompts(prompts)
+    digest = hashlib.sha256()
+    tally = None if begun is None else Tally.from_dict(begun["tally"])
+    if tally is not None and begun is not None:
+        for record in itertools.islice(records, tally.prompts):
+            _add(digest, record)
+        if digest.hexdigest() != begun["digest"]:
+            raise OptionError(
+                f"{target} holds decisions of {tally.prompts:,} prompts, which are not those that "
+                f"{prompts} begins with; restore these, or remove {target}{MARK} to begin anew"
+            )
+        note(f"{target} holds {tally.prompts:,} decisions of an interrupted run; going on")
+    total = _count(prompts)
+    with (
+        contextlib.closing(output),
+        shown_progress(None, rate="prompts/s") as advance,
+        _deciding(source, router, order, workers) as decided,
+    ):
+        for block, (text, part) in decided(_blocks(records)):
+            for record in block:
+                _add(digest, record)
+            tally = part if tally is None else tally.plus(part)
+            output.append(text.encode(), {"digest": digest.hexdigest(), "tally": tally.to_dict()})
+            if advance is not None and total is not None:
+                advance("routing", min(tally.prompts, total), total)
+        if tally is None:
+            raise PromptError(f"{prompts}: there are no prompts to route")
+        output.finish()
+    scored = router.provenance.get("kind") == "scores"
+    best = router.provenance.get("among_best", {})
+    among_best = {name: share for shares in best.values() for name, share in shares.items()}
+    note(tally.summary(router.library.names, scored=scored, among_best=among_best))
+
+
+class _Stream:
+    """Standard output, a pipe or a device, which cannot be taken up again."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._file = None if path is None else path.open("wb")
+
+    def resume(self) -> None:
+        """Return None: nothing was begun."""
+
+    def append(self, block: bytes, _state: Any) -> None:
+        """Write a block."""
+        if self._file is None:
+            write_out([block.decode()])
+        else:
+            self._file.write(block)
+            self._file.flush()
+
+    def finish(self) -> None:
+        """Do nothing: all is written."""
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _output(
+    router: Router, prompts: Path, target: Path | None, order: Order
+) -> ResumableOutput | _Stream:
+    if target is None or target == STANDARD:
+        return _Stream(None)
+    if prompts != STANDARD and prompts.exists() and target.exists() and prompts.samefile(target):
+        raise OptionError(f"--input and --output are one file, {target}; write to another one")
+    if target.exists() and not target.is_file():
+        return _Stream(target)
+    goals = order.goals
+    limits = {} if goals is None else {str(limit): limit.exact for limit in goals.limits}
+    options = {
+        "--router": _digest(router),
+        "--goal": {} if goals is None else dict(goals.weights),
+        "--limit": sorted(limits.values()),
+        "--task": order.task,
+        "--top": order.top,
+    }
+    return ResumableOutput(target, options)
+
+
+def _digest(router: Router) -> str:
+    """Return what tells one router from another, in hex."""
+    parts = [
+        router.library.to_dict(),
+        router.objective.to_dict(),
+        router.policy.to_dict(),
+        dict(router.objective.unavailable),
+        router.provenance,
+    ]
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _add(digest: Any, record: PromptRecord) -> None:
+    """Add to a hash what a decision depends on."""
+    text = "\0".join((record.id, record.task or "", record.prompt, ""))
+    digest.update(text.encode("utf-8", "surrogatepass"))
+
+
+def _blocks(records: Iterable[PromptRecord]) -> Iterator[Block]:
+    records = iter(records)
+    while block := list(itertools.islice(records, BLOCK)):
+        yield block
+
+
+def _count(prompts: Path) -> int | None:
+    """Return the lines of a plain JSONL file that are not blank; None of anything else."""
+    if not prompts.is_file() or prompts.suffix.lower() == ".parquet":
+        return None
+    with prompts.open("rb") as file:
+        return sum(1 for line in file if line.strip())
+
+
+Decided = Callable[[Iterator[Block]], Iterator[tuple[Block, tuple[str, Tally]]]]
+
+
+@contextlib.contextmanager
+def _deciding(source: Source, router: Router, order: Order, workers: int) -> Iterator[Decided]:
+    """Yield a function that decides blocks, in order, in this process or in several."""
+    if workers == 1:
+        yield lambda blocks: ((block, order.lines(router, block)) for block in blocks)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+
+    # Each process loads the router itself, and nothing is copied from this one, threads included.
+    pool = ProcessPoolExecutor(
+        workers,
+        mp_context=get_context("spawn"),
+        initializer=_begin_worker,
+        initargs=(source, order),
+    )
+
+    def decided(blocks: Iterator[Block]) -> Iterator[tuple[Block, tuple[str, Tally]]]:
+        waiting: deque[tuple[Block, Future[tuple[str, Tally] | None]]] = deque()
+        for block in blocks:
+            waiting.append((block, pool.submit(_decide_in_worker, block)))
+            if len(waiting) > 2 * workers:
+                yield _ended(*waiting.popleft(), router, order)
+        while waiting:
+            yield _ended(*waiting.popleft(), router, order)
+
+    try:
+        yield decided
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ended(
+    block: Block, future: Any, router: Router, order: Order
+) -> tuple[Block, tuple[str, Tally]]:
+    """Wait for a block; one that failed is decided here once more, which raises its error."""
+    try:
+        result = future.result()
+    except BrokenExecutor as error:
+        raise TryageError(
+            "a worker process ended before its time, perhaps for want of memory; repeat the "
+            "command to go on, with fewer --workers"
+        ) from error
+    return block, order.lines(router, block) if result is None else result
+
+
+_worker: tuple[Router, Order]
+"""What a worker process decides with."""
+
+
+def _begin_worker(source: Source, order: Order) -> None:
+    global _worker
+    # Ctrl-C reaches the whole group; the parent ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker = (source.load(), order)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent was killed."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _decide_in_worker(block: Block) -> tuple[str, Tally] | None:
+    router, order = _worker
+    try:
+        return order.lines(router, block)
+    except TryageError:
+        return None
+
+
+def _decisions(
+    router: Router, records: Sequence[PromptRecord], goals: Goals | None, task: str | None
+) -> list[Decision]:
+    """Decide for every line; its own task counts, else that of ``--task``."""
+    decisions: dict[int, Decision] = {}
+    tasks = [record.task or task for record in records]
+    for own_task in dict.fromkeys(tasks):
+        rows = [row for row, other in enumerate(tasks) if other == own_task]
+        prompts = [records[row].prompt for row in rows]
+        try:
+            routed = router.route_batch(prompts, goals=goals, task=own_task)
+        except TryageError as error:
+            alone = (records[row] for row in rows)
+            raise _located(error, router, alone, goals, own_task) from error
+        decisions |= dict(zip(rows, routed, strict=True))
+    return [decisions[row] for row in range(len(records))]
+
+
+def _located(
+    error: TryageError,
+    router: Router,
+    records: Iterable[PromptRecord],
+    goals: Goals | None,
+    task: str | None,
+) -> TryageError:
+    """Return the error of the first prompt without a decision, with its file and line."""
+    for record in records:
+        try:
+            router.route(record.prompt, goals=goals, task=task)
+        except NoEligibleExpertError as reason:
+            return NoEligibleExpertError(f"{record.where}: {reason.summary}", reason.reasons)
+        except TryageError as reason:
+            return PromptError(f"{record.where}: {reason}")
+    return error
