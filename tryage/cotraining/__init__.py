@@ -2,7 +2,8 @@
 
 - `api` checks the arguments; `options` holds them; `parts` splits the prompts.
 - `rounds` does the rounds: `assigning` says which expert gets which prompt, `fine_tuning` trains
-  one, `measuring` measures it, `guarding` judges its update, `results` sums a round up.
+  one, `measuring` measures it, `guarding` judges its update, `results` sums a round up. `joint`
+  trains all experts by one gradient instead.
 - `folder` keeps everything, so that a run can be continued.
 """
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from tryage.cotraining.fine_tuning import check_lora
 from tryage.cotraining.folder import CotrainingFolder, check
-from tryage.cotraining.options import CotrainingOptions
+from tryage.cotraining.joint import JointRounds
+from tryage.cotraining.options import CotrainingOptions, Mode
 from tryage.cotraining.parts import Parts, split
 from tryage.cotraining.results import CotrainingRun
 from tryage.cotraining.rounds import OnRound, Rounds
@@ -24,6 +25,8 @@ from tryage.progress import Progress, shown_progress
 from tryage.prompts import Prompts
 from tryage.router import Router
 from tryage.runtime import Runtime
+
+_MODES: Mapping[Mode, type[Rounds]] = {"rounds": Rounds, "joint": JointRounds}
 
 
 def cotrain(
@@ -89,10 +92,8 @@ def cotrain(
         **{f"expert {name}": fingerprint(path) for name, path in sources.items()},
     }
     folder.open(options, prints)
-    if options.mode == "joint":
-        raise OptionError("mode is 'joint'; it is 'rounds'")
     with folder.locked(), shown_progress(progress, rate="steps/s") as advance:
-        rounds = Rounds(
+        rounds = _MODES[options.mode](
             folder, start, sources, task, parts, options, folders=folders, progress=advance
         ).run(on_round)
     return CotrainingRun(folder.folder, tuple(rounds))

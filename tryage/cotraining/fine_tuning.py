@@ -38,7 +38,7 @@ except ImportError as error:
 _LORA_SCALE = 2
 """LoRA's alpha as a multiple of the rank."""
 
-_CLIP = 1.0
+CLIP = 1.0
 """Largest norm of a step's gradient."""
 
 Advance = Callable[[int, int], None]
@@ -94,12 +94,11 @@ def fine_tune(
     if not batches:
         raise ExpertError("none of its prompts holds a token to learn from")
     try:
-        model = pipeline.model if options.lora_rank is None else _with_lora(pipeline, options)
+        model = trainable(pipeline, options)
         losses = list(_steps(pipeline, model, batches, options, seed, advance))
     except MODEL_FAULTS as error:
         raise pipeline.failure(error) from error
-    trained = model if options.lora_rank is None else model.merge_and_unload()
-    save_model(pipeline, trained, folder, dtype)
+    save_model(pipeline, merged(model, options), folder, dtype)
     tenth = max(1, len(losses) // 10)
     return Trained(
         prompts=len(rows),
@@ -145,8 +144,14 @@ def check_lora(options: CotrainingOptions) -> None:
         raise missing_extra("lora", "training with LoRA") from error
 
 
-def _with_lora(pipeline: Pipeline, options: CotrainingOptions) -> Any:
-    """Return the model with LoRA's matrices beside every linear layer but the last."""
+def trainable(pipeline: Pipeline, options: CotrainingOptions) -> Any:
+    """Return an expert's model to train: as it is, or with LoRA beside its linear layers.
+
+    Raises:
+        MissingExtraError: LoRA without peft.
+    """
+    if options.lora_rank is None:
+        return pipeline.model
     try:
         import peft
     except ImportError as error:
@@ -163,6 +168,21 @@ def _with_lora(pipeline: Pipeline, options: CotrainingOptions) -> Any:
         return peft.get_peft_model(pipeline.model, config)
 
 
+def merged(model: Any, options: CotrainingOptions) -> Any:
+    """Return what `trainable` returned with LoRA's matrices added to the weights."""
+    return model if options.lora_rank is None else model.merge_and_unload()
+
+
+def schedule_of(optimizer: Any, steps: int, options: CotrainingOptions) -> Any:
+    """Return the schedule of an optimizer's rates over a round's steps."""
+    return transformers.get_scheduler(
+        options.schedule,
+        optimizer,
+        num_warmup_steps=int(options.warmup * steps),
+        num_training_steps=steps,
+    )
+
+
 def _steps(
     pipeline: Pipeline,
     model: Any,
@@ -176,12 +196,7 @@ def _steps(
     optimizer = torch.optim.AdamW(
         parameters, lr=options.learning_rate, weight_decay=options.weight_decay
     )
-    schedule = transformers.get_scheduler(
-        options.schedule,
-        optimizer,
-        num_warmup_steps=int(options.warmup * len(batches)),
-        num_training_steps=len(batches),
-    )
+    schedule = schedule_of(optimizer, len(batches), options)
     model.train()
     # Dropout draws from torch's global generator: seeded here, and restored afterwards.
     with torch.random.fork_rng(devices=[]):
@@ -195,7 +210,7 @@ def _steps(
                     f"learning rate, {options.learning_rate:g}"
                 )
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, _CLIP)
+            torch.nn.utils.clip_grad_norm_(parameters, CLIP)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
@@ -238,11 +253,16 @@ def _windows(
     rng: np.random.Generator,
 ) -> Iterator[Window]:
     for row in rows:
-        hidden = row
-        if row.task == FILL_MASK and row.masked is not None:
-            seed = int(rng.integers(1, 2**31))
-            masked = mask_words(row.masked.text, share=options.mask_share, seed=seed)
-            hidden = Row(row.id, masked.prompt, row.task, row.group, masked.text, masked)
+        hidden = hidden_anew(row, options, rng)
         with contextlib.suppress(ExpertError):  # nothing in this text that the expert can learn
             encoded = encode_row(pipeline, hidden, max_window=options.max_window)
             yield from (window for window in encoded.windows if window.at)
+
+
+def hidden_anew(row: Row, options: CotrainingOptions, rng: np.random.Generator) -> Row:
+    """Return a fill-mask row with other words hidden; any other row as it is."""
+    if row.task != FILL_MASK or row.masked is None:
+        return row
+    seed = int(rng.integers(1, 2**31))
+    masked = mask_words(row.masked.text, share=options.mask_share, seed=seed)
+    return Row(row.id, masked.prompt, row.task, row.group, masked.text, masked)

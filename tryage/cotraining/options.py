@@ -18,10 +18,17 @@ _CHOICES = {"mode": Mode, "assign": Assignment, "guard": Guarded, "schedule": Sc
 _SHARES = ("explore", "min_share", "held_out", "labelled", "warmup")
 """Options from 0 to below 1."""
 
-_POSITIVE = ("learning_rate", "epochs", "batch", "batch_tokens", "max_window", "mask_share")
-
-_GROWING = ("rounds",)
-"""Options that may change between two calls on one folder."""
+_POSITIVE = (
+    "learning_rate",
+    "epochs",
+    "batch",
+    "batch_tokens",
+    "max_window",
+    "mask_share",
+    "temperature",
+    "last_temperature",
+    "gate_rate",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +36,8 @@ class CotrainingOptions:
     """How router and experts are trained together; two equal values give the same result.
 
     Attributes:
-        rounds: how many rounds; a finished folder is continued by a higher number.
+        rounds: how many rounds; a finished folder is continued by a higher number (not in joint
+            training, whose temperature depends on it).
         task: the task whose experts are trained; None takes the only one that the router has.
         mode: ``"rounds"`` trains each expert on the prompts assigned to it, one expert after the
             other; ``"joint"`` trains all of them and a softmax gate by one gradient.
@@ -61,6 +69,10 @@ class CotrainingOptions:
         mask_share: share of the words that fill-mask experts do not see.
         lora_rank: rank of LoRA's matrices (extra `lora`); they are merged into the weights at the
             end of each update. None trains all weights.
+        temperature: of the gate's softmax at the start of joint training, in bits per byte.
+        last_temperature: the same at the end of its last round; it falls evenly on a log scale.
+        balance: weight of the term that keeps the gate's shares equal, in bits per byte.
+        gate_rate: highest learning rate of the gate.
         seed: of everything random.
         device: where experts are trained and measured, as for `tryage.runtime.Runtime`.
     """
@@ -90,6 +102,10 @@ class CotrainingOptions:
     max_window: int = 512
     mask_share: float = 0.15
     lora_rank: int | None = None
+    temperature: float = 0.5
+    last_temperature: float = 0.05
+    balance: float = 0.01
+    gate_rate: float = 1e-2
     seed: int = 0
     device: str = "cpu"
 
@@ -121,6 +137,13 @@ class CotrainingOptions:
                 f"max_share is {self.max_share}; it is above min_share, {self.min_share}, and at "
                 "most 1"
             )
+        if self.mode == "joint" and self.assign != "router":
+            raise OptionError(
+                f"assign is {self.assign!r}; in the mode 'joint' the router's gate weighs all "
+                "experts, so it is 'router'"
+            )
+        if not self.balance >= 0:
+            raise OptionError(f"balance is {self.balance}; it is at least 0")
         if not self.max_rise >= 0:
             raise OptionError(f"max_rise is {self.max_rise}; it is at least 0")
         if self.held_out + self.labelled >= 1:
@@ -146,8 +169,10 @@ class CotrainingOptions:
         now = self.to_dict()
         defaults = {option.name: option.default for option in fields(self)}
         then = {name: began.get(name, defaults[name]) for name in now}
+        # More rounds continue a folder; in joint training the temperature depends on their number.
+        free = ("rounds",) if self.mode == "rounds" else ()
         return {
             name: (then[name], value)
             for name, value in now.items()
-            if name not in _GROWING and then[name] != value
+            if name not in free and then[name] != value
         }

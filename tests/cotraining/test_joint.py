@@ -1,0 +1,85 @@
+"""Joint training on the tiny models: one gradient for the gate and all experts."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("transformers", reason="needs the extra hf")
+
+from tryage import Router
+from tryage.cotraining import CotrainingOptions, cotrain
+from tryage.errors import OptionError, OutputFolderError
+
+OPTIONS = CotrainingOptions(
+    mode="joint",
+    rounds=2,
+    task="text-generation",
+    labelled=0.3,
+    held_out=0.2,
+    batch=4,
+    learning_rate=3e-3,
+)
+
+
+def weights_of(run, number):
+    path = run.folder / "rounds" / f"{number:03d}" / "assigned.jsonl"
+    return [json.loads(line)["weights"] for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def joint(tiny_router, prompts, tmp_path_factory):
+    return cotrain(tiny_router, prompts, tmp_path_factory.mktemp("joint") / "out", OPTIONS)
+
+
+def test_the_routed_loss_falls(joint):
+    losses = [one.held_out_loss for one in joint.rounds]
+    assert losses[2] < losses[1] < losses[0]
+    assert Router.from_pretrained(joint.router).library.names == ("code-gpt", "prose-gpt")
+
+
+def test_the_weights_are_a_distribution_that_sharpens(joint):
+    sharpness = []
+    for number in (1, 2):
+        weights = weights_of(joint, number)
+        assert all(sum(row.values()) == pytest.approx(1) for row in weights)
+        sharpness.append(sum(max(row.values()) for row in weights) / len(weights))
+    assert sharpness[1] > sharpness[0]
+    assert sum(joint.rounds[1].trained.values()) == pytest.approx(len(weights_of(joint, 1)), abs=1)
+
+
+def test_the_temperature_depends_on_the_rounds_so_their_number_stays(joint, tiny_router, prompts):
+    with pytest.raises(OutputFolderError, match="rounds 2, and now it is 3"):
+        cotrain(tiny_router, prompts, joint.folder, replace(OPTIONS, rounds=3))
+
+
+def test_balance_keeps_the_shares_equal(tiny_router, prompts, tmp_path):
+    spread = []
+    for balance in (0.0, 200.0):
+        warm = {"temperature": 1.0, "last_temperature": 1.0, "gate_rate": 0.1}
+        options = replace(OPTIONS, rounds=1, balance=balance, **warm)
+        run = cotrain(tiny_router, prompts, tmp_path / str(balance), options)
+        lean = [row["code-gpt"] - row["prose-gpt"] for row in weights_of(run, 1)]
+        spread.append(abs(sum(lean)))
+    assert spread[1] < spread[0]
+
+
+def test_a_hot_gate_trains_every_expert_on_everything(tiny_router, prompts, tmp_path):
+    hot = replace(OPTIONS, rounds=1, temperature=1e3, last_temperature=1e3)
+    run = cotrain(tiny_router, prompts, tmp_path / "out", hot)
+    assert all(row["code-gpt"] == pytest.approx(0.5, abs=0.01) for row in weights_of(run, 1))
+    before, after = run.rounds[0].matrix, run.rounds[1].matrix
+    for group in ("log", "dish"):
+        for name in ("code-gpt", "prose-gpt"):
+            assert after[group][name] < before[group][name]
+
+
+def test_masked_experts_learn_too(tiny_router, prompts, tmp_path):
+    options = replace(OPTIONS, rounds=1, task="fill-mask")
+    run = cotrain(tiny_router, prompts, tmp_path / "out", options)
+    assert run.rounds[1].labelled_loss < run.rounds[0].labelled_loss
+
+
+def test_a_gate_weighs_all_experts_so_nothing_else_assigns():
+    with pytest.raises(OptionError, match="gate weighs all"):
+        replace(OPTIONS, assign="random")
