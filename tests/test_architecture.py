@@ -53,6 +53,7 @@ ORDER = (
     "checks",
     "plans",
     "decision_json",
+    "ranking",
     "chances",
     "decision",
     "decision_log",

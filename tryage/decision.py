@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from tryage.flags import Flags
 from tryage.goals import Goal, find_goal
 from tryage.plans import Plan
 from tryage.pydantic_forms import object_schema
+from tryage.ranking import excluded_columns, name_order, ranked_columns
 
 Array = NDArray[np.float64]
 
@@ -183,12 +183,13 @@ class Decision:
         """Predicted loss of the chosen expert, lower is better; NaN where nothing is measured."""
         if not self.measured:
             return math.nan
-        return float(self.losses[self.names.index(self.expert)])
+        return float(self.losses[name_order(self.names).column_of[self.expert]])
 
     @property
     def order(self) -> tuple[str, ...]:
         """Eligible experts in the order of calls: the plan's first, then by total."""
-        ranked = tuple(self.names[column] for column in self._eligible())
+        columns = ranked_columns(self.totals, self.names, self.expert)
+        ranked = tuple(self.names[column] for column in columns)
         if self.plan is None:
             return ranked
         planned = self.plan.experts
@@ -333,22 +334,12 @@ class Decision:
         goal = self.goals.get(name) or find_goal(name)
         return f"{value:.4g}" if goal is None else goal.format(value)
 
-    def _eligible(self) -> list[int]:
-        """Return the columns of the eligible experts by total, then by name."""
-        totals = self.totals.tolist()
-        columns = [column for column in _by_name(self.names) if totals[column] < math.inf]
-        columns.sort(key=totals.__getitem__)
-        # The chosen expert comes first, even where another is as good up to rounding.
-        chosen = self.names.index(self.expert)
-        return [chosen, *(column for column in columns if column != chosen)]
-
     def _rows(self, top: int | None) -> list[dict[str, Any]]:
         """Return the first `top` of the ranking, as `RankedExpert.to_dict` does."""
-        columns = self._eligible()
+        columns = ranked_columns(self.totals, self.names, self.expert, top)
         if top is None or len(columns) < top:
-            excluded = set(_by_name(self.names)).difference(columns)
-            columns += [column for column in _by_name(self.names) if column in excluded]
-        columns = columns[:top]
+            rest = None if top is None else top - len(columns)
+            columns += excluded_columns(self.totals, self.names, rest)
         nothing: list[float | None] = [None] * len(columns)
         losses = _numbers(self.losses, columns) if self.measured else nothing
         std = _numbers(self.std, columns) if self.measured else nothing
@@ -368,12 +359,6 @@ class Decision:
                 row["reason"] = self.reasons[self.names[column]]
             rows.append(row)
         return rows
-
-
-@functools.lru_cache(maxsize=16)
-def _by_name(names: tuple[str, ...]) -> list[int]:
-    """Return the columns in order of their names, cached: libraries are large but few."""
-    return sorted(range(len(names)), key=names.__getitem__)
 
 
 def _numbers(values: Array, columns: list[int]) -> list[float | None]:

@@ -311,7 +311,10 @@ class Objective:
         fixed = self.eligibility(task, resolved.limits)
         out = excluded_by_prompt(self.library, fixed.mask, resolved, inputs, values)
         if out is None or not out.any():
-            return dict(fixed.reasons)  # a copy, which the decision may keep or change
+            # A copy, which the decision may keep or change; of thousands, when it is looked at.
+            if len(fixed.reasons) < _MOST_KEPT:
+                return dict(fixed.reasons)
+            return Reasons(lambda: dict(fixed.reasons))
         prompt_reasons = functools.partial(
             reasons_for_row, self.library, fixed.mask, resolved, inputs, values
         )

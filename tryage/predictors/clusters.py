@@ -130,7 +130,9 @@ class ClustersPredictor(VectorPredictor):
         for arrays in self.fitted_.values():
             shifts, errors = arrays["shifts"], arrays["errors"]
             parts += [shifts, np.square(shifts) + np.square(errors)]
-        self._moments = np.hstack(parts)  # (cells, targets * 2 * n_experts)
+        moments = np.hstack(parts)  # (cells, targets * 2 * n_experts)
+        # Reading them takes most of the time of a decision among thousands of experts.
+        self._moments = moments if moments.shape[1] < _WIDE else moments.astype(np.float32)
 
     def _membership(self, vectors: Vectors) -> Floats:
         """Return how much each cell counts for each vector, (n, cells), rows summing to 1."""
@@ -161,7 +163,7 @@ class ClustersPredictor(VectorPredictor):
         # Few cells count for a prompt, and the columns of thousands of experts take time to read.
         for row, out in zip(weight, expected, strict=True):
             near = np.flatnonzero(row > _LEAST_WEIGHT)
-            np.matmul(row[near], self._moments[near], out=out)
+            out[:] = row[near].astype(np.float32) @ self._moments[near]
         return expected
 
     @classmethod
