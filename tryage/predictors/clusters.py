@@ -22,6 +22,9 @@ With hard borders a rounding error could change the prediction."""
 _WIDE = 1000
 """Columns from which it is faster to find the cells that count than to read all."""
 
+_COLUMNS = 16_384
+"""Columns that are read at once."""
+
 _LEAST_WEIGHT = 1e-7
 """Cells with at most this weight are left out; the weights of a prompt sum to 1."""
 
@@ -145,7 +148,10 @@ class ClustersPredictor(VectorPredictor):
         return weight
 
     def _predict(self, vectors: Vectors) -> tuple[Targets, Targets]:
-        moments = self._expected_moments(self._membership(vectors))
+        weight = self._membership(vectors)
+        if self._moments.shape[1] >= _WIDE:
+            return self._predict_wide(weight)
+        moments = weight @ self._moments
         mean, std = {}, {}
         m = len(self.experts_)
         for number, target in enumerate(self.targets_):
@@ -155,16 +161,30 @@ class ClustersPredictor(VectorPredictor):
             std[target] = np.sqrt(np.maximum(square - shift * shift, 0.0))
         return mean, std
 
-    def _expected_moments(self, weight: Floats) -> Floats:
-        """Return all targets' moments, (n, columns), from the weights of the cells, (n, cells)."""
-        expected = np.empty((len(weight), self._moments.shape[1]))
-        if expected.shape[1] < _WIDE:
-            return np.matmul(weight, self._moments, out=expected)
-        # Few cells count for a prompt, and the columns of thousands of experts take time to read.
-        for row, out in zip(weight, expected, strict=True):
+    def _predict_wide(self, weight: Floats) -> tuple[Targets, Targets]:
+        """Do what `_predict` does, from the weights of the cells, (n, cells).
+
+        Few cells count for a prompt, and the moments of thousands of experts take time to read; so
+        only those are read, and so many columns at once as a core's cache holds.
+        """
+        m = len(self.experts_)
+        shape = (len(weight), m)
+        mean = {target: np.empty(shape) for target in self.targets_}
+        std = {target: np.empty(shape) for target in self.targets_}
+        for number, row in enumerate(weight):
             near = np.flatnonzero(row > _LEAST_WEIGHT)
-            out[:] = row[near].astype(np.float32) @ self._moments[near]
-        return expected
+            share = row[near].astype(np.float32)
+            for place, target in enumerate(self.targets_):
+                for start in range(0, m, _COLUMNS):
+                    end = min(start + _COLUMNS, m)
+                    at = 2 * m * place
+                    shift = share @ self._moments[near, at + start : at + end]
+                    square = share @ self._moments[near, at + m + start : at + m + end]
+                    mean[target][number, start:end] = self.averages_[target][start:end] + shift
+                    std[target][number, start:end] = np.sqrt(
+                        np.maximum(square - shift * shift, 0.0)
+                    )
+        return mean, std
 
     @classmethod
     def _settings(cls, config: Mapping[str, Any]) -> dict[str, Any]:
