@@ -134,6 +134,8 @@ WORK ?= $(HOME)/.cache/tryage/paper
 bench-paper: $(READY)
 	cd benchmarks && PYTHONPATH=.. ../$(BIN)/python -m paper all --work $(abspath $(WORK)) \
 		$(if $(MINILM),--encoder $(abspath $(MINILM))) $(if $(LLM),--llm $(LLM))
+	$(if $(MINILM),cd benchmarks && PYTHONPATH=.. ../$(BIN)/python -m paper.distilling \
+		--work $(abspath $(WORK)) --encoder $(abspath $(MINILM)))
 
 # Everything the checkout needs, in a virtual environment of its own. The stamp is written last, so
 # an interrupted install is taken up again.

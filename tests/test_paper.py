@@ -1,5 +1,6 @@
 """The paper's experiment: its parts on small texts, and its page against its results."""
 
+import argparse
 import importlib
 import json
 import random
@@ -10,9 +11,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tryage import Expert, Library
+from tryage.experts import FILL_MASK
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PARTS = ("plan", "texts", "training", "draws", "table", "results", "choosing", "page")
+DISTILLED = ("distilling", "distilled_page")
 COUNTS = {"documents": 1, "excerpts": 3, "mixtures": 2}
 WORDS = (
     "the old river runs past seven quiet houses before it's night and nobody counts them".split()
@@ -23,7 +28,9 @@ WORDS = (
 def paper():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
-        yield SimpleNamespace(**{name: importlib.import_module(f"paper.{name}") for name in PARTS})
+        yield SimpleNamespace(
+            **{name: importlib.import_module(f"paper.{name}") for name in (*PARTS, *DISTILLED)}
+        )
 
 
 @pytest.fixture(scope="module")
@@ -248,3 +255,68 @@ def test_what_needs_no_router_comes_out_of_the_committed_table_again(paper, monk
         assert figures["matrix"]["oracle"] == expected["matrix"]["oracle"]
         for name, row in expected["single_experts"].items():
             assert figures["single_experts"][name]["best_on"] == pytest.approx(row["best_on"])
+
+
+def test_unlabelled_prompts_are_others_of_the_same_documents(paper, corpora):
+    measured = paper.texts.cut_prompts(corpora, "train", COUNTS)
+    further = paper.texts.cut_unlabelled(corpora, COUNTS)
+    assert {cut.group for cut in further} == {cut.group for cut in measured}
+    excerpts = [cut for cut in further if cut.group == "excerpts"]
+    assert not {cut.text for cut in excerpts} & {cut.text for cut in measured}
+    docs = {piece.doc for cut in further for piece in cut.pieces}
+    assert all(paper.texts.held_out({"doc": doc}) for doc in docs)
+    assert further == paper.texts.cut_unlabelled(corpora, COUNTS)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_small_run_trains_teacher_and_students_and_judges_them(
+    paper,
+    corpora,
+    tiny_masked,
+    tmp_path,
+    monkeypatch,
+):
+    """One expert for each of two domains and one for the rest; the student learns who is whose."""
+    distilling, page = paper.distilling, paper.distilled_page
+    names = ("code-large", "math", "general-small")
+    domains = {"code": "code-large", "math": "math"}
+    parts = {}
+    for split in paper.texts.SPLITS:
+        cuts = paper.texts.cut_prompts(corpora, split, COUNTS)
+        best = [domains.get(cut.domain.split("+")[0], "general-small") for cut in cuts]
+        losses = {
+            name: np.array([[1.0 if name == one else 3.0 for one in best]] * 2) for name in names
+        }
+        right = np.full((2, len(cuts)), 0.5)
+        parts[split] = (cuts, {n: paper.draws.Losses(v, right, 0.0) for n, v in losses.items()})
+    results, work = tmp_path / "results", tmp_path / "work"
+    results.mkdir()
+    paper.table.write_table(results / "paper_scores.jsonl.gz", parts)
+    experts = [Expert(name=name, model=name, task=FILL_MASK) for name in names]
+    Library(experts, name="paper").write(results / "paper_library.yaml")
+    plan = replace(paper.plan.smoke(), unlabelled=COUNTS)
+    args = argparse.Namespace(
+        results=results, work=work, corpora=corpora, encoder=str(tiny_masked), epochs=1
+    )
+    monkeypatch.setattr(paper.results, "RESAMPLES", 20)
+    monkeypatch.setattr(distilling, "RESAMPLES", 20)
+    made = distilling.run(plan, args)
+    assert made["unlabelled"] > 30
+    assert set(made["student"]["regret_on_valid"]) == {"teacher_weight=0", "teacher_weight=0.5"}
+    assert set(made["milliseconds"]) == {"transformer", "distilled", "embedding_bag"}
+    for part in made["groups"].values():
+        assert part["ways"]["distilled"]["regret"]["mean"] >= 0
+        low, high = part["teacher_minus_student"]["ci95"]
+        assert low <= part["teacher_minus_student"]["difference"] <= high
+    (results / "paper_distilled.json").write_text(
+        json.dumps({"machine": "x86_64, 2 cores"} | made), encoding="utf-8"
+    )
+    assert page.table(results).count("its student") == 3
+
+    def trained_again(*_, **__):
+        raise AssertionError("what was trained before is trained again")
+
+    monkeypatch.setattr(distilling, "distill_parts", trained_again)
+    monkeypatch.setattr(distilling.TransformerPredictor, "fit", trained_again)
+    again = distilling.run(plan, args)
+    assert again["groups"] == made["groups"]

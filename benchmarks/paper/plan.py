@@ -137,6 +137,8 @@ class Plan:
         train: prompts of each domain (mixtures: of each first domain), by group.
         valid: the same for what configurations are chosen on.
         test: the same for the test.
+        unlabelled: further prompts of the router's training documents, which nobody measures, for
+            distillation.
         train_characters: characters of text that each expert is trained on at most.
         epochs: rounds of fine-tuning the `transformer` predictor.
         seeds: seeds of the predictors' fits.
@@ -152,6 +154,9 @@ class Plan:
     )
     test: dict[str, int] = field(
         default_factory=lambda: {"documents": 30, "excerpts": 60, "mixtures": 16}
+    )
+    unlabelled: dict[str, int] = field(
+        default_factory=lambda: {"documents": 120, "excerpts": 1800, "mixtures": 150}
     )
     train_characters: int = 2_600_000
     epochs: int = 7
@@ -171,6 +176,7 @@ def smoke() -> Plan:
         train=few,
         valid=few,
         test=few,
+        unlabelled={"documents": 3, "excerpts": 8, "mixtures": 2},
         train_characters=60_000,
         epochs=1,
         seeds=(0,),

@@ -25,6 +25,9 @@ _Part = tuple[dict[str, Any], int, int]
 
 SPLITS = ("train", "valid", "test")
 
+_MEASURED, _UNLABELLED = 12, 13
+"""Streams of random numbers that draw the prompts of the score table, and further ones."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -93,7 +96,9 @@ def training_texts(corpora: Path, expert: Trained, characters: int) -> list[str]
     return [texts[number] for number in rng.permutation(len(texts)).tolist()]
 
 
-def cut_prompts(corpora: Path, split: str, counts: Mapping[str, int]) -> list[Cut]:
+def cut_prompts(
+    corpora: Path, split: str, counts: Mapping[str, int], *, stream: int = _MEASURED
+) -> list[Cut]:
     """Cut the prompts of a split: whole documents, excerpts, and mixtures of two domains.
 
     An expert's losses on texts that it was trained on would be too low, so prompts to learn from
@@ -103,11 +108,12 @@ def cut_prompts(corpora: Path, split: str, counts: Mapping[str, int]) -> list[Cu
         corpora: folder of the corpora.
         split: "train", "valid" or "test".
         counts: prompts of each domain, by group; of mixtures those whose first half it is.
+        stream: another number draws other prompts.
     """
     rows = {domain: _rows(corpora, split, domain) for domain in DOMAINS}
     cuts: list[Cut] = []
     for number, domain in enumerate(DOMAINS):
-        rng = np.random.default_rng([SPLITS.index(split), number, 12])
+        rng = np.random.default_rng([SPLITS.index(split), number, stream])
         order = rng.permutation(len(rows[domain])).tolist()
         for i in range(min(counts["documents"], len(order))):
             row = rows[domain][order[i]]
@@ -125,6 +131,16 @@ def cut_prompts(corpora: Path, split: str, counts: Mapping[str, int]) -> list[Cu
             cuts.append(_cut(split, "mixtures", i, [_range(row, *HALF, rng) for row in pair]))
     # A stretch of a table or of ruled lines has no word to hide.
     return [cut for cut in cuts if words(cut.text)]
+
+
+def cut_unlabelled(corpora: Path, counts: Mapping[str, int]) -> list[Cut]:
+    """Cut further prompts from the router's training documents, which nobody measures.
+
+    Args:
+        corpora: folder of the corpora.
+        counts: as for `cut_prompts`.
+    """
+    return cut_prompts(corpora, "train", counts, stream=_UNLABELLED)
 
 
 def _rows(corpora: Path, split: str, domain: str) -> list[dict[str, Any]]:
