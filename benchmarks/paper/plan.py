@@ -156,7 +156,7 @@ class Plan:
         default_factory=lambda: {"documents": 30, "excerpts": 60, "mixtures": 16}
     )
     unlabelled: dict[str, int] = field(
-        default_factory=lambda: {"documents": 120, "excerpts": 1800, "mixtures": 150}
+        default_factory=lambda: {"documents": 120, "excerpts": 1200, "mixtures": 150}
     )
     train_characters: int = 2_600_000
     epochs: int = 7
