@@ -194,6 +194,20 @@ def test_cells_that_nobody_measured_are_the_teachers(teacher):
     assert chosen == [("prose", "code")[number % 2] for number in range(40)]
 
 
+def test_measured_values_stay_where_the_teacher_knows_nothing_like_the_prompt(teacher):
+    """Even with all the weight on the teacher, whose averages say something else."""
+    strange = [f"zzqx {number} " * 40 for number in range(40)]
+    flags = teacher.predictors["text-generation"].predict(strange).ood
+    rows = [{"prompt": text, "scores": {"prose": 0.05, "code": 1.0}} for text in strange]
+    student = teacher.distill(
+        unlabelled(40), rows, student="nearest", teacher_weight=1.0, holdout=None
+    )
+    losses = student.predictors["text-generation"].predict(strange).mean["loss"]
+    assert flags.mean() > 0.9
+    assert (losses[flags][:, 1] < 0.2).all()
+    assert (losses[flags][:, 0] > 0.7).all()
+
+
 def test_it_says_which_teacher_it_learned_from(teacher, student, tmp_path):
     fingerprint = teacher_fingerprint(teacher.predictors["text-generation"])
     stated = student.provenance["distilled"]

@@ -79,7 +79,8 @@ def distill(
     start = time.perf_counter()
     check_output(out)
     teacher = load_router(router, allow_models, download=download)
-    store = predictions or out.with_name(f"{out.name}.predictions.jsonl")
+    whole = out.resolve()  # "." has no name
+    store = predictions or whole.with_name(f"{whole.name}.predictions.jsonl")
     if store.is_dir():
         raise OptionError(f"--predictions {str(store)!r} is a folder; name a file")
     results = None if table is None else ScoreTable.read(table)

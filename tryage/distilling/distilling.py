@@ -218,9 +218,11 @@ def _taught(
             f"all {len(rows)} prompts of {lesson.task} are out of distribution for the teacher, so "
             "it has nothing to teach on them; give prompts like those that it was fitted on"
         )
+    theirs = lessons.select(np.array([row_of[text] for text in labelled], dtype=np.intp))
+    # What the teacher says of prompts unlike all that it knows is no lesson.
     beside = {
-        target: values[[row_of[text] for text in labelled]]
-        for target, values in lessons.mean.items()
+        target: np.where(theirs.ood[:, None], np.nan, values)
+        for target, values in theirs.mean.items()
     }
     taught = Lesson(
         lesson.task, lesson.teacher, lesson.kind, familiar, measured, beside, lesson.held

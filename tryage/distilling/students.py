@@ -111,7 +111,8 @@ class Lesson:
         kind: "scores" or "losses", what the losses were made of.
         unlabelled: the teacher's predictions for prompts that nobody measured.
         measured: results whose columns are the teacher's experts; None where there are none.
-        beside: the teacher's predictions for the rows of `measured`, target → (n, n_experts).
+        beside: the teacher's predictions for the rows of `measured`, target → (n, n_experts); NaN
+            where it knows nothing like the prompt.
         held: (n,) rows of `measured` that the student is judged by.
     """
 
@@ -241,7 +242,8 @@ def _possible(losses: NDArray[np.float64], kind: Kind) -> NDArray[np.float64]:
 def _joined(lesson: Lesson, taught: ScoreTable, weight: float) -> ScoreTable:
     """Return measured rows with the teacher's predictions mixed in, and the unlabelled ones.
 
-    A cell that was not measured is the teacher's prediction.
+    A cell that was not measured is the teacher's prediction, and a prompt that the teacher knows
+    nothing like keeps its measured values alone.
     """
     if lesson.measured is None or lesson.held.all():
         return taught
@@ -253,7 +255,8 @@ def _joined(lesson: Lesson, taught: ScoreTable, weight: float) -> ScoreTable:
         nothing = np.full((count, columns), np.nan)
         values = measured.losses if name == LOSS else measured.targets.get(name, nothing)
         theirs = lesson.beside[name][rows]
-        mixed[name] = np.where(np.isnan(values), theirs, (1 - weight) * values + weight * theirs)
+        both = (1 - weight) * values + weight * theirs
+        mixed[name] = np.where(np.isnan(values), theirs, np.where(np.isnan(theirs), values, both))
     return ScoreTable(
         prompts=(*measured.prompts, *taught.prompts),
         ids=(*(f"measured-{number}" for number in range(count)), *taught.ids),
