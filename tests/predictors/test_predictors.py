@@ -377,3 +377,20 @@ def test_who_cannot_join_or_leave_is_named():
         predictor.with_expert(stranger.prompts, stranger)
     with pytest.raises(PredictorError, match="'new'"):
         predictor.without_expert("new")
+
+
+def test_thousands_of_experts_get_what_few_would(monkeypatch):
+    """The wide path reads blocks of columns in single precision; the numbers stay the same."""
+    from tryage.predictors import clusters
+
+    _, table = measured(n=120, m=700, missing=0.1)
+    predictor = make_predictor("clusters", StaticEncoder.bundled()).fit(table.prompts, table)
+    monkeypatch.setattr(clusters, "_COLUMNS", 300)
+    wide = predictor.predict(table.prompts[:7])
+    config, arrays = predictor.state()
+    monkeypatch.setattr(clusters, "_WIDE", 10**9)
+    narrow = PREDICTORS["clusters"].from_state(config, arrays, predictor.encoder)
+    plain = narrow.predict(table.prompts[:7])
+    np.testing.assert_allclose(wide.mean["loss"], plain.mean["loss"], atol=1e-5)
+    np.testing.assert_allclose(wide.std["loss"], plain.std["loss"], atol=1e-3)
+    assert wide.std["loss"].max() > 0.01
