@@ -37,6 +37,7 @@ ORDER = (
     "hub",
     "attributes",
     "library_rows",
+    "library_lines",
     "library",
     "library_root",
     "ties",

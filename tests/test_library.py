@@ -300,3 +300,72 @@ def test_front_matter_of_many_blank_lines_is_read(tmp_path):
     (tmp_path / "README.md").write_text("---\nlicense: MIT\n")
     (expert,) = Library.from_models([str(tmp_path)])
     assert expert.license is None
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet", "JSONL"])
+def test_many_experts_stand_in_lines_or_rows(tmp_path, ending):
+    pytest.importorskip("pyarrow")
+    library = Library(
+        (
+            Expert(
+                name="a",
+                model="org/a",
+                parameters=7 * 10**9,
+                released="2024-05-01",
+                languages=("de", "en"),
+                security={"safetensors": True, "vendor": "org"},
+                price={"input": 0.5, "output": 1.5},
+                endpoint={"url": "https://models.example.com/v1", "key_env": "SOME_KEY"},
+            ),
+            Expert(name="ü", model="./models/b", task="fill-mask", gated=False),
+        ),
+        name="many",
+    )
+    path = tmp_path / f"many.{ending}"
+    library.write(path)
+    again = Library.read(path)
+    assert again.experts == library.experts
+    assert again.name == "many"
+    assert again.root == tmp_path
+    assert again["a"].origin == Library.read(path)["a"].origin is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"name": "b"}', ["many.jsonl, line 3", "expert 2 (b)", "model"]),
+        ('{"name": "b", "model": "m", "licence": "mit"}', ["line 3", "Did you mean 'license'"]),
+        ('{"name": "b", "model": "m", "model": "n"}', ["line 3", "model", "stands twice"]),
+        ("[1]", ["line 3", "expected a mapping"]),
+        ("{", ["line 3", "not JSON"]),
+        ('{"name": "a", "model": "m"}', ["'a' occurs twice"]),
+    ],
+)
+def test_a_wrong_line_of_a_library_is_named(tmp_path, line, words):
+    path = tmp_path / "many.jsonl"
+    path.write_text(f'{{"name": "a", "model": "m"}}\n\n{line}\n')
+    with pytest.raises(LibraryError) as error:
+        Library.read(path)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_wrong_library_files_of_these_kinds_are_named(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+
+    with pytest.raises(LibraryError, match=r"'.*none\.jsonl' does not exist"):
+        Library.read(tmp_path / "none.jsonl")
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(LibraryError, match="at least one expert"):
+        Library.read(tmp_path / "empty.jsonl")
+    (tmp_path / "text.parquet").write_text("no parquet")
+    with pytest.raises(LibraryError, match=r"text\.parquet: not a Parquet file"):
+        Library.read(tmp_path / "text.parquet")
+    columns = {"name": ["a", "b"], "model": ["m", "n"], "price": [None, "{"]}
+    arrow.parquet.write_table(arrow.table(columns), tmp_path / "price.parquet")
+    with pytest.raises(LibraryError, match=r"price\.parquet, row 2: price: .* JSON text"):
+        Library.read(tmp_path / "price.parquet")
+    columns = {"name": ["a"], "model": ["m"], "licence": ["mit"]}
+    arrow.parquet.write_table(arrow.table(columns), tmp_path / "key.parquet")
+    with pytest.raises(LibraryError, match=r"row 1: .*unknown key 'licence'. Did you mean"):
+        Library.read(tmp_path / "key.parquet")

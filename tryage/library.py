@@ -16,6 +16,7 @@ from tryage.drawing.notebook import MOST_ROWS, html_table
 from tryage.errors import LibraryError, did_you_mean
 from tryage.experts import TEXT_GENERATION, Expert
 from tryage.folders import Origin
+from tryage.library_lines import SUFFIXES, read_rows, write_rows
 from tryage.library_rows import expert_of_row, problems_at_top, together
 from tryage.paths import read_bytes, shown, user_path
 from tryage.tokens import CHARS_PER_TOKEN
@@ -62,20 +63,25 @@ class Library:
 
     @classmethod
     def read(cls, path: str | Path) -> Library:
-        """Read a library from a YAML file.
+        """Read a library from a YAML, JSONL or Parquet file.
 
         Args:
-            path: the file, or ``-`` for standard input; model folders in it are relative to its
-                folder.
+            path: the file, or ``-`` for YAML from standard input; model folders in it are relative
+                to its folder. A ``.jsonl`` file has an expert on each line, a ``.parquet`` file in
+                each row, with the keys of a YAML file and lists and mappings as JSON text.
 
         Raises:
-            LibraryError: the file is missing, is not YAML, or breaks the schema. The message
+            LibraryError: the file is missing, is not of its kind, or breaks the schema. The message
                 names the file, line and column, the expert and the key.
+            MissingExtraError: Parquet without pyarrow.
         """
         from tryage.yaml_text import YamlText, YamlTextError
 
         path = user_path(path)
         source = shown(path)
+        if path.suffix.lower() in SUFFIXES:
+            rows, place = read_rows(path)
+            return cls._of({"name": path.stem, "experts": rows}, source, path.parent, None, place)
         try:
             text = YamlText(read_bytes(path).decode("utf-8"))
         except FileNotFoundError as error:
@@ -213,14 +219,19 @@ class Library:
         return {"name": self.name, "experts": rows}
 
     def write(self, path: str | Path) -> None:
-        """Write the library as YAML, atomically."""
+        """Write the library as YAML, or as the JSONL or Parquet that the file's ending says.
+
+        The file appears whole or not at all.
+        """
         import yaml
 
         from tryage.files import write_text
 
-        write_text(
-            user_path(path), yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
-        )
+        path = user_path(path)
+        if path.suffix.lower() in SUFFIXES:
+            write_rows(path, self.to_dict()["experts"])
+            return
+        write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True))
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
