@@ -229,11 +229,19 @@ def test_it_warns_that_the_teacher_was_fitted_on_what_judges_the_student(teacher
     with pytest.warns(TryageWarning, match=r"fitted on 100% of the prompts that judge"):
         student = teacher.distill(unlabelled(20), table, student="linear")
     assert student.provenance["distilled"]["seen_by_teacher"] == 1.0
-    with pytest.warns(TryageWarning, match="fitted on"):
-        student.evaluate(table)  # also of prompts that only the teacher was fitted on
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        teacher.distill(unlabelled(20), measured(3000), student="linear")
+        other = teacher.distill(unlabelled(20), measured(3000), student="linear")
+    with pytest.warns(TryageWarning, match="fitted on"):
+        other.evaluate(table)  # prompts that only the teacher was fitted on
+
+
+def test_a_prompt_of_the_table_is_not_learned_as_an_unlabelled_one_as_well(teacher):
+    scored = measured(3000, 60)
+    student = teacher.distill(
+        [*unlabelled(20), *scored.prompts, *unlabelled(20)], scored, student="linear"
+    )
+    assert student.provenance["prompts"] == 48 + 20
 
 
 def test_it_is_evaluated_like_any_router(student):
