@@ -6,7 +6,8 @@ READY := .venv/.ready
 
 .PHONY: quickstart test lint types docs wheel test-openai-like bench-routing bench-speed bench-adapters
 .PHONY: bench-runtime bench-labelling bench-labelling-curve bench-paper bench-predictors
-.PHONY: bench-goals bench-plans bench-reliability bench-chains bench-sticky test-lowest test-newest clean
+.PHONY: bench-cotraining bench-goals bench-plans bench-reliability bench-chains bench-sticky
+.PHONY: test-lowest test-newest clean
 
 quickstart: $(READY)
 	$(BIN)/tryage quickstart
@@ -136,6 +137,12 @@ bench-paper: $(READY)
 		$(if $(MINILM),--encoder $(abspath $(MINILM))) $(if $(LLM),--llm $(LLM))
 	$(if $(MINILM),cd benchmarks && PYTHONPATH=.. ../$(BIN)/python -m paper.distilling \
 		--work $(abspath $(WORK)) --encoder $(abspath $(MINILM)))
+
+# Co-training from three starts with three seeds, less than an hour on two cores; goes on where it was.
+# Needs the benchmark data, and in WORK the experts of bench-paper.
+bench-cotraining: $(READY)
+	cd benchmarks && PYTHONPATH=.. OMP_NUM_THREADS=1 ../$(BIN)/python cotraining.py \
+		--work $(abspath $(WORK))
 
 # Everything the checkout needs, in a virtual environment of its own. The stamp is written last, so
 # an interrupted install is taken up again.

@@ -98,3 +98,20 @@ def test_a_script_whose_figures_miss_an_aim_writes_them_and_fails(
     assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == [
         f"missed: {aim}" for aim in aims
     ]
+
+
+def test_an_interval_over_seeds_is_students(script):
+    table = script("cotraining_table")
+    # Mean 0, deviation 1, three seeds: 4.303 / sqrt(3).
+    assert table.mean_and_interval([-1.0, 0.0, 1.0]) == "+0.000 (-2.484 to +2.484)"
+    assert table.mean_and_interval([0.25]) == "+0.250"
+
+
+def test_the_cotraining_page_shows_the_results(script):
+    module = script("cotraining")
+    table = script("cotraining_table")
+    results = json.loads(module.RESULTS.read_text(encoding="utf-8"))
+    assert table.text(results) in table.PAGE.read_text(encoding="utf-8")
+    shown = table.loss_table(results["cells"])
+    worse = changed(results, ("cells", 0, "rounds", -1, "held_out_loss"), 9.0)
+    assert table.loss_table(worse["cells"]) != shown
