@@ -131,8 +131,8 @@ def train_single(start: Start, seed: int) -> Path:
     """Return the folder of a start's one model, trained if it is not there."""
     if start.single.name != PAPER_SINGLE:
         recipe = Recipe(**{**_SMALL, "name": "single", "seed": seed, **_SINGLE})
-        seen = sorted({domain for domains in start.mixtures.values() for domain in domains})
-        _train(recipe, seen, EXPERTS * CHARACTERS, start.single)
+        domains = sorted({domain for one in start.mixtures.values() for domain in one})
+        _train(recipe, domains, EXPERTS * CHARACTERS, start.single)
     return start.single
 
 

@@ -55,6 +55,11 @@ def losses(cell: Cell) -> list[float]:
     return [one["held_out_loss"] for one in cell["rounds"]]
 
 
+def changes(cell: Cell) -> list[float]:
+    """Return the difference of each round's held-out loss to that of round 0."""
+    return [loss - losses(cell)[0] for loss in losses(cell)]
+
+
 def of(cells: Iterable[Cell], start: str, arm: str) -> list[Cell]:
     """Return the cells of a start and an arm."""
     return [cell for cell in cells if (cell["start"], cell["arm"]) == (start, arm)]
@@ -124,7 +129,7 @@ def text(results: Mapping[str, Any]) -> str:
     """Return all that the page says of the results."""
     cells = results["cells"]
     parts = [
-        "![Routed held-out loss after each round, by start and arm](cotraining.png)",
+        "![Change of the routed held-out loss after each round, by start and arm](cotraining.png)",
         loss_table(cells),
         "What the chosen expert tells of the domain, of "
         f"{math.log2(len(results['domains'])):.2f} bits at most:",
@@ -145,7 +150,7 @@ def text(results: Mapping[str, Any]) -> str:
 
 
 def draw(cells: Sequence[Cell]) -> Any:
-    """Return the chart of the rounds: mean over seeds, a panel for each start."""
+    """Return the chart of the rounds: mean change over seeds, a panel for each start."""
     names = {arm: name.strip("*") for arm, name in ARMS.items()}
     panels = []
     for start, title in STARTS.items():
@@ -153,14 +158,14 @@ def draw(cells: Sequence[Cell]) -> Any:
             {"round": number, "loss": float(np.mean(values)), "arm": names[arm]}
             for arm in ARMS
             if (own := of(cells, start, arm))
-            for number, values in enumerate(zip(*map(losses, own), strict=True))
+            for number, values in enumerate(zip(*map(changes, own), strict=True))
         ]
         scale = alt.Scale(domain=list(names.values()), range=list(PALETTE[: len(names)]))
         chart = alt.Chart(inline(rows), title=title, width=230, height=240)
         panels.append(
             chart.mark_line(point=True).encode(
                 x=alt.X("round:O", title="round", axis=alt.Axis(labelAngle=0)),
-                y=alt.Y("loss:Q", title="held-out bits per byte", scale=alt.Scale(zero=False)),
+                y=alt.Y("loss:Q", title="change of held-out bits per byte"),
                 color=alt.Color("arm:N", title=None, scale=scale),
             )
         )
