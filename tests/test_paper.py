@@ -320,3 +320,10 @@ def test_a_small_run_trains_teacher_and_students_and_judges_them(
     monkeypatch.setattr(distilling.TransformerPredictor, "fit", trained_again)
     again = distilling.run(plan, args)
     assert again["groups"] == made["groups"]
+
+
+def test_the_page_holds_the_table_of_the_results(paper):
+    page = paper.distilled_page
+    text = paper.page.PAGE.read_text(encoding="utf-8")
+    begin, end = paper.page.marks(page.NAME)
+    assert f"{begin}\n{page.table(RESULTS)}\n{end}" in text
