@@ -4,7 +4,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tryage import Goals, Policy, Router, ScoreTable
-from tryage.errors import GoalError, ScoreTableError
+from tryage.errors import GoalError, ScoreTableError, TryageWarning
+from tryage.evaluation.doubts import warn_of_left_out
 from tryage.evaluation.fronts import (
     Gathered,
     Points,
@@ -296,9 +297,36 @@ def test_means_are_over_groups():
 
 def test_prompts_that_lack_a_measurement_are_left_out():
     losses = np.array([[0.0, 1.0], [np.nan, 1.0]])
-    assert front_of(losses, np.zeros((2, 2)), np.ones((2, 2))).prompts == 1
+    with pytest.warns(
+        TryageWarning, match=r"the front rests on 1 of 2 prompts, .*\(2 of 3 measured"
+    ):
+        assert front_of(losses, np.zeros((2, 2)), np.ones((2, 2))).prompts == 1
     with pytest.raises(ScoreTableError, match="nothing to draw"):
         front_of(losses[1:], np.zeros((1, 2)), np.ones((1, 2)))
+
+
+def gappy(n, missing, groups):
+    rows = [
+        {"prompt": f"p{i}", "group": groups[i], "losses": {"a": 0.1, "b": 0.2}, "costs": {"a": 1}}
+        for i in range(n)
+    ]
+    for row in rows[:missing]:
+        del row["losses"]["b"]
+    return ScoreTable.from_rows(rows)
+
+
+def test_figures_on_a_part_of_the_prompts_are_announced_with_small_groups():
+    table = gappy(100, 11, ["rare"] * 12 + ["usual"] * 88)
+    rows = np.arange(11, 100)
+    with pytest.warns(TryageWarning) as caught:
+        warn_of_left_out(table, rows, "the front rests")
+    assert str(caught[0].message) == (
+        "the front rests on 89 of 100 prompts, those with every expert measured (178 of 189 "
+        "measured cells); every group weighs the same, also those of few prompts: rare 1"
+    )
+    warn_of_left_out(table, np.arange(9, 100), "nothing is said of a few")
+    with pytest.warns(TryageWarning, match=r"189 measured cells\)$"):
+        warn_of_left_out(gappy(100, 11, ["one"] * 100), np.arange(11, 100), "the front rests")
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+import warnings
+from collections import Counter
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tryage.errors import TryageWarning
 from tryage.scores import ScoreTable
 
 REPEATED = 1 / 3
@@ -11,6 +16,12 @@ REPEATED = 1 / 3
 
 ONE_EXPERT = 0.5
 """Share of the measured prompts with one measured expert from which a table is doubtful."""
+
+MOST = 0.9
+"""Share of the prompts from which figures may rest on them without a word."""
+
+SMALL_GROUP = 10
+"""Prompts of a group below which its mean is hardly more than chance."""
 
 
 def doubts(table: ScoreTable) -> list[str]:
@@ -37,3 +48,26 @@ def doubts(table: ScoreTable) -> list[str]:
             "them and they count for no regret; measure several experts on each prompt"
         )
     return sentences
+
+
+def warn_of_left_out(table: ScoreTable, rows: NDArray[np.intp], what: str) -> None:
+    """Warn that figures rest on a part of a table: the prompts that every expert was measured on.
+
+    Args:
+        table: all prompts.
+        rows: those that count.
+        what: the figures, as the beginning of a sentence.
+    """
+    if len(rows) > MOST * len(table):
+        return
+    cells = int(np.isfinite(table.losses).sum())
+    sentence = (
+        f"{what} on {len(rows)} of {len(table)} prompts, those with every expert measured "
+        f"({len(rows) * len(table.experts)} of {cells} measured cells)"
+    )
+    counts = Counter(table.groups[row] for row in rows.tolist())
+    small = sorted((count, str(name)) for name, count in counts.items() if count < SMALL_GROUP)
+    if small and len(counts) > 1:
+        listed = ", ".join(f"{name} {count}" for count, name in small[:5])
+        sentence += f"; every group weighs the same, also those of few prompts: {listed}"
+    warnings.warn(sentence, TryageWarning, stacklevel=3)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tryage.drawing.notebook import html_table
 from tryage.errors import GoalError, ScoreTableError
+from tryage.evaluation.doubts import warn_of_left_out
 from tryage.evaluation.fronts import (
     MIXTURES,
     Points,
@@ -216,6 +217,7 @@ def pareto(
             "nothing to draw a front from"
         )
     rows = np.flatnonzero(complete)
+    warn_of_left_out(table, rows, "the front rests")
     shares = macro_shares([table.groups[row] for row in rows.tolist()])
     losses = table.losses[rows]
     measured = np.stack([array[rows] for array in cells], axis=-1)  # (n, m, goals)

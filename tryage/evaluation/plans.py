@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tryage.drawing.notebook import preformatted
 from tryage.errors import ScoreTableError
+from tryage.evaluation.doubts import warn_of_left_out
 from tryage.evaluation.fronts import MIXTURES, Points, hull_area, non_dominated, zero_router
 from tryage.plans import realised
 from tryage.scores import ScoreTable
@@ -77,6 +78,7 @@ def complete(table: ScoreTable, values: Array) -> NDArray[np.intp]:
             "no prompt has the score and the goal's value of every expert measured; plans cannot "
             "be judged. Leave out experts that were measured on few prompts"
         )
+    warn_of_left_out(table, rows, "plans are judged")
     return rows
 
 
