@@ -48,6 +48,26 @@ def test_the_weights_are_a_distribution_that_sharpens(joint):
     assert sum(joint.rounds[1].trained.values()) == pytest.approx(len(weights_of(joint, 1)), abs=1)
 
 
+def test_an_interrupted_round_is_continued_to_the_same_result(
+    joint, tiny_router, prompts, tmp_path
+):
+    steps = []
+
+    def interrupt(what, done, total):
+        if what == "training jointly":
+            steps.append(done)
+            if len(steps) > total + 3:  # in the second round
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cotrain(tiny_router, prompts, tmp_path / "out", OPTIONS, progress=interrupt)
+    run = cotrain(tiny_router, prompts, tmp_path / "out", OPTIONS, progress=False)
+    assert run.rounds == joint.rounds
+    for name in ("code-gpt", "prose-gpt"):
+        weights = [one.folder / "experts" / name / "model.safetensors" for one in (run, joint)]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
 def test_the_temperature_depends_on_the_rounds_so_their_number_stays(joint, tiny_router, prompts):
     with pytest.raises(OutputFolderError, match="rounds 2, and now it is 3"):
         cotrain(tiny_router, prompts, joint.folder, replace(OPTIONS, rounds=3))

@@ -241,6 +241,11 @@ def test_the_command_prints_one_object_a_round(
     assert [one["round"] for one in rounds] == [0, 1]
     assert set(rounds[1]) >= {"round", "held_out_loss", "shares", "rolled_back"}
     assert sum(rounds[1]["shares"].values()) == pytest.approx(1)
+    done = CliRunner().invoke(app, list(map(str, words[:-1])))
+    assert done.exit_code == 0, done.output
+    shown = done.stdout.splitlines()
+    assert [line.partition(":")[0] for line in shown] == ["round 0", "round 1", "1 round"]
+    assert f"{rounds[1]['held_out_loss']:.4f} bits per byte" in shown[1]
 
 
 def test_the_example_runs_on_these_experts(tiny_router, tiny_library, prompts, tmp_path):

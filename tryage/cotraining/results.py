@@ -82,8 +82,9 @@ class CotrainingRun:
         """Two sentences for people."""
         first, last = self.rounds[0].held_out_loss, self.rounds[-1].held_out_loss
         change = (last - first) / first if first else 0.0
+        count = len(self.rounds) - 1
         return (
-            f"{len(self.rounds) - 1} rounds: the routed held-out loss went from {first:.4f} to "
+            f"{count} round{'s' if count > 1 else ''}: the routed held-out loss went from {first:.4f} to "
             f"{last:.4f} bits per byte ({change:+.1%}). The router is in {self.router}."
         )
 
