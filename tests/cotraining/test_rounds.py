@@ -41,6 +41,7 @@ def test_the_routed_loss_falls_and_the_start_stays_as_it_was(
     losses = [round_.held_out_loss for round_ in run.rounds]
     assert len(losses) == 3
     assert losses[2] < losses[1] < losses[0]
+    assert losses[1] < 0.8 * losses[0]
     assert contents(tiny_library.parent) == before
     router = Router.from_pretrained(run.router)
     assert router.library.names == ("code-gpt", "prose-gpt")

@@ -84,8 +84,9 @@ class CotrainingRun:
         change = (last - first) / first if first else 0.0
         count = len(self.rounds) - 1
         return (
-            f"{count} round{'s' if count > 1 else ''}: the routed held-out loss went from {first:.4f} to "
-            f"{last:.4f} bits per byte ({change:+.1%}). The router is in {self.router}."
+            f"{count} round{'s' if count > 1 else ''}: the routed held-out loss went from "
+            f"{first:.4f} to {last:.4f} bits per byte ({change:+.1%}). The router is in "
+            f"{self.router}."
         )
 
 
