@@ -79,15 +79,25 @@ class CotrainingRun:
         return self.folder / "router"
 
     def __str__(self) -> str:
-        """Two sentences for people."""
-        first, last = self.rounds[0].held_out_loss, self.rounds[-1].held_out_loss
-        change = (last - first) / first if first else 0.0
+        """Two sentences for people, and why it did not pay where it did not."""
+        first, last = self.rounds[0], self.rounds[-1]
+        before, after = first.held_out_loss, last.held_out_loss
+        change = (after - before) / before if before else 0.0
         count = len(self.rounds) - 1
-        return (
+        text = (
             f"{count} round{'s' if count > 1 else ''}: the routed held-out loss went from "
-            f"{first:.4f} to {last:.4f} bits per byte ({change:+.1%}). The router is in "
+            f"{before:.4f} to {after:.4f} bits per byte ({change:+.1%}). The router is in "
             f"{self.router}."
         )
+        if after <= before:
+            return text
+        if last.best_loss < first.best_loss:
+            return (
+                f"{text} It did not pay: each prompt's best expert improved, from "
+                f"{first.best_loss:.4f} to {last.best_loss:.4f}, but the router that was fitted "
+                "again chooses worse than the first one; label a larger share of more prompts."
+            )
+        return f"{text} It did not pay: the experts did not improve on the held-out prompts."
 
 
 def by_group(
