@@ -137,7 +137,13 @@ def test_an_unknown_name_gets_a_hint():
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("7.24B", 7_240_000_000), ("350m", 350_000_000), ("8,192", 8192), ("32K", 32_000)],
+    [
+        ("7.24B", 7_240_000_000),
+        ("350m", 350_000_000),
+        ("8,192", 8192),
+        ("32K", 32_000),
+        ("1e9", 10**9),
+    ],
 )
 def test_counts(text, count):
     assert parse_count(text) == count

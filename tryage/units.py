@@ -6,7 +6,9 @@ import re
 
 _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 _MOST = 1e18
-_COUNT = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)\s*([kmbt]?)", re.IGNORECASE)
+_COUNT = re.compile(
+    r"((?:[0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)(?:e\+?[0-9]{1,2})?)\s*([kmbt]?)", re.IGNORECASE
+)
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|\.[0-9]+)"
 _MONEY = re.compile(
     rf"\$?\s*{_NUMBER}\s*(?:usd|\$)?(?:\s*(?:per|/)\s*"
@@ -18,7 +20,7 @@ _IN_SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
 def parse_count(text: str) -> int:
-    """Read a count such as ``"7.24B"``, ``"350M"``, ``"8192"`` or ``"32K"``.
+    """Read a count such as ``"7.24B"``, ``"350M"``, ``"8192"``, ``"32K"`` or ``"1e9"``.
 
     Raises:
         ValueError: the text is not a number, or its unit is none of K, M, B, T.

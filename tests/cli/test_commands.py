@@ -95,7 +95,7 @@ def test_show_tells_where_prompts_and_keys_would_go(tmp_path):
         f"experts: [{{name: '[red]a', model: m, endpoint: {{url: '{url}', key_env: FAR_KEY}}}},"
         " {name: b, model: n}]"
     )
-    shown = call("library", "show", path).stdout
+    shown = call("library", "show", path, "--table").stdout
     assert "[red]a" in shown
     endpoint = "".join(line.split("│")[7].strip() for line in shown.splitlines() if "│" in line)
     assert endpoint.replace(" ", "") == f"{url},keyFAR_KEY"

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from tryage.cli import library, table
+from tryage.cli import library, library_show, table
 from tryage.cli.add import add
 from tryage.cli.calibrate import calibrate
 from tryage.cli.check import check
@@ -63,7 +63,7 @@ _COMMANDS: Mapping[typer.Typer, tuple[Callable[..., None], ...]] = {
         push,
         flags,
     ),
-    library_app: (library.show, library.check, library.from_hub),
+    library_app: (library_show.show, library.check, library.from_hub),
     table_app: (table.convert, table.show),
 }
 for _app, _commands in _COMMANDS.items():

@@ -22,8 +22,8 @@ def fit(
     library: Annotated[
         Path | None,
         typer.Option(
-            help="The library's YAML file; by default the table's experts, of which only the names "
-            "are known. With --update: by default the router's."
+            help="The library's file: YAML, .jsonl or .parquet; by default the table's experts, of "
+            "which only the names are known. With --update: by default the router's."
         ),
     ] = None,
     update: Annotated[

@@ -15,7 +15,7 @@ from tryage.cli.output import guarded, print_json, say
 
 @guarded
 def label(
-    library: Annotated[Path, typer.Option(help="The library's YAML file.")],
+    library: Annotated[Path, typer.Option(help="The library's file: YAML, .jsonl or .parquet.")],
     prompts: Annotated[
         Path, typer.Option(help="Prompts: JSONL, Parquet, or a saved datasets.Dataset.")
     ],

@@ -1,4 +1,4 @@
-"""The commands `library show`, `library check` and `library from-hub`."""
+"""The commands `library check` and `library from-hub`."""
 
 from __future__ import annotations
 
@@ -16,40 +16,9 @@ from tryage.cli.options import (
     LibraryFile,
     allowed_folders,
 )
-from tryage.cli.output import guarded, note, print_json, print_table, say, waiting
+from tryage.cli.output import guarded, note, print_json, say, waiting
 from tryage.library import Library
 from tryage.paths import check_writable, is_stream, user_path
-
-
-@guarded
-def show(
-    library: LibraryFile,
-    as_json: AsJson = False,
-) -> None:
-    """List a library's experts: what they are, and to which endpoint their prompts and keys go.
-
-    Example: tryage library show library.yaml
-    """
-    from tryage.units import format_count
-
-    loaded = Library.read(library)
-    if as_json:
-        print_json(loaded.to_dict())
-        return
-    served = any(expert.endpoint for expert in loaded)
-    columns = ["expert", "task", "model", "parameters", "released", "license"]
-    rows = []
-    for expert in loaded:
-        size = "" if expert.parameters is None else format_count(expert.parameters)
-        row = [expert.name, expert.task, expert.model, size, str(expert.released or "")]
-        row.append(expert.license or "")
-        if served and expert.endpoint:
-            key = expert.endpoint.key_env
-            row.append(f"{expert.endpoint.url}, key {key}" if key else expert.endpoint.url)
-        elif served:
-            row.append("")
-        rows.append(row)
-    print_table([*columns, *["endpoint"] * served], rows)
 
 
 @guarded
@@ -110,7 +79,9 @@ def from_hub(
         list[str],
         typer.Argument(help="Hub ids, id@revision, or model folders; NAME=MODEL names the expert."),
     ],
-    out: Annotated[Path, typer.Option(help="The library's YAML file to write.")],
+    out: Annotated[
+        Path, typer.Option(help="The library's file to write: .yaml, .jsonl or .parquet.")
+    ],
     name: Annotated[str, typer.Option(help="Name of the library.")] = "library",
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds that the Hub may take for one model.")

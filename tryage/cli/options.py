@@ -24,7 +24,7 @@ RouterName = Annotated[
     str,
     typer.Option("--router", metavar="NAME", help="A router folder, a bundled name, or a Hub id."),
 ]
-LibraryFile = Annotated[Path, typer.Argument(help="The library's YAML file.")]
+LibraryFile = Annotated[Path, typer.Argument(help="The library's file: YAML, .jsonl or .parquet.")]
 GoalOptions = Annotated[
     list[str] | None,
     typer.Option("--goal", metavar="GOAL=WEIGHT", help="Weight of a goal, e.g. size=0.3."),
