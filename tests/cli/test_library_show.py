@@ -48,7 +48,7 @@ def test_a_pipe_gets_every_whole_name_alone_on_its_line(path):
     assert done.stderr == ""
 
 
-def test_a_reader_that_stops_ends_the_command_quietly(path):
+def test_names_go_through_xargs(path):
     names = f"{sys.executable} -m tryage library show {path}"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f"{names} --limit 2 | xargs -n1 echo id"],
@@ -115,14 +115,15 @@ def test_a_wrong_filter_or_page_is_named(path, args, message):
     assert message in show(path, *args, code=2).stderr
 
 
-def test_a_terminal_shows_a_page_of_the_table(path):
+@pytest.mark.parametrize("kind", ["xterm", "dumb"])
+def test_a_terminal_shows_a_page_of_the_table(path, kind):
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "tryage", "library", "show", str(path)],
         stdout=follower,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "COLUMNS": "400", "TERM": "dumb"},
+        env={**os.environ, "COLUMNS": "400", "TERM": kind},
     )
     os.close(follower)
     shown = b""

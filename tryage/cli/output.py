@@ -178,9 +178,10 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*map(Text, row))
     console = Console()
-    width = Console(width=_NO_LIMIT).measure(table).maximum
+    # Without a height, rich takes every width for 80 where TERM is "dumb".
+    width = Console(width=_NO_LIMIT, height=console.height).measure(table).maximum
     if not console.is_terminal or width <= console.width:
-        Console(width=width).print(table)
+        Console(width=width, height=console.height).print(table)
         return
     for first, *others in rows:
         say(first)
