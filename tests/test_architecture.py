@@ -29,6 +29,7 @@ ORDER = (
     "appending",
     "resumable",
     "progress",
+    "steps",
     "folders",
     "retries",
     "checkpoints",

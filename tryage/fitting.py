@@ -7,9 +7,11 @@ from typing import Any
 from tryage import training
 from tryage.encoders import Encoder, resolve_encoder
 from tryage.plans.fitting import fit_joint
+from tryage.progress import Progress
 from tryage.scores import ScoreTable
 from tryage.similar import TrainingPrompts
 from tryage.sources import LibrarySource, TableSource, as_library
+from tryage.steps import shown_steps
 
 
 def fit_parts(
@@ -22,6 +24,7 @@ def fit_parts(
     holdout: float | None,
     keep_prompts: bool,
     keep_words: bool,
+    progress: Progress | bool | None,
 ) -> dict[str, Any]:
     """Return the parts of a fitted router by name; arguments and errors as `Router.fit`."""
     training.check_kind(predictor)  # an unknown kind fails before the encoder loads
@@ -30,7 +33,12 @@ def fit_parts(
     options = training.FitOptions(
         predictor, resolve_encoder(encoder), seed, words=keep_words, holdout=holdout
     )
-    fitted = training.fit_tasks(table, library, options)
+    with shown_steps(progress, training.COSTS) as steps:
+        if table.kind == "scores":
+            steps.expect(training.JOINT, size=len(table))
+        fitted = training.fit_tasks(table, library, options, steps)
+        with steps.step(training.JOINT, "learning how experts fail together", len(table)):
+            joint = fit_joint(fitted.table, library, seed)
     prompts = {}
     if keep_prompts:
         parts = fitted.table.by_task(library)
@@ -40,6 +48,6 @@ def fit_parts(
         "predictors": fitted.predictors,
         "objective": fitted.objective,
         "provenance": fitted.provenance,
-        "joint": fit_joint(fitted.table, library, seed),
+        "joint": joint,
         "training_prompts": prompts,
     }

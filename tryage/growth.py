@@ -42,6 +42,7 @@ class GrowingRouter(RouterParts):
         holdout: float | None = None,
         keep_prompts: bool = False,
         keep_words: bool = False,
+        progress: Progress | bool | None = None,
     ) -> Self:
         """Fit a router on measured results, task by task.
 
@@ -61,6 +62,10 @@ class GrowingRouter(RouterParts):
             keep_prompts: keep the table's prompts and results in the router, also where it is
                 saved, so that `similar` can show them. Off, because prompts may be private.
             keep_words: store words that five or more prompts of a kind share; see `kinds`.
+            progress: by default a bar is drawn where standard error is a terminal, with what is at
+                work and the time left; True also prints lines where it is not, False shows
+                nothing, and a function is called with what is at work, how many steps are done,
+                and how many there are.
 
         Raises:
             ScoreTableError: table and library do not name the same experts.
@@ -78,6 +83,7 @@ class GrowingRouter(RouterParts):
             holdout=holdout,
             keep_prompts=keep_prompts,
             keep_words=keep_words,
+            progress=progress,
         )
         return cls(**parts, policy=policy)
 
@@ -89,6 +95,7 @@ class GrowingRouter(RouterParts):
         encoder: str | Encoder | None = None,
         seed: int | None = None,
         holdout: float | None = None,
+        progress: Progress | bool | None = None,
     ) -> Self:
         """Return a router refitted on old and newer results.
 
@@ -100,6 +107,7 @@ class GrowingRouter(RouterParts):
             encoder: as in `fit`; by default this router's.
             seed: as in `fit`; by default this router's.
             holdout: as in `fit`.
+            progress: as in `fit`.
 
         Raises:
             ScoreTableError: there is no table, they do not fit together, or not to the library.
@@ -118,6 +126,7 @@ class GrowingRouter(RouterParts):
             holdout=holdout,
             keep_prompts=bool(self.training_prompts),
             keep_words=self._keeps_words,
+            progress=progress,
         )
         return fitted.replace(feedback_file=self.feedback_file, decision_log=self.decision_log)
 

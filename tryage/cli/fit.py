@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,19 +83,25 @@ def fit(
 
     start = time.perf_counter()
     check_output(out)
-    with waiting("fitting"):
+    with waiting("reading"):
         table = ScoreTable.read(scores)
+        newer = None if update is None else ScoreTable.read(update)
         experts = None if library is None else Library.read(library)
         loaded_encoder = None if encoder is None else resolve_encoder(encoder, download=download)
-        if update is not None:
-            fitted = _router_in(out, allow_models).refit(
+        older = None if update is None else _router_in(out, allow_models)
+    # Lines in a log are for people; a bar is drawn on a terminal, beside JSON as well.
+    progress = None if as_json else True
+    with _nothing_saved(out):
+        if older is not None and newer is not None:
+            fitted = older.refit(
                 table,
-                ScoreTable.read(update),
+                newer,
                 library=experts,
                 predictor=predictor,
                 encoder=loaded_encoder,
                 seed=seed,
                 holdout=holdout,
+                progress=progress,
             )
         else:
             fitted = Router.fit(
@@ -105,7 +113,9 @@ def fit(
                 holdout=holdout,
                 keep_prompts=keep_prompts,
                 keep_words=keep_words,
+                progress=progress,
             )
+    with waiting("saving"):
         fitted.save_pretrained(out)
     if experts is None and update is None:
         note(
@@ -113,6 +123,16 @@ def fit(
             "prices and models come from a library file (--library)"
         )
     _print_fit(fitted, out, time.perf_counter() - start, as_json)
+
+
+@contextlib.contextmanager
+def _nothing_saved(out: Path) -> Iterator[None]:
+    """Say of an interruption that nothing is saved yet."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        state = "is as it was" if out.exists() else "was not made"
+        raise KeyboardInterrupt(f"interrupted; {out} {state}") from None
 
 
 def _print_fit(fitted: Router, out: Path, seconds: float, as_json: bool) -> None:

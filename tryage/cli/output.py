@@ -84,8 +84,8 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except OSError as error:
             named = error.filename is not None and error.strerror
             _fail(f"{error.filename}: {error.strerror}" if named else str(error), 1)
-        except KeyboardInterrupt:
-            _fail("interrupted; finished work is kept", 130)
+        except KeyboardInterrupt as interruption:
+            _fail(str(interruption) or "interrupted; finished work is kept", 130)
 
     return run
 

@@ -162,7 +162,7 @@ class Rounds:
         """Return the router fitted on a round's losses; save it."""
         labelled, _ = self.losses(number)
         table = table_of(self.parts.labelled, self.names, labelled)
-        fitted = router.refit(table, library=self.library, seed=self.options.seed)
+        fitted = router.refit(table, library=self.library, seed=self.options.seed, progress=False)
         fitted.save_pretrained(self.folder.round(number).router)
         return fitted
 

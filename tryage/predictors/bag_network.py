@@ -5,7 +5,7 @@ Imported only when one is trained, because it needs torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,7 @@ def train_bags(
     dim: int,
     hidden: int,
     seed: int,
+    on_epoch: Callable[[int, int], None] | None = None,
 ) -> tuple[TokenBag, Floats, Floats, list[list[float]]]:
     """Train networks on measured losses, each from its own start and on its own split.
 
@@ -113,6 +114,7 @@ def train_bags(
         dim: length of a feature's vector in one network.
         hidden: units of the hidden layer of one network.
         seed: drives everything random.
+        on_epoch: called with the epochs done and the most epochs of all networks together.
 
     Returns:
         The bag; coefficients (networks * hidden, n_experts) and intercepts (n_experts,) of the
@@ -133,7 +135,8 @@ def train_bags(
     for number in range(networks):
         start = token_vectors(encoder, keys, dim, seed + number)
         network = BagNetwork(rows, static, start, hidden, seed + number)
-        training = FineTuning(network, prompts, losses, recipe, seed=seed + number)
+        report = None if on_epoch is None else _of_network(on_epoch, number, networks)
+        training = FineTuning(network, prompts, losses, recipe, seed=seed + number, on_epoch=report)
         weights, offsets, history = training.run()
         tables.append(network.model.bag.weight.detach().numpy())
         layers.append(network.model.layer)
@@ -152,6 +155,13 @@ def train_bags(
         vocabulary=vocabulary,
     )
     return bag, np.concatenate(coefficients), np.sum(intercepts, axis=0), histories
+
+
+def _of_network(
+    on_epoch: Callable[[int, int], None], number: int, networks: int
+) -> Callable[[int, int], None]:
+    """Return what tells of the epochs of one network among several."""
+    return lambda done, most: on_epoch(number * most + done, networks * most)
 
 
 def _rows(row_of: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:

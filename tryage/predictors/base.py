@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -47,6 +47,8 @@ class Predictor(abc.ABC):
     kind: ClassVar[str]
     slow: ClassVar[bool] = False
     """Whether a fit takes minutes, because the kind trains a network on the texts."""
+    on_epoch: Callable[[int, int], None] | None = None
+    """While a network trains: called with epochs done and most epochs, before the first one too."""
 
     experts_: tuple[str, ...]
     targets_: tuple[str, ...]

@@ -96,6 +96,7 @@ class EmbeddingBagPredictor(LinearPredictor):
             dim=self.dim,
             hidden=self.hidden,
             seed=self.seed,
+            on_epoch=self.on_epoch,
         )
         self.fit_vectors(self._encode(prompts), table)
         beside = np.zeros((encoder.dim, losses.shape[1]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -110,6 +110,7 @@ class FineTuning:
         seed: drives the split, the order of prompts and dropout.
         checkpoints: folder of the last epoch's checkpoint, from which training resumes; None
             stores none.
+        on_epoch: called with epochs done and most epochs, before the first one too.
     """
 
     def __init__(
@@ -121,8 +122,10 @@ class FineTuning:
         *,
         seed: int,
         checkpoints: Path | None = None,
+        on_epoch: Callable[[int, int], None] | None = None,
     ) -> None:
         self.network = network
+        self._on_epoch = on_epoch
         self.recipe = recipe
         self.seed = seed
         self.checkpoints = checkpoints
@@ -168,6 +171,8 @@ class FineTuning:
         progress = self._resume() or Progress(self._key())
         best = self._weights() if progress.epoch == 0 else self._best
         while progress.epoch < self.recipe.epochs:
+            if self._on_epoch is not None:
+                self._on_epoch(progress.epoch, self.recipe.epochs)
             self._train_epoch(progress.epoch)
             progress.epoch += 1
             objective = self._held_out_objective()

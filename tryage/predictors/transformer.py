@@ -93,7 +93,13 @@ class TransformerPredictor(LinearPredictor):
             max_tokens=self.max_tokens,
         )
         training = FineTuning(
-            self._network, prompts, losses, recipe, seed=self.seed, checkpoints=folder
+            self._network,
+            prompts,
+            losses,
+            recipe,
+            seed=self.seed,
+            checkpoints=folder,
+            on_epoch=self.on_epoch,
         )
         coefficients, intercepts, self.history_ = training.run()
         self._stored = None

@@ -276,6 +276,7 @@ def _fit(
                 library=library,
                 predictor=plan.predictor,
                 encoder=train_encoder(training, dim=plan.encoder_dim),
+                progress=False,
             ).save_pretrained(workspace.router)
         bar.advance()
     return Router.from_pretrained(workspace.router)

@@ -6,6 +6,7 @@ network is better, `validation` cross-validation, and `fitting` the fit of one p
 router's.
 """
 
+from tryage.training.announced import COSTS, JOINT
 from tryage.training.candidates import AUTO, CANDIDATES, RANDOM_RELU, Candidate, check_kind
 from tryage.training.fitting import (
     Fit,
@@ -21,6 +22,8 @@ from tryage.training.validation import validate
 __all__ = [
     "AUTO",
     "CANDIDATES",
+    "COSTS",
+    "JOINT",
     "RANDOM_RELU",
     "Candidate",
     "Fit",

@@ -23,6 +23,7 @@ from tryage.evaluation.metrics import (
     outcomes,
 )
 from tryage.scores import ScoreTable
+from tryage.steps import Steps
 from tryage.training.candidates import (
     AUTO,
     CLUSTERS,
@@ -40,6 +41,9 @@ from tryage.training.folds import (
     held_out_choices,
     split_folds,
 )
+
+BEST_OF_FOLD = "best of the fold"
+"""Kind of the announced step that fits what did best on the inner folds of an outer one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,10 +64,13 @@ class AutoChoice:
     choices: Indices
 
 
-def choose_quick_candidate(encoded: EncodedTable, seed: int, folds: int = FOLDS) -> AutoChoice:
+def choose_quick_candidate(
+    encoded: EncodedTable, seed: int, folds: int = FOLDS, steps: Steps | None = None
+) -> AutoChoice:
     """Choose among the quick candidates, and compare this with plain kinds on outer folds."""
-    chosen, inner = best_candidate(encoded, seed)
-    choices = _outer_choices(encoded, seed, folds)
+    steps = steps or Steps()
+    chosen, inner = best_candidate(encoded, seed, steps)
+    choices = _outer_choices(encoded, seed, folds, steps)
     rows = {name: row_of(encoded.table, row, seed=seed) for name, row in choices.items()}
     outer = {name: row["regret"] for name, row in rows.items()}
     regrets = {name: regret for name, regret in outer.items() if regret is not None}
@@ -93,34 +100,44 @@ def _nested_choices(table: ScoreTable, choices: dict[str, Indices], fold_of: Ind
     return nested
 
 
-def _outer_choices(encoded: EncodedTable, seed: int, folds: int) -> dict[str, Indices]:
+def _outer_choices(
+    encoded: EncodedTable, seed: int, folds: int, steps: Steps
+) -> dict[str, Indices]:
     """Return the held-out choices, (n,) columns, of `auto` and of the plain kinds."""
     fold_of = split_folds(encoded.table, folds, seed)
     plain_kinds = {str(candidate): candidate for candidate in (CLUSTERS, NEAREST)}
     choices = {name: np.full(len(encoded.table), MISSING) for name in (AUTO, *plain_kinds)}
-    for fold in range(count_folds(fold_of)):
+    count = count_folds(fold_of)
+    for fold in range(count):
         held_out = np.flatnonzero(fold_of == fold)
         train, test = encoded.select(fold_of != fold), encoded.select(held_out)
         if np.isnan(train.table.losses).all():
             continue
-        best, _ = best_candidate(train, seed)
-        for name, candidate in plain_kinds.items():
-            choices[name][held_out] = choose(train, test, candidate, seed)
-        choices[AUTO][held_out] = (
-            choices[str(best)][held_out]
-            if str(best) in choices
-            else choose(train, test, best, seed)
-        )
+        where = f"outer fold {fold + 1} of {count}"
+        best, _ = best_candidate(train, seed, steps, f"{where}, inner ")
+        steps.drop(BEST_OF_FOLD)
+        candidates = plain_kinds | {str(best): best}
+        if str(best) not in plain_kinds:
+            steps.expect(str(best), size=len(train.table))
+        for name, candidate in candidates.items():
+            with steps.step(name, f"{name}: {where}", len(train.table)):
+                columns = choose(train, test, candidate, seed, steps)
+            if name in plain_kinds:
+                choices[name][held_out] = columns
+            if name == str(best):
+                choices[AUTO][held_out] = columns
     return choices
 
 
-def best_candidate(encoded: EncodedTable, seed: int) -> tuple[Candidate, dict[str, float | None]]:
+def best_candidate(
+    encoded: EncodedTable, seed: int, steps: Steps, where: str = ""
+) -> tuple[Candidate, dict[str, float | None]]:
     """Return the candidate with the least regret on held-out prompts, and the regret of each."""
     cells, rows = measured_cells(encoded.table, None)
     candidates = candidates_for(encoded.table)
     regrets = []
     for candidate in candidates:
-        choices = held_out_choices(encoded, candidate, seed, INNER_FOLDS)
+        choices = held_out_choices(encoded, candidate, seed, INNER_FOLDS, steps, where)
         regrets.append(outcomes(cells, choices[rows]).regret)
     means = [plain(macro_mean(regret, cells)) for regret in regrets]
     by_name = {str(candidate): mean for candidate, mean in zip(candidates, means, strict=True)}

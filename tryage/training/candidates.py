@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from tryage.errors import PredictorError, did_you_mean
 from tryage.predictors import PREDICTORS, Predictor, make_predictor
 from tryage.scores import ScoreTable
+from tryage.steps import Steps
 from tryage.training.encoded import EncodedTable
 
 AUTO = "auto"
@@ -37,9 +39,16 @@ class Candidate:
         """Whether a fit takes minutes."""
         return PREDICTORS[self.kind].slow
 
-    def fit(self, encoded: EncodedTable, seed: int) -> Predictor:
-        """Fit such a predictor on one task's table."""
-        return encoded.fit(make_predictor(self.kind, encoded.encoder, seed, **self.settings))
+    def fit(self, encoded: EncodedTable, seed: int, steps: Steps | None = None) -> Predictor:
+        """Fit such a predictor on one task's table; `steps` tell of the epochs of a network."""
+        predictor = make_predictor(self.kind, encoded.encoder, seed, **self.settings)
+        if steps is None:
+            return encoded.fit(predictor)
+        predictor.on_epoch = functools.partial(steps.part, "epoch")
+        try:
+            return encoded.fit(predictor)
+        finally:
+            del predictor.on_epoch  # a fitted predictor can be pickled
 
 
 CLUSTERS, NEAREST = Candidate("clusters"), Candidate("nearest")
@@ -64,10 +73,11 @@ EMBEDDING_BAG = Candidate("embedding-bag")
 _RANDOM_RELU_PROMPTS, _RANDOM_RELU_PATTERNS = 2000, 8
 
 
-def candidates_for(table: ScoreTable) -> tuple[Candidate, ...]:
-    """Return what `auto` tries on a table."""
+def candidates_for(table: ScoreTable, prompts: int | None = None) -> tuple[Candidate, ...]:
+    """Return what `auto` tries on a table, or on so many prompts of it."""
     patterns = np.unique(np.isnan(table.losses), axis=1).shape[1]
-    large = len(table) >= _RANDOM_RELU_PROMPTS and patterns <= _RANDOM_RELU_PATTERNS
+    count = len(table) if prompts is None else prompts
+    large = count >= _RANDOM_RELU_PROMPTS and patterns <= _RANDOM_RELU_PATTERNS
     return (*CANDIDATES, RANDOM_RELU) if large else CANDIDATES
 
 

@@ -23,8 +23,10 @@ from tryage.objective import Objective, loss_spread
 from tryage.predictors import Predictor
 from tryage.scores import ScoreTable
 from tryage.scripts import scripts_in
+from tryage.steps import Steps
 from tryage.ties import lowest, name_ranks
 from tryage.tokens import count_tokens
+from tryage.training.announced import ENCODING, LAST_FIT, announce
 from tryage.training.candidates import AUTO, Candidate, check_kind
 from tryage.training.encoded import EncodedTable
 from tryage.training.folds import FOLDS, held_out_choices, hold_out
@@ -108,16 +110,24 @@ def fit_and_validate(table: ScoreTable, kind: str, encoder: Encoder | None, seed
     return fit_encoded(EncodedTable.encode(table, kind, encoder), kind, seed)
 
 
-def fit_encoded(encoded: EncodedTable, kind: str, seed: int) -> Fit:
-    """Do what `fit_and_validate` does with a table encoded already."""
+def fit_encoded(encoded: EncodedTable, kind: str, seed: int, steps: Steps | None = None) -> Fit:
+    """Do what `fit_and_validate` does with a table encoded already; `steps` are told of it."""
+    steps = steps or Steps()
     if kind == AUTO:
-        auto = choose_candidate(encoded, seed)
-        fitted = auto.candidate.fit(encoded, seed)
+        auto = choose_candidate(encoded, seed, steps=steps)
+        steps.drop(LAST_FIT)
+        fitted = _fit_on_all(auto.candidate, encoded, seed, steps)
         return Fit(fitted, auto.validation, auto.choices, auto.record)
     candidate = Candidate(kind)
-    choices = held_out_choices(encoded, candidate, seed, FOLDS)
+    choices = held_out_choices(encoded, candidate, seed, FOLDS, steps)
     validation = row_of(encoded.table, choices, seed=seed)
-    return Fit(candidate.fit(encoded, seed), validation, choices)
+    return Fit(_fit_on_all(candidate, encoded, seed, steps), validation, choices)
+
+
+def _fit_on_all(candidate: Candidate, encoded: EncodedTable, seed: int, steps: Steps) -> Predictor:
+    rows = len(encoded.table)
+    with steps.step(str(candidate), f"{candidate}: fit on all {rows:,} prompts", rows):
+        return candidate.fit(encoded, seed, steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +167,10 @@ class FittedTasks:
     table: ScoreTable
 
 
-def fit_tasks(table: ScoreTable, library: Library, options: FitOptions) -> FittedTasks:
-    """Fit a router's predictors and objective, task by task.
+def fit_tasks(
+    table: ScoreTable, library: Library, options: FitOptions, steps: Steps | None = None
+) -> FittedTasks:
+    """Fit a router's predictors and objective, task by task; `steps` are told what is at work.
 
     Raises:
         ScoreTableError: table and library do not name the same experts, or nothing can be held
@@ -166,18 +178,22 @@ def fit_tasks(table: ScoreTable, library: Library, options: FitOptions) -> Fitte
         PredictorError: as `fit_and_validate`.
     """
     check_kind(options.kind)
-    seed = options.seed
+    seed, steps = options.seed, steps or Steps()
     held = frozenset() if options.holdout is None else hold_out(table, options.holdout, seed)
     fits, kinds, verdicts = {}, {}, {}
-    for task, whole in table.by_task(library).items():
-        encoded = EncodedTable.encode(whole, options.kind, options.encoder)
+    parts = table.by_task(library)
+    for whole in parts.values():
+        announce(whole, options.kind, options.encoder, steps)
+    for task, whole in parts.items():
+        with steps.step(ENCODING, f"encoding {len(whole):,} prompts", len(whole)):
+            encoded = EncodedTable.encode(whole, options.kind, options.encoder)
         encoder = None if encoded.vectors is None else options.encoder
         for doubt in [*doubts(whole), *prompt_doubts(whole.prompts, encoder)]:
             warnings.warn(f"{task}: {doubt}", TryageWarning, stacklevel=4)
         out = np.array([prompt in held for prompt in whole.prompts])
         train = encoded.select(~out)
         _check_measured(train.table)
-        fit = fit_encoded(train, options.kind, seed)
+        fit = fit_encoded(train, options.kind, seed, steps)
         if options.holdout is None:
             verdict = judge(whole, fit.choices, held_out="cross-validated", seed=seed)
         else:

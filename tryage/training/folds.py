@@ -9,6 +9,7 @@ import numpy as np
 from tryage.errors import ScoreTableError
 from tryage.evaluation.metrics import Indices
 from tryage.scores import ScoreTable
+from tryage.steps import Steps
 from tryage.ties import lowest, name_ranks
 from tryage.training.candidates import Candidate
 from tryage.training.encoded import EncodedTable
@@ -78,11 +79,20 @@ def hold_out(table: ScoreTable, share: float, seed: int) -> frozenset[str]:
     return held
 
 
-def held_out_choices(encoded: EncodedTable, candidate: Candidate, seed: int, folds: int) -> Indices:
+def held_out_choices(
+    encoded: EncodedTable,
+    candidate: Candidate,
+    seed: int,
+    folds: int,
+    steps: Steps | None = None,
+    where: str = "",
+) -> Indices:
     """Return the column chosen for every prompt by a fit on the other folds, shape (n,).
 
-    It is -1 for prompts without a choice. A slow kind chooses for the first fold alone.
+    It is -1 for prompts without a choice. A slow kind chooses for the first fold alone. Each fold
+    is one of the `steps`, named with `where` before it.
     """
+    steps = steps or Steps()
     fold_of = split_folds(encoded.table, folds, seed)
     choices = np.full(len(encoded.table), MISSING)
     count = 1 if candidate.slow else count_folds(fold_of)
@@ -90,7 +100,9 @@ def held_out_choices(encoded: EncodedTable, candidate: Candidate, seed: int, fol
         held_out = np.flatnonzero(fold_of == fold)
         train = encoded.select(fold_of != fold)
         if len(train.table) and not np.isnan(train.table.losses).all():
-            choices[held_out] = choose(train, encoded.select(held_out), candidate, seed)
+            name = f"{candidate}: {where}fold {fold + 1} of {count}"
+            with steps.step(str(candidate), name, len(train.table)):
+                choices[held_out] = choose(train, encoded.select(held_out), candidate, seed, steps)
     return choices
 
 
@@ -99,12 +111,18 @@ def count_folds(fold_of: Indices) -> int:
     return int(fold_of.max(initial=MISSING)) + 1
 
 
-def choose(train: EncodedTable, test: EncodedTable, candidate: Candidate, seed: int) -> Indices:
+def choose(
+    train: EncodedTable,
+    test: EncodedTable,
+    candidate: Candidate,
+    seed: int,
+    steps: Steps | None = None,
+) -> Indices:
     """Return the columns of `train` chosen for the prompts of `test`, shape (n,)."""
     table = train.table
     measured = np.flatnonzero(~np.isnan(table.losses).all(axis=0))
     part = table.reorder([table.experts[column] for column in measured.tolist()])
     part = replace(part, targets={})  # choices weigh no goals, so the loss alone decides
-    predictor = candidate.fit(train.with_table(part), seed)
+    predictor = candidate.fit(train.with_table(part), seed, steps)
     prediction = test.predict(predictor).with_averages(predictor.averages_)
     return measured[lowest(prediction.mean["loss"], name_ranks(part.experts))]

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from tryage.encoders import StaticEncoder
+from tryage.encoders import Encoder, StaticEncoder
 from tryage.evaluation import row_of
 from tryage.evaluation.evaluate import plain
 from tryage.evaluation.metrics import Indices, macro_mean, measured_cells, outcomes
+from tryage.scores import ScoreTable
+from tryage.steps import Steps
 from tryage.training.auto import AutoChoice, choose_quick_candidate, mean_and_error
 from tryage.training.candidates import EMBEDDING_BAG
 from tryage.training.encoded import EncodedTable
@@ -33,31 +35,35 @@ the first fold a network gained 1.2, and on the next two it lost 1.9 and 2.4."""
 NO_TORCH = 'torch is not installed; pip install "tryage[hf]"'
 
 
-def why_not_tried(encoded: EncodedTable) -> str | None:
+def why_not_tried(table: ScoreTable, encoder: Encoder | None) -> str | None:
     """Return why no network is tried on a table, or None where one is."""
-    if len(encoded.table) < FEWEST_PROMPTS:
-        return f"the table has {len(encoded.table):,} prompts, fewer than {FEWEST_PROMPTS:,}"
-    if not isinstance(encoded.encoder, StaticEncoder):
+    if len(table) < FEWEST_PROMPTS:
+        return f"the table has {len(table):,} prompts, fewer than {FEWEST_PROMPTS:,}"
+    if not isinstance(encoder, StaticEncoder):
         return "it starts from a static encoder, and the router has another one"
     return NO_TORCH if importlib.util.find_spec("torch") is None else None
 
 
-def choose_candidate(encoded: EncodedTable, seed: int, folds: int = FOLDS) -> AutoChoice:
+def choose_candidate(
+    encoded: EncodedTable, seed: int, folds: int = FOLDS, steps: Steps | None = None
+) -> AutoChoice:
     """Choose among the quick candidates, and take a network where one is better.
 
     Args:
         encoded: one task's table.
         seed: makes folds and fits reproducible.
         folds: outer folds; fewer where the table holds fewer different prompts.
+        steps: are told what is at work.
     """
-    quick = choose_quick_candidate(encoded, seed, folds)
-    reason = why_not_tried(encoded)
+    steps = steps or Steps()
+    quick = choose_quick_candidate(encoded, seed, folds, steps)
+    reason = why_not_tried(encoded.table, encoded.encoder)
     if reason is not None:
         return _recorded(quick, {"tried": False, "reason": reason})
     fold_of = split_folds(encoded.table, folds, seed)
     if count_folds(fold_of) < 2:
         return _recorded(quick, {"tried": False, "reason": "too few different prompts"})
-    first = _held_out(encoded, fold_of, 0, seed)
+    first = _held_out(encoded, fold_of, 0, seed, steps)
     # On the table without the other prompts, so that every group weighs as in the fold.
     rows = np.flatnonzero(fold_of == 0)
     cells, measured = measured_cells(encoded.table.select(rows), None)
@@ -71,18 +77,22 @@ def choose_candidate(encoded: EncodedTable, seed: int, folds: int = FOLDS) -> Au
     }
     if not gain > CLEARLY * error:
         return _recorded(quick, trial)
-    second = _held_out(encoded, fold_of, 1, seed)
+    second = _held_out(encoded, fold_of, 1, seed, steps)
     validation = row_of(encoded.table, second, seed=seed)
     record = {**quick.record, "chosen": str(EMBEDDING_BAG), EMBEDDING_BAG.kind: trial}
     return AutoChoice(EMBEDDING_BAG, validation, record, second)
 
 
-def _held_out(encoded: EncodedTable, fold_of: Indices, fold: int, seed: int) -> Indices:
+def _held_out(
+    encoded: EncodedTable, fold_of: Indices, fold: int, seed: int, steps: Steps
+) -> Indices:
     """Return the network's choices for one fold by a fit on the others; -1 for all others, (n,)."""
     choices = np.full(len(encoded.table), MISSING)
     held_out = np.flatnonzero(fold_of == fold)
     train = encoded.select(fold_of != fold)
-    choices[held_out] = choose(train, encoded.select(held_out), EMBEDDING_BAG, seed)
+    name = f"{EMBEDDING_BAG}: fold {fold + 1} of {count_folds(fold_of)}"
+    with steps.step(str(EMBEDDING_BAG), name, len(train.table)):
+        choices[held_out] = choose(train, encoded.select(held_out), EMBEDDING_BAG, seed, steps)
     return choices
 
 
