@@ -1,3 +1,4 @@
+import gc
 import traceback
 
 import pytest
@@ -375,3 +376,36 @@ def test_wrong_library_files_of_these_kinds_are_named(tmp_path):
     arrow.parquet.write_table(arrow.table(columns), tmp_path / "key.parquet")
     with pytest.raises(LibraryError, match=r"row 1: .*unknown key 'licence'. Did you mean"):
         Library.read(tmp_path / "key.parquet")
+
+
+def test_yaml_that_could_not_be_read_again_is_not_written(tmp_path):
+    long = Library([Expert(name=f"e{i}", model="m" * 20_000) for i in range(1000)])
+    with pytest.raises(LibraryError, match=r"l\.yaml: 1,000 experts take more .*\.jsonl") as caught:
+        long.write(tmp_path / "l.yaml")
+    assert "16,777,216 characters" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    long.write(tmp_path / "l.jsonl")
+    assert Library.read(tmp_path / "l.jsonl") == Library(long.experts, name="l")
+
+
+def test_reading_many_experts_leaves_the_search_for_cycles_as_it_was(tmp_path):
+    Library([Expert(name="a", model="m")]).write(tmp_path / "l.jsonl")
+    (tmp_path / "bad.jsonl").write_text("[")
+    for is_on in (True, False):
+        (gc.enable if is_on else gc.disable)()
+        try:
+            Library.read(tmp_path / "l.jsonl")
+            with pytest.raises(LibraryError):
+                Library.read(tmp_path / "bad.jsonl")
+            assert gc.isenabled() == is_on
+        finally:
+            gc.enable()
+
+
+def test_yaml_of_many_experts_is_that_of_one_dump(tmp_path):
+    library = Library(
+        [Expert(name=f"é: {i}", model="m", languages=["en"]) for i in range(1001)], name="a: b"
+    )
+    library.write(tmp_path / "l.yaml")
+    whole = yaml.safe_dump(library.to_dict(), sort_keys=False, allow_unicode=True)
+    assert (tmp_path / "l.yaml").read_text(encoding="utf-8") == whole

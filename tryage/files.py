@@ -317,7 +317,7 @@ def json_lines(data: bytes | Iterable[bytes]) -> Iterator[tuple[int, Any]]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line.decode("utf-8"), object_pairs_hook=without_repeats)
+            value = _DECODER.decode(line.decode("utf-8"))
         except UnicodeDecodeError as error:
             raise JsonLineError(number, f"not UTF-8 (byte {error.start + 1})") from error
         except json.JSONDecodeError as error:
@@ -359,6 +359,10 @@ def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         key, first, second = twice
         raise RepeatedKeyError(key, (pairs[first][1], pairs[second][1]))
     return entry
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=without_repeats)
+"""Made once: a file may have a million lines."""
 
 
 def repeated(names: Sequence[str]) -> tuple[str, int, int] | None:

@@ -16,7 +16,7 @@ from tryage.drawing.notebook import MOST_ROWS, html_table
 from tryage.errors import LibraryError, did_you_mean
 from tryage.experts import TEXT_GENERATION, Expert
 from tryage.folders import Origin
-from tryage.library_lines import SUFFIXES, read_rows, write_rows
+from tryage.library_lines import SUFFIXES, collection_paused, read_rows, write_rows
 from tryage.library_rows import expert_of_row, problems_at_top, together
 from tryage.paths import read_bytes, shown, user_path
 from tryage.tokens import CHARS_PER_TOKEN
@@ -80,8 +80,10 @@ class Library:
         path = user_path(path)
         source = shown(path)
         if path.suffix.lower() in SUFFIXES:
-            rows, place = read_rows(path)
-            return cls._of({"name": path.stem, "experts": rows}, source, path.parent, None, place)
+            with collection_paused():
+                rows, place = read_rows(path)
+                data = {"name": path.stem, "experts": rows}
+                return cls._of(data, source, path.parent, None, place)
         try:
             text = YamlText(read_bytes(path).decode("utf-8"))
         except FileNotFoundError as error:
@@ -222,16 +224,19 @@ class Library:
         """Write the library as YAML, or as the JSONL or Parquet that the file's ending says.
 
         The file appears whole or not at all.
-        """
-        import yaml
 
+        Raises:
+            LibraryError: the YAML would be longer than what is read again.
+            MissingExtraError: Parquet without pyarrow.
+        """
         from tryage.files import write_text
+        from tryage.library_rows import yaml_of
 
         path = user_path(path)
         if path.suffix.lower() in SUFFIXES:
             write_rows(path, self.to_dict()["experts"])
-            return
-        write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True))
+        else:
+            write_text(path, yaml_of(self.to_dict(), shown(path)))
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:

@@ -6,8 +6,11 @@ Parquet, lists and mappings stand as JSON text.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import gc
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,18 @@ Place = Callable[[Sequence[str | int]], str]
 """Tells where the value at a path of keys stands; the first are "experts" and a number."""
 
 _NESTED = frozenset({"endpoint", "languages", "modalities", "security", "price"})
+
+
+@contextlib.contextmanager
+def collection_paused() -> Iterator[None]:
+    """Pause the search for cycles: many objects are made here, and none of them is in one."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def read_rows(path: Path) -> tuple[list[Any], Place]:
@@ -59,25 +74,28 @@ def _read_parquet(path: Path) -> tuple[list[Any], Place]:
         names = tuple(Expert.model_fields)
         parquet = ParquetRows(path, names, "reading a library from Parquet")
         unknown = [name for name in parquet.columns if name not in names]
+        # Most experts share their languages, modalities and security.
+        parsed = functools.lru_cache(maxsize=4096)(_parsed)
         # Column by column, so that an unknown one is an error as an unknown key is.
         for number, row in enumerate(parquet, 1):
             stated = {name: value for name, value in row.items() if value is not None}
             stated |= dict.fromkeys(unknown, "")
             for name in _NESTED & stated.keys():
-                stated[name] = _parsed(stated[name], f"{path}, row {number}: {name}")
+                try:
+                    stated[name] = parsed(stated[name])
+                except (ValueError, RecursionError) as error:
+                    raise LibraryError(
+                        f"{path}, row {number}: {name}: lists and mappings stand as JSON text: "
+                        f"{error}"
+                    ) from error
             rows.append(stated)
     except ParquetError as error:
         raise LibraryError(f"{path}: not a Parquet file that is read here: {error}") from error
     return rows, lambda keys: f"row {int(keys[1]) + 1 if len(keys) > 1 else 1}"
 
 
-def _parsed(value: Any, where: str) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise LibraryError(f"{where}: lists and mappings stand as JSON text: {error}") from error
+def _parsed(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from tryage.characters import short
-from tryage.errors import did_you_mean
+from tryage.errors import LibraryError, did_you_mean
 from tryage.experts import Endpoint, Expert, Price, Security
 from tryage.masking import hide_secrets
 
@@ -17,6 +17,9 @@ _MEANT = {"id": "name", "expert": "name", "cost": "price", "costs": "price", "si
 
 _SHOWN = 10
 """Problems of a file that one message names at most."""
+
+_AT_ONCE = 1000
+"""Experts that are written as YAML between two looks at the length."""
 
 
 def problems_at_top(data: Mapping[Any, Any], at: Callable[..., str]) -> list[str]:
@@ -85,3 +88,34 @@ def _field_names(location: tuple[Any, ...]) -> tuple[str, ...]:
     }
     model = sections.get(str(location[-1]), Expert) if location else Expert
     return tuple(model.model_fields)
+
+
+def yaml_of(data: Mapping[str, Any], target: str) -> str:
+    """Return a library as YAML.
+
+    Args:
+        data: what `Library.to_dict` returned.
+        target: the file, for the message.
+
+    Raises:
+        LibraryError: it would be too long to be read again.
+    """
+    import yaml
+
+    from tryage.yaml_text import MOST_CHARACTERS
+
+    def dumped(part: Any) -> str:
+        return str(yaml.safe_dump(part, sort_keys=False, allow_unicode=True))
+
+    rows = data["experts"]
+    parts = [dumped({"name": data["name"]}), "experts:\n"]
+    length = sum(map(len, parts))
+    for start in range(0, len(rows), _AT_ONCE):
+        parts.append(dumped(rows[start : start + _AT_ONCE]))
+        length += len(parts[-1])
+        if length > MOST_CHARACTERS:
+            raise LibraryError(
+                f"{target}: {len(rows):,} experts take more than the {MOST_CHARACTERS:,} "
+                "characters of YAML that are read; name a .jsonl or .parquet file"
+            )
+    return "".join(parts)

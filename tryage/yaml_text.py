@@ -17,7 +17,9 @@ from tryage.masking import hide_secrets
 _LONGEST_NUMBER = 100
 """Characters of a number; YAML's base 60 takes square time to read."""
 
-_MOST_CHARACTERS = 16 * 2**20
+MOST_CHARACTERS = 16 * 2**20
+"""Characters of a text that is read."""
+
 _KEY = "tag:yaml.org,2002:"
 _ENDPOINT = "endpoint"
 """What stands under this key may be secret, and is not repeated."""
@@ -51,8 +53,8 @@ class YamlText:
     """
 
     def __init__(self, text: str) -> None:
-        if len(text) > _MOST_CHARACTERS:
-            raise YamlTextError(f"longer than {_MOST_CHARACTERS} characters")
+        if len(text) > MOST_CHARACTERS:
+            raise YamlTextError(f"longer than {MOST_CHARACTERS} characters")
         self._places: dict[Path, str] = {}
         try:
             loader = _Loader(text)
