@@ -108,6 +108,7 @@ class Judged:
         assessed: the table and the predictions, k experts.
         open_table: the table; losses are NaN where an expert may not answer the prompt, so that it
             is no choice for the reference rows either.
+        open_cells: (n, k) where an expert may answer.
         totals: (n, k) what the router decided by, inf where an expert may not answer.
         choices: (n,) column of the expert chosen for each prompt; -1 where none may answer.
         penalties: what the goals add to each loss, (k,) or (n, k).
@@ -116,6 +117,7 @@ class Judged:
 
     assessed: Assessment
     open_table: ScoreTable
+    open_cells: NDArray[np.bool_]
     totals: Array
     choices: NDArray[np.intp]
     penalties: Array
@@ -135,6 +137,7 @@ class Judged:
         return cls(
             assessed,
             replace(assessed.table, losses=np.where(np.isinf(own), np.nan, losses)),
+            ~np.isinf(own),
             own,
             assessed.place(decider.objective.choose(totals)),
             assessed.penalties(assessed.realised),
@@ -153,6 +156,7 @@ class Judged:
             out_of_distribution=assessed.predicted.ood,
             penalties=self.penalties,
             ranks=self.ranks,
+            open_cells=self.open_cells,
             train=None if train is None else train.reorder(names),
             encoder=assessed.decider.predictors[assessed.task].encoder,
             seed=seed,

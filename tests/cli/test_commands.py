@@ -64,6 +64,8 @@ def test_fit_route_and_evaluate(files, fitted):
         "prediction",
         "out_of_distribution",
         "one_expert",
+        "cells",
+        "few",
     }
     assert report["out_of_distribution"] == 0.0
     references = {"oracle", "group_best", "best_single", "clusters", "nearest", "random"}

@@ -19,6 +19,7 @@ ROW_KEYS = {
     "selection_accuracy",
     "strict_selection_accuracy",
     "measured",
+    "cells",
 }
 
 
@@ -78,6 +79,7 @@ def test_every_figure_is_the_mean_over_groups(small):
         "selection_accuracy": pytest.approx((2 / 3 + 0) / 2),
         "strict_selection_accuracy": pytest.approx((1 / 2 + 0) / 2),
         "measured": 1.0,
+        "cells": 4,
     }
 
 
@@ -99,11 +101,12 @@ def test_groups_hold_the_routers_own_figures(small):
     assert evaluate(small, [0, 0, 1, 1], resamples=0).groups == {
         "a": {
             "prompts": 3,
+            "cells": 3,
             "loss": pytest.approx(4 / 3),
             "regret": pytest.approx(2 / 3),
             "selection_accuracy": pytest.approx(2 / 3),
         },
-        "b": {"prompts": 1, "loss": 2.0, "regret": 2.0, "selection_accuracy": 0.0},
+        "b": {"prompts": 1, "cells": 1, "loss": 2.0, "regret": 2.0, "selection_accuracy": 0.0},
     }
 
 
@@ -113,7 +116,11 @@ def test_scores_are_one_minus_the_losses_and_differences_keep_their_sign():
     assert evaluation.router["score"] == pytest.approx((1 + 0.5) / 2)
     assert evaluation.paired["best_single"]["difference"] == pytest.approx(-0.125)
     worse = evaluate(table, [0, 0], resamples=200)
-    assert worse.paired["best_single"] == {"difference": 0.0, "ci95": [0.0, 0.0]}
+    assert worse.paired["best_single"] == {
+        "difference": 0.0,
+        "ci95": [0.0, 0.0],
+        "both_measured": 2,
+    }
     reversed_ = evaluate(make([[0.0, 1.0], [5.0, 1.0]]), [0, 1], resamples=0)
     assert reversed_.paired["best_single"]["difference"] == pytest.approx(0.5)
 
@@ -122,16 +129,20 @@ def test_the_oracle_takes_the_cheaper_of_equals_and_costs_are_means():
     table = make([[1.0, 1.0], [0.0, 2.0]], costs=[[0.3, 0.1], [0.4, NAN]])
     evaluation = evaluate(table, [0, 1], resamples=0)
     assert evaluation.references["oracle"]["mean_cost"] == pytest.approx((0.1 + 0.4) / 2)
-    assert evaluation.router["mean_cost"] == pytest.approx(0.3)  # the second has no cost
-    assert evaluation.references["random"]["mean_cost"] == pytest.approx((0.2 + 0.4) / 2)
+    # The second's is taken to be the mean of the other expert, 0.35; one cell tells too little.
+    assert evaluation.router["mean_cost"] == pytest.approx((0.3 + 0.35) / 2)
+    # The mean of both experts' measured means, 0.35 and 0.1.
+    assert evaluation.references["random"]["mean_cost"] == pytest.approx((0.35 + 0.1) / 2)
 
 
-def test_choices_that_were_not_measured_are_left_out_and_counted():
+def test_choices_that_were_not_measured_are_estimated_and_counted():
     table = make([[1.0, NAN], [1.0, 3.0], [NAN, NAN]])
     evaluation = evaluate(table, [1, 1, 0], resamples=50)
     assert evaluation.prompts == 2
     assert evaluation.router["loss"] == 3.0
-    assert evaluation.router["measured"] == 0.5
+    assert (evaluation.router["measured"], evaluation.router["cells"]) == (0.5, 1)
+    assert evaluation.references["random"]["cells"] == 3
+    assert evaluation.to_dict()["cells"] == {"measured": 3, "possible": 4}
     assert evaluation.references["random"]["measured"] == 0.75
     nothing = row_of(table, [-1, -1, -1])
     assert nothing["loss"] is nothing["loss_ci95"] is None
@@ -145,11 +156,11 @@ def test_losses_within_a_billionth_are_equally_good():
     assert row["strict_selection_accuracy"] == 0.0
 
 
-def test_the_cost_of_a_choice_whose_loss_was_not_measured_does_not_count():
+def test_a_measured_cost_counts_where_the_loss_is_missing():
     table = make([[1.0, NAN], [1.0, 3.0]], costs=[[0.1, 0.9], [0.2, 0.4]])
     evaluation = evaluate(table, [1, 1], resamples=0)
-    assert evaluation.router["mean_cost"] == pytest.approx(0.4)
-    assert evaluation.references["random"]["mean_cost"] == pytest.approx((0.1 + 0.3) / 2)
+    assert evaluation.router["mean_cost"] == pytest.approx(0.65)
+    assert evaluation.references["random"]["mean_cost"] == pytest.approx((0.5 + 0.3) / 2)
 
 
 def test_regret_is_of_the_objective_and_the_loss_is_the_measured_one():
@@ -181,12 +192,13 @@ def test_prompts_without_group_are_one_group_more():
 @given(drawn=tables())
 def test_regret_is_never_negative_and_zero_for_the_oracle(drawn):
     table, choices, penalties = drawn
+    complete = not np.isnan(table.losses).any()
     evaluation = evaluate(table, choices, penalties=penalties, predicted=table.losses, resamples=20)
     for row in (evaluation.router, *evaluation.references.values()):
         if row is not None and row["regret"] is not None:
-            assert row["regret"] >= 0
-            assert row["regret_ci95"][0] >= 0
-            assert 0 <= row["selection_accuracy"] <= 1
+            assert row["regret"] >= 0 or not complete
+            assert row["regret_ci95"][0] >= 0 or not complete
+            assert row["selection_accuracy"] is None or 0 <= row["selection_accuracy"] <= 1
     several = (~np.isnan(table.losses)).sum(axis=1) > 1
     assert evaluation.references["oracle"]["regret"] == (0 if several.any() else None)
     assert evaluation.references["oracle"]["selection_accuracy"] == (1 if several.any() else None)
@@ -292,6 +304,8 @@ def test_the_object_has_the_keys_that_the_command_line_promises(domains):
         "prediction",
         "out_of_distribution",
         "one_expert",
+        "cells",
+        "few",
     }
     assert list(object_["references"]) == [
         "oracle",
@@ -305,9 +319,17 @@ def test_the_object_has_the_keys_that_the_command_line_promises(domains):
     for row in (object_["router"], *object_["references"].values()):
         assert set(row) == ROW_KEYS | {"loss", "loss_ci95"}
     assert set(object_["paired"]) == {"group_best", "clusters", "best_single"}
-    assert all(set(pair) == {"difference", "ci95"} for pair in object_["paired"].values())
+    assert all(
+        set(pair) == {"difference", "ci95", "both_measured"} for pair in object_["paired"].values()
+    )
     assert set(object_["prediction"]) == {"mae", "spearman"}
-    assert set(object_["groups"]["code"]) == {"prompts", "loss", "regret", "selection_accuracy"}
+    assert set(object_["groups"]["code"]) == {
+        "prompts",
+        "cells",
+        "loss",
+        "regret",
+        "selection_accuracy",
+    }
     assert json.loads(json.dumps(object_, allow_nan=False)) == object_
     object_["router"]["loss"] = 9.0
     assert evaluation.router["loss"] != 9.0
@@ -317,7 +339,13 @@ def test_tables_of_scores_speak_of_scores_and_of_costs_where_there_are():
     table = make([[0.0, 1.0]], kind="scores", groups=["g"], costs=[[0.1, 0.2]])
     evaluation = evaluate(table, [0])
     assert set(evaluation.router) == ROW_KEYS | {"score", "score_ci95", "mean_cost"}
-    assert set(evaluation.groups["g"]) == {"prompts", "score", "regret", "selection_accuracy"}
+    assert set(evaluation.groups["g"]) == {
+        "prompts",
+        "cells",
+        "score",
+        "regret",
+        "selection_accuracy",
+    }
     assert evaluation.to_dict()["prediction"] is None
 
 
@@ -373,7 +401,7 @@ def test_the_printed_table_shows_costs_and_unmeasured_choices_only_where_there_a
     text = evaluate(table, [0, 0]).table()
     router = next(line for line in text.splitlines() if line.startswith("router "))
     assert router.split()[1] == "100.00"
-    assert router.split()[-2:] == ["2", "50.0"]
+    assert router.split()[-3:] == ["2", "50.0", "1"]
 
 
 def test_several_tasks_are_one_object_and_one_table_each(small):

@@ -113,7 +113,7 @@ def among_best(cells: Measured, experts: Sequence[str]) -> dict[str, float]:
 
     Prompts on which it alone was measured do not count; without others it is left out.
     """
-    measured = (~np.isnan(cells.losses))[cells.several].sum(axis=0)
+    measured = cells.measured[cells.several].sum(axis=0)
     best = cells.is_best[cells.several].sum(axis=0)
     shares = zip(experts, best.tolist(), measured.tolist(), strict=True)
     return {name: good / of for name, good, of in shares if of}

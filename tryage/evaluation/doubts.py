@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tryage.errors import TryageWarning
+from tryage.evaluation.measured import Indices, Mask, is_measured
 from tryage.scores import ScoreTable
 
 REPEATED = 1 / 3
@@ -17,11 +19,11 @@ REPEATED = 1 / 3
 ONE_EXPERT = 0.5
 """Share of the measured prompts with one measured expert from which a table is doubtful."""
 
-MOST = 0.9
-"""Share of the prompts from which figures may rest on them without a word."""
+FEWEST_CELLS = 10
+"""Measured prompts of a group below which the missing ones are not estimated without a warning."""
 
-SMALL_GROUP = 10
-"""Prompts of a group below which its mean is hardly more than chance."""
+SHOWN = 5
+"""Experts that a sentence names."""
 
 
 def doubts(table: ScoreTable) -> list[str]:
@@ -33,7 +35,7 @@ def doubts(table: ScoreTable) -> list[str]:
     if len(table.experts) < 2:
         return []
     sentences = []
-    measured = (~np.isnan(table.losses)).sum(axis=1)
+    measured = is_measured(table.losses).sum(axis=1)
     rows, single = int((measured > 0).sum()), int((measured == 1).sum())
     different = len(set(table.prompts))
     if len(table) - different > REPEATED * len(table):
@@ -50,7 +52,75 @@ def doubts(table: ScoreTable) -> list[str]:
     return sentences
 
 
-def warn_of_left_out(table: ScoreTable, rows: NDArray[np.intp], what: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Few:
+    """An expert of which few results are there to estimate the missing ones of a group by.
+
+    Attributes:
+        expert: its name.
+        group: of prompts.
+        prompts: of the group, on which figures take the expert.
+        measured: prompts of the group on which the expert was measured.
+    """
+
+    expert: str
+    group: str
+    prompts: int
+    measured: int
+
+    def to_dict(self) -> dict[str, str | int]:
+        """Return JSON types."""
+        return asdict(self)
+
+
+def few_measured(
+    measured: Mask,
+    groups: Indices,
+    names: Sequence[str],
+    experts: Sequence[str],
+    choices: Indices | None = None,
+) -> list[Few]:
+    """Return what was measured too seldom for its missing cells to be estimated.
+
+    Args:
+        measured: (n, m) measured cells.
+        groups: (n,) group of each prompt.
+        names: of the groups.
+        experts: names.
+        choices: (n,) columns that figures take, negative for none; None means that they take all.
+
+    Returns:
+        Those with missing cells and fewer than `FEWEST_CELLS` measured ones, the fewest first.
+    """
+    rows = []
+    for column, expert in enumerate(experts):
+        takes = np.ones(len(groups), bool) if choices is None else choices == column
+        missing = takes & ~measured[:, column]
+        for group in np.unique(groups[missing]).tolist():
+            own = groups == group
+            number = int(measured[own, column].sum())
+            if number < FEWEST_CELLS:
+                rows.append(Few(expert, names[group], int((own & takes).sum()), number))
+    return sorted(rows, key=lambda row: (row.measured, row.expert, row.group))
+
+
+def few_sentence(rows: Sequence[Few]) -> str:
+    """Return one sentence about what was measured too seldom."""
+    listed = [f"{row.expert} on {row.group} ({row.measured} measured)" for row in rows[:SHOWN]]
+    more = [f"{len(rows) - SHOWN} more"] if len(rows) > SHOWN else []
+    return (
+        "too few results to estimate the missing ones by: "
+        f"{', '.join([*listed, *more])}; measure them, or leave these experts out"
+    )
+
+
+def warn_of_few(rows: Sequence[Few]) -> None:
+    """Warn where figures take what was measured too seldom."""
+    if rows:
+        warnings.warn(few_sentence(rows), TryageWarning, stacklevel=3)
+
+
+def warn_of_left_out(table: ScoreTable, rows: Indices, what: str) -> None:
     """Warn that figures rest on a part of a table: the prompts that every expert was measured on.
 
     Args:
@@ -58,7 +128,7 @@ def warn_of_left_out(table: ScoreTable, rows: NDArray[np.intp], what: str) -> No
         rows: those that count.
         what: the figures, as the beginning of a sentence.
     """
-    if len(rows) > MOST * len(table):
+    if len(rows) > 0.9 * len(table):
         return
     cells = int(np.isfinite(table.losses).sum())
     sentence = (
@@ -66,7 +136,7 @@ def warn_of_left_out(table: ScoreTable, rows: NDArray[np.intp], what: str) -> No
         f"({len(rows) * len(table.experts)} of {cells} measured cells)"
     )
     counts = Counter(table.groups[row] for row in rows.tolist())
-    small = sorted((count, str(name)) for name, count in counts.items() if count < SMALL_GROUP)
+    small = sorted((count, str(name)) for name, count in counts.items() if count < 10)
     if small and len(counts) > 1:
         listed = ", ".join(f"{name} {count}" for count, name in small[:5])
         sentence += f"; every group weighs the same, also those of few prompts: {listed}"

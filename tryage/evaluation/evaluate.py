@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,7 +13,9 @@ from tryage.encoders import Encoder
 from tryage.errors import ScoreTableError
 from tryage.evaluation import references
 from tryage.evaluation.choices import Choices, among_best
+from tryage.evaluation.doubts import few_measured
 from tryage.evaluation.intervals import Interval, bootstrap_intervals
+from tryage.evaluation.measured import Counts, Mask
 from tryage.evaluation.metrics import (
     Array,
     Indices,
@@ -40,6 +43,7 @@ def evaluate(
     out_of_distribution: ArrayLike | None = None,
     penalties: ArrayLike | None = None,
     ranks: ArrayLike | None = None,
+    open_cells: Mask | None = None,
     train: ScoreTable | None = None,
     encoder: Encoder | None = None,
     seed: int = 0,
@@ -47,10 +51,12 @@ def evaluate(
 ) -> Evaluation:
     """Judge choices on a table of measured results, beside the reference rows.
 
-    Everything is computed over measured cells; prompts without any are left out, and those with a
-    single one count for no regret and no hit. Regret, hits and
-    the references go by the realised objective, which is the measured loss plus the penalties;
-    scores, losses and paired differences are the measured ones.
+    Means are of the prompts with a measured cell. Choices that were not measured are estimated
+    (`tryage.evaluation.measured`), so that they are no reason to leave a prompt out. The oracle,
+    which is the best measured expert, and the hits are over measured cells alone. Prompts with a
+    single measured expert count for no regret and no hit. Regret, hits and the references go by the
+    realised objective, which is the loss plus the penalties; scores, losses and paired differences
+    are without.
 
     Args:
         table: one task's table, n prompts and m experts.
@@ -61,6 +67,7 @@ def evaluate(
         penalties: what the goals add to each loss, in units of loss: (m,) or (n, m).
         ranks: (m,) place of each expert where totals tie, as the router settles it; None is by
             name.
+        open_cells: (n, m) which experts may answer which prompts; None means all.
         train: the table the router was fitted on, with the same experts; the rows `clusters`,
             `nearest` and `shuffled_labels` are fitted on it, None without.
         encoder: encodes prompts for those rows; None means the bundled static encoder.
@@ -74,13 +81,10 @@ def evaluate(
         ScoreTableError: arrays that do not fit the table, nothing measured, or a training table
             that lacks an expert.
     """
-    cells, rows = measured_cells(table, penalties, ranks)
+    cells, rows = measured_cells(table, penalties, ranks, open_cells)
     columns = _choices(table, choices)[rows]
     outcomes_of = {"router": outcomes(cells, columns)}
-    chosen = {
-        "oracle": references.oracle(cells),
-        "best_single": references.best_single(cells),
-    }
+    chosen = {"best_single": references.best_single(cells)}
     if cells.grouped:
         chosen["group_best"] = references.group_best(cells)
     if train is not None:
@@ -88,6 +92,9 @@ def evaluate(
         chosen |= references.fitted_choices(
             cells, prompts, train.reorder(table.experts), encoder, seed=seed
         )
+    # Among the measured cells, whose corrections would be those of cells taken blindly.
+    oracle = outcomes(cells, references.oracle(cells), estimate=False)
+    outcomes_of["oracle"] = replace(oracle, cells=int(cells.measured.sum()))
     outcomes_of |= {name: outcomes(cells, reference) for name, reference in chosen.items()}
     outcomes_of["random"] = random_outcomes(cells)
     table_rows, paired = _rows(cells, outcomes_of, seed=seed, resamples=resamples)
@@ -102,6 +109,8 @@ def evaluate(
         prediction=None if predicted is None else _prediction(cells, table, predicted, rows),
         out_of_distribution=_share(table, out_of_distribution, rows),
         one_expert=int((~cells.several).sum()),
+        cells=Counts.of(cells.measured, cells.open_cells),
+        few=tuple(few_measured(cells.measured, cells.groups, cells.names, table.experts, columns)),
     )
 
 
@@ -158,7 +167,12 @@ def _rows(
         paired[name] = None
         if difference is not None:
             mean, interval = plain(macro_mean(difference, cells)), next(interval_iter)
-            paired[name] = {"difference": mean, "ci95": interval and list(interval)}
+            both = outcomes_of[name].measured * outcomes_of["router"].measured
+            paired[name] = {
+                "difference": mean,
+                "ci95": interval and list(interval),
+                "both_measured": int(both.sum()),
+            }
     return rows, paired
 
 
@@ -175,9 +189,10 @@ def _row(
         f"{name}_ci95": value_ci95 and list(value_ci95),
         "regret": plain(macro_mean(outcome.regret, cells)),
         "regret_ci95": regret_ci95 and list(regret_ci95),
-        "selection_accuracy": plain(macro_mean(outcome.hit, cells)),
-        "strict_selection_accuracy": plain(macro_mean(outcome.strict, cells)),
+        "selection_accuracy": plain(macro_mean(outcome.hit, cells, outcome.weights)),
+        "strict_selection_accuracy": plain(macro_mean(outcome.strict, cells, outcome.weights)),
         "measured": plain(macro_mean(outcome.measured, cells)),
+        "cells": outcome.cells,
     }
     if outcome.cost is not None:
         row["mean_cost"] = plain(macro_mean(outcome.cost, cells))
@@ -195,11 +210,17 @@ def _groups(cells: Measured, router: Outcomes) -> dict[str, Row]:
         "selection_accuracy": router.hit,
     }
     means = {
-        name: group_means(values, cells.groups, len(cells.names))
+        name: group_means(
+            values,
+            cells.groups,
+            len(cells.names),
+            router.weights if name == "selection_accuracy" else None,
+        )
         for name, values in figures.items()
     }
+    measured = np.bincount(cells.groups, weights=router.measured, minlength=len(cells.names))
     return {
-        group: {"prompts": int(counts[number])}
+        group: {"prompts": int(counts[number]), "cells": int(measured[number])}
         | {name: plain(values[number]) for name, values in means.items()}
         for number, group in enumerate(cells.names)
     }

@@ -28,7 +28,11 @@ def oracle(cells: Measured) -> Indices:
 def group_best(cells: Measured) -> Indices:
     """For each group the expert with the lowest mean objective on it: needs the group's label."""
     means = _means_by_group(cells)
-    return lowest(means, cells.ranks)[cells.groups]
+    present = np.stack(
+        [cells.measured[cells.groups == group].any(axis=0) for group in range(len(cells.names))]
+    )
+    # Nobody can tell that an expert is best on a group of which it answered no prompt.
+    return lowest(np.where(present, means, np.nan), cells.ranks)[cells.groups]
 
 
 def best_single(cells: Measured) -> Indices:
@@ -38,8 +42,9 @@ def best_single(cells: Measured) -> Indices:
 
 
 def _means_by_group(cells: Measured) -> Array:
-    """Mean objective of each expert on each group, shape (groups, m), NaN where not measured."""
-    columns = [group_means(column, cells.groups, len(cells.names)) for column in cells.objective.T]
+    """Mean objective of each expert on each group, shape (groups, m), NaN where it has none."""
+    objective = cells.estimated_objective
+    columns = [group_means(column, cells.groups, len(cells.names)) for column in objective.T]
     return np.stack(columns, axis=1)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from tryage.drawing.notebook import escaped, html_table
 from tryage.evaluation.choices import Choices
+from tryage.evaluation.doubts import Few, few_sentence
+from tryage.evaluation.measured import Counts
 from tryage.scores.fields import Kind
 
 Row = dict[str, Any]
@@ -52,6 +54,8 @@ class Evaluation:
             training prompts, and so chose for by the experts' averages; None where it is unknown.
         one_expert: prompts on which a single expert was measured; regret and selection accuracy do
             not count them.
+        cells: measured and possible cells of these prompts.
+        few: chosen experts of which too few results are there to estimate the missing ones by.
     """
 
     kind: Kind
@@ -64,6 +68,8 @@ class Evaluation:
     prediction: Row | None
     out_of_distribution: float | None = None
     one_expert: int = 0
+    cells: Counts | None = None
+    few: tuple[Few, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The object that `tryage evaluate --json` prints for one task."""
@@ -78,6 +84,8 @@ class Evaluation:
                 "prediction": self.prediction,
                 "out_of_distribution": self.out_of_distribution,
                 "one_expert": self.one_expert,
+                "cells": None if self.cells is None else self.cells.to_dict(),
+                "few": [row.to_dict() for row in self.few],
             }
         )
 
@@ -112,7 +120,7 @@ class Evaluation:
         unit = " %" if self.kind == "scores" else ""
         header = ["", f"{self._measure}{unit}", "95 % interval", "regret", "95 % interval"]
         header += ["best chosen %", "sole best %"]
-        return header + ["USD per 1,000"] * costs + ["measured %"] * shares
+        return header + ["USD per 1,000"] * costs + ["measured %", "cells"] * shares
 
     def _lines(self) -> list[list[str]]:
         costs, shares = self._extra()
@@ -130,7 +138,7 @@ class Evaluation:
                 cost = row["mean_cost"]
                 line.append("-" if cost is None else f"{1000 * cost:.3g}")
             if shares:
-                line.append(_percent(row["measured"]))
+                line += [_percent(row["measured"]), f"{row['cells']:,}"]
             lines.append(line)
         return lines
 
@@ -154,6 +162,14 @@ class Evaluation:
             "the same, where one alone was best.",
             "* chosen on this very table with the results known: upper bounds, not routers.",
         ]
+        if self.cells is not None and not self.cells.complete:
+            lines.append(
+                f"{self.cells}: the others are estimated from them, and cells says how many a row "
+                "rests on. The oracle is the best measured expert, and so too low; best chosen and "
+                "sole best are among the measured."
+            )
+        if self.few:
+            lines.append(f"warning: {few_sentence(self.few)}")
         if any(self.references.get(name) for name in FITTED):
             lines.append("clusters, nearest and shuffled labels are fitted on the training table.")
         else:

@@ -15,8 +15,8 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from tryage.evaluation.intervals import bootstrap_intervals
+from tryage.evaluation.measured import NO_GROUP
 from tryage.evaluation.metrics import (
-    NO_GROUP,
     Array,
     Indices,
     Measured,

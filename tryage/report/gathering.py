@@ -110,9 +110,11 @@ def _gather_task(
     decider: Decider, task: str, table: ScoreTable, train: ScoreTable | None, settings: Settings
 ) -> TaskValues:
     judged = Judged.of(decider, task, table)
-    cells, rows = measured_cells(judged.open_table, judged.penalties, judged.ranks)
+    cells, rows = measured_cells(
+        judged.open_table, judged.penalties, judged.ranks, judged.open_cells
+    )
     choices = judged.choices[rows]
-    outcome = outcomes(cells, choices)
+    outcome = outcomes(cells, choices, estimate=False)  # prompts are shown, not means of them
     ood = judged.assessed.predicted.ood[rows]
     groups = cells.names if cells.grouped else (_ALL_PROMPTS,)
     missing: dict[str, str] = {}
@@ -298,7 +300,7 @@ def _fallback(
     totals[:, assessed.columns] = judged.totals[rows[strange]] - averages + predicted
     choices = np.full(len(rows), -1)
     choices[strange] = assessed.place(assessed.decider.objective.choose(totals))
-    by_prediction = outcomes(cells, choices).regret[strange]
+    by_prediction = outcomes(cells, choices, estimate=False).regret[strange]
     by_average = outcome.regret[strange]
     both = ~np.isnan(by_prediction + by_average)
     if not both.any():
