@@ -11,7 +11,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from tryage.cli import app, route_file
+from tryage.cli import app, route_file, route_lines
 from tryage.resumable import MARK, ResumableOutput
 
 runner = CliRunner()
@@ -77,9 +77,9 @@ def interrupted(folder, monkeypatch):
 def test_an_interrupted_run_goes_on_and_ends_as_a_whole_one(interrupted, monkeypatch):
     whole = call(interrupted, "whole.jsonl")
     decided = []
-    decisions = route_file.Order.lines
+    decisions = route_lines.Order.lines
     monkeypatch.setattr(
-        route_file.Order,
+        route_lines.Order,
         "lines",
         lambda self, router, block: decided.append(len(block)) or decisions(self, router, block),
     )
@@ -160,7 +160,7 @@ def test_a_wrong_line_keeps_what_was_decided_before_it(folder):
 def test_five_experts_a_line_or_as_many_as_are_asked_for(folder):
     line = json.loads((call(folder), (folder / "d.jsonl").read_text())[1].splitlines()[0])
     assert len(line["ranking"]) == 3, "the library has three"
-    assert route_file.TOP == 5
+    assert route_lines.TOP == 5
     call(folder, "d.jsonl", "--top", "1")
     ranking = json.loads((folder / "d.jsonl").read_text().splitlines()[0])["ranking"]
     assert [row["expert"] for row in ranking] == [line["ranking"][0]["expert"]]

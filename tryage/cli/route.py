@@ -20,7 +20,8 @@ from tryage.cli.options import (
     read_goals,
 )
 from tryage.cli.output import guarded, print_json, say, text_of, writes_unicode
-from tryage.cli.route_file import TOP, Order, Source, route_file
+from tryage.cli.route_file import Source, route_file
+from tryage.cli.route_lines import TOP, Order
 from tryage.errors import OptionError
 from tryage.paths import STANDARD, check_writable
 

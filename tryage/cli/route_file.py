@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
@@ -19,10 +19,9 @@ from typing import Any
 
 from tryage.cli.options import load_router
 from tryage.cli.output import note, write_out
+from tryage.cli.route_lines import Block, Order
 from tryage.cli.summary import Tally
-from tryage.decision import Decision
-from tryage.errors import NoEligibleExpertError, OptionError, PromptError, TryageError
-from tryage.goals import Goals
+from tryage.errors import OptionError, PromptError, TryageError
 from tryage.paths import STANDARD
 from tryage.progress import shown_progress
 from tryage.prompts import PromptRecord, read_prompts
@@ -31,11 +30,6 @@ from tryage.router import Router
 
 BLOCK = 1024
 """Prompts that are decided, and written, at once."""
-
-TOP = 5
-"""Experts of a ranking on each line, where `--top` does not say otherwise."""
-
-Block = list[PromptRecord]
 
 
 @dataclass(frozen=True)
@@ -50,38 +44,6 @@ class Source:
     def load(self) -> Router:
         """Load the router."""
         return load_router(self.name, self.folders, self.excluded, download=self.download)
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is asked of every prompt, and how lines are written.
-
-    Attributes:
-        goals: weights and limits.
-        task: of lines that name none.
-        top: experts of each ranking.
-        ascii: whether characters beyond ASCII are escaped.
-    """
-
-    goals: Goals | None
-    task: str | None
-    top: int
-    ascii: bool = False
-
-    def lines(self, router: Router, block: Block) -> tuple[str, Tally]:
-        """Return a line of JSON for every prompt, and the tally of the decisions.
-
-        Raises:
-            TryageError: of the first prompt without a decision; names its file and line.
-        """
-        decisions = _decisions(router, block, self.goals, self.task)
-        rows = (
-            {"id": record.id, **decision.to_dict(self.top)}
-            for record, decision in zip(block, decisions, strict=True)
-        )
-        encode = json.JSONEncoder(ensure_ascii=self.ascii).encode
-        text = "".join(encode(row) + "\n" for row in rows)
-        return text, Tally.of(decisions)
 
 
 def route_file(
@@ -292,39 +254,3 @@ def _decide_in_worker(block: Block) -> tuple[str, Tally] | None:
         return order.lines(router, block)
     except TryageError:
         return None
-
-
-def _decisions(
-    router: Router, records: Sequence[PromptRecord], goals: Goals | None, task: str | None
-) -> list[Decision]:
-    """Decide for every line; its own task counts, else that of ``--task``."""
-    decisions: dict[int, Decision] = {}
-    tasks = [record.task or task for record in records]
-    for own_task in dict.fromkeys(tasks):
-        rows = [row for row, other in enumerate(tasks) if other == own_task]
-        prompts = [records[row].prompt for row in rows]
-        try:
-            routed = router.route_batch(prompts, goals=goals, task=own_task)
-        except TryageError as error:
-            alone = (records[row] for row in rows)
-            raise _located(error, router, alone, goals, own_task) from error
-        decisions |= dict(zip(rows, routed, strict=True))
-    return [decisions[row] for row in range(len(records))]
-
-
-def _located(
-    error: TryageError,
-    router: Router,
-    records: Iterable[PromptRecord],
-    goals: Goals | None,
-    task: str | None,
-) -> TryageError:
-    """Return the error of the first prompt without a decision, with its file and line."""
-    for record in records:
-        try:
-            router.route(record.prompt, goals=goals, task=task)
-        except NoEligibleExpertError as reason:
-            return NoEligibleExpertError(f"{record.where}: {reason.summary}", reason.reasons)
-        except TryageError as reason:
-            return PromptError(f"{record.where}: {reason}")
-    return error

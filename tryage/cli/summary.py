@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tryage.decision import Decision
 from tryage.evaluation.choices import Choices
+from tryage.forecast import Forecast
 
 Array = NDArray[np.float64]
 
@@ -52,18 +53,39 @@ class Tally:
         names = decisions[0].names
         columns = {name: column for column, name in enumerate(names)}
         chosen = np.array([columns[decision.expert] for decision in decisions])
-        losses = np.stack([decision.losses for decision in decisions])  # (n, m)
         unknown = np.full(len(names), np.nan)
-        costs = np.stack([decision.values.get("cost", unknown) for decision in decisions])
-        eligible = np.isfinite(np.stack([decision.totals for decision in decisions]))
-        is_own = chosen[:, None] == np.arange(len(names))
-        return cls(
-            prompts=len(decisions),
-            strange=sum(decision.out_of_distribution for decision in decisions),
+        forecast = Forecast(
+            losses=np.stack([decision.losses for decision in decisions]),
+            std=np.stack([decision.std for decision in decisions]),
+            ood=np.array([decision.out_of_distribution for decision in decisions]),
             measured=all(decision.measured for decision in decisions),
+        )
+        totals = np.stack([decision.totals for decision in decisions])
+        costs = np.stack([decision.values.get("cost", unknown) for decision in decisions])
+        return cls.of_rows(chosen, forecast, totals, costs)
+
+    @classmethod
+    def of_rows(
+        cls, chosen: NDArray[np.intp], forecast: Forecast, totals: Array, costs: Array | None
+    ) -> Self:
+        """Count decisions for n prompts, at least one.
+
+        Args:
+            chosen: (n,) columns of the experts.
+            forecast: of the prompts.
+            totals: (n, m), inf where an expert is not eligible.
+            costs: (m,) or (n, m), USD per prompt, NaN where not known; None where nowhere.
+        """
+        losses = forecast.losses
+        costs = np.broadcast_to(np.nan if costs is None else costs, losses.shape)
+        is_own = chosen[:, None] == np.arange(losses.shape[1])
+        return cls(
+            prompts=len(losses),
+            strange=int(forecast.ood.sum()),
+            measured=forecast.measured,
             priced=bool(not np.isnan(costs).all()),
             chosen=is_own.sum(axis=0).astype(np.float64),
-            always_eligible=np.asarray(eligible.all(axis=0), dtype=np.float64),
+            always_eligible=np.asarray((totals < np.inf).all(axis=0), dtype=np.float64),
             own_losses=np.where(is_own, losses, 0.0).sum(axis=0),
             own_costs=np.where(is_own, costs, 0.0).sum(axis=0),
             all_losses=losses.sum(axis=0),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tryage.encoders import Encoder
 from tryage.predictors.cells import additive_cells, new_expert_cells
 from tryage.predictors.kmeans import spherical_kmeans
+from tryage.predictors.products import by_row
 from tryage.predictors.targets import LOSS, Floats, Targets, Vectors
 from tryage.predictors.vectors import VectorPredictor
 
@@ -139,7 +140,7 @@ class ClustersPredictor(VectorPredictor):
 
     def _membership(self, vectors: Vectors) -> Floats:
         """Return how much each cell counts for each vector, (n, cells), rows summing to 1."""
-        weight = (vectors @ self.centres_.T).astype(np.float64)  # (n, cells), cosines
+        weight = by_row(vectors, self.centres_.T).astype(np.float64)  # (n, cells), cosines
         weight -= 1.0  # not above 0 then, and above -2, whose exponential does not underflow
         weight /= _SOFTNESS
         np.exp(weight, out=weight)
@@ -151,7 +152,7 @@ class ClustersPredictor(VectorPredictor):
         weight = self._membership(vectors)
         if self._moments.shape[1] >= _WIDE:
             return self._predict_wide(weight)
-        moments = weight @ self._moments
+        moments = by_row(weight, self._moments)
         mean, std = {}, {}
         m = len(self.experts_)
         for number, target in enumerate(self.targets_):

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tryage.predictors.products import by_row
 from tryage.predictors.targets import Vectors
 
 
@@ -33,4 +34,4 @@ class RandomReluFeatures:
 
     def __call__(self, vectors: Vectors) -> Vectors:
         """Return vectors (n, dim) and their features, (n, dim + count)."""
-        return np.hstack([vectors, np.maximum(vectors @ self.directions, 0.0)])
+        return np.hstack([vectors, np.maximum(by_row(vectors, self.directions), 0.0)])

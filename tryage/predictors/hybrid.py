@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tryage.encoders import Encoder
 from tryage.predictors.clusters import ClustersPredictor
 from tryage.predictors.features import RandomReluFeatures
+from tryage.predictors.products import by_row
 from tryage.predictors.ridge import PENALTIES, Ridge
 from tryage.predictors.targets import LOSS, Floats, Targets, Vectors
 
@@ -126,7 +127,7 @@ class HybridPredictor(ClustersPredictor):
         mean, std = super()._predict(vectors)
         if not self._adds_residuals:
             return mean, std
-        residuals = self._inputs(vectors) @ self._weights + self._offsets
+        residuals = by_row(self._inputs(vectors), self._weights) + self._offsets
         shape = (len(vectors), len(self.targets_), self.members, len(self.experts_))
         for number, (target, arrays) in enumerate(self.fitted_.items()):
             members = residuals.reshape(shape)[:, number]  # (n, members, n_experts)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tryage.encoders import Encoder
 from tryage.predictors.features import RandomReluFeatures
+from tryage.predictors.products import by_row
 from tryage.predictors.ridge import PENALTIES, Ridge
 from tryage.predictors.targets import LOSS, Floats, Targets, Vectors
 from tryage.predictors.vectors import VectorPredictor
@@ -91,9 +92,9 @@ class LinearPredictor(VectorPredictor):
         inputs = self.features_(vectors).astype(np.float64)
         mean, std = {}, {}
         for target, arrays in self.fitted_.items():
-            line = inputs @ arrays["coefficients"] + arrays["intercepts"]
+            line = by_row(inputs, arrays["coefficients"]) + arrays["intercepts"]
             mean[target] = np.clip(line, arrays["lowest"], arrays["highest"])
-            whitened = (exact - arrays["centre"]) @ arrays["spread"]
+            whitened = by_row(exact - arrays["centre"], arrays["spread"])
             leverage = np.square(whitened).sum(axis=1, keepdims=True)
             # An expert measured on part of the prompts has less evidence in every direction.
             n_prompts = arrays["counts"].max()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.predictors.kmeans import spherical_kmeans
+from tryage.predictors.products import by_row
 from tryage.predictors.targets import Vectors
 
 
@@ -49,7 +50,9 @@ class NoveltyTest:
 
     def likeness(self, vectors: Vectors) -> NDArray[np.floating[Any]]:
         """Return the largest cosine of vectors, shape (n, dim), to a centre, shape (n,)."""
-        nearest: NDArray[np.floating[Any]] = np.maximum.reduce(vectors @ self.centres.T, axis=1)
+        nearest: NDArray[np.floating[Any]] = np.maximum.reduce(
+            by_row(vectors, self.centres.T), axis=1
+        )
         return nearest
 
     def flag(self, vectors: Vectors) -> NDArray[np.bool_]:
