@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tryage import Expert, Goals, Library, Policy, Price, Router, ScoreTable, Security
+from tryage import Expert, Goal, Goals, Library, Policy, Price, Router, ScoreTable, Security
 from tryage.cli import route_lines
 from tryage.cli.route_lines import Order, number_texts
 from tryage.cli.summary import Tally
+from tryage.goals.builtin import Latency
 from tryage.predictors import ClustersPredictor, HybridPredictor, LinearPredictor
 from tryage.prompts import read_prompts
 
@@ -160,22 +161,50 @@ def test_every_flag_acts_on_its_own_line(routers):
     assert any("size: not allowed by the policy" in line["flags"] for line in lines)
 
 
-def test_weights_on_values_that_are_not_known_are_those_of_single_decisions(routers):
-    # Where an answer's cost is unknown, the highest of the prompts that are looked at counts.
-    goals = Goals(verbosity=0.5, readability=0.5, size=0.1)
-    check(routers["clusters"], texts(50), goals=goals)
-    partly = Router.fit(
-        table(texts(400), costs=True), library=library(), predictor="clusters"
-    ).excluding({"no-price": "not for this"})
-    check(partly, texts(50), goals=Goals(cost=0.5))
+class Words(Goal):
+    """The words of a prompt, and more where there are other prompts."""
+
+    name, unit = "words", "words"
+
+    def values(self, library, inputs):
+        words = np.repeat(inputs.prompt_tokens[:, None] + len(inputs.prompt_tokens), 4, axis=1)
+        return words * np.arange(1, 5) ** len(inputs.prompt_tokens)
+
+
+def test_goals_that_look_at_other_prompts_see_one_at_a_time(routers):
+    policy = Policy(goals=[Words(0.3)])
+    check(routers["clusters"].with_policy(policy), texts(30))
+
+
+def test_costs_that_are_not_known(routers):
+    # A weight needs the price of every expert that may answer.
+    router = routers["costs"].excluding({"no-price": "not for this"})
+    check(router, texts(50), goals=Goals(cost=0.5, verbosity=0.2, readability=0.1))
+
+
+def test_a_value_that_is_not_known_is_the_worst_of_its_own_prompt(routers, monkeypatch):
+    long = "a garden, a river " * 40
+    whole = Latency.values
+
+    def unknown_of_one(self, library, inputs):
+        values = whole(self, library, inputs) * np.maximum(1, inputs.prompt_tokens / 9)[:, None]
+        values[:, 0] = np.nan
+        return values
+
+    monkeypatch.setattr(Latency, "values", unknown_of_one)
+    check(routers["clusters"], [*texts(20), long], goals=Goals(latency=0.4))
 
 
 def test_every_line_has_its_own_task():
     rows = [
-        {"prompt": text, "task": task, "scores": {f"{task}-{n}": 0.1 * (n + number % 3) for n in (1, 2)}}
+        {
+            "prompt": text,
+            "task": task,
+            "scores": {f"{task}-{n}": 0.1 * (n + number % 3) for n in (1, 2)},
+        }
         for task in ("summarization", "fill-mask", "text-generation")
         for number, text in enumerate(texts(60))
-    ]  # fmt: skip
+    ]
     experts = [
         Expert(name=f"{task}-{n}", model=f"m/{task}{n}", task=task)
         for task in ("summarization", "fill-mask", "text-generation")
@@ -197,9 +226,14 @@ def test_every_line_has_its_own_task():
 def test_a_wide_library(monkeypatch):
     names = [f"e{number:04}" for number in range(700)]
     experts = [
-        Expert(name=name, model=f"m/{name}", parameters=10**6 * (number + 1), context_length=100 + number)
+        Expert(
+            name=name,
+            model=f"m/{name}",
+            parameters=10**6 * (number + 1),
+            context_length=100 + number,
+        )
         for number, name in enumerate(names)
-    ]  # fmt: skip
+    ]
     router = Router.fit(table(texts(200), names), library=Library(experts), predictor="clusters")
     monkeypatch.setattr(route_lines, "_MOST_CELLS", 700 * 7)
     prompts = [*texts(30, seed=3), "a longer prompt " * 40, "the longest " * 210]
@@ -226,7 +260,7 @@ def test_numbers_of_all_sizes():
 
 def test_the_first_prompt_without_a_decision_is_named(routers):
     records = list(read_prompts([*texts(5), "x [Flag: fluffy]", "y [Flag: woolly]"]))
-    with pytest.raises(Exception, match="prompt 6.*fluffy"):
+    with pytest.raises(Exception, match=r"prompt 6.*fluffy"):
         Order(None, None, 5).lines(routers["clusters"], records)
     records = list(read_prompts(["short", "z [flag: size<=1M]"]))
     with pytest.raises(Exception, match="prompt 2: no expert") as error:

@@ -176,7 +176,8 @@ class _Part:
         objective = self._router.objective
         inputs = objective.goal_inputs(tokens, predicted.targets)
         values = objective.shown(group.resolved, inputs)
-        if not _is_row_by_row(group.resolved, values):
+        mask = objective.eligibility(group.task, group.resolved.limits).mask
+        if not _is_row_by_row(group.resolved, values, mask):
             self._one_by_one(group.rows)
             return
         totals = objective.totals(predicted.losses, group.task, group.resolved, inputs, values)
@@ -315,14 +316,22 @@ def number_texts(values: Array) -> list[str]:
     return texts
 
 
-def _is_row_by_row(resolved: ResolvedGoals, values: Mapping[str, Array]) -> bool:
+def _is_row_by_row(
+    resolved: ResolvedGoals, values: Mapping[str, Array], eligible: NDArray[np.bool_]
+) -> bool:
     """Tell whether no prompt's penalties depend on the other prompts.
 
     The worst of several prompts stands for a value that is not known, and goals of your own may
     do as they like.
+
+    Args:
+        resolved: the weights.
+        values: goal → (m,) or (n, m).
+        eligible: (m,).
     """
+    weighed = (values[name] for name in resolved.weights)
     return not resolved.goals and not any(
-        values[name].ndim == 2 and np.isnan(values[name]).any() for name in resolved.weights
+        array.ndim == 2 and np.isnan(array[:, eligible]).any() for array in weighed
     )
 
 
