@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 
 from tryage.checks import Check, Function
 from tryage.decision import Decision, HiddenText
+from tryage.deferred import NOT_YET
 from tryage.errors import CheckError, NoEligibleExpertError, PromptError
 from tryage.experts import TEXT_GENERATION, task_of_prompt
 from tryage.flags import Flags, parse
-from tryage.forecast import Forecast, Forecaster
+from tryage.forecast import Forecast, Forecaster, WideForecast
 from tryage.goals import GoalInputs, Goals
 from tryage.library import Library
 from tryage.objective import Objective
 from tryage.plans import MAX_ATTEMPTS, JointSuccess, Plan, Rates, make_plan, reliability
 from tryage.policy import Policy, ResolvedGoals
 from tryage.predictors import Predictor
+from tryage.searching import Search
 from tryage.tokens import count_tokens
 
 Array = NDArray[np.float64]
@@ -93,6 +95,7 @@ class Decider:
     scored: bool = True
     scripts: tuple[str, ...] | None = None
     _forecasters: dict[str, Forecaster] = field(init=False, repr=False, compare=False)
+    _search: Search = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         forecasters = {
@@ -102,6 +105,7 @@ class Decider:
             for task, p in self.predictors.items()
         }
         object.__setattr__(self, "_forecasters", forecasters)
+        object.__setattr__(self, "_search", Search(self.objective))
 
     def forecast(self, prompts: Sequence[str], task: str) -> Forecast:
         """Return everything that is predicted of prompts of one task."""
@@ -206,8 +210,15 @@ class Decider:
     ) -> Decision:
         objective = self.objective
         values = objective.shown(resolved, inputs)
-        totals = objective.totals(predicted.losses, task, resolved, inputs, values)
-        column = int(objective.choose(totals)[0])
+        deferred = None
+        if isinstance(predicted, WideForecast) and request.check is None:
+            deferred = self._search(predicted, task, resolved, inputs, values)
+            losses = std = totals = NOT_YET[None]
+            column = next(iter(deferred.first), -1)
+        else:
+            losses, std = predicted.losses, predicted.std
+            totals = objective.totals(losses, task, resolved, inputs, values)
+            column = int(objective.choose(totals)[0])
         reasons = objective.reasons(task, resolved, inputs, values)
         if column < 0:
             raise NoEligibleExpertError(
@@ -224,15 +235,15 @@ class Decider:
                     "nothing is measured yet, so no plan can be made of how often an expert is "
                     "right; fit a router on scores, or leave the check out"
                 )
-            plan = self._plan(request, resolved, task, predicted.losses[0], totals[0], row_values)
-        expert = self.library.experts[column].name if plan is None else plan.attempts[0].expert
-        return Decision(
+            plan = self._plan(request, resolved, task, losses[0], totals[0], row_values)
+        expert = self.library.names[column] if plan is None else plan.attempts[0].expert
+        decision = Decision(
             expert=expert,
             task=task,
             text=HiddenText(parsed.prompt),
             names=self.library.names,
-            losses=predicted.losses[0],
-            std=predicted.std[0],
+            losses=losses[0],
+            std=std[0],
             totals=totals[0],
             values=row_values,
             reasons=reasons,
@@ -246,6 +257,7 @@ class Decider:
             question=next(iter(predicted.questions), None),
             directives=directives,
         )
+        return decision if deferred is None else decision.defer(deferred)
 
     def _plan(
         self,

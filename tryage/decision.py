@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from tryage.chances import chance_of_lowest
 from tryage.decision_json import DECISION_PROPERTIES, decision_fields
+from tryage.deferred import Deferring
 from tryage.drawing.notebook import html_table
 from tryage.errors import PromptError
 from tryage.flags import Flags
 from tryage.goals import Goal, find_goal
 from tryage.plans import Plan
 from tryage.pydantic_forms import object_schema
-from tryage.ranking import excluded_columns, name_order, ranked_columns
+from tryage.ranking import excluded_columns, first_columns, is_wide, name_order, ranked_columns
 
 Array = NDArray[np.float64]
 
@@ -114,7 +115,7 @@ class RankedExpert:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decision:
+class Decision(Deferring):
     """Which expert a prompt goes to, and why. Arrays are in library order, (m,).
 
     Attributes:
@@ -183,7 +184,8 @@ class Decision:
         """Predicted loss of the chosen expert, lower is better; NaN where nothing is measured."""
         if not self.measured:
             return math.nan
-        return float(self.losses[name_order(self.names).column_of[self.expert]])
+        column = name_order(self.names).column_of[self.expert]
+        return float(self._some("losses", [column])[0])
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -194,6 +196,14 @@ class Decision:
             return ranked
         planned = self.plan.experts
         return (*planned, *(name for name in ranked if name not in planned))
+
+    def calls(self) -> Iterator[str]:
+        """Iterate over `order`, of which of thousands only those are computed that are taken."""
+        deferred = self.deferred if is_wide(self.names) else None
+        first = () if deferred is None else deferred.first
+        yield from (self.names[column] for column in first)
+        if deferred is None or not deferred.complete:
+            yield from self.order[len(first) :]
 
     @property
     def ranking(self) -> tuple[RankedExpert, ...]:
@@ -334,17 +344,33 @@ class Decision:
         goal = self.goals.get(name) or find_goal(name)
         return f"{value:.4g}" if goal is None else goal.format(value)
 
-    def _rows(self, top: int | None) -> list[dict[str, Any]]:
-        """Return the first `top` of the ranking, as `RankedExpert.to_dict` does."""
+    def _some(self, name: str, columns: list[int]) -> Array:
+        """Return the values of an array in some columns."""
+        if is_wide(self.names):
+            return self.some_of(name, columns)
+        values: Array = getattr(self, name)[columns]
+        return values
+
+    def _columns(self, top: int | None) -> list[int]:
+        """Return the columns of the first `top` of the ranking."""
+        if top is not None and is_wide(self.names) and self.deferred is not None:
+            first = first_columns(self.deferred, self.names, top)
+            if first is not None:
+                return first
         columns = ranked_columns(self.totals, self.names, self.expert, top)
         if top is None or len(columns) < top:
             rest = None if top is None else top - len(columns)
             columns += excluded_columns(self.totals, self.names, rest)
+        return columns
+
+    def _rows(self, top: int | None) -> list[dict[str, Any]]:
+        """Return the first `top` of the ranking, as `RankedExpert.to_dict` does."""
+        columns = self._columns(top)
         nothing: list[float | None] = [None] * len(columns)
-        losses = _numbers(self.losses, columns) if self.measured else nothing
-        std = _numbers(self.std, columns) if self.measured else nothing
-        totals = _numbers(self.totals, columns)
-        values = {goal: _numbers(array, columns) for goal, array in self.values.items()}
+        losses = _numbers(self._some("losses", columns)) if self.measured else nothing
+        std = _numbers(self._some("std", columns)) if self.measured else nothing
+        totals = _numbers(self._some("totals", columns))
+        values = {goal: _numbers(array[columns]) for goal, array in self.values.items()}
         rows = []
         for place, column in enumerate(columns):
             row: dict[str, Any] = {
@@ -361,7 +387,7 @@ class Decision:
         return rows
 
 
-def _numbers(values: Array, columns: list[int]) -> list[float | None]:
-    """Return the values of some columns, None where not finite."""
-    numbers = values[columns].tolist()
+def _numbers(values: Array) -> list[float | None]:
+    """Return values, None where not finite."""
+    numbers = values.tolist()
     return [number if math.isfinite(number) else None for number in numbers]

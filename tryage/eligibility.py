@@ -115,6 +115,13 @@ def excluded_by_prompt(
     return out
 
 
+def too_long(library: Library, inputs: GoalInputs, columns: NDArray[np.intp]) -> Mask:
+    """Mask of some experts, any shape, whose contexts are too small for the one prompt."""
+    prompt, answer = _tokens_needed(library, inputs, columns)
+    long: Mask = prompt[0] + answer[0] > library.context_lengths[columns]
+    return long
+
+
 def reasons_for_row(
     library: Library,
     eligible: Mask,
@@ -146,14 +153,19 @@ def overflow(library: Library, column: int, tokens: float) -> str | None:
     return _too_long(library, column, prompt[0, column], answer[0, column])
 
 
-def _tokens_needed(library: Library, inputs: GoalInputs) -> tuple[Array, Array]:
+def _tokens_needed(
+    library: Library, inputs: GoalInputs, columns: NDArray[np.intp] | slice = slice(None)
+) -> tuple[Array, Array]:
     """Return the tokens of prompts and of the room for their answers, (n, m) each.
 
     The room is the expected length of an answer, and at most an eighth of the context, so that
     experts of small contexts answer briefly rather than never.
     """
-    prompt = inputs.prompt_tokens[:, None] * library.token_factors
-    answer = np.minimum(answer_tokens(inputs) * library.token_factors, library.most_room)
+    factors, answer = library.token_factors[columns], answer_tokens(inputs)
+    if answer.shape[1] > 1:
+        answer = answer[:, columns]
+    prompt = inputs.prompt_tokens[:, None] * factors
+    answer = np.minimum(answer * factors, library.most_room[columns])
     return prompt, np.broadcast_to(answer, prompt.shape)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from tryage.library import Library
 from tryage.predictors import Prediction, Predictor, UnmeasuredPredictor
 from tryage.predictors.targets import LOSS
+from tryage.predictors.wide import Columns, Shares, WideCells, WidePrediction
 from tryage.questions import Span, question_spans, shown_questions
 from tryage.scores import ScoreTable
 from tryage.scripts import in_other_scripts
@@ -64,6 +67,113 @@ class Forecast:
         )
 
 
+class Correspondence:
+    """How the columns of a predictor and those of a library correspond.
+
+    Args:
+        places: columns of the predictor.
+        columns: the library's column of each of them.
+        known: experts of the predictor.
+        width: experts of the library.
+
+    Attributes:
+        of_library: (m,) the predictor's column of each of the library's experts, -1 for none.
+        of_predictor: the library's column of each of the predictor's experts, -1 for none.
+        whole: whether they are the same.
+    """
+
+    def __init__(self, places: list[int], columns: list[int], known: int, width: int) -> None:
+        self.of_library = np.full(width, -1)
+        self.of_library[columns] = places
+        self.of_predictor = np.full(known, -1)
+        self.of_predictor[places] = columns
+        self._placed: tuple[WideCells, Columns] | None = None
+        self.whole = known == width and bool((self.of_library == np.arange(width)).all())
+
+    def placed(self, cells: WideCells) -> Columns:
+        """Return the library's column at each place of the cells, (blocks, places), or -1."""
+        if self._placed is None or self._placed[0] is not cells:
+            columns = np.full(cells.shape, -1)
+            columns.reshape(-1)[: len(cells.order)] = self.of_predictor[cells.order]
+            self._placed = cells, columns
+        return self._placed[1]
+
+    def spread(self, values: Array) -> Array:
+        """Return values of the predictor's experts for the library's, NaN where there is none."""
+        if self.whole:
+            return values
+        return np.where(self.of_library < 0, np.nan, values[self.of_library])
+
+    def some(self, values_of: Callable[[Columns], Array], columns: Columns) -> Array:
+        """Return what a function of the predictor's columns gives for some of the library's."""
+        places = self.of_library[columns]
+        return np.where(places < 0, np.nan, values_of(places))
+
+
+class WideForecast(Forecast):
+    """A forecast of thousands of experts, whose losses are computed when they are looked at.
+
+    Attributes:
+        prediction: of the predictor's experts.
+        columns: which of them are the library's.
+    """
+
+    __slots__ = ("_losses", "_std", "columns", "prediction")
+
+    prediction: WidePrediction
+    columns: Correspondence
+
+    def __init__(
+        self,
+        prediction: WidePrediction,
+        targets: Mapping[str, Array],
+        questions: tuple[Span | None, ...],
+        columns: Correspondence,
+    ) -> None:
+        parts: dict[str, Any] = {"ood": prediction.ood, "targets": targets, "measured": True}
+        parts |= {"questions": questions, "prediction": prediction, "columns": columns}
+        for name, value in (parts | {"_losses": None, "_std": None}).items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def losses(self) -> Array:
+        """As of any forecast."""
+        cells = self.prediction.cells[LOSS]
+        return self._whole("_losses", cells.all_means, self.prediction.shares)
+
+    @property
+    def std(self) -> Array:
+        """As of any forecast."""
+        cells = self.prediction.cells[LOSS]
+        return self._whole("_std", cells.all_deviations, self.prediction.error_shares)
+
+    def losses_of(self, row: int, columns: Columns) -> Array:
+        """Return a prompt's losses under some of the library's experts, (n,)."""
+        cells = self.prediction.cells[LOSS]
+        return self.columns.some(partial(cells.means_of, self.prediction.shares[row]), columns)
+
+    def std_of(self, row: int, columns: Columns) -> Array:
+        """Return the standard errors of `losses_of`, (n,)."""
+        cells, shares = self.prediction.cells[LOSS], self.prediction.error_shares[row]
+        return self.columns.some(partial(cells.deviations_of, shares), columns)
+
+    def row(self, number: int) -> WideForecast:
+        """Return the forecast of one prompt."""
+        if len(self.ood) == 1:
+            return self
+        part = slice(number, number + 1)
+        targets = {name: values[part] for name, values in self.targets.items()}
+        prediction = self.prediction.row(number)
+        return WideForecast(prediction, targets, self.questions[part], self.columns)
+
+    def _whole(self, slot: str, every: Callable[[Shares], Array], shares: Any) -> Array:
+        values: Array | None = getattr(self, slot)
+        if values is None:
+            values = np.stack([self.columns.spread(every(row)) for row in shares])
+            object.__setattr__(self, slot, values)
+        return values
+
+
 class Forecaster:
     """Predicts over a whole library with a predictor of some of its experts.
 
@@ -105,16 +215,25 @@ class Forecaster:
         if self._finds_questions and prediction.likeness.size:
             prediction, questions = by_questions(predict, prompts, prediction)
         prediction = prediction.with_averages(self._predictor.averages_)
+        if isinstance(prediction, WidePrediction):
+            others = prediction.other_means()
+            targets = {name: self._spread(values) for name, values in others.items()}
+            return WideForecast(prediction, targets, questions, self._correspondence)
         means = prediction.mean
-        targets = {name: self._wide(values) for name, values in means.items() if name != LOSS}
+        targets = {name: self._spread(values) for name, values in means.items() if name != LOSS}
         return Forecast(
-            self._wide(means[LOSS]),
-            self._wide(prediction.std[LOSS]),
+            self._spread(means[LOSS]),
+            self._spread(prediction.std[LOSS]),
             prediction.ood,
             targets,
             measured=self._predictor.kind != UnmeasuredPredictor.kind,
             questions=questions,
         )
+
+    @functools.cached_property
+    def _correspondence(self) -> Correspondence:
+        known = 0 if self._predictor is None else len(self._predictor.experts_)
+        return Correspondence(self._places, self._columns, known, self._width)
 
     def _predict(self, predictor: Predictor, prompts: Sequence[str]) -> Prediction:
         prediction = predictor.predict(prompts)
@@ -125,9 +244,9 @@ class Forecaster:
             return prediction
         ood = prediction.ood.copy()
         ood[foreign] = True
-        return replace(prediction, ood=ood)
+        return prediction.with_ood(ood)
 
-    def _wide(self, values: Array) -> Array:
+    def _spread(self, values: Array) -> Array:
         """Spread columns of the predictor's experts over the library's, NaN elsewhere."""
         if self._whole:
             return np.asarray(values, dtype=np.float64)
@@ -154,9 +273,7 @@ def by_questions(
     if not candidates:
         return prediction, ()
     questions: dict[int, Span] = {}
-    mean = {name: values.copy() for name, values in prediction.mean.items()}
-    std = {name: values.copy() for name, values in prediction.std.items()}
-    ood = prediction.ood.copy()
+    rows: dict[int, tuple[Prediction, int]] = {}
     # The likeliest parts first: mostly one of them is the question, so the others are not needed.
     for most in (_LIKELIEST, None):
         tried = [
@@ -171,13 +288,10 @@ def by_questions(
         for place, (row, span, least) in enumerate(tried):
             if row in questions or parts.ood[place] or parts.likeness[place] <= least:
                 continue
-            questions[row], ood[row] = span, False
-            for name in mean:
-                mean[name][row], std[name][row] = parts.mean[name][place], parts.std[name][place]
+            questions[row], rows[row] = span, (parts, place)
     if not questions:
         return prediction, ()
-    replaced = Prediction(mean, std, ood, prediction.likeness)
-    return replaced, tuple(questions.get(row) for row in range(len(prompts)))
+    return prediction.with_rows(rows), tuple(questions.get(row) for row in range(len(prompts)))
 
 
 def _candidates(

@@ -309,12 +309,10 @@ class Objective:
         """
         values = self.shown(resolved, inputs) if values is None else values
         fixed = self.eligibility(task, resolved.limits)
-        out = excluded_by_prompt(self.library, fixed.mask, resolved, inputs, values)
-        if out is None or not out.any():
-            # A copy, which the decision may keep or change; of thousands, when it is looked at.
-            if len(fixed.reasons) < _MOST_KEPT:
+        if len(self.library) < _MOST_KEPT:  # among thousands, all is done when it is looked at
+            out = excluded_by_prompt(self.library, fixed.mask, resolved, inputs, values)
+            if out is None or not out.any():
                 return dict(fixed.reasons)
-            return Reasons(lambda: dict(fixed.reasons))
         prompt_reasons = functools.partial(
             reasons_for_row, self.library, fixed.mask, resolved, inputs, values
         )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tryage.deferred import Deferred
 
 Array = NDArray[np.float64]
 
@@ -60,6 +63,25 @@ def name_order(names: tuple[str, ...]) -> NameOrder:
     return order
 
 
+def is_wide(names: tuple[str, ...]) -> bool:
+    """Whether there are so many experts that arrays are sorted instead of lists."""
+    return len(names) >= _WIDE
+
+
+def first_columns(deferred: Deferred, names: tuple[str, ...], top: int) -> list[int] | None:
+    """Return the first `top` columns of a decision's ranking, those of the excluded included.
+
+    None where more are needed than are known.
+    """
+    first = deferred.first
+    if top <= len(first):
+        return list(first[:top])
+    if not deferred.complete:
+        return None
+    excluded = (column for column in name_order(names).columns if column not in first)
+    return [*first, *itertools.islice(excluded, top - len(first))]
+
+
 def ranked_columns(
     totals: Array, names: tuple[str, ...], chosen: str, top: int | None = None
 ) -> list[int]:
@@ -79,7 +101,10 @@ def ranked_columns(
         first = names.index(chosen)
     else:
         # One more, since the chosen one may stand among the first.
-        columns = _lowest(totals, order.ranks, None if top is None else top + 1)
+        eligible = np.flatnonzero(totals < np.inf)
+        most = None if top is None else top + 1
+        places = lowest_first(totals[eligible], order.ranks[eligible], most)
+        columns = eligible[places].tolist()
         first = order.column_of[chosen]
     return [first, *(column for column in columns if column != first)][:top]
 
@@ -91,25 +116,25 @@ def excluded_columns(totals: Array, names: tuple[str, ...], most: int | None) ->
         listed = totals.tolist()
         return [column for column in order.columns if not listed[column] < math.inf][:most]
     excluded = np.flatnonzero(~(totals < np.inf))
-    return _by_rank(excluded, order.ranks, most)
-
-
-def _lowest(totals: Array, ranks: NDArray[np.int64], most: int | None) -> list[int]:
-    """Return the eligible columns by total, then by rank, `most` at most."""
-    columns = np.flatnonzero(totals < np.inf)
-    if most is not None and most < len(columns):
-        values = totals[columns]
-        last = np.partition(values, most - 1)[most - 1]
-        below = columns[values < last]
-        ties = _by_rank(columns[values == last], ranks, most - len(below))
-        columns = np.concatenate([below, np.array(ties, dtype=np.intp)])
-    ordered: list[int] = columns[np.lexsort((ranks[columns], totals[columns]))].tolist()
+    ordered: list[int] = _by_rank(excluded, order.ranks, most).tolist()
     return ordered
 
 
-def _by_rank(columns: NDArray[np.intp], ranks: NDArray[np.int64], most: int | None) -> list[int]:
+def lowest_first(totals: Array, ranks: NDArray[np.int64], most: int | None) -> NDArray[np.intp]:
+    """Return the places of totals in order, those that are equal by rank, `most` at most."""
+    places = np.arange(len(totals))
+    if most is not None and 0 < most < len(totals):
+        last = np.partition(totals, most - 1)[most - 1]
+        below, tied = np.flatnonzero(totals < last), np.flatnonzero(totals == last)
+        places = np.concatenate([below, _by_rank(tied, ranks, most - len(below))])
+    order: NDArray[np.intp] = places[np.lexsort((ranks[places], totals[places]))]
+    return order
+
+
+def _by_rank(
+    columns: NDArray[np.intp], ranks: NDArray[np.int64], most: int | None
+) -> NDArray[np.intp]:
     """Return columns in order of their ranks, `most` at most."""
     if most is not None and 0 < most < len(columns):
         columns = columns[np.argpartition(ranks[columns], most - 1)[:most]]
-    ordered: list[int] = columns[np.argsort(ranks[columns])][:most].tolist()
-    return ordered
+    return columns[np.argsort(ranks[columns])][:most]

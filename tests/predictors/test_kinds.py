@@ -13,7 +13,6 @@ from tryage.predictors import (
     LinearPredictor,
     NearestPredictor,
     RandomPredictor,
-    clusters,
 )
 from tryage.predictors.kmeans import spherical_kmeans, unit_rows
 from tryage.predictors.novelty import NoveltyTest
@@ -120,18 +119,6 @@ def test_clusters_tell_many_kinds_of_prompt_apart_and_few(camps):
     losses = np.where(good, 0.2, 0.6) + 0.1 * rng.random((2400, 4))
     predictor = fit(ClustersPredictor, vectors, losses)
     assert (predictor.predict(rows(2400)).mean["loss"].argmin(axis=1) == best).mean() > 0.98
-
-
-def test_cells_that_hardly_count_are_left_out_of_wide_libraries_alone(monkeypatch):
-    vectors, rng = directions(300, 6), np.random.default_rng(1)
-    fitted = fit(ClustersPredictor, vectors, rng.random((300, 40)))
-    read = fitted.predict(rows(300))
-    monkeypatch.setattr(clusters, "_WIDE", 1)
-    left_out = fitted.predict(rows(300))
-    np.testing.assert_allclose(left_out.mean["loss"], read.mean["loss"], atol=1e-6)
-    np.testing.assert_allclose(left_out.std["loss"], read.std["loss"], atol=1e-5)
-    alone = fitted.predict(["7"])
-    np.testing.assert_allclose(alone.mean["loss"][0], left_out.mean["loss"][7], atol=1e-6)
 
 
 def test_what_is_hard_for_all_tells_no_experts_apart():

@@ -379,18 +379,39 @@ def test_who_cannot_join_or_leave_is_named():
         predictor.without_expert("new")
 
 
-def test_thousands_of_experts_get_what_few_would(monkeypatch):
-    """The wide path reads blocks of columns in single precision; the numbers stay the same."""
-    from tryage.predictors import clusters
+@pytest.mark.parametrize("kind", ["clusters", "hybrid"])
+def test_thousands_of_experts_get_what_few_would(kind):
+    """Many columns are stored in blocks and in single precision; the numbers stay the same."""
+    prompts, table = measured(n=120, m=700, missing=0.1)
+    costs = np.where(np.isnan(table.losses), np.nan, table.losses * 0.01 + 0.001)
+    table = replace(table, targets={"cost": costs})
+    wide = make_predictor(kind, StaticEncoder.bundled()).fit(prompts, table)
+    config, arrays = wide.state()
+    assert arrays["loss.shifts"].dtype == np.float32
+    for part in (slice(100), slice(400, 500), slice(600, 700)):
+        some = {
+            name: array if array.shape[-1] != 700 else array[..., part]
+            for name, array in arrays.items()
+        }
+        few = type(wide).from_state(
+            {**config, "experts": config["experts"][part]}, some, wide.encoder
+        )
+        assert few.state()[1]["loss.shifts"].dtype == np.float64
+        narrow, all_of_them = few.predict(prompts[:7]), wide.predict(prompts[:7])
+        for target in ("loss", "cost"):
+            mean, std = all_of_them.mean[target][:, part], all_of_them.std[target][:, part]
+            np.testing.assert_allclose(mean, narrow.mean[target], atol=1e-6)
+            np.testing.assert_allclose(std, narrow.std[target], atol=1e-4)
+    assert all_of_them.std["loss"].max() > 0.01
+    again = type(wide).from_state(config, arrays, wide.encoder).predict(prompts[:7])
+    assert again.mean["loss"].tolist() == all_of_them.mean["loss"].tolist()
+    assert again.std["cost"].tolist() == all_of_them.std["cost"].tolist()
 
-    _, table = measured(n=120, m=700, missing=0.1)
-    predictor = make_predictor("clusters", StaticEncoder.bundled()).fit(table.prompts, table)
-    monkeypatch.setattr(clusters, "_COLUMNS", 300)
-    wide = predictor.predict(table.prompts[:7])
-    config, arrays = predictor.state()
-    monkeypatch.setattr(clusters, "_WIDE", 10**9)
-    narrow = PREDICTORS["clusters"].from_state(config, arrays, predictor.encoder)
-    plain = narrow.predict(table.prompts[:7])
-    np.testing.assert_allclose(wide.mean["loss"], plain.mean["loss"], atol=1e-5)
-    np.testing.assert_allclose(wide.std["loss"], plain.std["loss"], atol=1e-3)
-    assert wide.std["loss"].max() > 0.01
+
+def test_losses_too_large_for_single_precision_are_predicted_in_double():
+    prompts, table = measured(n=60, m=600, missing=0.0)
+    table = replace(table, losses=table.losses * 1e40)
+    predictor = make_predictor("clusters", StaticEncoder.bundled()).fit(prompts, table)
+    mean = predictor.predict(prompts[:5]).mean["loss"]
+    assert np.isfinite(mean).all()
+    assert 1e39 < mean.max() < 1e41

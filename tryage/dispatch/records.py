@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from tryage.checks import Verdict
 from tryage.decision import AbsentText, Decision
 from tryage.decision_json import decision_fields
+from tryage.deferred import NOT_YET
 from tryage.errors import DecisionError, ExpertError
 from tryage.masking import hide_secrets
 
@@ -147,13 +148,19 @@ class DispatchedDecision(Decision):
 
 def record(decision: Decision, dispatched: Dispatch) -> DispatchedDecision:
     """Join a decision and the record of its dispatch."""
-    parts = {field.name: getattr(decision, field.name) for field in fields(Decision)}
-    return DispatchedDecision(
+    deferred = decision.deferred
+    later = () if deferred is None else deferred.make
+    parts: dict[str, Any] = dict.fromkeys(later, NOT_YET)
+    for field in fields(Decision):
+        if field.name not in later:
+            parts[field.name] = getattr(decision, field.name)
+    joined = DispatchedDecision(
         **parts,
         tried=dispatched.tried,
         answered_by=dispatched.answered_by,
         accepted=dispatched.accepted,
     )
+    return joined if deferred is None else joined.defer(deferred)
 
 
 def _explained(attempt: Attempt) -> str | None:

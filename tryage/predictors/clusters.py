@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,9 @@ from tryage.encoders import Encoder
 from tryage.predictors.cells import additive_cells, new_expert_cells
 from tryage.predictors.kmeans import spherical_kmeans
 from tryage.predictors.products import by_row
-from tryage.predictors.targets import LOSS, Floats, Targets, Vectors
+from tryage.predictors.targets import LOSS, Floats, Prediction, Targets, Vectors
 from tryage.predictors.vectors import VectorPredictor
+from tryage.predictors.wide import PackedArrays, Shares, WideCells, WidePrediction
 
 _SOFTNESS = 0.01
 """Temperature of the softmax over cosines.
@@ -21,13 +22,7 @@ _SOFTNESS = 0.01
 With hard borders a rounding error could change the prediction."""
 
 _WIDE = 1000
-"""Columns from which it is faster to find the cells that count than to read all."""
-
-_COLUMNS = 16_384
-"""Columns that are read at once."""
-
-_LEAST_WEIGHT = 1e-7
-"""Cells with at most this weight are left out; the weights of a prompt sum to 1."""
+"""Numbers a prompt from which it is faster to look for those that count than to read all."""
 
 
 class ClustersPredictor(VectorPredictor):
@@ -129,14 +124,28 @@ class ClustersPredictor(VectorPredictor):
         return {"shifts": (unit * means - average)[:, None], "errors": unit * errors[:, None]}
 
     def _prepare(self) -> None:
+        self._wide: dict[str, WideCells] = {}
+        wide = 2 * len(self.targets_) * len(self.experts_) >= _WIDE
+        if wide and all(WideCells.holds(a["shifts"], a["errors"]) for a in self.fitted_.values()):
+            self._pack()
+            return
         # One product with all targets' moments, concatenated, serves every target.
         parts = []
         for arrays in self.fitted_.values():
             shifts, errors = arrays["shifts"], arrays["errors"]
             parts += [shifts, np.square(shifts) + np.square(errors)]
-        moments = np.hstack(parts)  # (cells, targets * 2 * n_experts)
-        # Reading them takes most of the time of a decision among thousands of experts.
-        self._moments = moments if moments.shape[1] < _WIDE else moments.astype(np.float32)
+        self._moments = np.hstack(parts)  # (cells, targets * 2 * n_experts)
+
+    def _pack(self) -> None:
+        """Keep the cells packed, and only so: those of 200,000 experts take much memory."""
+        order = None
+        for target in self.targets_:
+            others = dict(self.fitted_[target])
+            parts = (self.averages_[target], others.pop("shifts"), others.pop("errors"))
+            cells = WideCells(*parts, order=order)
+            order = cells.order
+            self._wide[target] = cells
+            self.fitted_[target] = cast("Targets", PackedArrays(cells, others))
 
     def _membership(self, vectors: Vectors) -> Floats:
         """Return how much each cell counts for each vector, (n, cells), rows summing to 1."""
@@ -148,11 +157,27 @@ class ClustersPredictor(VectorPredictor):
         weight /= total[:, self._clustering]
         return weight
 
+    def predict_vectors(self, vectors: Vectors) -> Prediction:
+        """Like `predict`, from the prompts' vectors, shape (n_prompts, dim)."""
+        if not self._wide or not self._cells_are_all():
+            return super().predict_vectors(vectors)
+        likeness = self.novelty_.likeness(self._compared(vectors))
+        return self._wide_prediction(vectors, likeness < self.novelty_.threshold, likeness)
+
+    def _cells_are_all(self) -> bool:
+        """Whether nothing is added to what the cells say."""
+        return True
+
+    def _wide_prediction(self, vectors: Vectors, ood: Any, likeness: Any) -> WidePrediction:
+        shares = [Shares.of(row) for row in self._membership(vectors)]
+        return WidePrediction(self._wide, shares, shares, ood, likeness)
+
     def _predict(self, vectors: Vectors) -> tuple[Targets, Targets]:
-        weight = self._membership(vectors)
-        if self._moments.shape[1] >= _WIDE:
-            return self._predict_wide(weight)
-        moments = by_row(weight, self._moments)
+        if self._wide:
+            nothing = np.zeros(len(vectors), dtype=bool)
+            wide = self._wide_prediction(vectors, nothing, nothing)
+            return wide.mean, wide.std
+        moments = by_row(self._membership(vectors), self._moments)
         mean, std = {}, {}
         m = len(self.experts_)
         for number, target in enumerate(self.targets_):
@@ -160,31 +185,6 @@ class ClustersPredictor(VectorPredictor):
             shift, square = moments[:, start : start + m], moments[:, start + m : start + 2 * m]
             mean[target] = self.averages_[target] + shift
             std[target] = np.sqrt(np.maximum(square - shift * shift, 0.0))
-        return mean, std
-
-    def _predict_wide(self, weight: Floats) -> tuple[Targets, Targets]:
-        """Do what `_predict` does, from the weights of the cells, (n, cells).
-
-        Few cells count for a prompt, and the moments of thousands of experts take time to read; so
-        only those are read, and so many columns at once as a core's cache holds.
-        """
-        m = len(self.experts_)
-        shape = (len(weight), m)
-        mean = {target: np.empty(shape) for target in self.targets_}
-        std = {target: np.empty(shape) for target in self.targets_}
-        for number, row in enumerate(weight):
-            near = np.flatnonzero(row > _LEAST_WEIGHT)
-            share = row[near].astype(np.float32)
-            for place, target in enumerate(self.targets_):
-                for start in range(0, m, _COLUMNS):
-                    end = min(start + _COLUMNS, m)
-                    at = 2 * m * place
-                    shift = share @ self._moments[near, at + start : at + end]
-                    square = share @ self._moments[near, at + m + start : at + m + end]
-                    mean[target][number, start:end] = self.averages_[target][start:end] + shift
-                    std[target][number, start:end] = np.sqrt(
-                        np.maximum(square - shift * shift, 0.0)
-                    )
         return mean, std
 
     @classmethod

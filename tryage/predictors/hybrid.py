@@ -123,6 +123,9 @@ class HybridPredictor(ClustersPredictor):
         self._offsets = np.hstack([o for a in self.fitted_.values() for o in a["offsets"]])
         self._adds_residuals = any(a["share"][0] > 0 for a in self.fitted_.values())
 
+    def _cells_are_all(self) -> bool:
+        return not self._adds_residuals
+
     def _predict(self, vectors: Vectors) -> tuple[Targets, Targets]:
         mean, std = super()._predict(vectors)
         if not self._adds_residuals:

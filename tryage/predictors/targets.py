@@ -57,6 +57,25 @@ class Prediction:
         mean = {name: np.where(rows, averages[name], values) for name, values in self.mean.items()}
         return Prediction(mean, self.std, self.ood, self.likeness)
 
+    def with_ood(self, ood: NDArray[np.bool_]) -> Prediction:
+        """Return the prediction with other prompts out of distribution, (n_prompts,)."""
+        return Prediction(self.mean, self.std, ood, self.likeness)
+
+    def with_rows(self, rows: Mapping[int, tuple[Prediction, int]]) -> Prediction:
+        """Return the prediction with some rows replaced, which are in distribution then.
+
+        Args:
+            rows: row → prediction and the row in it that replaces it.
+        """
+        mean = {name: values.copy() for name, values in self.mean.items()}
+        std = {name: values.copy() for name, values in self.std.items()}
+        ood = self.ood.copy()
+        for row, (other, place) in rows.items():
+            ood[row] = False
+            for name in mean:
+                mean[name][row], std[name][row] = other.mean[name][place], other.std[name][place]
+        return Prediction(mean, std, ood, self.likeness)
+
 
 def training_targets(n_prompts: int, table: ScoreTable) -> Targets:
     """Return the measured values of a table, checked for fitting.
