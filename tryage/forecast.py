@@ -73,8 +73,8 @@ class Correspondence:
     Args:
         places: columns of the predictor.
         columns: the library's column of each of them.
-        known: experts of the predictor.
-        width: experts of the library.
+        experts: how many the predictor has.
+        width: how many the library has.
 
     Attributes:
         of_library: (m,) the predictor's column of each of the library's experts, -1 for none.
@@ -82,13 +82,13 @@ class Correspondence:
         whole: whether they are the same.
     """
 
-    def __init__(self, places: list[int], columns: list[int], known: int, width: int) -> None:
+    def __init__(self, places: list[int], columns: list[int], experts: int, width: int) -> None:
         self.of_library = np.full(width, -1)
         self.of_library[columns] = places
-        self.of_predictor = np.full(known, -1)
+        self.of_predictor = np.full(experts, -1)
         self.of_predictor[places] = columns
         self._placed: tuple[WideCells, Columns] | None = None
-        self.whole = known == width and bool((self.of_library == np.arange(width)).all())
+        self.whole = experts == width and bool((self.of_library == np.arange(width)).all())
 
     def placed(self, cells: WideCells) -> Columns:
         """Return the library's column at each place of the cells, (blocks, places), or -1."""
@@ -232,8 +232,8 @@ class Forecaster:
 
     @functools.cached_property
     def _correspondence(self) -> Correspondence:
-        known = 0 if self._predictor is None else len(self._predictor.experts_)
-        return Correspondence(self._places, self._columns, known, self._width)
+        experts = 0 if self._predictor is None else len(self._predictor.experts_)
+        return Correspondence(self._places, self._columns, experts, self._width)
 
     def _predict(self, predictor: Predictor, prompts: Sequence[str]) -> Prediction:
         prediction = predictor.predict(prompts)

@@ -98,13 +98,13 @@ class Search:
             make = {"totals": totals}
         places = self._first(columns, sums)
         first = columns[places].tolist()
-        known = dict(zip(first, sums[places].tolist(), strict=True))
+        totals_of = dict(zip(first, sums[places].tolist(), strict=True))
         make |= {"losses": lambda: predicted.losses[0], "std": lambda: predicted.std[0]}
         some = {
             "losses": lambda shown: predicted.losses_of(0, shown),
             "std": lambda shown: predicted.std_of(0, shown),
             # Beside the first, only experts that are not eligible are shown without the others.
-            "totals": lambda shown: np.array([known.get(c, np.inf) for c in shown.tolist()]),
+            "totals": lambda shown: np.array([totals_of.get(c, np.inf) for c in shown.tolist()]),
         }
         return Deferred(make, some, tuple(first), len(columns) <= FIRST)
 
@@ -134,7 +134,7 @@ class Search:
         while len(waiting := waiting[floors[waiting] <= highest]):
             if count < len(waiting):
                 waiting = waiting[np.argpartition(floors[waiting], count)]
-            blocks, waiting = waiting[:count], waiting[count:]
+            blocks, waiting = np.sort(waiting[:count]), waiting[count:]
             places, sums = columns_of[blocks], cells.means(shares, blocks) + added.totals[blocks]
             if may_be_long:
                 sums[too_long(library, inputs, places)] = np.inf

@@ -8,9 +8,9 @@ the same bits whichever others are computed beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,8 +105,8 @@ class WideCells:
 
     def _packed(self, values: NDArray[np.floating[Any]]) -> Singles:
         packed = np.zeros((len(values), self.shape[0] * BLOCK), dtype=np.float32)
-        for row, given in zip(packed, values, strict=True):
-            row[: len(self.order)] = given[self.order]
+        for row, unordered in zip(packed, values, strict=True):
+            row[: len(self.order)] = unordered[self.order]
         return packed.reshape(len(values), *self.shape)
 
     def unpacked(self) -> dict[str, Singles]:
@@ -126,56 +126,88 @@ class WideCells:
         floors -= slack * self._scale
         return floors
 
-    def means(self, shares: Shares, blocks: Any) -> Floats:
+    def means(self, shares: Shares, blocks: NDArray[np.intp]) -> Floats:
         """Return the expected values of blocks, (n, BLOCK).
 
         Args:
             shares: of the prompt.
-            blocks: numbers or a slice of blocks; or anything that numpy selects places by.
+            blocks: (n,) their numbers, ascending.
         """
-        return cast("Floats", self._averages[blocks] + self._shift(shares, blocks))
+        means = self._averages[blocks]
+        for start in range(0, len(blocks), _AT_ONCE):
+            end = min(start + _AT_ONCE, len(blocks))
+            first, last = blocks[start], blocks[end - 1]
+            if last - first < 2 * (end - start):  # faster to read than to pick
+                shift = self._shift(shares, slice(first, last + 1))[blocks[start:end] - first]
+            else:
+                shift = self._shift(shares, blocks[start:end])
+            means[start:end] += shift
+        return means
 
     def all_means(self, shares: Shares) -> Floats:
         """Return the expected value of every expert, (m,)."""
-        return self._of_all(lambda blocks: self.means(shares, blocks))
-
-    def means_of(self, shares: Shares, experts: Columns) -> Floats:
-        """Return the expected values of some experts, (n,)."""
-        return self.means(shares, self._at(experts))
+        return self._of_all(self._averages, lambda blocks: self._shift(shares, blocks))
 
     def all_deviations(self, shares: Shares) -> Floats:
         """Return the standard error of every expert's value, (m,)."""
-        return self._of_all(lambda blocks: self._deviation(shares, blocks))
+        return self._of_all(0.0, lambda blocks: self._deviation(shares, blocks))
+
+    def means_of(self, shares: Shares, experts: Columns) -> Floats:
+        """Return the expected values of some experts, (n,)."""
+        means: Floats = self._averages.reshape(-1)[self._places[experts]]
+        return means + _sum(self._picked(self._shifts, shares, experts) * shares.share[:, None])
 
     def deviations_of(self, shares: Shares, experts: Columns) -> Floats:
         """Return the standard errors of some experts' values, (n,)."""
-        return np.asarray(self._deviation(shares, self._at(experts)), dtype=np.float64)
+        share = shares.share[:, None]
+        one = self._picked(self._shifts, shares, experts)
+        error = self._picked(self._errors, shares, experts)
+        square = _sum(share * (one * one + error * error))
+        return np.asarray(_deviation(_sum(one * share), square), dtype=np.float64)
 
-    def _at(self, experts: Columns) -> tuple[Columns, Columns]:
-        block, number = np.divmod(self._places[experts], BLOCK)
-        return block, number
+    def _picked(self, stored: Singles, shares: Shares, experts: Columns) -> Singles:
+        """Return what is stored of some experts in the cells that count, (k, n)."""
+        picked: Singles = stored.reshape(len(stored), -1)[
+            shares.cells[:, None], self._places[experts]
+        ]
+        return picked
 
-    def _of_all(self, part: Any) -> Floats:
+    def _of_all(self, base: Any, part: Callable[[slice], Singles]) -> Floats:
         values = np.empty(self.shape)
+        values[:] = base
         for start in range(0, len(values), _AT_ONCE):
             blocks = slice(start, start + _AT_ONCE)
-            values[blocks] = part(blocks)
+            values[blocks] += part(blocks)
         return values.reshape(-1)[self._places]
 
     def _shift(self, shares: Shares, blocks: Any) -> Singles:
-        shift = np.zeros(1, dtype=np.float32)
+        """Return what the cells add to the averages of blocks, (n, BLOCK)."""
+        shift = np.zeros((1, 1), dtype=np.float32)
         for cell, share in zip(shares.cells, shares.share, strict=True):
             part = self._shifts[cell][blocks] * share
             shift = np.add(shift, part, out=part)
-        return shift
+        return shift if len(shares.cells) else np.zeros_like(self._shifts[0][blocks])
 
-    def _deviation(self, shares: Shares, blocks: Any) -> Singles:
-        """Combine the errors of the cells with their disagreement."""
-        shift, square = self._shift(shares, blocks), np.zeros(1, dtype=np.float32)
+    def _deviation(self, shares: Shares, blocks: slice) -> Singles:
+        square = np.zeros((1, 1), dtype=np.float32)
         for cell, share in zip(shares.cells, shares.share, strict=True):
             one, error = self._shifts[cell][blocks], self._errors[cell][blocks]
             square = square + share * (one * one + error * error)
-        return cast("Singles", np.sqrt(np.maximum(square - shift * shift, np.float32(0))))
+        return _deviation(self._shift(shares, blocks), square)
+
+
+def _sum(parts: Singles) -> Singles:
+    """Return the sum of rows, in their order whatever the number of columns, (n,)."""
+    if not len(parts):
+        return np.zeros(parts.shape[1], dtype=np.float32)
+    total: Singles = np.add.accumulate(parts, axis=0)[-1]
+    return total
+
+
+def _deviation(shift: Singles, square: Singles) -> Singles:
+    """Combine the errors of the cells with their disagreement."""
+    deviation: Singles = np.sqrt(np.maximum(square - shift * shift, np.float32(0)))
+    return deviation
 
 
 class PackedArrays(Mapping[str, NDArray[Any]]):
@@ -309,8 +341,8 @@ def similar_first(averages: Floats, shifts: Singles) -> Columns:
         if end - start <= BLOCK:
             continue
         own = order[start:end]
-        seen = views[:, own]
-        view = seen[int((seen.max(axis=1) - seen.min(axis=1)).argmax())]
+        part = views[:, own]
+        view = part[int((part.max(axis=1) - part.min(axis=1)).argmax())]
         half = (-(-(end - start) // BLOCK) // 2) * BLOCK
         order[start:end] = own[np.argpartition(view, half - 1)]
         parts += [(start, start + half), (start + half, end)]
