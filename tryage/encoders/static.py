@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from tryage.encoders.base import HEAD_CHARACTERS, TAIL_CHARACTERS, prepare_all
 from tryage.encoders.surface import FEATURES, surface_vector
-from tryage.encoders.wordpiece import WordCache
+from tryage.encoders.wordpiece import Ids, WordCache
 from tryage.errors import EncoderError
 from tryage.paths import user_path
 
@@ -166,7 +166,7 @@ class StaticEncoder:
         """
         return self.pooled(*self.tokenized(prompts))
 
-    def tokenized(self, prompts: Sequence[str]) -> tuple[list[str], list[list[int]]]:
+    def tokenized(self, prompts: Sequence[str]) -> tuple[list[str], list[Ids]]:
         """Return n prepared prompts, and the token ids of each, without special ones.
 
         Raises:
@@ -175,9 +175,7 @@ class StaticEncoder:
         texts = prepare_all(prompts)
         return texts, self._token_ids(texts)
 
-    def pooled(
-        self, texts: Sequence[str], token_ids: Sequence[Sequence[int]]
-    ) -> NDArray[np.float32]:
+    def pooled(self, texts: Sequence[str], token_ids: Sequence[Ids]) -> NDArray[np.float32]:
         """Return the vectors of n prompts from what `tokenized` returned, shape (n, dim)."""
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         for text, ids, row in zip(texts, token_ids, vectors, strict=True):
@@ -205,10 +203,10 @@ class StaticEncoder:
         """Return the share of tokens of each prompt that the vocabulary lacks, (n_prompts,)."""
         unknown = self._tokenizer.token_to_id(_UNKNOWN_TOKEN)
         _, token_ids = self.tokenized(prompts)
-        counts = [0 if unknown is None else ids.count(unknown) for ids in token_ids]
+        counts = [0 if unknown is None else np.count_nonzero(ids == unknown) for ids in token_ids]
         return np.array(counts) / np.maximum([len(ids) for ids in token_ids], 1)
 
-    def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def _token_ids(self, texts: Sequence[str]) -> list[Ids]:
         """Return the token ids of every text, without special ones."""
         words = self._words
         token_ids = [None if words is None else words.ids(text) for text in texts]
@@ -217,7 +215,7 @@ class StaticEncoder:
             uncached_texts = [texts[row] for row in uncached]
             encodings = self._tokenizer.encode_batch_fast(uncached_texts, add_special_tokens=False)
             for row, encoding in zip(uncached, encodings, strict=True):
-                token_ids[row] = encoding.ids
+                token_ids[row] = np.array(encoding.ids, dtype=np.int32)
         return [ids for ids in token_ids if ids is not None]
 
     def save(self, folder: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tryage.encoders import StaticEncoder
 from tryage.predictors.targets import Vectors
 
 Indices = NDArray[np.int64]
+Tokens = Sequence[int] | NDArray[np.int32]
 
 PAIRS = 1 << 16
 """Buckets that pairs of neighbouring tokens are hashed to."""
@@ -35,7 +36,7 @@ _MOST_RUNS = 4096
 _MULTIPLIER, _MIXER, _SHIFT = 1_000_003, 2_654_435_761, 7
 
 
-def feature_ids(text: str, token_ids: Sequence[int], vocabulary: int) -> Indices:
+def feature_ids(text: str, token_ids: Tokens, vocabulary: int) -> Indices:
     """Return the features of a text: its tokens, pairs of them, and characters beyond Latin.
 
     Word pieces tell most scripts apart badly or not at all, so runs of one to three characters
@@ -138,9 +139,7 @@ class TokenBag:
         """Length of the hidden layers of all networks together."""
         return int(self.offsets.size)
 
-    def hidden(
-        self, texts: Sequence[str], token_ids: Sequence[Sequence[int]], static: Vectors
-    ) -> Vectors:
+    def hidden(self, texts: Sequence[str], token_ids: Sequence[Tokens], static: Vectors) -> Vectors:
         """Return the hidden layers of n prompts, joined, (n, width).
 
         Args:
