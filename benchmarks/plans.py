@@ -160,6 +160,7 @@ def _agreement(part: ScoreTable, same: np.ndarray) -> dict[str, Any]:
         np.zeros((scores.shape[1], 1)),
         1.0 - scores.mean(axis=0),
         costs.mean(axis=0)[:, None],
+        np.full(scores.shape[1], len(scores)),
     )
 
     def aiq(points: Points) -> float:
@@ -231,7 +232,9 @@ def _pooled(folds: list[list[tuple[float, float, int]]]) -> Points:
         count = sum(n for _, _, n in rows)
         losses.append(1.0 - sum(s for s, _, _ in rows) / count)
         values.append([sum(c for _, c, _ in rows) / count])
-    return Points(np.array(WEIGHTS)[:, None], np.array(losses), np.array(values))
+    return Points(
+        np.array(WEIGHTS)[:, None], np.array(losses), np.array(values), np.zeros(len(WEIGHTS), int)
+    )
 
 
 def speed() -> dict[str, float]:

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from tryage import Goals, Policy, Router, ScoreTable
 from tryage.errors import GoalError, ScoreTableError, TryageWarning
-from tryage.evaluation.doubts import warn_of_left_out
 from tryage.evaluation.fronts import (
     Gathered,
     Points,
@@ -182,7 +181,7 @@ def test_rays_miss_points_and_say_so():
 def test_many_points_are_gathered_in_parts(monkeypatch):
     monkeypatch.setattr(Gathered, "_MOST", 100)
     axes = np.random.default_rng(0).random((3000, 3))
-    every = Points(axes[:, :2], axes[:, 0], axes[:, 1:])
+    every = Points(axes[:, :2], axes[:, 0], axes[:, 1:], np.arange(len(axes)))
     gathered = Gathered()
     for start in range(0, 3000, 50):
         gathered.add(every.take(np.arange(start, start + 50)))
@@ -223,7 +222,7 @@ def test_the_oracle_is_never_below_the_router(problem):
 
 def points(*pairs):
     axes = np.array(pairs, dtype=float)
-    return Points(np.zeros((len(axes), 1)), axes[:, 0], axes[:, 1:])
+    return Points(np.zeros((len(axes), 1)), axes[:, 0], axes[:, 1:], np.zeros(len(axes), int))
 
 
 def test_the_aiq_is_the_area_under_the_hull():
@@ -295,38 +294,28 @@ def test_means_are_over_groups():
     assert front.prompts == 3
 
 
-def test_prompts_that_lack_a_measurement_are_left_out():
-    losses = np.array([[0.0, 1.0], [np.nan, 1.0]])
-    with pytest.warns(
-        TryageWarning, match=r"the front rests on 1 of 2 prompts, .*\(2 of 3 measured"
-    ):
-        assert front_of(losses, np.zeros((2, 2)), np.ones((2, 2))).prompts == 1
-    with pytest.raises(ScoreTableError, match="nothing to draw"):
-        front_of(losses[1:], np.zeros((1, 2)), np.ones((1, 2)))
+def test_prompts_that_lack_a_measurement_count_too():
+    losses = np.array([[0.0, 1.0], [np.nan, 1.0], [0.5, 0.0]])
+    predicted = np.array([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    with pytest.warns(TryageWarning, match=r"e0 on \(no group\) \(2 measured\)"):
+        front = front_of(losses, predicted, np.ones((3, 2)))
+    assert front.prompts == 3
+    assert front.cells.to_dict() == {"measured": 5, "possible": 6}
+    assert front.singles.cells.tolist() == [2, 3]
+    assert front.singles.losses[1] == pytest.approx(2 / 3)
+    assert [point["cells"] for point in front.to_dict()["points"]] == [2]
+    # On the second prompt the best measured expert failed.
+    assert front.oracle.losses.tolist() == [pytest.approx(1 / 3)]
+    assert front.oracle.cells.tolist() == [3]
 
 
-def gappy(n, missing, groups):
-    rows = [
-        {"prompt": f"p{i}", "group": groups[i], "losses": {"a": 0.1, "b": 0.2}, "costs": {"a": 1}}
-        for i in range(n)
-    ]
-    for row in rows[:missing]:
-        del row["losses"]["b"]
-    return ScoreTable.from_rows(rows)
-
-
-def test_figures_on_a_part_of_the_prompts_are_announced_with_small_groups():
-    table = gappy(100, 11, ["rare"] * 12 + ["usual"] * 88)
-    rows = np.arange(11, 100)
-    with pytest.warns(TryageWarning) as caught:
-        warn_of_left_out(table, rows, "the front rests")
-    assert str(caught[0].message) == (
-        "the front rests on 89 of 100 prompts, those with every expert measured (178 of 189 "
-        "measured cells); every group weighs the same, also those of few prompts: rare 1"
-    )
-    warn_of_left_out(table, np.arange(9, 100), "nothing is said of a few")
-    with pytest.warns(TryageWarning, match=r"189 measured cells\)$"):
-        warn_of_left_out(gappy(100, 11, ["one"] * 100), np.arange(11, 100), "the front rests")
+def test_an_expert_without_results_has_no_front():
+    losses = np.array([[np.nan, 1.0], [np.nan, 0.0]])
+    with pytest.raises(ScoreTableError, match="loss and cost of e0 measured"):
+        front_of(losses, np.zeros((2, 2)), np.ones((2, 2)))
+    priceless = np.array([[1.0, np.nan], [1.0, np.nan]])
+    with pytest.raises(ScoreTableError, match="loss and cost of e1 measured"):
+        front_of(np.ones((2, 2)), np.zeros((2, 2)), priceless)
 
 
 @pytest.fixture(scope="module")

@@ -12,17 +12,13 @@ from tryage.assessment import Assessment, single_task
 from tryage.checks import Check
 from tryage.deciding import Array, Decider, Request
 from tryage.errors import CheckError
+from tryage.evaluation.doubts import warn_of_few, warn_of_plans
 from tryage.evaluation.fronts import Points, non_dominated
+from tryage.evaluation.goal_cells import GoalCells
 from tryage.evaluation.intervals import bootstrap_intervals
+from tryage.evaluation.measured_plans import FixedPlan, MeasuredPlans, best_fixed_plans
 from tryage.evaluation.metrics import macro_shares, measured_cells
-from tryage.evaluation.plans import (
-    WEIGHTS,
-    FixedPlan,
-    MeasuredPlans,
-    PlanFront,
-    best_fixed_plans,
-    complete,
-)
+from tryage.evaluation.plans import WEIGHTS, PlanFront
 from tryage.goals import check_weights
 from tryage.plans import Plan, Reliability, reliability
 from tryage.policy import ResolvedGoals
@@ -43,7 +39,7 @@ class PlanAssessment:
 
     Raises:
         CheckError: the goal does not add up over attempts, or the table holds losses.
-        ScoreTableError: no prompt is completely measured, or there are several tasks.
+        ScoreTableError: an expert was measured on no prompt, or there are several tasks.
     """
 
     def __init__(
@@ -61,12 +57,12 @@ class PlanAssessment:
                 "latency"
             )
         self.resolved = resolved
-        self.assessed = _complete(Assessment.of(decider, task, part), goal)
+        self.assessed, self.cells = _judged(Assessment.of(decider, task, part), goal)
         rates = reliability(check, decider.library.names, decider.check_rates.get(check.name))
         self.rates = Reliability(
             rates.accepts_right[self.assessed.columns], rates.accepts_wrong[self.assessed.columns]
         )
-        self.measured = _measured(self.assessed, goal, self.rates)
+        self.measured = _measured(self.cells, self.rates)
         self._losses = self.assessed.predicted.losses[:, self.assessed.columns]
 
     def weighed(self, weight: float | None) -> ResolvedGoals:
@@ -87,33 +83,42 @@ class PlanAssessment:
             self.request,
         )
 
-    def attained(self, plans: Sequence[Plan]) -> tuple[Array, Array]:
-        """Return expected score and value of every prompt under its plan, (n,) each."""
+    def columns(self, plans: Sequence[Plan]) -> list[list[int]]:
+        """Return the columns of the experts of each plan."""
         place = {name: number for number, name in enumerate(self.assessed.table.experts)}
-        columns = [[place[name] for name in plan.experts] for plan in plans]
-        return self.measured.of(columns, self._losses)
+        return [[place[name] for name in plan.experts] for plan in plans]
+
+    def attained(self, plans: Sequence[Sequence[int]]) -> tuple[Array, Array, int]:
+        """Return what one plan a prompt attains.
+
+        Args:
+            plans: columns of the n plans' experts.
+
+        Returns:
+            Expected score and value, (n,) each; on how many prompts the whole plan was measured.
+        """
+        return *self.measured.of(plans, self._losses), self.measured.count(plans)
 
     def fixed(self, train: ScoreTable) -> list[tuple[FixedPlan, Array, Array]]:
         """Return the plans that are best on a training table, with score and value here, (n,)."""
         _, part = single_task(self.decider, train)
         part = part.reorder(self.assessed.table.experts)
-        on_train = _complete(Assessment.of(self.decider, self.task, part), self.goal)
-        measured = _measured(on_train, self.goal, self.rates)
-        mean_losses = measured.shares @ (1.0 - measured.scores)
-        losses = np.broadcast_to(mean_losses, self.measured.scores.shape)
+        _, cells = _judged(Assessment.of(self.decider, self.task, part), self.goal)
+        measured = _measured(cells, self.rates)
+        losses = np.broadcast_to(measured.singles.losses, self.measured.scores.shape)
         return [
             (plan, *self.measured.of([plan.columns] * len(losses), losses))
             for plan in best_fixed_plans(measured, self.request.max_attempts)
         ]
 
 
-def _complete(assessed: Assessment, goal: str) -> Assessment:
-    """Return the assessment of the prompts on which everything was measured."""
-    values = _values(assessed, goal)
-    rows = complete(assessed.table, values)
-    if len(rows) == len(assessed.table):
-        return assessed
-    return Assessment.of(assessed.decider, assessed.task, assessed.table.select(rows))
+def _judged(assessed: Assessment, goal: str) -> tuple[Assessment, GoalCells]:
+    """Return the assessment of the prompts that have a measured expert, and their cells."""
+    cells = GoalCells.of(assessed.table, [goal], [_values(assessed, goal)])
+    if len(cells.rows) == len(assessed.table):
+        return assessed, cells
+    part = Assessment.of(assessed.decider, assessed.task, assessed.table.select(cells.rows))
+    return part, GoalCells.of(part.table, [goal], [_values(part, goal)])
 
 
 def _values(assessed: Assessment, goal: str) -> Array:
@@ -126,13 +131,14 @@ def _values(assessed: Assessment, goal: str) -> Array:
     return np.broadcast_to(stated[..., assessed.columns], assessed.table.losses.shape)
 
 
-def _measured(assessed: Assessment, goal: str, rates: Reliability) -> MeasuredPlans:
+def _measured(cells: GoalCells, rates: Reliability) -> MeasuredPlans:
     return MeasuredPlans(
-        1.0 - assessed.table.losses,
-        _values(assessed, goal),
-        macro_shares(assessed.table.groups),
+        1.0 - cells.measured_losses,
+        cells.measured_values[..., 0],
+        cells.shares,
         rates.accepts_right,
         rates.accepts_wrong,
+        cells.groups,
     )
 
 
@@ -147,19 +153,15 @@ def plan_front(
     """Sweep the weight of a goal over plans; see `Router.plan_front`."""
     assessed = PlanAssessment(decider, table, goal, check, max_attempts)
     measured = assessed.measured
-    rows = []
+    warn_of_few(assessed.cells.few)
+    rows, attempts_at = [], {}
     for weight in WEIGHTS:
         plans = assessed.plans(weight)
-        score, value = assessed.attained(plans)
-        attempts = float(np.mean([sum(a.reached for a in plan.attempts) for plan in plans]))
-        rows.append((weight, 1.0 - measured.mean(score), measured.mean(value), attempts))
-    points = Points(
-        np.array([[weight] for weight, *_ in rows]),
-        np.array([loss for _, loss, _, _ in rows]),
-        np.array([[value] for _, _, value, _ in rows]),
-    )
-    front = non_dominated(points)
-    attempts_at = {weight: attempts for weight, _, _, attempts in rows}
+        score, value, whole = assessed.attained(assessed.columns(plans))
+        attempts_at[weight] = _attempts(plans)
+        rows.append((weight, 1.0 - measured.mean(score), measured.mean(value), whole))
+    front = non_dominated(_points(rows))
+    warn_of_plans(int(front.cells.min()), assessed.cells.counts)
     experts = assessed.assessed.table.experts
     fixed = None
     if train is not None:
@@ -176,6 +178,7 @@ def plan_front(
         check=_check_row(check, assessed.rates),
         max_attempts=max_attempts,
         prompts=len(measured.scores),
+        cells=assessed.cells.counts,
         experts=experts,
         points=front,
         attempts=tuple(attempts_at[weight] for weight in front.weights[:, 0].tolist()),
@@ -185,21 +188,33 @@ def plan_front(
     )
 
 
+def _attempts(plans: Sequence[Plan]) -> float:
+    """Return the mean expected attempts of plans."""
+    return float(np.mean([sum(a.reached for a in plan.attempts) for plan in plans]))
+
+
+def _points(rows: Sequence[tuple[float, float, float, int]]) -> Points:
+    """Return points of rows of weight, loss, value and wholly measured prompts."""
+    return Points(
+        np.array([[weight] for weight, *_ in rows]),
+        np.array([loss for _, loss, _, _ in rows]),
+        np.array([[value] for _, _, value, _ in rows]),
+        np.array([whole for *_, whole in rows], dtype=np.intp),
+    )
+
+
 def _oracle(measured: MeasuredPlans) -> Points:
     """Return what the best measured expert of each prompt attains, over all weights."""
-    scale = float(measured.values.max() - measured.values.min()) or 1.0
+    scores, values = measured.among_measured
+    scale = float(values.max() - values.min()) or 1.0
     points = []
-    rows = np.arange(len(measured.scores))
+    rows = np.arange(len(scores))
     for weight in WEIGHTS:
-        total = 1.0 - measured.scores + weight * measured.values / scale
+        total = 1.0 - scores + weight * values / scale
         best = total.argmin(axis=1)
-        score = measured.mean(measured.scores[rows, best])
-        points.append((weight, 1.0 - score, measured.mean(measured.values[rows, best])))
-    return Points(
-        np.array([[w] for w, _, _ in points]),
-        np.array([loss for _, loss, _ in points]),
-        np.array([[value] for _, _, value in points]),
-    )
+        score = measured.mean(scores[rows, best])
+        points.append((weight, 1.0 - score, measured.mean(values[rows, best]), len(rows)))
+    return _points(points)
 
 
 def _check_row(check: Check, rates: Reliability) -> dict[str, Any]:
@@ -220,54 +235,59 @@ def evaluate_plans(
 ) -> dict[str, Any]:
     """Judge the router's plans at the policy's weights; see `Router.evaluate_plans`."""
     assessed = PlanAssessment(decider, table, "cost", check, max_attempts)
+    warn_of_few(assessed.cells.few)
     measured, part = assessed.measured, assessed.assessed.table
     plans = assessed.plans(None)
-    score, cost = assessed.attained(plans)
-    figures: dict[str, tuple[Array, Array]] = {"router": (score, cost)}
+    figures = {"router": assessed.attained(assessed.columns(plans))}
+    warn_of_plans(figures["router"][2], assessed.cells.counts)
+    scores, costs = measured.estimates
     best = int(np.argmin(measured.singles.losses))
-    figures["best_single"] = (measured.scores[:, best], measured.values[:, best])
-    alone = assessed.decider.objective.choose(assessed.assessed.totals())
-    place_of = {column: number for number, column in enumerate(assessed.assessed.columns)}
-    first = [[place_of[int(column)]] for column in alone]
-    figures["without_check"] = measured.of(first, assessed._losses)
-    rows = np.arange(len(score))
-    oracle = (1.0 - measured.scores).argmin(axis=1)
-    figures["oracle"] = (measured.scores[rows, oracle], measured.values[rows, oracle])
+    count = int(measured.measured[:, best].sum())
+    figures["best_single"] = (scores[:, best], costs[:, best], count)
+    alone = assessed.assessed.place(assessed.decider.objective.choose(assessed.assessed.totals()))
+    figures["without_check"] = assessed.attained([[int(column)] for column in alone])
+    scores, costs = measured.among_measured
+    rows = np.arange(len(scores))
+    oracle = (1.0 - scores).argmin(axis=1)
+    figures["oracle"] = (scores[rows, oracle], costs[rows, oracle], len(rows))
     names: dict[str, Any] = {"best_single": part.experts[best]}
     if train is not None:
-        plan, *plan_figures = min(assessed.fixed(train), key=lambda entry: entry[0].loss)
+        plan, score, cost = min(assessed.fixed(train), key=lambda entry: entry[0].loss)
         names["best_fixed_plan"] = [part.experts[column] for column in plan.columns]
-        figures["best_fixed_plan"] = (plan_figures[0], plan_figures[1])
+        whole = measured.count([plan.columns] * len(rows))
+        figures["best_fixed_plan"] = (score, cost, whole)
     return {
-        "prompts": len(score),
+        "prompts": len(rows),
+        "cells": assessed.cells.counts.to_dict(),
         "check": _check_row(check, assessed.rates),
         "max_attempts": max_attempts,
-        "attempts": float(np.mean([sum(a.reached for a in plan.attempts) for plan in plans])),
+        "attempts": _attempts(plans),
         **_rows(part, figures, names, seed),
     }
 
 
 def _rows(
     table: ScoreTable,
-    figures: dict[str, tuple[Array, Array]],
+    figures: dict[str, tuple[Array, Array, int]],
     names: dict[str, Any],
     seed: int,
 ) -> dict[str, Any]:
     """Return the router's row, the reference rows and their paired differences to the router."""
     cells, _ = measured_cells(table, None)
     shares = macro_shares(table.groups)
-    flat = [figure for pair in figures.values() for figure in pair]
+    flat = [figure for score, cost, _ in figures.values() for figure in (score, cost)]
     references = [name for name in figures if name != "router"]
     gains = [figures["router"][0] - figures[name][0] for name in references]
     intervals = iter(bootstrap_intervals([*flat, *gains], cells, resamples=_RESAMPLES, seed=seed))
     rows: dict[str, Any] = {}
-    for name, (score, cost) in figures.items():
+    for name, (score, cost, whole) in figures.items():
         score_ci95, cost_ci95 = next(intervals), next(intervals)
         rows[name] = {
             "score": float(shares @ score),
             "score_ci95": score_ci95 and list(score_ci95),
             "mean_cost": float(shares @ cost),
             "mean_cost_ci95": cost_ci95 and list(cost_ci95),
+            "measured_prompts": whole,
         }
         if name in names:
             rows[name]["experts"] = names[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -100,17 +100,22 @@ def _front_text(front: Front) -> str:
     measure = "score" if front.kind == "scores" else "loss"
     data = front.to_dict()
     lines = [f"{front.prompts} prompts, {len(front.points)} points that no other dominates"]
+    if not front.cells.complete:
+        lines.append(
+            f"{front.cells}, the others estimated from them; cells says how many a row rests on; "
+            "the oracle chooses among the measured"
+        )
     if not front.exact:
         lines.append(f"from {RAYS} proportions of the weights; other weights may attain more")
     points = data["points"]
     for point in points[:: max(1, len(points) // 10)]:
         weight, value = _number_text(point["weight"]), _number_text(point["value"])
-        lines.append(f"  weight {weight}  {measure} {point[measure]:.4f}  value {value}")
+        cells = _cells_text(front, point)
+        lines.append(f"  weight {weight}  {measure} {point[measure]:.4f}  value {value}{cells}")
     lines.append("single experts:")
     for name, point in data["experts"].items():
-        lines.append(
-            f"  {name}  {measure} {point[measure]:.4f}  value {_number_text(point['value'])}"
-        )
+        value, cells = _number_text(point["value"]), _cells_text(front, point)
+        lines.append(f"  {name}  {measure} {point[measure]:.4f}  value {value}{cells}")
     lines.append(f"hypervolume {front.hypervolume:.4f}")
     if data["aiq"] is not None:
         rest = data["references"]
@@ -119,6 +124,10 @@ def _front_text(front: Front) -> str:
             f"{rest['zero_router']['aiq']:.4f}; oracle {rest['oracle']['aiq']:.4f}"
         )
     return "\n".join(lines)
+
+
+def _cells_text(front: Front, point: dict[str, Any]) -> str:
+    return "" if front.cells.complete else f"  cells {point['cells']:,}"
 
 
 def _number_text(numbers: float | dict[str, float]) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from tryage.errors import TryageWarning
-from tryage.evaluation.measured import Indices, Mask, is_measured
+from tryage.evaluation.measured import Counts, Indices, Mask, is_measured
 from tryage.scores import ScoreTable
 
 REPEATED = 1 / 3
@@ -120,24 +119,18 @@ def warn_of_few(rows: Sequence[Few]) -> None:
         warnings.warn(few_sentence(rows), TryageWarning, stacklevel=3)
 
 
-def warn_of_left_out(table: ScoreTable, rows: Indices, what: str) -> None:
-    """Warn that figures rest on a part of a table: the prompts that every expert was measured on.
+def warn_of_plans(measured_prompts: int, cells: Counts) -> None:
+    """Warn where hardly a prompt has all experts of its plan measured.
 
     Args:
-        table: all prompts.
-        rows: those that count.
-        what: the figures, as the beginning of a sentence.
+        measured_prompts: on how many prompts the experts of a plan were all measured.
+        cells: of the table.
     """
-    if len(rows) > 0.9 * len(table):
-        return
-    cells = int(np.isfinite(table.losses).sum())
-    sentence = (
-        f"{what} on {len(rows)} of {len(table)} prompts, those with every expert measured "
-        f"({len(rows) * len(table.experts)} of {cells} measured cells)"
-    )
-    counts = Counter(table.groups[row] for row in rows.tolist())
-    small = sorted((count, str(name)) for name, count in counts.items() if count < 10)
-    if small and len(counts) > 1:
-        listed = ", ".join(f"{name} {count}" for count, name in small[:5])
-        sentence += f"; every group weighs the same, also those of few prompts: {listed}"
-    warnings.warn(sentence, TryageWarning, stacklevel=3)
+    if not cells.complete and measured_prompts < FEWEST_CELLS:
+        warnings.warn(
+            f"every expert of a plan was measured on {measured_prompts} prompts only; what it "
+            "attains rests on a model of its experts, which takes their failures as independent. "
+            "Measure several experts on the same prompts",
+            TryageWarning,
+            stacklevel=3,
+        )

@@ -22,18 +22,20 @@ class Points:
         weights: (k, goals) the weights that attain them; 0 for single experts and their mixtures.
         losses: (k,) mean measured loss.
         values: (k, goals) mean value of each goal in its unit.
+        cells: (k,) how many of the cells that a point is a mean of were measured.
     """
 
     weights: Array
     losses: Array
     values: Array
+    cells: NDArray[np.intp]
 
     def __len__(self) -> int:
         return len(self.losses)
 
     def take(self, rows: NDArray[np.intp]) -> Points:
         """Return some of the points."""
-        return Points(self.weights[rows], self.losses[rows], self.values[rows])
+        return Points(self.weights[rows], self.losses[rows], self.values[rows], self.cells[rows])
 
 
 def non_dominated(points: Points) -> Points:
@@ -85,6 +87,7 @@ class Gathered:
                 np.concatenate([part.weights for part in self._parts]),
                 np.concatenate([part.losses for part in self._parts]),
                 np.concatenate([part.values for part in self._parts]),
+                np.concatenate([part.cells for part in self._parts]),
             )
         )
 

@@ -4,7 +4,8 @@ Loss against one weighted goal is a front of two objectives, loss against two a 
 are exact: no grid of weights, but every choice that any weights up to `MOST_WEIGHT` make (see
 `tryage.evaluation.sweeps`). For two weights on large tables that would take too long; then rays of
 fixed proportion of the weights are swept, each exactly, and the front says that it is not exact.
-Only prompts on which every expert was measured count.
+Losses and values that were not measured are estimated (`tryage.evaluation.measured`), so that every
+prompt with a measured cell counts. The oracle chooses among the measured.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from tryage.drawing.notebook import html_table
 from tryage.errors import GoalError, ScoreTableError
-from tryage.evaluation.doubts import warn_of_left_out
+from tryage.evaluation.doubts import warn_of_few
 from tryage.evaluation.fronts import (
     MIXTURES,
     Points,
@@ -26,7 +27,8 @@ from tryage.evaluation.fronts import (
     hypervolume,
     zero_router,
 )
-from tryage.evaluation.metrics import macro_shares
+from tryage.evaluation.goal_cells import GoalCells
+from tryage.evaluation.measured import Counts
 from tryage.evaluation.sweeps import Means, over_one, over_two
 from tryage.scores import ScoreTable
 from tryage.scores.fields import Kind
@@ -54,6 +56,7 @@ class Front:
         singles: their points.
         zero: mixtures of single experts: their hull.
         oracle: what the best measured choices attain.
+        cells: how many cells the points rest on; each point tells those of its own choices.
         exact: whether the points are all that any weights attain, and no other dominates.
     """
 
@@ -65,6 +68,7 @@ class Front:
     singles: Points = field(repr=False)
     zero: Points = field(repr=False)
     oracle: Points = field(repr=False)
+    cells: Counts
     exact: bool = True
 
     def aiq(self, points: Points) -> float | None:
@@ -85,6 +89,7 @@ class Front:
         return {
             "goal": self.goals[0] if len(self.goals) == 1 else list(self.goals),
             "prompts": self.prompts,
+            "cells": self.cells.to_dict(),
             "exact": self.exact,
             "points": self._point_rows(self.points),
             "aiq": self.aiq(self.points),
@@ -150,11 +155,17 @@ class Front:
             points.weights.tolist(),
             self.quality(points).tolist(),
             points.values.tolist(),
+            points.cells.tolist(),
             strict=True,
         )
         return [
-            {"weight": self._by_goal(weight), measure: quality, "value": self._by_goal(value)}
-            for weight, quality, value in rows
+            {
+                "weight": self._by_goal(weight),
+                measure: quality,
+                "value": self._by_goal(value),
+                "cells": cells,
+            }
+            for weight, quality, value, cells in rows
         ]
 
     def _by_goal(self, numbers: list[float]) -> Any:
@@ -204,33 +215,35 @@ def pareto(
         realised: as `penalties`, from the measured values: what the oracle goes by.
 
     Raises:
-        ScoreTableError: no prompt has every expert measured, or there are three goals or more.
+        ScoreTableError: an expert has no measured cell, or there are three goals or more.
     """
     if not 1 <= len(goals) <= 2:
         raise ScoreTableError(f"a front is drawn over one goal or two, not {len(goals)}")
-    shape = table.losses.shape
-    cells = [np.broadcast_to(array, shape) for array in values]
-    complete = ~np.isnan(np.stack([table.losses, *cells])).any(axis=(0, 2))
-    if not complete.any():
-        raise ScoreTableError(
-            f"no prompt has the loss and {' and '.join(goals)} of every expert measured; there is "
-            "nothing to draw a front from"
-        )
-    rows = np.flatnonzero(complete)
-    warn_of_left_out(table, rows, "the front rests")
-    shares = macro_shares([table.groups[row] for row in rows.tolist()])
-    losses = table.losses[rows]
-    measured = np.stack([array[rows] for array in cells], axis=-1)  # (n, m, goals)
+    cells = GoalCells.of(table, goals, values)
+    warn_of_few(cells.few)
+    shape, rows, shares = table.losses.shape, cells.rows, cells.shares
 
     def wide(arrays: Sequence[Array]) -> list[Array]:
         return [np.broadcast_to(array, shape)[rows] for array in arrays]
 
     singles = Points(
-        np.zeros((shape[1], len(goals))), shares @ losses, np.einsum("n,nmg->mg", shares, measured)
+        np.zeros((shape[1], len(goals))),
+        shares @ cells.losses,
+        np.einsum("n,nmg->mg", shares, cells.values),
+        cells.measured.sum(axis=0),
     )
-    means = Means(losses, measured, shares)
+    means = Means(cells.losses, cells.values, shares, cells.measured)
     points, exact = _swept(predicted[rows], wide(penalties), means)
-    oracle, exact_oracle = _swept(losses, wide(realised), means)
+    best = Means(
+        cells.among_measured(cells.measured_losses),
+        cells.among_measured(cells.measured_values),
+        shares,
+    )
+    oracle, exact_oracle = _swept(
+        cells.among_measured(cells.measured_losses),
+        [cells.among_measured(array) for array in wide(realised)],
+        best,
+    )
     return Front(
         goals=tuple(goals),
         kind=table.kind,
@@ -240,6 +253,7 @@ def pareto(
         singles=singles,
         zero=zero_router(singles),
         oracle=oracle,
+        cells=cells.counts,
         exact=exact and exact_oracle,
     )
 

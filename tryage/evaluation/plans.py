@@ -1,156 +1,22 @@
 """Plans with a check on measured results: the router's, beside fixed plans.
 
-Only prompts on which every expert has a measured score and value count, so that every plan can be
-judged on the same prompts. All figures are exact expectations over what the check says
-(`tryage.plans.realised`); means are macro averages over the groups.
+What plans attain comes from `tryage.evaluation.measured_plans`; means are macro averages over the
+groups of all prompts with a measured expert.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tryage.drawing.notebook import preformatted
-from tryage.errors import ScoreTableError
-from tryage.evaluation.doubts import warn_of_left_out
-from tryage.evaluation.fronts import MIXTURES, Points, hull_area, non_dominated, zero_router
-from tryage.plans import realised
-from tryage.scores import ScoreTable
-
-Array = NDArray[np.float64]
+from tryage.evaluation.fronts import MIXTURES, Points, hull_area, zero_router
+from tryage.evaluation.measured import Counts
 
 WEIGHTS = (0.0, *np.geomspace(1e-3, 1e2, 60).tolist())
 """Weights of the goal that a front of plans tries."""
-
-MOST_EXPERTS = 60
-"""Experts of a library up to which fixed plans of three attempts are enumerated."""
-
-
-@dataclass(frozen=True)
-class MeasuredPlans:
-    """Results on which plans are judged.
-
-    Attributes:
-        scores: (n, m) measured scores in [0, 1].
-        values: (n, m) measured values of the goal, such as USD.
-        shares: (n,) what each prompt counts in a macro average, sum 1.
-        accepts_right: (m,) chance that the check accepts a right answer.
-        accepts_wrong: (m,) chance that it accepts a wrong one.
-    """
-
-    scores: Array
-    values: Array
-    shares: Array
-    accepts_right: Array
-    accepts_wrong: Array
-
-    def of(self, plans: Sequence[Sequence[int]], losses: Array) -> tuple[Array, Array]:
-        """Return the expected score and value of one plan a prompt, (n,) each."""
-        return realised(
-            plans, self.scores, self.values, losses, self.accepts_right, self.accepts_wrong
-        )
-
-    def mean(self, figures: Array) -> float:
-        """Return a macro average."""
-        return float(self.shares @ figures)
-
-    @property
-    def singles(self) -> Points:
-        """What single experts attain."""
-        losses, values = self.shares @ (1.0 - self.scores), self.shares @ self.values
-        return Points(np.zeros((len(losses), 1)), losses, values[:, None])
-
-
-def complete(table: ScoreTable, values: Array) -> NDArray[np.intp]:
-    """Return the rows on which every expert has a score and a value.
-
-    Raises:
-        ScoreTableError: there are none.
-    """
-    rows = np.flatnonzero(~(np.isnan(table.losses) | np.isnan(values)).any(axis=1))
-    if not len(rows):
-        raise ScoreTableError(
-            "no prompt has the score and the goal's value of every expert measured; plans cannot "
-            "be judged. Leave out experts that were measured on few prompts"
-        )
-    warn_of_left_out(table, rows, "plans are judged")
-    return rows
-
-
-@dataclass(frozen=True)
-class FixedPlan:
-    """A plan that is the same for every prompt.
-
-    Attributes:
-        columns: of its experts.
-        loss: mean expected loss on the prompts it was chosen on.
-        value: mean expected value there.
-    """
-
-    columns: tuple[int, ...]
-    loss: float
-    value: float
-
-
-def best_fixed_plans(train: MeasuredPlans, max_attempts: int) -> list[FixedPlan]:
-    """Return the non-dominated fixed plans, by their value.
-
-    Args:
-        train: results to choose on.
-        max_attempts: experts in a plan at most; two where the library has more than
-            `MOST_EXPERTS`.
-    """
-    m = train.scores.shape[1]
-    depth = min(max_attempts, 3 if m <= MOST_EXPERTS else 2)
-    losses = np.broadcast_to(train.shares @ (1.0 - train.scores), train.scores.shape)
-    plans: list[tuple[tuple[int, ...], float, float]] = []
-    for length in range(1, depth + 1):
-        for prefix in itertools.permutations(range(m), length - 1):
-            plans += _with_last(train, prefix, losses[0])
-    points = Points(
-        np.arange(len(plans), dtype=np.float64)[:, None],
-        np.array([loss for _, loss, _ in plans]),
-        np.array([[value] for _, _, value in plans]),
-    )
-    rows = non_dominated(points).weights[:, 0].astype(int).tolist()
-    return sorted((FixedPlan(*plans[row]) for row in rows), key=lambda plan: plan.value)
-
-
-def _with_last(
-    train: MeasuredPlans, prefix: tuple[int, ...], losses: Array
-) -> list[tuple[tuple[int, ...], float, float]]:
-    """Return loss and value of every plan that starts with a prefix and has one more expert."""
-    n, m = train.scores.shape
-    score, value, reached = np.zeros(n), np.zeros(n), np.ones(n)
-    fallback, least = np.zeros(n), np.inf
-    for column in prefix:
-        right = train.scores[:, column]
-        yes, no = train.accepts_right[column], train.accepts_wrong[column]
-        accepted = yes * right + no * (1.0 - right)
-        value += reached * train.values[:, column]
-        score += reached * yes * right
-        fallback = (
-            reached * (1.0 - yes) * right if losses[column] < least else fallback * (1.0 - accepted)
-        )
-        least = min(least, float(losses[column]))
-        reached = reached * (1.0 - accepted)
-    right = train.scores
-    accepted = train.accepts_right * right + train.accepts_wrong * (1.0 - right)
-    becomes = reached[:, None] * (1.0 - train.accepts_right) * right
-    stays = fallback[:, None] * (1.0 - accepted)
-    last = np.where(losses < least, becomes, stays)
-    scores = train.shares @ (score[:, None] + reached[:, None] * train.accepts_right * right + last)
-    values = train.shares @ (value[:, None] + reached[:, None] * train.values)
-    return [
-        ((*prefix, column), 1.0 - float(scores[column]), float(values[column]))
-        for column in range(m)
-        if column not in prefix
-    ]
 
 
 @dataclass(frozen=True)
@@ -162,6 +28,7 @@ class PlanFront:
         check: name and rates.
         max_attempts: experts in a plan at most.
         prompts: how many prompts count.
+        cells: how many cells the figures rest on.
         experts: names.
         points: the router's, one for each weight that attains something new, none dominated.
         attempts: mean expected attempts at each point.
@@ -175,6 +42,7 @@ class PlanFront:
     check: dict[str, Any]
     max_attempts: int
     prompts: int
+    cells: Counts
     experts: tuple[str, ...]
     points: Points = field(repr=False)
     attempts: tuple[float, ...] = field(repr=False)
@@ -191,11 +59,12 @@ class PlanFront:
         """Return what ``tryage pareto --check --json`` prints."""
         references: dict[str, Any] = {
             "singles": [
-                {"expert": name, "score": 1.0 - loss, "value": value}
-                for name, loss, (value,) in zip(
+                {"expert": name, "score": 1.0 - loss, "value": value, "measured_prompts": measured}
+                for name, loss, (value,), measured in zip(
                     self.experts,
                     self.singles.losses.tolist(),
                     self.singles.values.tolist(),
+                    self.singles.cells.tolist(),
                     strict=True,
                 )
             ],
@@ -214,13 +83,21 @@ class PlanFront:
             "check": self.check,
             "max_attempts": self.max_attempts,
             "prompts": self.prompts,
+            "cells": self.cells.to_dict(),
             "points": [
-                {"weight": weight, "score": 1.0 - loss, "value": value, "attempts": attempts}
-                for (weight,), loss, (value,), attempts in zip(
+                {
+                    "weight": weight,
+                    "score": 1.0 - loss,
+                    "value": value,
+                    "attempts": attempts,
+                    "measured_prompts": measured,
+                }
+                for (weight,), loss, (value,), attempts, measured in zip(
                     self.points.weights.tolist(),
                     self.points.losses.tolist(),
                     self.points.values.tolist(),
                     self.attempts,
+                    self.points.cells.tolist(),
                     strict=True,
                 )
             ],
@@ -256,10 +133,13 @@ class PlanFront:
             f"answers; at most {self.max_attempts} "
             "attempts"
         ]
+        if not self.cells.complete:
+            lines.append(_estimated_sentence(self.cells))
         points = self.to_dict()["points"]
         lines += [
             f"  weight {p['weight']:.4g}  score {p['score']:.4f}  value {p['value']:.4g}  "
             f"attempts {p['attempts']:.2f}"
+            + ("" if self.cells.complete else f"  measured {p['measured_prompts']:,}")
             for p in points[:: max(1, len(points) // 12)]
         ]
         sections = {"router": self.points, "single experts, mixed": zero_router(self.singles)}
@@ -275,7 +155,14 @@ class PlanFront:
         fixed = self.fixed or ()
         losses = np.array([1.0 - score for _, score, _ in fixed])
         values = np.array([[value] for _, _, value in fixed])
-        return Points(np.zeros((len(fixed), 1)), losses, values)
+        return Points(np.zeros((len(fixed), 1)), losses, values, np.zeros(len(fixed), np.intp))
+
+
+def _estimated_sentence(cells: Counts) -> str:
+    return (
+        f"{cells}, the others estimated from them; measured says on how many prompts every expert "
+        "of a plan was; the oracle chooses among the measured"
+    )
 
 
 def plans_table(figures: dict[str, Any]) -> str:
@@ -286,15 +173,19 @@ def plans_table(figures: dict[str, Any]) -> str:
         f"{check['accepts_right']:.0%} of right and {check['accepts_wrong']:.0%} of wrong answers; "
         f"{figures['attempts']:.2f} attempts a prompt"
     ]
+    cells = Counts(**figures["cells"])
+    if not cells.complete:
+        lines.append(_estimated_sentence(cells))
     rows = {"router": figures["router"], **figures["references"]}
     width = max(map(len, rows))
     for name, row in rows.items():
         low, high = row["score_ci95"] or (row["score"], row["score"])
         experts = row.get("experts", "")
         plan = " > ".join(experts) if isinstance(experts, list) else experts
+        measured = "" if cells.complete else f"measured {row['measured_prompts']:,}  "
         lines.append(
             f"  {name:<{width}}  score {row['score']:.4f} ({low:.4f} to {high:.4f})  "
-            f"{1000 * row['mean_cost']:.4g} USD per 1000  {plan}".rstrip()
+            f"{1000 * row['mean_cost']:.4g} USD per 1000  {measured}{plan}".rstrip()
         )
     for name, pair in figures["paired"].items():
         low, high = pair["ci95"] or (pair["difference"], pair["difference"])

@@ -42,23 +42,33 @@ class Means:
         losses: (n, m) measured losses.
         values: (n, m, goals) measured values of the goals.
         shares: (n,) what each prompt counts in a mean.
+        measured: (n, m) which cells were measured; None means all.
     """
 
-    def __init__(self, losses: Array, values: Array, shares: Array) -> None:
+    def __init__(
+        self,
+        losses: Array,
+        values: Array,
+        shares: Array,
+        measured: NDArray[np.bool_] | None = None,
+    ) -> None:
         self._axes = np.concatenate([losses[..., None], values], axis=-1)
         self._shares = shares
+        self._measured = np.ones(losses.shape) if measured is None else measured.astype(np.float64)
 
     def start(self, chosen: NDArray[np.intp]) -> Array:
-        """Return the means of a choice, (1 + goals,): loss, then values."""
-        mean: Array = self._shares @ self._axes[np.arange(len(chosen)), chosen]
-        return mean
+        """Return the means of a choice, (2 + goals,): loss, values, number of measured cells."""
+        row = np.arange(len(chosen))
+        mean: Array = self._shares @ self._axes[row, chosen]
+        return np.append(mean, self._measured[row, chosen].sum())
 
     def step(
         self, rows: NDArray[np.intp], before: NDArray[np.intp], after: NDArray[np.intp]
     ) -> Array:
-        """Return what the means change by where some prompts change, (rows, 1 + goals)."""
+        """Return what the means change by where some prompts change, (rows, 2 + goals)."""
         change: Array = self._axes[rows, after] - self._axes[rows, before]
-        return self._shares[rows, None] * change
+        measured = self._measured[rows, after] - self._measured[rows, before]
+        return np.column_stack([self._shares[rows, None] * change, measured])
 
 
 def over_one(scores: Array, penalty: Array, means: Means) -> Points:
@@ -75,7 +85,7 @@ def over_one(scores: Array, penalty: Array, means: Means) -> Points:
     room = np.diff(when[1:], append=np.inf) / 2
     when[1:] += np.minimum(room, _ABOVE * (1.0 + when[1:]))
     weights = np.minimum(when, MOST_WEIGHT)
-    return non_dominated(Points(weights[:, None], axes[:, 0], axes[:, 1:]))
+    return non_dominated(_points(weights[:, None], axes))
 
 
 def over_two(
@@ -107,8 +117,14 @@ def over_two(
         # A line beside a segment from large weights to none may leave the quadrant at its end. What
         # it meets there also lies on an axis, which has a sweep of its own.
         allowed = (weights >= 0).all(axis=1)
-        gathered.add(Points(weights[allowed], axes[allowed, 0], axes[allowed, 1:]))
+        gathered.add(_points(weights[allowed], axes[allowed]))
     return gathered.points(), exact
+
+
+def _points(weights: Array, means: Array) -> Points:
+    """Return points of means as `Means` tells them, (k, 2 + goals)."""
+    cells = np.rint(means[:, -1]).astype(np.intp)
+    return Points(weights, means[:, 0], means[:, 1:-1], cells)
 
 
 Line = tuple[Array, Array, float]
@@ -197,7 +213,7 @@ def _sweep(scores: Array, penalty: Array, means: Means, length: float) -> tuple[
 
     Returns:
         The weights from which on something new is attained, (k,), the first of them 0; and the
-        means, (k, 1 + goals).
+        means, (k, 2 + goals).
     """
     current = _start(scores, penalty)
     beginning = means.start(current)

@@ -16,6 +16,7 @@ from tryage.deciding import Decider, Request
 from tryage.drawing.beginnings import beginning, fitting
 from tryage.errors import TryageError
 from tryage.evaluation.doubts import doubts
+from tryage.evaluation.goal_cells import GoalCells
 from tryage.evaluation.metrics import (
     Measured,
     Outcomes,
@@ -211,18 +212,18 @@ def _fronts(judged: Judged, missing: dict[str, str]) -> Iterator[PlacedFront]:
         if front.singles.values.max() <= front.singles.values.min():
             missing[goal] = f"all experts have the same {goal}"
             continue
-        whole = ~np.isnan(assessed.table.losses + own).any(axis=1) & (judged.choices >= 0)
-        rows = np.flatnonzero(whole)
+        cells = GoalCells.of(assessed.table, [goal], [own])
+        chosen = judged.choices[cells.rows]
+        rows = np.flatnonzero(chosen >= 0)
         if not len(rows):
-            missing[goal] = "no completely measured prompt has a choice"
+            missing[goal] = "no measured prompt has a choice"
             continue
-        shares = macro_shares([assessed.table.groups[row] for row in rows.tolist()])
-        chosen = judged.choices[rows]
+        shares = macro_shares([cells.names[cells.groups[row]] for row in rows.tolist()])
         yield PlacedFront(
             front,
             weight=float(assessed.resolved.weights.get(goal, 0.0)),
-            loss=float(shares @ assessed.table.losses[rows, chosen]),
-            value=float(shares @ own[rows, chosen]),
+            loss=float(shares @ cells.losses[rows, chosen[rows]]),
+            value=float(shares @ cells.values[rows, chosen[rows], 0]),
         )
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from tryage.drawing.names import short_names
+from tryage.evaluation.doubts import few_sentence
+from tryage.evaluation.measured import Counts
 from tryage.evaluation.pareto import PlacedFront
-from tryage.evaluation.report import BOUNDS
+from tryage.evaluation.report import BOUNDS, Evaluation
 from tryage.goals import find_goal
 from tryage.report.values import Separation, TaskValues
 
@@ -66,6 +68,7 @@ def summary(values: TaskValues) -> Table:
             _percent(row["selection_accuracy"]),
             _percent(row["strict_selection_accuracy"]),
             _percent(row["measured"]),
+            Cell(f"{row['cells']:,}", row["cells"]),
         ]
         if priced:
             cost = row["mean_cost"]
@@ -79,7 +82,8 @@ def summary(values: TaskValues) -> Table:
         f"{better}. Regret: distance to the best choice, lower is better. Intervals: 95 %, "
         "bootstrap over prompts. Best chosen: prompts on which no other expert is better; sole "
         "best: of those on which all others are worse. * chosen with these results known: "
-        f"an upper bound, not a router.{_uncounted(evaluation.one_expert)}",
+        f"an upper bound, not a router.{_uncounted(evaluation.one_expert)}"
+        f"{_rest(evaluation)}",
         (
             "",
             f"{measure}{_unit(values)}#",
@@ -89,6 +93,7 @@ def summary(values: TaskValues) -> Table:
             "best chosen, %#",
             "sole best, %#",
             "measured, %#",
+            "cells#",
             *(["USD per 1,000#"] if priced else []),
         ),
         tuple(rows),
@@ -260,8 +265,8 @@ def front(values: TaskValues, placed: PlacedFront) -> Table:
         rows.append((Cell(f"always {name}"), _figure(values, quality), value(amount)))
     return Table(
         f"front-{goal_name}",
-        f"Mean {values.measure} and mean {goal_name} on the {placed.front.prompts:,} prompts on "
-        "which every expert was measured.",
+        f"Mean {values.measure} and mean {goal_name} on {placed.front.prompts:,} prompts; "
+        f"{placed.front.cells}{_estimated(placed.front.cells)}.",
         ("", f"{values.measure}{_unit(values)}#", f"{goal_name}#"),
         tuple(rows),
     )
@@ -294,6 +299,21 @@ def plans(values: TaskValues) -> Table | None:
         "exact expected values.",
         ("", "score, %#", "95 %", "USD per 1,000#", "experts"),
         tuple(rows),
+    )
+
+
+def _estimated(cells: Counts) -> str:
+    return "" if cells.complete else ", the others estimated from them"
+
+
+def _rest(evaluation: Evaluation) -> str:
+    """Return how many cells the figures rest on, and what was measured too seldom."""
+    if evaluation.cells is None or evaluation.cells.complete:
+        return ""
+    few = f" Warning: {few_sentence(evaluation.few)}." if evaluation.few else ""
+    return (
+        f" {evaluation.cells}{_estimated(evaluation.cells)}; cells: how many a row rests on. The "
+        f"oracle, best chosen and sole best are of the measured experts.{few}"
     )
 
 
