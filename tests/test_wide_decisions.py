@@ -15,11 +15,12 @@ from pydantic import TypeAdapter
 
 from tryage import Decision, Expert, Goals, Library, Price, Router, ScoreTable, Security
 from tryage.dispatch import dispatch, record
-from tryage.eligibility import overflow
+from tryage.eligibility import of_library, overflow
 from tryage.encoders import StaticEncoder
-from tryage.errors import NoEligibleExpertError
+from tryage.errors import GoalError, NoEligibleExpertError
 from tryage.experts import FILL_MASK, TEXT_GENERATION
 from tryage.goals import Goal
+from tryage.limits import parse_limits
 from tryage.objective import Objective
 from tryage.predictors import ClustersPredictor
 from tryage.ties import TIE
@@ -150,6 +151,9 @@ def check_against_enumeration(router, decision, fresh):
         assert fresh.to_dict(top=top)["ranking"] == rows[:top]
     assert fresh.predicted_loss == decision.predicted_loss == rows[0]["loss"]
     assert set(decision.reasons) == set(excluded)
+    for name in excluded[:3]:
+        assert fresh.reasons[name] == decision.reasons[name] == dict(decision.reasons)[name]
+    assert decision.expert not in fresh.reasons
 
 
 LIMITS = (
@@ -219,6 +223,34 @@ def test_limits_that_exclude_everyone_name_the_reasons(router):
     with pytest.raises(NoEligibleExpertError, match="the limit is < 1") as caught:
         router.route(PROMPTS[0], goals=Goals(limits={"parameters": "<1B"}))
     assert len(caught.value.reasons) == SIZE
+
+
+def test_reasons_of_many_are_those_of_each_alone(router):
+    limits = parse_limits(
+        ["parameters <= 30B", "released >= 2022-01-01", "license in [mit, other]", "pinned = false"]
+    )
+    unavailable = {"expert-3": "it is broken", "expert-5000": "nobody knows it"}
+    library = pickle.loads(pickle.dumps(router.library))
+    many = of_library(library, unavailable, TEXT_GENERATION, limits)
+    for expert, holds in zip(library, many.mask.tolist(), strict=True):
+        alone = of_library(Library([expert]), unavailable, TEXT_GENERATION, limits)
+        assert many.reasons.get(expert.name) == alone.reasons.get(expert.name)
+        assert holds == (expert.name not in many.reasons) == alone.mask[0]
+    assert 0 < len(many.reasons) < SIZE
+    with pytest.raises(KeyError):
+        many.reasons["nobody"]
+    assert pickle.loads(pickle.dumps(many.reasons)) == dict(many.reasons)
+
+
+def test_the_first_of_many_that_does_not_state_what_is_limited_is_named(router):
+    experts = list(router.library.experts)
+    for column, changes in ((40, {"license": None}), (30, {"license": None, "task": FILL_MASK})):
+        experts[column] = experts[column].model_copy(update=changes)
+    limits = parse_limits(["parameters <= 1B", "license = mit"])
+    with pytest.raises(GoalError, match=f"expert '{experts[40].name}' states no license"):
+        of_library(Library(experts), {}, TEXT_GENERATION, limits)
+    excluded = {experts[40].name: "it is switched off"}
+    assert of_library(Library(experts), excluded, TEXT_GENERATION, limits).mask.any()
 
 
 def test_goals_of_prompts_and_of_ones_own_count_among_thousands(router):

@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from tryage.checks import Check, Function
 from tryage.decision import Decision, HiddenText
-from tryage.deferred import NOT_YET
 from tryage.errors import CheckError, NoEligibleExpertError, PromptError
 from tryage.experts import TEXT_GENERATION, task_of_prompt
 from tryage.flags import Flags, parse
-from tryage.forecast import Forecast, Forecaster, WideForecast
+from tryage.forecast import Forecast, Forecaster
 from tryage.goals import GoalInputs, Goals
 from tryage.library import Library
 from tryage.objective import Objective
 from tryage.plans import MAX_ATTEMPTS, JointSuccess, Plan, Rates, make_plan, reliability
 from tryage.policy import Policy, ResolvedGoals
 from tryage.predictors import Predictor
+from tryage.ranking import is_wide
 from tryage.searching import Search
 from tryage.tokens import count_tokens
 
@@ -211,14 +211,15 @@ class Decider:
         objective = self.objective
         values = objective.shown(resolved, inputs)
         deferred = None
-        if isinstance(predicted, WideForecast) and request.check is None:
-            deferred = self._search(predicted, task, resolved, inputs, values)
-            losses = std = totals = NOT_YET[None]
-            column = next(iter(deferred.first), -1)
+        if is_wide(self.library.names) and request.check is None:
+            ranked = self._search(predicted, task, resolved, inputs, values)
+            column, losses, std, totals, deferred = ranked
         else:
-            losses, std = predicted.losses, predicted.std
-            totals = objective.totals(losses, task, resolved, inputs, values)
-            column = int(objective.choose(totals)[0])
+            losses, std = predicted.losses[0], predicted.std[0]
+            (totals,) = all_totals = objective.totals(
+                predicted.losses, task, resolved, inputs, values
+            )
+            column = int(objective.choose(all_totals)[0])
         reasons = objective.reasons(task, resolved, inputs, values)
         if column < 0:
             raise NoEligibleExpertError(
@@ -235,16 +236,16 @@ class Decider:
                     "nothing is measured yet, so no plan can be made of how often an expert is "
                     "right; fit a router on scores, or leave the check out"
                 )
-            plan = self._plan(request, resolved, task, losses[0], totals[0], row_values)
+            plan = self._plan(request, resolved, task, losses, totals, row_values)
         expert = self.library.names[column] if plan is None else plan.attempts[0].expert
         decision = Decision(
             expert=expert,
             task=task,
             text=HiddenText(parsed.prompt),
             names=self.library.names,
-            losses=losses[0],
-            std=std[0],
-            totals=totals[0],
+            losses=losses,
+            std=std,
+            totals=totals,
             values=row_values,
             reasons=reasons,
             weights=resolved.weights,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.errors import GoalError
+from tryage.experts import Expert
 from tryage.goals import GoalInputs, answer_tokens
 from tryage.library import Library
 from tryage.limits import ON_GOALS, Limit
@@ -19,6 +21,10 @@ from tryage.policy import ResolvedGoals
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+
+MANY = 256
+"""Experts from which attributes are looked at by column, and reasons written when read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +40,22 @@ class Reasons(Mapping[str, str]):
 
     Args:
         make: returns them, name → reason.
+        one: returns the reason of one expert without the others', None where there is none.
     """
 
-    def __init__(self, make: Callable[[], dict[str, str]]) -> None:
+    def __init__(
+        self, make: Callable[[], dict[str, str]], one: Callable[[str], str | None] | None = None
+    ) -> None:
         self._reasons = functools.cache(make)
+        self._one = one
 
     def __getitem__(self, name: str) -> str:
-        return self._reasons()[name]
+        if self._one is None:
+            return self._reasons()[name]
+        reason = self._one(name)
+        if reason is None:
+            raise KeyError(name)
+        return reason
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._reasons())
@@ -53,7 +68,7 @@ class Reasons(Mapping[str, str]):
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
         """Copy and pickle as a plain dict."""
-        return dict, (self._reasons(),)
+        return dict, (dict(self._reasons()),)
 
 
 def of_library(
@@ -65,19 +80,55 @@ def of_library(
         GoalError: an expert of the task does not state an attribute that a limit is on.
     """
     limits = tuple(limit for limit in limits if limit.attribute not in ON_GOALS)
+    if len(library) >= MANY:
+        return _of_many(library, unavailable, task, limits)
     reasons: dict[str, str] = {}
     for expert in library:
-        if expert.task != task:
-            reasons[expert.name] = f"its task is {expert.task}, the prompt asks for {task}"
-        elif expert.name in unavailable:
-            reasons[expert.name] = unavailable[expert.name]
-        elif limits:
-            broken = (limit.reason_against(expert) for limit in limits)
-            against = [reason for reason in broken if reason is not None]
-            if against:
-                reasons[expert.name] = "; ".join(against)
+        reason = _reason(expert, unavailable, task, limits)
+        if reason is not None:
+            reasons[expert.name] = reason
     mask = np.array([name not in reasons for name in library.names])
     return Eligibility(mask, reasons)
+
+
+def _of_many(
+    library: Library, unavailable: Mapping[str, str], task: str, limits: tuple[Limit, ...]
+) -> Eligibility:
+    """Do what `of_library` does, by columns; reasons are written when they are read."""
+    codes, tasks = library.distinct("task", operator.attrgetter("task"))
+    mask = np.array([one == task for one in tasks])[codes]
+    mask[[library.index(name) for name in unavailable if name in library]] = False
+    of_limits = [limit.of(library) for limit in limits]
+    unstated = np.logical_or.reduce([mask & out for _, out in of_limits], initial=False)
+    for column in np.flatnonzero(unstated)[:1].tolist():
+        _reason(library.experts[column], unavailable, task, limits)  # raises
+    for holds, _ in of_limits:
+        mask &= holds
+
+    def one(name: str) -> str | None:
+        return _reason(library[name], unavailable, task, limits) if name in library else None
+
+    def every() -> dict[str, str]:
+        experts = (library.experts[column] for column in np.flatnonzero(~mask).tolist())
+        return {expert.name: _reason(expert, unavailable, task, limits) or "" for expert in experts}
+
+    return Eligibility(mask, Reasons(every, one))
+
+
+def _reason(
+    expert: Expert, unavailable: Mapping[str, str], task: str, limits: tuple[Limit, ...]
+) -> str | None:
+    """Return why an expert may not answer, whatever the prompt, or None if it may.
+
+    Raises:
+        GoalError: it does not state an attribute that a limit is on.
+    """
+    if expert.task != task:
+        return f"its task is {expert.task}, the prompt asks for {task}"
+    if expert.name in unavailable:
+        return unavailable[expert.name]
+    broken = (limit.reason_against(expert) for limit in limits)
+    return "; ".join(reason for reason in broken if reason is not None) or None
 
 
 def excluded_by_prompt(
@@ -128,8 +179,11 @@ def reasons_for_row(
     resolved: ResolvedGoals,
     inputs: GoalInputs,
     values: Mapping[str, Array],
+    name: str | None = None,
 ) -> dict[str, str]:
-    """Return why eligible experts may not answer one prompt: name → reason."""
+    """Return why eligible experts, or the one of a name, may not answer one prompt."""
+    if name is not None:
+        eligible = eligible & (np.arange(len(library)) == library.index(name))
     by_column: dict[int, list[str]] = {}
     prompt, answer = (tokens[0] for tokens in _tokens_needed(library, inputs))
     for column in np.flatnonzero(eligible & (prompt + answer > library.context_lengths)).tolist():

@@ -334,6 +334,26 @@ class Library:
         """Whether some expert has a price."""
         return any(expert.price is not None for expert in self.experts)
 
+    def distinct(
+        self, attribute: str, read: Callable[[Expert], Any]
+    ) -> tuple[NDArray[np.intp], tuple[Any, ...]]:
+        """Return an attribute of all experts as numbers, (m,), of its distinct values.
+
+        Args:
+            attribute: its name, by which the result is cached.
+            read: returns it of an expert; can be hashed.
+        """
+        pair = self._distinct.get(attribute)
+        if pair is None:
+            numbers: dict[Any, int] = {}
+            codes = [numbers.setdefault(read(expert), len(numbers)) for expert in self.experts]
+            pair = self._distinct[attribute] = np.array(codes, dtype=np.intp), tuple(numbers)
+        return pair
+
+    @functools.cached_property
+    def _distinct(self) -> dict[str, tuple[NDArray[np.intp], tuple[Any, ...]]]:
+        return {}
+
     def index(self, name: str) -> int:
         """Return the column of an expert.
 

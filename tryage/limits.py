@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tryage.characters import short
 from tryage.errors import GoalError, did_you_mean
 from tryage.experts import Expert
+from tryage.library import Library
 from tryage.units import (
     format_count,
     format_money,
@@ -211,6 +212,13 @@ class Limit:
     def reason(self, value: Any) -> str:
         """Return the sentence that says that a value breaks this limit."""
         return f"{self.attribute} is {self.written(value)}, the limit is {self.condition}"
+
+    def of(self, library: Library) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which experts keep this limit, and which do not state the attribute, (m,) each."""
+        codes, values = library.distinct(self.attribute, ATTRIBUTES[self.attribute].read)
+        holds = np.array([value is not None and self._holds(value) for value in values])
+        unstated = np.array([value is None for value in values])
+        return holds[codes], unstated[codes]
 
     def holds_for(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which values of a goal keep this limit.

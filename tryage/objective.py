@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.eligibility import (
+    MANY,
     Eligibility,
     Reasons,
     excluded_by_prompt,
@@ -98,10 +99,8 @@ class Objective:
     def __post_init__(self) -> None:
         fixed_goals = {name: self._of_library(goal) for name, goal in GOALS.items() if goal.fixed}
         stated = {name: pair for name, pair in fixed_goals.items() if not np.isnan(pair[0]).all()}
-        values = {name: values for name, (values, _) in stated.items()}
-        scaled = {name: scaled for name, (_, scaled) in stated.items()}
-        object.__setattr__(self, "values", values)
-        object.__setattr__(self, "scaled", scaled)
+        object.__setattr__(self, "values", {name: pair[0] for name, pair in stated.items()})
+        object.__setattr__(self, "scaled", {name: pair[1] for name, pair in stated.items()})
         object.__setattr__(self, "tie_rank", price_ranks(self.library))
 
     def __reduce__(self) -> tuple[type[Objective], tuple[Any, ...]]:
@@ -309,14 +308,19 @@ class Objective:
         """
         values = self.shown(resolved, inputs) if values is None else values
         fixed = self.eligibility(task, resolved.limits)
-        if len(self.library) < _MOST_KEPT:  # among thousands, all is done when it is looked at
+        if len(self.library) < MANY:
             out = excluded_by_prompt(self.library, fixed.mask, resolved, inputs, values)
             if out is None or not out.any():
                 return dict(fixed.reasons)
         prompt_reasons = functools.partial(
             reasons_for_row, self.library, fixed.mask, resolved, inputs, values
         )
-        return Reasons(lambda: {**fixed.reasons, **prompt_reasons()})
+
+        def one(name: str) -> str | None:
+            return fixed.reasons.get(name) or prompt_reasons(name).get(name)
+
+        # Written for each decision, which may keep or change them.
+        return Reasons(lambda: {**fixed.reasons, **prompt_reasons()}, one)
 
     def choose(self, totals: Array) -> NDArray[np.intp]:
         """Return the column of the lowest total of every row, ties by price and then name.
@@ -381,11 +385,8 @@ class Objective:
         if unknown:
             names = ", ".join(repr(self.library.names[column]) for column in unknown[:10])
             more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-            way_out = (
-                ": state the price in the library, or measure costs in the score table"
-                if goal.name == "cost"
-                else ""
-            )
+            way_out = ": state the price in the library, or measure costs in the score table"
+            way_out = way_out if goal.name == "cost" else ""
             raise GoalError(
                 f"the goal {goal.name!r} needs a value of every expert, and {names}{more} "
                 f"{'has' if len(unknown) == 1 else 'have'} none{way_out}"

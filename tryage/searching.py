@@ -7,22 +7,23 @@ bound up, until no other can hold one of the first experts: the result is exact.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tryage.deferred import Deferred
+from tryage.deferred import NOT_YET, Deferred
 from tryage.eligibility import excluded_by_prompt, too_long
-from tryage.forecast import WideForecast
+from tryage.forecast import Forecast, WideForecast
 from tryage.goals import GoalInputs
 from tryage.limits import ON_GOALS
 from tryage.objective import Objective
 from tryage.policy import ResolvedGoals
 from tryage.predictors.targets import LOSS
-from tryage.predictors.wide import Columns
+from tryage.predictors.wide import BLOCK, Columns
 from tryage.ranking import lowest_first, name_order
 from tryage.ties import TIE
 
@@ -36,6 +37,16 @@ _BLOCKS = 16
 
 _MOST_KEPT = 8
 """Bounds the memory of what goals add, which is 1.6 MB for 200,000 experts."""
+
+
+class Ranked(NamedTuple):
+    """What a decision is made of: the chosen expert's column, -1 for none, and arrays, (m,)."""
+
+    column: int
+    losses: Array
+    std: Array
+    totals: Array
+    deferred: Deferred
 
 
 class _Added(NamedTuple):
@@ -63,13 +74,13 @@ class Search:
 
     def __call__(
         self,
-        predicted: WideForecast,
+        predicted: Forecast,
         task: str,
         resolved: ResolvedGoals,
         inputs: GoalInputs,
         values: Mapping[str, Array],
-    ) -> Deferred:
-        """Return the first experts of one prompt's ranking, and how to compute the others.
+    ) -> Ranked:
+        """Return what a decision for one prompt is made of.
 
         Args:
             predicted: of the prompt.
@@ -86,26 +97,64 @@ class Search:
             (row,) = self.objective.totals(predicted.losses, task, resolved, inputs, values)
             return np.asarray(row)
 
-        added = self._added_to(predicted, task, resolved)
-        if added is None:
-            # Prompts change what goals add, so that nothing bounds it.
-            every = totals()
-            columns = np.flatnonzero(every < np.inf)
-            sums = every[columns]
-            make = {"totals": lambda: every}
-        else:
-            columns, sums = self._candidates(predicted, added, inputs)
-            make = {"totals": totals}
+        if isinstance(predicted, WideForecast):
+            added = self._added_to(predicted, task, resolved)
+            if added is not None:
+                deferred = self._bounded(predicted, added, inputs, totals)
+                return Ranked(_column(deferred), NOT_YET, NOT_YET, NOT_YET, deferred)
+        # Prompts change what goals add, or the predictor has no bounds.
+        every = totals()
+        deferred = self._of_totals(predicted, every)
+        std = NOT_YET if deferred.make else predicted.std[0]
+        return Ranked(_column(deferred), predicted.losses[0], std, every, deferred)
+
+    def _bounded(
+        self, wide: WideForecast, added: _Added, inputs: GoalInputs, totals: Callable[[], Array]
+    ) -> Deferred:
+        """Return the first experts of a ranking, of which totals and all else are deferred."""
+        library, cells = self.objective.library, wide.prediction.cells[LOSS]
+        columns_of = wide.columns.placed(cells)
+        (shares,) = wide.prediction.shares
+        may_be_long = inputs.longest > library.fits_everywhere
+
+        def sums_of(blocks: Columns) -> tuple[Columns, Array]:
+            columns, sums = columns_of[blocks], cells.means(shares, blocks) + added.totals[blocks]
+            if may_be_long:
+                sums[too_long(library, inputs, columns)] = np.inf
+            return columns, sums
+
+        columns, sums = _candidates(cells.floors(shares) + added.floors, sums_of)
         places = self._first(columns, sums)
         first = columns[places].tolist()
         totals_of = dict(zip(first, sums[places].tolist(), strict=True))
-        make |= {"losses": lambda: predicted.losses[0], "std": lambda: predicted.std[0]}
-        some = {
-            "losses": lambda shown: predicted.losses_of(0, shown),
-            "std": lambda shown: predicted.std_of(0, shown),
+        make = {
+            "losses": lambda: wide.losses[0],
+            "std": lambda: wide.std[0],
+            "totals": totals,
+        }
+        some: dict[str, Callable[[Columns], Array]] = {
+            "losses": partial(wide.losses_of, 0),
+            "std": partial(wide.std_of, 0),
             # Beside the first, only experts that are not eligible are shown without the others.
             "totals": lambda shown: np.array([totals_of.get(c, np.inf) for c in shown.tolist()]),
         }
+        return Deferred(make, some, tuple(first), len(columns) <= FIRST)
+
+    def _of_totals(self, predicted: Forecast, totals: Array) -> Deferred:
+        """Return the first experts of a ranking by totals, (m,)."""
+        starts = np.arange(0, len(totals), BLOCK)
+
+        def sums_of(blocks: Columns) -> tuple[Columns, Array]:
+            columns = np.minimum(starts[blocks, None] + np.arange(BLOCK), len(totals))
+            inside = columns < len(totals)
+            return columns, np.where(inside, totals[np.where(inside, columns, 0)], np.inf)
+
+        columns, sums = _candidates(np.fmin.reduceat(totals, starts), sums_of)
+        first = columns[self._first(columns, sums)].tolist()
+        make: dict[str, Callable[[], Array]] = {}
+        some: dict[str, Callable[[Columns], Array]] = {}
+        if isinstance(predicted, WideForecast):
+            make, some = {"std": lambda: predicted.std[0]}, {"std": partial(predicted.std_of, 0)}
         return Deferred(make, some, tuple(first), len(columns) <= FIRST)
 
     def _first(self, columns: Columns, totals: Array) -> list[int]:
@@ -119,34 +168,6 @@ class Search:
         places = lowest_first(totals, ranks, FIRST + 1).tolist()
         return [chosen, *(place for place in places if place != chosen)][:FIRST]
 
-    def _candidates(
-        self, predicted: WideForecast, added: _Added, inputs: GoalInputs
-    ) -> tuple[Columns, Array]:
-        """Return the columns of all that may be among the first, and their totals."""
-        library, cells = self.objective.library, predicted.prediction.cells[LOSS]
-        columns_of = predicted.columns.placed(cells)
-        may_be_long = inputs.longest > library.fits_everywhere
-        (shares,) = predicted.prediction.shares
-        floors = cells.floors(shares) + added.floors
-        waiting = np.flatnonzero(floors < np.inf)
-        columns, totals = np.empty(0, dtype=np.intp), np.empty(0)
-        highest, count = np.inf, _BLOCKS
-        while len(waiting := waiting[floors[waiting] <= highest]):
-            if count < len(waiting):
-                waiting = waiting[np.argpartition(floors[waiting], count)]
-            blocks, waiting = np.sort(waiting[:count]), waiting[count:]
-            places, sums = columns_of[blocks], cells.means(shares, blocks) + added.totals[blocks]
-            if may_be_long:
-                sums[too_long(library, inputs, places)] = np.inf
-            near = sums <= highest if highest < np.inf else sums < np.inf
-            columns = np.concatenate([columns, places[near]])
-            totals = np.concatenate([totals, sums[near]])
-            if len(totals) > FIRST:
-                last = np.partition(totals, FIRST)[FIRST]
-                highest = max(float(last), float(totals.min()) + TIE)
-            count *= 4
-        return columns, totals
-
     def _added_to(
         self, predicted: WideForecast, task: str, resolved: ResolvedGoals
     ) -> _Added | None:
@@ -155,12 +176,13 @@ class Search:
             return None
         cells = predicted.prediction.cells[LOSS]
         key = (id(cells), task, tuple(resolved.weights.items()), resolved.limits)
-        if key not in self._added:
-            added = self._add(predicted.columns.placed(cells), task, resolved)
-            if len(self._added) >= _MOST_KEPT:
-                self._added.clear()
-            self._added[key] = added
-        return self._added[key]
+        if key in self._added:
+            return self._added.get(key)
+        added = self._add(predicted.columns.placed(cells), task, resolved)
+        if len(self._added) >= _MOST_KEPT:
+            self._added.clear()
+        self._added[key] = added
+        return added
 
     def _add(self, columns: Columns, task: str, resolved: ResolvedGoals) -> _Added | None:
         objective = self.objective
@@ -180,6 +202,39 @@ class Search:
         eligible = (columns >= 0) & mask[columns]
         totals = np.where(eligible, penalties[columns], np.inf)
         return _Added(totals, totals.min(axis=1))
+
+
+def _column(deferred: Deferred) -> int:
+    """Return the column of the chosen expert, -1 where nobody is eligible."""
+    return next(iter(deferred.first), -1)
+
+
+def _candidates(
+    floors: Array, sums_of: Callable[[Columns], tuple[Columns, Array]]
+) -> tuple[Columns, Array]:
+    """Return the columns of all experts that may be among the first, and their totals.
+
+    Args:
+        floors: (blocks,) a number that no total of a block is below; inf or NaN where nobody in it
+            is eligible.
+        sums_of: returns the columns and the totals of some blocks, each (n, BLOCK).
+    """
+    waiting = np.flatnonzero(floors < np.inf)
+    columns, totals = np.empty(0, dtype=np.intp), np.empty(0)
+    highest, count = np.inf, _BLOCKS
+    while len(waiting := waiting[floors[waiting] <= highest]):
+        if count < len(waiting):
+            waiting = waiting[np.argpartition(floors[waiting], count)]
+        blocks, waiting = np.sort(waiting[:count]), waiting[count:]
+        own, sums = sums_of(blocks)
+        near = sums <= highest if highest < np.inf else sums < np.inf
+        columns = np.concatenate([columns, own[near]])
+        totals = np.concatenate([totals, sums[near]])
+        if len(totals) > FIRST:
+            last = np.partition(totals, FIRST)[FIRST]
+            highest = max(float(last), float(totals.min()) + TIE)
+        count *= 4
+    return columns, totals
 
 
 def _fixed(resolved: ResolvedGoals) -> bool:

@@ -133,14 +133,14 @@ class Failover(Generic[T]):
         self.task = decision.task
         self.accepted: bool | None = None
         self._options = options
-        self._order = iter(decision.order)
+        self._order = decision.calls()
         self._attempts_left = options.max_attempts or math.inf
         self._health = health
         self._began = perf_counter()
         plan = decision.plan
         self._planned = (decision.expert,) if plan is None else plan.experts
         self._costs = {} if plan is None else {a.expert: a.cost for a in plan.attempts}
-        self._losses = dict(zip(decision.names, decision.losses.tolist(), strict=True))
+        self._decision = decision
         self._rejected: list[tuple[str, T, Verdict]] = []
 
     def __iter__(self) -> Iterator[str]:
@@ -301,11 +301,13 @@ class Failover(Generic[T]):
 
     def best_rejected(self) -> tuple[str, T]:
         """Return the rejected answer that the check valued most, else the best predicted one's."""
+        decision = self._decision
+        losses = dict(zip(decision.names, decision.losses.tolist(), strict=True))
 
         def rank(entry: tuple[str, T, Verdict]) -> tuple[float, float]:
             name, _, verdict = entry
             value = -math.inf if verdict.value is None else verdict.value
-            return -value, self._losses.get(name, math.inf)
+            return -value, losses.get(name, math.inf)
 
         name, value, _ = min(self._rejected, key=rank)
         return name, value
