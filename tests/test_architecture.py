@@ -23,6 +23,7 @@ ORDER = (
     "yaml_text",
     "paths",
     "files",
+    "json_lines",
     "drawing",
     "parquet_files",
     "opened_folder",

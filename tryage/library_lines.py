@@ -16,7 +16,8 @@ from typing import Any
 
 from tryage.errors import LibraryError
 from tryage.experts import Expert
-from tryage.files import JsonLineError, json_lines, replacing, write_text
+from tryage.files import replacing, write_text
+from tryage.json_lines import JsonLineError, json_lines
 from tryage.parquet_files import ParquetError, ParquetRows, import_pyarrow
 from tryage.paths import opened, shown
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from tryage.errors import missing_extra
 from tryage.files import repeated
@@ -81,6 +83,19 @@ class ParquetRows:
         Raises:
             ParquetError: the file is damaged, or its texts are too long together.
         """
+        if not self._names:
+            yield from ({} for _ in range(self.count))
+            return
+        for block in self.blocks():
+            for values in zip(*block.values(), strict=True):
+                yield dict(zip(self._names, values, strict=True))
+
+    def blocks(self) -> Iterator[dict[str, list[Any]]]:
+        """Yield column → values of some thousand rows at a time; equal texts are one object.
+
+        Raises:
+            ParquetError: the file is damaged, or its texts are too long together.
+        """
         batches = self._file.iter_batches(_ROWS_AT_ONCE, columns=self._names)
         while True:
             try:
@@ -90,10 +105,27 @@ class ParquetRows:
                 self._room -= sum(map(self._unpacked, batch.columns))
                 if self._room < 0:
                     raise ParquetError("its texts are longer than any honest file of this size has")
-                rows = batch.to_pylist()
+                values = list(map(self._values, batch.columns))
             except (self._arrow.ArrowException, OSError, UnicodeDecodeError) as error:
                 raise ParquetError(_first_line(error)) from error
-            yield from rows
+            yield dict(zip(self._names, values, strict=True))
+
+    def _values(self, column: Any) -> list[Any]:
+        """Return the values of a column as Python has them, None where there is none."""
+        types = self._arrow.types
+        if types.is_dictionary(column.type):
+            codes = column.indices
+            if codes.null_count:
+                codes = codes.fill_null(len(column.dictionary))
+            distinct, places = np.unique(codes.to_numpy(), return_inverse=True)
+            texts = np.empty(len(distinct), dtype=object)
+            present = self._arrow.array(distinct[distinct < len(column.dictionary)])
+            texts[: len(present)] = column.dictionary.take(present).to_pylist()
+            return cast(list[Any], texts[places].tolist())
+        plain = types.is_floating(column.type) or types.is_integer(column.type)
+        if plain and not column.null_count:
+            return cast(list[Any], column.to_numpy().tolist())
+        return cast(list[Any], column.to_pylist())
 
     def _unpacked(self, column: Any) -> int:
         """Return the bytes of a column's values, each text counted as often as it occurs."""

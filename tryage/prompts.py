@@ -10,7 +10,7 @@ from typing import Any
 
 from tryage.characters import short as short
 from tryage.errors import PromptError, missing_extra
-from tryage.files import JsonLineError, json_lines
+from tryage.json_lines import JsonLineError, json_lines
 from tryage.near_misses import warn_of_near_misses
 from tryage.parquet_files import ParquetError, ParquetRows
 from tryage.paths import opened, shown, user_path

@@ -14,8 +14,8 @@ import numpy as np
 
 from tryage.errors import GoalError
 from tryage.experts import Expert
-from tryage.files import without_repeats
 from tryage.goals.base import Array, Goal, GoalInputs
+from tryage.json_lines import without_repeats
 from tryage.library import Library
 from tryage.paths import user_path
 from tryage.tokens import CHARS_PER_TOKEN

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tryage.errors import DecisionError
-from tryage.files import JsonLineError, json_lines
+from tryage.json_lines import JsonLineError, json_lines
 from tryage.paths import read_bytes, shown, user_path
 
 

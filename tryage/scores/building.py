@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import bisect
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tryage.errors import ScoreTableError
 from tryage.near_misses import warn_of_near_misses
@@ -32,10 +34,10 @@ _KNOWN_KEYS = frozenset(PROMPT_KEYS) | {field.key for field in FIELDS.values()}
 class _Cells:
     """The measured cells of one field, with the line that each came from."""
 
-    rows: list[int] = field(default_factory=list)
-    columns: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    columns: array[int] = field(default_factory=lambda: array("q"))
+    values: array[float] = field(default_factory=lambda: array("d"))
+    lines: array[int] = field(default_factory=lambda: array("q"))
 
 
 class TableBuilder:
@@ -69,7 +71,8 @@ class TableBuilder:
         self._ids: list[str] = []
         self._first_lines: dict[tuple[str | None, str], int] = {}
         self._occurrences: dict[str, int] = {}
-        self._extras: list[Mapping[str, Any]] = []
+        self._extras: dict[int, Mapping[str, Any]] = {}
+        self._shared: dict[str, str] = {}
         self._keys: dict[str, None] = {}
         self._cells = {name: _Cells() for name in FIELDS}
 
@@ -158,9 +161,11 @@ class TableBuilder:
         self._ids.append(name)
         self._prompts.append(prompt)
         for key, text in texts.items():
-            self._texts[key].append(text)
-        self._extras.append(extras or {})
-        return len(self._prompts) - 1
+            self._texts[key].append(text and self._shared.setdefault(text, text))
+        row = len(self._prompts) - 1
+        if extras:
+            self._extras[row] = extras
+        return row
 
     def column(self, line: int, expert: Any) -> int:
         """Return the column of an expert, a new one at its first occurrence."""
@@ -177,15 +182,62 @@ class TableBuilder:
         cells.rows.append(row)
         cells.lines.append(line)
 
-    def numbers(self, name: str) -> Sequence[float]:
+    def add_cells(
+        self,
+        target: Field,
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        values: Array,
+        lines: NDArray[np.int64],
+    ) -> None:
+        """Add measured numbers of one field, as `add_cell` adds one.
+
+        Args:
+            target: the field.
+            rows: as `add_prompt` returned them, shape (k,).
+            columns: as `column` returned them, shape (k,).
+            values: the numbers, shape (k,); `build` checks their range.
+            lines: where they stand, shape (k,).
+        """
+        cells = self._cells[target.name]
+        cells.rows.frombytes(rows.astype(np.int64).tobytes())
+        cells.columns.frombytes(columns.astype(np.int64).tobytes())
+        cells.values.frombytes(values.astype(np.float64).tobytes())
+        cells.lines.frombytes(lines.astype(np.int64).tobytes())
+
+    def texts_of(self, row: int) -> dict[str, str | None]:
+        """Return the prompt of a row and what describes it, by field."""
+        texts = {name: texts[row] for name, texts in self._texts.items()}
+        return {"prompt": self._prompts[row], **texts}
+
+    def texts_at(self, name: str, rows: Sequence[int]) -> list[str | None]:
+        """Return one of these texts of some rows."""
+        texts = self._prompts if name == "prompt" else self._texts[name]
+        return [texts[row] for row in rows]
+
+    def line_of(self, row: int, column: int) -> int:
+        """Return the first line that measures a cell.
+
+        Raises:
+            KeyError: no line does.
+        """
+        lines = []
+        for cells in self._cells.values():
+            places = (np.asarray(cells.rows) == row) & (np.asarray(cells.columns) == column)
+            lines += np.asarray(cells.lines)[places].tolist()
+        if not lines:
+            raise KeyError((row, column))
+        return int(min(lines))
+
+    def numbers(self, name: str) -> Array:
         """Return the numbers of a field that were added so far."""
-        return self._cells[name].values
+        return np.array(self._cells[name].values)
 
     def divide(self, name: str, divisor: float) -> None:
         """Divide the numbers of a field that were added so far."""
         cells = self._cells[name]
         if divisor != 1.0:
-            cells.values = [value / divisor for value in cells.values]
+            cells.values = array("d", (np.asarray(cells.values) / divisor).tobytes())
 
     def build(self) -> Columns:
         """Check the numbers and return the columns.
@@ -197,7 +249,7 @@ class TableBuilder:
             raise ScoreTableError(
                 f"{self.source} holds no prompts; give at least one {self.unit} with a prompt"
             )
-        measure = measure_of(self.kind)
+        measure, rows = measure_of(self.kind), range(len(self._prompts))
         names = sorted(_KNOWN_KEYS - {"scores", "losses"} | {measure.key})
         warn_of_near_misses(self._keys, names, self._parts[0][1], stacklevel=3)
         losses = self._matrix(measure)
@@ -212,7 +264,7 @@ class TableBuilder:
             losses=1.0 - losses if measure is SCORE else losses,
             kind=self.kind,
             targets=targets,
-            extras=tuple(self._extras) if any(self._extras) else (),
+            extras=tuple(self._extras.get(row, {}) for row in rows) if self._extras else (),
         )
 
     def _add_mapping(self, line: int, row: int, target: Field, values: Any) -> None:
@@ -227,13 +279,13 @@ class TableBuilder:
     def _matrix(self, target: Field) -> Array:
         """Check the cells of one field and return them as a matrix, NaN where not measured."""
         cells = self._cells[target.name]
-        values = np.asarray(cells.values, dtype=np.float64)
+        values = np.asarray(cells.values)
         wrong = ~(np.isfinite(values) & (values >= target.low) & (values <= target.high))
         if wrong.any():
             self._refuse(target, cells, int(wrong.argmax()))
         matrix = np.full((len(self._prompts), len(self._columns)), np.nan)
         # Adding zero turns a negative zero into a plain one.
-        matrix[cells.rows, cells.columns] = values + 0.0
+        matrix[np.asarray(cells.rows), np.asarray(cells.columns)] = values + 0.0
         return matrix
 
     def _refuse(self, target: Field, cells: _Cells, position: int) -> None:

@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 from tryage.errors import ScoreTableError, TryageWarning
-from tryage.files import JsonLineError, json_lines
+from tryage.json_lines import JsonLineError, json_lines
 from tryage.scores.building import TableBuilder
 from tryage.scores.columns import Columns
 

@@ -8,15 +8,17 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tryage.errors import ScoreTableError
-from tryage.files import JsonLineError, json_lines, repeated, replacing
+from tryage.files import repeated, replacing
+from tryage.json_lines import JsonLineError, json_lines
 from tryage.parquet_files import ParquetError, ParquetRows, import_pyarrow
 from tryage.paths import STANDARD
 from tryage.prompts import short
+from tryage.scores.blocks import check_text, in_blocks
 from tryage.scores.building import TableBuilder
 from tryage.scores.columns import Columns
 from tryage.scores.feedback_lines import whole_lines
@@ -104,24 +106,30 @@ def _write_bytes(path: Path, data: bytes) -> None:
 
 
 def _read_jsonl(path: Path) -> Columns:
-    data = path.read_bytes()
-    if path.name.lower().endswith(".gz"):
-        try:
-            data = _unpacked(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ScoreTableError(f"{path}: damaged gzip file: {error}; write it again") from error
     builder = TableBuilder(str(path))
+    with _opened_lines(path) as lines:
+        try:
+            for number, entry in json_lines(lines):
+                builder.add_line(number, entry)
+            return builder.build()
+        except (JsonLineError, ScoreTableError) as error:
+            lines.seek(0)
+            table = whole_lines(lines.read(), str(path))
+            if table is not None:
+                return table
+            if isinstance(error, ScoreTableError):
+                raise
+            raise builder.error(error.number, error.key or "line", error.problem) from error
+
+
+def _opened_lines(path: Path) -> BinaryIO:
+    if not path.name.lower().endswith(".gz"):
+        return path.open("rb")
+    data = path.read_bytes()
     try:
-        for number, entry in json_lines(data):
-            builder.add_line(number, entry)
-        return builder.build()
-    except (JsonLineError, ScoreTableError) as error:
-        table = whole_lines(data, str(path))
-        if table is not None:
-            return table
-        if isinstance(error, ScoreTableError):
-            raise
-        raise builder.error(error.number, error.key or "line", error.problem) from error
+        return io.BytesIO(_unpacked(data))
+    except (EOFError, zlib.error, OSError) as error:
+        raise ScoreTableError(f"{path}: damaged gzip file: {error}; write it again") from error
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -184,16 +192,17 @@ def json_line(entry: dict[str, Any]) -> str:
 
 
 def _read_csv(path: Path) -> Columns:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ScoreTableError(f"{path}, line {line}: line: not UTF-8; save it as UTF-8") from error
+    check_text(
+        path,
+        "utf-8-sig",
+        lambda line: ScoreTableError(f"{path}, line {line}: line: not UTF-8; save it as UTF-8"),
+    )
     limit = csv.field_size_limit(
         min(sys.maxsize, 2**31 - 1)
     )  # prompts may pass the 128 KiB default
     try:
-        return _parse_csv(path, csv.reader(io.StringIO(text, newline=""), strict=True))
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _parse_csv(path, csv.reader(file, strict=True))
     except csv.Error as error:
         raise ScoreTableError(f"{path}: not CSV: {error}") from error
     finally:
@@ -214,16 +223,33 @@ def _parse_csv(path: Path, reader: Any) -> Columns:
             f"and {second + 1}{example}"
         )
     builder = LongFormBuilder(str(path), unit="line", columns=header)
-    line = reader.line_num + 1
-    for values in reader:
-        if values:
-            if len(values) != len(header):
-                problem = f"{len(values)} values for {len(header)} columns; quote commas in texts"
-                raise builder.builder.error(line, "line", problem)
-            entry = dict(zip(header, values, strict=True))
-            builder.add_row(line, {k: _csv_value(k, v) for k, v in entry.items()})
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
         line = reader.line_num + 1
+        for values in reader:
+            if values:
+                if len(values) != len(header):
+                    problem = (
+                        f"{len(values)} values for {len(header)} columns; quote commas in texts"
+                    )
+                    raise builder.builder.error(line, "line", problem)
+                yield line, values
+            line = reader.line_num + 1
+
+    for lines, columns in in_blocks(rows()):
+        texts = dict(zip(header, columns, strict=True))
+        builder.add_rows(lines, {k: _csv_values(k, texts[k]) for k in texts if k in _READ})
     return builder.build()
+
+
+def _csv_values(column: str, texts: Sequence[str]) -> list[Any]:
+    """Return the values of a column."""
+    if column not in FIELDS:
+        return [text or None for text in texts]
+    try:
+        return list(map(float, texts))
+    except ValueError:
+        return [_csv_value(column, text) for text in texts]
 
 
 def _csv_value(column: str, text: str) -> str | float | None:
@@ -273,14 +299,17 @@ def _read_parquet(paths: list[Path], source: str, *, labelled: bool) -> Columns:
     for path in paths:
         try:
             table = ParquetRows(path, _READ, "reading Parquet")
-            name, columns = str(path), table.columns
+            name, header = str(path), table.columns
             if builder is None:
-                builder = LongFormBuilder(name, unit="row", columns=columns, labelled=labelled)
+                builder = LongFormBuilder(name, unit="row", columns=header, labelled=labelled)
             else:
-                builder.start_part(name, columns, rows)
+                builder.start_part(name, header, rows)
             rows = table.count
-            for number, row in enumerate(table, start=1):
-                builder.add_row(number, row)
+            first = 1
+            for columns in table.blocks():
+                count = len(columns["prompt"])
+                builder.add_rows(range(first, first + count), columns)
+                first += count
         except ParquetError as error:
             raise ScoreTableError(f"{path}: not a whole Parquet file: {error}") from error
     if builder is None:

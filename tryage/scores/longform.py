@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tryage.errors import ScoreTableError
-from tryage.files import RepeatedKeyError, without_repeats
+from tryage.json_lines import RepeatedKeyError, without_repeats
 from tryage.near_misses import warn_of_near_misses
 from tryage.prompts import short
 from tryage.scores.building import TableBuilder
@@ -45,9 +48,9 @@ class LongFormBuilder:
         self.builder = TableBuilder(source, unit=unit, long_form=True, names=names)
         self._offset = 0
         self._labelled = labelled
-        self._rows: dict[tuple[str | None, str], int] = {}
-        self._first: list[tuple[int, dict[str, Any]]] = []
-        self._measured_on: dict[tuple[int, str], int] = {}
+        self._rows: dict[tuple[str | None, bool], dict[str, int]] = {}
+        self._first_lines = array("q")
+        self._measured = np.zeros((0, 0), dtype=np.bool_)
         self._kind: Kind = "losses"
         self._fields: list[Field] = []
         self._read_header(source, columns)
@@ -109,18 +112,142 @@ class LongFormBuilder:
                 self._fields[0].name,
                 f"expert {expert!r}: empty; leave out rows where nothing was measured",
             )
-        first = self._measured_on.setdefault((row, expert), line)
-        if first != line:
+        column = self.builder.column(line, expert)
+        self._make_room(row, column)
+        if self._measured[row, column]:
             if self._labelled:
                 return
+            first = self.builder.place(self.builder.line_of(row, column), line)
             raise self.builder.error(
                 line,
                 "expert",
-                f"{expert!r} is measured on this prompt on {self.builder.place(first, line)} too; "
+                f"{expert!r} is measured on this prompt on {first} too; "
                 "keep one of the two, or give the prompts ids of their own",
             )
+        self._measured[row, column] = True
         for field_ in measured:
             self.builder.add_cell(line, row, field_, expert, entry[field_.name])
+
+    def add_rows(self, numbers: Sequence[int], columns: Mapping[str, Sequence[Any]]) -> None:
+        """Add some rows as `add_row` does; those in which nothing is unusual all at once.
+
+        Args:
+            numbers: the number of each row.
+            columns: column → the value of each row.
+
+        Raises:
+            ScoreTableError: as `add_row`.
+        """
+        if len(numbers) and not self._add_usual(numbers, columns):
+            for number, values in zip(numbers, zip(*columns.values(), strict=True), strict=True):
+                self.add_row(number, dict(zip(columns, values, strict=True)))
+
+    def _add_usual(self, numbers: Sequence[int], columns: Mapping[str, Sequence[Any]]) -> bool:
+        """Add rows, unless any of them has to be looked at alone."""
+        count = len(numbers)
+        nothing = (None,) * count
+        lines = np.asarray(numbers, dtype=np.int64) + self._offset
+        experts = columns.get("expert", nothing)
+        fields = [field for field in self._fields if field.name in columns]
+        parsed = [_number_column(columns[field.name]) for field in fields]
+        if not set(map(type, experts)) <= {str, NoneType} or any(p is None for p in parsed):
+            return False
+        values = np.array(parsed, dtype=np.float64).reshape(len(fields), count)
+        measured = ~np.isnan(values)
+        named = np.fromiter(map(bool, experts), np.bool_, count)
+        failed = np.zeros(count, np.bool_)
+        if self._labelled and "error" in columns:
+            failed = np.fromiter(map(bool, columns["error"]), np.bool_, count)
+        if ((named != measured.any(axis=0)) & ~failed).any():
+            return False
+        try:
+            self.builder.set_kind(int(lines[0]), self._kind)
+            rows = self._rows_of(lines, columns)
+        except ScoreTableError:
+            return False
+        return self._add_cells(lines, rows, experts, named & ~failed, fields, values)
+
+    def _add_cells(
+        self,
+        lines: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        experts: Sequence[str],
+        cells: NDArray[np.bool_],
+        fields: Sequence[Field],
+        values: Array,
+    ) -> bool:
+        """Add cells, unless one is measured twice where that is an error."""
+        places = np.flatnonzero(cells)
+        names = [experts[place] for place in places.tolist()]
+        code = {name: self.builder.column(0, name) for name in dict.fromkeys(names)}
+        columns = np.fromiter(map(code.__getitem__, names), np.int64, len(names))
+        rows = rows[places]
+        if not len(places):
+            return True
+        self._make_room(int(rows.max()), int(columns.max()))
+        _, first = np.unique(rows * self._measured.shape[1] + columns, return_index=True)
+        again = self._measured[rows, columns]
+        if again.any() or len(first) < len(places):
+            if not self._labelled:
+                return False
+            first = np.sort(first)
+            first = first[~again[first]]
+            rows, columns, places = rows[first], columns[first], places[first]
+        self._measured[rows, columns] = True
+        for field, numbers in zip(fields, values, strict=True):
+            there = ~np.isnan(numbers[places])
+            self.builder.add_cells(
+                field, rows[there], columns[there], numbers[places[there]], lines[places[there]]
+            )
+        return True
+
+    def _make_room(self, row: int, column: int) -> None:
+        """Enlarge the table of measured cells, where it lacks a row or column."""
+        height, width = self._measured.shape
+        if row >= height or column >= width:
+            height = height if row < height else max(2 * height, row + 1)
+            width = width if column < width else max(2 * width, column + 1)
+            larger = np.zeros((height, width), dtype=np.bool_)
+            larger[: self._measured.shape[0], : self._measured.shape[1]] = self._measured
+            self._measured = larger
+
+    def _rows_of(
+        self, lines: NDArray[np.int64], columns: Mapping[str, Sequence[Any]]
+    ) -> NDArray[np.int64]:
+        """Return the table rows of long-form rows, as `_row` does for one."""
+        nothing = (None,) * len(lines)
+        names, prompts = columns.get("prompt_id", nothing), columns.get("prompt", nothing)
+        texts = {key: [text or None for text in columns.get(key, nothing)] for key in TEXT_FIELDS}
+        types = set(map(type, names))
+        named = types == {str} and "" not in names
+        tasks = set(texts["task"])
+        alike = len(tasks) == 1 and (named or types == {NoneType})
+        keys = names if named else prompts
+        if not alike or set(map(type, keys)) != {str}:
+            return np.array(
+                [
+                    self._row(line, dict(zip(columns, values, strict=True)))
+                    for line, values in zip(
+                        lines.tolist(), zip(*columns.values(), strict=True), strict=True
+                    )
+                ],
+                dtype=np.int64,
+            )
+        index = self._rows.setdefault((tasks.pop(), named), {})
+        for place, key in enumerate(keys):
+            if key not in index:
+                self._row(
+                    int(lines[place]), {name: values[place] for name, values in columns.items()}
+                )
+        rows = list(map(index.__getitem__, keys))
+        for name, values in {"prompt": list(prompts), **texts}.items():
+            if self.builder.texts_at(name, rows) != values and not self._may_differ(name):
+                raise ScoreTableError(f"{name}: contradicts an earlier row")
+        return np.array(rows, dtype=np.int64)
+
+    def _may_differ(self, column: str) -> bool:
+        """Whether rows of one prompt may differ: a later run of `label` may rename its group."""
+        return self._labelled and column == "group"
 
     def build(self) -> Columns:
         """Return the columns of all rows; raises ScoreTableError as `TableBuilder.build` does."""
@@ -132,22 +259,23 @@ class LongFormBuilder:
         texts = {key: entry.get(key) or None for key in TEXT_FIELDS}
         contents = {"prompt": entry.get("prompt"), **texts}
         # Without ids, rows of the same prompt belong together.
-        key = (texts["task"], str(name) if name not in (None, "") else f"\0{contents['prompt']}")
-        row = self._rows.get(key)
+        named = name is not None and name != ""
+        key = str(name if named else contents["prompt"])
+        index = self._rows.setdefault((texts["task"] and str(texts["task"]), named), {})
+        row = index.get(key)
         if row is None:
             extras = self._extras(line, entry.get("extras"))
             row = self.builder.add_prompt(line, {"id": name, **contents}, extras)
-            self._rows[key] = row
-            self._first.append((line, contents))
+            index[key] = row
+            self._first_lines.append(line)
             return row
-        first, earlier = self._first[row]
+        earlier = self.builder.texts_of(row)
         for column, value in contents.items():
-            # A later run of `label` may rename a prompt's group.
-            if value != earlier[column] and not (self._labelled and column == "group"):
+            if value != earlier[column] and not self._may_differ(column):
                 raise self.builder.error(
                     line,
                     column,
-                    f"{short(value)}, but {self.builder.place(first, line)} has "
+                    f"{short(value)}, but {self.builder.place(self._first_lines[row], line)} has "
                     f"{short(earlier[column])} for the same prompt_id; make them agree",
                 )
         return row
@@ -168,6 +296,19 @@ class LongFormBuilder:
         if not isinstance(extras, dict):
             raise self.builder.error(line, "extras", f"{short(text)} is not a JSON object")
         return extras
+
+
+def _number_column(values: Sequence[Any]) -> Array | None:
+    """Return the numbers of a column, NaN where None stands; None where a value is unusual."""
+    types = set(map(type, values))
+    if not types <= {float, int, NoneType}:
+        return None
+    try:
+        numbers = np.array(values, dtype=np.float64)
+    except OverflowError:
+        return None
+    empty = sum(value is None for value in values) if NoneType in types else 0
+    return numbers if int(np.isnan(numbers).sum()) == empty else None
 
 
 def long_form_columns(table: Columns) -> list[str]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from tryage.characters import DEEPEST, is_deep
 from tryage.errors import ScoreTableError
-from tryage.files import JsonLineError, RepeatedKeyError, json_lines, without_repeats
+from tryage.json_lines import JsonLineError, RepeatedKeyError, json_lines, without_repeats
+from tryage.scores.blocks import check_text
 
 _BLANK = " \t\r\n"
 
@@ -57,7 +58,8 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
         ScoreTableError: a line is not JSON; names it.
     """
     try:
-        yield from json_lines(path.read_bytes())
+        with path.open("rb") as file:
+            yield from json_lines(file)
     except JsonLineError as error:
         name = "" if error.key is None else f"{error.key}: "
         raise ScoreTableError(f"{path}, line {error.number}: {name}{error.problem}") from error
@@ -69,15 +71,24 @@ def decoded(path: Path) -> str:
     Raises:
         ScoreTableError: it is neither; names the line.
     """
-    data = path.read_bytes()
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ScoreTableError(
-            f"{path}, line {line}: not {encoding.upper().removesuffix('-SIG')}; save it as UTF-8"
-        ) from error
+    return path.read_bytes().decode(checked_encoding(path))
+
+
+def checked_encoding(path: Path) -> str:
+    """Return the encoding of a file, all of which is text in it.
+
+    Raises:
+        ScoreTableError: it is not; names the line.
+    """
+    with path.open("rb") as file:
+        encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    name = encoding.upper().removesuffix("-SIG")
+    check_text(
+        path,
+        encoding,
+        lambda line: ScoreTableError(f"{path}, line {line}: not {name}; save it as UTF-8"),
+    )
+    return encoding
 
 
 def _value(path: Path, reader: json.JSONDecoder, text: str, position: int) -> tuple[Any, int]:

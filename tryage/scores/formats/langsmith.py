@@ -118,7 +118,7 @@ def _entries(file: Path, options: ReadOptions) -> Iterator[tuple[int, Mapping[st
     """Yield line and flat columns of every run of an experiment."""
     if file.suffix.lower() == ".csv":
         rows = text_rows(file, options)
-        for line, values in rows.start():
+        for line, values in rows.rows():
             yield line, dict(zip(rows.columns, values, strict=True))
         return
     if file.suffix.lower() == ".jsonl":

@@ -28,6 +28,7 @@ from tryage.scores.formats.rows import (
     Rows,
     entry_rows,
     frame_rows,
+    numbered_rows,
     parquet_rows,
     text_rows,
 )
@@ -136,8 +137,7 @@ def _rows(path: Path, options: ReadOptions) -> Rows:
     if ending == ".parquet":
         return parquet_rows(path)
     if ending == ".jsonl":
-        listed = list(read_json_lines(path))
-        return entry_rows(str(path), [entry for _, entry in listed], [line for line, _ in listed])
+        return numbered_rows(str(path), read_json_lines(path), "line")
     if ending == ".json":
         entries, lines = read_json(path)
         if lines is None:

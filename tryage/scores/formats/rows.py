@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from tryage.errors import ScoreTableError
 from tryage.files import repeated
 from tryage.parquet_files import ParquetError, ParquetRows
 from tryage.prompts import short
+from tryage.scores.blocks import ROWS_AT_ONCE, Block, in_blocks, in_rows
 from tryage.scores.fields import FIELDS
-from tryage.scores.formats.json_text import decoded
+from tryage.scores.formats.json_text import checked_encoding
 from tryage.scores.formats.options import ReadOptions
 from tryage.scores.formats.values import MixedDecimalsError, decimal_of
 
@@ -24,19 +27,21 @@ _SAMPLE = 200
 """Rows that are looked at before a table is read."""
 
 _DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+_ROWS_HELD = 512
+"""Mappings that exist at a time: few enough for Python not to look for garbage among them."""
 _HEAD = 2**16
 """Characters of a text file that are looked at to recognize its delimiter."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A table of rows, read as often as `start` is called.
+    """A table of rows, read as often as `blocks` is called.
 
     Attributes:
         source: what messages call it.
         unit: "line" or "row": what the numbers of rows count.
         columns: names of the columns, each once.
-        start: returns the rows, each with its number and one value per column.
+        blocks: returns the rows in blocks: their numbers, and the values of each column.
         decimal: what stands before the fraction in numbers that are text.
         notes: what was guessed so far.
     """
@@ -44,7 +49,7 @@ class Rows:
     source: str
     unit: str
     columns: tuple[str, ...]
-    start: Callable[[], Iterator[tuple[int, Sequence[Any]]]]
+    blocks: Callable[[], Iterator[Block]]
     decimal: str = "."
     notes: tuple[str, ...] = ()
 
@@ -53,7 +58,7 @@ class Rows:
         if twice is not None:
             name, first, second = twice
             example = ""
-            for line, values in islice(self.start(), 1):
+            for line, values in islice(self.rows(), 1):
                 both = f"{short(values[first])} and {short(values[second])}"
                 example = f", on {self.unit} {line} {both}"
             raise ScoreTableError(
@@ -61,9 +66,13 @@ class Rows:
                 f"and {second + 1}{example}"
             )
 
+    def rows(self) -> Iterator[tuple[int, Sequence[Any]]]:
+        """Yield the rows, each with its number and one value per column."""
+        return in_rows(self.blocks())
+
     def sample(self) -> list[Sequence[Any]]:
         """Return the first rows."""
-        return [values for _, values in islice(self.start(), _SAMPLE)]
+        return [values for _, values in islice(self.rows(), _SAMPLE)]
 
 
 def text_rows(path: Path, options: ReadOptions) -> Rows:
@@ -72,19 +81,19 @@ def text_rows(path: Path, options: ReadOptions) -> Rows:
     Raises:
         ScoreTableError: not text, not delimited, or its delimiter or decimals are ambiguous.
     """
-    text = decoded(path)
+    encoding = checked_encoding(path)
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
-    delimiter = options.delimiter or _delimiter(path, text, usual)
+    delimiter = options.delimiter or _delimiter(path, encoding, usual)
     notes = []
     if delimiter != usual and options.delimiter is None:
         notes.append(f"values separated by {_DELIMITERS[delimiter]}")
-    header = next(_records(path, text, delimiter), (1, []))[1]
+    header = next(_file_records(path, encoding, delimiter), (1, []))[1]
     columns = tuple(name.strip() for name in header)
     if not any(columns):
         raise ScoreTableError(f"{path} is empty; its first line names the columns")
 
-    def start() -> Iterator[tuple[int, Sequence[str]]]:
-        for line, values in islice(_records(path, text, delimiter), 1, None):
+    def rows() -> Iterator[tuple[int, Sequence[str]]]:
+        for line, values in islice(_file_records(path, encoding, delimiter), 1, None):
             if len(values) != len(columns):
                 raise ScoreTableError(
                     f"{path}, line {line}: {len(values)} values for {len(columns)} columns; quote "
@@ -96,7 +105,7 @@ def text_rows(path: Path, options: ReadOptions) -> Rows:
     decimal = options.decimal
     if decimal is None:
         try:
-            decimal = decimal_of(list(zip(*(v for _, v in islice(start(), _SAMPLE)), strict=True)))
+            decimal = decimal_of(list(zip(*(v for _, v in islice(rows(), _SAMPLE)), strict=True)))
         except MixedDecimalsError as error:
             one, other = error.args
             raise ScoreTableError(
@@ -105,15 +114,17 @@ def text_rows(path: Path, options: ReadOptions) -> Rows:
             ) from None
         if decimal == ",":
             notes.append("decimal commas")
-    return Rows(str(path), "line", columns, start, decimal, tuple(notes))
+    return Rows(str(path), "line", columns, lambda: in_blocks(rows()), decimal, tuple(notes))
 
 
-def _delimiter(path: Path, text: str, usual: str) -> str:
+def _delimiter(path: Path, encoding: str, usual: str) -> str:
     """Return the character that divides the first lines into equally many values."""
-    head = text[:_HEAD]
+    with path.open(encoding=encoding, newline="") as file:
+        head = file.read(_HEAD)
     widths = {}
     for delimiter in _DELIMITERS:
-        counts = {len(values) for _, values in islice(_records(None, head, delimiter), 20)}
+        records = _records(None, io.StringIO(head, newline=""), delimiter)
+        counts = {len(values) for _, values in islice(records, 20)}
         if len(counts) == 1 and max(counts) > 1:
             widths[delimiter] = max(counts)
     if len(widths) > 1:
@@ -124,10 +135,17 @@ def _delimiter(path: Path, text: str, usual: str) -> str:
     return next(iter(widths), usual)
 
 
-def _records(path: Path | None, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _file_records(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    with path.open(encoding=encoding, newline="") as file:
+        yield from _records(path, file, delimiter)
+
+
+def _records(
+    path: Path | None, lines: Iterable[str], delimiter: str
+) -> Iterator[tuple[int, list[str]]]:
     """Yield the line that each record starts on, and its values; without a path stop at errors."""
     limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     line = 1
     try:
         for values in reader:
@@ -158,36 +176,63 @@ def entry_rows(source: str, entries: Iterable[Any], lines: Sequence[int] | None 
     """
     all_entries = list(entries)
     numbers = lines if lines is not None else range(1, len(all_entries) + 1)
-    unit = "row" if lines is None else "line"
-    columns: dict[str, None] = {}
-    listed = []
-    renamed: dict[str, str] = {}
-    for number, entry in zip(numbers, all_entries, strict=True):
-        if not isinstance(entry, Mapping):
-            raise ScoreTableError(
-                f"{source}, {unit} {number}: {short(entry)} is not an object {{...}}"
-            )
-        listed.append(_flat(entry, renamed))
-        columns.update(dict.fromkeys(listed[-1]))
+    return numbered_rows(
+        source, zip(numbers, all_entries, strict=True), "row" if lines is None else "line"
+    )
 
-    def start() -> Iterator[tuple[int, Sequence[Any]]]:
-        for number, entry in zip(numbers, listed, strict=True):
-            yield number, [entry.get(name) for name in columns]
+
+def numbered_rows(source: str, entries: Iterable[tuple[int, Any]], unit: str) -> Rows:
+    """Return the rows of mappings as `entry_rows`, each with its number.
+
+    The mappings may come one after the other: only their values are held, equal texts once.
+    """
+    columns: dict[str, list[Any]] = {}
+    numbers = array("q")
+    renamed: dict[str, str] = {}
+    shared: dict[str, str] = {}
+    remaining = iter(entries)
+    while block := list(islice(remaining, _ROWS_HELD)):
+        for number, entry in block:
+            if type(entry) is not dict and not isinstance(entry, Mapping):
+                raise ScoreTableError(
+                    f"{source}, {unit} {number}: {short(entry)} is not an object {{...}}"
+                )
+        flat = [_flat(entry, renamed) for _, entry in block]
+        for name in dict.fromkeys(chain.from_iterable(flat)):
+            if name not in columns:
+                columns[name] = [None] * len(numbers)
+        for name, values in columns.items():
+            new = [entry.get(name) for entry in flat]
+            if str in set(map(type, new)):
+                new = [shared.setdefault(v, v) if type(v) is str else v for v in new]
+            values += new
+        numbers.extend(number for number, _ in block)
+
+    def blocks() -> Iterator[Block]:
+        for start in range(0, len(numbers), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            yield numbers[part], [values[part] for values in columns.values()]
 
     notes = tuple(f"{name} = {key}" for key, name in renamed.items())
-    return Rows(source, unit, tuple(columns), start, notes=notes)
+    return Rows(source, unit, tuple(columns), blocks, notes=notes)
 
 
 _NAMES = {name: field.key for field in FIELDS.values() for name in (field.name, field.key)}
 
 
-def _flat(entry: Mapping[Any, Any], renamed: dict[str, str]) -> dict[str, Any]:
+_SCALARS = frozenset({str, int, float, bool, NoneType})
+_STRINGS = frozenset({str})
+
+
+def _flat(entry: Mapping[Any, Any], renamed: dict[str, str]) -> Mapping[str, Any]:
     """Return an entry with a key for each expert in place of mappings from experts to numbers.
 
     Args:
         entry: what a row holds.
         renamed: key → the name it was read by, where that is another one; added to.
     """
+    if _SCALARS.issuperset(map(type, entry.values())) and _STRINGS.issuperset(map(type, entry)):
+        return entry
     flat: dict[str, Any] = {}
     for key, value in entry.items():
         name = _key_of(key, entry) if isinstance(value, Mapping) else None
@@ -214,14 +259,17 @@ def parquet_rows(path: Path) -> Rows:
     except ParquetError as error:
         raise ScoreTableError(f"{path}: not a Parquet file that is read here: {error}") from error
 
-    def start() -> Iterator[tuple[int, Sequence[Any]]]:
+    def blocks() -> Iterator[Block]:
+        first = 1
         try:
-            for number, row in enumerate(opened, start=1):
-                yield number, list(row.values())
+            for block in opened.blocks():
+                values = list(block.values())
+                yield range(first, first + len(values[0])), values
+                first += len(values[0])
         except ParquetError as error:
             raise ScoreTableError(f"{path}: not a whole Parquet file: {error}") from error
 
-    return Rows(str(path), "row", columns, start)
+    return Rows(str(path), "row", columns, blocks)
 
 
 def frame_rows(frame: Any) -> Rows:
@@ -239,12 +287,15 @@ def frame_rows(frame: Any) -> Rows:
         if any(field.key in frame.column_names for field in FIELDS.values()):
             return entry_rows("the data set", frame)
         names = tuple(frame.column_names)
-        return Rows("the data set", "row", names, lambda: _data_set(frame, names))
+        return Rows("the data set", "row", names, lambda: in_blocks(_data_set(frame, names)))
     if hasattr(frame, "columns") and hasattr(frame, "itertuples"):
         columns = tuple(map(str, frame.columns))
         tuples = frame.itertuples
         return Rows(
-            "the frame", "row", columns, lambda: enumerate(tuples(index=False, name=None), start=1)
+            "the frame",
+            "row",
+            columns,
+            lambda: in_blocks(enumerate(tuples(index=False, name=None), start=1)),
         )
     if isinstance(frame, Iterable):
         return entry_rows("rows", frame)

@@ -6,6 +6,7 @@ import ast
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from tryage.scores.fields import FIELDS, LOSS, SCORE, Field, Kind
 from tryage.scores.formats.options import ReadOptions
 from tryage.scores.formats.roles import Roles, is_long, wide_columns
 from tryage.scores.formats.rows import Rows
-from tryage.scores.formats.values import as_text, message_text, number
+from tryage.scores.formats.values import as_text, message_text, numbers
 from tryage.scores.longform import LongFormBuilder
 
 _PERCENT = 100.0
@@ -43,35 +44,37 @@ def _read_wide(rows: Rows, options: ReadOptions, notes: list[str]) -> Columns:
     texts = roles.texts()
     cells = wide_columns(rows, options, texts.values(), notes)
     positions = {name: position for position, name in enumerate(rows.columns)}
-    text_positions = {role: positions[name] for role, name in texts.items()}
-    number_positions = [positions[name] for name in cells.values()]
     builder = TableBuilder(rows.source, unit=rows.unit)
     prompts = _Prompts(lists=options.format == "routerbench" or _is_routerbench(rows))
-    numbers, lines = array("d"), array("q")
-    for line, values in rows.start():
-        entry = {role: values[position] for role, position in text_positions.items()}
-        builder.add_prompt(line, prompts.cleaned(entry))
-        for position in number_positions:
-            value = values[position]
-            try:
-                converted = number(value, rows.decimal)
-            except ValueError:
-                raise ScoreTableError(
-                    f"{rows.source}, {rows.unit} {line}: {rows.columns[position]}: {short(value)} "
-                    "is not a number; where nothing was measured leave the cell empty, and name "
-                    "the columns of the experts with experts= (--experts)"
-                ) from None
-            numbers.append(np.nan if converted is None else converted)
-        lines.append(line)
+    measured: dict[str, array[float]] = {name: array("d") for name in cells.values()}
+    lines = array("q")
+    for numbered, block in rows.blocks():
+        values = {name: block[positions[name]] for name in cells.values()}
+        converted, problem = _numbers(values, rows.decimal)
+        count = len(numbered) if problem is None else problem[0] + 1
+        described = prompts.cleaned(
+            {role: block[positions[name]][:count] for role, name in texts.items()}
+        )
+        for line, *contents in zip(numbered[:count], *described.values(), strict=True):
+            builder.add_prompt(line, dict(zip(described, contents, strict=True)))
+        if problem is not None:
+            place, name = problem
+            raise ScoreTableError(
+                f"{rows.source}, {rows.unit} {numbered[place]}: {name}: "
+                f"{short(values[name][place])} is not a number; where nothing was measured leave "
+                "the cell empty, and name the columns of the experts with experts= (--experts)"
+            )
+        for name, part in converted.items():
+            measured[name].frombytes(np.array(part, dtype=np.float64).tobytes())
+        lines.extend(numbered)
     notes += prompts.notes
-    matrix = np.frombuffer(numbers, dtype=np.float64).reshape(len(lines), len(cells))
     kind: Kind = "losses" if any(target is LOSS for target, _ in cells) else "scores"
     builder.set_kind(lines[0] if lines else 1, kind)
     experts = list(dict.fromkeys(expert for _, expert in cells))
     columns = builder.build()
     parts = {target: np.full((len(lines), len(experts)), np.nan) for target, _ in cells}
-    for position, (target, expert) in enumerate(cells):
-        parts[target][:, experts.index(expert)] = matrix[:, position] + 0.0
+    for (target, expert), name in cells.items():
+        parts[target][:, experts.index(expert)] = np.asarray(measured[name]) + 0.0
     if SCORE in parts:
         parts[SCORE] = parts[SCORE] / _scale(parts[SCORE], options, rows.source, notes)
     for (target, expert), name in cells.items():
@@ -79,6 +82,28 @@ def _read_wide(rows: Rows, options: ReadOptions, notes: list[str]) -> Columns:
     losses = 1.0 - parts[SCORE] if SCORE in parts else parts[LOSS]
     targets = {t.name: values for t, values in parts.items() if t not in (SCORE, LOSS)}
     return replace(columns, experts=tuple(experts), losses=losses, targets=targets)
+
+
+def _numbers(
+    values: Mapping[str, Sequence[Any]], decimal: str
+) -> tuple[dict[str, list[float | None]], tuple[int, str] | None]:
+    """Return columns as numbers, None where a cell is empty, up to the first that is no number.
+
+    Args:
+        values: name → the cells of a column.
+        decimal: as in `number`.
+
+    Returns:
+        The numbers of the rows before that cell, and its row (from 0) and name; None without one.
+    """
+    columns, problem = {}, None
+    for name, cells in values.items():
+        columns[name], length = numbers(cells, decimal)
+        if length < len(cells) and (problem is None or length < problem[0]):
+            problem = length, name
+    if problem is not None:
+        columns = {name: column[: problem[0]] for name, column in columns.items()}
+    return columns, problem
 
 
 def _check(target: Field, values: Array, lines: Sequence[int], rows: Rows, name: str) -> None:
@@ -120,46 +145,50 @@ def _read_long(rows: Rows, options: ReadOptions, notes: list[str]) -> Columns:
     texts = roles.texts()
     expert_column = roles.column("expert", required=True)
     names = {field.name: roles.column(field.name) for field in FIELDS.values()}
-    numbers = {name: column for name, column in names.items() if column is not None}
-    if {"score", "loss"} <= numbers.keys():
+    measures = {name: column for name, column in names.items() if column is not None}
+    if {"score", "loss"} <= measures.keys():
         raise ScoreTableError(
-            f"{rows.source}: {numbers['score']} holds scores and {numbers['loss']} losses; keep one"
+            f"{rows.source}: {measures['score']} holds scores and {measures['loss']} losses; "
+            "keep one"
         )
-    if not {"score", "loss"} & numbers.keys():
+    if not {"score", "loss"} & measures.keys():
         roles.column("score", required=True)
-    if options.kind == "losses" and "score" in numbers:
-        numbers = {"loss" if name == "score" else name: c for name, c in numbers.items()}
-    named = {**texts, "expert": str(expert_column), **numbers}
+    if options.kind == "losses" and "score" in measures:
+        measures = {"loss" if name == "score" else name: c for name, c in measures.items()}
+    named = {**texts, "expert": str(expert_column), **measures}
     left = [name for name in rows.columns if name not in set(named.values())]
     if left:
         notes.append(f"left out: {', '.join(left)}")
     positions = {role: rows.columns.index(column) for role, column in named.items()}
     prompts = _Prompts()
     builder = LongFormBuilder(
-        rows.source, unit=rows.unit, columns=["prompt", "expert", *numbers], names=named
+        rows.source, unit=rows.unit, columns=["prompt", "expert", *measures], names=named
     )
     unmeasured = 0
-    for line, values in rows.start():
-        entry = prompts.cleaned({role: values[positions[role]] for role in texts})
-        entry["prompt_id"] = entry.pop("id", None)
-        for name, column in numbers.items():
-            value = values[positions[name]]
-            try:
-                entry[name] = number(value, rows.decimal)
-            except ValueError:
-                raise ScoreTableError(
-                    f"{rows.source}, {rows.unit} {line}: {column}: {short(value)} is not a number"
-                ) from None
-        measured = any(entry[name] is not None for name in numbers)
-        unmeasured += not measured
-        entry["expert"] = as_text(values[positions["expert"]]) if measured else None
-        builder.add_row(line, entry)
+    for lines, columns in rows.blocks():
+        values = {name: columns[positions[name]] for name in measures}
+        converted, problem = _numbers(values, rows.decimal)
+        count = len(lines) if problem is None else problem[0]
+        block = prompts.cleaned({role: columns[positions[role]][:count] for role in texts})
+        block["prompt_id"] = block.pop("id", [None] * count)
+        rows_of_numbers = zip(*converted.values(), strict=True)
+        measured = [any(v is not None for v in row) for row in rows_of_numbers]
+        experts = _as_texts(columns[positions["expert"]])
+        block["expert"] = [e if m else None for e, m in zip(experts, measured, strict=False)]
+        builder.add_rows(lines[:count], {**block, **converted})
+        unmeasured += measured.count(False)
+        if problem is not None:
+            place, name = problem
+            raise ScoreTableError(
+                f"{rows.source}, {rows.unit} {lines[place]}: {measures[name]}: "
+                f"{short(values[name][place])} is not a number"
+            )
     notes += prompts.notes
     if unmeasured:
         notes.append(f"{unmeasured} rows without a number are not measured")
     scores = builder.builder.numbers("score")
-    if scores:
-        builder.builder.divide("score", _scale(np.asarray(scores), options, rows.source, notes))
+    if len(scores):
+        builder.builder.divide("score", _scale(scores, options, rows.source, notes))
     return builder.build()
 
 
@@ -185,21 +214,34 @@ class _Prompts:
         messages = ["prompts are lists of messages; the user's last was read"]
         return joined + (messages if self._messages else [])
 
-    def cleaned(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the texts of a row, as `TableBuilder.add_prompt` takes them."""
-        cleaned = {role: as_text(value) for role, value in entry.items() if role != "prompt"}
-        prompt = entry["prompt"]
+    def cleaned(self, texts: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        """Return the texts of rows, role → values, as `TableBuilder.add_prompt` takes them."""
+        columns = {role: _as_texts(values) for role, values in texts.items()}
+        prompts = list(texts["prompt"])
+        if self._lists or not _STRINGS.issuperset(map(type, prompts)):
+            prompts = list(map(self._prompt, prompts))
+        return {**columns, "prompt": prompts}
+
+    def _prompt(self, prompt: Any) -> Any:
         if not isinstance(prompt, str):
             text = message_text(prompt)
             if text is not None:
                 self._messages = True
-                prompt = text
+                return text
         elif self._lists and prompt.startswith("["):
             texts = _listed(prompt)
             if texts is not None:
                 self._joined = True
-                prompt = "\n".join(texts)
-        return {"prompt": prompt, **cleaned}
+                return "\n".join(texts)
+        return prompt
+
+
+_STRINGS = frozenset({str})
+_TEXTS = frozenset({str, NoneType})
+
+
+def _as_texts(values: Sequence[Any]) -> list[Any]:
+    return list(values if _TEXTS.issuperset(map(type, values)) else map(as_text, values))
 
 
 def _listed(text: str) -> list[str] | None:

@@ -40,6 +40,31 @@ def number(value: Any, decimal: str = ".") -> float | None:
     return None if math.isnan(converted) else converted
 
 
+def numbers(values: Sequence[Any], decimal: str = ".") -> tuple[list[float | None], int]:
+    """Return cells as `number` does, up to the first that is no number.
+
+    Args:
+        values: the cells.
+        decimal: as in `number`.
+
+    Returns:
+        The numbers, None where a cell is empty, and how many there are.
+    """
+    try:
+        plain = list(map(float, values))
+    except (ValueError, TypeError, OverflowError):
+        pass
+    else:
+        return [None if value != value else value for value in plain], len(plain)
+    converted: list[float | None] = []
+    try:
+        for value in values:
+            converted.append(number(value, decimal))
+    except ValueError:
+        pass
+    return converted, len(converted)
+
+
 def _text_number(text: str, decimal: str) -> float | None:
     if decimal == "," and "," in text:
         if "." in text or text.count(",") > 1:
