@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -5,17 +7,22 @@ from tryage.encoders import CachedEncoder, StaticEncoder
 from tryage.errors import PredictorError
 from tryage.predictors import PREDICTORS
 from tryage.scores import ScoreTable
+from tryage.steps import Steps
 from tryage.training import (
     CANDIDATES,
+    GROUPS,
+    MORE_CLUSTERS,
     RANDOM_RELU,
     Candidate,
     auto,
+    candidates,
     fit_and_validate,
     fit_predictor,
     split_folds,
     validate,
 )
 from tryage.training.candidates import candidates_for
+from tryage.training.encoded import EncodedTable
 
 
 class CountingEncoder:
@@ -173,7 +180,8 @@ def test_auto_encodes_each_prompt_once_and_says_what_it_chose():
     assert counting.read == len(data)
     assert fit.predictor.encoder is counting
     assert fit.choice["chosen"] == "clusters"
-    assert set(fit.choice["inner_regret"]) == {str(candidate) for candidate in CANDIDATES}
+    tried = {str(candidate) for candidate in (*CANDIDATES, GROUPS)}
+    assert set(fit.choice["inner_regret"]) == tried
     outer = fit.choice["outer_regret"]
     assert fit.validation["regret"] == outer["auto"]
     assert fit_and_validate(data, "auto", counting, 0).choice == fit.choice
@@ -226,6 +234,60 @@ def test_auto_does_not_try_random_relu_features_on_small_or_ragged_tables():
     assert candidates_for(ScoreTable.from_rows(rows)) == (*CANDIDATES, RANDOM_RELU)
     for some in (rows[:1999], ragged):
         assert candidates_for(ScoreTable.from_rows(some)) == CANDIDATES
+
+
+def test_groups_are_tried_where_a_table_names_several():
+    named = table(30)
+    assert candidates_for(named) == (*CANDIDATES, GROUPS)
+    for groups in ((None,) * 30, ("all",) * 30):
+        assert candidates_for(replace(named, groups=groups)) == CANDIDATES
+
+
+def test_more_clusters_are_tried_on_large_tables():
+    large = ScoreTable.from_rows(
+        [{"prompt": str(row), "losses": {"a": 1.0}} for row in range(2000)]
+    )
+    assert MORE_CLUSTERS in candidates_for(large)
+    assert MORE_CLUSTERS not in candidates_for(large.select(range(1999)))
+    assert MORE_CLUSTERS not in candidates_for(large, 1999)
+
+
+def many_kinds(kinds, n):
+    """Vectors of many kinds of prompt, and rows: one of four experts is best at each kind."""
+    rng = np.random.default_rng(5)
+    kind = np.arange(n) % kinds
+    vectors = rng.normal(size=(kinds, 24))[kind] + 0.2 * rng.normal(size=(n, 24))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    good = rng.integers(4, size=kinds)[kind][:, None] == np.arange(4)
+    losses = (rng.random((n, 4)) < np.where(good, 0.2, 0.6)).astype(float)
+    names = [{f"e{j}": loss for j, loss in enumerate(row)} for row in losses.tolist()]
+    return Rows(vectors), [{"prompt": str(i), "losses": row} for i, row in enumerate(names)], kind
+
+
+@pytest.fixture
+def few_candidates(monkeypatch):
+    """Leave out the candidates that a test is not about."""
+    monkeypatch.setattr(candidates, "CANDIDATES", CANDIDATES[:2])
+    monkeypatch.setattr(candidates, "_RANDOM_RELU_PROMPTS", 10**9)
+
+
+@pytest.mark.usefixtures("few_candidates")
+def test_auto_takes_more_clusters_where_a_table_has_more_kinds_than_clusters():
+    encoder, rows, _ = many_kinds(100, 3200)
+    encoded = EncodedTable.encode(ScoreTable.from_rows(rows), "auto", encoder)
+    best, regrets = auto.best_candidate(encoded, 0, Steps())
+    assert best == MORE_CLUSTERS
+    assert regrets[str(best)] < 0.8 * regrets["clusters"]
+
+
+@pytest.mark.usefixtures("few_candidates")
+def test_auto_takes_groups_where_a_table_names_many_kinds_of_few_prompts():
+    encoder, rows, kind = many_kinds(80, 1200)
+    named = [{**row, "group": f"kind {one}"} for row, one in zip(rows, kind.tolist(), strict=True)]
+    encoded = EncodedTable.encode(ScoreTable.from_rows(named), "auto", encoder)
+    best, regrets = auto.best_candidate(encoded, 0, Steps())
+    assert best == GROUPS
+    assert regrets["groups"] < 0.8 * min(regrets["clusters"], regrets["nearest"])
 
 
 WORDS = (

@@ -121,6 +121,19 @@ def test_clusters_tell_many_kinds_of_prompt_apart_and_few(camps):
     assert (predictor.predict(rows(2400)).mean["loss"].argmin(axis=1) == best).mean() > 0.98
 
 
+@pytest.mark.parametrize(("prompts", "k"), [(900, 40), (2400, 96), (9000, 320)])
+def test_the_number_of_clusters_can_grow_with_the_table(prompts, k):
+    vectors, losses = directions(prompts, 12), np.random.default_rng(0).random((prompts, 2))
+    predictor = fit(ClustersPredictor, vectors, losses, prompts_per_cluster=25, clusterings=1)
+    assert predictor.sizes_.tolist() == [k]
+    config, arrays = predictor.state()
+    stored = ClustersPredictor.from_state(config, arrays, predictor.encoder)
+    assert (stored.k, stored.prompts_per_cluster) == (40, 25)
+    np.testing.assert_array_equal(
+        stored.predict(["0", "5"]).mean["loss"], predictor.predict(["0", "5"]).mean["loss"]
+    )
+
+
 def test_what_is_hard_for_all_tells_no_experts_apart():
     """Forty kinds of very different difficulty, four experts that hardly differ.
 

@@ -16,7 +16,7 @@ from tryage.predictors import PREDICTORS, make_predictor
 from tryage.scores import ScoreTable
 
 KINDS = sorted(kind for kind in PREDICTORS if not PREDICTORS[kind].slow)
-SEEING = ["clusters", "hybrid", "linear", "nearest"]
+SEEING = ["clusters", "groups", "hybrid", "linear", "nearest"]
 ODD = ["\x00\x01", "\ud800", "日本語のテスト", "Привет", "👩‍🚀" * 40, "x" * 50_000, " "]
 
 FRUIT = [

@@ -119,7 +119,7 @@ def _check(how: Distillation) -> None:
     if kind in _NEVER:
         raise OptionError(
             f"a student of kind {kind!r} does not decide fast by the prompt; choose embedding-bag, "
-            "linear, hybrid, clusters or nearest"
+            "linear, hybrid, groups, clusters or nearest"
         )
     check_kind(kind)
     if not isinstance(how.encoder, StaticEncoder):

@@ -10,6 +10,7 @@ from tryage.predictors.base import Predictor
 from tryage.predictors.baselines import BestSinglePredictor, RandomPredictor
 from tryage.predictors.clusters import ClustersPredictor
 from tryage.predictors.embedding_bag import EmbeddingBagPredictor
+from tryage.predictors.groups import GroupsPredictor
 from tryage.predictors.hybrid import HybridPredictor
 from tryage.predictors.linear import LinearPredictor
 from tryage.predictors.nearest import NearestPredictor
@@ -23,6 +24,7 @@ __all__ = [
     "BestSinglePredictor",
     "ClustersPredictor",
     "EmbeddingBagPredictor",
+    "GroupsPredictor",
     "HybridPredictor",
     "LinearPredictor",
     "NearestPredictor",
@@ -40,6 +42,7 @@ PREDICTORS: dict[str, type[Predictor]] = {
         BestSinglePredictor,
         ClustersPredictor,
         EmbeddingBagPredictor,
+        GroupsPredictor,
         HybridPredictor,
         LinearPredictor,
         NearestPredictor,

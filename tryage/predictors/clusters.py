@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -20,6 +20,9 @@ _SOFTNESS = 0.01
 """Temperature of the softmax over cosines.
 
 With hard borders a rounding error could change the prediction."""
+
+_MOST_CLUSTERS = 320
+"""As many as the number of clusters grows to with the table."""
 
 _WIDE = 1000
 """Numbers a prompt from which it is faster to look for those that count than to read all."""
@@ -41,6 +44,8 @@ class ClustersPredictor(VectorPredictor):
         k: clusters; fewer when there are fewer than ten prompts for each.
         coarse: clusters of the coarser clustering; at most half of `k`.
         clusterings: how many clusterings are averaged.
+        prompts_per_cluster: makes `k` grow with the table: one cluster for so many prompts, at
+            least `k` and at most 320; the coarser clustering has a fifth as many.
     """
 
     kind: ClassVar[str] = "clusters"
@@ -54,17 +59,23 @@ class ClustersPredictor(VectorPredictor):
         k: int = 40,
         coarse: int = 8,
         clusterings: int = 5,
+        prompts_per_cluster: int | None = None,
     ) -> None:
         super().__init__(encoder, seed=seed)
         self.k = k
         self.coarse = coarse
         self.clusterings = clusterings
+        self.prompts_per_cluster = prompts_per_cluster
 
     def _fit_space(self, vectors: Vectors, losses: Floats) -> None:
-        k = max(1, min(self.k, len(vectors) // 10))
+        k, coarse = self.k, self.coarse
+        if self.prompts_per_cluster is not None:
+            k = max(k, min(len(vectors) // self.prompts_per_cluster, _MOST_CLUSTERS))
+            coarse = max(coarse, k // 5)
+        k = max(1, min(k, len(vectors) // 10))
         fine = self._clusterings(vectors, k, 0)
         self._set_space(np.array([len(centres) for centres in fine]), np.concatenate(fine))
-        self._coarse = self._clusterings(vectors, max(1, min(self.coarse, k // 2)), 9)
+        self._coarse = self._clusterings(vectors, max(1, min(coarse, k // 2)), 9)
 
     def _clusterings(self, vectors: Vectors, k: int, use: int) -> list[Vectors]:
         """Return the centres of every clustering, each (at most k, dim)."""
@@ -87,17 +98,22 @@ class ClustersPredictor(VectorPredictor):
         """
         average, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
         scaled = (values - average) / np.where(spread > 0, spread, 1.0)
-        fine = np.split(self.centres_, np.cumsum(self.sizes_)[:-1])
         cells = [
-            additive_cells(
-                _nearest(vectors, centres), _nearest(vectors, wide), scaled, len(centres)
-            )
-            for centres, wide in zip(fine, self._coarse, strict=True)
+            additive_cells(fine, coarse, scaled, count)
+            for fine, coarse, count in self._assignments(vectors)
         ]
         shifts, errors = (np.concatenate(parts) * spread for parts in zip(*cells, strict=True))
         # The sum of difficulty and deviation could leave the measured range.
         lowest, highest = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         return {"shifts": np.clip(shifts, lowest - average, highest - average), "errors": errors}
+
+    def _assignments(
+        self, vectors: Vectors
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], int]]:
+        """Yield the clusterings: fine and coarse cluster of each vector, number of fine ones."""
+        fine = np.split(self.centres_, np.cumsum(self.sizes_)[:-1])
+        for centres, wide in zip(fine, self._coarse, strict=True):
+            yield nearest_centres(vectors, centres), nearest_centres(vectors, wide), len(centres)
 
     def _fit_new_expert(
         self, target: str, vectors: Vectors, values: Floats, others: Floats
@@ -149,12 +165,17 @@ class ClustersPredictor(VectorPredictor):
 
     def _membership(self, vectors: Vectors) -> Floats:
         """Return how much each cell counts for each vector, (n, cells), rows summing to 1."""
+        weight = self._closeness(vectors)
+        total = np.add.reduceat(weight, self._starts, axis=1) * len(self.sizes_)
+        weight /= total[:, self._clustering]
+        return weight
+
+    def _closeness(self, vectors: Vectors) -> Floats:
+        """Return the softmax's numerators of each vector and cell, (n, cells)."""
         weight = by_row(vectors, self.centres_.T).astype(np.float64)  # (n, cells), cosines
         weight -= 1.0  # not above 0 then, and above -2, whose exponential does not underflow
         weight /= _SOFTNESS
         np.exp(weight, out=weight)
-        total = np.add.reduceat(weight, self._starts, axis=1) * len(self.sizes_)
-        weight /= total[:, self._clustering]
         return weight
 
     def predict_vectors(self, vectors: Vectors) -> Prediction:
@@ -192,15 +213,21 @@ class ClustersPredictor(VectorPredictor):
         # Early folders lack `coarse` and may have no `k`.
         k = max(config["sizes"]) if config["k"] is None else config["k"]
         coarse = config.get("coarse", 1)
-        return {"k": int(k), "coarse": int(coarse), "clusterings": int(config["clusterings"])}
+        settings = {"k": int(k), "coarse": int(coarse), "clusterings": int(config["clusterings"])}
+        if "prompts_per_cluster" in config:
+            settings["prompts_per_cluster"] = int(config["prompts_per_cluster"])
+        return settings
 
     def _config(self) -> dict[str, Any]:
-        return {
+        config = {
             "k": self.k,
             "coarse": self.coarse,
             "clusterings": self.clusterings,
             "sizes": self.sizes_.tolist(),
         }
+        if self.prompts_per_cluster is not None:
+            config["prompts_per_cluster"] = self.prompts_per_cluster
+        return config
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return super()._arrays() | {"centres": self.centres_}
@@ -210,7 +237,7 @@ class ClustersPredictor(VectorPredictor):
         self._set_space(sizes, np.asarray(arrays["centres"], dtype=np.float32))
 
 
-def _nearest(vectors: Vectors, centres: Vectors) -> NDArray[np.intp]:
+def nearest_centres(vectors: Vectors, centres: Vectors) -> NDArray[np.intp]:
     """Return the cluster of each vector, (n,)."""
     nearest: NDArray[np.intp] = (vectors @ centres.T).argmax(axis=1)
     return nearest

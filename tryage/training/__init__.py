@@ -7,7 +7,15 @@ router's.
 """
 
 from tryage.training.announced import COSTS, JOINT
-from tryage.training.candidates import AUTO, CANDIDATES, RANDOM_RELU, Candidate, check_kind
+from tryage.training.candidates import (
+    AUTO,
+    CANDIDATES,
+    GROUPS,
+    MORE_CLUSTERS,
+    RANDOM_RELU,
+    Candidate,
+    check_kind,
+)
 from tryage.training.fitting import (
     Fit,
     FitOptions,
@@ -23,7 +31,9 @@ __all__ = [
     "AUTO",
     "CANDIDATES",
     "COSTS",
+    "GROUPS",
     "JOINT",
+    "MORE_CLUSTERS",
     "RANDOM_RELU",
     "Candidate",
     "Fit",

@@ -23,6 +23,8 @@ ENCODING, LAST_FIT, JOINT = "encoding", "last fit", "failing together"
 COSTS = {
     ENCODING: 0.8,
     JOINT: 5.0,
+    "clusters(prompts_per_cluster=25, clusterings=3)": 3.0,
+    "groups": 1.0,
     "nearest": 1.3,
     "nearest(k=320)": 1.6,
     "linear": 0.25,

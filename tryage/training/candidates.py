@@ -72,13 +72,28 @@ EMBEDDING_BAG = Candidate("embedding-bag")
 
 _RANDOM_RELU_PROMPTS, _RANDOM_RELU_PATTERNS = 2000, 8
 
+GROUPS = Candidate("groups")
+"""A further candidate for tables that name two groups or more."""
+
+MORE_CLUSTERS = Candidate("clusters", {"prompts_per_cluster": 25, "clusterings": 3})
+"""A further candidate for large tables: fewer than `_MORE_CLUSTERS_PROMPTS` have hardly more
+clusters than usual. It grows with the table by itself."""
+
+_MORE_CLUSTERS_PROMPTS = 2000
+
 
 def candidates_for(table: ScoreTable, prompts: int | None = None) -> tuple[Candidate, ...]:
     """Return what `auto` tries on a table, or on so many prompts of it."""
-    patterns = np.unique(np.isnan(table.losses), axis=1).shape[1]
+    candidates = list(CANDIDATES)
     count = len(table) if prompts is None else prompts
-    large = count >= _RANDOM_RELU_PROMPTS and patterns <= _RANDOM_RELU_PATTERNS
-    return (*CANDIDATES, RANDOM_RELU) if large else CANDIDATES
+    if len(set(table.groups)) > 1:
+        candidates.append(GROUPS)
+    if count >= _MORE_CLUSTERS_PROMPTS:
+        candidates.append(MORE_CLUSTERS)
+    patterns = np.unique(np.isnan(table.losses), axis=1).shape[1]
+    if count >= _RANDOM_RELU_PROMPTS and patterns <= _RANDOM_RELU_PATTERNS:
+        candidates.append(RANDOM_RELU)
+    return tuple(candidates)
 
 
 def check_kind(kind: str) -> None:
