@@ -23,6 +23,7 @@ from tryage.training import (
 )
 from tryage.training.candidates import candidates_for
 from tryage.training.encoded import EncodedTable
+from tryage.training.folds import held_out_choices
 
 
 class CountingEncoder:
@@ -262,6 +263,23 @@ def many_kinds(kinds, n):
     losses = (rng.random((n, 4)) < np.where(good, 0.2, 0.6)).astype(float)
     names = [{f"e{j}": loss for j, loss in enumerate(row)} for row in losses.tolist()]
     return Rows(vectors), [{"prompt": str(i), "losses": row} for i, row in enumerate(names)], kind
+
+
+def test_candidates_are_compared_on_every_prompt_where_results_are_missing(encoder):
+    """Half of the prompts were given to two experts, half to two others that are all better."""
+    rows = []
+    for number in range(120):
+        scale, names = (0.1, "ab") if number % 2 else (1.0, "cd")
+        losses = {name: scale * (1 + place) for place, name in enumerate(names)}
+        rows.append({"prompt": f"Question {number}?", "losses": losses})
+    encoded = EncodedTable.encode(ScoreTable.from_rows(rows), "auto", encoder)
+    row = np.arange(120)
+    losses = encoded.table.losses
+    anywhere = held_out_choices(encoded, CANDIDATES[0], 0, 3)
+    assert np.isnan(losses[row, anywhere]).sum() > 40
+    choices = held_out_choices(encoded, CANDIDATES[0], 0, 3, among_measured=True)
+    np.testing.assert_array_equal(losses[row, choices], np.nanmin(losses, axis=1))
+    assert set(auto.best_candidate(encoded, 0, Steps())[1].values()) == {0.0}
 
 
 @pytest.fixture

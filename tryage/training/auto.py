@@ -137,7 +137,9 @@ def best_candidate(
     candidates = candidates_for(encoded.table)
     regrets = []
     for candidate in candidates:
-        choices = held_out_choices(encoded, candidate, seed, INNER_FOLDS, steps, where)
+        choices = held_out_choices(
+            encoded, candidate, seed, INNER_FOLDS, steps, where, among_measured=True
+        )
         regrets.append(outcomes(cells, choices[rows]).regret)
     means = [plain(macro_mean(regret, cells)) for regret in regrets]
     by_name = {str(candidate): mean for candidate, mean in zip(candidates, means, strict=True)}

@@ -86,11 +86,12 @@ def held_out_choices(
     folds: int,
     steps: Steps | None = None,
     where: str = "",
+    among_measured: bool = False,
 ) -> Indices:
     """Return the column chosen for every prompt by a fit on the other folds, shape (n,).
 
     It is -1 for prompts without a choice. A slow kind chooses for the first fold alone. Each fold
-    is one of the `steps`, named with `where` before it.
+    is one of the `steps`, named with `where` before it. `among_measured`: as `choose`.
     """
     steps = steps or Steps()
     fold_of = split_folds(encoded.table, folds, seed)
@@ -102,7 +103,9 @@ def held_out_choices(
         if len(train.table) and not np.isnan(train.table.losses).all():
             name = f"{candidate}: {where}fold {fold + 1} of {count}"
             with steps.step(str(candidate), name, len(train.table)):
-                choices[held_out] = choose(train, encoded.select(held_out), candidate, seed, steps)
+                choices[held_out] = choose(
+                    train, encoded.select(held_out), candidate, seed, steps, among_measured
+                )
     return choices
 
 
@@ -117,12 +120,22 @@ def choose(
     candidate: Candidate,
     seed: int,
     steps: Steps | None = None,
+    among_measured: bool = False,
 ) -> Indices:
-    """Return the columns of `train` chosen for the prompts of `test`, shape (n,)."""
+    """Return the columns of `train` chosen for the prompts of `test`, shape (n,).
+
+    With `among_measured` a prompt's choice is one of the experts measured on it, where there are
+    any, so that each choice can be judged. Missing results then hide no prompt from a comparison.
+    """
     table = train.table
     measured = np.flatnonzero(~np.isnan(table.losses).all(axis=0))
     part = table.reorder([table.experts[column] for column in measured.tolist()])
     part = replace(part, targets={})  # choices weigh no goals, so the loss alone decides
     predictor = candidate.fit(train.with_table(part), seed, steps)
     prediction = test.predict(predictor).with_averages(predictor.averages_)
-    return measured[lowest(prediction.mean["loss"], name_ranks(part.experts))]
+    losses = prediction.mean["loss"]
+    if among_measured:
+        missing = np.isnan(test.table.losses[:, measured])
+        missing[missing.all(axis=1)] = False
+        losses = np.where(missing, np.inf, losses)
+    return measured[lowest(losses, name_ranks(part.experts))]
