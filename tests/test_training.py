@@ -232,9 +232,10 @@ def test_auto_does_not_try_random_relu_features_on_small_or_ragged_tables():
         }
         for number, row in enumerate(rows)
     ]
-    assert candidates_for(ScoreTable.from_rows(rows)) == (*CANDIDATES, RANDOM_RELU)
-    for some in (rows[:1999], ragged):
-        assert candidates_for(ScoreTable.from_rows(some)) == CANDIDATES
+    whole = candidates_for(ScoreTable.from_rows(rows))
+    assert whole == (*CANDIDATES, MORE_CLUSTERS, RANDOM_RELU)
+    assert candidates_for(ScoreTable.from_rows(rows[:1999])) == CANDIDATES
+    assert candidates_for(ScoreTable.from_rows(ragged)) == (*CANDIDATES, MORE_CLUSTERS)
 
 
 def test_groups_are_tried_where_a_table_names_several():
