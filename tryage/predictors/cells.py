@@ -29,12 +29,12 @@ def additive_cells(
     Returns:
         Shrunk means and standard errors, each (k, n_experts).
     """
-    common, common_error = cell_means(fine, _row_means(residuals), k)  # (k, 1)
+    common, common_error = cell_means(fine, row_means(residuals), k)  # (k, 1)
     deviation = residuals - common[fine]
     # All labels of a prompt share its difficulty; the fewer there are, the less they show it.
     labels = (~np.isnan(residuals)).sum(axis=1, keepdims=True)
     others = max(residuals.shape[1] - 1, 1)
-    deviation = deviation - np.maximum(labels - 1, 0) / others * _row_means(deviation)
+    deviation = deviation - np.maximum(labels - 1, 0) / others * row_means(deviation)
     wide, _ = cell_means(coarse, deviation, int(coarse.max()) + 1)
     deviations, errors = cell_means(fine, deviation - wide[coarse], k)
     member = (fine == np.arange(k)[:, None]).astype(np.float64)  # (k, n)
@@ -72,7 +72,7 @@ def new_expert_cells(
     covariance = (1.0 - _IDIOSYNCRATIC) * covariance
     np.fill_diagonal(covariance, np.diag(covariance) + _IDIOSYNCRATIC * variance * clusterings)
     innovation = values - member @ prior
-    difficulty = np.nan_to_num(_row_means(others - member @ cells)[:, 0])
+    difficulty = np.nan_to_num(row_means(others - member @ cells)[:, 0])
     if (size := float(difficulty @ difficulty)) > 0.0:
         innovation = innovation - float(difficulty @ innovation) / size * difficulty
     noise = max(float(innovation.var()), 1e-9 * variance, np.finfo(float).tiny)
@@ -86,7 +86,7 @@ def new_expert_cells(
     return means, np.sqrt(np.maximum(remaining, 0.0))
 
 
-def _row_means(values: Floats) -> Floats:
+def row_means(values: Floats) -> Floats:
     """Return the mean of each prompt's measured values, NaN where there are none, (n, 1)."""
     measured = ~np.isnan(values)
     count = measured.sum(axis=1, keepdims=True)

@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 from tryage.encoders import Encoder
 from tryage.predictors.cells import additive_cells, new_expert_cells
 from tryage.predictors.kmeans import spherical_kmeans
+from tryage.predictors.new_expert import (
+    LEAST_EXPERTS,
+    CellPrior,
+    ProbeResiduals,
+    posterior_cells,
+)
 from tryage.predictors.products import by_row
 from tryage.predictors.targets import LOSS, Floats, Prediction, Targets, Vectors
 from tryage.predictors.vectors import VectorPredictor
@@ -130,14 +136,29 @@ class ClustersPredictor(VectorPredictor):
         if target != LOSS and (averages > 0).all() and np.nanmean(values) > 0:
             units, unit = averages, float(np.nanmean(values))
         cells, others, values = cells / units, others / units, values / unit
+        member = self.membership(vectors)
+        if cells.shape[1] < LEAST_EXPERTS:
+            means, errors = self._from_few_experts(cells, member, values, others, average / unit)
+        else:
+            measured = ~np.isnan(values[:, 0])
+            member, values, others = member[measured], values[measured, 0], others[measured]
+            residuals = ProbeResiduals.of(others - member @ cells)
+            prior = CellPrior.learn(cells, self.centres_)
+            means, errors = posterior_cells(prior, member, values, residuals)
+            lowest, highest = min(values.min(), cells.min()), max(values.max(), cells.max())
+            means = np.clip(means, lowest, highest)
+        return {"shifts": (unit * means - average)[:, None], "errors": unit * errors[:, None]}
+
+    def _from_few_experts(
+        self, cells: Floats, member: Floats, values: Floats, others: Floats, average: float
+    ) -> tuple[Floats, Floats]:
+        """Estimate the cells beside one or two experts, which show no covariance of cells."""
         if cells.shape[1] < 2:
             # One expert shows no variance between experts; that of the new one's probes serves.
             spread = np.nanstd(values) * np.array([-0.5, 0.5])
-            cells = np.full((len(cells), 2), average / unit) + spread
+            cells = np.full((len(cells), 2), average) + spread
             others = np.full((len(values), 2), np.nan)
-        member = self._membership(vectors)
-        means, errors = new_expert_cells(cells, member, values[:, 0], others, len(self.sizes_))
-        return {"shifts": (unit * means - average)[:, None], "errors": unit * errors[:, None]}
+        return new_expert_cells(cells, member, values[:, 0], others, len(self.sizes_))
 
     def _prepare(self) -> None:
         self._wide: dict[str, WideCells] = {}
@@ -163,7 +184,7 @@ class ClustersPredictor(VectorPredictor):
             self._wide[target] = cells
             self.fitted_[target] = cast("Targets", PackedArrays(cells, others))
 
-    def _membership(self, vectors: Vectors) -> Floats:
+    def membership(self, vectors: Vectors) -> Floats:
         """Return how much each cell counts for each vector, (n, cells), rows summing to 1."""
         weight = self._closeness(vectors)
         total = np.add.reduceat(weight, self._starts, axis=1) * len(self.sizes_)
@@ -190,7 +211,7 @@ class ClustersPredictor(VectorPredictor):
         return True
 
     def _wide_prediction(self, vectors: Vectors, ood: Any, likeness: Any) -> WidePrediction:
-        shares = [Shares.of(row) for row in self._membership(vectors)]
+        shares = [Shares.of(row) for row in self.membership(vectors)]
         return WidePrediction(self._wide, shares, shares, ood, likeness)
 
     def _predict(self, vectors: Vectors) -> tuple[Targets, Targets]:
@@ -198,7 +219,7 @@ class ClustersPredictor(VectorPredictor):
             nothing = np.zeros(len(vectors), dtype=bool)
             wide = self._wide_prediction(vectors, nothing, nothing)
             return wide.mean, wide.std
-        moments = by_row(self._membership(vectors), self._moments)
+        moments = by_row(self.membership(vectors), self._moments)
         mean, std = {}, {}
         m = len(self.experts_)
         for number, target in enumerate(self.targets_):

@@ -71,7 +71,7 @@ class HybridPredictor(ClustersPredictor):
 
     def _fit_target(self, target: str, vectors: Vectors, values: Floats) -> Targets:
         cells = super()._fit_target(target, vectors, values)
-        prior = np.nanmean(values, axis=0) + self._membership(vectors) @ cells["shifts"]
+        prior = np.nanmean(values, axis=0) + self.membership(vectors) @ cells["shifts"]
         inputs = self._inputs(vectors)
         measured = ~np.isnan(values)
         # Unmeasured residuals count as zero; dividing by the measured share corrects for it.
