@@ -48,6 +48,9 @@ class HubServer(http.server.ThreadingHTTPServer):
             returns True, or returns False to let the request pass.
         sizes: file's name → bytes that the listing claims.
         changed: file's name → function of its content that is sent instead.
+        listing: entries of all models that a search is made among.
+        page: models on a page of it at most.
+        link: function of the address of the next page that returns what is sent instead.
     """
 
     daemon_threads = True
@@ -56,6 +59,7 @@ class HubServer(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories, self.requests, self.uploads = {}, [], {}
         self.faults, self.sizes, self.changed = {}, {}, {}
+        self.listing, self.page, self.link = [], 100, str
 
     @property
     def url(self):
@@ -185,6 +189,35 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         shown = {"private": repository.private, "gated": "auto" if repository.gated else False}
         self.answer(200, {"id": id, "sha": commit, "siblings": siblings, **shown})
 
+    @staticmethod
+    def has_task(entry, task):
+        """Tell whether an entry is of a task; the Hub would leave out those that state none."""
+        return entry.get("pipeline_tag") in (None, task)
+
+    def models(self):
+        """Answer with a page of the models that a search finds."""
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        first = {name: values[0] for name, values in query.items()}
+        entries = [
+            entry
+            for entry in self.server.listing
+            if not isinstance(entry, dict)
+            or (
+                first.get("search", "") in str(entry.get("id"))
+                and str(entry.get("id")).startswith(first.get("author", ""))
+                and ("pipeline_tag" not in first or self.has_task(entry, first["pipeline_tag"]))
+                and set(query.get("filter", [])) <= set(entry.get("tags") or [])
+            )
+        ]
+        start = int(first.get("cursor", 0))
+        end = start + min(self.server.page, int(first["limit"]))
+        headers = {}
+        if end < len(entries):
+            following = urllib.parse.urlencode({**query, "cursor": [end]}, doseq=True)
+            link = self.server.link(f"{self.server.url}/api/models?{following}")
+            headers["Link"] = f'<{link}>; rel="next"'
+        self.answer(200, entries[start:end], headers)
+
     def content(self):
         """Return the file that the path names."""
         path = urllib.parse.unquote(self.path)
@@ -283,6 +316,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     ROUTES = (
         (r"POST /api/repos/create", create),
         (r"POST /api/validate-yaml", validate),
+        (r"GET /api/models\?.*", models),
         (rf"GET /api/models/{ID}(?:/revision/{REVISION})?(?:\?.*)?", info),
         (rf"(?:GET|HEAD) /{ID}/resolve/{REVISION}/(?P<name>.+)", file),
         (rf"POST /api/models/{ID}/preupload/{REVISION}(?:\?.*)?", preupload),

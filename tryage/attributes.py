@@ -161,28 +161,68 @@ def _front_matter(path: Path) -> dict[str, Any]:
 def _hub_attributes(model: str, timeout: float) -> dict[str, Any]:
     name, _, revision = model.partition("@")
     info = model_info(name, revision or None, timeout=timeout)
-    tags = tuple(getattr(info, "tags", None) or ())
-    card = dict(info.card_data.to_dict()) if info.card_data is not None else {}
-    config = info.config if isinstance(info.config, Mapping) else {}
-    names = [sibling.rfilename for sibling in info.siblings or ()]
     total = getattr(info.safetensors, "total", None)
     created = info.created_at
+    return hub_attributes(
+        name,
+        config=info.config if isinstance(info.config, Mapping) else {},
+        card=dict(info.card_data.to_dict()) if info.card_data is not None else {},
+        tags=tuple(getattr(info, "tags", None) or ()),
+        files=tuple(sibling.rfilename for sibling in info.siblings or ()),
+        pipeline_tag=info.pipeline_tag,
+        parameters=int(total) if total else None,
+        released=created.date() if isinstance(created, datetime.datetime) else None,
+        gated=bool(info.gated) if info.gated is not None else None,
+        revision=info.sha,
+        scan=_scan(info.security_repo_status),
+    )
+
+
+def hub_attributes(
+    name: str,
+    *,
+    config: Mapping[str, Any],
+    card: Mapping[str, Any],
+    tags: Sequence[str],
+    files: Sequence[str],
+    pipeline_tag: str | None,
+    parameters: int | None,
+    released: datetime.date | None,
+    gated: bool | None,
+    revision: str | None,
+    scan: str | None = None,
+) -> dict[str, Any]:
+    """Return an expert's attributes, None where unknown, from what the Hub says about its model.
+
+    Args:
+        name: the model's id.
+        config: its `config.json`, or the part that the Hub repeats.
+        card: front matter of its card.
+        tags: as the Hub gives them.
+        files: names of all files; empty where the Hub does not say.
+        pipeline_tag: the task, where the architecture does not tell it.
+        parameters: number of parameters.
+        released: date of its first commit.
+        gated: whether its terms must be accepted first.
+        revision: its commit.
+        scan: ``clean`` or ``flagged``.
+    """
     return {
         "name": name,
         "model": name,
-        "task": _task(config.get("architectures"), info.pipeline_tag),
-        "parameters": int(total) if total else None,
-        "released": created.date() if isinstance(created, datetime.datetime) else None,
+        "task": _task(config.get("architectures"), pipeline_tag),
+        "parameters": parameters,
+        "released": released,
         "license": _license(card) or _tagged(tags, "license:"),
         "languages": _languages(card),
         "context_length": _context(config),
-        "gated": bool(info.gated) if info.gated is not None else None,
-        "revision": info.sha,
+        "gated": gated,
+        "revision": revision,
         "security": _security(
-            names,
+            files,
             remote_code="auto_map" in config or "custom_code" in tags,
             vendor=name.partition("/")[0] if "/" in name else None,
-            scan=_scan(info.security_repo_status),
+            scan=scan,
         ),
     }
 

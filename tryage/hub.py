@@ -44,6 +44,10 @@ class HubUnreachableError(HubError):
     """The Hub is switched off here, does not answer, or is too busy to."""
 
 
+class HubOfflineError(HubUnreachableError):
+    """The Hub is switched off here."""
+
+
 @dataclass(frozen=True)
 class HubListing:
     """What a repository of the Hub holds at one commit.
@@ -244,7 +248,7 @@ def _reason(error: BaseException, client: Any, timeout: float | None) -> HubErro
     if isinstance(error, LocalEntryNotFoundError | RuntimeError) and error.__cause__ is not None:
         return _reason(error.__cause__, client, timeout)
     if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError):
-        return HubUnreachableError("HF_HUB_OFFLINE is set; unset it to ask the Hub")
+        return HubOfflineError("HF_HUB_OFFLINE is set; unset it to ask the Hub")
     if isinstance(error, GatedRepoError):
         return HubGatedError("it is gated: only accounts that accepted its terms get its files")
     if isinstance(error, HfHubHTTPError):

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tryage.cli.library_listing import write_listing
 from tryage.cli.options import (
     AllowedKeys,
     AllowedModels,
@@ -17,7 +18,11 @@ from tryage.cli.options import (
     allowed_folders,
 )
 from tryage.cli.output import guarded, note, print_json, say, waiting
+from tryage.hub import TIMEOUT
+from tryage.hub_search import RETRIES, SORTS, HubSearch
+from tryage.hub_search import TIMEOUT as PAGE_TIMEOUT
 from tryage.library import Library
+from tryage.library_lines import SUFFIXES
 from tryage.paths import check_writable, is_stream, user_path
 
 
@@ -75,33 +80,96 @@ def _changes(library: Library, router: str | None, download: bool) -> dict[str, 
 
 @guarded
 def from_hub(
-    models: Annotated[
-        list[str],
-        typer.Argument(help="Hub ids, id@revision, or model folders; NAME=MODEL names the expert."),
-    ],
     out: Annotated[
-        Path, typer.Option(help="The library's file to write: .yaml, .jsonl or .parquet.")
+        Path, typer.Option(help="The library's file to write: YAML, .jsonl or .parquet.")
     ],
-    name: Annotated[str, typer.Option(help="Name of the library.")] = "library",
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="Hub ids, id@revision, or model folders; NAME=MODEL names the expert."),
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="List the Hub's models whose ids hold this text."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="List the Hub's models of this Transformers task.")
+    ] = None,
+    author: Annotated[
+        str | None, typer.Option(help="List the Hub's models of this user or organization.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(help="List the Hub's models with this tag, e.g. license:mit; repeatable."),
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option(help=f"Order of a listing, largest first: {', '.join(SORTS)}.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Most experts of a listing; by default all.")
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="Name of a YAML library; others are called after their file.")
+    ] = "library",
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds that the Hub may take for one model.")
-    ] = 10.0,
+        float | None,
+        typer.Option(
+            min=0.1,
+            help=f"Seconds that the Hub may take for one model (default {TIMEOUT:g}), or for one "
+            f"page of a listing (default {PAGE_TIMEOUT:g}).",
+        ),
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, help="How often a page is asked for again where the Hub is busy.")
+    ] = RETRIES.retries,
     as_json: AsJson = False,
 ) -> None:
     """Write a library of models, with their attributes from the Hub or their folders.
 
-    Example: tryage library from-hub mistralai/Mistral-7B-v0.1 ./my-model --out library.yaml
-    """
-    from tryage.errors import OutputFolderError
+    Name the models, or list those that the Hub finds: page by page, and a repeated command goes
+    on where an interrupted one stopped.
 
+    Example: tryage library from-hub mistralai/Mistral-7B-v0.1 ./my-model --out library.yaml
+
+    Example: tryage library from-hub --search llama --task text-generation --out llamas.jsonl
+    """
+    from tryage.errors import OptionError, OutputFolderError
+
+    query = HubSearch(search=search, task=task, author=author, tags=tuple(tag or ()), sort=sort)
+    is_listing = query != HubSearch() or limit is not None
+    if is_listing == bool(models):
+        raise OptionError(
+            "name models, or list them by --search, --task, --author, --tag, --sort or --limit; "
+            + ("both were given" if models else "neither was given")
+        )
+    if name != "library" and out.suffix.lower() in SUFFIXES:
+        raise OptionError(
+            f"--name {name!r}: a library in a {out.suffix} file is called after the file, "
+            f"{out.stem!r}"
+        )
+    if is_listing and is_stream(out):
+        raise OptionError(
+            f"--out {str(out)!r}: a listing goes to a plain file, so that it can be taken up again"
+        )
+    if is_listing:
+        check_writable(out)
+        write_listing(
+            query,
+            out,
+            name=name,
+            limit=limit,
+            timeout=timeout,
+            retries=retries,
+            as_json=as_json,
+        )
+        return
     if out.exists() and not is_stream(out):
         raise OutputFolderError(f"{str(out)!r} exists; name a new file")
     check_writable(out)
     # The folder that links lead to: above it, `..` means another one.
     root = Path(os.path.realpath(out.parent))
     with waiting("reading"):
-        sources = [_source(model, root) for model in models]
-        library = Library.from_models(sources, name=name, root=root, timeout=timeout)
+        sources = [_source(model, root) for model in models or ()]
+        library = Library.from_models(sources, name=name, root=root, timeout=timeout or TIMEOUT)
     library.write(out)
     if as_json:
         print_json(library.to_dict())
