@@ -219,10 +219,26 @@ def test_a_prompt_gets_in_a_batch_what_it_gets_alone(router):
         assert decision.question == alone.question
 
 
+def test_a_few_of_many_are_explained_and_shown(router):
+    goals = Goals(size=0.2, limits={"parameters": "<=30B"})
+    decision, fresh = (router.route(PROMPTS[0], goals=goals) for _ in range(2))
+    eligible = len(decision.order)
+    text = fresh.explain(top=4)
+    assert f"lowest total of {eligible} eligible experts" in text
+    assert text == "\n".join(decision.explain().splitlines()[: len(text.splitlines())])
+    assert [line.split()[0] for line in text.splitlines()[-4:]] == list(decision.order[:4])
+    page = router.route(PROMPTS[0], goals=goals)._repr_html_()
+    assert decision.order[20] in page
+    assert page.count("<tr>") < 100
+
+
 def test_limits_that_exclude_everyone_name_the_reasons(router):
     with pytest.raises(NoEligibleExpertError, match="the limit is < 1") as caught:
         router.route(PROMPTS[0], goals=Goals(limits={"parameters": "<1B"}))
     assert len(caught.value.reasons) == SIZE
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 102
+    assert lines[-1] == "  and 1,200 more"
 
 
 def test_reasons_of_many_are_those_of_each_alone(router):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tryage.chances import chance_of_lowest
 from tryage.decision_json import DECISION_PROPERTIES, decision_fields
 from tryage.deferred import Deferring
-from tryage.drawing.notebook import html_table
+from tryage.drawing.notebook import MOST_ROWS, html_table
 from tryage.errors import PromptError
 from tryage.flags import Flags
 from tryage.goals import Goal, find_goal
@@ -208,7 +208,7 @@ class Decision(Deferring):
     @property
     def ranking(self) -> tuple[RankedExpert, ...]:
         """Every expert: the eligible by total, then the others by name."""
-        return tuple(RankedExpert(**{"reason": None, **row}) for row in self._rows(None))
+        return self._ranked(None)
 
     def chances(self, spread: float = 1.0) -> dict[str, float]:
         """Return each expert's chance to have the lowest total, by its predicted standard error.
@@ -282,7 +282,7 @@ class Decision(Deferring):
         lines += [f"Limit: {limit}" for limit in self.limits]
         width = max(len(name) for name in self.names)
         goals = self._shown_goals()
-        lines += [self._line(ranked, width, goals) for ranked in self.ranking[:top]]
+        lines += [self._line(ranked, width, goals) for ranked in self._ranked(top)]
         return "\n".join(lines)
 
     def plot(self) -> Any:
@@ -309,7 +309,7 @@ class Decision(Deferring):
                 *(self._written(goal, ranked.values[goal]) for goal in goals),
                 ranked.reason or "",
             )
-            for ranked in self.ranking
+            for ranked in self._ranked(MOST_ROWS)
         ]
         head = ["expert", "total", "predicted loss", *goals, "not eligible"]
         return html_table("\n".join([first, *lines]), head, rows)
@@ -320,15 +320,15 @@ class Decision(Deferring):
     def _reason(self) -> str:
         if self.plan is not None:
             return "the first attempt of the plan with the least expected objective"
-        names = [ranked.expert for ranked in self.ranking if ranked.eligible]
-        if len(names) == 1:
+        eligible = int(np.isfinite(self.totals).sum())
+        if eligible == 1:
             return "the only eligible expert"
         if not self.measured and not self.weights:
-            return f"first by price and name of {len(names)} eligible experts"
+            return f"first by price and name of {eligible} eligible experts"
         if not self.weights:
-            return f"lowest predicted loss of {len(names)} eligible experts"
+            return f"lowest predicted loss of {eligible} eligible experts"
         weights = ", ".join(f"{goal}={weight:g}" for goal, weight in self.weights.items())
-        return f"lowest total of {len(names)} eligible experts, with weights {weights}"
+        return f"lowest total of {eligible} eligible experts, with weights {weights}"
 
     def _line(self, ranked: RankedExpert, width: int, goals: list[str]) -> str:
         if not ranked.eligible:
@@ -362,6 +362,9 @@ class Decision(Deferring):
             rest = None if top is None else top - len(columns)
             columns += excluded_columns(self.totals, self.names, rest)
         return columns
+
+    def _ranked(self, top: int | None) -> tuple[RankedExpert, ...]:
+        return tuple(RankedExpert(**{"reason": None, **row}) for row in self._rows(top))
 
     def _rows(self, top: int | None) -> list[dict[str, Any]]:
         """Return the first `top` of the ranking, as `RankedExpert.to_dict` does."""

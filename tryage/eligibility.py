@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -46,11 +45,17 @@ class Reasons(Mapping[str, str]):
     def __init__(
         self, make: Callable[[], dict[str, str]], one: Callable[[str], str | None] | None = None
     ) -> None:
-        self._reasons = functools.cache(make)
+        self._make = make
         self._one = one
+        self._made: dict[str, str] | None = None
+
+    def _reasons(self) -> dict[str, str]:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
 
     def __getitem__(self, name: str) -> str:
-        if self._one is None:
+        if self._one is None or self._made is not None:
             return self._reasons()[name]
         reason = self._one(name)
         if reason is None:

@@ -184,6 +184,10 @@ class DispatchError(TryageError, RuntimeError):
         self.tried = tuple(tried)
 
 
+_MOST_REASONS = 100
+"""Reasons in a message; a library may have thousands of experts."""
+
+
 class NoEligibleExpertError(TryageError, LookupError):
     """No expert of the library may answer the prompt.
 
@@ -192,10 +196,13 @@ class NoEligibleExpertError(TryageError, LookupError):
     """
 
     def __init__(self, message: str, reasons: Mapping[str, str]) -> None:
-        lines = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items())
-        super().__init__(message + lines)
         self.summary = message
         self.reasons = dict(reasons)
+        shown = list(self.reasons.items())[:_MOST_REASONS]
+        lines = [f"\n  {name}: {reason}" for name, reason in shown]
+        if len(self.reasons) > len(shown):
+            lines.append(f"\n  and {len(self.reasons) - len(shown):,} more")
+        super().__init__(message + "".join(lines))
 
 
 class ConsentError(TryageError, PermissionError):

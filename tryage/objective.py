@@ -275,7 +275,7 @@ class Objective:
             with np.errstate(over="ignore", invalid="ignore"):
                 totals = np.fmin(losses + self.penalties(resolved, task, inputs, values), _LARGEST)
         out = excluded_by_prompt(self.library, eligible.mask, resolved, inputs, values)
-        if out is None and not eligible.reasons:
+        if out is None and eligible.mask.all():
             return totals
         mask = eligible.mask if out is None else eligible.mask & ~out
         return np.where(mask, totals, np.inf)

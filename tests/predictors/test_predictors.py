@@ -396,16 +396,31 @@ def test_thousands_of_experts_get_what_few_would(kind):
         few = type(wide).from_state(
             {**config, "experts": config["experts"][part]}, some, wide.encoder
         )
-        assert few.state()[1]["loss.shifts"].dtype == np.float64
         narrow, all_of_them = few.predict(prompts[:7]), wide.predict(prompts[:7])
         for target in ("loss", "cost"):
             mean, std = all_of_them.mean[target][:, part], all_of_them.std[target][:, part]
             np.testing.assert_allclose(mean, narrow.mean[target], atol=1e-6)
             np.testing.assert_allclose(std, narrow.std[target], atol=1e-4)
     assert all_of_them.std["loss"].max() > 0.01
-    again = type(wide).from_state(config, arrays, wide.encoder).predict(prompts[:7])
+    loaded = type(wide).from_state(config, arrays, wide.encoder)
+    assert loaded.state()[1]["loss.errors"].dtype == np.float32
+    again = loaded.predict(prompts[:7])
     assert again.mean["loss"].tolist() == all_of_them.mean["loss"].tolist()
     assert again.std["cost"].tolist() == all_of_them.std["cost"].tolist()
+
+
+def test_a_library_that_shrinks_and_grows_past_the_border_predicts_alike():
+    prompts, table = measured(n=120, m=501, missing=0.1)
+    wide = make_predictor("clusters", StaticEncoder.bundled()).fit(prompts, table)
+    names = table.experts
+    narrow = wide.without_expert(names[3]).without_expert(names[5])
+    before, after = wide.predict(prompts[:9]), narrow.predict(prompts[:9])
+    rest = [column for column in range(501) if column not in (3, 5)]
+    np.testing.assert_allclose(after.mean["loss"], before.mean["loss"][:, rest], atol=1e-6)
+    np.testing.assert_allclose(after.std["loss"], before.std["loss"][:, rest], atol=1e-4)
+    grown = narrow.with_expert(prompts, table.reorder([names[5]])).predict(prompts[:9])
+    np.testing.assert_allclose(grown.mean["loss"][:, :-1], after.mean["loss"], atol=1e-6)
+    np.testing.assert_allclose(grown.std["loss"][:, :-1], after.std["loss"], atol=1e-4)
 
 
 def test_losses_too_large_for_single_precision_are_predicted_in_double():

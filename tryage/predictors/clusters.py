@@ -56,6 +56,7 @@ class ClustersPredictor(VectorPredictor):
 
     kind: ClassVar[str] = "clusters"
     TARGET_ARRAYS: ClassVar[tuple[str, ...]] = ("shifts", "errors")
+    SINGLE_ARRAYS: ClassVar[tuple[str, ...]] = ("shifts", "errors")
 
     def __init__(
         self,
@@ -169,7 +170,7 @@ class ClustersPredictor(VectorPredictor):
         # One product with all targets' moments, concatenated, serves every target.
         parts = []
         for arrays in self.fitted_.values():
-            shifts, errors = arrays["shifts"], arrays["errors"]
+            shifts, errors = (np.asarray(arrays[n], dtype=np.float64) for n in ("shifts", "errors"))
             parts += [shifts, np.square(shifts) + np.square(errors)]
         self._moments = np.hstack(parts)  # (cells, targets * 2 * n_experts)
 

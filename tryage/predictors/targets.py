@@ -122,7 +122,20 @@ def training_targets(n_prompts: int, table: ScoreTable) -> Targets:
 
 
 def stored_targets(
-    arrays: Mapping[str, NDArray[Any]], name: str, targets: Sequence[str]
+    arrays: Mapping[str, NDArray[Any]], name: str, targets: Sequence[str], *, single: bool = False
 ) -> Targets:
-    """Return target → stored array, from arrays named "target.name"."""
-    return {t: np.asarray(arrays[f"{t}.{name}"], dtype=np.float64) for t in targets}
+    """Return target → stored array, from arrays named "target.name".
+
+    Args:
+        arrays: as they were stored.
+        name: of the array.
+        targets: to return.
+        single: whether what was stored in single precision stays in it.
+    """
+    stored = {target: arrays[f"{target}.{name}"] for target in targets}
+    return {
+        target: array
+        if single and array.dtype == np.float32
+        else np.asarray(array, dtype=np.float64)
+        for target, array in stored.items()
+    }

@@ -40,6 +40,9 @@ class VectorPredictor(Predictor):
     SHARED_ARRAYS: ClassVar[tuple[str, ...]] = ()
     """Those of `TARGET_ARRAYS` without an axis of experts; it is the last axis of all others."""
 
+    SINGLE_ARRAYS: ClassVar[tuple[str, ...]] = ()
+    """Those that may be stored in single precision, and stay in it then."""
+
     fitted_: dict[str, Targets]
 
     def fit(self, prompts: Sequence[str], table: ScoreTable) -> Self:
@@ -140,7 +143,10 @@ class VectorPredictor(Predictor):
                 f"{self.encoder.dim}; give the encoder that it was fitted with"
             )
         self.novelty_ = NoveltyTest(centres, float(arrays["novelty.threshold"][0]))
-        by_name = {name: stored_targets(arrays, name, self.targets_) for name in self.TARGET_ARRAYS}
+        by_name = {
+            name: stored_targets(arrays, name, self.targets_, single=name in self.SINGLE_ARRAYS)
+            for name in self.TARGET_ARRAYS
+        }
         self.fitted_ = {
             target: {name: by_name[name][target] for name in self.TARGET_ARRAYS}
             for target in self.targets_

@@ -101,7 +101,8 @@ class WideCells:
     @staticmethod
     def holds(*arrays: NDArray[np.floating[Any]]) -> bool:
         """Whether numbers and their squares fit in single precision."""
-        return all(bool((np.abs(array) < _LARGEST).all()) for array in arrays)
+        # Row by row, since the arrays are large.
+        return all(bool((np.abs(row) < _LARGEST).all()) for array in arrays for row in array)
 
     def _packed(self, values: NDArray[np.floating[Any]]) -> Singles:
         packed = np.zeros((len(values), self.shape[0] * BLOCK), dtype=np.float32)
