@@ -112,7 +112,8 @@ def model_card(
         )
         lines += [
             "",
-            f"For {task} `auto` chose `{choice['chosen']}`; regret on outer folds: {regrets}.",
+            f"For {task} `auto` chose `{choice['chosen']}`{_sample(choice)}; regret on outer "
+            f"folds: {regrets}.",
         ]
         trial = choice.get("embedding-bag")
         if trial is not None and trial["tried"]:
@@ -130,6 +131,14 @@ def model_card(
     unstated = f"Not stated. The folder holds {holds} of the training data."
     lines += ["", _TERMS, "", terms or card_facts.terms or unstated]
     return "\n".join(lines) + "\n"
+
+
+def _sample(choice: Mapping[str, Any]) -> str:
+    """Return on how many prompts a predictor was chosen, where these were a sample."""
+    sample = choice.get("sample")
+    if sample is None:
+        return ""
+    return f" on a sample of {sample['prompts']:,} of {sample['of']:,} prompts"
 
 
 def stated_terms(card: str) -> str:

@@ -24,14 +24,23 @@ def fit_parts(
     holdout: float | None,
     keep_prompts: bool,
     keep_words: bool,
+    choose_on: int | None,
     progress: Progress | bool | None,
 ) -> dict[str, Any]:
     """Return the parts of a fitted router by name; arguments and errors as `Router.fit`."""
     training.check_kind(predictor)  # an unknown kind fails before the encoder loads
+    if choose_on is None:
+        choose_on = training.CHOOSE_ON
+    training.check_choose_on(choose_on)
     table = ScoreTable.of(source)
     library = as_library(experts, table)
     options = training.FitOptions(
-        predictor, resolve_encoder(encoder), seed, words=keep_words, holdout=holdout
+        predictor,
+        resolve_encoder(encoder),
+        seed,
+        words=keep_words,
+        holdout=holdout,
+        choose_on=choose_on,
     )
     with shown_steps(progress, training.COSTS) as steps:
         if table.kind == "scores":

@@ -42,6 +42,7 @@ class GrowingRouter(RouterParts):
         holdout: float | None = None,
         keep_prompts: bool = False,
         keep_words: bool = False,
+        choose_on: int | None = None,
         progress: Progress | bool | None = None,
     ) -> Self:
         """Fit a router on measured results, task by task.
@@ -62,6 +63,9 @@ class GrowingRouter(RouterParts):
             keep_prompts: keep the table's prompts and results in the router, also where it is
                 saved, so that `similar` can show them. Off, because prompts may be private.
             keep_words: store words that five or more prompts of a kind share; see `kinds`.
+            choose_on: different prompts that "auto" compares predictors on, by default 20,000; of
+                more it draws a sample by group, and fits what it chose on all. Verdict and
+                summary say so. The number of the table's prompts compares on all of them.
             progress: by default a bar is drawn where standard error is a terminal, with what is at
                 work and the time left; True also prints lines where it is not, False shows
                 nothing, and a function is called with what is at work, how many steps are done,
@@ -70,6 +74,7 @@ class GrowingRouter(RouterParts):
         Raises:
             ScoreTableError: table and library do not name the same experts.
             PredictorError: the predictor is unknown, or cannot be fitted on this table.
+            OptionError: `choose_on` is below 100.
             EncoderError: the encoder is unknown.
         """
         from tryage.fitting import fit_parts
@@ -83,6 +88,7 @@ class GrowingRouter(RouterParts):
             holdout=holdout,
             keep_prompts=keep_prompts,
             keep_words=keep_words,
+            choose_on=choose_on,
             progress=progress,
         )
         return cls(**parts, policy=policy)
@@ -95,6 +101,7 @@ class GrowingRouter(RouterParts):
         encoder: str | Encoder | None = None,
         seed: int | None = None,
         holdout: float | None = None,
+        choose_on: int | None = None,
         progress: Progress | bool | None = None,
     ) -> Self:
         """Return a router refitted on old and newer results.
@@ -107,6 +114,7 @@ class GrowingRouter(RouterParts):
             encoder: as in `fit`; by default this router's.
             seed: as in `fit`; by default this router's.
             holdout: as in `fit`.
+            choose_on: as in `fit`; by default this router's.
             progress: as in `fit`.
 
         Raises:
@@ -126,6 +134,7 @@ class GrowingRouter(RouterParts):
             holdout=holdout,
             keep_prompts=bool(self.training_prompts),
             keep_words=self._keeps_words,
+            choose_on=self.provenance.get("choose_on") if choose_on is None else choose_on,
             progress=progress,
         )
         return fitted.replace(feedback_file=self.feedback_file, decision_log=self.decision_log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 
@@ -48,19 +49,25 @@ _FEWEST = 0.001
 _SAMPLE = 128
 """Characters of a prompt that are looked at, at most."""
 
+_JOINED = 4096
+"""Prompts that are read at once."""
+
 _LETTERS = {script: re.compile(f"[{ranges}]+") for script, ranges in _RANGES.items()}
 
 
 def scripts_in(prompts: Iterable[str]) -> tuple[str, ...]:
     """Return the scripts that at least one letter in a thousand is written in."""
-    text = "\n".join(prompts)
-    ascii_text = text.encode("ascii", "ignore").decode()
     counts = dict.fromkeys(SCRIPTS, 0)
-    counts["Latin"] = _count(_LETTERS["Latin"], ascii_text)
-    if not text.isascii():
-        others = re.sub(r"[\x00-\x7f]+", " ", text)
-        for script, letters in _LETTERS.items():
-            counts[script] += _count(letters, others)
+    rest = iter(prompts)
+    # In parts, since the texts of a large table are long when joined.
+    while part := list(itertools.islice(rest, _JOINED)):
+        text = "\n".join(part)
+        ascii_text = text.encode("ascii", "ignore").decode()
+        counts["Latin"] += _count(_LETTERS["Latin"], ascii_text)
+        if not text.isascii():
+            others = re.sub(r"[\x00-\x7f]+", " ", text)
+            for script, letters in _LETTERS.items():
+                counts[script] += _count(letters, others)
     fewest = max(1.0, _FEWEST * sum(counts.values()))
     return tuple(script for script, count in counts.items() if count >= fewest)
 

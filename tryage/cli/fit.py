@@ -57,6 +57,14 @@ def fit(
             "default it is judged by cross-validation.",
         ),
     ] = None,
+    choose_on: Annotated[
+        int | None,
+        typer.Option(
+            min=100,
+            help="Most prompts that auto compares predictors on: of more it draws a sample, and "
+            "fits on all what it chose. By default 20,000.",
+        ),
+    ] = None,
     keep_prompts: Annotated[
         bool,
         typer.Option(
@@ -101,6 +109,7 @@ def fit(
                 encoder=loaded_encoder,
                 seed=seed,
                 holdout=holdout,
+                choose_on=choose_on,
                 progress=progress,
             )
         else:
@@ -113,6 +122,7 @@ def fit(
                 holdout=holdout,
                 keep_prompts=keep_prompts,
                 keep_words=keep_words,
+                choose_on=choose_on,
                 progress=progress,
             )
     with waiting("saving"):
@@ -146,12 +156,15 @@ def _print_fit(fitted: Router, out: Path, seconds: float, as_json: bool) -> None
                 "validation": _by_task(validation),
                 "seconds": seconds,
                 "verdict": _by_task(judged),
+                "choice": _by_task(fitted.provenance.get("choice", {})),
             }
         )
         return
     say(f"{fitted!r} saved in {out} after {seconds:.1f} s")
     for task, choice in fitted.provenance.get("choice", {}).items():
-        say(f"{task}: auto chose {choice['chosen']}{_network(choice)}")
+        sample = choice.get("sample")
+        on = "" if sample is None else f" on {sample['prompts']:,} of {sample['of']:,} prompts"
+        say(f"{task}: auto chose {choice['chosen']}{on}{_network(choice)}")
     for task, row in validation.items():
         figures = [
             f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float) and k != "mean_cost"

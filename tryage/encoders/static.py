@@ -27,6 +27,9 @@ TOKENIZER_FILE = "tokenizer.json"
 VECTORS_FILE = "encoder.safetensors"
 CONFIG_FILE = "encoder.json"
 
+_AT_ONCE = 8192
+"""Prompts whose tokens are in memory at once."""
+
 _UNKNOWN_TOKEN = "[UNK]"
 _SILENT_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -164,7 +167,11 @@ class StaticEncoder:
         Raises:
             PromptError: `prompts` is a single str, or holds something that is not text.
         """
-        return self.pooled(*self.tokenized(prompts))
+        if len(prompts) <= _AT_ONCE:
+            return self.pooled(*self.tokenized(prompts))
+        starts = range(0, len(prompts), _AT_ONCE)
+        parts = (self.tokenized(prompts[start : start + _AT_ONCE]) for start in starts)
+        return np.concatenate([self.pooled(texts, token_ids) for texts, token_ids in parts])
 
     def tokenized(self, prompts: Sequence[str]) -> tuple[list[str], list[Ids]]:
         """Return n prepared prompts, and the token ids of each, without special ones.
@@ -202,9 +209,14 @@ class StaticEncoder:
     def unknown_share(self, prompts: Sequence[str]) -> NDArray[np.float64]:
         """Return the share of tokens of each prompt that the vocabulary lacks, (n_prompts,)."""
         unknown = self._tokenizer.token_to_id(_UNKNOWN_TOKEN)
-        _, token_ids = self.tokenized(prompts)
-        counts = [0 if unknown is None else np.count_nonzero(ids == unknown) for ids in token_ids]
-        return np.array(counts) / np.maximum([len(ids) for ids in token_ids], 1)
+        counts, lengths = [], []
+        for start in range(0, len(prompts), _AT_ONCE):
+            _, token_ids = self.tokenized(prompts[start : start + _AT_ONCE])
+            counts += [
+                0 if unknown is None else np.count_nonzero(ids == unknown) for ids in token_ids
+            ]
+            lengths += [len(ids) for ids in token_ids]
+        return np.array(counts) / np.maximum(lengths, 1)
 
     def _token_ids(self, texts: Sequence[str]) -> list[Ids]:
         """Return the token ids of every text, without special ones."""

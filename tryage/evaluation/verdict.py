@@ -79,6 +79,8 @@ class Verdict:
         difference: by how much the router is better, positive where it is.
         ci95: 95 % interval of the difference; None where no prompt counts.
         groups: group → results of every expert and of the router; one entry without groups.
+        sampled_from: different prompts of the table where choices were made for a sample of them
+            alone; None where they were made for all that were held out.
     """
 
     kind: Kind
@@ -92,6 +94,7 @@ class Verdict:
     difference: float | None
     ci95: tuple[float, float] | None
     groups: Mapping[str, GroupResults]
+    sampled_from: int | None = None
 
     @property
     def worth_it(self) -> bool | None:
@@ -111,8 +114,9 @@ class Verdict:
                 f"both its choice and {self.best_single}; measure several experts on each prompt."
             )
         better = "" if self.kind == "scores" else " (losses, lower is better)"
+        sample = "" if self.sampled_from is None else f", a sample of {self.sampled_from:,}"
         return (
-            f"{self.prompts} held-out prompts ({self.held_out}): router "
+            f"{self.prompts:,} held-out prompts ({self.held_out}{sample}): router "
             f"{self._number(self.router)}, best single model {self._number(self.single)} "
             f"({self.best_single}), oracle {self._number(self.oracle)}{better}; "
             f"{self._judgement()}."
@@ -156,7 +160,9 @@ class Verdict:
         hidden = len(names) - len(shown)
         more = f"; {hidden} more experts not shown" if hidden else ""
         counted = f"; {self.left_out} held-out prompts left out" if self.left_out else ""
-        return "\n".join([*lines, f"Mean {measure}; * best of its group{more}{counted}."])
+        sample = "" if self.sampled_from is None else "; the router's on a sample of the prompts"
+        ending = f"Mean {measure}; * best of its group{more}{counted}{sample}."
+        return "\n".join([*lines, ending])
 
     def _experts(self) -> list[str]:
         """Return the experts' names, the best on average first."""
@@ -204,6 +210,7 @@ class Verdict:
                 }
                 for group, results in self.groups.items()
             },
+            "sampled_from": self.sampled_from,
         }
 
     @classmethod
@@ -223,6 +230,7 @@ def judge(
     whole: ScoreTable | None = None,
     seed: int = 0,
     resamples: int = 2000,
+    sampled_from: int | None = None,
 ) -> Verdict:
     """Judge choices for held-out prompts against the best single expert.
 
@@ -234,6 +242,7 @@ def judge(
         whole: the table that names the best single expert; None means `table`.
         seed: makes the interval reproducible.
         resamples: of the bootstrap.
+        sampled_from: different prompts of the table where `choices` are those for a sample.
     """
     single = int(best_single(measured_cells(table if whole is None else whole, None)[0])[0])
     row = np.arange(len(table))
@@ -268,6 +277,7 @@ def judge(
         difference=values[3],
         ci95=interval,
         groups=_groups(table, np.where(counts, chosen, np.nan)),
+        sampled_from=sampled_from,
     )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tryage.encoders import StaticEncoder
 from tryage.library import Library
 from tryage.plans.joint import JointSuccess
-from tryage.predictors import make_predictor
+from tryage.predictors import ClustersPredictor
 from tryage.scores import ScoreTable
 
 _FOLDS = 3
@@ -48,19 +47,17 @@ def _fit_task(table: ScoreTable, seed: int) -> JointSuccess | None:
     order = np.random.default_rng([seed, 7]).permutation(len(distinct)) % _FOLDS
     fold = np.array([order[distinct[prompt]] for prompt in table.prompts])
     chances = np.full(table.losses.shape, np.nan)
+    vectors = StaticEncoder.bundled().encode(list(distinct))
+    vectors = vectors[[distinct[prompt] for prompt in table.prompts]]
     for number in range(_FOLDS):
         train, held_out = table.select(fold != number), fold == number
         if np.isnan(train.losses).all(axis=0).any():
             continue  # an expert that only this fold measures
-        chances[held_out] = 1.0 - _predicted(train, table.select(held_out).prompts, seed)
+        predictor = ClustersPredictor(StaticEncoder.bundled(), seed=seed)
+        predictor.fit_vectors(vectors[~held_out], train)
+        chances[held_out] = 1.0 - predictor.predict_vectors(vectors[held_out]).mean["loss"]
     predicted = ~np.isnan(chances).any(axis=1)
     if not predicted.any():
         return None
     scores = 1.0 - table.losses[predicted]
     return JointSuccess.fit(np.clip(chances[predicted], 0.0, 1.0), scores)
-
-
-def _predicted(train: ScoreTable, prompts: tuple[str, ...], seed: int) -> NDArray[np.float64]:
-    predictor = make_predictor("clusters", StaticEncoder.bundled(), seed)
-    fitted = predictor.fit(train.prompts, train)
-    return fitted.predict(prompts).mean["loss"]

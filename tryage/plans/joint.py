@@ -29,6 +29,8 @@ _PRIOR_PROMPTS = 50.0
 """Measured prompts that the mean over all experts counts like, in the share of one expert."""
 
 _ROUNDS = 20
+_BLOCK = 32_768
+"""Prompts whose levels are in memory at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,9 +65,13 @@ class JointSuccess:
         measured = ~np.isnan(scores)
         surprise = np.where(measured, scores - chances, 0.0)
         observed = surprise.T @ surprise  # (m, m), sums over prompts
-        swing = np.where(measured[..., None], _easiest_first(chances) - chances[..., None], 0.0)
-        flat = np.moveaxis(swing, 2, 1).reshape(-1, scores.shape[1])  # (n * LEVELS, m)
-        full = flat.T @ flat / LEVELS
+        full = np.zeros_like(observed)
+        for start in range(0, len(scores), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            swings = _easiest_first(chances[rows]) - chances[rows][..., None]
+            swing = np.where(measured[rows][..., None], swings, 0.0)
+            flat = np.moveaxis(swing, 2, 1).reshape(-1, scores.shape[1])  # (rows * LEVELS, m)
+            full += flat.T @ flat / LEVELS
         np.fill_diagonal(observed, 0.0)
         np.fill_diagonal(full, 0.0)
         if full.sum() <= 0.0:

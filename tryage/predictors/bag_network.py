@@ -23,6 +23,9 @@ from tryage.predictors.token_bag import (
     token_vectors,
 )
 
+_AT_ONCE = 8192
+"""Prompts whose tokens are in memory at once."""
+
 _TOKEN_DROPOUT, _HIDDEN_DROPOUT = 0.5, 0.2
 
 
@@ -59,7 +62,7 @@ class BagNetwork:
 
     def __init__(
         self,
-        rows: dict[str, NDArray[np.int64]],
+        rows: dict[str, NDArray[np.int32]],
         static: dict[str, Vectors],
         start: Vectors,
         hidden: int,
@@ -87,7 +90,7 @@ class BagNetwork:
         rows = [self._rows[text] for text in texts]
         offsets = np.cumsum([0, *map(len, rows[:-1])])
         static = np.stack([self._static[text] for text in texts])
-        joined = torch.from_numpy(np.concatenate(rows))
+        joined = torch.from_numpy(np.concatenate(rows).astype(np.int64))
         return self.model(joined, torch.from_numpy(offsets), torch.from_numpy(static))
 
 
@@ -121,16 +124,13 @@ def train_bags(
         losses on its hidden layers, averaged over networks; and the held-out objective of every
         epoch, by network.
     """
-    texts, token_ids = encoder.tokenized(prompts)
-    vocabulary = encoder.vocabulary
-    features = [
-        feature_ids(text, ids, vocabulary) for text, ids in zip(texts, token_ids, strict=True)
-    ]
+    texts, features, vectors = _read(encoder, prompts)
     keys = common_features(features)
     row_of = np.full(int(max((ids.max(initial=0) for ids in features), default=0)) + 1, -1)
     row_of[keys] = np.arange(len(keys))
     rows = {text: _rows(row_of, ids) for text, ids in zip(texts, features, strict=True)}
-    static = dict(zip(texts, encoder.pooled(texts, token_ids), strict=True))
+    del features
+    static = dict(zip(texts, vectors, strict=True))
     tables, layers, coefficients, intercepts, histories = [], [], [], [], []
     for number in range(networks):
         start = token_vectors(encoder, keys, dim, seed + number)
@@ -152,9 +152,28 @@ def train_bags(
         bag_weights=np.ascontiguousarray(joined[:, :dim]),
         static_weights=np.ascontiguousarray(joined[:, dim:]),
         offsets=np.stack([layer.bias.detach().numpy() for layer in layers]),
-        vocabulary=vocabulary,
+        vocabulary=encoder.vocabulary,
     )
     return bag, np.concatenate(coefficients), np.sum(intercepts, axis=0), histories
+
+
+def _read(
+    encoder: StaticEncoder, prompts: Sequence[str]
+) -> tuple[list[str], list[NDArray[np.int32]], Vectors]:
+    """Return n prepared texts, the features of each, and their static vectors, (n, dim)."""
+    texts: list[str] = []
+    features: list[NDArray[np.int32]] = []
+    vectors = [np.zeros((0, encoder.dim), dtype=np.float32)]
+    # In parts, since lists of tokens take several times the memory of their features.
+    for start in range(0, len(prompts), _AT_ONCE):
+        part, token_ids = encoder.tokenized(prompts[start : start + _AT_ONCE])
+        texts += part
+        features += [
+            feature_ids(text, ids, encoder.vocabulary).astype(np.int32)
+            for text, ids in zip(part, token_ids, strict=True)
+        ]
+        vectors.append(encoder.pooled(part, token_ids))
+    return texts, features, np.concatenate(vectors)
 
 
 def _of_network(
@@ -164,6 +183,6 @@ def _of_network(
     return lambda done, most: on_epoch(number * most + done, networks * most)
 
 
-def _rows(row_of: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+def _rows(row_of: NDArray[np.int64], ids: NDArray[np.int32]) -> NDArray[np.int32]:
     rows = row_of[ids]
-    return rows[rows >= 0]
+    return rows[rows >= 0].astype(np.int32)

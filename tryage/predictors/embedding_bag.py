@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tryage.encoders import Encoder, StaticEncoder
 from tryage.errors import PredictorError, missing_extra
+from tryage.predictors.features import Inputs
 from tryage.predictors.linear import LinearPredictor
 from tryage.predictors.targets import LOSS, Vectors, training_targets
 from tryage.predictors.token_bag import TokenBag
@@ -115,6 +116,11 @@ class EmbeddingBagPredictor(LinearPredictor):
 
     def _encode(self, prompts: Sequence[str]) -> Vectors:
         """Return the static vectors and the hidden layers, joined, (n, dim)."""
+        size = len(prompts) if len(prompts) <= Inputs.WHOLE else Inputs.BLOCK
+        starts = range(0, len(prompts), max(size, 1)) or range(1)
+        return np.concatenate([self._joined(prompts[at : at + size]) for at in starts])
+
+    def _joined(self, prompts: Sequence[str]) -> Vectors:
         encoder = self._static()
         texts, token_ids = encoder.tokenized(prompts)
         static = encoder.pooled(texts, token_ids)

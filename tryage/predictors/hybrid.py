@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tryage.encoders import Encoder
 from tryage.predictors.clusters import ClustersPredictor
-from tryage.predictors.features import RandomReluFeatures
+from tryage.predictors.features import Inputs, RandomReluFeatures
 from tryage.predictors.products import by_row
 from tryage.predictors.ridge import PENALTIES, Ridge
 from tryage.predictors.targets import LOSS, Floats, Targets, Vectors
@@ -71,22 +71,23 @@ class HybridPredictor(ClustersPredictor):
 
     def _fit_target(self, target: str, vectors: Vectors, values: Floats) -> Targets:
         cells = super()._fit_target(target, vectors, values)
-        prior = np.nanmean(values, axis=0) + self.membership(vectors) @ cells["shifts"]
-        inputs = self._inputs(vectors)
+        inputs = Inputs(vectors, self.features_)
+        shifts = [self.membership(part) @ cells["shifts"] for part in _parts(vectors)]
+        prior = np.nanmean(values, axis=0) + np.concatenate(shifts)
         measured = ~np.isnan(values)
         # Unmeasured residuals count as zero; dividing by the measured share corrects for it.
         residuals = np.where(measured, values - prior, 0.0) / measured.mean(axis=0)
-        weights = np.empty((self.members, inputs.shape[1], values.shape[1]))
+        weights = np.empty((self.members, inputs.dim, values.shape[1]))
         offsets = np.empty((self.members, values.shape[1]))
         total = np.zeros_like(residuals)
         counts = np.zeros((len(vectors), 1))
         rng = np.random.default_rng([self.seed, 7])
         for member in range(self.members):
             rows = rng.integers(len(vectors), size=len(vectors))
-            weights[member], offsets[member] = _regress(inputs[rows], residuals[rows])
+            weights[member], offsets[member] = _regress(inputs.take(rows), residuals[rows])
             out_of_bag = np.ones(len(vectors), dtype=bool)
             out_of_bag[rows] = False
-            total[out_of_bag] += inputs[out_of_bag] @ weights[member] + offsets[member]
+            total[out_of_bag] += inputs.take(out_of_bag).times(weights[member]) + offsets[member]
             counts[out_of_bag] += 1
         out_of_bag = counts[:, 0] > 0
         predicted = total[out_of_bag] / counts[out_of_bag]
@@ -156,7 +157,12 @@ class HybridPredictor(ClustersPredictor):
         self.features_ = RandomReluFeatures(np.asarray(arrays["directions"], dtype=np.float32))
 
 
-def _regress(inputs: Floats, residuals: Floats) -> tuple[Floats, Floats]:
+def _parts(vectors: Vectors) -> Iterator[Vectors]:
+    """Yield vectors (n, dim) in parts, whose cells fit into memory."""
+    return (block for _, block in Inputs(vectors).blocks())
+
+
+def _regress(inputs: Inputs, residuals: Floats) -> tuple[Floats, Floats]:
     """Return the weights (dim, n_experts) and offsets (n_experts,) of a ridge regression."""
     ridge = Ridge(inputs, residuals)
     penalty = PENALTIES[int(ridge.leave_one_out_errors().argmin())]

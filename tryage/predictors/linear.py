@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tryage.encoders import Encoder
-from tryage.predictors.features import RandomReluFeatures
+from tryage.predictors.features import Inputs, RandomReluFeatures
 from tryage.predictors.products import by_row
 from tryage.predictors.ridge import PENALTIES, Ridge
 from tryage.predictors.targets import LOSS, Floats, Targets, Vectors
@@ -59,14 +59,14 @@ class LinearPredictor(VectorPredictor):
         _, pattern = np.unique(measured, axis=1, return_inverse=True)
         # Experts measured on the same prompts share one decomposition.
         blocks = [columns[pattern == number] for number in range(pattern.max() + 1)]
-        inputs = self.features_(vectors)
+        inputs = Inputs(vectors, self.features_)
         parts = [
-            Ridge(inputs[measured[:, block[0]]], values[measured[:, block[0]]][:, block])
+            Ridge(inputs.take(measured[:, block[0]]), values[measured[:, block[0]]][:, block])
             for block in blocks
         ]
         errors = np.sum([part.leave_one_out_errors() for part in parts], axis=0)
         penalty = PENALTIES[int(errors.argmin())]
-        dim, n_experts = inputs.shape[1], values.shape[1]
+        dim, n_experts = inputs.dim, values.shape[1]
         coefficients = np.empty((dim, n_experts))
         intercepts, noise = np.empty(n_experts), np.empty(n_experts)
         for block, part in zip(blocks, parts, strict=True):

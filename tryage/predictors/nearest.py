@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -17,6 +17,16 @@ _EDGE = 1e-3
 
 With a hard edge a rounding error could swap neighbours, and which of several equal prompts count
 would depend on their order in the table."""
+
+
+_RUN = 64
+"""Neighbouring training vectors of which the most similar one stands for all at first."""
+
+_WHOLE = 10_000
+"""Training vectors up to which every prompt is compared by itself."""
+
+_PROMPTS = 64
+"""Prompts that are compared with more training vectors than that in one product."""
 
 
 class NearestPredictor(VectorPredictor):
@@ -53,15 +63,22 @@ class NearestPredictor(VectorPredictor):
         mean = {target: np.empty(shape) for target in self.targets_}
         std = {target: np.empty(shape) for target in self.targets_}
         k = max(1, min(self.k, len(self.vectors_) // 10))
-        for row, vector in enumerate(vectors):
-            similarity = self.vectors_ @ vector  # (n_training,)
-            edge = np.partition(similarity, -k)[-k]
+        for row, similarity in enumerate(self._similarities(vectors)):
+            edge = _greatest(similarity, k)
             near = np.flatnonzero(similarity > edge - _EDGE)
             weight = np.minimum((similarity[near] - edge) / _EDGE + 1.0, 1.0)
             for target, residuals in self._residuals.items():
                 shift, std[target][row] = residuals.average(near, weight)
                 mean[target][row] = self.averages_[target] + shift
         return mean, std
+
+    def _similarities(self, vectors: Vectors) -> Iterator[NDArray[np.float32]]:
+        """Yield the cosines of each vector to all training vectors, (n_training,)."""
+        if len(self.vectors_) <= _WHOLE:
+            yield from (self.vectors_ @ vector for vector in vectors)
+            return
+        for start in range(0, len(vectors), _PROMPTS):
+            yield from vectors[start : start + _PROMPTS] @ self.vectors_.T
 
     def _add_expert(self, prompts: Sequence[str], measured: Targets, others: Targets) -> None:
         vectors = self._encode(prompts)
@@ -94,6 +111,17 @@ class NearestPredictor(VectorPredictor):
 
     def _restore_space(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         self.vectors_ = np.asarray(arrays["vectors"], dtype=np.float32)
+
+
+def _greatest(values: NDArray[np.float32], k: int) -> np.float32:
+    """Return the k-th greatest of values, (n,); fast where k is far below n."""
+    runs = len(values) // _RUN
+    if runs <= k:
+        return np.float32(np.partition(values, -k)[-k])
+    # At least k values reach the k-th greatest of the runs' maxima, so the one sought does.
+    maxima = values[: runs * _RUN].reshape(runs, _RUN).max(axis=1)
+    least = np.partition(maxima, -k)[-k]
+    return np.float32(np.partition(values[values >= least], -k)[-k])
 
 
 class _Residuals(NamedTuple):

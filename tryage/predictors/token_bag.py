@@ -164,7 +164,7 @@ class TokenBag:
 _ARRAYS = ("keys", "table", "scales", "bag_weights", "static_weights", "offsets")
 
 
-def common_features(features: Sequence[Indices]) -> Indices:
+def common_features(features: Sequence[NDArray[np.integer[Any]]]) -> Indices:
     """Return the features that enough texts have, the most frequent `MOST_ROWS`, ascending."""
     counts = Counter[int]()
     for ids in features:

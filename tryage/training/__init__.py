@@ -1,9 +1,10 @@
 """Fitting predictors on a score table, and validating their choices by cross-validation.
 
 `candidates` holds what `auto` tries, `encoded` a table encoded once for all folds, `folds` the
-split and held-out choices, `auto` the choice among quick kinds, `network_trial` whether a trained
-network is better, `validation` cross-validation, and `fitting` the fit of one predictor and of a
-router's.
+split and held-out choices, `sample` the prompts of a large table that `auto` chooses on, `auto`
+the choice among quick kinds, `network_trial` whether a trained network is better, `announced` the
+steps that progress tells of, `validation` cross-validation, and `fitting` the fit of one predictor
+and of a router's.
 """
 
 from tryage.training.announced import COSTS, JOINT
@@ -25,11 +26,13 @@ from tryage.training.fitting import (
     goal_statistics,
 )
 from tryage.training.folds import split_folds
+from tryage.training.sample import CHOOSE_ON, check_choose_on
 from tryage.training.validation import validate
 
 __all__ = [
     "AUTO",
     "CANDIDATES",
+    "CHOOSE_ON",
     "COSTS",
     "GROUPS",
     "JOINT",
@@ -38,6 +41,7 @@ __all__ = [
     "Candidate",
     "Fit",
     "FitOptions",
+    "check_choose_on",
     "check_kind",
     "fit_and_validate",
     "fit_predictor",

@@ -38,7 +38,9 @@ COSTS = {
 experts. They count until a kind's first step has ended."""
 
 
-def announce(table: ScoreTable, kind: str, encoder: Encoder | None, steps: Steps) -> None:
+def announce(
+    table: ScoreTable, kind: str, encoder: Encoder | None, steps: Steps, choose_on: int
+) -> None:
     """Announce the steps of `fit_tasks` for one task's table.
 
     Args:
@@ -46,6 +48,7 @@ def announce(table: ScoreTable, kind: str, encoder: Encoder | None, steps: Steps
         kind: "auto", or one of `tryage.predictors.PREDICTORS`.
         encoder: of the router.
         steps: what they are announced to.
+        choose_on: different prompts that `auto` compares kinds on.
     """
     different = len(set(table.prompts))
     outer, inner = _folds(FOLDS, different), _folds(INNER_FOLDS, different)
@@ -56,13 +59,15 @@ def announce(table: ScoreTable, kind: str, encoder: Encoder | None, steps: Steps
         steps.expect(kind, 1 if candidate.slow else outer, rows)
         steps.expect(kind, size=len(table))
         return
-    for count, size in ((1, len(table)), (outer, rows)):
+    compared = len(table) * min(choose_on, different) // max(different, 1)
+    rows = rows * compared // len(table)
+    for count, size in ((1, compared), (outer, rows)):
         for candidate in candidates_for(table, size):
             steps.expect(str(candidate), count * inner, size * (inner - 1) // max(inner, 1))
     for plain in (CLUSTERS, NEAREST):
         steps.expect(str(plain), outer, rows)
     steps.expect(BEST_OF_FOLD, outer, rows)
-    if why_not_tried(table, encoder) is None:
+    if why_not_tried(compared, encoder) is None:
         steps.expect(str(EMBEDDING_BAG), 1, rows)
     steps.expect(LAST_FIT, size=len(table))
 

@@ -65,12 +65,19 @@ class AutoChoice:
 
 
 def choose_quick_candidate(
-    encoded: EncodedTable, seed: int, folds: int = FOLDS, steps: Steps | None = None
+    encoded: EncodedTable,
+    seed: int,
+    folds: int = FOLDS,
+    steps: Steps | None = None,
+    allowed: tuple[Candidate, ...] | None = None,
 ) -> AutoChoice:
-    """Choose among the quick candidates, and compare this with plain kinds on outer folds."""
+    """Choose among the quick candidates, and compare this with plain kinds on outer folds.
+
+    Where some candidates are `allowed`, no other is tried.
+    """
     steps = steps or Steps()
-    chosen, inner = best_candidate(encoded, seed, steps)
-    choices = _outer_choices(encoded, seed, folds, steps)
+    chosen, inner = best_candidate(encoded, seed, steps, "", allowed)
+    choices = _outer_choices(encoded, seed, folds, steps, allowed)
     rows = {name: row_of(encoded.table, row, seed=seed) for name, row in choices.items()}
     outer = {name: row["regret"] for name, row in rows.items()}
     regrets = {name: regret for name, regret in outer.items() if regret is not None}
@@ -101,7 +108,11 @@ def _nested_choices(table: ScoreTable, choices: dict[str, Indices], fold_of: Ind
 
 
 def _outer_choices(
-    encoded: EncodedTable, seed: int, folds: int, steps: Steps
+    encoded: EncodedTable,
+    seed: int,
+    folds: int,
+    steps: Steps,
+    allowed: tuple[Candidate, ...] | None,
 ) -> dict[str, Indices]:
     """Return the held-out choices, (n,) columns, of `auto` and of the plain kinds."""
     fold_of = split_folds(encoded.table, folds, seed)
@@ -114,7 +125,7 @@ def _outer_choices(
         if np.isnan(train.table.losses).all():
             continue
         where = f"outer fold {fold + 1} of {count}"
-        best, _ = best_candidate(train, seed, steps, f"{where}, inner ")
+        best, _ = best_candidate(train, seed, steps, f"{where}, inner ", allowed)
         steps.drop(BEST_OF_FOLD)
         candidates = plain_kinds | {str(best): best}
         if str(best) not in plain_kinds:
@@ -130,11 +141,19 @@ def _outer_choices(
 
 
 def best_candidate(
-    encoded: EncodedTable, seed: int, steps: Steps, where: str = ""
+    encoded: EncodedTable,
+    seed: int,
+    steps: Steps,
+    where: str = "",
+    allowed: tuple[Candidate, ...] | None = None,
 ) -> tuple[Candidate, dict[str, float | None]]:
     """Return the candidate with the least regret on held-out prompts, and the regret of each."""
     cells, rows = measured_cells(encoded.table, None)
-    candidates = candidates_for(encoded.table)
+    candidates = tuple(
+        candidate
+        for candidate in candidates_for(encoded.table)
+        if allowed is None or candidate in allowed
+    )
     regrets = []
     for candidate in candidates:
         choices = held_out_choices(

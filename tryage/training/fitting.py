@@ -32,6 +32,7 @@ from tryage.training.encoded import EncodedTable
 from tryage.training.folds import FOLDS, held_out_choices, hold_out
 from tryage.training.network_trial import choose_candidate
 from tryage.training.prompt_doubts import prompt_doubts
+from tryage.training.sample import CHOOSE_ON
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Fit:
     Attributes:
         predictor: fitted on the whole table.
         validation: the row of figures that `tryage evaluate` gives.
-        choices: (n,) column chosen for each prompt by a fit on other prompts, -1 where none was.
+        choices: (n,) column chosen for each prompt by a fit on other prompts, -1 where none was,
+            as outside the sample that `auto` chooses on.
         choice: what `auto` compared and chose, as JSON types; None for any other kind.
     """
 
@@ -110,11 +112,18 @@ def fit_and_validate(table: ScoreTable, kind: str, encoder: Encoder | None, seed
     return fit_encoded(EncodedTable.encode(table, kind, encoder), kind, seed)
 
 
-def fit_encoded(encoded: EncodedTable, kind: str, seed: int, steps: Steps | None = None) -> Fit:
+def fit_encoded(
+    encoded: EncodedTable,
+    kind: str,
+    seed: int,
+    steps: Steps | None = None,
+    *,
+    choose_on: int = CHOOSE_ON,
+) -> Fit:
     """Do what `fit_and_validate` does with a table encoded already; `steps` are told of it."""
     steps = steps or Steps()
     if kind == AUTO:
-        auto = choose_candidate(encoded, seed, steps=steps)
+        auto = choose_candidate(encoded, seed, steps=steps, choose_on=choose_on)
         steps.drop(LAST_FIT)
         fitted = _fit_on_all(auto.candidate, encoded, seed, steps)
         return Fit(fitted, auto.validation, auto.choices, auto.record)
@@ -141,6 +150,7 @@ class FitOptions:
         words: store typical words of the kinds of prompts.
         holdout: share of the prompts that the router is not fitted on but judged by; None judges
             by cross-validation.
+        choose_on: different prompts that "auto" compares kinds on; of more it draws a sample.
     """
 
     kind: str
@@ -148,6 +158,7 @@ class FitOptions:
     seed: int = 0
     words: bool = False
     holdout: float | None = None
+    choose_on: int = CHOOSE_ON
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +194,7 @@ def fit_tasks(
     fits, kinds, verdicts = {}, {}, {}
     parts = table.by_task(library)
     for whole in parts.values():
-        announce(whole, options.kind, options.encoder, steps)
+        announce(whole, options.kind, options.encoder, steps, options.choose_on)
     for task, whole in parts.items():
         with steps.step(ENCODING, f"encoding {len(whole):,} prompts", len(whole)):
             encoded = EncodedTable.encode(whole, options.kind, options.encoder)
@@ -193,9 +204,16 @@ def fit_tasks(
         out = np.array([prompt in held for prompt in whole.prompts])
         train = encoded.select(~out)
         _check_measured(train.table)
-        fit = fit_encoded(train, options.kind, seed, steps)
+        fit = fit_encoded(train, options.kind, seed, steps, choose_on=options.choose_on)
         if options.holdout is None:
-            verdict = judge(whole, fit.choices, held_out="cross-validated", seed=seed)
+            sample = (fit.choice or {}).get("sample")
+            verdict = judge(
+                whole,
+                fit.choices,
+                held_out="cross-validated",
+                seed=seed,
+                sampled_from=None if sample is None else sample["of"],
+            )
         else:
             test = encoded.select(out)
             columns = _choose(fit.predictor, test)
@@ -226,6 +244,7 @@ def fit_tasks(
     choices = {task: fit.choice for task, (_, fit) in fits.items() if fit.choice is not None}
     if choices:
         provenance["choice"] = choices
+        provenance["choose_on"] = options.choose_on
     spreads = {task: loss_spread(part.losses) for task, (part, _) in fits.items()}
     objective = Objective.fit(library, spreads, **goal_statistics(fitted, library))
     predictors = {task: fit.predictor for task, (_, fit) in fits.items()}

@@ -18,12 +18,12 @@ from tryage.encoders import Encoder, StaticEncoder
 from tryage.evaluation import row_of
 from tryage.evaluation.evaluate import plain
 from tryage.evaluation.metrics import Indices, macro_mean, measured_cells, outcomes
-from tryage.scores import ScoreTable
 from tryage.steps import Steps
 from tryage.training.auto import AutoChoice, choose_quick_candidate, mean_and_error
-from tryage.training.candidates import EMBEDDING_BAG
+from tryage.training.candidates import EMBEDDING_BAG, Candidate, candidates_for
 from tryage.training.encoded import EncodedTable
 from tryage.training.folds import FOLDS, MISSING, choose, count_folds, split_folds
+from tryage.training.sample import CHOOSE_ON, draw_sample
 
 FEWEST_PROMPTS = 2000
 """Prompts of a table on which a network is tried."""
@@ -35,17 +35,55 @@ the first fold a network gained 1.2, and on the next two it lost 1.9 and 2.4."""
 NO_TORCH = 'torch is not installed; pip install "tryage[hf]"'
 
 
-def why_not_tried(table: ScoreTable, encoder: Encoder | None) -> str | None:
-    """Return why no network is tried on a table, or None where one is."""
-    if len(table) < FEWEST_PROMPTS:
-        return f"the table has {len(table):,} prompts, fewer than {FEWEST_PROMPTS:,}"
+def why_not_tried(
+    prompts: int, encoder: Encoder | None, where: str = "the table has"
+) -> str | None:
+    """Return why no network is tried on so many prompts, or None where one is."""
+    if prompts < FEWEST_PROMPTS:
+        return f"{where} {prompts:,} prompts, fewer than {FEWEST_PROMPTS:,}"
     if not isinstance(encoder, StaticEncoder):
         return "it starts from a static encoder, and the router has another one"
     return NO_TORCH if importlib.util.find_spec("torch") is None else None
 
 
 def choose_candidate(
-    encoded: EncodedTable, seed: int, folds: int = FOLDS, steps: Steps | None = None
+    encoded: EncodedTable,
+    seed: int,
+    folds: int = FOLDS,
+    steps: Steps | None = None,
+    *,
+    choose_on: int = CHOOSE_ON,
+) -> AutoChoice:
+    """Choose among all candidates, on a sample of a large table.
+
+    Args:
+        encoded: one task's table.
+        seed: makes sample, folds and fits reproducible.
+        folds: outer folds; fewer where the table holds fewer different prompts.
+        steps: are told what is at work.
+        choose_on: different prompts that are compared on; of more, `draw_sample` draws so many.
+            The choices of all other prompts are then -1.
+    """
+    steps = steps or Steps()
+    table = encoded.table
+    rows = draw_sample(table, choose_on, seed)
+    if rows is None:
+        return _choose(encoded, seed, folds, steps, None)
+    sample = encoded.select(rows)
+    # What takes too long on the whole table is no candidate.
+    auto = _choose(sample, seed, folds, steps, candidates_for(table))
+    choices = np.full(len(table), MISSING)
+    choices[rows] = auto.choices
+    counts = {"prompts": len(set(sample.table.prompts)), "of": len(set(table.prompts))}
+    return replace(auto, choices=choices, record={**auto.record, "sample": counts})
+
+
+def _choose(
+    encoded: EncodedTable,
+    seed: int,
+    folds: int,
+    steps: Steps,
+    allowed: tuple[Candidate, ...] | None,
 ) -> AutoChoice:
     """Choose among the quick candidates, and take a network where one is better.
 
@@ -54,10 +92,11 @@ def choose_candidate(
         seed: makes folds and fits reproducible.
         folds: outer folds; fewer where the table holds fewer different prompts.
         steps: are told what is at work.
+        allowed: the quick candidates that may be chosen; None allows all.
     """
-    steps = steps or Steps()
-    quick = choose_quick_candidate(encoded, seed, folds, steps)
-    reason = why_not_tried(encoded.table, encoded.encoder)
+    quick = choose_quick_candidate(encoded, seed, folds, steps, allowed)
+    where = "the table has" if allowed is None else "the sample has"
+    reason = why_not_tried(len(encoded.table), encoded.encoder, where)
     if reason is not None:
         return _recorded(quick, {"tried": False, "reason": reason})
     fold_of = split_folds(encoded.table, folds, seed)
