@@ -188,6 +188,8 @@ def test_the_command_states_the_sample(large, tmp_path):
     printed = json.loads(done.stdout)
     assert printed["choice"]["sample"] == {"prompts": 150, "of": 300}
     assert printed["verdict"]["sampled_from"] == 300
+    printed = json.loads(fit("--predictor", "clusters", "--json").stdout)
+    assert printed["choice"] is printed["verdict"]["sampled_from"] is None
 
 
 def test_too_small_a_sample_is_refused_before_anything_is_read(tmp_path):

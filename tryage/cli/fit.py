@@ -148,6 +148,7 @@ def _nothing_saved(out: Path) -> Iterator[None]:
 def _print_fit(fitted: Router, out: Path, seconds: float, as_json: bool) -> None:
     kind, validation = fitted.provenance["predictor"], fitted.provenance["validation"]
     verdicts = fitted.verdicts
+    choices = fitted.provenance.get("choice", {})
     if as_json:
         judged = {task: verdict.to_dict() for task, verdict in verdicts.items()}
         print_json(
@@ -156,12 +157,12 @@ def _print_fit(fitted: Router, out: Path, seconds: float, as_json: bool) -> None
                 "validation": _by_task(validation),
                 "seconds": seconds,
                 "verdict": _by_task(judged),
-                "choice": _by_task(fitted.provenance.get("choice", {})),
+                "choice": _by_task(choices) if choices else None,
             }
         )
         return
     say(f"{fitted!r} saved in {out} after {seconds:.1f} s")
-    for task, choice in fitted.provenance.get("choice", {}).items():
+    for task, choice in choices.items():
         sample = choice.get("sample")
         on = "" if sample is None else f" on {sample['prompts']:,} of {sample['of']:,} prompts"
         say(f"{task}: auto chose {choice['chosen']}{on}{_network(choice)}")

@@ -10,8 +10,8 @@ from tryage.evaluation.metrics import Indices
 from tryage.scores import ScoreTable
 
 CHOOSE_ON = 20_000
-"""Different prompts that `auto` compares kinds on by default. The cost of a comparison grows with
-them, that of `nearest` with their square; more of them change hardly any choice."""
+"""Different prompts that `auto` compares kinds on by default. The time of a comparison grows with
+them, that of `nearest` with their square."""
 
 FEWEST_PROMPTS = 100
 """Different prompts below which a comparison says nothing."""
