@@ -16,6 +16,7 @@ from tryage.predictors import NearestPredictor
 from tryage.predictors.features import Inputs, RandomReluFeatures
 from tryage.predictors.ridge import PENALTIES, Ridge
 from tryage.training import CANDIDATES, CHOOSE_ON, RANDOM_RELU, fit_and_validate
+from tryage.training.candidates import MORE_CLUSTERS
 from tryage.training.encoded import EncodedTable
 from tryage.training.network_trial import choose_candidate
 from tryage.training.sample import FEWEST_OF_GROUP, FEWEST_RESULTS, draw_sample
@@ -224,10 +225,10 @@ def test_on_a_sample_nothing_is_tried_that_takes_too_long_on_the_whole_table(mon
     encoded = EncodedTable.encode(ragged, "auto", Encoder())
     # Which are tried is asked, not how they do.
     name = "tryage.training.auto.held_out_choices"
-    monkeypatch.setattr(name, lambda part, *_: np.zeros(len(part.table), dtype=int))
+    monkeypatch.setattr(name, lambda part, *_, **__: np.zeros(len(part.table), dtype=int))
     name = "tryage.training.auto.choose"
-    monkeypatch.setattr(name, lambda train, test, *_: np.zeros(len(test.table), dtype=int))
-    tried = {str(candidate) for candidate in CANDIDATES}
+    monkeypatch.setattr(name, lambda _, test, *__: np.zeros(len(test.table), dtype=int))
+    tried = {str(candidate) for candidate in (*CANDIDATES, MORE_CLUSTERS)}
     for data, more in ((encoded, set()), (encoded.select(sample), {str(RANDOM_RELU)})):
         record = choose_candidate(data, 0, choose_on=2100).record
         assert set(record["inner_regret"]) == tried | more
