@@ -50,6 +50,7 @@ ORDER = (
     "goals",
     "flags",
     "policy",
+    "occurrences",
     "prompts",
     "scores",
     "encoders",

@@ -12,6 +12,7 @@ from tryage.characters import short as short
 from tryage.errors import PromptError, missing_extra
 from tryage.json_lines import JsonLineError, json_lines
 from tryage.near_misses import warn_of_near_misses
+from tryage.occurrences import Occurrences
 from tryage.parquet_files import ParquetError, ParquetRows
 from tryage.paths import opened, shown, user_path
 
@@ -48,8 +49,12 @@ class PromptRecord:
 
 def prompt_id(prompt: str, occurrence: int) -> str:
     """Return the id of a prompt that names none: a hash of it and its occurrence number, from 1."""
-    digest = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{digest[:16]}-{occurrence}"
+    return f"{_hash(prompt)}-{occurrence}"
+
+
+def _hash(prompt: str) -> str:
+    """Return 64 bits of the text's SHA-256, in hex."""
+    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def prompt_list(prompts: Iterable[str]) -> list[str]:
@@ -74,7 +79,7 @@ def read_prompts(prompts: Prompts) -> Iterator[PromptRecord]:
     Raises:
         PromptError: a prompt is wrong; the message says where (file and line) and in which field.
     """
-    occurrences = _Occurrences()
+    occurrences = Occurrences()
     keys: dict[str, None] = {}
     for where, entry in _entries(prompts):
         if isinstance(entry, Mapping) and not entry.keys() <= keys.keys():
@@ -145,24 +150,7 @@ def _parquet_rows(path: Path) -> Iterator[Any]:
         raise PromptError(f"prompts file {str(path)!r}: not a Parquet file: {error}") from error
 
 
-class _Occurrences:
-    """Counts how often each text has occurred, without holding a million texts in memory."""
-
-    def __init__(self) -> None:
-        self._once: set[int] = set()
-        self._more: dict[int, int] = {}
-
-    def number(self, text: str) -> int:
-        """Return which occurrence of a text this is, from 1."""
-        key = hash(text)
-        if key not in self._once:
-            self._once.add(key)
-            return 1
-        self._more[key] = self._more.get(key, 1) + 1
-        return self._more[key]
-
-
-def _record(entry: Any, where: str, occurrences: _Occurrences) -> PromptRecord:
+def _record(entry: Any, where: str, occurrences: Occurrences) -> PromptRecord:
     if isinstance(entry, str):
         entry = {"prompt": entry}
     if not isinstance(entry, Mapping):
@@ -170,10 +158,12 @@ def _record(entry: Any, where: str, occurrences: _Occurrences) -> PromptRecord:
     prompt = _text(entry, "prompt")
     if prompt is None:
         raise PromptError("prompt: is missing or empty")
-    occurrence = occurrences.number(prompt)
+    # Texts count as one where their ids would be: by 64 bits of a hash.
+    head = _hash(prompt)
+    occurrence = occurrences.number(int(head, 16))
     return PromptRecord(
         prompt=prompt,
-        id=_id(entry.get("id")) or prompt_id(prompt, occurrence),
+        id=_id(entry.get("id")) or f"{head}-{occurrence}",
         where=where,
         group=_text(entry, "group"),
         task=_text(entry, "task"),
