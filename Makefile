@@ -5,6 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: quickstart test lint types docs wheel test-openai-like bench-routing bench-speed bench-adapters
+.PHONY: bench-streaming
 .PHONY: bench-runtime bench-labelling bench-labelling-curve bench-paper bench-predictors
 .PHONY: bench-cotraining bench-goals bench-plans bench-reliability bench-chains bench-sticky
 .PHONY: test-lowest test-newest clean
@@ -79,6 +80,11 @@ bench-predictors: $(READY)
 # MINILM=FOLDER of all-MiniLM-L6-v2 adds the baselines.
 bench-speed: $(READY)
 	$(BIN)/python benchmarks/speed.py $(if $(MINILM),--minilm $(MINILM))
+
+# A million prompts of two routers by `tryage route --input`, some minutes. Needs the benchmark data
+# and 5 GB of disk.
+bench-streaming: $(READY)
+	$(BIN)/python benchmarks/streaming.py
 
 # What the adapters cost over a direct call; each half writes its own results, also where the other
 # one misses a bound.
