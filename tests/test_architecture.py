@@ -30,6 +30,7 @@ ORDER = (
     "appending",
     "resumable",
     "progress",
+    "ray_session",
     "steps",
     "folders",
     "retries",

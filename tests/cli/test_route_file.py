@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -220,3 +221,51 @@ def test_workers_end_with_their_parent_and_the_run_goes_on(folder, end):
     assert "decisions of an interrupted run; going on" in finished(words)
     finished(command(folder, "whole.jsonl"))
     assert (folder / "d.jsonl").read_bytes() == (folder / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("engine", "out", "words"),
+    [
+        ("spark", "d.jsonl", "engine is 'spark'; it is 'local' or 'ray'"),
+        ("ray", "d.jsonl", 'pip install "tryage[ray]"'),
+        ("ray", "-", "needs a file for the decisions; name it with --output"),
+    ],
+)
+def test_an_engine_that_cannot_run_is_said_at_once(folder, monkeypatch, engine, out, words):
+    monkeypatch.chdir(folder)
+    if out == "-":
+        monkeypatch.setattr("tryage.ray_session.find_spec", lambda name: name)
+    else:
+        monkeypatch.setitem(sys.modules, "ray", None)
+    paths = ("--input", "p.jsonl", "--router", "r", "--output", out)
+    done = runner.invoke(app, ["route", *paths, "--engine", engine])
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert not Path("d.jsonl").exists()
+
+
+def test_engines_are_for_files(folder):
+    for option in (("--engine", "ray"), ("--address", "auto")):
+        done = runner.invoke(app, ["route", "a prompt", *option])
+        assert done.exit_code == 2
+        assert "are for an --input FILE" in done.stderr
+
+
+def test_on_ray_a_worker_that_dies_costs_nothing(interrupted):
+    pytest.importorskip("ray")
+    write(interrupted / "p.jsonl", 400)
+    call(interrupted, "whole.jsonl")
+    script = Path(__file__).with_name("ray_route.py")
+    run = subprocess.run(
+        [sys.executable, script, interrupted],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert (interrupted / "dead").exists()
+    assert "holds 8 decisions of an interrupted run; going on" in run.stderr
+    assert (interrupted / "d.jsonl").read_bytes() == (interrupted / "whole.jsonl").read_bytes()
+    assert run.stdout == ""
+    assert not list(interrupted.glob(f"*{MARK}"))

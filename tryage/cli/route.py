@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +22,8 @@ from tryage.cli.options import (
     read_goals,
 )
 from tryage.cli.output import guarded, print_json, say, text_of, writes_unicode
-from tryage.cli.route_file import Source, route_file
+from tryage.cli.route_engines import Engine, Source
+from tryage.cli.route_file import route_file
 from tryage.cli.route_lines import TOP, Order
 from tryage.errors import OptionError
 from tryage.paths import STANDARD, check_writable
@@ -64,8 +67,18 @@ def route(
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes that decide for an --input FILE.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes that decide for an --input FILE; by default 1, with Ray one a CPU.",
+        ),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(metavar="local|ray", help="What decides for an --input FILE.")
+    ] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster; by default Ray starts here.")
+    ] = None,
     why: Annotated[
         bool,
         typer.Option("--why", help="Show what would have to change for the runner-up to win."),
@@ -86,6 +99,8 @@ def route(
         raise OptionError("--similar is for one prompt, not for an --input FILE")
     if why and prompt is None:
         raise OptionError("--why is for one prompt, not for an --input FILE")
+    if prompt is not None and (engine != "local" or address is not None):
+        raise OptionError("--engine and --address are for an --input FILE")
     goals = read_goals(goal, limit)
     if output is not None:
         check_writable(output)
@@ -93,7 +108,13 @@ def route(
         source = Source(router, tuple(allow_models or ()), tuple(exclude or ()), download)
         to_console = output is None or output == STANDARD
         escaped = to_console and not writes_unicode()
-        route_file(source, input, output, Order(goals, task, top or TOP, escaped), workers)
+        order = Order(goals, task, top or TOP, escaped)
+        # Ray's own threads write to standard output.
+        apart = (
+            contextlib.redirect_stdout(sys.stderr) if engine == "ray" else contextlib.nullcontext()
+        )
+        with apart:
+            route_file(source, input, output, order, Engine(engine, workers, address))
         return
     loaded = load_router(router, allow_models, exclude, download=download)
     decision = loaded.route(text_of(prompt or ""), goals=goals, task=task)

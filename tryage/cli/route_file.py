@@ -1,4 +1,4 @@
-"""Routes a file of prompts block by block, in one process or in several."""
+"""Routes a file of prompts block by block, and goes on after an interruption."""
 
 from __future__ import annotations
 
@@ -6,22 +6,15 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
-import signal
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Future
-from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tryage.cli.options import load_router
 from tryage.cli.output import note, write_out
+from tryage.cli.route_engines import Engine, Source
 from tryage.cli.route_lines import Block, Order
 from tryage.cli.summary import Tally
-from tryage.errors import OptionError, PromptError, TryageError
+from tryage.errors import OptionError, PromptError
 from tryage.paths import STANDARD
 from tryage.progress import shown_progress
 from tryage.prompts import PromptRecord, read_prompts
@@ -32,22 +25,12 @@ BLOCK = 1024
 """Prompts that are decided, and written, at once."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """How each process gets its router: the arguments of `load_router`."""
-
-    name: str
-    folders: tuple[str, ...] = ()
-    excluded: tuple[str, ...] = ()
-    download: bool = False
-
-    def load(self) -> Router:
-        """Load the router."""
-        return load_router(self.name, self.folders, self.excluded, download=self.download)
-
-
 def route_file(
-    source: Source, prompts: Path, target: Path | None, order: Order, workers: int = 1
+    source: Source,
+    prompts: Path,
+    target: Path | None,
+    order: Order,
+    engine: Engine = Engine(),  # noqa: B008 - immutable
 ) -> None:
     """Route a file of prompts and write a line for each, in the file's order.
 
@@ -57,12 +40,20 @@ def route_file(
         target: a file, which grows block by block and is taken up again after an interruption;
             None and ``-`` are standard output, and pipes and devices are only written to.
         order: what is asked of every prompt.
-        workers: processes that decide.
+        engine: what decides.
 
     Raises:
         PromptError: a line is wrong, or there is none.
-        OptionError: the output is the input, or belongs to another run.
+        OptionError: the output is the input, or belongs to another run; or there is no such
+            engine.
+        MissingExtraError: Ray is not installed.
     """
+    engine.check()
+    if engine.name == "ray" and target in (None, STANDARD):
+        raise OptionError(
+            "Ray may write to standard output itself, so --engine ray needs a file for the "
+            "decisions; name it with --output"
+        )
     router = source.load()
     output = _output(router, prompts, target, order)
     begun = output.resume()
@@ -82,7 +73,7 @@ def route_file(
     with (
         contextlib.closing(output),
         shown_progress(None, rate="prompts/s") as advance,
-        _deciding(source, router, order, workers) as decided,
+        engine.deciding(source, router, order) as decided,
     ):
         for block, (text, part) in decided(_blocks(records)):
             for record in block:
@@ -178,79 +169,3 @@ def _count(prompts: Path) -> int | None:
         return None
     with prompts.open("rb") as file:
         return sum(1 for line in file if line.strip())
-
-
-Decided = Callable[[Iterator[Block]], Iterator[tuple[Block, tuple[str, Tally]]]]
-
-
-@contextlib.contextmanager
-def _deciding(source: Source, router: Router, order: Order, workers: int) -> Iterator[Decided]:
-    """Yield a function that decides blocks, in order, in this process or in several."""
-    if workers == 1:
-        yield lambda blocks: ((block, order.lines(router, block)) for block in blocks)
-        return
-    from concurrent.futures import ProcessPoolExecutor
-
-    # Each process loads the router itself, and nothing is copied from this one, threads included.
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=get_context("spawn"),
-        initializer=_begin_worker,
-        initargs=(source, order),
-    )
-
-    def decided(blocks: Iterator[Block]) -> Iterator[tuple[Block, tuple[str, Tally]]]:
-        waiting: deque[tuple[Block, Future[tuple[str, Tally] | None]]] = deque()
-        for block in blocks:
-            waiting.append((block, pool.submit(_decide_in_worker, block)))
-            if len(waiting) > 2 * workers:
-                yield _ended(*waiting.popleft(), router, order)
-        while waiting:
-            yield _ended(*waiting.popleft(), router, order)
-
-    try:
-        yield decided
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _ended(
-    block: Block, future: Any, router: Router, order: Order
-) -> tuple[Block, tuple[str, Tally]]:
-    """Wait for a block; one that failed is decided here once more, which raises its error."""
-    try:
-        result = future.result()
-    except BrokenExecutor as error:
-        raise TryageError(
-            "a worker process ended before its time, perhaps for want of memory; repeat the "
-            "command to go on, with fewer --workers"
-        ) from error
-    return block, order.lines(router, block) if result is None else result
-
-
-_worker: tuple[Router, Order]
-"""What a worker process decides with."""
-
-
-def _begin_worker(source: Source, order: Order) -> None:
-    global _worker
-    # Ctrl-C reaches the whole group; the parent ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker = (source.load(), order)
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent was killed."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-
-def _decide_in_worker(block: Block) -> tuple[str, Tally] | None:
-    router, order = _worker
-    try:
-        return order.lines(router, block)
-    except TryageError:
-        return None

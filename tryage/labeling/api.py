@@ -29,6 +29,7 @@ from tryage.library import Library
 from tryage.paths import check_folder, user_path
 from tryage.progress import Progress, shown_progress
 from tryage.prompts import Prompts
+from tryage.ray_session import check_engine
 from tryage.runtime import Runtime
 
 Scorer = str | Metric | Judge
@@ -152,8 +153,7 @@ def label(
 def _check_options(engine: str, workers: int | None) -> None:
     if workers is not None and workers < 1:
         raise OptionError(f"workers is {workers}; it is at least 1")
-    if engine not in ("local", "ray"):
-        raise OptionError(f"engine is {engine!r}; it is 'local' or 'ray'")
+    check_engine(engine)
 
 
 def _check_packages(engine: str, *, local: bool) -> None:
@@ -164,8 +164,6 @@ def _check_packages(engine: str, *, local: bool) -> None:
                 raise missing_extra("hf", "measuring experts")
     elif importlib.util.find_spec("pyarrow") is None:
         raise missing_extra("parquet", "keeping measured scores (Parquet)")
-    if engine == "ray" and importlib.util.find_spec("ray") is None:
-        raise missing_extra("ray", "the Ray engine")
 
 
 class AnswerOptions(TypedDict, total=False):

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import json
 import logging
-import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,11 +20,8 @@ from tryage.errors import ExpertError
 from tryage.labeling.cells import Job, Measurement, Record, Result, failed
 from tryage.labeling.local_engine import BLOCK, ModelMethod, default_workers
 from tryage.library import Library
+from tryage.ray_session import RESTARTS, last_line, ray_session
 from tryage.runtime import Runtime
-
-_RESTARTS = 3
-"""How often an actor may die before the run ends; one prompt may kill them all."""
-
 
 _BLOCK_ROWS = {"losses": BLOCK, "scores": 64}
 """Rows of a block, by what is measured: an answer takes far longer than a likelihood."""
@@ -61,7 +57,7 @@ class RayEngine:
         """
         if not any(job.rows for job in jobs):
             return
-        with _ray(self._address) as ray:
+        with _quiet_ray(self._address) as ray:
             clock = time.time() - time.perf_counter()
             try:
                 for row in self._dataset(ray, jobs).iter_rows():
@@ -70,10 +66,9 @@ class RayEngine:
                     ready = block["ready"] - clock
                     record(Result(block["expert"], block["numbers"], measurements, ready))
             except ray.exceptions.RayError as error:
-                reason = str(error).strip().splitlines()[-1]
                 raise ExpertError(
-                    f"Ray gave up: {reason}; what was measured is kept, and running label again "
-                    "goes on"
+                    f"Ray gave up: {last_line(error)}; what was measured is kept, and running "
+                    "label again goes on"
                 ) from error
 
     def _dataset(self, ray: Any, jobs: Sequence[Job]) -> Any:
@@ -93,36 +88,27 @@ class RayEngine:
                 compute=ray.data.ActorPoolStrategy(size=min(workers, len(items))),
                 num_cpus=1,
                 num_gpus=1 if on_gpu else None,
-                max_restarts=_RESTARTS,
-                max_task_retries=_RESTARTS,
+                max_restarts=RESTARTS,
+                max_task_retries=RESTARTS,
             )
 
 
 @contextlib.contextmanager
-def _ray(address: str | None) -> Iterator[Any]:
-    """Yield `ray`, connected; a Ray that was started here ends here."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Its core writes much to the console; failures come as exceptions anyway.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    import ray
-    import ray.data
+def _quiet_ray(address: str | None) -> Iterator[Any]:
+    """Yield `ray`, connected, while Ray Data shows no bars of its own."""
+    with ray_session(address) as ray:
+        from ray.data import DataContext
 
-    own = not ray.is_initialized()
-    if own:
-        options = {"address": address} if address else {"include_dashboard": False}
-        ray.init(log_to_driver=False, logging_level="ERROR", **options)
-    context = ray.data.DataContext.get_current()
-    bars, logger = context.enable_progress_bars, logging.getLogger("ray.data")
-    level = logger.level
-    context.enable_progress_bars = False
-    logger.setLevel(logging.ERROR)
-    try:
-        yield ray
-    finally:
-        context.enable_progress_bars = bars
-        logger.setLevel(level)
-        if own:
-            ray.shutdown()
+        context = DataContext.get_current()
+        bars, logger = context.enable_progress_bars, logging.getLogger("ray.data")
+        level = logger.level
+        context.enable_progress_bars = False
+        logger.setLevel(logging.ERROR)
+        try:
+            yield ray
+        finally:
+            context.enable_progress_bars = bars
+            logger.setLevel(level)
 
 
 def _items(ray: Any, jobs: Sequence[Job], size: int) -> tuple[list[dict[str, Any]], list[Any]]:
