@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tryage.errors import LibraryError
 from tryage.experts import TEXT_GENERATION, Expert, task_of_prompt
 from tryage.library import Library
+from tryage.library_lines import SUFFIXES
 from tryage.persistence import bundled_routers, load
 from tryage.scores import ScoreTable
 
@@ -44,9 +45,12 @@ def as_library(source: LibrarySource, table: ScoreTable) -> Library:
         bundled = bundled_routers()
         if str(source) in bundled and not Path(source).exists():
             return load(bundled[str(source)]).library
-        if Path(source).suffix.lower() not in _YAML and not Path(source).expanduser().is_file():
+        if (
+            Path(source).suffix.lower() not in (*_YAML, *SUFFIXES)
+            and not Path(source).expanduser().is_file()
+        ):
             raise LibraryError(
-                f"{str(source)!r} is neither a library's YAML file nor a bundled router "
+                f"{str(source)!r} is neither a library's file nor a bundled router "
                 f"({', '.join(bundled)}); pass experts or their names as a list"
             )
         return Library.read(source)
