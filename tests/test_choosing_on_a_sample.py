@@ -15,7 +15,7 @@ from tryage.evaluation.verdict import Verdict
 from tryage.predictors import NearestPredictor
 from tryage.predictors.features import Inputs, RandomReluFeatures
 from tryage.predictors.ridge import PENALTIES, Ridge
-from tryage.training import CANDIDATES, CHOOSE_ON, RANDOM_RELU, fit_and_validate
+from tryage.training import CANDIDATES, CHOOSE_ON, RANDOM_RELU, Candidate, fit_and_validate
 from tryage.training.candidates import MORE_CLUSTERS
 from tryage.training.encoded import EncodedTable
 from tryage.training.network_trial import choose_candidate
@@ -264,6 +264,26 @@ def test_a_regression_by_blocks_is_that_of_all_inputs_at_once(monkeypatch, count
     np.testing.assert_allclose(blocked.residuals(PENALTIES[2]), residuals, rtol=1e-5, atol=1e-9)
     weights = rng.random((6 + count, 3))
     np.testing.assert_allclose(parts.take(some).times(weights), whole.take(some).times(weights))
+
+
+@pytest.mark.parametrize("kind", ["clusters", "groups", "nearest"])
+def test_choices_for_many_held_out_prompts_are_made_in_parts(monkeypatch, large, kind):
+    encoded = EncodedTable.encode(large, kind, StaticEncoder.bundled())
+    predictor = Candidate(kind).fit(encoded, 0)
+    whole = encoded.losses(predictor)
+    assert whole.shape == (300, 3)
+    sizes = []
+    predict = type(predictor).predict_vectors
+
+    def counted(self, vectors):
+        sizes.append(len(vectors))
+        return predict(self, vectors)
+
+    monkeypatch.setattr(type(predictor), "predict_vectors", counted)
+    monkeypatch.setattr(Inputs, "WHOLE", 128)
+    monkeypatch.setattr(Inputs, "BLOCK", 128)
+    np.testing.assert_allclose(encoded.losses(predictor), whole, atol=1e-9)
+    assert sizes == [128, 128, 44]
 
 
 @pytest.mark.parametrize("kind", ["linear", "hybrid"])

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from tryage.encoders import Encoder
 from tryage.predictors import PREDICTORS, Prediction, Predictor
+from tryage.predictors.features import Inputs
+from tryage.predictors.targets import LOSS, Floats
 from tryage.predictors.vectors import VectorPredictor
 from tryage.scores import ScoreTable
 
@@ -64,6 +66,19 @@ class EncodedTable:
         if vectors is not None and isinstance(predictor, VectorPredictor):
             return predictor.predict_vectors(vectors)
         return predictor.predict(self.table.prompts)
+
+    def losses(self, predictor: Predictor) -> Floats:
+        """Predict the losses that choices are made by, (n, n_experts).
+
+        Prompts that are out of distribution get the averages. Many prompts are predicted in
+        parts, so that what is computed on the way fits into memory.
+        """
+        if len(self.table) > Inputs.WHOLE:
+            rows = np.arange(len(self.table))
+            parts = np.split(rows, range(Inputs.BLOCK, len(rows), Inputs.BLOCK))
+            return np.concatenate([self.select(part).losses(predictor) for part in parts])
+        prediction = self.predict(predictor).with_averages(predictor.averages_)
+        return prediction.mean[LOSS]
 
     def _vectors_for(self, predictor: Predictor) -> NDArray[np.float32] | None:
         """Return the vectors; None for a network, which makes its own of the texts."""

@@ -254,7 +254,7 @@ def fit_tasks(
 def _choose(predictor: Predictor, test: EncodedTable) -> Indices:
     """Return the columns that a fitted predictor chooses for prompts, (n,); no goals weigh in."""
     names = test.table.experts
-    losses = test.predict(predictor).with_averages(predictor.averages_).mean["loss"]
+    losses = test.losses(predictor)
     columns = [predictor.experts_.index(name) for name in names]
     return lowest(losses[:, columns], name_ranks(names))
 

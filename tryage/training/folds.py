@@ -132,8 +132,7 @@ def choose(
     part = table.reorder([table.experts[column] for column in measured.tolist()])
     part = replace(part, targets={})  # choices weigh no goals, so the loss alone decides
     predictor = candidate.fit(train.with_table(part), seed, steps)
-    prediction = test.predict(predictor).with_averages(predictor.averages_)
-    losses = prediction.mean["loss"]
+    losses = test.losses(predictor)
     if among_measured:
         missing = np.isnan(test.table.losses[:, measured])
         missing[missing.all(axis=1)] = False
