@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -33,6 +34,9 @@ from tryage.binding import (
 )
 from tryage.dispatch import describe_error
 from tryage.errors import ExpertError
+
+_MOST_NAMED = 100
+"""Experts that tracers are told of with every call; there may be thousands."""
 
 
 class Routed(DecidingModel):
@@ -124,7 +128,9 @@ class RoutedModel(Routed, DispatchingModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        experts = None if self.experts is None else list(self.experts)
+        experts = None if self.experts is None else list(islice(self.experts, _MOST_NAMED))
+        if self.experts is not None and experts is not None and len(self.experts) > len(experts):
+            experts.append(f"and {len(self.experts) - len(experts):,} more")
         return {"router": self._label, "experts": experts, **self._settings}
 
     @property

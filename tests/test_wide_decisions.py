@@ -241,6 +241,58 @@ def test_limits_that_exclude_everyone_name_the_reasons(router):
     assert lines[-1] == "  and 1,200 more"
 
 
+@functools.cache
+def made_wider(kind):
+    """A router over 9,000 experts, whose cells were not fitted but drawn."""
+    rng, size = np.random.default_rng(5), 9000
+    prompts = [theme.format(number) for theme in THEMES for number in range(40)]
+    few = ScoreTable(
+        tuple(prompts),
+        ids := tuple(map(str, range(len(prompts)))),
+        ids,
+        (TEXT_GENERATION,) * len(ids),
+        ("",) * len(ids),
+        ("one",),
+        rng.random((len(ids), 1)),
+    )
+    predictor = ClustersPredictor(StaticEncoder.bundled(), k=6).fit(prompts, few)
+    config, arrays = predictor.state()
+    names = [f"expert-{number}" for number in rng.permutation(size)]
+    cells = arrays["loss.shifts"].shape[0]
+    levels = {"apart": rng.random(size), "alike": np.full(size, 0.5), "copies": rng.random(5)}
+    columns = np.arange(size) % 5 if kind == "copies" else np.arange(size)
+    arrays |= {
+        "loss.average": levels[kind][columns],
+        "loss.shifts": rng.normal(0, 0.1, (cells, size))[:, columns],
+        "loss.errors": rng.uniform(0.01, 0.1, (cells, size))[:, columns],
+    }
+    predictor = ClustersPredictor.from_state(
+        {**config, "experts": names}, arrays, predictor.encoder
+    )
+    experts = [Expert(name=name, model="m", parameters=1 + n) for n, name in enumerate(names)]
+    library = Library(experts, name=kind)
+    objective = Objective.fit(library, {TEXT_GENERATION: 1.0})
+    return Router(library, {TEXT_GENERATION: predictor}, objective=objective)
+
+
+@pytest.mark.parametrize("kind", ["apart", "alike", "copies"])
+@pytest.mark.parametrize("goals", [Goals(), Goals(size=0.3), Goals(limits={"parameters": "<=3K"})])
+def test_no_block_that_holds_one_of_the_first_is_left_out(kind, goals):
+    router = made_wider(kind)
+    for prompt in PROMPTS:
+        decision = router.route(prompt, goals=goals)
+        rows = decision.to_dict(top=10)["ranking"]
+        totals = decision.totals
+        names = np.array(decision.names)
+        first = np.lexsort((names, totals))[:11]
+        assert totals[decision.names.index(decision.expert)] <= totals.min() + TIE
+        order = [decision.expert, *(name for name in names[first] if name != decision.expert)]
+        assert [row["expert"] for row in rows] == order[:10]
+        columns = [decision.names.index(row["expert"]) for row in rows]
+        assert [row["total"] for row in rows] == totals[columns].tolist()
+        assert [row["std"] for row in rows] == decision.std[columns].tolist()
+
+
 def test_reasons_of_many_are_those_of_each_alone(router):
     limits = parse_limits(
         ["parameters <= 30B", "released >= 2022-01-01", "license in [mit, other]", "pinned = false"]

@@ -7,7 +7,7 @@ from langchain_core.tools import tool
 from langchain_tryage import ChatTryage, TryageLLM, TryageMiddleware
 from langchain_tryage.pipelines import ChatTryagePipeline, TryagePipeline
 from llama_index_tryage.pipelines import TryagePipeline as LlamaIndexPipeline
-from tryage import Library
+from tryage import Expert, Library, Router
 from tryage.runtime import Runtime
 
 TEXT = "The quiet river follows the"
@@ -86,6 +86,15 @@ def test_settings_of_the_router_reach_whichever_expert_answers(router, kit):
     model.invoke(kit.prose)
     assert experts["writer"].calls[-1]["kwargs"]["temperature"] == 0.7
     assert model._identifying_params["temperature"] == 0.7
+
+
+def test_tracers_are_told_of_a_bounded_number_of_experts(kit):
+    names = [f"e{number:03}" for number in range(120)]
+    library = Library([Expert(name=name, model="m") for name in names])
+    model = ChatTryage(
+        Router.from_library(library), dict.fromkeys(names, kit.experts(kit.Whole)["coder"])
+    )
+    assert model._identifying_params["experts"] == [*names[:100], "and 20 more"]
 
 
 async def test_settings_reach_text_models_and_streams(router, kit):
