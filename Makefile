@@ -63,7 +63,7 @@ bench-routing: $(READY)
 	$(BIN)/python benchmarks/routing.py $(if $(MINILM),--minilm $(MINILM)) \
 		$(if $(TRANSFORMER),--transformer)
 
-# What else docs/routing-results.md says of predictors, some fifteen minutes. PROBES=FOLDER of a
+# What else docs/routing-results.md says of predictors, some thirty minutes. PROBES=FOLDER of a
 # quickstart adds small models as probes.
 bench-predictors: $(READY)
 	failed=0; \
@@ -72,6 +72,7 @@ bench-predictors: $(READY)
 	$(BIN)/python benchmarks/new_expert.py || failed=1; \
 	$(BIN)/python benchmarks/out_of_distribution.py || failed=1; \
 	$(BIN)/python benchmarks/fit_time.py || failed=1; \
+	$(BIN)/python benchmarks/kinds.py || failed=1; \
 	$(BIN)/python benchmarks/tries.py $(if $(MINILM),--minilm $(MINILM)) \
 		$(if $(PROBES),--probes $(PROBES)) || failed=1; \
 	exit $$failed

@@ -11,7 +11,7 @@ from tryage import ScoreTable
 from tryage.encoders import Encoder
 from tryage.evaluation.metrics import macro_mean, mean_over, measured_cells
 from tryage.evaluation.reliability import calibration_error
-from tryage.predictors import ClustersPredictor
+from tryage.predictors import ClustersPredictor, Prediction
 
 Floats = NDArray[Any]
 
@@ -52,14 +52,21 @@ def figures(test: ScoreTable, predicted: Floats) -> dict[str, float]:
 def coverage(predictor: ClustersPredictor, vectors: Floats, losses: Floats) -> tuple[int, int]:
     """Return how many 90 % intervals of cell means hold what was measured, and of how many.
 
-    A cell is a cluster of the first clustering under one expert. Its interval joins what the
-    predictor does not know of the mean with what the measured mean leaves open.
+    A cell is a cluster of the first clustering under one expert.
     """
     prediction = predictor.predict_vectors(vectors)
     centres = predictor.centres_[: predictor.sizes_[0]]
-    assigned = (vectors @ centres.T).argmax(axis=1)
+    return cell_coverage(prediction, (vectors @ centres.T).argmax(axis=1), losses)
+
+
+def cell_coverage(prediction: Prediction, assigned: Floats, losses: Floats) -> tuple[int, int]:
+    """Return how many 90 % intervals of cell means hold what was measured, and of how many.
+
+    A cell is a cluster of held-out prompts, `assigned` (n,), under one expert. Its interval joins
+    what the predictor does not know of the mean with what the measured mean leaves open.
+    """
     inside = total = 0
-    for cluster in range(len(centres)):
+    for cluster in range(int(assigned.max()) + 1):
         rows = assigned == cluster
         if (n := int(rows.sum())) < FEWEST:
             continue

@@ -7,7 +7,10 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tryage.predictors import Prediction
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -98,6 +101,26 @@ def test_a_script_whose_figures_miss_an_aim_writes_them_and_fails(
     assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == [
         f"missed: {aim}" for aim in aims
     ]
+
+
+def test_intervals_of_cells_hold_as_often_as_they_should(script):
+    """Predicted means are off by noise of a known size; so are intervals of standard errors."""
+    reliability = script("reliability")
+    rng = np.random.default_rng(0)
+    assigned = np.repeat(np.arange(40), 50)
+    off = 0.1 * rng.normal(size=(40, 8))[assigned]
+    losses = 0.5 + off + 0.2 * rng.normal(size=(2000, 8))
+    held = {}
+    for size in (0.1, 0.02):
+        std = np.full((2000, 8), size)
+        prediction = Prediction({"loss": np.full((2000, 8), 0.5)}, {"loss": std}, off[:, 0] > 9)
+        inside, total = reliability.cell_coverage(prediction, assigned, losses)
+        assert total == 320
+        held[size] = inside / total
+    assert 0.86 < held[0.1] < 0.94
+    assert held[0.02] < 0.6
+    few = reliability.cell_coverage(prediction, np.arange(2000), losses)
+    assert few == (0, 0)
 
 
 def test_an_interval_over_seeds_is_students(script):

@@ -11,6 +11,7 @@ PAGE = ROOT / "docs" / "routing-results.md"
 TABLES = {
     "elsewhere": ("page", "MARKS"),
     "fit_time": ("page", "MARKS"),
+    "kinds": ("page", "MARKS"),
     "new_expert": ("page", "MARKS"),
     "routerbench": ("page", "MARKS"),
     "routing": ("reliability_table", "RELIABILITY"),

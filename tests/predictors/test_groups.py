@@ -104,6 +104,18 @@ def test_a_prompt_between_two_groups_is_given_the_mean_of_both_with_more_doubt()
     assert (middle.std["loss"] > 5 * ends.std["loss"].max()).all()
 
 
+def test_a_group_counts_as_much_as_it_is_likely_however_near_its_clusters_are():
+    vectors, request, table = subjects_and_requests(n=900, requests=2)
+    constant = replace(table, losses=np.where(request[:, None] == [0, 1, 0, 1], 0.1, 0.9))
+    predictor = fit(GroupsPredictor, vectors, constant, size=20)
+    between = unit_rows(vectors[0:400:2] + vectors[1:401:2])
+    logits = between.astype(float) @ predictor.coefficients_ + predictor.offsets_
+    likely = softmax.softmax(logits)[:, 0]
+    assert ((likely > 0.1) & (likely < 0.9)).sum() > 50
+    mean = predictor.predict_vectors(between).mean["loss"]
+    np.testing.assert_allclose(mean[:, 0], 0.9 - 0.8 * likely, atol=0.02)
+
+
 def test_a_stored_predictor_tells_groups_as_before():
     vectors, _, table = subjects_and_requests(n=300)
     before = fit(GroupsPredictor, vectors, table, size=30)
