@@ -95,7 +95,19 @@ def test_a_log_gets_a_line_now_and_then(clock, capsys):
     assert lines == [
         "hybrid: fold 2 of 3: 2 of 4 steps done, 40 s left",
         "hybrid: fold 2 of 3: 3 of 4 steps done, 2 min left",
+        "hybrid: fold 2 of 3: 3 of 4 steps done, 2 min left",  # the last one will take long
     ]
+
+
+def test_a_log_names_a_long_step_when_it_begins(clock, capsys):
+    steps = Steps(StepLines(every=30.0).show)
+    steps.expect("fit", 1, size=10)
+    steps.expect("fit", 1, size=60)
+    with steps.step("fit", "fold", 10):
+        clock.now += 10.0
+    with steps.step("fit", "all prompts", 60):
+        clock.now += 1.0
+    assert capsys.readouterr().err == "all prompts: 1 of 2 steps done, 60 s left\n"
 
 
 def test_fit_calls_a_function_with_what_is_at_work(capsys):

@@ -20,12 +20,14 @@ class Standing:
         done: steps that have ended.
         total: all steps, as far as they are known.
         seconds_left: estimate for the rest; None before the first step has ended.
+        step_seconds: estimate for a step that begins; None where none begins or nothing tells.
     """
 
     name: str
     done: int
     total: int
     seconds_left: float | None
+    step_seconds: float | None = None
 
 
 @dataclass(slots=True)
@@ -88,7 +90,9 @@ class Steps:
             self.expect(kind, size=size)
         self._kind, self._size, self._name = kind, size, name
         self._start = time.monotonic()
-        self._tell(self._seconds_left())
+        pace = self._pace()
+        seconds = None if pace is None else size * self._seconds_of_one(kind, pace)
+        self._tell(self._seconds_left(), step_seconds=seconds)
         yield
         self._end(time.monotonic() - self._start)
         self._done += 1
@@ -115,23 +119,34 @@ class Steps:
         steps.left = max(steps.left - 1, 0)
         steps.size_left = max(steps.size_left - self._size, 0.0) if steps.left else 0.0
 
-    def _tell(self, seconds_left: float | None, detail: str = "") -> None:
+    def _tell(
+        self, seconds_left: float | None, detail: str = "", step_seconds: float | None = None
+    ) -> None:
         if self._show is not None:
             total = self._done + sum(steps.left for steps in self._kinds.values())
-            self._show(Standing(self._name + detail, self._done, total, seconds_left))
+            name = self._name + detail
+            self._show(Standing(name, self._done, total, seconds_left, step_seconds))
 
     def _seconds_left(self) -> float | None:
         """Return the estimate for all steps that have not ended; None before the first has."""
-        ended = {kind: steps for kind, steps in self._kinds.items() if steps.size > 0}
-        units = sum(self._cost(kind) * steps.size for kind, steps in ended.items())
-        if units <= 0:
+        pace = self._pace()
+        if pace is None:
             return None
-        pace = sum(steps.seconds for steps in ended.values()) / units
         return sum(
-            steps.size_left
-            * (steps.seconds / steps.size if steps.size > 0 else pace * self._cost(kind))
+            steps.size_left * self._seconds_of_one(kind, pace)
             for kind, steps in self._kinds.items()
         )
+
+    def _pace(self) -> float | None:
+        """Return the seconds of a step of size and cost 1; None before the first has ended."""
+        ended = {kind: steps for kind, steps in self._kinds.items() if steps.size > 0}
+        units = sum(self._cost(kind) * steps.size for kind, steps in ended.items())
+        return sum(steps.seconds for steps in ended.values()) / units if units > 0 else None
+
+    def _seconds_of_one(self, kind: str, pace: float) -> float:
+        """Return the estimate for a step of a kind and of size 1."""
+        steps = self._kinds[kind]
+        return steps.seconds / steps.size if steps.size > 0 else pace * self._cost(kind)
 
     def _cost(self, kind: str) -> float:
         return self._costs.get(kind, 1.0)
@@ -204,8 +219,10 @@ class StepLines:
         self._printed = time.monotonic()
 
     def show(self, now: Standing) -> None:
-        """Print a line if the last one is old enough."""
-        if now.done >= now.total or time.monotonic() - self._printed < self._every:
+        """Print a line if the last one is old enough, or a step begins that takes longer."""
+        is_due = time.monotonic() - self._printed >= self._every
+        is_long = now.step_seconds is not None and now.step_seconds > self._every
+        if now.done >= now.total or not (is_due or is_long):
             return
         self._printed = time.monotonic()
         left = "" if now.seconds_left is None else f", {_time(now.seconds_left)} left"

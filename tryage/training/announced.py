@@ -22,7 +22,7 @@ ENCODING, LAST_FIT, JOINT = "encoding", "last fit", "failing together"
 
 COSTS = {
     ENCODING: 0.8,
-    JOINT: 5.0,
+    JOINT: 3.0,
     "clusters(prompts_per_cluster=25, clusterings=3)": 3.0,
     "groups": 1.0,
     "nearest": 1.3,
