@@ -398,7 +398,8 @@ def environment(server, folder):
     }
 
 
-def test_a_killed_command_loses_and_doubles_nothing(listing, tmp_path):
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_command_loses_and_doubles_nothing(listing, tmp_path, end):
     reached = threading.Event()
     go_on = threading.Event()
 
@@ -418,8 +419,11 @@ def test_a_killed_command_loses_and_doubles_nothing(listing, tmp_path):
     assert reached.wait(60)
     other = call("--search", "model", "--out", out, code=2).stderr
     assert "another process lists models into" in other
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.send_signal(end)
+    _, printed = process.communicate(timeout=30)
+    if end == signal.SIGINT:
+        assert process.returncode == 130
+        assert b"interrupted; finished work is kept" in printed
     go_on.set()
     assert not out.exists()
     listed = tmp_path / "l.parquet.listed"
@@ -449,3 +453,12 @@ def test_a_run_that_was_killed_behind_its_last_step_is_done(listing, tmp_path, m
     call("--search", "model", "--out", out)
     assert (out.read_bytes(), left(tmp_path)) == (before, ["l.jsonl"])
     assert names(out) == every_name(listing)
+
+
+def test_a_listing_too_long_for_yaml_is_kept_as_lines(listing, tmp_path, monkeypatch):
+    monkeypatch.setattr("tryage.yaml_text.MOST_CHARACTERS", 5000)
+    message = call("--search", "model", "--out", tmp_path / "l.yaml", code=2).stderr
+    assert "45 experts take more than the 5,000 characters of YAML that are read" in message
+    listed = tmp_path / "l.yaml.listed"
+    assert f"What was listed is in {listed}" in message
+    assert names(listed.rename(tmp_path / "l.jsonl")) == every_name(listing)

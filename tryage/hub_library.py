@@ -120,7 +120,13 @@ def list_library(
         listing.is_whole = True
         output.append(b"", _state(listing))
         output.close()
-        _write(out, name, list(_rows(listed, listing.experts)))
+        try:
+            _write(out, name, list(_rows(listed, listing.experts)))
+        except LibraryError as error:
+            raise LibraryError(
+                f"{error}. What was listed is in {listed}, which is such a library: rename it to "
+                f"one that ends in .jsonl, and remove {output.note}"
+            ) from error
         _remove(output)
     return listing
 
