@@ -347,6 +347,16 @@ def test_an_answer_that_is_no_page(listing, tmp_path, data, headers, message):
     assert left(tmp_path) == []
 
 
+def test_a_fault_of_the_hubs_own_library_is_one_clear_line(listing, tmp_path, monkeypatch):
+    def fail():
+        raise AttributeError("'list' object has no attribute 'get'")
+
+    # It asks the Hub for more than the listing, and does not expect every answer.
+    monkeypatch.setattr("huggingface_hub.utils.build_hf_headers", fail)
+    message = call("--search", "model", "--out", tmp_path / "l.jsonl", code=2).stderr
+    assert "models could not be listed: the Hub's answer cannot be read" in message
+
+
 def test_a_listing_that_leads_in_a_circle_ends(listing, tmp_path):
     listing.link = lambda link: link.replace("cursor=20", "cursor=0")
     message = call("--search", "model", "--out", tmp_path / "l.jsonl", code=2).stderr

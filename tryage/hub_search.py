@@ -183,15 +183,13 @@ class HubPages:
     def _page(self, query: str) -> HubPage:
         from huggingface_hub import get_session
 
-        # Without other packings, a few bytes cannot stand for more than a thousand times as many.
-        headers = {**_hub_utils().build_hf_headers(), "Accept-Encoding": "gzip"}
         end = time.monotonic() + self._timeout
         with (
             hub_errors(timeout=self._timeout),
             get_session().stream(
                 "GET",
                 f"{self._url}?{query}",
-                headers=headers,
+                headers=_headers(),
                 timeout=self._timeout,
                 follow_redirects=False,
             ) as response,
@@ -243,6 +241,11 @@ class HubPages:
 
 def _hub_utils() -> Any:
     return importlib.import_module("huggingface_hub.utils")
+
+
+def _headers() -> dict[str, str]:
+    # Without other packings, a few bytes cannot stand for more than a thousand times as many.
+    return {**_hub_utils().build_hf_headers(), "Accept-Encoding": "gzip"}
 
 
 def _check_status(response: Any) -> None:
