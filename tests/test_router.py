@@ -560,6 +560,44 @@ def test_an_expert_joins_from_probes_and_leaves_again(router, table, tmp_path):
     assert back.route(CODE).order == router.route(CODE).order
 
 
+def test_a_router_that_keeps_its_prompts_knows_the_others_results_on_the_probes(table, tmp_path):
+    """Whether the probes hold them or the router does, the new expert is estimated alike."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"prompt": prompt, "losses": dict(zip(table.experts, losses.tolist(), strict=True))}
+        for prompt, losses in zip(
+            table.prompts, table.losses + rng.random((len(table), 1)), strict=True
+        )
+    ]
+    probes = [row | {"losses": {"new": row["losses"]["coder"] + 0.1}} for row in rows[::5]]
+    beside = [
+        row | {"losses": row["losses"] | probe["losses"]}
+        for row, probe in zip(rows[::5], probes, strict=True)
+    ]
+    new = Expert(name="new", model="org/new")
+    keeps = Router.fit(rows, predictor="clusters", keep_prompts=True)
+    keeps.save_pretrained(tmp_path / "kept")
+    loaded = Router.from_pretrained(tmp_path / "kept")
+    forgets = Router.fit(rows, predictor="clusters")
+    expected, in_memory, loaded_again, alone = (
+        router.add_expert(new, source).predict([CODE, PROSE], task="text-generation")
+        for router, source in (
+            (forgets, beside),
+            (keeps, probes),
+            (loaded, probes),
+            (forgets, probes),
+        )
+    )
+    np.testing.assert_allclose(in_memory, expected)
+    np.testing.assert_allclose(loaded_again, expected)
+    assert not np.allclose(alone, expected)
+    measured_anew = keeps.training_prompts["text-generation"].fill(
+        ScoreTable.from_rows([{"prompt": rows[0]["prompt"], "losses": {"coder": 9.0}}])
+    )
+    losses = dict(zip(measured_anew.experts, measured_anew.losses[0], strict=True))
+    assert losses == rows[0]["losses"] | {"coder": 9.0}
+
+
 def test_who_cannot_join_or_leave_a_router_is_named(router, table):
     with pytest.raises(LibraryError, match="twice"):
         router.add_expert(router.library["coder"], table)

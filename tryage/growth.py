@@ -206,10 +206,11 @@ class GrowingRouter(RouterParts):
 
         Args:
             expert: the new expert, of a task that the router knows.
-            probes: its measured results on prompts like those the router was fitted on; a
-                few hundred suffice, more if it differs little from the others. Results of known
-                experts on the same prompts improve the estimate. Scales of goals do not change.
-                A path or rows as in `fit`.
+            probes: its measured results on random prompts like those the router was fitted on;
+                fifty show an expert that is much better, a few hundred one that is better on some
+                kinds of prompt. Results of known experts on the same prompts improve the estimate;
+                a router that keeps its training prompts has them for those. Scales of goals do not
+                change. A path or rows as in `fit`.
 
         Raises:
             LibraryError: the library has an expert of that name.
@@ -229,6 +230,8 @@ class GrowingRouter(RouterParts):
         known_names = [name for name in probes.experts if name in predictor.experts_]
         columns = probes.reorder([expert.name, *known_names])
         columns = columns.select(~np.isnan(columns.losses[:, 0]))
+        if expert.task in self.training_prompts:
+            columns = self.training_prompts[expert.task].fill(columns)
         grown = predictor.with_expert(columns.prompts, columns)
         return self._with_library(library, {**self.predictors, expert.task: grown})
 

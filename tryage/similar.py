@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -116,6 +116,31 @@ class TrainingPrompts:
         cosines = self._vectors(encoder) @ encoder.encode([prompt])[0]
         rows = np.argsort(-cosines, kind="stable")[:count].tolist()
         return [self._row(row, float(cosines[row]), expert) for row in rows]
+
+    def fill(self, table: ScoreTable) -> ScoreTable:
+        """Return a table whose prompts have the losses that are kept of them, too.
+
+        What the table measures counts first; a table of another kind stays as it is.
+        """
+        row_of = {prompt: row for row, prompt in enumerate(self.prompts)}
+        rows = np.array([row_of.get(prompt, -1) for prompt in table.prompts], dtype=np.intp)
+        if table.kind != self.kind or (rows < 0).all():
+            return table
+        experts = (*table.experts, *(name for name in self.experts if name not in table.experts))
+        wide = (len(table), len(experts))
+
+        def widened(values: NDArray[np.float64]) -> NDArray[np.float64]:
+            result = np.full(wide, np.nan)
+            result[:, : values.shape[1]] = values
+            return result
+
+        losses = widened(table.losses)
+        for column, name in enumerate(self.experts):
+            place = experts.index(name)
+            stored = np.where(rows < 0, np.nan, self.losses[rows, column])
+            losses[:, place] = np.where(np.isnan(losses[:, place]), stored, losses[:, place])
+        targets = {name: widened(values) for name, values in table.targets.items()}
+        return replace(table, experts=experts, losses=losses, targets=targets)
 
     def _vectors(self, encoder: Encoder) -> NDArray[np.float32]:
         """Return the prompts' vectors, (n, dim); they are made once, when first needed."""

@@ -42,7 +42,8 @@ class ClustersPredictor(VectorPredictor):
     towards each expert's average, the deviation towards that of a coarser clustering, and that
     towards the average. So noise does not separate experts, however much clusters differ in
     difficulty. The standard error combines the uncertainty of the cells with the disagreement
-    between the clusterings.
+    between the clusterings. A new expert's cells have a Gaussian prior learned from the other
+    experts' (`tryage.predictors.new_expert`).
 
     Args:
         encoder: turns prompts into vectors.
