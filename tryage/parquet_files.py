@@ -38,6 +38,8 @@ class ParquetRows:
 
     Attributes:
         columns: names of all its columns.
+        kinds: column → "text", "numbers", "truth values", the name of another type, or "" where
+            nothing stands in it.
         count: its rows.
 
     Raises:
@@ -51,6 +53,7 @@ class ParquetRows:
         try:
             schema = self._arrow.parquet.read_schema(path)
             self.columns: list[str] = list(schema.names)
+            self.kinds = {field.name: _kind(self._arrow, field.type) for field in schema}
             texts = [f.name for f in schema if _is_text(self._arrow, f.type) and f.name in names]
             self._file = self._arrow.parquet.ParquetFile(path, read_dictionary=texts)
         except (self._arrow.ArrowException, ValueError) as error:
@@ -135,6 +138,20 @@ class ParquetRows:
 
         lengths = compute.binary_length(column.dictionary)
         return int(compute.sum(compute.take(lengths, column.indices)).as_py() or 0)
+
+
+def _kind(arrow: Any, kind: Any) -> str:
+    """Return what the values of a type are, however they are stored."""
+    types = arrow.types
+    if types.is_dictionary(kind):
+        return _kind(arrow, kind.value_type)
+    if types.is_null(kind):
+        return ""
+    if _is_text(arrow, kind):
+        return "text"
+    if types.is_integer(kind) or types.is_floating(kind):
+        return "numbers"
+    return "truth values" if types.is_boolean(kind) else str(kind)
 
 
 def _is_text(arrow: Any, kind: Any) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from tryage.errors import ScoreTableError
 from tryage.files import repeated, replacing
 from tryage.json_lines import JsonLineError, json_lines
-from tryage.parquet_files import ParquetError, ParquetRows, import_pyarrow
+from tryage.parquet_files import ParquetError, import_pyarrow
 from tryage.paths import STANDARD
 from tryage.prompts import short
 from tryage.scores.blocks import check_text, in_blocks
@@ -29,6 +29,7 @@ from tryage.scores.longform import (
     long_form_rows,
     measured_values,
 )
+from tryage.scores.shards import is_pattern, open_shard, open_shards, shard_files
 
 FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
 LABEL_FILE = "label.json"
@@ -42,6 +43,8 @@ def read_table(path: Path) -> Columns:
     """Read a score table from a file or a label folder; see `ScoreTable.read`."""
     if path.is_dir():
         return _read_folder(path)
+    if is_pattern(path):
+        return _read_parquet(shard_files(path), labelled=False)
     if not path.exists():
         raise ScoreTableError(f"score table {str(path)!r} does not exist")
     readers: dict[str, Callable[[Path], Columns]] = {
@@ -49,7 +52,7 @@ def read_table(path: Path) -> Columns:
         ".jsonl.gz": _read_jsonl,
         ".csv": _read_csv,
         ".parquet": lambda file: _read_parquet(
-            [file], str(file), labelled=(path.parent / LABEL_FILE).is_file()
+            [file], labelled=(path.parent / LABEL_FILE).is_file()
         ),
     }
     reader = readers[check_ending(path)]
@@ -276,34 +279,36 @@ def _csv(table: Columns) -> bytes:
 
 
 def _read_folder(folder: Path) -> Columns:
-    """Read all shards of a label folder, leaving out failed cells."""
-    if not (folder / LABEL_FILE).is_file():
-        raise ScoreTableError(
-            f"{str(folder)!r} is a folder without {LABEL_FILE}, so tryage label did not write it; "
-            f"give that folder, or a file ({', '.join(FORMATS)})"
-        )
-    shards = sorted(
-        path for path in folder.rglob("*.parquet") if not path.name.startswith((".", "_"))
-    )
-    if not shards:
+    """Read a label folder, leaving out failed cells, or a folder of Parquet shards."""
+    labelled = (folder / LABEL_FILE).is_file()
+    files = shard_files(folder)
+    if not files and labelled:
         raise ScoreTableError(
             f"{str(folder)!r} holds no measured cells yet; run tryage label again"
         )
-    return _read_parquet(shards, str(folder), labelled=True)
+    if not files:
+        raise ScoreTableError(
+            f"{str(folder)!r} is a folder without {LABEL_FILE}, so tryage label did not write it, "
+            f"and without Parquet shards; give such a folder, or a file ({', '.join(FORMATS)})"
+        )
+    return _read_parquet(files, labelled=labelled)
 
 
-def _read_parquet(paths: list[Path], source: str, *, labelled: bool) -> Columns:
-    """Read Parquet files: shards that `label` wrote, or a file of any origin."""
+def _read_parquet(files: Sequence[Path], *, labelled: bool) -> Columns:
+    """Read Parquet files: shards that `label` wrote, or files of any origin."""
+    if not labelled and len(files) > 1:
+        open_shards(files)
     builder: LongFormBuilder | None = None
     rows = 0
-    for path in paths:
+    for file in files:
         try:
-            table = ParquetRows(path, _READ, "reading Parquet")
-            name, header = str(path), table.columns
+            table = open_shard(file, _READ)
             if builder is None:
-                builder = LongFormBuilder(name, unit="row", columns=header, labelled=labelled)
+                builder = LongFormBuilder(
+                    str(file), unit="row", columns=table.columns, labelled=labelled
+                )
             else:
-                builder.start_part(name, header, rows)
+                builder.start_part(str(file), table.columns, rows)
             rows = table.count
             first = 1
             for columns in table.blocks():
@@ -311,9 +316,9 @@ def _read_parquet(paths: list[Path], source: str, *, labelled: bool) -> Columns:
                 builder.add_rows(range(first, first + count), columns)
                 first += count
         except ParquetError as error:
-            raise ScoreTableError(f"{path}: not a whole Parquet file: {error}") from error
+            raise ScoreTableError(f"{file}: not a whole Parquet file: {error}") from error
     if builder is None:
-        raise ScoreTableError(f"{source} holds no prompts")
+        raise ScoreTableError("no Parquet file is named")
     return builder.build()
 
 

@@ -65,10 +65,11 @@ class LongFormBuilder:
         """
         self._offset += rows
         self.builder.start_part(source, self._offset)
-        self._read_header(source, columns)
+        if set(columns) != self._header:
+            self._read_header(source, columns)
 
     def _read_header(self, source: str, columns: Iterable[str]) -> None:
-        names = set(columns)
+        self._header = names = set(columns)
         missing = [name for name in ("prompt", "expert") if name not in names]
         if missing or not names & {"score", "loss"}:
             needed = " and ".join(missing) or "score or loss"

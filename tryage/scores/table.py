@@ -98,9 +98,10 @@ class ScoreTable(Columns):
         line. docs/tables.md tells how each format is read.
 
         Args:
-            source: a `.jsonl`, `.jsonl.gz`, `.csv`, `.tsv`, `.json` or `.parquet` file, a label
-                folder, a folder of lm-evaluation-harness, AlpacaEval or LangSmith, a pandas
-                frame, a `datasets.Dataset`, or rows (mappings). ``-`` is standard input.
+            source: a `.jsonl`, `.jsonl.gz`, `.csv`, `.tsv`, `.json` or `.parquet` file, a folder of
+                Parquet shards or a pattern for them (``t/*.parquet``), a label folder, a folder of
+                lm-evaluation-harness, AlpacaEval or LangSmith, a pandas frame, a
+                `datasets.Dataset`, or rows (mappings). ``-`` is standard input.
             format: "tryage", "long" (a row per prompt and expert), "wide" (a column per expert),
                 "routerbench", "lm-eval", "alpaca-eval", "promptfoo" or "langsmith".
             columns: which column holds what: `{"prompt": "input", "expert": "model"}`, and of one

@@ -7,7 +7,7 @@ import contextlib
 import csv
 import io
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from tryage.scores.formats.rows import (
     text_rows,
 )
 from tryage.scores.formats.tables import read_rows
+from tryage.scores.shards import is_pattern, shard_files
 
 _PROGRAMS: Mapping[str, Callable[[Path, ReadOptions], tuple[Columns, list[str]]]] = {
     "lm-eval": read_harness,
@@ -77,7 +78,7 @@ def read_source(source: Any, options: ReadOptions) -> tuple[Columns, str | None]
             except ScoreTableError as error:
                 raise ScoreTableError(str(error).replace(str(file), shown(path))) from error
             return columns, note and note.replace(str(file), shown(path))
-    if not path.exists():
+    if not path.exists() and not is_pattern(path):
         raise ScoreTableError(f"score table {str(path)!r} does not exist")
     try:
         return _of_path(path, options)
@@ -106,7 +107,9 @@ def _is_whole(line: bytes) -> bool:
 
 
 def _of_path(path: Path, options: ReadOptions) -> tuple[Columns, str | None]:
-    form = options.format or _format(path, options)
+    form = options.format or (
+        _folder_format(path, options) if path.is_dir() else _format(path, options)
+    )
     if form == "tryage":
         return read_table(path), None
     if form in _PROGRAMS:
@@ -134,8 +137,11 @@ def _rows(path: Path, options: ReadOptions) -> Rows:
         )
     if ending in _TEXT_ENDINGS:
         return text_rows(path, options)
+    if path.is_dir() or is_pattern(path):
+        files = shard_files(path)
+        return parquet_rows(files, str(path)) if files else _refuse(path)
     if ending == ".parquet":
-        return parquet_rows(path)
+        return parquet_rows([path], str(path))
     if ending == ".jsonl":
         return numbered_rows(str(path), read_json_lines(path), "line")
     if ending == ".json":
@@ -146,20 +152,20 @@ def _rows(path: Path, options: ReadOptions) -> Rows:
                 "(--from promptfoo, langsmith)"
             )
         return entry_rows(str(path), entries, lines)
-    return text_rows(path, options) if path.is_file() else _refuse(path)
+    return text_rows(path, options)
 
 
 def _refuse(path: Path) -> Rows:
     raise ScoreTableError(
-        f"{path}: a folder that neither tryage label nor lm-evaluation-harness nor AlpacaEval "
-        "wrote; say what did with format= (--from langsmith)"
+        f"{path}: a folder without Parquet shards, which neither tryage label nor "
+        "lm-evaluation-harness nor AlpacaEval wrote; say what did with format= (--from langsmith)"
     )
 
 
 def _format(path: Path, options: ReadOptions) -> str:
-    """Return the format of a file or folder, "rows" for any table of rows."""
-    if path.is_dir():
-        return _folder_format(path)
+    """Return the format of a file or of those that a pattern matches; "rows" for any other."""
+    if is_pattern(path):
+        return _shards_format(shard_files(path), options)
     name = path.name.lower()
     if name.endswith(_OWN_ENDINGS):
         return "tryage"
@@ -182,7 +188,11 @@ def _format(path: Path, options: ReadOptions) -> str:
     return "tryage"  # which refuses the ending
 
 
-def _folder_format(path: Path) -> str:
+def _shards_format(files: Sequence[Path], options: ReadOptions) -> str:
+    return "tryage" if _is_own(_parquet_columns(files[0]), options) else "rows"
+
+
+def _folder_format(path: Path, options: ReadOptions) -> str:
     if (path / LABEL_FILE).is_file():
         return "tryage"
     if sample_files(path):
@@ -192,7 +202,8 @@ def _folder_format(path: Path) -> str:
     files = experiment_files(path)
     if files and all(f.suffix.lower() == ".csv" and is_langsmith(_first_line(f)) for f in files):
         return "langsmith"
-    return "tryage"  # which says what it needs
+    shards = shard_files(path)
+    return _shards_format(shards, options) if shards else "tryage"  # which says what it needs
 
 
 def _json_format(path: Path) -> str:

@@ -15,13 +15,14 @@ from typing import Any
 
 from tryage.errors import ScoreTableError
 from tryage.files import repeated
-from tryage.parquet_files import ParquetError, ParquetRows
+from tryage.parquet_files import ParquetError
 from tryage.prompts import short
 from tryage.scores.blocks import ROWS_AT_ONCE, Block, in_blocks, in_rows
 from tryage.scores.fields import FIELDS
 from tryage.scores.formats.json_text import checked_encoding
 from tryage.scores.formats.options import ReadOptions
 from tryage.scores.formats.values import MixedDecimalsError, decimal_of
+from tryage.scores.shards import open_shard, open_shards
 
 _SAMPLE = 200
 """Rows that are looked at before a table is read."""
@@ -44,6 +45,7 @@ class Rows:
         blocks: returns the rows in blocks: their numbers, and the values of each column.
         decimal: what stands before the fraction in numbers that are text.
         notes: what was guessed so far.
+        parts: of several files, the number of rows before each, and its name.
     """
 
     source: str
@@ -52,6 +54,7 @@ class Rows:
     blocks: Callable[[], Iterator[Block]]
     decimal: str = "."
     notes: tuple[str, ...] = ()
+    parts: tuple[tuple[int, str], ...] = ()
 
     def __post_init__(self) -> None:
         twice = repeated(self.columns)
@@ -69,6 +72,12 @@ class Rows:
     def rows(self) -> Iterator[tuple[int, Sequence[Any]]]:
         """Yield the rows, each with its number and one value per column."""
         return in_rows(self.blocks())
+
+    def place(self, number: int) -> str:
+        """Return what messages call a row: its file, and its number there."""
+        before = [part for part in self.parts if part[0] < number]
+        start, source = before[-1] if before else (0, self.source)
+        return f"{source}, {self.unit} {number - start}"
 
     def sample(self) -> list[Sequence[Any]]:
         """Return the first rows."""
@@ -251,25 +260,30 @@ def _key_of(key: Any, entry: Mapping[Any, Any]) -> str | None:
     return name if name == key or name not in entry else None
 
 
-def parquet_rows(path: Path) -> Rows:
-    """Open a Parquet file with all its columns."""
-    try:
-        columns = tuple(ParquetRows(path, (), "reading Parquet").columns)
-        opened = ParquetRows(path, columns, "reading Parquet")
-    except ParquetError as error:
-        raise ScoreTableError(f"{path}: not a Parquet file that is read here: {error}") from error
+def parquet_rows(files: Sequence[Path], source: str) -> Rows:
+    """Open Parquet files, which have the same columns, with all these.
+
+    Args:
+        files: one, or the shards of a table.
+        source: what messages call them together.
+    """
+    shards = open_shards(files)
+    for file in files:
+        open_shard(file, shards.columns)
 
     def blocks() -> Iterator[Block]:
-        first = 1
-        try:
-            for block in opened.blocks():
-                values = list(block.values())
-                yield range(first, first + len(values[0])), values
-                first += len(values[0])
-        except ParquetError as error:
-            raise ScoreTableError(f"{path}: not a whole Parquet file: {error}") from error
+        for file, start in zip(shards.files, shards.starts, strict=True):
+            first = start + 1
+            try:
+                for block in open_shard(file, shards.columns).blocks():
+                    values = [block[name] for name in shards.columns]
+                    yield range(first, first + len(values[0])), values
+                    first += len(values[0])
+            except ParquetError as error:
+                raise ScoreTableError(f"{file}: not a whole Parquet file: {error}") from error
 
-    return Rows(str(path), "row", columns, blocks)
+    parts = tuple(zip(shards.starts, map(str, shards.files), strict=True))
+    return Rows(source, "row", shards.columns, blocks, parts=parts)
 
 
 def frame_rows(frame: Any) -> Rows:

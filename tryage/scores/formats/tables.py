@@ -45,6 +45,8 @@ def _read_wide(rows: Rows, options: ReadOptions, notes: list[str]) -> Columns:
     cells = wide_columns(rows, options, texts.values(), notes)
     positions = {name: position for position, name in enumerate(rows.columns)}
     builder = TableBuilder(rows.source, unit=rows.unit)
+    for start, source in rows.parts:
+        builder.start_part(source, start)
     prompts = _Prompts(lists=options.format == "routerbench" or _is_routerbench(rows))
     measured: dict[str, array[float]] = {name: array("d") for name in cells.values()}
     lines = array("q")
@@ -60,7 +62,7 @@ def _read_wide(rows: Rows, options: ReadOptions, notes: list[str]) -> Columns:
         if problem is not None:
             place, name = problem
             raise ScoreTableError(
-                f"{rows.source}, {rows.unit} {numbered[place]}: {name}: "
+                f"{rows.place(numbered[place])}: {name}: "
                 f"{short(values[name][place])} is not a number; where nothing was measured leave "
                 "the cell empty, and name the columns of the experts with experts= (--experts)"
             )
@@ -113,7 +115,7 @@ def _check(target: Field, values: Array, lines: Sequence[int], rows: Rows, name:
     if wrong.any():
         row = int(wrong.argmax())
         raise ScoreTableError(
-            f"{rows.source}, {rows.unit} {lines[row]}: {name}: {values[row]:g} is outside "
+            f"{rows.place(lines[row])}: {name}: {values[row]:g} is outside "
             f"{target.interval}; {target.advice}" + (_RANGE_ADVICE if target is SCORE else "")
         )
 
@@ -164,6 +166,8 @@ def _read_long(rows: Rows, options: ReadOptions, notes: list[str]) -> Columns:
     builder = LongFormBuilder(
         rows.source, unit=rows.unit, columns=["prompt", "expert", *measures], names=named
     )
+    for start, source in rows.parts:
+        builder.builder.start_part(source, start)
     unmeasured = 0
     for lines, columns in rows.blocks():
         values = {name: columns[positions[name]] for name in measures}
@@ -180,7 +184,7 @@ def _read_long(rows: Rows, options: ReadOptions, notes: list[str]) -> Columns:
         if problem is not None:
             place, name = problem
             raise ScoreTableError(
-                f"{rows.source}, {rows.unit} {lines[place]}: {measures[name]}: "
+                f"{rows.place(lines[place])}: {measures[name]}: "
                 f"{short(values[name][place])} is not a number"
             )
     notes += prompts.notes
