@@ -73,6 +73,7 @@ bench-predictors: $(READY)
 	$(BIN)/python benchmarks/out_of_distribution.py || failed=1; \
 	$(BIN)/python benchmarks/fit_time.py || failed=1; \
 	$(BIN)/python benchmarks/kinds.py || failed=1; \
+	$(BIN)/python benchmarks/embedding_bag.py || failed=1; \
 	$(BIN)/python benchmarks/tries.py $(if $(MINILM),--minilm $(MINILM)) \
 		$(if $(PROBES),--probes $(PROBES)) || failed=1; \
 	exit $$failed

@@ -68,13 +68,17 @@ def cell_coverage(prediction: Prediction, assigned: Floats, losses: Floats) -> t
     inside = total = 0
     for cluster in range(int(assigned.max()) + 1):
         rows = assigned == cluster
-        if (n := int(rows.sum())) < FEWEST:
+        counts = (~np.isnan(losses[rows])).sum(axis=0)
+        enough = counts >= FEWEST
+        if not enough.any():
             continue
-        own = losses[rows]
+        own = losses[rows][:, enough]
         error = np.sqrt(
-            np.square(prediction.std["loss"][rows].mean(axis=0)) + own.var(axis=0, ddof=1) / n
+            np.square(prediction.std["loss"][rows][:, enough].mean(axis=0))
+            + np.nanvar(own, axis=0, ddof=1) / counts[enough]
         )
-        gap = np.abs(own.mean(axis=0) - prediction.mean["loss"][rows].mean(axis=0))
+        expected = np.where(np.isnan(own), np.nan, prediction.mean["loss"][rows][:, enough])
+        gap = np.abs(np.nanmean(own, axis=0) - np.nanmean(expected, axis=0))
         inside += int((gap <= NORMAL * error).sum())
         total += own.shape[1]
     return inside, total

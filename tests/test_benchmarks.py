@@ -119,6 +119,11 @@ def test_intervals_of_cells_hold_as_often_as_they_should(script):
         held[size] = inside / total
     assert 0.86 < held[0.1] < 0.94
     assert held[0.02] < 0.6
+    losses[assigned == 3, 2] = np.nan
+    losses[::7, 1] = np.nan
+    gone, total = reliability.cell_coverage(prediction, assigned, losses)
+    assert total == 319
+    assert abs(gone - inside) < 10
     few = reliability.cell_coverage(prediction, np.arange(2000), losses)
     assert few == (0, 0)
 

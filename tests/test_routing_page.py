@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "routing-results.md"
 TABLES = {
     "elsewhere": ("page", "MARKS"),
+    "embedding_bag": ("page", "MARKS"),
     "fit_time": ("page", "MARKS"),
     "kinds": ("page", "MARKS"),
     "new_expert": ("page", "MARKS"),
