@@ -202,6 +202,8 @@ def test_a_wide_decision_is_that_of_plain_enumeration(mixed, number, weights, li
             router.route(prompt, goals=goals)
         return
     decision, fresh = router.route(prompt, goals=goals), router.route(prompt, goals=goals)
+    assert fresh.deferred is not None
+    assert set(fresh.deferred.make) == {"losses", "std", "totals"}  # found by bounds alone
     check_against_enumeration(router, decision, fresh)
     if decision.question is None:  # else the prompt was predicted by a part of it
         np.testing.assert_allclose(
@@ -330,6 +332,20 @@ def test_goals_of_prompts_and_of_ones_own_count_among_thousands(router):
         check_against_enumeration(router, decision, fresh)
         plain = router.route(PROMPTS[0])
         assert np.abs(decision.totals - plain.totals).max() > 0.01
+
+
+def test_goals_of_the_same_name_are_not_taken_for_each_other(router):
+    class Longest(Shortest):
+        def value(self, expert):
+            return -super().value(expert)
+
+    shortest = router.route(PROMPTS[0], goals=Goals(custom=[Shortest(weight=9.0)]))
+    longest = router.route(PROMPTS[0], goals=Goals(custom=[Longest(weight=9.0)]))
+    lengths = [
+        len(router.library[d.expert].name + router.library[d.expert].model)
+        for d in (shortest, longest)
+    ]
+    assert lengths[0] < lengths[1]
 
 
 def test_a_limit_on_a_goal_holds_among_thousands(router):
