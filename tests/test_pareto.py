@@ -13,6 +13,7 @@ from tryage.evaluation.fronts import (
     non_dominated,
     zero_router,
 )
+from tryage.evaluation.measured import estimated
 from tryage.evaluation.pareto import pareto
 from tryage.evaluation.sweeps import Means, over_two
 from tryage.ties import TIE
@@ -307,6 +308,74 @@ def test_prompts_that_lack_a_measurement_count_too():
     # On the second prompt the best measured expert failed.
     assert front.oracle.losses.tolist() == [pytest.approx(1 / 3)]
     assert front.oracle.cells.tolist() == [3]
+
+
+def test_points_are_means_of_estimates_and_singles_those_of_the_whole_table_on_average():
+    rng = np.random.default_rng(0)
+    n = 150
+    hard = rng.random((n, 1)) < 0.5
+    losses = (rng.random((n, 3)) < np.where(hard, [0.8, 0.5, 0.3], [0.4, 0.2, 0.1])).astype(float)
+    values = np.array([1.0, 3.0, 10.0]) * rng.uniform(0.5, 2.0, (n, 1))
+    predicted = losses.mean(axis=0) + rng.normal(0.0, 0.2, (n, 3)) + 0.3 * losses
+    group = np.arange(n) % 3 // 2
+    shares = np.where(group == 0, 0.5 / 100, 0.5 / 50)
+    penalty = np.array([0.0, 0.1, 0.5])
+
+    def front_with(holes):
+        return pareto(
+            table_of(np.where(holes, np.nan, losses), ["ab"[place] for place in group]),
+            ["cost"],
+            predicted=predicted,
+            penalties=[penalty],
+            values=[np.where(holes, np.nan, values)],
+            realised=[penalty],
+        )
+
+    errors = []
+    for _ in range(60):
+        holes = rng.random((n, 3)) < [0.1, 0.4, 0.3]
+        holes[holes.all(axis=1), 0] = False
+        front = front_with(holes)
+        singles = np.stack([front.singles.losses, front.singles.values[:, 0]])
+        errors.append(singles - np.stack([shares @ losses, shares @ values]))
+    chance = np.std(errors, axis=0) / np.sqrt(len(errors))
+    assert (np.abs(np.mean(errors, axis=0)) < 3.5 * chance).all()
+    cells = [estimated(np.where(holes, np.nan, axis), group, 2) for axis in (losses, values)]
+    row = np.arange(n)
+    for weight, loss, value, count in zip(
+        front.points.weights[:, 0],
+        front.points.losses,
+        front.points.values[:, 0],
+        front.points.cells,
+        strict=True,
+    ):
+        chosen = (predicted + weight * penalty).argmin(axis=1)
+        attained = [shares @ cell[row, chosen] for cell in cells]
+        assert attained == pytest.approx([loss, value])
+        assert count == (~holes)[row, chosen].sum()
+    whole = front_with(np.zeros((n, 3), dtype=bool))
+    assert (whole.points.cells == n).all()
+    assert (whole.singles.losses == shares @ losses).all()
+
+
+@pytest.mark.filterwarnings("ignore:too few results")
+def test_two_goals_choose_the_oracle_among_the_measured():
+    rng = np.random.default_rng(1)
+    losses, first, second = (rng.random((12, 3)) for _ in range(3))
+    holes = rng.random((12, 3)) < 0.3
+    holes[holes.all(axis=1), 0] = False
+    front = pareto(
+        table_of(np.where(holes, np.nan, losses)),
+        ["cost", "size"],
+        predicted=losses,
+        penalties=[first, second],
+        values=[first, second],
+        realised=[first, second],
+    )
+    lowest = np.where(holes, np.inf, losses).min(axis=1).mean()
+    assert front.oracle.losses.min() == pytest.approx(lowest)
+    assert (front.oracle.cells == 12).all()
+    assert front.cells.measured == (~holes).sum()
 
 
 def test_an_expert_without_results_has_no_front():

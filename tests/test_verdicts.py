@@ -10,7 +10,7 @@ import pytest
 from tryage import Expert, Library, Router, ScoreTable
 from tryage.checks import Check
 from tryage.errors import PredictorError, ScoreTableError, TryageWarning
-from tryage.evaluation.verdict import FEWEST, judge
+from tryage.evaluation.verdict import FEWEST, Verdict, judge
 
 NAMES = ("atlas", "birch", "cedar")
 LIBRARY = Library([Expert(name=name, model=f"org/{name}") for name in NAMES])
@@ -120,7 +120,7 @@ def test_a_holdout_that_takes_all_results_of_an_expert_is_refused():
         fit(data, holdout=0.97)
 
 
-def test_only_prompts_with_both_results_are_compared():
+def test_a_missing_result_of_the_choice_or_of_the_best_single_expert_is_estimated():
     table = ScoreTable.from_rows(rows(60))
     losses = np.array(table.losses)
     losses[:5, 1:] = np.nan  # one measured expert
@@ -132,18 +132,42 @@ def test_only_prompts_with_both_results_are_compared():
     whole = replace(table, losses=np.where([[True, False, False]], 0.0, losses))
     verdict = judge(table, choices, held_out="holdout", whole=whole)
     assert verdict.best_single == "atlas"
-    assert verdict.prompts == 60 - 15
-    assert verdict.left_out == 12
-    rest = 1.0 - losses[15:]
-    groups = np.arange(15, 60) % 3
-    assert verdict.router == pytest.approx(
-        np.mean([rest[groups == group, 2].mean() for group in range(3)])
-    )
-    assert verdict.single == pytest.approx(
-        np.mean([rest[groups == group, 0].mean() for group in range(3)])
-    )
+    assert verdict.prompts == 60 - 8
+    assert (verdict.left_out, verdict.measured, verdict.estimated) == (5, 45, 7)
+    # On average over the prompts of a group an estimate is the mean of what was measured, but for
+    # how hard the prompts were.
+    counted = np.r_[5:12, 15:60]
+    for place, value in ((2, verdict.router), (0, verdict.single)):
+        means = [
+            np.nanmean(1.0 - losses[counted[counted % 3 == group], place]) for group in range(3)
+        ]
+        assert value == pytest.approx(np.mean(means), abs=0.05)
     assert verdict.difference == pytest.approx(verdict.router - verdict.single)
-    assert "12 held-out prompts left out" in verdict.table()
+    assert "5 held-out prompts left out; 7 held-out prompts estimated, 45" in verdict.table()
+    assert "52 held-out prompts (holdout, 7 with an estimated result)" in verdict.sentence()
+    assert Verdict.from_dict(verdict.to_dict()) == verdict
+    older = {
+        name: value
+        for name, value in verdict.to_dict().items()
+        if name not in ("measured", "estimated")
+    }
+    assert Verdict.from_dict(older).measured is None
+
+
+def test_deleted_results_do_not_shift_a_verdict():
+    rng = np.random.default_rng(0)
+    table = ScoreTable.from_rows(rows(240))
+    choices = np.where(rng.random(240) < 0.7, table.losses.argmin(axis=1), 0)
+    exact = judge(table, choices, held_out="holdout", whole=table, resamples=0)
+    errors = []
+    for _ in range(60):
+        holes = rng.random(table.losses.shape) < [0.05, 0.3, 0.5]
+        part = replace(table, losses=np.where(holes, np.nan, table.losses))
+        verdict = judge(part, choices, held_out="holdout", whole=table, resamples=0)
+        errors.append(verdict.difference - exact.difference)
+    assert abs(np.mean(errors)) < 3.5 * np.std(errors) / np.sqrt(len(errors))
+    assert exact.estimated == 0
+    assert "estimated" not in exact.sentence() + exact.table()
 
 
 def test_where_nothing_can_be_compared_the_verdict_says_so():

@@ -4,8 +4,10 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 import yaml
@@ -88,6 +90,26 @@ def test_the_same_for_people(files, fitted):
     assert "upper bound" in table
     assert "made-up" in call("library", "show", files / "library.yaml", "--json").stdout
     assert "giant" in call("library", "show", files / "library.yaml").stdout
+
+
+def test_a_table_with_holes_says_how_many_cells_each_row_rests_on(files, fitted, held_out_table):
+    folder, _ = fitted
+    losses = held_out_table.losses.copy()
+    losses[::4, 0] = np.nan
+    replace(held_out_table, losses=losses).write(files / "holes.jsonl")
+    measured = int((~np.isnan(losses)).sum())
+    counts = f"{measured} of {losses.size} cells measured"
+    text = call("evaluate", folder, files / "holes.jsonl").stdout
+    assert counts in " ".join(text.split())
+    assert text.splitlines()[0].split()[-1] == "cells"
+    front = call_json("pareto", folder, files / "holes.jsonl", "--goal", "size")
+    assert front["cells"] == {"measured": measured, "possible": losses.size}
+    assert front["prompts"] == len(losses)
+    text = call("pareto", folder, files / "holes.jsonl", "--goal", "size").stdout
+    assert counts in text
+    assert f"cells {front['points'][0]['cells']}" in text
+    assert f"cells {(~np.isnan(losses[:, 0])).sum()}" in text
+    assert "cells" not in call("pareto", folder, files / "test.csv", "--goal", "size").stdout
 
 
 def test_show_tells_where_prompts_and_keys_would_go(tmp_path):

@@ -255,3 +255,27 @@ def test_the_oracle_and_the_hits_are_of_what_was_measured():
     assert result.references["oracle"]["score"] == pytest.approx(3 / 4)
     assert result.references["oracle"]["cells"] == 6
     assert result.router["selection_accuracy"] == pytest.approx(1 / 2)
+
+
+def test_hits_weigh_as_many_prompts_as_they_stand_for():
+    """Of four choices of e1 two were measured: each stands for two, the one of e0 for itself."""
+    losses = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.5, NAN], [0.5, NAN]])
+    losses = np.column_stack([losses, np.ones(5)])
+    result = evaluate(table_of(losses, [None] * 5), [2, 1, 1, 1, 1], resamples=0)
+    shares = 5 / 3  # e1 was measured on three of five prompts
+    assert result.router["selection_accuracy"] == pytest.approx(2 * shares / (1 + 2 * shares))
+
+
+def test_regret_is_of_the_prompts_with_several_results_and_their_shares():
+    losses = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, NAN], [1.0, NAN], [1.0, NAN]])
+    result = evaluate(table_of(losses, [None] * 5), [1] * 5, resamples=0)
+    assert result.one_expert == 3
+    # Of the first two prompts nothing is missing: regrets 1 and 0.
+    assert result.router["regret"] == pytest.approx(0.5)
+
+
+def test_nobody_is_best_on_a_group_of_which_it_has_no_result():
+    losses = np.array([[0.0, 1.0], [0.0, 1.0], [NAN, 0.6], [NAN, 0.4], [NAN, 0.5]])
+    result = evaluate(table_of(losses, [*"aabbb"]), [0] * 5, resamples=0)
+    assert result.references["group_best"]["cells"] == 5
+    assert result.references["group_best"]["score"] == pytest.approx((1 + 0.5) / 2)

@@ -238,6 +238,21 @@ def test_fixed_plans_of_a_table_with_holes_are_those_of_the_whole():
         assert (np.abs(mean) < 3.5 * error).all()
 
 
+def test_plans_that_hardly_a_prompt_tells_of_are_not_the_best_fixed_ones():
+    rng = np.random.default_rng(3)
+    scores = (rng.random((60, 3)) < 0.5).astype(float)
+    scores[9:, 2] = np.nan
+    scores[:9, 2] = 1.0 - scores[:9, 0]  # by luck it is right where the first is wrong
+    values = np.broadcast_to([1.0, 1.1, 1.2], scores.shape)
+    shares, right, wrong = np.full(60, 1 / 60), np.ones(3), np.zeros(3)
+    plans = best_fixed_plans(MeasuredPlans(scores, values, shares, right, wrong), 3)
+    assert any(len(plan.columns) > 1 for plan in plans)
+    assert all(2 not in plan.columns for plan in plans if len(plan.columns) > 1)
+    scores[9, :] = [0.0, 0.0, 1.0]  # the tenth
+    plans = best_fixed_plans(MeasuredPlans(scores, values, shares, right, wrong), 3)
+    assert any(2 in plan.columns for plan in plans if len(plan.columns) > 1)
+
+
 def answers(n=200):
     rng = np.random.default_rng(3)
     for number in range(n):

@@ -15,12 +15,14 @@ from functools import cached_property
 
 import numpy as np
 
+from tryage.evaluation.doubts import FEWEST_CELLS
 from tryage.evaluation.fronts import Points, non_dominated
 from tryage.evaluation.measured import (
     Array,
     Indices,
     Mask,
     estimated,
+    group_sums,
     is_measured,
     measured_weights,
     modelled,
@@ -174,7 +176,12 @@ def best_fixed_plans(train: MeasuredPlans, max_attempts: int) -> list[FixedPlan]
 def _with_last(
     train: MeasuredPlans, prefix: tuple[int, ...], losses: Array
 ) -> list[tuple[tuple[int, ...], float, float]]:
-    """Return loss and value of every plan that starts with a prefix and has one more expert."""
+    """Return loss and value of every plan that starts with a prefix and has one more expert.
+
+    Plans of several experts that were all measured on fewer than `FEWEST_CELLS` prompts of a group
+    are left out.
+    """
+    known: Mask = np.ones(train.scores.shape[1], dtype=bool)
     if train.complete:
         scores, values = _ends(train, train.scores, train.values, prefix, losses)
     else:
@@ -184,10 +191,15 @@ def _with_last(
         weights = measured_weights(whole, *train._groups)
         scores += weights * (own_scores - scores)
         values += weights * (own_values - values)
+        if prefix:  # the best of many that hardly a prompt tells of is the luckiest
+            groups, count = train._groups
+            numbers = group_sums(whole.astype(np.float64), groups, count)
+            sizes = np.bincount(groups, minlength=count)[:, None]
+            known = np.all(numbers >= np.minimum(sizes, FEWEST_CELLS), axis=0)
     mean_scores, mean_values = train.shares @ scores, train.shares @ values
     return [
         ((*prefix, column), 1.0 - float(mean_scores[column]), float(mean_values[column]))
-        for column in range(scores.shape[1])
+        for column in np.flatnonzero(known).tolist()
         if column not in prefix
     ]
 

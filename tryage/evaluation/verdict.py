@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from tryage.evaluation.intervals import bootstrap_intervals
-from tryage.evaluation.measured import NO_GROUP
+from tryage.evaluation.measured import NO_GROUP, estimated, group_places, is_measured
 from tryage.evaluation.metrics import (
     Array,
     Indices,
@@ -63,15 +63,16 @@ class Verdict:
     """A router beside the best single expert and the oracle, on held-out prompts of one task.
 
     Figures are scores (0 to 1, higher is better) or losses (the table's unit, lower is better), as
-    means over groups. They count the same prompts: those where the router's choice and the best
-    single expert were measured. One text counts once.
+    means over groups, of the prompts with several measured experts. Where the router's choice or
+    the best single expert was not measured, its result is estimated (`tryage.evaluation.measured`).
+    One text counts once.
 
     Attributes:
         kind: "scores" or "losses".
         held_out: "cross-validated" (each prompt by a fit on the other folds) or "holdout" (prompts
             that the router was not fitted on at all).
         prompts: how many different prompts count.
-        left_out: how many held-out prompts do not: one measured expert, or a missing result.
+        left_out: how many held-out prompts do not: they have less than two measured experts.
         best_single: name of the best single expert.
         router: mean of the router's choices; None where no prompt counts, as the next two.
         single: mean of the best single expert.
@@ -81,6 +82,9 @@ class Verdict:
         groups: group → results of every expert and of the router; one entry without groups.
         sampled_from: different prompts of the table where choices were made for a sample of them
             alone; None where they were made for all that were held out.
+        measured: how many of the rows that count have results of both the router's choice and the
+            best single expert; None in verdicts of earlier versions.
+        estimated: how many have not, so that a result is estimated.
     """
 
     kind: Kind
@@ -95,6 +99,8 @@ class Verdict:
     ci95: tuple[float, float] | None
     groups: Mapping[str, GroupResults]
     sampled_from: int | None = None
+    measured: int | None = None
+    estimated: int | None = None
 
     @property
     def worth_it(self) -> bool | None:
@@ -115,8 +121,9 @@ class Verdict:
             )
         better = "" if self.kind == "scores" else " (losses, lower is better)"
         sample = "" if self.sampled_from is None else f", a sample of {self.sampled_from:,}"
+        guessed = f", {self.estimated} with an estimated result" if self.estimated else ""
         return (
-            f"{self.prompts:,} held-out prompts ({self.held_out}{sample}): router "
+            f"{self.prompts:,} held-out prompts ({self.held_out}{sample}{guessed}): router "
             f"{self._number(self.router)}, best single model {self._number(self.single)} "
             f"({self.best_single}), oracle {self._number(self.oracle)}{better}; "
             f"{self._judgement()}."
@@ -160,6 +167,8 @@ class Verdict:
         hidden = len(names) - len(shown)
         more = f"; {hidden} more experts not shown" if hidden else ""
         counted = f"; {self.left_out} held-out prompts left out" if self.left_out else ""
+        if self.estimated:
+            counted += f"; {self.estimated} held-out prompts estimated, {self.measured} measured"
         sample = "" if self.sampled_from is None else "; the router's on a sample of the prompts"
         ending = f"Mean {measure}; * best of its group{more}{counted}{sample}."
         return "\n".join([*lines, ending])
@@ -202,6 +211,8 @@ class Verdict:
             "oracle": self.oracle,
             "difference": self.difference,
             "ci95": None if self.ci95 is None else list(self.ci95),
+            "measured": self.measured,
+            "estimated": self.estimated,
             "groups": {
                 group: {
                     "prompts": results.prompts,
@@ -245,16 +256,19 @@ def judge(
         sampled_from: different prompts of the table where `choices` are those for a sample.
     """
     single = int(best_single(measured_cells(table if whole is None else whole, None)[0])[0])
-    row = np.arange(len(table))
-    losses = table.losses
-    chosen = np.where(choices < 0, np.nan, losses[row, choices])
-    several = (~np.isnan(losses)).sum(axis=1) > 1
-    lowest = np.full(len(table), np.nan)
-    lowest[several] = np.nanmin(losses[several], axis=1) if several.any() else np.nan
-    counts = several & ~np.isnan(chosen) & ~np.isnan(losses[:, single])
     offered = choices >= 0
-    figures = np.stack([chosen, losses[:, single], lowest], axis=1)
+    measured = is_measured(table.losses)
+    rows = np.flatnonzero(offered & (measured.sum(axis=1) > 1))
+    figures = np.full((len(table), 3), np.nan)
+    if len(rows):
+        places, names = group_places([table.groups[row] for row in rows.tolist()])
+        losses = estimated(table.losses[rows], places, len(names))
+        chosen = losses[np.arange(len(rows)), choices[rows]]
+        lowest = np.nanmin(table.losses[rows], axis=1)
+        figures[rows] = np.stack([chosen, losses[:, single], lowest], axis=1)
+    counts = is_measured(figures).all(axis=1)
     figures[~counts] = np.nan
+    both = measured[:, single] & measured[np.arange(len(table)), choices]
     means, groups = _by_text(table, figures)  # a row per different prompt that counts
     values: list[float | None] = [None, None, None, None]
     interval = None
@@ -276,8 +290,10 @@ def judge(
         oracle=shown[2],
         difference=values[3],
         ci95=interval,
-        groups=_groups(table, np.where(counts, chosen, np.nan)),
+        groups=_groups(table, figures[:, 0]),
         sampled_from=sampled_from,
+        measured=int((both & counts).sum()),
+        estimated=int((~both & counts).sum()),
     )
 
 
