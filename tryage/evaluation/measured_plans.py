@@ -181,7 +181,7 @@ def _with_last(
     Plans of several experts that were all measured on fewer than `FEWEST_CELLS` prompts of a group
     are left out.
     """
-    known: Mask = np.ones(train.scores.shape[1], dtype=bool)
+    often: Mask = np.ones(train.scores.shape[1], dtype=bool)
     if train.complete:
         scores, values = _ends(train, train.scores, train.values, prefix, losses)
     else:
@@ -195,11 +195,11 @@ def _with_last(
             groups, count = train._groups
             numbers = group_sums(whole.astype(np.float64), groups, count)
             sizes = np.bincount(groups, minlength=count)[:, None]
-            known = np.all(numbers >= np.minimum(sizes, FEWEST_CELLS), axis=0)
+            often = np.all(numbers >= np.minimum(sizes, FEWEST_CELLS), axis=0)
     mean_scores, mean_values = train.shares @ scores, train.shares @ values
     return [
         ((*prefix, column), 1.0 - float(mean_scores[column]), float(mean_values[column]))
-        for column in np.flatnonzero(known).tolist()
+        for column in np.flatnonzero(often).tolist()
         if column not in prefix
     ]
 
