@@ -8,6 +8,7 @@ READY := .venv/.ready
 .PHONY: bench-streaming
 .PHONY: bench-runtime bench-labelling bench-labelling-curve bench-paper bench-predictors
 .PHONY: bench-cotraining bench-goals bench-plans bench-reliability bench-chains bench-sticky
+.PHONY: bench-incomplete
 .PHONY: test-lowest test-newest clean
 
 quickstart: $(READY)
@@ -118,6 +119,11 @@ bench-reliability: $(READY)
 # Plans with a check, some three minutes. Needs the benchmark data.
 bench-plans: $(READY)
 	$(BIN)/python benchmarks/plans.py
+
+# Figures of tables with deleted results beside those of the whole tables, some four minutes. Needs
+# the benchmark data.
+bench-incomplete: $(READY)
+	$(BIN)/python benchmarks/incomplete.py
 
 # Choices inside chains of both frameworks, some five minutes. With the benchmark data also those of
 # open7.
