@@ -116,7 +116,7 @@ CASES ?= 20
 bench-reliability: $(READY)
 	$(BIN)/python benchmarks/reliability_run.py --cases $(CASES)
 
-# Plans with a check, some three minutes. Needs the benchmark data.
+# Plans with a check, some ten minutes. Needs the benchmark data.
 bench-plans: $(READY)
 	$(BIN)/python benchmarks/plans.py
 

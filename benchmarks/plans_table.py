@@ -22,7 +22,8 @@ def table(results: dict[str, Any]) -> str:
     best = next(iter(coding["checks"].values()))["best_single"]
     lines += [
         "",
-        f"coding34: {coding['experts']} models, {coding['prompts']} prompts measured on all; mean "
+        f"coding34: {coding['experts']} models, {coding['prompts']} prompts, "
+        f"{coding['cells']['measured']:,} of {coding['cells']['possible']:,} cells measured; mean "
         f"of {coding['splits']} random halves, intervals over these. Cost in % of the best single "
         f"model's, which scores {best:.3f}. The best affordable single model is chosen on the "
         "training prompts, as plans are, or in hindsight on the judged prompts.",
