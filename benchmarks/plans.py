@@ -298,9 +298,9 @@ PARTS = {
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything, or some parts; the others stay as they were measured before."""
     before = {} if len(options.parts) == len(PARTS) else json.loads(RESULTS.read_text("utf-8"))
-    kept = {name: before[name] for name in PARTS if name not in options.parts}
+    others = {name: before[name] for name in PARTS if name not in options.parts}
     measured = {name: PARTS[name]() for name in options.parts}
-    return provenance("make bench-plans") | kept | measured
+    return provenance("make bench-plans") | others | measured
 
 
 def parser() -> argparse.ArgumentParser:
