@@ -48,7 +48,7 @@ def fitted(files):
 
 def test_fit_route_and_evaluate(files, fitted):
     folder, output = fitted
-    assert set(output) == {"predictor", "validation", "seconds", "verdict"}
+    assert set(output) == {"choice", "predictor", "validation", "seconds", "verdict"}
     assert output["predictor"] == "auto"
     assert output["validation"]["selection_accuracy"] > 0.9
 
