@@ -22,6 +22,7 @@ from tryage.encoders.surface import FEATURES, surface_vector
 from tryage.encoders.wordpiece import Ids, WordCache
 from tryage.errors import EncoderError
 from tryage.paths import user_path
+from tryage.prompts import prompt_list
 
 TOKENIZER_FILE = "tokenizer.json"
 VECTORS_FILE = "encoder.safetensors"
@@ -167,6 +168,7 @@ class StaticEncoder:
         Raises:
             PromptError: `prompts` is a single str, or holds something that is not text.
         """
+        prompts = prompt_list(prompts)
         if len(prompts) <= _AT_ONCE:
             return self.pooled(*self.tokenized(prompts))
         starts = range(0, len(prompts), _AT_ONCE)

@@ -101,7 +101,7 @@ class GroupsPredictor(ClustersPredictor):
         for assigned, cells in zip(self._assigned, self.sizes_.tolist(), strict=True):
             yield assigned, self._labels, cells
 
-    def _membership(self, vectors: Vectors) -> Floats:
+    def membership(self, vectors: Vectors) -> Floats:
         """Return how much each cell counts for each vector, (n, cells), rows summing to 1."""
         weight = self._closeness(vectors)
         weight /= np.add.reduceat(weight, self._parts, axis=1)[:, self._part_of]
