@@ -17,8 +17,14 @@ from tryage.training.candidates import (
 from tryage.training.folds import FOLDS, INNER_FOLDS
 from tryage.training.network_trial import why_not_tried
 
-ENCODING, LAST_FIT, JOINT = "encoding", "last fit", "failing together"
-"""Kinds of steps beside those of the candidates."""
+ENCODING = "encoding"
+"""Kind of the step that turns prompts into vectors."""
+
+LAST_FIT = "last fit"
+"""Kind of the step that fits what was chosen on all prompts."""
+
+JOINT = "failing together"
+"""Kind of the step that learns how experts fail together."""
 
 COSTS = {
     ENCODING: 0.8,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import NoneType
 from typing import Any
@@ -254,8 +254,3 @@ def _listed(text: str) -> list[str] | None:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
     return texts if isinstance(texts, list) and all(isinstance(t, str) for t in texts) else None
-
-
-def join_notes(source: str, form: str, notes: Iterable[str]) -> str:
-    """Return one line that says how a source was read."""
-    return f"{source}: read as {form}: {'; '.join(notes)}"
