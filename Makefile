@@ -5,9 +5,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: quickstart test lint types docs wheel test-openai-like bench-routing bench-speed bench-adapters
-.PHONY: bench-streaming
 .PHONY: bench-runtime bench-labelling bench-labelling-curve bench-paper bench-predictors
-.PHONY: bench-cotraining bench-goals bench-plans bench-reliability bench-chains bench-sticky
+.PHONY: bench-scale bench-cotraining bench-goals bench-plans bench-reliability bench-chains bench-sticky
 .PHONY: bench-incomplete
 .PHONY: test-lowest test-newest clean
 
@@ -84,10 +83,13 @@ bench-predictors: $(READY)
 bench-speed: $(READY)
 	$(BIN)/python benchmarks/speed.py $(if $(MINILM),--minilm $(MINILM))
 
-# A million prompts of two routers by `tryage route --input`, some minutes. Needs the benchmark data
-# and 5 GB of disk.
-bench-streaming: $(READY)
-	$(BIN)/python benchmarks/streaming.py
+# How time and memory grow with experts, a prompt's length, a table's rows and a file's prompts: half an
+# hour on two cores that do nothing else, 5 GB of disk and 8 GB of memory. Needs the benchmark data.
+bench-scale: $(READY)
+	failed=0; \
+	$(BIN)/python benchmarks/scale.py || failed=1; \
+	$(BIN)/python benchmarks/streaming.py || failed=1; \
+	exit $$failed
 
 # What the adapters cost over a direct call; each half writes its own results, also where the other
 # one misses a bound.

@@ -30,6 +30,7 @@ from typing import Any
 import psutil
 from data import data_folder, provenance, read_jsonl
 from publishing import publish
+from scale_table import slope
 
 from tryage.encoders import StaticEncoder
 
@@ -156,7 +157,7 @@ def table(results: dict[str, Any]) -> str:
         "RSS, MB |",
         "|---|---|---|---|---|---|---|",
     ]
-    floors = []
+    floors, slopes = [], []
     for router, row in results["routers"].items():
         for size, run in row["runs"].items():
             count = int(size)
@@ -165,6 +166,8 @@ def table(results: dict[str, Any]) -> str:
                 f"| {count / run['seconds']:,.0f} | {1e6 * run['processor_seconds'] / count:.0f} "
                 f"| {run['pss_mb']:.0f} | {run['rss_mb']:.0f} |"
             )
+        powers = [slope(row["runs"], key) for key in ("seconds", "processor_seconds", "pss_mb")]
+        slopes.append(f"`{router}` {powers[0]:.2f}, {powers[1]:.2f} and {powers[2]:.2f}")
         least = row["floor_us"]
         floors.append(
             f"on those of `{router}` the `tokenizers` library alone takes "
@@ -176,7 +179,8 @@ def table(results: dict[str, Any]) -> str:
             *lines,
             "",
             f"`--workers {results['workers']}`, three processes together; {results['machine']}, "
-            f"Python {results['python']}. What must be done anyway: {'; '.join(floors)}.",
+            f"Python {results['python']}. Slopes of seconds, processor time and PSS: "
+            f"{', '.join(slopes)}. What must be done anyway: {'; '.join(floors)}.",
         ]
     )
 

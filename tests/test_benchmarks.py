@@ -128,6 +128,12 @@ def test_intervals_of_cells_hold_as_often_as_they_should(script):
     assert few == (0, 0)
 
 
+def test_a_slope_is_the_power_between_the_two_largest_sizes(script):
+    table = script("scale_table")
+    sizes = {"1000": {"ms": 3.0}, "100": {"ms": 1.0}, "4000": {"ms": 24.0}}
+    assert table.slope(sizes, "ms") == pytest.approx(1.5)
+
+
 def test_an_interval_over_seeds_is_students(script):
     table = script("cotraining_table")
     # Mean 0, deviation 1, three seeds: 4.303 / sqrt(3).

@@ -205,6 +205,8 @@ def test_examples_run(example, tmp_path):
     [
         ("runtime.md", "runtime.json", "runtime_table"),
         ("speed.md", "speed.json", "speed_table"),
+        ("speed.md", "scale.json", "scale_table"),
+        ("speed.md", "streaming.json", "streaming"),
         ("llama-index.md", "adapters_llama_index.json", "adapters_llama_index_table"),
         ("security.md", "hostile_prefixes.json", "hostile_prefixes_table"),
         ("security.md", "reliability.json", "reliability_table"),

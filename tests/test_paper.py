@@ -300,9 +300,14 @@ def test_a_small_run_trains_teacher_and_students_and_judges_them(
     )
     monkeypatch.setattr(paper.results, "RESAMPLES", 20)
     monkeypatch.setattr(distilling, "RESAMPLES", 20)
+    monkeypatch.setattr(distilling, "TRIES", ((1, 0.0), (2, 0.5)))
     made = distilling.run(plan, args)
     assert made["unlabelled"] > 30
-    assert set(made["student"]["regret_on_valid"]) == {"teacher_weight=0", "teacher_weight=0.5"}
+    mixtures = COUNTS["mixtures"]
+    assert set(made["student"]["regret_on_valid"]) == {
+        f"{mixtures} mixtures, weight 0",
+        f"{2 * mixtures} mixtures, weight 0.5",
+    }
     assert set(made["milliseconds"]) == {"transformer", "distilled", "embedding_bag"}
     for part in made["groups"].values():
         assert part["ways"]["distilled"]["regret"]["mean"] >= 0

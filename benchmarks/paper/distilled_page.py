@@ -77,14 +77,14 @@ def _range(figure: Mapping[str, Any], factor: float, digits: int) -> str:
 def _made(figures: Mapping[str, Any]) -> str:
     times, agreement = figures["milliseconds"], figures["agreement"]
     tried = ", ".join(
-        f"{name.partition('=')[2]}: {regret:.4f}"
-        for name, regret in figures["student"]["regret_on_valid"].items()
+        f"{name}: {regret:.4f}" for name, regret in figures["student"]["regret_on_valid"].items()
     )
     valid = figures["regret_on_valid"]
     return (
         f"{figures['unlabelled']:,} unlabelled prompts; teacher: {figures['teacher']['epochs']} "
-        f"rounds. Regret on the validation prompts by the teacher's weight: {tried}; teacher "
-        f"{valid['transformer']:.4f}, without a teacher {valid['embedding_bag']:.4f}. On "
+        f"rounds. Regret on the validation prompts, by unlabelled mixtures of each domain and the "
+        f"teacher's weight: {tried}; teacher {valid['transformer']:.4f}, without a teacher "
+        f"{valid['embedding_bag']:.4f}. Judged: {figures['student']['chosen']}. On "
         f"{agreement['prompts']:,} other unlabelled prompts the student chooses as the teacher on "
         f"{100 * agreement['same_choice']:.1f} %. A decision takes {times['distilled']:.2f} ms "
         f"(teacher {times['transformer']:.1f} ms; median of the fastest of five passes over single "

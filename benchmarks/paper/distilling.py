@@ -5,9 +5,10 @@
     python -m paper.distilling --work FOLDER --encoder FOLDER    # in benchmarks/
 
 The teacher is `transformer` with the settings of `python -m paper choose` in fewer rounds; it
-predicts prompts that are cut from the router's training documents and that nobody measured. What
-its prediction weighs beside a measured loss is chosen on `valid`; then the student is judged once
-on `test`. Teacher, predictions and students lie in --work, and a run goes on from there.
+predicts prompts that are cut from the router's training documents and that nobody measured. How
+many mixtures are among these, and what its prediction weighs beside a measured loss, is chosen on
+`valid`; then the student is judged on `test`. Teacher, predictions and students lie in --work, and
+a run goes on from there.
 """
 
 from __future__ import annotations
@@ -50,14 +51,15 @@ from tryage.training import Candidate, goal_statistics
 
 logger = logging.getLogger("paper")
 
-TEST_RUNS = 1
-"""How often a student was judged on the test prompts."""
+TEST_RUNS = 2
+"""How often a student was judged on the test prompts; the first had one mixture in ten prompts."""
 
 TEACHER_EPOCHS = 3
 """Rounds of the teacher's training; `transformer` on the page has `Plan.epochs`."""
 
-WEIGHTS = (0.0, 0.5)
-"""What the teacher's prediction weighs beside a measured loss; the best on `valid` is judged."""
+TRIES = ((1, 0.0), (1, 0.5), (4, 0.0), (4, 0.5), (4, 1.0), (8, 0.5))
+"""How many times `Plan.unlabelled` mixtures, and what the teacher's prediction weighs beside a
+measured loss; the best on `valid` is judged."""
 
 REPEATS = 5
 """Passes over the prompts that a decision is timed on; the fastest of each prompt counts."""
@@ -73,11 +75,13 @@ def run(plan: Plan, args: argparse.Namespace) -> dict[str, Any]:
     )
     folder = args.work / "distilling"
     teacher = fit_teacher(train.table, args.results, args.encoder, folder, args.epochs)
-    texts = [cut.text for cut in cut_unlabelled(args.corpora, plan.unlabelled)]
-    students = {
-        f"teacher_weight={weight:g}": train_student(teacher, texts, train.table, folder, weight)
-        for weight in WEIGHTS
-    }
+    students = {}
+    for times, weight in TRIES:
+        mixtures = times * plan.unlabelled["mixtures"]
+        texts = unlabelled(args.corpora, plan, mixtures)
+        saved = folder / f"student-{mixtures}-{weight:g}"
+        name = f"{mixtures} mixtures, weight {weight:g}"
+        students[name] = train_student(teacher, texts, train.table, saved, weight)
     alone = train_alone(teacher, train.table, folder)
     remembering = cast(Predictor, Remembered(teacher.predictors[FILL_MASK]))
     remembered = teacher.replace(predictors={FILL_MASK: remembering})
@@ -174,11 +178,16 @@ def fit_teacher(
     return router
 
 
+def unlabelled(corpora: Path, plan: Plan, mixtures: int) -> list[str]:
+    """Return prompts that nobody measured, with so many mixtures of each domain."""
+    cuts = cut_unlabelled(corpora, plan.unlabelled | {"mixtures": mixtures})
+    return [cut.text for cut in cuts]
+
+
 def train_student(
-    teacher: Router, texts: Sequence[str], table: ScoreTable, folder: Path, weight: float
+    teacher: Router, texts: Sequence[str], table: ScoreTable, saved: Path, weight: float
 ) -> Router:
     """Train a student with one weight of the teacher, or load it where it was trained before."""
-    saved = folder / f"student-{weight:g}"
     if (saved / INDEX).is_file():
         return Router.from_pretrained(saved)
     import torch
@@ -186,7 +195,7 @@ def train_student(
     how = Distillation(
         Candidate(DEFAULT_STUDENT), StaticEncoder.bundled(), teacher_weight=weight, holdout=None
     )
-    file = PredictionFile(folder / "predictions.jsonl")
+    file = PredictionFile(saved.parent / "predictions.jsonl")
 
     def log(name: str, done: int, total: int) -> None:
         if done % 5120 < CHUNK:
