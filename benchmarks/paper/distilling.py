@@ -57,7 +57,7 @@ TEST_RUNS = 2
 TEACHER_EPOCHS = 3
 """Rounds of the teacher's training; `transformer` on the page has `Plan.epochs`."""
 
-TRIES = ((1, 0.0), (1, 0.5), (4, 0.0), (4, 0.5), (4, 1.0), (8, 0.5))
+TRIES = ((1, 0.0), (1, 0.5), (4, 0.0), (4, 0.5), (4, 1.0), (8, 0.5), (8, 1.0))
 """How many times `Plan.unlabelled` mixtures, and what the teacher's prediction weighs beside a
 measured loss; the best on `valid` is judged."""
 
