@@ -64,7 +64,7 @@ def characters(_work: Path, _data: str) -> Figures:
 
 
 def tables(work: Path, data: str) -> Figures:
-    """Reading tables of ten experts against their rows."""
+    """Reading tables of eleven experts against their rows."""
     rows: Figures = {}
     for count in ROWS:
         folder = work / f"table-{count}"
@@ -76,13 +76,15 @@ def tables(work: Path, data: str) -> Figures:
 
 
 def fits(work: Path, data: str) -> Figures:
-    """Fitting `clusters` against a table's rows."""
+    """Fitting against a table's rows: `clusters`, and `auto`, which also chooses."""
     rows: Figures = {}
     for count in FITS:
         folder = work / f"fit-{count}"
         folder.mkdir()
         cell("write_table", rows=count, folder=str(folder), data=data)
-        rows[str(count)] = cell("fit", path=str(folder / "wide.parquet"), predictor="clusters")
+        for predictor in ("clusters", "auto"):
+            fitted = cell("fit", path=str(folder / "wide.parquet"), predictor=predictor)
+            rows.setdefault(predictor, {})[str(count)] = fitted
     return rows
 
 

@@ -143,11 +143,11 @@ def many_prompts(data: Path) -> Iterator[str]:
         yield from (f"{number}. {prompt}" if number else prompt for prompt in prompts)
 
 
-COLUMNS = 10
+COLUMNS = 11
 
 
 def write_table(rows: int, folder: str, data: str) -> dict[str, Any]:
-    """Write tables of ten experts: wide and long CSV, JSONL and Parquet."""
+    """Write tables of eleven experts: wide and long CSV, JSONL and Parquet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

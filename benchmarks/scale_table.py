@@ -94,19 +94,24 @@ def _tables(formats: dict[str, Rows]) -> str:
     return _grid(head, body)
 
 
-def _fits(rows: Rows) -> str:
-    head = ["rows of a table, `fit --predictor clusters`", "seconds", "floor, s", "memory, MB"]
-    body = [
-        [
-            f"{int(count):,}",
-            f"{row['seconds']:.1f}",
-            f"{row['floor_s']:.2f}",
-            f"{row['peak_mb']:,.0f}",
-        ]
-        for count, row in rows.items()
-    ]
-    powers = [f"{slope(rows, key):.2f}" for key in ("seconds", "floor_s", "peak_mb")]
-    return _grid(head, [*body, ["slope", *powers]])
+def _fits(predictors: dict[str, Rows]) -> str:
+    head = ["`tryage fit --predictor`", "rows", "seconds", "processor, s", "floor, s", "memory, MB"]
+    body = []
+    for name, rows in predictors.items():
+        for count, row in rows.items():
+            body.append(
+                [
+                    f"`{name}`",
+                    f"{int(count):,}",
+                    f"{row['seconds']:.1f}",
+                    f"{row['processor_s']:.1f}",
+                    f"{row['floor_s']:.2f}",
+                    f"{row['peak_mb']:,.0f}",
+                ]
+            )
+        keys = ("seconds", "processor_s", "floor_s", "peak_mb")
+        body.append([f"`{name}`", "slope", *(f"{slope(rows, key):.2f}" for key in keys)])
+    return _grid(head, body)
 
 
 def missed(results: dict[str, Any]) -> list[str]:
@@ -119,6 +124,11 @@ def missed(results: dict[str, Any]) -> list[str]:
         ),
         ("to_dict(top=5) among 200,000 experts, ms", most["to_dict_ms"], 0.1),
         ("memory with 200,000 experts, MB", most["resident_mb"], 1000.0),
+    ]
+    auto = results["fits"]["auto"]["200000"]
+    aims += [
+        ("seconds of `auto` on 200,000 rows", auto["seconds"], 900.0),
+        ("memory of `auto` on 200,000 rows, MB", auto["peak_mb"], 3000.0),
     ]
     for name, rows in results["tables"].items():
         aims.append((f"seconds to read a million cells of {name}", rows["100000"]["seconds"], 10.0))
