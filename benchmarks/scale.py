@@ -30,7 +30,7 @@ logger = logging.getLogger("benchmark")
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "scale.json"
-PARTS = ("experts", "characters", "tables", "fits")
+PARTS = ("experts", "unlike", "characters", "tables", "fits")
 EXPERTS = (10, 100, 1_000, 10_000, 100_000, 200_000)
 CHARACTERS = (100, 1_000, 10_000, 100_000, 1_000_000)
 ROWS = (1_000, 10_000, 100_000)
@@ -48,14 +48,19 @@ def cell(name: str, **arguments: Any) -> Figures:
     return figures
 
 
-def experts(work: Path, data: str) -> Figures:
+def experts(work: Path, data: str, *, alike: bool = True) -> Figures:
     """Deciding against the number of experts."""
     rows: Figures = {}
     for count in EXPERTS:
         router = str(work / f"router-{count}")
-        built = cell("build", experts=count, router=router, data=data)
+        built = cell("build", experts=count, router=router, data=data, alike=alike)
         rows[str(count)] = built | cell("experts", router=router, data=data)
     return rows
+
+
+def unlike(work: Path, data: str) -> Figures:
+    """The same where every expert is different."""
+    return experts(work, data, alike=False)
 
 
 def characters(_work: Path, _data: str) -> Figures:
@@ -88,7 +93,7 @@ def fits(work: Path, data: str) -> Figures:
     return rows
 
 
-MEASURES = {measure.__name__: measure for measure in (experts, characters, tables, fits)}
+MEASURES = {measure.__name__: measure for measure in (experts, unlike, characters, tables, fits)}
 
 
 def run(args: argparse.Namespace) -> Figures:

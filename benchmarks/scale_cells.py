@@ -67,14 +67,21 @@ def short_prompts(data: Path, count: int) -> list[str]:
     return [prompts[place * len(prompts) // count] for place in range(count)]
 
 
-def build(experts: int, router: str, data: str) -> dict[str, Any]:
-    """Fit a router over so many experts, copies of open7's with noise, and save it."""
+def build(experts: int, router: str, data: str, alike: bool) -> dict[str, Any]:
+    """Fit a router over so many experts, copies of open7's with noise, and save it.
+
+    Alike, copies differ by a constant up to 0.01. Otherwise by one up to 0.4, and on every prompt
+    by another number up to 0.3.
+    """
     train = ScoreTable.read(Path(data) / "routing" / "open7_train.jsonl.gz")
     some = train.select(np.linspace(0, len(train) - 1, 400).astype(int))
     names = tuple(f"org-{number % 997}/model-{number}" for number in range(experts))
     columns = np.arange(experts) % len(some.experts)
-    noise = np.random.default_rng(0).uniform(0.0, 0.01, size=(1, experts))
-    losses = some.losses[:, columns] + noise
+    rng = np.random.default_rng(0)
+    losses = some.losses[:, columns]
+    losses += rng.uniform(0.0, 0.01 if alike else 0.4, size=(1, experts))
+    if not alike:
+        losses += rng.uniform(0.0, 0.3, size=losses.shape)
     text = (some.prompts, some.ids, some.groups, some.tasks, some.references)
     table = ScoreTable(*text, names, losses)
     library = Library(
@@ -126,8 +133,14 @@ def experts(router: str, data: str) -> dict[str, Any]:
 
 
 def length(characters: int) -> dict[str, Any]:
-    """Decide over `open7` for a text of so many characters; the floor reads the text once."""
-    router = Router.from_pretrained("open7")
+    """Decide over `open7` for a text of so many characters; the floor reads the text once.
+
+    Its experts state no context length here, which would exclude them.
+    """
+    open7 = Router.from_pretrained("open7")
+    library = Library([Expert(name=one.name, model=one.model) for one in open7.library])
+    objective = Objective.fit(library, {TASK: 1.0})
+    router = Router(library, open7.predictors, objective=objective)
     text = "All work and no play makes Jack a dull boy, they say in 1659. " * (characters // 60 + 1)
     texts = [text[number : number + characters] for number in range(60)]
     return {
@@ -137,8 +150,9 @@ def length(characters: int) -> dict[str, Any]:
 
 
 def many_prompts(data: Path) -> Iterator[str]:
-    """Yield open7's test prompts again and again, each time with another number before them."""
-    prompts = [line["prompt"] for line in read_jsonl(data / "routing" / "open7_test.jsonl.gz")]
+    """Yield open7's different test prompts again and again, each time with a number before them."""
+    lines = read_jsonl(data / "routing" / "open7_test.jsonl.gz")
+    prompts = list(dict.fromkeys(line["prompt"] for line in lines))
     for number in itertools.count():
         yield from (f"{number}. {prompt}" if number else prompt for prompt in prompts)
 

@@ -30,7 +30,10 @@ def slope(rows: Rows, key: str) -> float:
 def table(results: dict[str, Any]) -> str:
     """Return the figures as tables."""
     blocks = [
+        "Experts of which many are alike, as fine-tuned copies of a few models are:",
         _experts(results["experts"]),
+        "Experts that all differ, on every prompt in another way:",
+        _experts(results["unlike"]),
         _characters(results["characters"]),
         _tables(results["tables"]),
         _fits(results["fits"]),
@@ -116,7 +119,7 @@ def _fits(predictors: dict[str, Rows]) -> str:
 
 def missed(results: dict[str, Any]) -> list[str]:
     """Return the aims that the figures miss, each with its figure."""
-    most = results["experts"]["200000"]
+    most = results["unlike"]["200000"]
     aims = [
         *(
             (f"a decision among 200,000 experts ({way}), ms", most[f"{way}_ms"], 2.0)
