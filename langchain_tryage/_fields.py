@@ -36,7 +36,7 @@ from tryage.dispatch import describe_error
 from tryage.errors import ExpertError
 
 _MOST_NAMED = 100
-"""Experts that tracers are told of with every call; there may be thousands."""
+"""Most experts whose names a call passes to tracers; there may be thousands in all."""
 
 
 class Routed(DecidingModel):

@@ -198,7 +198,7 @@ class Decision(Deferring):
         return (*planned, *(name for name in ranked if name not in planned))
 
     def calls(self) -> Iterator[str]:
-        """Iterate over `order`, of which of thousands only those are computed that are taken."""
+        """Yield the names in `order`; of thousands, each is computed only when it is reached."""
         deferred = self.deferred if is_wide(self.names) else None
         first = () if deferred is None else deferred.first
         yield from (self.names[column] for column in first)

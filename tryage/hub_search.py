@@ -137,7 +137,7 @@ class HubPages:
     Args:
         timeout: seconds that the Hub may take for one.
         retries: how often one is asked for again, and when.
-        waiting: told before every wait.
+        waiting: called before every wait.
 
     Attributes:
         endpoint: address of the Hub.

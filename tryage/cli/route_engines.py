@@ -82,7 +82,7 @@ class Engine:
         Args:
             source: of the router, for other processes.
             router: the same, loaded here.
-            order: what is asked of every prompt.
+            order: goals and task of every prompt, and the form of its line.
         """
         if self.name == "ray":
             with _on_ray(source, order, self.workers, self.address) as (submit, ended, workers):

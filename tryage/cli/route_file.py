@@ -39,7 +39,7 @@ def route_file(
         prompts: the file, or ``-``.
         target: a file, which grows block by block and is taken up again after an interruption;
             None and ``-`` are standard output, and pipes and devices are only written to.
-        order: what is asked of every prompt.
+        order: goals and task of every prompt, and the form of its line.
         engine: what decides.
 
     Raises:

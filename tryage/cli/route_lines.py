@@ -52,7 +52,7 @@ _write_numbers = TypeAdapter(list[float]).dump_json
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked of every prompt, and how lines are written.
+    """Goals and task of every prompt, and how its line is written.
 
     Attributes:
         goals: weights and limits.
@@ -98,7 +98,7 @@ class _Part:
 
     Args:
         router: decides.
-        order: what is asked.
+        order: goals and task of every prompt, and the form of its line.
         block: n prompts, at least one.
     """
 

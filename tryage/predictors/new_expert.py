@@ -75,7 +75,7 @@ class ProbeResiduals:
     Attributes:
         mean: expected difference between value and cell, from the prompt's difficulty, (n,).
         covariance: covariance of the differences that is shared between probes, (n, n).
-        variance: expected noise of each probe, (n,); 0 where nothing is known of it.
+        variance: expected noise of each probe, (n,); 0 where there is no estimate.
     """
 
     mean: Floats

@@ -120,7 +120,7 @@ def fit_encoded(
     *,
     choose_on: int = CHOOSE_ON,
 ) -> Fit:
-    """Do what `fit_and_validate` does with a table encoded already; `steps` are told of it."""
+    """Do what `fit_and_validate` does with a table encoded already; `steps` shows progress."""
     steps = steps or Steps()
     if kind == AUTO:
         auto = choose_candidate(encoded, seed, steps=steps, choose_on=choose_on)
@@ -181,7 +181,7 @@ class FittedTasks:
 def fit_tasks(
     table: ScoreTable, library: Library, options: FitOptions, steps: Steps | None = None
 ) -> FittedTasks:
-    """Fit a router's predictors and objective, task by task; `steps` are told what is at work.
+    """Fit a router's predictors and objective, task by task; `steps` shows progress.
 
     Raises:
         ScoreTableError: table and library do not name the same experts, or nothing can be held

@@ -60,7 +60,7 @@ def choose_candidate(
         encoded: one task's table.
         seed: makes sample, folds and fits reproducible.
         folds: outer folds; fewer where the table holds fewer different prompts.
-        steps: are told what is at work.
+        steps: shows progress.
         choose_on: different prompts that are compared on; of more, `draw_sample` draws so many.
             The choices of all other prompts are then -1.
     """
@@ -91,7 +91,7 @@ def _choose(
         encoded: one task's table.
         seed: makes folds and fits reproducible.
         folds: outer folds; fewer where the table holds fewer different prompts.
-        steps: are told what is at work.
+        steps: shows progress.
         allowed: the quick candidates that may be chosen; None allows all.
     """
     quick = choose_quick_candidate(encoded, seed, folds, steps, allowed)
